@@ -1,0 +1,1 @@
+"""The network and how it is trained; nothing here ships in the wheel."""

@@ -1,0 +1,57 @@
+"""Every error a user can cause or meet, as one family.
+
+SleepstreamError            anything we say on purpose; one line: what was asked, what was found, what to do
+├── UsageError              the call itself is wrong (exit code 2)
+│   └── SettingsError       a settings file that does not validate
+└── RunError                the call was right and the world was not (exit code 1)
+    ├── RecordingError      a recording that is missing, damaged or not what it claims to be
+    ├── SignalError         samples that cannot be EEG: wrong unit, flat throughout, rate out of range
+    ├── ArtifactError       a model file that is damaged, foreign or does not fit this engine
+    ├── SourceError         a live device or stream that cannot be opened or has changed its nature
+    ├── SinkError           an output that refuses us for good (bad credentials, unwritable folder)
+    └── JournalError        a session file that is foreign, damaged or in use
+"""
+
+
+class SleepstreamError(Exception):
+    """Anything sleepstream says on purpose; its text is one line fit for a terminal."""
+
+    exit_code = 1
+
+
+class UsageError(SleepstreamError):
+    """The call itself is wrong."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A settings file or value that does not validate."""
+
+
+class RunError(SleepstreamError):
+    """The call was right and the world was not."""
+
+
+class RecordingError(RunError):
+    """A recording that is missing, damaged or not what it claims to be."""
+
+
+class SignalError(RunError):
+    """Samples that cannot be EEG as declared."""
+
+
+class ArtifactError(RunError):
+    """A model file that is damaged, foreign or does not fit this engine."""
+
+
+class SourceError(RunError):
+    """A live device or stream that cannot be opened or has changed its nature."""
+
+
+class SinkError(RunError):
+    """An output that refuses us for good."""
+
+
+class JournalError(RunError):
+    """A session file that is foreign, damaged or in use."""

@@ -1,0 +1,105 @@
+"""What flows between the stages: chunks and gaps in, windows and scores on.
+
+Every position is an integer sample index on the clock of its stream: `index / rate_hz` seconds after the
+first sample. Nothing carries a floating-point time that is added up, so nothing drifts over a night.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Stage = Literal["W", "N1", "N2", "N3", "R"]
+Label = Literal["W", "N1", "N2", "N3", "R", "unscored"]
+STAGES: tuple[Stage, ...] = ("W", "N1", "N2", "N3", "R")
+UNSCORED: Literal["unscored"] = "unscored"
+
+RATE_HZ = 100  # of everything behind the conditioner
+EPOCH_S = 30  # AASM scoring epoch
+EPOCH_SAMPLES = RATE_HZ * EPOCH_S
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel as its device names it."""
+
+    label: str
+    unit: str  # as declared by the device or file: "uV", "mV", "V", "nV" ... or "" when it says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What a source knows about its stream once it is open."""
+
+    name: str
+    rate_hz: float
+    channels: tuple[Channel, ...]
+    started: float  # Unix time of sample index 0, seconds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Consecutive samples, in order; how many there are means nothing."""
+
+    start: int  # index of the first sample
+    samples: Floats  # (channels, n), float64; n may be 0
+    arrived: float = 0.0  # monotonic seconds when the last of them reached this host
+
+    @property
+    def stop(self) -> int:
+        """Index one past the last sample."""
+        return self.start + int(self.samples.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Samples that were lost: index `start` up to, not including, `stop`."""
+
+    start: int
+    stop: int
+    reason: str
+    arrived: float = 0.0
+
+
+Item = Chunk | Gap
+
+Grade = Literal["good", "fair", "poor", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How far the last 30 s can be trusted, and why not further."""
+
+    grade: Grade
+    reasons: tuple[str, ...] = ()
+    lost_fraction: float = 0.0  # share of the window's samples that never arrived, 0..1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """The last 30 s of conditioned EEG, ready for the network. Lost samples are NaN, never zeros."""
+
+    end: int  # 100 Hz index one past the last sample; a whole number of seconds
+    epoch: int | None  # the number of the epoch that ends here, or None off the 30 s grid
+    samples: NDArray[np.float32]  # (3000,) µV
+    spectrogram: NDArray[np.float32]  # (29, 128) dB; a frame that touches a lost sample is NaN throughout
+    arrived: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the network makes of one window."""
+
+    end: int  # 100 Hz index one past the window's last sample
+    epoch: int | None  # committed epoch number, or None for a provisional score off the grid
+    stage: Label  # the most probable stage, or "unscored"
+    smoothed: Label  # after the causal smoother
+    probabilities: tuple[float, ...] | None  # in the order of STAGES; None when unscored
+    warmup: bool  # the network has seen fewer epochs than it needs for full confidence
+    quality: Quality = field(default_factory=lambda: Quality("good"))
+    arrived: float = 0.0

@@ -1,0 +1,137 @@
+"""What is published: one pydantic model per MQTT topic, schema version 1, additive changes only.
+
+The JSON schemas in `docs/schemas/` are generated from these models (`python -m tools.schemas`) and held equal
+to them by a test.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from streamer.messages import Grade
+
+PublishedStage = Literal["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
+EventName = Literal[
+    "session_started",
+    "session_ended",
+    "gap",
+    "reconnected",
+    "no_signal",
+    "warning",
+    "error",
+    "lights_off",
+    "lights_on",
+    "mark",
+    "refused",
+    "trigger",
+    "alarm",
+]
+
+
+def utc(seconds: float) -> datetime:
+    """Unix time in seconds as an aware UTC datetime, to the millisecond."""
+    return datetime.fromtimestamp(round(seconds, 3), UTC)
+
+
+class _Payload(BaseModel):
+    """What every payload carries."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    session: str = Field(description="identity of this recording session; unique per start")
+    seq: int = Field(ge=0, description="counts this kind's messages of the session; (session, seq) is a key")
+
+
+class Probabilities(BaseModel):
+    """The network's probability of each stage; they add up to 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    W: float
+    N1: float
+    N2: float
+    N3: float
+    R: float
+
+
+class QualityPayload(BaseModel):
+    """How far the last 30 s can be trusted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grade: Grade
+    reasons: tuple[str, ...] = ()
+    lost_fraction: float = Field(ge=0, le=1, description="share of the window's samples that never arrived")
+
+
+class _Scored(_Payload):
+    """What `stage` and `epoch` have in common."""
+
+    t_end: datetime = Field(description="end of the scored 30 s, UTC")
+    stage: PublishedStage
+    smoothed: PublishedStage = Field(description="after the causal smoother")
+    probabilities: Probabilities | None = Field(description="null when unscored")
+    confidence: float | None = Field(description="probability of `stage`; null when unscored")
+    warmup: bool = Field(description="the network has not yet seen enough context for full confidence")
+    quality: QualityPayload
+
+
+class StagePayload(_Scored):
+    """`.../stage`, retained with expiry: the stage of the last 30 s, every hop."""
+
+    schema_: Literal["sleepstream/stage/1"] = Field("sleepstream/stage/1", alias="schema")
+    provisional: bool = Field(description="true off the 30 s grid; such a score is never committed")
+    latency_ms: float | None = Field(description="arrival of the window's last sample to publication")
+
+
+class EpochPayload(_Scored):
+    """`.../epoch`: one committed 30 s epoch; at least once, in order, never rewritten."""
+
+    schema_: Literal["sleepstream/epoch/1"] = Field("sleepstream/epoch/1", alias="schema")
+    epoch: int = Field(ge=0, description="number of the epoch on the 30 s grid of the session")
+    t_start: datetime
+    historical: bool = Field(False, description="true when it is delivered late: do not act on it")
+
+
+class EventPayload(_Payload):
+    """`.../event`: something happened once."""
+
+    schema_: Literal["sleepstream/event/1"] = Field("sleepstream/event/1", alias="schema")
+    t: datetime
+    event: EventName
+    text: str = Field("", description="one line for a person")
+    data: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+
+
+class SummaryPayload(_Payload):
+    """`.../summary`, retained: the night so far (AASM definitions, minutes and percent)."""
+
+    schema_: Literal["sleepstream/summary/1"] = Field("sleepstream/summary/1", alias="schema")
+    t: datetime
+    statistics: dict[str, float | None]
+
+
+class CommandPayload(BaseModel):
+    """`.../command`, subscribed: what a client may ask for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: Literal["lights_off", "lights_on", "mark", "arm_alarm", "disarm_alarm", "stop"]
+    text: str = Field("", max_length=200, description="free text kept with a mark")
+
+
+Message = StagePayload | EpochPayload | EventPayload | SummaryPayload
+KINDS: dict[type[BaseModel], str] = {
+    StagePayload: "stage",
+    EpochPayload: "epoch",
+    EventPayload: "event",
+    SummaryPayload: "summary",
+}
+
+
+def to_json(message: BaseModel) -> str:
+    """A payload as the UTF-8 JSON text that is published and journaled."""
+    return message.model_dump_json(by_alias=True)

@@ -1,0 +1,127 @@
+"""Everything a TOML file may say, as frozen pydantic models; read once in `cli.py` and handed down."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from streamer.errors import SettingsError
+from streamer.sinks.settings import JsonlSettings, MqttSettings
+from streamer.sources.settings import SourceSettings
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]  # one MQTT topic level
+
+
+class _Settings(BaseModel):
+    """A misspelt key is an error, and nothing changes after the start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(_Settings):
+    """Which network, and where it runs."""
+
+    path: Path | None = None  # None: the artifact that ships with the engine
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(1, ge=1, le=64)
+
+
+class SignalSettings(_Settings):
+    """How the stream's samples become one channel of µV."""
+
+    channel: str | None = None  # a label, "A-B" for a difference, or None: pick a sensible EEG channel
+    unit: Literal["V", "mV", "uV", "nV"] | None = None  # None: as the source declares it
+    bridge_s: float = Field(0.2, ge=0, le=2)  # gaps up to this are interpolated, and still counted as lost
+    mains_hz: Literal[50, 60] = 50
+
+
+class StreamSettings(_Settings):
+    """One sleeper."""
+
+    name: Name = "sleeper"
+    hop_s: int = Field(30, ge=1, le=30)
+    source: SourceSettings
+    signal: SignalSettings = SignalSettings()
+    silence_s: float = Field(10, gt=0, le=600)  # no data for this long: the stage becomes no_signal
+
+
+class Settings(_Settings):
+    """The whole engine."""
+
+    node: Name = "sleepstream"
+    session_dir: Path = Path("~/.local/share/sleepstream")
+    model: ModelSettings = ModelSettings()
+    mqtt: MqttSettings | None = None
+    jsonl: JsonlSettings | None = None
+    stream: tuple[StreamSettings, ...] = Field(min_length=1)
+
+    @field_validator("session_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Settings:
+        names = [stream.name for stream in self.stream]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two streams are named {twice[0]!r}; give each [[stream]] its own name")
+        return self
+
+
+def load(path: Path) -> Settings:
+    """Read and validate a TOML file.
+
+    Raises:
+        SettingsError: the file is missing, is not TOML, or does not validate; the first problem in one line.
+
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"cannot read settings {path}: {reason}; give the path of a TOML file") from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+    return validate(data, str(path))
+
+
+def validate(data: dict[str, object], origin: str) -> Settings:
+    """Settings from parsed data; `origin` names them in an error."""
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        raise SettingsError(f"{origin}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The most telling problem in one line, with the nearest right key for a misspelt one."""
+    problems = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    problem = problems[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if problem["type"] != "extra_forbidden":
+        found = "" if problem["type"] == "missing" else f", found {_short(problem['input'])}"
+        return f"{where or 'settings'}: {problem['msg'].removeprefix('Value error, ')}{found}{more}"
+    key = str(problem["loc"][-1])
+    near = difflib.get_close_matches(key, _known_keys(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown key {where!r}{hint}{more}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _known_keys() -> list[str]:
+    """Every key that any settings model accepts."""
+    schema = Settings.model_json_schema()
+    models = [schema, *schema["$defs"].values()]
+    return sorted({key for model in models for key in model.get("properties", {})})

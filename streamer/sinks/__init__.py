@@ -1,0 +1,1 @@
+"""Where stages go: MQTT, files."""

@@ -1,0 +1,55 @@
+"""What a `[stream.source]` table may say; `kind` tells which source is meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+Speed = Annotated[float, Field(gt=0, le=100_000)] | Literal["max"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ReplaySettings(_Settings):
+    """A recording, played as if it were live."""
+
+    kind: Literal["replay"] = "replay"
+    path: Path
+    speed: Speed = 1.0  # times real time, or as fast as the machine goes
+    rate_hz: float | None = Field(None, gt=0)  # only for a CSV without times
+    chunk_s: float = Field(1.0, gt=0, le=60)
+
+
+class SimulatedSettings(_Settings):
+    """A night from a seed."""
+
+    kind: Literal["simulated"] = "simulated"
+    seed: int = Field(0, ge=0)
+    hours: float = Field(8.0, gt=0, le=24)
+    rate_hz: float = Field(100.0, ge=50, le=1024)
+    speed: Speed = 1.0
+    chunk_s: float = Field(1.0, gt=0, le=60)
+    started: AwareDatetime | None = None  # None: now
+    gain: float = Field(1.0, gt=0, le=100)
+    hum_hz: Literal[50, 60] = 50
+    hum_uv: float = Field(0.0, ge=0, le=1000)
+    artefacts_per_hour: float = Field(0.0, ge=0, le=60)
+    dropouts_per_hour: float = Field(0.0, ge=0, le=60)
+    dropout_s: float = Field(20.0, gt=0, le=3600)  # mean length
+
+
+class LslSettings(_Settings):
+    """A stream of the lab streaming layer, found by any mix of name, type and source_id."""
+
+    kind: Literal["lsl"] = "lsl"
+    name: str | None = None
+    type: str | None = None
+    source_id: str | None = None
+    resolve_s: float = Field(10.0, gt=0, le=600)  # how long to look before saying what was found instead
+
+
+SourceSettings = Annotated[ReplaySettings | SimulatedSettings | LslSettings, Field(discriminator="kind")]

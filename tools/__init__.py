@@ -1,0 +1,1 @@
+"""Commands that run from the checkout: training data, evaluation, benchmarks."""
