@@ -1,0 +1,276 @@
+"""EEG from measurements: a sleeper's signal drawn with the spectrum and the bursts that were measured.
+
+Every 30 s epoch is Gaussian noise with the measured spectrum, cut into five bands that wax and wane, plus
+transients (K-complexes, blinks, rolling eyes) and sigma bursts. What an epoch contains follows from what was
+measured in it and never from its stage: an event that knows the label is a shortcut a network will take.
+
+    interquartile range against s.d.  -> how much of the power stands in transients
+    kurtosis                          -> into how many transients that power is divided
+    skewness                          -> which way they point
+    power of the EOG against the EEG  -> how many of them are eyes
+    alpha and sigma above the 1/f     -> how strong the alpha rhythm and the sigma bursts are
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from streamer.messages import EPOCH_SAMPLES, RATE_HZ
+
+Array = NDArray[np.float64]
+Samples = NDArray[np.float32]
+
+BANDS_HZ = ((0.1, 0.5), (0.5, 4.0), (4.0, 8.0), (8.0, 12.0), (12.0, 16.0), (16.0, 30.0), (30.0, 50.0))
+LOW, DELTA, THETA, ALPHA, SIGMA, BETA, HIGH = range(7)
+
+HALF = RATE_HZ * 3 // 2  # half of the cross-fade over an epoch's edge, samples
+LENGTH = EPOCH_SAMPLES + 2 * HALF  # an epoch as it is drawn
+BLOCK = 16  # epochs drawn at a time: memory stays constant, calls stay few
+EVENTS = 24  # the most transients, and the most sigma bursts, in one epoch
+EVENT_LENGTH = 4 * RATE_HZ
+_FREQUENCY = np.fft.rfftfreq(LENGTH, 1 / RATE_HZ)
+_GROUPS_HZ = (0.1, 4.0, 8.0, 12.0, 16.0, 50.1)  # edges of the five bands that wax and wane on their own
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What was measured on n consecutive epochs of one channel, 100 Hz, µV; no value may be NaN."""
+
+    power_uv2: Array  # (n, 7) mean square in BANDS_HZ
+    spread: (
+        Array  # (n,) interquartile range / (1.349 s.d.): 1 for Gaussian noise, less with rare large events
+    )
+    kurtosis: Array  # (n,) excess kurtosis
+    skewness: Array  # (n,)
+    eye: Array  # (n,) share 0..1 of the slow power that came from the eyes
+
+    def __len__(self) -> int:
+        return len(self.spread)
+
+    def rows(self, start: int, stop: int) -> Measured:
+        """Epochs `start` up to, not including, `stop`."""
+        part = slice(start, stop)
+        return Measured(
+            self.power_uv2[part], self.spread[part], self.kurtosis[part], self.skewness[part], self.eye[part]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How events look and how bands wax and wane: what the measurements leave open."""
+
+    alpha_hz: float = 9.6  # centre of the alpha rhythm
+    sigma_hz: float = 13.0  # centre of the sigma bursts
+    transients: float = 1.0  # times the number of transients that kurtosis asks for
+    width: float = 1.0  # times the usual duration of every event
+    bursts: float = 3.0  # sigma bursts per epoch where half of the sigma power stands above the 1/f
+    depth: float = 0.45  # s.d. of the logarithm of a band's envelope
+    pace_s: float = 1.5  # time constant of that envelope
+
+
+DEFAULT = Style()
+
+
+def synthesise(measured: Measured, seed: int, style: Style = DEFAULT) -> Iterator[Samples]:
+    """Draw the epochs of `measured` in order: pieces of float32 µV at 100 Hz, 3000 samples an epoch in all.
+
+    Epoch k depends on `seed`, k and its own measurements alone, and fades into its neighbours over 3 s with
+    constant power. Memory does not grow with the night.
+    """
+    tail = np.zeros(2 * HALF, np.float32)
+    for start in range(0, len(measured), BLOCK):
+        rows = measured.rows(start, min(start + BLOCK, len(measured)))
+        generators = [np.random.Generator(np.random.SFC64([seed, start + k])) for k in range(len(rows))]
+        drawn = _draw(rows, generators, style)
+        drawn[(1 if start == 0 else 0) :, : 2 * HALF] *= _FADE  # nothing comes before the first epoch
+        last = start + len(rows) == len(measured)
+        drawn[: -1 if last else None, -2 * HALF :] *= _FADE[::-1]
+        out = np.zeros(len(rows) * EPOCH_SAMPLES + 2 * HALF, np.float32)
+        out[: 2 * HALF] = tail
+        for k in range(len(rows)):
+            out[k * EPOCH_SAMPLES :][:LENGTH] += drawn[k]
+        tail = out[-2 * HALF :]
+        yield out[HALF if start == 0 else 0 : len(out) - (HALF if last else 2 * HALF)]
+
+
+def _draw(rows: Measured, generators: list[np.random.Generator], style: Style) -> Samples:
+    """Epochs with their margins, unfaded: (n, LENGTH)."""
+    total = rows.power_uv2.sum(1)
+    slow = rows.power_uv2[:, LOW] + rows.power_uv2[:, DELTA]
+    transient = np.clip(1 - rows.spread**2, 0, 0.9 * slow / total) * total  # µV² that stand in few events
+    smooth, alpha, burst = _above(rows.power_uv2)
+    density = _density(smooth)
+    density += alpha[:, None] * _peak(style.alpha_hz, 1.0)
+    groups = _noise(density, generators)
+    _modulate(groups, generators, style)
+    background = np.stack(
+        [
+            slow - transient,
+            smooth[:, THETA],
+            smooth[:, ALPHA] + alpha,
+            smooth[:, SIGMA],
+            smooth[:, BETA:].sum(1),
+        ],
+        axis=1,
+    )
+    out: Samples = np.einsum("ngt,ng->nt", groups, _gain(groups, background))
+    count = _how_many(rows, transient / total, style)
+    for events, power in (
+        (_transients(rows, count, generators, style), transient),
+        (_bursts(burst / rows.power_uv2[:, SIGMA], generators, style), burst),
+    ):
+        out += events * _gain(events, power)[:, None]
+    return out
+
+
+def _gain(signal: Samples, power: Array) -> Samples:
+    """What brings the epoch's own 30 s of `signal` (..., LENGTH) to a mean square of `power` (...)."""
+    own = signal[..., HALF:-HALF]
+    found = np.einsum("...t,...t->...", own, own) / EPOCH_SAMPLES
+    gain: Samples = np.sqrt(np.divide(power, found, out=np.zeros_like(power), where=found > 1e-12)).astype(
+        np.float32
+    )
+    return gain
+
+
+def _above(power: Array) -> tuple[Array, Array, Array]:
+    """Split (n, 7) band powers into a smooth part and the alpha and sigma power above it."""
+    widths = np.diff(np.array(BANDS_HZ), axis=1)[:, 0]
+    log = np.log(np.maximum(power / widths, 1e-9))  # density
+
+    def line(band: int) -> Array:
+        """Density expected of `band` by a power law from theta to beta."""
+        share = (_CENTRE[band] - _CENTRE[THETA]) / (_CENTRE[BETA] - _CENTRE[THETA])
+        expected: Array = np.exp((1 - share) * log[:, THETA] + share * log[:, BETA]) * widths[band]
+        return expected
+
+    alpha = np.maximum(power[:, ALPHA] - line(ALPHA), 0)
+    burst = np.maximum(power[:, SIGMA] - line(SIGMA), 0)
+    smooth = power.copy()
+    smooth[:, ALPHA] -= alpha
+    smooth[:, SIGMA] -= burst
+    return smooth, alpha, burst
+
+
+def _density(power: Array) -> Array:
+    """Spectra (n, bins) of power laws from band to band that hold `power` (n, 7) in the bands."""
+    widths = np.diff(np.array(BANDS_HZ), axis=1)[:, 0]
+    aim = np.log(np.maximum(power, 1e-6))
+    knots = aim - np.log(widths)
+    for _ in range(4):
+        coarse = np.exp(knots @ _COARSE)
+        knots += aim - np.log(np.add.reduceat(coarse * _COARSE_WIDTH, _COARSE_STARTS, axis=1))
+    fine: Array = np.exp(knots @ _FINE) * _IN_RANGE
+    return fine
+
+
+def _peak(centre_hz: float, sd_hz: float) -> Array:
+    """A bell of density over _FREQUENCY that holds a power of 1."""
+    bell = np.exp(-0.5 * ((_FREQUENCY - centre_hz) / sd_hz) ** 2)
+    peak: Array = bell / (bell.sum() * _FREQUENCY[1])
+    return peak
+
+
+def _noise(density: Array, generators: list[np.random.Generator]) -> Samples:
+    """Gaussian noise of the given spectra, cut into the five groups of bands: (n, 5, LENGTH)."""
+    bins = len(_FREQUENCY)
+    white = np.stack([g.standard_normal(2 * bins, np.float32) for g in generators]).view(np.complex64)
+    spectrum = white * np.sqrt(density).astype(np.float32)
+    parts = np.zeros((len(generators), len(_GROUPS), bins), np.complex64)
+    for group, part in enumerate(_GROUPS):
+        parts[:, group, part] = spectrum[:, part]
+    noise: Samples = fft.irfft(parts, LENGTH, axis=-1)
+    return noise
+
+
+def _modulate(groups: Samples, generators: list[np.random.Generator], style: Style) -> None:
+    """Let every group wax and wane: a log-normal envelope with the style's depth and pace."""
+    knots = _ENVELOPE.shape[0]
+    steps = np.stack([g.standard_normal((len(_GROUPS), knots), np.float32) for g in generators])
+    keep = np.exp(-_KNOT_S / style.pace_s)
+    for k in range(1, knots):
+        steps[..., k] = keep * steps[..., k - 1] + np.sqrt(1 - keep**2) * steps[..., k]
+    depth = style.depth * np.array([0.4, 0.8, 1.2, 0.8, 0.5], np.float32)[:, None]
+    groups *= np.exp((depth * steps) @ _ENVELOPE)
+
+
+def _how_many(rows: Measured, share: Array, style: Style) -> Array:
+    """Transients per epoch (n,): `share` of the power in N pulses gives a kurtosis of share² * pulse / N."""
+    pulse = EPOCH_SAMPLES * (0.022 - 0.008 * rows.eye) / style.width
+    return np.clip(style.transients * share**2 * pulse / np.maximum(rows.kurtosis, 0.1), 1, EVENTS)
+
+
+def _transients(rows: Measured, count: Array, generators: list[np.random.Generator], style: Style) -> Samples:
+    """K-complexes, blinks and rolling eyes at random times: (n, LENGTH), any amplitude."""
+    n = len(generators)
+    draws = np.stack([g.random((7, EVENTS), np.float32) for g in generators], axis=1)  # (7, n, EVENTS)
+    present = np.arange(EVENTS) < np.floor(count[:, None] + draws[0, :, :1])
+    present[:, 0] = True
+    eye = draws[1] < rows.eye[:, None]
+    rolling = eye & (draws[2] < 0.35)
+    up = draws[3] < 1 / (1 + np.exp(-3 * rows.skewness))[:, None]
+    t = (np.arange(EVENT_LENGTH, dtype=np.float32) / RATE_HZ - 1.2)[None, None, :]
+    width = (style.width * (0.7 + 0.6 * draws[4]))[..., None]
+    t = t / width
+    blink = np.exp(-((t / 0.13) ** 2)) - 0.25 * np.exp(-(((t - 0.45) / 0.3) ** 2))
+    roll = np.where(t < 0, np.exp(-((t / 0.12) ** 2)), np.exp(-np.abs(t) / 0.6))
+    kcomplex = np.exp(-((t / 0.13) ** 2)) - 0.75 * np.exp(-(((t - 0.45) / 0.25) ** 2))
+    shape = np.where(rolling[..., None], roll, np.where(eye[..., None], blink, kcomplex))
+    size = np.where(up, 1, -1) * np.exp(0.35 * (2 * draws[5] - 1)) * present
+    return _place(shape * size[..., None], draws[6], n)
+
+
+def _bursts(share: Array, generators: list[np.random.Generator], style: Style) -> Samples:
+    """Sigma bursts of 0.5-1.5 s: (n, LENGTH), any amplitude; the more sigma stands out, the more of them."""
+    n = len(generators)
+    draws = np.stack([g.random((6, EVENTS), np.float32) for g in generators], axis=1)
+    present = np.arange(EVENTS) < np.floor(2 * style.bursts * share[:, None] + draws[0, :, :1])
+    present[:, 0] = True
+    t = (np.arange(EVENT_LENGTH, dtype=np.float32) / RATE_HZ - EVENT_LENGTH / RATE_HZ / 2)[None, None, :]
+    width = style.width * (0.2 + 0.25 * draws[1])[..., None]
+    hz = (style.sigma_hz + 2 * (draws[2] - 0.5))[..., None]
+    wave = np.cos(2 * np.pi * (hz * t - 0.3 * t**2 + draws[3][..., None])) * np.exp(-0.5 * (t / width) ** 2)
+    size = np.exp(0.5 * (2 * draws[4] - 1)) * present
+    return _place(wave * size[..., None], draws[5], n)
+
+
+def _place(shapes: Samples, when: Samples, n: int) -> Samples:
+    """Add shapes (n, EVENTS, EVENT_LENGTH) into (n, LENGTH), each at `when` (n, EVENTS) in 0..1."""
+    out = np.zeros((n, LENGTH), np.float32)
+    starts = (when * (LENGTH - EVENT_LENGTH)).astype(np.intp)
+    for epoch, event in np.argwhere(shapes.any(-1)):
+        out[epoch, starts[epoch, event] :][:EVENT_LENGTH] += shapes[epoch, event]
+    return out
+
+
+def _hats(knots: Array, at: Array) -> Array:
+    """Weights (knots, points) of linear interpolation, the outer slopes carried on beyond the ends."""
+    weights = np.zeros((len(knots), len(at)))
+    left = np.clip(np.searchsorted(knots, at) - 1, 0, len(knots) - 2)
+    share = (at - knots[left]) / (knots[left + 1] - knots[left])
+    weights[left, np.arange(len(at))] = 1 - share
+    weights[left + 1, np.arange(len(at))] = share
+    return weights
+
+
+_EDGES = np.array([low for low, _ in BANDS_HZ] + [BANDS_HZ[-1][1]])
+_CENTRE = np.log(np.sqrt(_EDGES[:-1] * _EDGES[1:]))  # of the bands, logarithm of Hz
+_STEPS = 12  # coarse points per band
+_CUTS = np.concatenate([np.geomspace(a, b, _STEPS + 1)[:-1] for a, b in BANDS_HZ] + [_EDGES[-1:]])
+_COARSE = _hats(_CENTRE, np.log(np.sqrt(_CUTS[:-1] * _CUTS[1:])))
+_COARSE_WIDTH = np.diff(_CUTS)
+_COARSE_STARTS = np.arange(0, len(_COARSE_WIDTH), _STEPS)
+_FINE = _hats(_CENTRE, np.log(np.maximum(_FREQUENCY, 0.1)))
+_IN_RANGE = np.greater_equal(_FREQUENCY, _EDGES[0])
+_BORDERS = np.searchsorted(_FREQUENCY, _GROUPS_HZ)
+_GROUPS = [slice(int(low), int(high)) for low, high in zip(_BORDERS[:-1], _BORDERS[1:], strict=True)]
+_KNOT_S = 0.5
+_ENVELOPE = _hats(np.arange(0, LENGTH / RATE_HZ + _KNOT_S, _KNOT_S), np.arange(LENGTH) / RATE_HZ).astype(
+    np.float32
+)
+_FADE = np.sin(np.pi / 2 * (np.arange(2 * HALF, dtype=np.float32) + 0.5) / (2 * HALF))
