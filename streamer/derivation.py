@@ -1,0 +1,85 @@
+"""Many device channels in, one derivation in µV out; what is not a number becomes a gap."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamer.channels import Pick
+from streamer.errors import UsageError
+from streamer.messages import Channel, Chunk, Floats, Gap, Item
+
+# µV per unit, under every spelling that devices and files use (micro sign U+00B5, Greek mu U+03BC, u).
+_UNITS_UV = {"v": 1e6, "mv": 1e3, "uv": 1.0, "µv": 1.0, "μv": 1.0, "nv": 1e-3}
+_WORDS_UV = {"volt": 1e6, "volts": 1e6, "millivolts": 1e3, "microvolt": 1.0, "microvolts": 1.0}
+
+
+def microvolts_per(unit: str) -> float:
+    """How many µV one `unit` is; a source that says nothing is taken to mean µV.
+
+    Raises:
+        UsageError: the unit is no voltage.
+
+    """
+    known = {"": 1.0, **_UNITS_UV, **_WORDS_UV}
+    factor = known.get(unit.strip().lower())
+    if factor is None:
+        raise UsageError(
+            f"unit {unit!r} is no voltage; pick an EEG channel, or say its unit: V, mV, uV or nV"
+        )
+    return factor
+
+
+class Derivation:
+    """One channel, or the difference of two, as (1, n) µV.
+
+    Adjoining losses leave as one gap, together with the first sample after them, so that the ledger does not
+    depend on how the input was cut.
+    """
+
+    def __init__(self, pick: Pick, channels: tuple[Channel, ...], unit: str | None = None) -> None:
+        self._plus, self._minus = pick.plus, pick.minus
+        self._plus_uv = microvolts_per(unit or channels[pick.plus].unit)
+        self._minus_uv = 0.0 if pick.minus is None else microvolts_per(unit or channels[pick.minus].unit)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget a loss that has not been given out yet."""
+        self._lost: Gap | None = None
+
+    def push(self, item: Item) -> list[Item]:
+        """Take the next chunk or gap; give what it completes."""
+        if isinstance(item, Gap):
+            self._lose(item)
+            return []
+        return self._split(item.start, self._microvolts(item.samples), item.arrived)
+
+    def flush(self) -> list[Item]:
+        """End of the stream: give out a loss still held."""
+        lost, self._lost = self._lost, None
+        return [] if lost is None else [lost]
+
+    def _microvolts(self, samples: Floats) -> Floats:
+        one: Floats = samples[self._plus] * self._plus_uv
+        return one if self._minus is None else one - samples[self._minus] * self._minus_uv
+
+    def _lose(self, gap: Gap) -> None:
+        before = self._lost
+        if before is None:
+            self._lost = gap
+        else:
+            self._lost = Gap(before.start, gap.stop, before.reason, gap.arrived)
+
+    def _split(self, start: int, samples: Floats, arrived: float) -> list[Item]:
+        """Cut a chunk into runs of real samples, and gaps for what is not a number."""
+        out: list[Item] = []
+        real = np.isfinite(samples)
+        edges = np.flatnonzero(np.diff(real)) + 1
+        for begin, end in zip([0, *edges], [*edges, samples.shape[0]], strict=True):
+            if begin == end:
+                continue
+            if real[begin]:
+                out += self.flush()
+                out.append(Chunk(start + int(begin), samples[None, begin:end], arrived))
+            else:
+                self._lose(Gap(start + int(begin), start + int(end), "not a number", arrived))
+        return out

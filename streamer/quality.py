@@ -1,0 +1,139 @@
+"""How far the signal can be trusted, judged second by second on the raw derivation, before any filter.
+
+Thresholds are in µV at the electrode. Flat (s.d. below 1 µV) and railed (more than a fifth of the samples beyond
+900 µV of the middle) are what people who live with headbands use; the others are ours, documented here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from streamer.messages import EPOCH_S, Floats, Gap, Grade, Item, Quality
+
+FLAT_SD_UV = 1.0
+RAILED_UV = 900.0
+RAILED_SHARE = 0.2
+MUSCLE_UV = 8.0  # r.m.s. in 25-45 Hz, where sleep EEG has 1-3 µV
+HUM_UV = 20.0  # r.m.s. within 1 Hz of the mains
+BIG_SD_UV = 250.0  # of one second: movement, a loose electrode
+LEAST_REAL = 0.9  # share of real samples below which a window is not scored
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """What one second of raw signal looked like."""
+
+    real: float  # share of its samples that arrived
+    flat: bool
+    railed: bool
+    big: bool
+    muscle: bool
+    hum: bool
+
+
+def usable(quality: Quality) -> bool:
+    """Tell whether a window may be scored at all: a sensor problem must never look like a sleep result."""
+    return quality.grade != "off" and quality.lost_fraction <= 1 - LEAST_REAL + 1e-9
+
+
+class QualityMeter:
+    """(1, n) µV at the device's rate in; the quality of any 30 s that end on a whole second out."""
+
+    def __init__(self, rate_hz: float, mains_hz: int = 50) -> None:
+        self._rate_hz = rate_hz
+        self._mains_hz = mains_hz
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew with a stream whose first sample has index 0."""
+        self._seconds: dict[int, Second] = {}  # only seconds with any real sample; pruned by `grade`
+        self._second = 0  # the one being filled
+        self._stop = ceil(self._rate_hz)  # index one past its last sample
+        self._parts: list[Floats] = []
+
+    def push(self, item: Item) -> None:
+        """Take the next chunk or gap."""
+        begin = item.start
+        while begin < item.stop:
+            if begin >= self._stop:
+                self._close()
+            end = min(self._stop, item.stop)
+            if not isinstance(item, Gap):
+                self._parts.append(item.samples[0, begin - item.start : end - item.start])
+            begin = end
+        if begin >= self._stop:
+            self._close()
+
+    def grade(self, end_s: int) -> Quality:
+        """Quality of the 30 s before second `end_s`; older seconds are forgotten."""
+        for old in [second for second in self._seconds if second < end_s - EPOCH_S]:
+            del self._seconds[old]
+        seconds = [self._seconds[s] for s in range(end_s - EPOCH_S, end_s) if s in self._seconds]
+        lost = 1 - sum(second.real for second in seconds) / EPOCH_S
+        return _judge(seconds, min(max(lost, 0.0), 1.0))
+
+    def _close(self) -> None:
+        """Measure the second that is complete and begin the one after it."""
+        if self._parts:
+            begin = ceil(self._second * self._rate_hz)
+            self._seconds[self._second] = self._measure(np.concatenate(self._parts), self._stop - begin)
+            self._parts = []
+        self._second += 1
+        self._stop = ceil((self._second + 1) * self._rate_hz)
+
+    def _measure(self, samples: Floats, expected: int) -> Second:
+        sd = float(samples.std())
+        beyond = np.abs(samples - np.median(samples)) > RAILED_UV
+        muscle = hum = False
+        if samples.shape[0] == expected:  # a spectrum across a hole would mean nothing
+            power = self._power(samples)
+            muscle = self._rms(power, 25, 45) > MUSCLE_UV
+            hum = self._mains_hz < self._rate_hz / 2 - 1 and (
+                self._rms(power, self._mains_hz - 1, self._mains_hz + 1) > HUM_UV
+            )
+        return Second(
+            real=samples.shape[0] / expected,
+            flat=sd < FLAT_SD_UV,
+            railed=float(beyond.mean()) > RAILED_SHARE,
+            big=sd > BIG_SD_UV,
+            muscle=muscle,
+            hum=hum,
+        )
+
+    def _power(self, samples: Floats) -> Floats:
+        """One-sided power per bin in µV²; the bins are 1 Hz apart, so a bin's number is its frequency."""
+        taper = np.hanning(samples.shape[0] + 1)[:-1]
+        spectrum = np.abs(np.fft.rfft((samples - samples.mean()) * taper)) ** 2
+        power: Floats = 2 * spectrum / (samples.shape[0] * float(np.sum(taper**2)))
+        return power
+
+    def _rms(self, power: Floats, low_hz: int, high_hz: int) -> float:
+        """Root mean square in a band, without the mains' own bins unless they are what is asked for."""
+        bins = [b for b in range(low_hz, min(high_hz, power.shape[0] - 1) + 1)]
+        return float(np.sqrt(power[bins].sum()))
+
+
+def _judge(seconds: list[Second], lost: float) -> Quality:
+    """Grade 30 s from its seconds: the worst finding decides, every finding is named."""
+    count = max(len(seconds), 1)
+    share = {
+        "flat": sum(s.flat for s in seconds) / count,
+        "railed": sum(s.railed for s in seconds) / count,
+        "movement": sum(s.big for s in seconds) / count,
+        "muscle": sum(s.muscle for s in seconds) / count,
+        "line noise": sum(s.hum for s in seconds) / count,
+    }
+    off = {"flat": 0.5, "railed": 0.5, "lost": 0.5}
+    poor = {"flat": 0.1, "railed": 0.1, "lost": 0.1, "movement": 0.5}
+    fair = {"flat": 0.03, "railed": 0.03, "lost": 0.0, "movement": 0.1, "muscle": 0.3, "line noise": 0.5}
+    share["lost"] = lost
+    reasons = tuple(name for name, limit in fair.items() if share[name] > limit + 1e-9)
+    grade: Grade = "fair" if reasons else "good"
+    if any(share[name] > limit + 1e-9 for name, limit in poor.items()):
+        grade = "poor"
+    if any(share[name] > limit - 1e-9 for name, limit in off.items()):
+        grade = "off"
+    return Quality(grade, reasons, round(lost, 4))

@@ -1,0 +1,76 @@
+"""The last 30 s, always ready: samples and spectrogram, kept up to date second by second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, Floats, Gap, Item, Window
+from streamer.spectrogram import BINS, FRAME_S, FRAME_SAMPLES, column
+
+COLUMNS = EPOCH_S - FRAME_S + 1  # 29 frames fit into 30 s
+
+
+class Windows:
+    """Cuts a 100 Hz stream into windows of 30 s: one every `hop_s`, and always one at the end of each epoch.
+
+    Both rings are arrays of twice their length, written in two places, so that the last 30 s are one slice.
+    Windows start once 30 s have passed. What was lost is NaN.
+    """
+
+    def __init__(self, hop_s: int) -> None:
+        if not 1 <= hop_s <= EPOCH_S:
+            raise ValueError(f"hop_s is {hop_s}, not a whole number from 1 to {EPOCH_S}")
+        self._hop_s = hop_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew with a stream whose first sample has index 0."""
+        self._samples: Floats = np.full(2 * EPOCH_SAMPLES, np.nan)
+        self._columns = np.full((2 * COLUMNS, BINS), np.nan, dtype=np.float32)
+        self._index = 0  # 100 Hz index of the next sample
+
+    def push(self, item: Item) -> Iterator[Window]:
+        """Take the next chunk or gap; give each window as it fills. Must be iterated to its end."""
+        if item.start != self._index:
+            raise ValueError(f"item starts at sample {item.start}, expected {self._index}")
+        lost = isinstance(item, Gap)
+        while self._index < item.stop:
+            room = RATE_HZ - self._index % RATE_HZ  # to the end of the second
+            stop = min(self._index + room, item.stop)
+            values: Floats | float = (
+                np.nan
+                if isinstance(item, Gap)
+                else item.samples[0, self._index - item.start : stop - item.start]
+            )
+            self._write(stop - self._index, values)
+            self._index = stop
+            if stop % RATE_HZ == 0:
+                yield from self._second(item.arrived, lost)
+
+    def _write(self, count: int, values: Floats | float) -> None:
+        """Put up to one second of samples in both halves; a second never straddles the ring's edge."""
+        at = self._index % EPOCH_SAMPLES
+        self._samples[at : at + count] = values
+        self._samples[at + EPOCH_SAMPLES : at + EPOCH_SAMPLES + count] = values
+
+    def _second(self, arrived: float, lost: bool) -> Iterator[Window]:
+        """A second is complete: add its column, and give a window if one is due."""
+        seconds = self._index // RATE_HZ
+        at = (self._index - 1) % EPOCH_SAMPLES + 1 + EPOCH_SAMPLES  # one past the newest, in the upper half
+        if seconds >= FRAME_S:
+            slot = seconds % COLUMNS
+            frame = np.nan if lost else column(self._samples[at - FRAME_SAMPLES : at])
+            self._columns[slot] = frame
+            self._columns[slot + COLUMNS] = frame
+        if seconds < EPOCH_S or (seconds % self._hop_s and seconds % EPOCH_S):
+            return
+        first = seconds % COLUMNS + 1  # the oldest of the last 29 columns
+        yield Window(
+            end=self._index,
+            epoch=None if seconds % EPOCH_S else seconds // EPOCH_S - 1,
+            samples=self._samples[at - EPOCH_SAMPLES : at].astype(np.float32),
+            spectrogram=self._columns[first : first + COLUMNS].copy(),
+            arrived=arrived,
+        )
