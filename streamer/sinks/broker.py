@@ -1,0 +1,176 @@
+"""An MQTT 3.1.1 broker inside this process, on loopback, so that nothing needs to be installed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from types import TracebackType
+from typing import Self
+
+from amqtt.broker import Broker as AmqttBroker
+from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+
+from streamer.errors import SinkError
+from streamer.sinks.settings import LOOPBACK
+
+MAX_CLIENTS = 32
+MAX_PACKET_BYTES = 64 * 1024  # ours have about 600 bytes
+STALLED_S = 10.0  # a client that has not read for so long is cut off
+SHUTDOWN_S = 1.0
+
+_LISTENER = "loopback"
+_VERSION_5 = b"\x00\x04MQTT\x05"
+_VERSION_5_END = 5 + len(_VERSION_5)  # behind the longest fixed header
+_CONNACK_UNSUPPORTED = b"\x20\x02\x00\x01"
+
+for _name in ("amqtt", "transitions"):
+    # amqtt logs each lost connection as a warning or an error, and each refused MQTT 5 greeting too.
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+class Broker:
+    """`async with Broker(port) as broker:` serves `broker.port`; 0 takes a free one. Anyone local may use it.
+
+    We own the sockets and amqtt only the protocol ("external listener"), because amqtt by itself neither
+    limits a packet's size nor ever gives up on a client that has stopped reading, for which it would keep
+    every message. Retained messages are kept in memory, one per topic, and are gone with the process.
+
+    Raises:
+        SinkError: the port is in use or not ours to take, or `host` is not loopback.
+
+    """
+
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        if host not in LOOPBACK:
+            raise SinkError(f"the embedded broker has no passwords and serves loopback only, not {host}")
+        self.host = host
+        self.port = port
+        self._broker: AmqttBroker | None = None
+        self._server: asyncio.Server | None = None
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def __aenter__(self) -> Self:
+        try:
+            server = await asyncio.start_server(self._client, self.host, self.port, start_serving=False)
+        except OSError as error:
+            raise SinkError(
+                f"the embedded broker cannot have port {self.port} on {self.host}: {error.strerror}; "
+                "stop the other broker, use it (embedded = false), or set another port"
+            ) from error
+        self.port = server.sockets[0].getsockname()[1]
+        self._server = server
+        self._broker = AmqttBroker(_config())
+        await self._broker.start()
+        await server.start_serving()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._broker is not None
+        assert self._server is not None
+        self._server.close()
+        with contextlib.suppress(TimeoutError):  # a client that does not read cannot hold us up
+            async with asyncio.timeout(SHUTDOWN_S):
+                await self._broker.shutdown()
+        for client, writer in self._clients.items():
+            writer.transport.abort()
+            client.cancel()
+        if self._clients:
+            await asyncio.wait(self._clients)
+        await self._server.wait_closed()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until it ends; its faults are its own."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients[task] = writer
+        try:
+            if len(self._clients) <= MAX_CLIENTS:
+                await self._serve(reader, writer)
+        except (OSError, EOFError):
+            pass  # it went away in the middle of something, or kept us waiting
+        finally:
+            del self._clients[task]
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let amqtt have the connection, unless it begins in MQTT 5, which amqtt misreads and waits on."""
+        assert self._broker is not None
+        async with asyncio.timeout(STALLED_S):
+            greeting = await _first_packet(reader)
+        if _VERSION_5 in greeting[:_VERSION_5_END]:
+            writer.write(_CONNACK_UNSUPPORTED)
+            return
+        await self._broker.external_connected(_Reader(reader, greeting), _Writer(writer), _LISTENER)
+
+
+async def _first_packet(reader: asyncio.StreamReader) -> bytes:
+    """One whole MQTT packet: its type, its length in one to four bytes, its body."""
+    head = await reader.readexactly(2)
+    while head[-1] & 0x80 and len(head) < 5:
+        head += await reader.readexactly(1)
+    length = sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(head[1:]))
+    if length > MAX_PACKET_BYTES:
+        raise ConnectionAbortedError(f"a packet of {length} bytes")
+    return head + await reader.readexactly(length)
+
+
+class _Reader:
+    """What amqtt reads from; refuses a packet that is too long before any of it is read."""
+
+    def __init__(self, reader: asyncio.StreamReader, already_read: bytes) -> None:
+        self._reader = reader
+        self._already_read = already_read
+
+    async def read(self, n: int = -1) -> bytes:
+        if n > MAX_PACKET_BYTES:
+            raise ConnectionAbortedError(f"a packet of {n} bytes")
+        if self._already_read:
+            part, self._already_read = self._already_read[:n], self._already_read[n:]
+            return part
+        return await self._reader.readexactly(n)
+
+    def feed_eof(self) -> None:
+        self._reader.feed_eof()
+
+
+class _Writer:
+    """What amqtt writes to; gives up on a client that does not read."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def write(self, data: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(data)
+
+    async def drain(self) -> None:
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await self._writer.drain()
+        except TimeoutError:
+            self._writer.transport.abort()
+            raise ConnectionResetError("the client does not read") from None
+
+    def get_peer_info(self) -> tuple[str, int] | None:
+        peer = self._writer.get_extra_info("peername")
+        return (peer[0], peer[1]) if peer else None
+
+    def get_ssl_info(self) -> None:
+        """Loopback needs no TLS."""
+
+    async def close(self) -> None:
+        self._writer.close()
+
+
+def _config() -> BrokerConfig:
+    return BrokerConfig(
+        listeners={
+            "default": ListenerConfig(type=ListenerType.EXTERNAL),
+            _LISTENER: ListenerConfig(type=ListenerType.EXTERNAL, bind="external"),
+        },
+        # Only the plugin that lets anyone in: the defaults log every packet and publish $SYS topics.
+        plugins={"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    )

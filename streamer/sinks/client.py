@@ -1,0 +1,168 @@
+"""aiomqtt's client fit for a night: bounded waits, refusals seen, sockets closed, errors in plain words."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+from typing import Any
+
+import aiomqtt
+from aiomqtt import MqttCodeError, MqttError, ProtocolVersion
+from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from streamer.errors import SinkError
+from streamer.sinks.commands import MAX_BYTES
+from streamer.sinks.settings import MqttSettings
+
+CONNECT_S = (
+    2.0  # for TCP and for TLS; it runs in a thread that cannot be cancelled, so it bounds the shutdown
+)
+KEEPALIVE_S = 15  # a silent broker is found out, and our last will is spoken, within 1.5 times this
+QUEUED_COMMANDS = 64  # beyond this the client drops what arrives
+USER, PASSWORD = "SLEEPSTREAM_MQTT_USER", "SLEEPSTREAM_MQTT_PASSWORD"
+
+_UNSUPPORTED_PROTOCOL = 132  # MQTT 5 reason codes; paho translates the 3.1.1 ones into these
+_REFUSED_LOGIN = (134, 135)
+_TAKEN_OVER = 142
+
+_LIBRARY_LOG = logging.getLogger("streamer.sinks.client.aiomqtt")
+_LIBRARY_LOG.setLevel(logging.CRITICAL)  # everything it would say is in MqttStatus
+
+
+class Client(aiomqtt.Client):
+    """One connection's client, less three holes in aiomqtt 2.5.
+
+    A PUBACK that refuses a message looks there like one that accepts it; a connection that fails half-way
+    keeps its socket; and paho's connect blocks its thread for longer than a shutdown may take.
+    """
+
+    def __init__(
+        self, settings: MqttSettings, node: str, will: aiomqtt.Will, protocol: ProtocolVersion
+    ) -> None:
+        properties = None
+        if protocol is ProtocolVersion.V5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = MAX_BYTES + 1024  # the broker drops what we would refuse anyway
+        super().__init__(
+            settings.host,
+            settings.port,
+            username=os.environ.get(USER),
+            password=os.environ.get(PASSWORD),
+            # The same name every time: a new connection replaces a dead one, whose last will is then spoken
+            # before our `online` and not after it.
+            identifier=f"sleepstream-{node}",
+            protocol=protocol,
+            will=will,
+            timeout=settings.timeout_s,
+            keepalive=KEEPALIVE_S,
+            max_queued_incoming_messages=QUEUED_COMMANDS,
+            properties=properties,
+            tls_context=tls_context(settings) if settings.tls else None,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # a stage does not wait for Nagle
+            logger=_LIBRARY_LOG,
+        )
+        self.protocol = protocol
+        self._client.connect_timeout = CONNECT_S
+        self._refusal: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
+
+    async def refused(self) -> None:
+        """Wait until the broker refuses a message, which is then not delivered.
+
+        Raises:
+            MqttError: it did.
+
+        """
+        reason = await self._refusal
+        raise MqttCodeError(reason, "Message refused")
+
+    async def retain(self, topic: str, body: str, expiry_s: float | None = None) -> None:
+        """Publish a retained message, which the broker forgets after `expiry_s` where MQTT 5 allows it.
+
+        Raises:
+            MqttError: it was not acknowledged.
+
+        """
+        properties = None
+        if expiry_s is not None and self.protocol is ProtocolVersion.V5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = max(1, round(expiry_s))
+        await self.publish(topic, body, qos=1, retain=True, properties=properties)
+
+    def abandon(self) -> None:
+        """Close whatever is still open; the client cannot be used again."""
+        self._client.disconnect()
+
+    def _on_publish(
+        self, client: PahoClient, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
+    ) -> None:
+        if not reason_code.is_failure:
+            super()._on_publish(client, userdata, mid, reason_code, properties)
+        elif not self._refusal.done():
+            self._refusal.set_result(reason_code)
+
+
+def tls_context(settings: MqttSettings) -> ssl.SSLContext:
+    """Verify the broker's certificate and name, and show ours if we have one.
+
+    Raises:
+        SinkError: a file cannot be read or is not a certificate.
+
+    """
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:
+        raise SinkError(f"[mqtt] ca_file {settings.ca_file}: {error}; give a PEM file") from error
+    if settings.client_certificate:
+        try:
+            context.load_cert_chain(settings.client_certificate, settings.client_key)
+        except OSError as error:
+            files = f"client_certificate {settings.client_certificate}, client_key {settings.client_key}"
+            raise SinkError(f"[mqtt] {files}: {error}; give PEM files that belong together") from error
+    return context
+
+
+def speaks_only_3(error: MqttError | None) -> bool:
+    """The broker refused the connection because it is MQTT 5."""
+    return _code(error) == _UNSUPPORTED_PROTOCOL
+
+
+def timed_out(error: MqttError | None) -> bool:
+    """The broker said nothing for `timeout_s`."""
+    return type(error) is MqttError and str(error) == "Operation timed out"  # aiomqtt has no class for it
+
+
+def refuses_login(error: MqttError) -> bool:
+    """The broker refused the connection because of who we are: retrying soon is no use."""
+    return isinstance(error, aiomqtt.exceptions.MqttConnectError) and _code(error) in _REFUSED_LOGIN
+
+
+def explain(error: MqttError, settings: MqttSettings) -> str:
+    """What went wrong and what to do, in one line."""
+    where = f"broker {settings.host}:{settings.port}"
+    if refuses_login(error):
+        return f"{where} refuses the user name or password; set {USER} and {PASSWORD}"
+    if isinstance(error, aiomqtt.exceptions.MqttConnectError):
+        return f"{where} refuses the connection: {error}"
+    if timed_out(error):
+        return f"{where} does not answer"
+    cause = error.__cause__ or error
+    if _code(cause) == _TAKEN_OVER:
+        return f"{where}: another process with the same node name has connected; give each its own `node`"
+    if "CERTIFICATE_VERIFY_FAILED" in str(cause):
+        return (
+            f"{where}: its certificate does not verify ({cause}); set ca_file to the authority that signed it"
+        )
+    if isinstance(error, MqttCodeError) and error is cause:
+        return f"{where} refuses a message: {error}; check what this user may publish"
+    return f"{where}: {' '.join(str(cause).split()) or type(cause).__name__}"
+
+
+def _code(error: BaseException | None) -> int | None:
+    reason = error.rc if isinstance(error, MqttCodeError) else None
+    return reason.value if isinstance(reason, ReasonCode) else reason

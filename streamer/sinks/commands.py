@@ -1,0 +1,74 @@
+"""What clients ask for: retention, rate, size and shape are checked before anything acts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from streamer.clock import Clock
+from streamer.payloads import CommandPayload
+
+MAX_BYTES = 4096
+BURST = 10  # commands at once
+PER_SECOND = 1.0  # and after that
+
+OnCommand = Callable[[CommandPayload], None]
+OnRefused = Callable[[str], None]
+
+
+class CommandInbox:
+    """The commands of one stream.
+
+    Every message costs a token, valid or not, so a flood costs almost nothing: without a token a message is
+    counted in `ignored` and not even looked at. `on_refused` gets one line fit for an event, at most as often
+    as tokens come.
+    """
+
+    def __init__(self, on_command: OnCommand, on_refused: OnRefused, clock: Clock) -> None:
+        self.ignored = 0
+        self._on_command = on_command
+        self._on_refused = on_refused
+        self._clock = clock
+        self._tokens = float(BURST)
+        self._refilled = clock.monotonic()
+        self._flooded = False
+
+    def receive(self, body: bytes, retained: bool) -> None:
+        """Act on one message or refuse it; nothing a client sends raises."""
+        if not self._admit():
+            self.ignored += 1
+            return
+        if retained:  # else a "stop" left on the broker would stop every start
+            self._on_refused("a retained command: publish it without the retain flag")
+            return
+        if len(body) > MAX_BYTES:
+            self._on_refused(f"a command of {len(body)} bytes; at most {MAX_BYTES} are allowed")
+            return
+        try:
+            command = CommandPayload.model_validate_json(body)
+        except ValidationError as error:
+            self._on_refused(f"not a command: {_first_problem(error)}")
+            return
+        self._on_command(command)
+
+    def _admit(self) -> bool:
+        """Take a token, if there is one; the first message of a flood that gets none is refused aloud."""
+        now = self._clock.monotonic()
+        self._tokens = min(BURST, self._tokens + (now - self._refilled) * PER_SECOND)
+        self._refilled = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            self._flooded = False
+            return True
+        if not self._flooded:
+            self._flooded = True
+            self._on_refused(f"too many commands: more than {BURST} at once; the rest is ignored")
+        return False
+
+
+def _first_problem(error: ValidationError) -> str:
+    """One line without the client's own text, which may be anything."""
+    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    known = [str(part) for part in problem["loc"] if part in CommandPayload.model_fields]
+    return ": ".join([*known, problem["msg"]])[:200]

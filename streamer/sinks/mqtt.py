@@ -1,0 +1,372 @@
+"""Stages, epochs, events and availability to an MQTT broker that may come and go.
+
+One task holds the connection and renews it for ever. What is only worth its newest value (`stage`, `summary`,
+availability) is kept in one slot per topic; what must arrive (`epoch`, `event`) waits in the stream's outbox
+until the broker has acknowledged it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from aiomqtt import MqttError, ProtocolVersion, Will
+
+from streamer.clock import Clock
+from streamer.errors import SettingsError
+from streamer.outbox import Outbox, Parcel
+from streamer.payloads import StagePayload, SummaryPayload, to_json
+from streamer.sinks.client import Client, explain, refuses_login, speaks_only_3, timed_out, tls_context
+from streamer.sinks.commands import CommandInbox, OnCommand, OnRefused
+from streamer.sinks.settings import MqttSettings
+
+PREFIX = "sleepstream"
+ONLINE, OFFLINE = "online", "offline"
+IN_FLIGHT = 8  # parcels; with the slots it stays below the 20 that brokers take before a message must wait
+DRAIN_S = 1.0  # at the stop, for what is still on its way
+GOODBYE_S = 0.4  # for `offline`, and again for the disconnection
+STOP_S = 2.0  # for all of it
+
+_LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_VERSIONS = {ProtocolVersion.V5: "5", ProtocolVersion.V311: "3.1.1"}
+
+
+@dataclass(frozen=True, slots=True)
+class MqttStatus:
+    """How the connection is doing at this moment."""
+
+    connected: bool
+    protocol: str  # "5", "3.1.1", or "" before the first connection
+    reconnects: int  # connections after the first
+    last_error: str  # one line: what happened and what to do; "" while all is well
+    published: Mapping[str, int]  # acknowledged messages by kind
+    backlog: int  # epochs and events that the broker does not have yet
+
+
+class _Slot:
+    """The newest message of one retained topic; said again on every new connection."""
+
+    def __init__(self, topic: str, kind: str, expiry_s: float | None = None) -> None:
+        self.topic = topic
+        self.kind = kind
+        self.expiry_s = expiry_s
+        self.body: str | None = None
+        self.version = 0  # of the body
+        self.said = 0  # the version that the broker has
+        self.set_at = 0.0  # monotonic seconds
+        self.changed = asyncio.Event()
+
+    def put(self, body: str, now: float) -> None:
+        self.body, self.set_at = body, now
+        self.version += 1
+        self.changed.set()
+
+    def forget(self) -> None:
+        """A new connection: the broker may have lost everything."""
+        self.said = 0
+        self.changed.set()
+
+    def remaining_s(self, now: float) -> float | None:
+        return None if self.expiry_s is None else self.expiry_s - (now - self.set_at)
+
+
+class MqttStream:
+    """One sleeper's topics. Made by `MqttSink.stream`."""
+
+    def __init__(self, root: str, outbox: Outbox, stage_expiry_s: float, clock: Clock) -> None:
+        self.root = root
+        self.outbox = outbox
+        self.commands: CommandInbox | None = None
+        self.availability = _Slot(f"{root}/availability", "availability")
+        self._stage = _Slot(f"{root}/stage", "stage", stage_expiry_s)
+        self._summary = _Slot(f"{root}/summary", "summary")
+        self.slots = (self.availability, self._stage, self._summary)
+        self._clock = clock
+
+    def stage(self, payload: StagePayload) -> None:
+        """Publish at once, before any backlog; without a connection only the newest one is kept."""
+        self._stage.put(to_json(payload), self._clock.monotonic())
+
+    def summary(self, payload: SummaryPayload) -> None:
+        """Publish the night so far; only the newest one counts."""
+        self._summary.put(to_json(payload), self._clock.monotonic())
+
+    def online(self, online: bool) -> None:
+        """Say whether samples arrive."""
+        self.availability.put(ONLINE if online else OFFLINE, self._clock.monotonic())
+
+
+class _Stopped(Exception):
+    """Ends a connection's task group from within."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """What the tasks of one connection share."""
+
+    client: Client
+    tasks: asyncio.TaskGroup
+    window: asyncio.Semaphore
+
+
+class MqttSink:
+    """A broker that may be away: `async with MqttSink(...) as sink: stream = sink.stream(name, outbox)`.
+
+    Entering never waits for the broker. Leaving waits at most `STOP_S` seconds; what is not delivered by then
+    stays in its outbox. `on_change` is called on the event loop whenever `status` says something new, counts
+    aside. A fault in the program ends the task, is reported like any other error, and is raised on leaving.
+
+    Raises:
+        SettingsError: a node or stream name that is not one plain topic level.
+        SinkError: a certificate or key that cannot be read.
+
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        node: str,
+        clock: Clock,
+        on_change: Callable[[MqttStatus], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._node = _level("node", node)
+        self._clock = clock
+        self._on_change = on_change
+        if settings.tls:
+            tls_context(settings)  # a wrong file is found now and not in the night
+        self._streams: dict[str, MqttStream] = {}
+        self._availability = _Slot(f"{PREFIX}/{node}/availability", "availability")
+        self._connection: _Connection | None = None
+        self._connections = 0
+        self._protocol = ""
+        self._last_error = ""
+        self._published: Counter[str] = Counter()
+        self._progress = asyncio.Event()  # something was acknowledged
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> MqttStatus:
+        """A snapshot."""
+        return MqttStatus(
+            connected=self._connection is not None,
+            protocol=self._protocol,
+            reconnects=max(0, self._connections - 1),
+            last_error=self._last_error,
+            published=dict(self._published),
+            backlog=sum(len(stream.outbox) for stream in self._streams.values()),
+        )
+
+    def stream(
+        self,
+        name: str,
+        outbox: Outbox,
+        on_command: OnCommand | None = None,
+        on_refused: OnRefused | None = None,
+    ) -> MqttStream:
+        """Register one sleeper's stream, at any time; with `on_command` its command topic is subscribed."""
+        if name in self._streams:
+            raise SettingsError(f"two streams are named {name!r}; give each [[stream]] its own name")
+        root = f"{PREFIX}/{self._node}/{_level('stream', name)}"
+        stream = MqttStream(root, outbox, self._settings.stage_expiry_s, self._clock)
+        if on_command is not None:
+            stream.commands = CommandInbox(on_command, on_refused or (lambda _reason: None), self._clock)
+        self._streams[name] = stream
+        if self._connection is not None:
+            self._attach(self._connection, stream)
+        return stream
+
+    async def flush(self) -> None:
+        """Wait until the broker has everything; give it a deadline with `asyncio.timeout`."""
+        while self._pending():
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="mqtt")
+        self._task.add_done_callback(self._ended)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._stopping.set()
+        try:
+            await asyncio.wait({self._task}, timeout=STOP_S)
+        finally:
+            self._task.cancel()
+        await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            self._task.result()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A programming error must not go unnoticed until the morning."""
+        if not task.cancelled() and (error := task.exception()):
+            self._changed(f"internal error, MQTT has stopped: {error!r}")
+
+    def _changed(self, last_error: str) -> None:
+        self._last_error = last_error
+        if self._on_change:
+            self._on_change(self.status)
+
+    # ---- the connection
+
+    async def _run(self) -> None:
+        """Connect, serve until it breaks, rest, for ever."""
+        failures = 0
+        while not self._stopping.is_set():
+            connections, started = self._connections, self._clock.monotonic()
+            error = await self._session(ProtocolVersion.V5)
+            unanswered = timed_out(error) and self._connections == connections
+            if speaks_only_3(error) or (unanswered and self._protocol != "5"):  # some choke on the greeting
+                error = await self._session(ProtocolVersion.V311)
+            if error is None:
+                return
+            self._changed(explain(error, self._settings))
+            held_s = self._clock.monotonic() - started if self._connections > connections else 0.0
+            failures = 1 if held_s > self._settings.retry_max_s else failures + 1
+            await self._rest(
+                self._settings.retry_max_s if refuses_login(error) else self._backoff_s(failures)
+            )
+
+    def _backoff_s(self, failures: int) -> float:
+        """Exponential, with jitter so that a house full of clients does not return at the same moment."""
+        longest = min(self._settings.retry_max_s, self._settings.retry_min_s * 2.0 ** min(failures - 1, 30))
+        return random.uniform(longest / 2, longest)
+
+    async def _rest(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def _session(self, protocol: ProtocolVersion) -> MqttError | None:
+        """One connection from start to end; why it ended, or None after a stop."""
+        will = Will(self._availability.topic, OFFLINE, qos=1, retain=True)
+        client = Client(self._settings, self._node, will, protocol)
+        failure: MqttError | None = None
+        try:
+            async with client:
+                try:
+                    await self._serve(client)
+                finally:
+                    client.timeout = GOODBYE_S
+        except* MqttError as group:
+            failure = next(error for error in group.exceptions if isinstance(error, MqttError))
+        finally:
+            client.abandon()
+        return failure
+
+    async def _serve(self, client: Client) -> None:
+        """Run the tasks of one connection until it breaks, or until we are told to stop."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                connection = _Connection(client, tasks, asyncio.Semaphore(IN_FLIGHT))
+                self._begin(connection)
+                await self._stopping.wait()
+                with contextlib.suppress(TimeoutError):  # what is left stays in its outbox
+                    async with asyncio.timeout(DRAIN_S):
+                        await self.flush()
+                raise _Stopped
+        except* _Stopped:
+            pass
+        finally:
+            self._connection = None
+        client.timeout = GOODBYE_S
+        for slot in (*(stream.availability for stream in self._streams.values()), self._availability):
+            if slot.body == ONLINE:
+                await client.retain(slot.topic, OFFLINE)
+
+    def _begin(self, connection: _Connection) -> None:
+        client, tasks = connection.client, connection.tasks
+        self._connection = connection
+        self._connections += 1
+        self._protocol = _VERSIONS[client.protocol]
+        self._availability.put(ONLINE, self._clock.monotonic())
+        tasks.create_task(client.refused(), name="mqtt refusals")
+        tasks.create_task(self._listen(client), name="mqtt commands")
+        tasks.create_task(self._keep_current(client, self._availability), name="mqtt node availability")
+        for stream in self._streams.values():
+            self._attach(connection, stream)
+        self._changed("")
+
+    def _attach(self, connection: _Connection, stream: MqttStream) -> None:
+        client, tasks = connection.client, connection.tasks
+        for slot in stream.slots:
+            tasks.create_task(self._keep_current(client, slot), name=f"mqtt {slot.topic}")
+        tasks.create_task(self._deliver(connection, stream), name=f"mqtt {stream.root} outbox")
+        if stream.commands:
+            tasks.create_task(self._subscribe(client, stream), name=f"mqtt {stream.root} subscription")
+
+    # ---- what its tasks do
+
+    async def _keep_current(self, client: Client, slot: _Slot) -> None:
+        """Publish the newest value of one topic, whenever there is a newer one."""
+        slot.forget()
+        while True:
+            await slot.changed.wait()
+            slot.changed.clear()
+            version, remaining_s = slot.version, slot.remaining_s(self._clock.monotonic())
+            if slot.body is not None and (remaining_s is None or remaining_s > 0):
+                await client.retain(slot.topic, slot.body, remaining_s)
+                self._published[slot.kind] += 1
+            slot.said = version
+            self._progress.set()
+
+    async def _deliver(self, connection: _Connection, stream: MqttStream) -> None:
+        """Hand over the outbox in order, a few at a time, starting with what was never acknowledged."""
+        last_id = -1
+        while True:
+            parcel = await stream.outbox.after(last_id)
+            await connection.window.acquire()
+            last_id = parcel.id
+            delivery = self._hand_over(connection, stream, parcel)
+            connection.tasks.create_task(delivery, name=f"mqtt {stream.root} parcel {parcel.id}")
+
+    async def _hand_over(self, connection: _Connection, stream: MqttStream, parcel: Parcel) -> None:
+        """Publish one parcel and, only when the broker has it, forget it."""
+        late = self._clock.wall() - parcel.created > self._settings.late_after_s
+        body = _as_historical(parcel.body) if late and parcel.kind == "epoch" else parcel.body
+        await connection.client.publish(f"{stream.root}/{parcel.kind}", body, qos=1)
+        connection.window.release()
+        stream.outbox.acknowledge(parcel.id)
+        self._published[parcel.kind] += 1
+        self._progress.set()
+
+    async def _subscribe(self, client: Client, stream: MqttStream) -> None:
+        results = await client.subscribe(f"{stream.root}/command", qos=1)
+        if any((code if isinstance(code, int) else code.value) >= 0x80 for code in results):
+            self._changed(f"the broker does not let this user subscribe to {stream.root}/command")
+
+    async def _listen(self, client: Client) -> None:
+        """Pass commands on; ends, with MqttError, when the connection breaks."""
+        async for message in client.messages:
+            name = str(message.topic).removeprefix(f"{PREFIX}/{self._node}/").removesuffix("/command")
+            stream = self._streams.get(name)
+            if stream and stream.commands and isinstance(message.payload, bytes):
+                stream.commands.receive(message.payload, message.retain)
+
+    def _pending(self) -> bool:
+        slots = [slot for stream in self._streams.values() for slot in stream.slots]
+        return any(slot.said != slot.version for slot in slots) or self.status.backlog > 0
+
+
+def _as_historical(body: str) -> str:
+    """The same epoch, marked as delivered late: nothing else in it changes."""
+    return json.dumps({**json.loads(body), "historical": True}, separators=(",", ":"), ensure_ascii=False)
+
+
+def _level(what: str, name: str) -> str:
+    """A name that is one MQTT topic level, free of wildcards and slashes."""
+    if not _LEVEL.fullmatch(name):
+        raise SettingsError(f"{what} name {name!r} cannot be an MQTT topic level; use letters, digits, _ . -")
+    return name

@@ -1,0 +1,55 @@
+"""The JSON schemas of everything that is published or received: `python -m tools.schemas [--check]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from streamer.payloads import KINDS, CommandPayload
+
+FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
+
+
+def schemas() -> dict[str, str]:
+    """File name to JSON text, one per topic; what we publish as it is written, what we receive as it is read."""
+    published = {f"{kind}.json": _text(model, received=False) for model, kind in KINDS.items()}
+    return {**published, "command.json": _text(CommandPayload, received=True)}
+
+
+def _text(model: type[BaseModel], received: bool) -> str:
+    schema = model.model_json_schema(by_alias=True, mode="validation" if received else "serialization")
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps({"$schema": dialect, **schema}, indent=2, ensure_ascii=False) + "\n"
+
+
+def stale(folder: Path) -> list[str]:
+    """The names of the files in `folder` that differ from the models, are missing, or are too many."""
+    wanted = schemas()
+    found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+    return sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+
+
+def main(arguments: list[str]) -> int:
+    """Write the schemas, or with `--check` only say which are out of date; the exit code."""
+    if arguments not in ([], ["--check"]):
+        print("usage: python -m tools.schemas [--check]", file=sys.stderr)
+        return 2
+    out_of_date = stale(FOLDER)
+    if arguments:
+        if out_of_date:
+            names = ", ".join(out_of_date)
+            print(f"docs/schemas is out of date ({names}); run python -m tools.schemas", file=sys.stderr)
+        return 1 if out_of_date else 0
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in out_of_date:
+        (FOLDER / name).unlink(missing_ok=True)
+    for name, text in schemas().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
