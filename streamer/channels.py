@@ -1,0 +1,180 @@
+"""Which channel is meant: a label, a position, a difference of two, or a sensible one when none is named."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamer.errors import SignalError, UsageError
+from streamer.messages import Channel
+
+RATES_HZ = (50.0, 1024.0)  # below, no spindles; above, nothing worth the effort
+
+# Best first: what the network learnt from, then AASM's derivations and R&K's (to A1 and A2).
+DERIVATIONS = (
+    *("Fpz-Cz", "C4-M1", "C3-M2", "C4-A1", "C3-A2", "C3-A1", "C4-A2", "C3-M1", "C4-M2", "Cz-A1", "Cz-A2"),
+    *("Cz-M1", "Cz-M2", "F4-M1", "F3-M2", "F4-A1", "F3-A2", "Fp2-M1", "Fp1-M2", "Pz-Oz", "O2-M1", "O1-M2"),
+)
+ELECTRODES = ("AF7", "AF8", "TP9", "TP10")
+SITES = (
+    *(
+        "Cz",
+        "C4",
+        "C3",
+        "Fz",
+        "F4",
+        "F3",
+        "Fpz",
+        "Fp2",
+        "Fp1",
+        "Pz",
+        "P4",
+        "P3",
+        "Oz",
+        "O2",
+        "O1",
+        "F8",
+        "F7",
+    ),
+    *("T4", "T3", "T8", "T7", "T6", "T5", "P8", "P7", "AFz", "FCz", "CPz", "POz", "AF4", "AF3"),
+)
+LISTED = 24  # channels named in an error; a clinical montage has a hundred
+
+_VOLTS = re.compile(r"([munµμ]?v|(milli|micro|nano)?volts?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A channel, or the difference of two, by position."""
+
+    plus: int
+    minus: int | None
+    label: str
+
+
+def is_voltage(unit: str) -> bool:
+    """Whether a declared unit can be EEG's; one that says nothing can."""
+    return not unit or _VOLTS.fullmatch(unit) is not None
+
+
+def choose(channels: Sequence[Channel], wanted: str | None, rates_hz: Sequence[float] = ()) -> Pick:
+    """Find the channel that is meant.
+
+    `wanted` is a label (upper or lower case, with or without a leading "EEG "), a position such as "#3"
+    (counted from 0), or a difference such as "AF7-TP9"; a label that itself contains "-" goes first. None
+    takes the best-known EEG derivation at 50-1024 Hz in a voltage. `rates_hz` names each channel's rate where
+    they differ.
+
+    Raises:
+        UsageError: no channel matches, or more than one does; the text lists what there is, nearest first.
+
+    """
+    if wanted is None:
+        return _sensible(channels, rates_hz)
+    single = _one(channels, wanted)
+    if single is not None:
+        return Pick(single, None, channels[single].label)
+    pairs = _pairs(channels, wanted)
+    if len(pairs) > 1:
+        readings = " or ".join(repr(pick.label) for pick in pairs)
+        raise UsageError(f"channel {wanted!r} can be read in {len(pairs)} ways ({readings}); use positions")
+    if not pairs:
+        raise UsageError(f"no channel {wanted!r}; there are: {listing(channels, rates_hz, wanted)}")
+    pick = pairs[0]
+    if rates_hz and pick.minus is not None and rates_hz[pick.plus] != rates_hz[pick.minus]:
+        rates = f"{rates_hz[pick.plus]:g} and {rates_hz[pick.minus]:g} Hz"
+        raise UsageError(f"{pick.label!r} is no difference: its channels have {rates}; pick two of one rate")
+    return pick
+
+
+def check_rate(rate_hz: float, what: str) -> None:
+    """Refuse a rate outside 50-1024 Hz.
+
+    Raises:
+        SignalError: it is outside.
+
+    """
+    low, high = RATES_HZ
+    if not low <= rate_hz <= high:
+        raise SignalError(f"{what} has {rate_hz:g} Hz; sleep staging needs {low:g} to {high:g} Hz of EEG")
+
+
+def listing(channels: Sequence[Channel], rates_hz: Sequence[float] = (), near: str = "") -> str:
+    """The channels in one line with rate and unit: the nearest to `near` first, what cannot be EEG last."""
+
+    def order(index: int) -> tuple[bool, float]:
+        likeness = difflib.SequenceMatcher(None, _plain(near), _plain(channels[index].label)).ratio()
+        return not _usable(channels, rates_hz, index), -likeness if near else 0.0
+
+    def describe(index: int) -> str:
+        rate = f"{rates_hz[index]:g} Hz" if rates_hz else ""
+        about = ", ".join(part for part in (rate, channels[index].unit) if part)
+        return f"{channels[index].label} ({about})" if about else channels[index].label
+
+    ranked = sorted(range(len(channels)), key=order)
+    more = f" and {len(ranked) - LISTED} more" if len(ranked) > LISTED else ""
+    return ", ".join(describe(index) for index in ranked[:LISTED]) + more if ranked else "none"
+
+
+def _plain(label: str) -> str:
+    """A label as people compare it: compatible characters, no case, single spaces, no leading "EEG "."""
+    text = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    return text.removeprefix("eeg ")
+
+
+def _one(channels: Sequence[Channel], wanted: str) -> int | None:
+    """The one channel with this label or position; None if there is none."""
+    if re.fullmatch(r"#\d+", wanted) and int(wanted[1:]) < len(channels):
+        return int(wanted[1:])
+    exact = [index for index, channel in enumerate(channels) if channel.label == wanted]
+    found = exact or [
+        index for index, channel in enumerate(channels) if _plain(channel.label) == _plain(wanted)
+    ]
+    if len(found) > 1:
+        both = ", ".join(f"#{index} {channels[index].label!r}" for index in found)
+        raise UsageError(
+            f"channel {wanted!r} is ambiguous: {both}; say which by its position, such as '#{found[0]}'"
+        )
+    return found[0] if found else None
+
+
+def _pairs(channels: Sequence[Channel], wanted: str) -> list[Pick]:
+    """Every way to read `wanted` as one channel minus another."""
+    out = []
+    for dash in re.finditer("-", wanted):
+        sides = wanted[: dash.start()].strip(), wanted[dash.end() :].strip()
+        plus, minus = (_one(channels, side) if side else None for side in sides)
+        if plus is not None and minus is not None:
+            out.append(Pick(plus, minus, f"{channels[plus].label}-{channels[minus].label}"))
+    return out
+
+
+def _usable(channels: Sequence[Channel], rates_hz: Sequence[float], index: int) -> bool:
+    rate_fits = not rates_hz or RATES_HZ[0] <= rates_hz[index] <= RATES_HZ[1]
+    return rate_fits and is_voltage(channels[index].unit)
+
+
+def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
+    """A known derivation, else one that two electrodes make, else a known electrode, else any 10-20 site."""
+    usable: dict[str, int] = {}
+    for index, channel in enumerate(channels):
+        if _usable(channels, rates_hz, index):
+            usable.setdefault(_plain(channel.label), index)
+    for name in DERIVATIONS:
+        if (index := usable.get(_plain(name))) is not None:
+            return Pick(index, None, channels[index].label)
+    for name in DERIVATIONS:
+        plus, minus = (usable.get(_plain(side)) for side in name.split("-"))
+        if plus is not None and minus is not None and (not rates_hz or rates_hz[plus] == rates_hz[minus]):
+            return Pick(plus, minus, f"{channels[plus].label}-{channels[minus].label}")
+    for site in (*ELECTRODES, *SITES):
+        pattern = re.compile(rf"{_plain(site)}([-:/ _]\w+)?")
+        for label, index in usable.items():
+            if pattern.fullmatch(label):
+                return Pick(index, None, channels[index].label)
+    if len(usable) == 1 and len(channels) == 1:
+        return Pick(0, None, channels[0].label)
+    raise UsageError(f"no channel is plainly EEG; name one of: {listing(channels, rates_hz)}")

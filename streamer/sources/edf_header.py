@@ -1,0 +1,203 @@
+"""The header of an EDF or BDF file, checked against the file before anything trusts it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from streamer.errors import RecordingError
+from streamer.recordings import UNKNOWN_START, read_head
+
+BDF_VERSION = b"\xffBIOSEMI"
+_ANNOTATIONS = (b"EDF Annotations", b"BDF Annotations")
+_FIELDS = (
+    16,
+    80,
+    8,
+    8,
+    8,
+    8,
+    8,
+    80,
+    8,
+    32,
+)  # bytes per signal: label, transducer, unit, 4 ranges, filter ...
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One signal's place in a record."""
+
+    label: str
+    unit: str
+    samples: int  # per record
+    offset: int  # bytes from the record's start
+    annotations: bool
+    usable: bool  # its ranges define a scale
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the file's first bytes say, checked."""
+
+    raw: bytes
+    records: int
+    record_s: float
+    record_bytes: int
+    width: int  # bytes per sample: 2 in EDF, 3 in BDF
+    discontinuous: bool
+    started: float
+    signals: tuple[Signal, ...]
+
+
+def is_edf(head: bytes) -> bool:
+    """Whether a file that begins so claims to be EDF or BDF."""
+    return head[:8] in (b"0       ", BDF_VERSION)
+
+
+def read_header(path: Path) -> Header:
+    """Read the header and check it, and the file's length, before anything trusts them.
+
+    A file whose header counts -1 records is still being written: its whole records are read.
+
+    Raises:
+        RecordingError: the file is missing, cut short, damaged or no EDF.
+
+    """
+    head = read_head(path)
+    if not is_edf(head):
+        raise RecordingError(f"{path} is not an EDF or BDF file{_what(head)}; give the recorder's own file")
+    if len(head) < 256:
+        raise RecordingError(f"{path} is cut short within its header; copy it again from the recorder")
+    count = _number(path, head[252:256], "number of signals", 1, 9999)
+    raw = read_head(path, 256 * (count + 1))
+    if len(raw) < 256 * (count + 1):
+        raise RecordingError(f"{path} is cut short within its header; copy it again from the recorder")
+    if _number(path, head[184:192], "header length", 0, 10**8) != len(raw):
+        raise RecordingError(f"{path}: its header's length and number of signals ({count}) disagree")
+    width = 3 if head[:8] == BDF_VERSION else 2
+    signals = _signals(path, raw, count, width)
+    record_s = _seconds(path, head[244:252], annotations_only=all(signal.annotations for signal in signals))
+    record_bytes = sum(signal.samples for signal in signals) * width
+    records = _whole_records(path, head, len(raw), record_bytes, record_s)
+    discontinuous = head[192:197] in (b"EDF+D", b"BDF+D") and any(signal.annotations for signal in signals)
+    return Header(raw, records, record_s, record_bytes, width, discontinuous, _started(head), signals)
+
+
+def _signals(path: Path, raw: bytes, count: int, width: int) -> tuple[Signal, ...]:
+    columns: list[list[bytes]] = []
+    at = 256
+    for size in _FIELDS:
+        columns.append([raw[at + i * size : at + (i + 1) * size] for i in range(count)])
+        at += size * count
+    out = []
+    offset = 0
+    for i in range(count):
+        label = columns[0][i]
+        samples = _number(path, columns[8][i], f"samples per record of signal {i + 1}", 0, 10**7)
+        annotations_ = label.strip() in _ANNOTATIONS
+        usable = annotations_ or _scaled(path, i, [columns[k][i] for k in range(3, 7)])
+        out.append(Signal(text_of(label), text_of(columns[2][i]), samples, offset, annotations_, usable))
+        offset += samples * width
+    return tuple(out)
+
+
+def _scaled(path: Path, i: int, ranges: Sequence[bytes]) -> bool:
+    """Whether physical and digital range of signal `i` define a scale."""
+    try:
+        low, high, least, most = (float(field) for field in ranges)
+    except ValueError as error:
+        raise RecordingError(
+            f"{path}: the range of signal {i + 1} is not a number; repair its header"
+        ) from error
+    return bool(np.isfinite([low, high]).all()) and low != high and least != most
+
+
+def _whole_records(path: Path, head: bytes, header_bytes: int, record_bytes: int, record_s: float) -> int:
+    """The number of records, once header and file agree on it."""
+    promised = _number(path, head[236:244], "number of records", -1, 10**8)
+    held = (path.stat().st_size - header_bytes) // record_bytes if record_bytes else 0
+    if promised > held:
+        raise RecordingError(
+            f"{path} is cut short: its header promises {promised} records of {record_s:g} s, it holds {held} "
+            "whole ones; copy it again, or set the count in its header to -1 to use what is there"
+        )
+    if 0 <= promised < held:
+        raise RecordingError(
+            f"{path}: its header counts {promised} records, it holds {held}; set the count in its header "
+            "right, or to -1 to use all"
+        )
+    if held == 0:
+        raise RecordingError(f"{path} holds no samples, only a header; copy it again from the recorder")
+    return held
+
+
+def _seconds(path: Path, field: bytes, *, annotations_only: bool) -> float:
+    """Length of a record; zero only where there are no samples to time."""
+    try:
+        value = float(field)
+    except ValueError:
+        value = -1.0
+    if (value > 0 and np.isfinite(value)) or (value == 0 and annotations_only):
+        return value
+    found = field.decode("latin-1").strip()
+    raise RecordingError(f"{path}: its header gives {found!r} as the length of a record; repair it")
+
+
+def _number(path: Path, field: bytes, what: str, least: int, most: int) -> int:
+    try:
+        value = int(field)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        found = field.decode("latin-1").strip()
+        raise RecordingError(f"{path}: its header gives {found!r} as {what}; it is damaged or no EDF")
+    return value
+
+
+def rate_of(samples: int, record_s: float) -> float:
+    """Samples per second; records of 0.1 s and the like must not turn 256 into 256.00000000000006."""
+    return round(samples / record_s, 6)
+
+
+def _started(head: bytes) -> float:
+    """Start as Unix time: the header's local time taken as UTC, UNKNOWN_START where it cannot be read."""
+    clock = re.sub(r"[^0-9]", ".", head[176:184].decode("latin-1").strip())
+    date = re.sub(r"[^0-9]", ".", head[168:176].decode("latin-1").strip())
+    stated = re.match(rb"Startdate (\d\d-[A-Za-z]{3}-\d{4}) ", head[88:168])
+    spellings = [(f"{date} {clock}", "%d.%m.%y %H.%M.%S")]
+    if stated is not None:
+        spellings.insert(0, (f"{stated[1].decode()} {clock}", "%d-%b-%Y %H.%M.%S"))
+    for text, pattern in spellings:
+        try:
+            when = datetime.strptime(text, pattern).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+        if when.year < 1985 and pattern.startswith("%d.%m.%y"):  # EDF's years run from 1985 to 2084
+            when = when.replace(year=when.year + 100)
+        return when.timestamp()
+    return UNKNOWN_START
+
+
+def text_of(field: bytes) -> str:
+    """A header field as written in practice: UTF-8, perhaps cut within a character, or Latin-1."""
+    field = field.strip(b" \0")
+    for cut in range(4):
+        try:
+            return field[: len(field) - cut].decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+    return field.decode("latin-1")
+
+
+def _what(head: bytes) -> str:
+    """What a file is instead, where that is easily told."""
+    for start, name in ((b"PK", "a zip archive"), (b"\x1f\x8b", "a gzip archive"), (b"XDF:", "an XDF file")):
+        if head.startswith(start):
+            return f" but {name}"
+    return " but text" if all(32 <= byte < 127 or byte in b"\r\n\t" for byte in head) else ""

@@ -1,0 +1,98 @@
+"""A recording, played as if it were live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Self
+
+from streamer.channels import check_rate, choose
+from streamer.clock import Clock, SystemClock
+from streamer.messages import Chunk, Gap, Item, StreamInfo
+from streamer.recordings import Recording, open_recording
+from streamer.sources.settings import ReplaySettings
+
+MAX_SPEED_CHUNK_S = 30.0  # at full speed small chunks would only cost time; the result is the same
+
+
+class ReplaySource:
+    """Streams every channel that is sampled together with the picked one.
+
+    `info` is set on entering. Chunks and gaps leave when their last sample would have been recorded, on an
+    absolute schedule, so that a slow reader does not make the night longer.
+    """
+
+    info: StreamInfo
+
+    def __init__(self, settings: ReplaySettings, channel: str | None, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._clock = clock or SystemClock()
+
+    async def __aenter__(self) -> Self:
+        """Open the file, off the event loop.
+
+        Raises:
+            RecordingError: the file is missing, damaged or of no known kind.
+            UsageError: the channel is unknown or ambiguous.
+            SignalError: its rate is outside 50-1024 Hz.
+
+        """
+        recording = await asyncio.to_thread(open_recording, self._settings.path, self._settings.rate_hz)
+        picked, self.info = pick(recording, self._channel)
+        self._items = recording.items(picked)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held open between reads."""
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        """Chunks and gaps in order, once."""
+        settings, rate_hz = self._settings, self.info.rate_hz
+        fast = settings.speed == "max"
+        size = max(1, round((MAX_SPEED_CHUNK_S if fast else settings.chunk_s) * rate_hz))
+        begun = self._clock.monotonic()
+        while (block := await asyncio.to_thread(next, self._items, None)) is not None:
+            for item in rechunked(block, size):
+                wait = 0.0
+                if settings.speed != "max":
+                    wait = begun + item.stop / rate_hz / settings.speed - self._clock.monotonic()
+                await self._clock.sleep(max(0.0, wait))
+                now = self._clock.monotonic()
+                if isinstance(item, Gap):
+                    yield Gap(item.start, item.stop, item.reason, now)
+                else:
+                    yield Chunk(item.start, item.samples, now)
+
+
+def pick(recording: Recording, channel: str | None, *, alone: bool = False) -> tuple[list[int], StreamInfo]:
+    """The channels to stream and what they make: all that are sampled with the chosen one, or it `alone`.
+
+    Raises:
+        UsageError: the channel is unknown or ambiguous.
+        SignalError: its rate is outside 50-1024 Hz.
+
+    """
+    chosen = choose(recording.channels, channel, recording.rates_hz)
+    rate_hz = recording.rates_hz[chosen.plus]
+    check_rate(rate_hz, f"channel {chosen.label!r} of {recording.name}")
+    together = list(recording.together(chosen.plus))
+    if alone:
+        together = [index for index in together if index in (chosen.plus, chosen.minus)]
+    channels = tuple(recording.channels[index] for index in together)
+    return together, StreamInfo(recording.name, rate_hz, channels, recording.started)
+
+
+def rechunked(item: Item, size: int) -> Iterator[Item]:
+    """Cut a chunk at the multiples of `size` samples; a gap stays whole."""
+    if isinstance(item, Gap):
+        yield item
+        return
+    at = item.start
+    while at < item.stop:
+        stop = min(item.stop, (at // size + 1) * size)
+        yield Chunk(at, item.samples[:, at - item.start : stop - item.start], item.arrived)
+        at = stop
