@@ -1,0 +1,289 @@
+"""One SQLite file per session: what reached this host more than two seconds ago survives a dead process.
+
+The promise, narrowly: everything handed over more than `PROMISE_S` ago is on disk (WAL, synchronous=FULL) as
+long as the disk takes it. While it does not, staging goes on and `Journal.status` says so; messages wait in
+memory without bound, samples up to `capacity_bytes`; those beyond are dropped, counted, and listed as a gap.
+
+A parcel leaves through the outbox only once its transaction is on disk: an epoch that was published and then
+lost might be scored differently after a restart, and live output is never rewritten. While the disk refuses,
+parcels leave unwritten: a stage in time is worth more than one in the file.
+"""
+
+from __future__ import annotations
+
+import bisect
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from streamer import journal_file
+from streamer.clock import Clock
+from streamer.journal_file import Block, ClockPair, FileLock, JournalReader, Meta, Position
+from streamer.journal_writer import COMMIT_S, JournalStatus, Writer
+from streamer.messages import Gap, Item
+from streamer.outbox import Parcel
+from streamer.payloads import EpochPayload, EventPayload, to_json
+
+__all__ = ["ClockPair", "Journal", "JournalOutbox", "JournalReader", "JournalStatus", "Meta"]
+
+PROMISE_S = 2.0
+CAPACITY_BYTES = 64 << 20  # 4.5 h of 4 channels at 256 Hz
+NOT_RECORDED = "not recorded: the disk refused"
+UNEXPLAINED = "unexplained: the source left these samples out without saying so"
+
+
+class Journal:
+    """The record of one session, and the outbox of its messages.
+
+    Made by `create` or `resume`; a context manager. No method waits for the disk, except `close`.
+
+    Attributes:
+        meta: what the file says about itself.
+        outbox: the messages that no broker has acknowledged; an `Outbox`.
+        next_sample: index one past everything recorded, where the ledger of samples and gaps ends.
+
+    """
+
+    def __init__(self, meta: Meta, clock: Clock, writer: Writer, position: Position, deliver: bool) -> None:
+        self.meta = meta
+        self.outbox = JournalOutbox(writer, position)
+        self.next_sample = position.next_sample
+        self._clock = clock
+        self._writer = writer
+        self._deliver = deliver
+        self._epoch_seq = position.epoch_seq
+        self._event_seq = position.event_seq
+        self._hole: Gap | None = None  # samples dropped for want of room, and not yet in the ledger
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        meta: Meta,
+        clock: Clock,
+        *,
+        deliver: bool = True,
+        capacity_bytes: int = CAPACITY_BYTES,
+    ) -> Journal:
+        """Begin a session in a new file.
+
+        Args:
+            path: of the file; its folder exists.
+            meta: what the file is to say about itself.
+            clock: paces the transactions and stamps arrivals; real time also where a replay runs faster.
+            deliver: whether epochs and events go into the outbox; False where nothing takes them out.
+            capacity_bytes: of samples (as float32) that may wait for the disk.
+
+        Raises:
+            JournalError: the file exists, is in use, or cannot be made.
+
+        """
+        with FileLock(path) as lock:
+            writer = Writer(path, journal_file.create(path, meta), lock, clock, capacity_bytes)
+            lock.keep()
+        return cls(meta, clock, writer, Position(), deliver)
+
+    @classmethod
+    def resume(
+        cls, path: Path, clock: Clock, *, deliver: bool = True, capacity_bytes: int = CAPACITY_BYTES
+    ) -> Journal:
+        """Go on with a session where its process was stopped, however it was.
+
+        Raises:
+            JournalError: the file is missing, in use, foreign or damaged; it is left as it was.
+
+        """
+        with FileLock(path) as lock:
+            with JournalReader(path, thorough=True) as reader:
+                meta, position = reader.meta, reader.position()
+            writer = Writer(path, journal_file.connect(path), lock, clock, capacity_bytes)
+            lock.keep()
+        return cls(meta, clock, writer, position, deliver)
+
+    @staticmethod
+    def open(path: Path) -> JournalReader:
+        """Read a session, also while another process records it."""
+        return JournalReader(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def status(self) -> JournalStatus:
+        """How recording goes, now."""
+        return self._writer.status
+
+    def record(self, item: Item) -> None:
+        """Take samples, (channels, n) in the source's unit, or a gap; in order, from one thread.
+
+        Samples are kept as float32: a resumed run can only equal one that never stopped if that one, too, saw
+        them rounded so. An index that is skipped without a gap becomes one, so that the ledger is whole.
+
+        Raises:
+            ValueError: the item begins before the end of the last one, or has another number of channels.
+            JournalError: the journal is closed.
+
+        """
+        if item.start < self.next_sample:
+            raise ValueError(f"sample {item.start} comes after {self.next_sample - 1}")
+        if item.start > self.next_sample:
+            self._list(Gap(self.next_sample, item.start, UNEXPLAINED, item.arrived))
+        if isinstance(item, Gap):
+            self._list(item)
+        elif item.samples.shape[0] != len(self.meta.info.channels):
+            raise ValueError(f"{item.samples.shape[0]} channels, not {len(self.meta.info.channels)}")
+        elif item.samples.shape[1]:
+            # A copy: sources reuse their buffers.
+            samples = np.array(item.samples, dtype="<f4", order="C")
+            self._samples(Block(item.start, self._clock.wall(), item.arrived, samples))
+        self.next_sample = item.stop
+
+    def epoch(self, payload: EpochPayload) -> None:
+        """Take a committed epoch, and post it in the same transaction.
+
+        Raises:
+            ValueError: its seq is not greater than the last one's; an epoch is never rewritten.
+            JournalError: the journal is closed.
+
+        """
+        if payload.seq <= self._epoch_seq:
+            raise ValueError(f"epoch with seq {payload.seq} after {self._epoch_seq}: what is written stays")
+        times = payload.t_start.isoformat(), payload.t_end.isoformat()
+        body = to_json(payload)
+        with self._writer.lock:  # one transaction
+            self._writer.row(
+                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    payload.seq,
+                    payload.epoch,
+                    *times,
+                    payload.stage,
+                    payload.smoothed,
+                    payload.confidence,
+                    body,
+                ),
+            )
+            self._post("epoch", body)
+        self._epoch_seq = payload.seq
+
+    def event(self, payload: EventPayload) -> None:
+        """Take an event, and post it in the same transaction; errors as for `epoch`."""
+        if payload.seq <= self._event_seq:
+            raise ValueError(f"event with seq {payload.seq} after {self._event_seq}: what is written stays")
+        body = to_json(payload)
+        with self._writer.lock:
+            self._writer.row(
+                "INSERT INTO events VALUES (?, ?, ?, ?)",
+                (payload.seq, payload.t.isoformat(), payload.event, body),
+            )
+            self._post("event", body)
+        self._event_seq = payload.seq
+
+    def clock_pair(self) -> None:
+        """Note what both clocks say now, against the next sample to come."""
+        values = (self.next_sample, self._clock.wall(), self._clock.monotonic())
+        self._writer.row("INSERT INTO clocks VALUES (?, ?, ?)", values)
+
+    async def room(self) -> None:
+        """Wait until half the capacity is free: for replays, which can wait; a live source cannot.
+
+        Returns at once while the disk refuses, because staging goes on.
+        """
+        await self._writer.room()
+
+    async def flush(self) -> None:
+        """Wait until all that was handed over is on disk, however long the disk refuses.
+
+        Raises:
+            JournalError: recording was given up, or the journal was closed, before all was written.
+
+        """
+        await self._writer.flush()
+
+    def close(self, deadline_s: float = 3.0) -> None:
+        """Write what is left and let go of the file; blocks up to the deadline. A second call does nothing.
+
+        Raises:
+            JournalError: not everything could be written.
+
+        """
+        if self.status.state != "closed":
+            self._close_hole()
+        self._writer.close(deadline_s)
+
+    def _samples(self, block: Block) -> None:
+        with self._writer.lock:
+            if self._writer.block(block):
+                self._close_hole()
+            else:
+                start = self._hole.start if self._hole else block.start
+                self._hole = Gap(start, block.stop, NOT_RECORDED, block.monotonic)
+
+    def _list(self, gap: Gap) -> None:
+        self._close_hole()
+        self._writer.row(
+            "INSERT INTO gaps(start, stop, reason, wall, monotonic) VALUES (?, ?, ?, ?, ?)",
+            (gap.start, gap.stop, gap.reason, self._clock.wall(), gap.arrived),
+        )
+
+    def _close_hole(self) -> None:
+        hole, self._hole = self._hole, None
+        if hole is not None:
+            self._list(hole)
+
+    def _post(self, kind: str, body: str) -> None:
+        if self._deliver:
+            self.outbox.append(kind, body, self._clock.wall())
+
+
+class JournalOutbox:
+    """The journal's messages as an `Outbox`."""
+
+    def __init__(self, writer: Writer, position: Position) -> None:
+        self._writer = writer
+        self._next_id = position.next_parcel
+        self._parcels = [(parcel, 0) for parcel in position.parcels]  # and ticket; ascending ids
+
+    def __len__(self) -> int:
+        return len(self._parcels)
+
+    def append(self, kind: str, body: str, created: float) -> None:
+        """Put a message in that is in no table of its own; never blocks."""
+        with self._writer.lock:
+            parcel = Parcel(self._next_id, kind, body, created)
+            values = (parcel.id, kind, body, created)
+            ticket = self._writer.row("INSERT INTO outbox VALUES (?, ?, ?, ?)", values, within_s=COMMIT_S)
+            self._parcels.append((parcel, ticket))
+            self._next_id += 1
+            if not self._writer.recording:
+                self._writer.ring()
+
+    async def after(self, last_id: int) -> Parcel:
+        """Wait for the oldest parcel on disk whose id is greater than `last_id`."""
+        return await self._writer.until(lambda: self._oldest(last_id))
+
+    def acknowledge(self, parcel_id: int) -> None:
+        """The broker has this parcel; forget it. One that is unknown was forgotten before."""
+        with self._writer.lock:
+            at = bisect.bisect_left(self._parcels, parcel_id, key=_id)
+            if at < len(self._parcels) and self._parcels[at][0].id == parcel_id:
+                self._writer.row("DELETE FROM outbox WHERE id = ?", (parcel_id,))
+                del self._parcels[at]
+
+    def _oldest(self, last_id: int) -> Parcel | None:
+        at = bisect.bisect_right(self._parcels, last_id, key=_id)
+        if at == len(self._parcels):
+            return None
+        parcel, ticket = self._parcels[at]
+        return parcel if ticket <= self._writer.durable or not self._writer.recording else None
+
+
+def _id(entry: tuple[Parcel, int]) -> int:
+    return entry[0].id

@@ -1,0 +1,388 @@
+"""What a session file holds, and how it is created, locked, checked and read; `journal.py` writes it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from streamer.errors import JournalError
+from streamer.messages import Chunk, Gap, StreamInfo
+from streamer.outbox import Parcel
+from streamer.payloads import EpochPayload, EventPayload
+
+APPLICATION_ID = 0x536C5374  # "SlSt"
+ROW_BYTES = 1 << 20  # of samples in one row
+# One script per version of the file; `PRAGMA user_version` counts those applied. Append, never edit.
+MIGRATIONS: Final[tuple[str, ...]] = (
+    f"""
+    PRAGMA application_id = {APPLICATION_ID};
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;  -- value: JSON
+    CREATE TABLE samples (
+        start INTEGER PRIMARY KEY,                   -- index of the first sample
+        n INTEGER NOT NULL,
+        wall REAL NOT NULL, monotonic REAL NOT NULL, -- arrival of the last sample, seconds
+        data BLOB NOT NULL                           -- float32, little-endian, (channels, n)
+    );
+    CREATE TABLE gaps (
+        id INTEGER PRIMARY KEY, start INTEGER NOT NULL, stop INTEGER NOT NULL, reason TEXT NOT NULL,
+        wall REAL NOT NULL, monotonic REAL NOT NULL
+    );
+    CREATE TABLE epochs (
+        seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, t_start TEXT NOT NULL, t_end TEXT NOT NULL,
+        stage TEXT NOT NULL, smoothed TEXT NOT NULL, confidence REAL,
+        body TEXT NOT NULL                           -- the payload as it is published
+    );
+    CREATE TABLE events (seq INTEGER PRIMARY KEY, t TEXT NOT NULL, event TEXT NOT NULL, body TEXT NOT NULL);
+    CREATE TABLE clocks (sample INTEGER NOT NULL, wall REAL NOT NULL, monotonic REAL NOT NULL);
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body TEXT NOT NULL, created REAL NOT NULL
+    );
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a session file says about itself."""
+
+    session: str
+    node: str
+    stream: str
+    info: StreamInfo
+    model_sha256: str = ""
+    settings: dict[str, JsonValue] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)  # package -> version
+
+
+_META = TypeAdapter(Meta)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockPair:
+    """Both clocks, read together when `sample` was the next index to come."""
+
+    sample: int
+    wall: float  # Unix time, seconds
+    monotonic: float
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a journal goes on writing: at the beginning, or where a former process was stopped."""
+
+    next_sample: int = 0
+    next_parcel: int = 0
+    epoch_seq: int = -1  # of the last epoch written
+    event_seq: int = -1
+    parcels: tuple[Parcel, ...] = ()  # not acknowledged, in order
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive samples on their way to the file."""
+
+    start: int
+    wall: float  # arrival of the last one
+    monotonic: float
+    samples: NDArray[np.float32]  # (channels, n), little-endian
+
+    @property
+    def stop(self) -> int:
+        """Index one past the last sample."""
+        return self.start + int(self.samples.shape[1])
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction takes."""
+
+    ticket: int = 0  # counts what was handed over, up to the last thing in here
+    within_s: float = math.inf  # of the last transaction: when the first in here must be written
+    blocks: list[Block] = field(default_factory=list)
+    rows: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)  # statement and values
+
+    def __bool__(self) -> bool:
+        return bool(self.blocks or self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the samples."""
+        return sum(block.samples.nbytes for block in self.blocks)
+
+    def absorb(self, later: Batch) -> None:
+        """Take over what came after."""
+        self.blocks += later.blocks
+        self.rows += later.rows
+        self.ticket = later.ticket
+
+
+class FileLock:
+    """The right to write one session, held by one process and freed by the kernel when that process dies.
+
+    It lies beside the session file and not on it: closing a second descriptor of an SQLite file would drop
+    the locks that SQLite itself holds on it in the same process.
+    """
+
+    def __init__(self, session: Path) -> None:
+        self._path = session.with_name(session.name + ".lock")
+        self._kept = False
+        self._descriptor = -1
+        while not self._is_current():  # or else its last owner removed it between our open and our lock
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+            self._descriptor = self._open(session)
+
+    def _open(self, session: Path) -> int:
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise JournalError(f"cannot record to {session}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise JournalError(f"{session} is in use: another process records it; stop that first") from error
+        return descriptor
+
+    def _is_current(self) -> bool:
+        if self._descriptor < 0:
+            return False
+        try:
+            return os.stat(self._path).st_ino == os.fstat(self._descriptor).st_ino
+        except FileNotFoundError:
+            return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._kept:
+            self.release()
+
+    def keep(self) -> None:
+        """Hold it beyond the `with` block."""
+        self._kept = True
+
+    def release(self) -> None:
+        """Give the right back and leave nothing behind."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+def create(path: Path, meta: Meta) -> sqlite3.Connection:
+    """Make a new session file, ready to be written.
+
+    Raises:
+        JournalError: there is a file already, or none can be made.
+
+    """
+    if path.exists():
+        raise JournalError(
+            f"{path} exists; a session is never overwritten: give another name or move it away"
+        )
+    db = connect(path)
+    values = _META.dump_python(meta, mode="json")
+    try:
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("INSERT INTO meta VALUES (?, ?)", ((k, json.dumps(v)) for k, v in values.items()))
+    except sqlite3.Error as error:
+        db.close()
+        raise JournalError(f"cannot create {path}: {error}") from error
+    return db
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that keeps the promise, its file brought to the newest version.
+
+    Raises:
+        JournalError: the file cannot be opened or written.
+
+    """
+    try:
+        # Opened by the caller, who sees what is wrong; used by the journal's thread alone from then on.
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise JournalError(f"cannot record to {path}: {error}") from error
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")
+    except sqlite3.Error as error:
+        db.close()
+        raise JournalError(f"cannot record to {path}: {error}") from error
+    return db
+
+
+def write(db: sqlite3.Connection, batch: Batch) -> None:
+    """One transaction: all of the batch or nothing."""
+    with db:  # commits, or rolls back
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?)", _sample_rows(batch.blocks))
+        for statement, values in batch.rows:
+            db.execute(statement, values)
+
+
+def _sample_rows(blocks: list[Block]) -> Iterator[tuple[int, int, float, float, bytes]]:
+    """Joins what is consecutive, because a source may send single samples."""
+    run: list[Block] = []
+    n = size = 0
+    for block in blocks:
+        if run and (size >= ROW_BYTES or block.start != run[0].start + n):
+            yield _sample_row(run, n)
+            run, n, size = [], 0, 0
+        run.append(block)
+        n += block.samples.shape[1]
+        size += block.samples.nbytes
+    if run:
+        yield _sample_row(run, n)
+
+
+def _sample_row(run: list[Block], n: int) -> tuple[int, int, float, float, bytes]:
+    samples = np.concatenate([block.samples for block in run], axis=1)
+    return run[0].start, n, run[-1].wall, run[-1].monotonic, samples.tobytes()
+
+
+class JournalReader:
+    """A session file, read only; a journal may be writing it at the same time.
+
+    Args:
+        path: of the session file.
+        thorough: check every page first, which takes about a second per gigabyte.
+
+    Raises:
+        JournalError: the file is missing, foreign, damaged or of a newer version; also while iterating.
+
+    """
+
+    def __init__(self, path: Path, *, thorough: bool = False) -> None:
+        self.path = path
+        if not path.is_file():
+            raise JournalError(f"no session file at {path}")
+        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        try:
+            self._check(thorough)
+            self.meta = self._meta()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def samples(self, start: int = 0) -> Iterator[Chunk]:
+        """Blocks of samples in order, (channels, n) in the source's unit; the first holds index `start`."""
+        channels = len(self.meta.info.channels)
+        query = "SELECT start, n, monotonic, data FROM samples WHERE start + n > ? ORDER BY start"
+        for first, n, monotonic, data in self._rows(query, start):
+            if len(data) != 4 * channels * n:
+                raise self._damaged(f"samples at {first} are {len(data)} bytes, not {4 * channels * n}")
+            block = np.frombuffer(data, dtype="<f4").reshape(channels, n)
+            skip = max(0, start - first)
+            yield Chunk(first + skip, block[:, skip:].astype(np.float64), monotonic)
+
+    def gaps(self) -> Iterator[Gap]:
+        """Every missing stretch, in the order of its discovery."""
+        for row in self._rows("SELECT start, stop, reason, monotonic FROM gaps ORDER BY id"):
+            yield Gap(*row)
+
+    def epochs(self) -> Iterator[EpochPayload]:
+        """Every committed epoch, in order."""
+        for (body,) in self._rows("SELECT body FROM epochs ORDER BY seq"):
+            try:
+                yield EpochPayload.model_validate_json(body)
+            except ValidationError as error:
+                raise self._damaged(f"an epoch does not validate: {error.errors()[0]['msg']}") from error
+
+    def events(self) -> Iterator[EventPayload]:
+        """Every event, in order."""
+        for (body,) in self._rows("SELECT body FROM events ORDER BY seq"):
+            try:
+                yield EventPayload.model_validate_json(body)
+            except ValidationError as error:
+                raise self._damaged(f"an event does not validate: {error.errors()[0]['msg']}") from error
+
+    def clock_pairs(self) -> Iterator[ClockPair]:
+        """What both clocks said, in order."""
+        for row in self._rows("SELECT sample, wall, monotonic FROM clocks ORDER BY rowid"):
+            yield ClockPair(*row)
+
+    def parcels(self) -> Iterator[Parcel]:
+        """Messages that no broker has acknowledged, in order."""
+        for row in self._rows("SELECT id, kind, body, created FROM outbox ORDER BY id"):
+            yield Parcel(*row)
+
+    def position(self) -> Position:
+        """Where the one that wrote it was stopped."""
+        return Position(
+            next_sample=self._number(
+                "max((SELECT ifnull(max(start + n), 0) FROM samples),"
+                " (SELECT ifnull(max(stop), 0) FROM gaps))"
+            ),
+            next_parcel=self._number(
+                "ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), -1) + 1"
+            ),
+            epoch_seq=self._number("ifnull(max(seq), -1) FROM epochs"),
+            event_seq=self._number("ifnull(max(seq), -1) FROM events"),
+            parcels=tuple(self.parcels()),
+        )
+
+    def _number(self, expression: str) -> int:
+        ((value,),) = self._rows(f"SELECT {expression}")
+        return int(value)
+
+    def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(str(error)) from error
+
+    def _check(self, thorough: bool) -> None:
+        found = self._number("application_id FROM pragma_application_id")
+        if found != APPLICATION_ID:
+            raise JournalError(f"{self.path} is not a sleepstream session (application id {found:#x})")
+        version = self._number("user_version FROM pragma_user_version")
+        if not 1 <= version <= len(MIGRATIONS):
+            raise JournalError(
+                f"{self.path} is of version {version}, not 1 to {len(MIGRATIONS)}: update this engine"
+            )
+        problems = self._rows("SELECT * FROM pragma_quick_check(1)") if thorough else ()
+        for (problem,) in problems:
+            if problem != "ok":
+                raise self._damaged(problem)
+
+    def _meta(self) -> Meta:
+        try:
+            return _META.validate_python(
+                {k: json.loads(v) for k, v in self._rows("SELECT key, value FROM meta")}
+            )
+        except (ValueError, ValidationError) as error:
+            raise self._damaged("it does not say what it is") from error
+
+    def _damaged(self, what: str) -> JournalError:
+        return JournalError(f"{self.path} is damaged or not a sleepstream session: {what}")
