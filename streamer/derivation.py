@@ -59,8 +59,11 @@ class Derivation:
         return [] if lost is None else [lost]
 
     def _microvolts(self, samples: Floats) -> Floats:
-        one: Floats = samples[self._plus] * self._plus_uv
-        return one if self._minus is None else one - samples[self._minus] * self._minus_uv
+        # Through float32, which is what the journal keeps: a run resumed from it sees the same values.
+        one = samples[self._plus].astype(np.float32) * np.float64(self._plus_uv)
+        if self._minus is not None:
+            one -= samples[self._minus].astype(np.float32) * np.float64(self._minus_uv)
+        return one
 
     def _lose(self, gap: Gap) -> None:
         before = self._lost

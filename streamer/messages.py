@@ -40,6 +40,7 @@ class StreamInfo:
     rate_hz: float
     channels: tuple[Channel, ...]
     started: float  # Unix time of sample index 0, seconds
+    duration_s: float | None = None  # of a recording; None for what has no known end
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +68,14 @@ class Gap:
 
 
 Item = Chunk | Gap
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """The signal does not look like EEG in µV; said once."""
+
+    text: str
+
 
 Grade = Literal["good", "fair", "poor", "off"]
 

@@ -1,4 +1,4 @@
-"""Does the signal look like EEG in µV at all? Wrong scaling gives wrong stages, silently, so it is checked."""
+"""Does the signal look like EEG in µV? Wrong scaling gives wrong stages, silently, so it is checked."""
 
 from __future__ import annotations
 

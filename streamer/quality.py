@@ -1,7 +1,7 @@
 """How far the signal can be trusted, judged second by second on the raw derivation, before any filter.
 
-Thresholds are in µV at the electrode. Flat (s.d. below 1 µV) and railed (more than a fifth of the samples beyond
-900 µV of the middle) are what people who live with headbands use; the others are ours, documented here.
+Thresholds are in µV at the electrode. Flat (s.d. below 1 µV) and railed (more than a fifth of the samples
+beyond 900 µV of the middle) are what people who live with headbands use; the others are ours.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class QualityMeter:
 
     def _rms(self, power: Floats, low_hz: int, high_hz: int) -> float:
         """Root mean square in a band, without the mains' own bins unless they are what is asked for."""
-        bins = [b for b in range(low_hz, min(high_hz, power.shape[0] - 1) + 1)]
+        bins = slice(low_hz, high_hz + 1)
         return float(np.sqrt(power[bins].sum()))
 
 

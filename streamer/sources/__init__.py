@@ -1,1 +1,29 @@
 """Where samples come from: recordings, simulated nights, live devices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamer.clock import Clock
+from streamer.sources.settings import LslSettings, ReplaySettings, SourceSettings
+
+if TYPE_CHECKING:
+    from streamer.stream import Source
+
+
+def open_source(settings: SourceSettings, channel: str | None, clock: Clock) -> Source:
+    """Make the source that `settings.kind` names; each module is imported only when it is wanted.
+
+    `channel` is the derivation asked for: a recording with several rates streams the channels of its rate.
+    """
+    if isinstance(settings, ReplaySettings):
+        from streamer.sources.replay import ReplaySource
+
+        return ReplaySource(settings, channel, clock)
+    if isinstance(settings, LslSettings):
+        from streamer.sources.lsl import LslSource
+
+        return LslSource(settings, clock)
+    from streamer.sources.simulated import SimulatedSource
+
+    return SimulatedSource(settings, clock)

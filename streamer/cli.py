@@ -1,0 +1,230 @@
+"""The command line: reads what was asked, builds the settings, runs the engine, shows what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import datetime
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from streamer import __version__, settings
+from streamer.agreement import agreement
+from streamer.clock import SystemClock
+from streamer.engine import Engine, Outcome
+from streamer.errors import RecordingError, SignalError, SleepstreamError, UsageError
+from streamer.hypnogram import sleep_stages, stages_per_epoch
+from streamer.messages import Label
+from streamer.settings import Settings
+from streamer.sources.settings import SimulatedSettings
+from streamer.sources.simulated import SimulatedSource
+from streamer.terminal import Terminal, show_agreement, show_night
+
+DEMO_S = 90  # how long the demonstration takes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0 done, 1 failed, 2 wrong usage."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        asked = _parser().parse_args(arguments)
+        code: int = asked.command(asked)
+    except SleepstreamError as error:
+        print(f"sleepstream: {error}", file=sys.stderr)
+        return error.exit_code
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("sleepstream", description="Real-time sleep staging from one channel.")
+    parser.add_argument("--version", action="version", version=f"sleepstream {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_demo(commands.add_parser("demo", help="a simulated night through the whole engine, sped up"))
+    _add_run(commands.add_parser("run", help="the engine, as a TOML file describes it"))
+    _add_replay(commands.add_parser("replay", help="stage a recording through the live path"))
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_demo)
+    parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
+    parser.add_argument("--seed", type=int, default=1, help="which night (default: 1)")
+    parser.add_argument("--speed", type=_speed, help=f"times real time, or max (default: ends in {DEMO_S} s)")
+    parser.add_argument("--port", type=int, default=1883, help="of the embedded broker (default: 1883)")
+    parser.add_argument("--out", type=Path, help="folder for the session file (default: as for run)")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_run)
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_replay)
+    parser.add_argument("file", type=Path, help="EDF, EDF+, BDF, XDF or CSV")
+    parser.add_argument("--channel", help="a label, or two as A-B (default: a sensible EEG channel)")
+    parser.add_argument("--unit", choices=("V", "mV", "uV", "nV"), help="if the file's is wrong or missing")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="of a CSV file without times")
+    parser.add_argument("--hop", type=int, metavar="S", help="seconds between scores, 1 to 30 (default: 30)")
+    parser.add_argument("--speed", type=_speed, default="max", help="times real time, or max (default)")
+    parser.add_argument("--config", type=Path, metavar="C.toml", help="for model, MQTT, hop and signal")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: FILE with the suffix .sleepstream")
+
+
+def _speed(text: str) -> float | str:
+    if text == "max":
+        return "max"
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor max") from None
+    if not 0 < value <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 100000; max is as fast as it goes")
+    return value
+
+
+def _demo(asked: argparse.Namespace) -> int:
+    console = Console()
+    port = _free_port(asked.port)
+    evening = datetime.datetime.now().astimezone().replace(hour=23, minute=0, second=0, microsecond=0)
+    source = {
+        "kind": "simulated",
+        "seed": asked.seed,
+        "hours": asked.hours,
+        "speed": asked.speed or max(1.0, asked.hours * 3600 / DEMO_S),
+        "started": evening.isoformat(),
+    }
+    data: dict[str, object] = {
+        "node": "demo",
+        "mqtt": {"embedded": True, "port": port},
+        "stream": [{"name": "sleeper", "hop_s": 30, "source": source}],
+    }
+    if asked.out is not None:
+        data["session_dir"] = str(asked.out)
+    ready = settings.validate(data, "demo")
+    console.print(
+        "[bold]A simulated night, sped up.[/] The stages arrive over MQTT at a broker inside this process; "
+        "to see them, in another terminal:\n"
+        f"  [green]mosquitto_sub -h 127.0.0.1 -p {port} -v -t 'sleepstream/#'[/]\n",
+        highlight=False,
+    )
+    (outcome,) = _drive(ready, console, zone=None)
+    _conclude(outcome, console)
+    simulated = ready.stream[0].source
+    assert isinstance(simulated, SimulatedSettings)
+    truth = SimulatedSource(simulated, SystemClock()).truth[: len(outcome.labels)]
+    show_agreement(console, agreement(truth, outcome.labels), "the simulated night's true stages")
+    console.print(
+        "[dim]The network was trained on nights made by the same synthesiser: this shows that it runs, not "
+        "how good it is. For that, see the model card.[/]"
+    )
+    return 0
+
+
+def _free_port(wanted: int) -> int:
+    """Take the port asked for, or any free one where another broker sits on it already."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise UsageError("no free port on loopback for the embedded broker; give one with --port")
+
+
+def _run(asked: argparse.Namespace) -> int:
+    console = Console()
+    outcomes = _drive(settings.load(asked.config), console, zone=None)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    for outcome in outcomes:
+        console.print(
+            f"{outcome.stream}: {len(outcome.labels)} epochs, {outcome.session or 'nothing recorded'}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if errors:
+        raise errors[0]
+    return 0
+
+
+def _replay(asked: argparse.Namespace) -> int:
+    console = Console()
+    out = asked.out or asked.file.with_suffix(".sleepstream")
+    ready = _replay_settings(asked, out)
+    truth = sleep_stages(asked.file)  # first: a file that cannot be read is refused before anything is made
+    if (out / "session.sqlite").exists():
+        raise UsageError(f"{out} already holds a session, which is never overwritten; give another --out")
+    (outcome,) = _drive(ready, console, session_path=out / "session.sqlite")
+    _conclude(outcome, console)
+    _refuse_empty(outcome.labels, asked.file)
+    if truth:
+        found = agreement(stages_per_epoch(truth, len(outcome.labels)), outcome.labels)
+        (out / "agreement.json").write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
+        show_agreement(console, found, "the file's own stages")
+    console.print(f"\nwritten to {out}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _replay_settings(asked: argparse.Namespace, out: Path) -> Settings:
+    """What the file `--config` says, with the recording in place of its streams; the command line wins."""
+    data: dict[str, object] = {"jsonl": {"path": out / "epochs.jsonl"}}
+    stream: dict[str, object] = {"name": "replay"}
+    told: dict[str, object] = {}
+    if asked.config is not None:
+        base = settings.load(asked.config)
+        data |= base.model_dump(exclude_unset=True, exclude={"stream", "jsonl"})
+        stream["hop_s"] = base.stream[0].hop_s
+        told = base.stream[0].signal.model_dump()
+    if asked.hop is not None:
+        stream["hop_s"] = asked.hop
+    told |= {key: value for key in ("channel", "unit") if (value := getattr(asked, key)) is not None}
+    stream["signal"] = told
+    stream["source"] = {"kind": "replay", "path": asked.file, "speed": asked.speed, "rate_hz": asked.rate}
+    return settings.validate({**data, "stream": [stream]}, "replay")
+
+
+def _refuse_empty(labels: Sequence[Label], file: Path) -> None:
+    """A recording of which nothing could be scored must not look like a result."""
+    if not labels:
+        raise RecordingError(f"{file} holds no whole epoch of 30 s; nothing was scored")
+    if all(label == "unscored" for label in labels):
+        raise SignalError(
+            f"{file}: none of its {len(labels)} epochs could be scored; the channel is flat, railed or lost "
+            "throughout: choose another with --channel"
+        )
+
+
+def _conclude(outcome: Outcome, console: Console) -> None:
+    """Raise what ended the stream, or show its night."""
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.labels and outcome.statistics is not None:
+        show_night(console, outcome.labels, outcome.statistics)
+
+
+def _drive(
+    ready: Settings,
+    console: Console,
+    zone: datetime.tzinfo | None = datetime.UTC,
+    session_path: Path | None = None,
+) -> list[Outcome]:
+    """Run an engine until it ends; the first Ctrl-C or SIGTERM ends it gently."""
+
+    async def run() -> list[Outcome]:
+        with Terminal(console, zone) as terminal:
+            path = None if session_path is None else (lambda _session: session_path)
+            engine = Engine(ready, SystemClock(), terminal, path)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, engine.stop)
+            return await engine.run()
+
+    return asyncio.run(run())

@@ -1,0 +1,234 @@
+"""Turns what happens in one stream into payloads, and hands each to everyone who should have it."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from streamer.clock import Clock
+from streamer.errors import SinkError
+from streamer.journal import Journal
+from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Gap, Label, Quality, Score, StreamInfo
+from streamer.payloads import (
+    EpochPayload,
+    EventName,
+    EventPayload,
+    Probabilities,
+    QualityPayload,
+    StagePayload,
+    SummaryPayload,
+    utc,
+)
+from streamer.sinks.jsonl import JsonlSink
+from streamer.sinks.mqtt import MqttStream
+from streamer.statistics import Night
+
+NO_SIGNAL = Quality("off", ("no signal",), 1.0)
+
+
+class Observer(Protocol):
+    """Whoever watches a stream inside this process: the terminal, the live page."""
+
+    def staged(self, stream: str, payload: StagePayload) -> None:
+        """Take a new stage; must return at once."""
+        ...
+
+    def happened(self, stream: str, payload: EventPayload) -> None:
+        """Take an event; must return at once."""
+        ...
+
+
+class Publisher:
+    """One stream's voice: counts its messages, remembers its epochs, and never blocks.
+
+    Epochs and events go into the journal, whose outbox carries them to the broker; a stage goes straight to
+    MQTT, where only the newest counts.
+
+    Args:
+        session: identity of the recording session.
+        info: the stream's rate and start.
+        journal: the record of this session.
+        mqtt: this stream's topics, or None.
+        jsonl: one committed epoch a line, or None.
+        observers: who else watches.
+        clock: stamps events.
+        late_after_s: an epoch that ends longer ago than this is historical; None for recordings, whose time
+            is not ours.
+
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        session: str,
+        info: StreamInfo,
+        journal: Journal,
+        mqtt: MqttStream | None,
+        jsonl: JsonlSink | None,
+        observers: tuple[Observer, ...],
+        clock: Clock,
+        late_after_s: float | None,
+    ) -> None:
+        self._stream = stream
+        self._session = session
+        self._info = info
+        self._journal = journal
+        self._mqtt = mqtt
+        self._jsonl = jsonl
+        self._jsonl_failing = False
+        self._observers = observers
+        self._clock = clock
+        self._late_after_s = late_after_s
+        self._stages = self._epochs = self._events = self._summaries = 0
+        self.night = Night()
+        self.labels: list[Label] = []  # every committed epoch: 2,880 in a day
+
+    def score(self, score: Score) -> None:
+        """Publish a score; on the 30 s grid commit its epoch."""
+        if score.epoch is not None:
+            self._commit(score, score.epoch)
+        latency_ms = (self._clock.monotonic() - score.arrived) * 1000 if score.arrived else None
+        self._stage(
+            StagePayload(
+                session=self._session,
+                seq=self._stages,
+                t_end=utc(self._time(score.end)),
+                stage=score.stage,
+                smoothed=score.smoothed,
+                probabilities=_probabilities(score),
+                confidence=_confidence(score),
+                warmup=score.warmup,
+                quality=_quality(score.quality),
+                provisional=score.epoch is None,
+                latency_ms=None if latency_ms is None else round(latency_ms, 1),
+            )
+        )
+
+    def no_signal(self) -> None:
+        """Replace a stage that has become stale: nothing arrives any more."""
+        self._stage(
+            StagePayload(
+                session=self._session,
+                seq=self._stages,
+                t_end=utc(self._clock.wall()),
+                stage="no_signal",
+                smoothed="no_signal",
+                probabilities=None,
+                confidence=None,
+                warmup=True,
+                quality=_quality(NO_SIGNAL),
+                provisional=True,
+                latency_ms=None,
+            )
+        )
+
+    def gap(self, gap: Gap) -> None:
+        """Say what was lost; `gap` counts device samples."""
+        seconds = (gap.stop - gap.start) / self._info.rate_hz
+        begin = self._info.started + gap.start / self._info.rate_hz
+        self.event(
+            "gap",
+            f"{seconds:.3f} s lost: {gap.reason}",
+            {"t_start": utc(begin).isoformat(), "seconds": round(seconds, 4), "reason": gap.reason},
+        )
+
+    def event(
+        self, name: EventName, text: str, data: dict[str, str | int | float | bool | None] | None = None
+    ) -> None:
+        """Say that something happened once."""
+        payload = EventPayload(
+            session=self._session,
+            seq=self._events,
+            t=utc(self._clock.wall()),
+            event=name,
+            text=text,
+            data=data or {},
+        )
+        self._events += 1
+        self._journal.event(payload)
+        for observer in self._observers:
+            observer.happened(self._stream, payload)
+
+    def command(self, name: Literal["lights_off", "lights_on", "mark"], text: str) -> None:
+        """Note what the sleeper or the home said about the night."""
+        if name == "lights_off":
+            self.night.lights_off()
+        elif name == "lights_on":
+            self.night.lights_on()
+        self.event(name, text)
+
+    def online(self, online: bool) -> None:
+        """Say whether samples arrive."""
+        if self._mqtt is not None:
+            self._mqtt.online(online)
+
+    def _stage(self, payload: StagePayload) -> None:
+        self._stages += 1
+        if self._mqtt is not None:
+            self._mqtt.stage(payload)
+        for observer in self._observers:
+            observer.staged(self._stream, payload)
+
+    def _commit(self, score: Score, epoch: int) -> None:
+        end = self._time(score.end)
+        late = self._late_after_s is not None and self._clock.wall() - end > self._late_after_s
+        payload = EpochPayload(
+            session=self._session,
+            seq=self._epochs,
+            epoch=epoch,
+            t_start=utc(end - EPOCH_S),
+            t_end=utc(end),
+            stage=score.stage,
+            smoothed=score.smoothed,
+            probabilities=_probabilities(score),
+            confidence=_confidence(score),
+            warmup=score.warmup,
+            quality=_quality(score.quality),
+            historical=late,
+        )
+        self._epochs += 1
+        self.labels.append(score.stage)
+        self._journal.epoch(payload)
+        self._write(payload)
+        self.night.push(score.stage)
+        if self._mqtt is not None:
+            self._mqtt.summary(self._summary())
+
+    def _write(self, payload: EpochPayload) -> None:
+        """Write a line; a full disk is said once and must not cost the night."""
+        if self._jsonl is None:
+            return
+        try:
+            self._jsonl.write(payload)
+        except SinkError as error:
+            if not self._jsonl_failing:
+                self.event("error", str(error))
+            self._jsonl_failing = True
+        else:
+            self._jsonl_failing = False
+
+    def _summary(self) -> SummaryPayload:
+        self._summaries += 1
+        return SummaryPayload(
+            session=self._session,
+            seq=self._summaries - 1,
+            t=utc(self._clock.wall()),
+            statistics=self.night.statistics().to_json(),
+        )
+
+    def _time(self, index: int) -> float:
+        """Unix time of a 100 Hz index."""
+        return self._info.started + index / RATE_HZ
+
+
+def _probabilities(score: Score) -> Probabilities | None:
+    if score.probabilities is None:
+        return None
+    return Probabilities(**{stage: round(p, 5) for stage, p in zip(STAGES, score.probabilities, strict=True)})
+
+
+def _confidence(score: Score) -> float | None:
+    return None if score.probabilities is None else round(max(score.probabilities), 5)
+
+
+def _quality(quality: Quality) -> QualityPayload:
+    return QualityPayload(grade=quality.grade, reasons=quality.reasons, lost_fraction=quality.lost_fraction)

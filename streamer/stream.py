@@ -1,0 +1,161 @@
+"""One sleeper: drives an open source through the pipeline to its end, and watches for silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from typing import Protocol, Self
+
+from streamer.clock import Clock
+from streamer.errors import SignalError
+from streamer.journal import Journal
+from streamer.messages import Chunk, Gap, Item, Score, StreamInfo
+from streamer.pipeline import Output, Pipeline
+from streamer.publisher import Publisher
+
+
+class Source(Protocol):
+    """Where samples come from: an async context manager that iterates chunks and gaps, in order."""
+
+    info: StreamInfo  # once entered
+
+    async def __aenter__(self) -> Self:
+        """Open; may wait for the device."""
+        ...
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Close, however the stream ended."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Item]:
+        """Iterate the stream, once."""
+        ...
+
+
+class Stream:
+    """The short loop: next item, journal, pipeline, publisher.
+
+    The pipeline runs on `worker`, the model's one thread, so that no score holds up the event loop; meanwhile
+    the source keeps what arrives, within its own bounds. `stop` takes effect between two items and nowhere
+    else: what has arrived by then is scored and published.
+
+    Args:
+        source: open.
+        pipeline: this stream's own.
+        journal: takes every item before it is scored.
+        publisher: takes what comes out.
+        worker: the thread that the pipeline runs on.
+        clock: for the watchdog.
+        silence_s: no samples for this long: the stage becomes `no_signal`.
+        live: a device, which cannot wait and whose wrong unit is no reason to end the night.
+
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pipeline: Pipeline,
+        journal: Journal,
+        publisher: Publisher,
+        worker: Executor,
+        clock: Clock,
+        silence_s: float,
+        live: bool,
+    ) -> None:
+        self._source = source
+        self._pipeline = pipeline
+        self._journal = journal
+        self._publisher = publisher
+        self._worker = worker
+        self._clock = clock
+        self._silence_s = silence_s
+        self._live = live
+        self._heard = clock.monotonic()
+        self._silent = True  # until the first sample
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Drive the source until it ends or `stop` is set.
+
+        Raises:
+            SignalError: a recording whose samples cannot be EEG in the unit that they claim.
+            SourceError, RecordingError: what the source raises.
+
+        """
+        watchdog = asyncio.create_task(self._watch(), name="watchdog")
+        try:
+            if await self._pump(stop):
+                await self._advance(None)
+        finally:
+            watchdog.cancel()
+            await asyncio.wait([watchdog])
+
+    async def _pump(self, stop: asyncio.Event) -> bool:
+        """Take items until there are no more (True) or `stop` is set (False)."""
+        items = aiter(self._source)
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            while True:
+                upcoming = asyncio.ensure_future(anext(items, None))
+                try:
+                    await asyncio.wait([upcoming, stopped], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if not upcoming.done():
+                        upcoming.cancel()
+                        await asyncio.wait([upcoming])
+                if upcoming.cancelled():
+                    return False
+                item = upcoming.result()
+                if item is None:
+                    return True
+                await self._take(item)
+        finally:
+            stopped.cancel()
+
+    async def _take(self, item: Item) -> None:
+        self._journal.record(item)
+        if isinstance(item, Chunk):
+            self._hear()
+        await self._advance(item)
+        if not self._live:
+            await self._journal.room()
+
+    async def _advance(self, item: Item | None) -> None:
+        """Score one item, or what is left at the end, on the model's thread; publish here."""
+        loop = asyncio.get_running_loop()
+        for output in await loop.run_in_executor(self._worker, self._outputs, item):
+            self._publish(output)
+
+    def _outputs(self, item: Item | None) -> list[Output]:
+        return list(self._pipeline.flush() if item is None else self._pipeline.push(item))
+
+    def _publish(self, output: Output) -> None:
+        if isinstance(output, Score):
+            self._publisher.score(output)
+        elif isinstance(output, Gap):
+            self._publisher.gap(output)
+        elif self._live:
+            self._publisher.event("warning", output.text)
+        else:
+            raise SignalError(output.text)
+
+    def _hear(self) -> None:
+        self._heard = self._clock.monotonic()
+        if self._silent:
+            self._silent = False
+            self._publisher.online(True)
+            self._publisher.event("reconnected", "samples arrive")
+
+    async def _watch(self) -> None:
+        """Say so when nothing arrives; a stale stage must not stand for a live one."""
+        while True:
+            quiet = self._clock.monotonic() - self._heard
+            if quiet < self._silence_s:
+                await self._clock.sleep(self._silence_s - quiet)
+                continue
+            if not self._silent:
+                self._silent = True
+                self._publisher.online(False)
+                self._publisher.no_signal()
+                self._publisher.event("no_signal", f"no samples for {quiet:.0f} s")
+            await self._clock.sleep(self._silence_s)

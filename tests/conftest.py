@@ -1,0 +1,40 @@
+"""Settings for every test: skips can be turned into failures, hypothesis is bounded and repeatable."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+try:
+    import torchaudio
+except (ImportError, OSError):  # OSError: its wheel looks for CUDA libraries
+    torchaudio = None
+
+settings.register_profile(
+    "sleepstream",
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("sleepstream")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the switch that CI uses."""
+    parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """With --no-skips, report a skip as a failure with its reason."""
+    report = yield
+    if report.skipped and item.config.getoption("--no-skips") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which --no-skips forbids: {report.longrepr}"
+    return report
+
+
+def pytest_report_header() -> str:
+    """Say which optional oracles take part."""
+    return f"torchaudio as an oracle: {'no, it cannot be imported here' if torchaudio is None else 'yes'}"
