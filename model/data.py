@@ -1,0 +1,192 @@
+"""Prepared nights, and batches of sequences of epochs cut from them at any phase of the scoring grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from model.augment import NONE, Augmentation, augment, lose_epochs
+from streamer.errors import RecordingError
+from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES
+from streamer.spectrogram import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING
+
+FRAMES = EPOCH_SAMPLES // RATE_HZ - 1
+UNSCORED = -1
+# SleePyCo's subject-wise test folds of Sleep-EDF-78 (Lee et al. 2024).
+FOLDS = (
+    (0, 1, 2, 3, 4, 5, 6, 7),
+    (8, 9, 10, 11, 12, 13, 14, 15),
+    (16, 17, 18, 19, 20, 21, 22, 23),
+    (24, 25, 26, 27, 28, 29, 30, 31),
+    (32, 33, 34, 35, 36, 37, 38, 40),
+    (41, 42, 43, 44, 45, 46, 47, 48),
+    (49, 50, 51, 52, 53, 54, 55, 56),
+    (57, 58, 59, 60, 61, 62, 63, 64),
+    (65, 66, 67, 70, 71, 72, 73),
+    (74, 75, 76, 77, 80, 81, 82),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Night:
+    """One night behind the engine's conditioner: 100 Hz, 0.3-35 Hz, µV."""
+
+    recording: str
+    subject: str
+    samples: NDArray[np.float16]  # (n_epochs * 3000,) µV
+    stages: NDArray[np.int8]  # (n_epochs,) index into STAGES, -1 where nobody could score
+    soft: NDArray[np.float32] | None = None  # (n_epochs, 5) another scorer's probabilities
+
+
+def save_night(path: Path, night: Night) -> None:
+    """Write a prepared night; it appears whole or not at all."""
+    columns = {
+        "recording": np.array(night.recording),
+        "subject": np.array(night.subject),
+        "samples": night.samples,
+        "stages": night.stages,
+    }
+    if night.soft is not None:
+        columns["soft"] = night.soft
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **columns)  # type: ignore[arg-type]  # its stub takes the names for options
+    partial.replace(path)
+
+
+def load_night(path: Path) -> Night:
+    """Read a prepared night; RecordingError when columns are missing or do not belong together."""
+    with np.load(path, allow_pickle=False) as file:
+        missing = {"samples", "stages", "recording", "subject"} - set(file)
+        if missing:
+            raise RecordingError(f"prepared night {path}: found no {', '.join(sorted(missing))}")
+        samples, stages = file["samples"].astype(np.float16), file["stages"].astype(np.int8)
+        soft = file["soft"].astype(np.float32) if "soft" in file else None
+        if samples.shape != (stages.size * EPOCH_SAMPLES,) or (
+            soft is not None and soft.shape != (stages.size, len(STAGES))
+        ):
+            raise RecordingError(f"prepared night {path}: {samples.shape} samples, {stages.shape} stages")
+        return Night(str(file["recording"]), str(file["subject"]), samples, stages, soft)
+
+
+def load_nights(folders: Iterable[Path]) -> list[Night]:
+    """Read every night of the folders, in the order of their names."""
+    paths = [
+        path for folder in folders for path in sorted(folder.glob("*.npz")) if ".partial" not in path.name
+    ]
+    return [load_night(path) for path in paths]
+
+
+def split(nights: Sequence[Night], fold: int) -> tuple[list[Night], list[Night]]:
+    """Nights of everyone else, and nights of the fold's test subjects; never one person in both."""
+    held_out = {f"{subject:02d}" for subject in FOLDS[fold]}
+    return (
+        [night for night in nights if night.subject not in held_out],
+        [night for night in nights if night.subject in held_out],
+    )
+
+
+def spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`streamer.spectrogram` of many epochs at once: (..., 3000) µV -> (..., 29, 128) dB."""
+    frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME_SAMPLES, axis=-1)[..., ::RATE_HZ, :]
+    spectrum = torch.fft.rfft(torch.from_numpy(frames * HAMMING.astype(np.float32)), FFT_POINTS)[..., 1:]
+    decibel: NDArray[np.float32] = (20.0 * torch.log10(spectrum.abs() + FLOOR_UV)).numpy()
+    assert decibel.shape[-2:] == (FRAMES, BINS)
+    return decibel
+
+
+def targets(night: Night, share: float) -> NDArray[np.float32]:
+    """(n_epochs, 5): the expert's stage, mixed with `share` of the other scorer; all zero where unscored."""
+    hard = np.eye(len(STAGES), dtype=np.float32)[np.maximum(night.stages, 0)]
+    mixed = hard if night.soft is None else (1 - share) * hard + share * night.soft
+    return np.where(night.stages[:, None] == UNSCORED, np.float32(0), mixed)
+
+
+class Batch(NamedTuple):
+    """Sequences of consecutive epochs; lost samples and frames are NaN."""
+
+    raw: Tensor  # (B, T, 3000) µV
+    spectrum: Tensor  # (B, T, 29, 128) dB
+    target: Tensor  # (B, T, 5) probabilities, all zero where there is no stage to learn
+    present: Tensor  # (B, T, 2) bool, False where an epoch was lost
+
+    def to(self, device: torch.device) -> Batch:
+        """Move all four."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How sequences are cut from the nights."""
+
+    epochs: int = 60  # T
+    sequences: int = 4  # B
+    soft_share: float = 0.5  # of the other scorer in the target
+    augmentation: Augmentation = NONE
+
+
+class Sequences(Dataset[Batch]):
+    """Training batches; batch i depends on the seed and i alone, so a resumed run sees what it would have."""
+
+    def __init__(
+        self, nights: Sequence[Night], cut: Cut, seed: Sequence[int], batches: int, first: int = 0
+    ) -> None:
+        self.nights = [night for night in nights if night.stages.size > cut.epochs]
+        if not self.nights:
+            raise RecordingError(
+                f"no prepared night is longer than {cut.epochs} epochs; draw or prepare some"
+            )
+        self.targets = [targets(night, cut.soft_share) for night in self.nights]
+        self.cut, self.seed, self.batches, self.first = cut, seed, batches, first
+        lengths = np.array([night.stages.size for night in self.nights], dtype=np.float64)
+        self.weights = lengths / lengths.sum()
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: int) -> Batch:
+        if index >= self.batches:
+            raise IndexError(index)
+        rng = np.random.default_rng([*self.seed, self.first + index])
+        chosen = rng.choice(len(self.nights), self.cut.sequences, p=self.weights)
+        parts = [
+            cut_sequence(self.nights[which].samples, self.targets[which], self.cut, rng) for which in chosen
+        ]
+        raw, target, present = (np.stack(column) for column in zip(*parts, strict=True))
+        return Batch(*map(torch.from_numpy, (raw, spectrograms(raw), target, present)))
+
+
+def cut_sequence(
+    samples: NDArray[np.float16], target: NDArray[np.float32], cut: Cut, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Cut T windows (T, 3000), their targets (T, 5) and presence (T, 2) from a night at a random place.
+
+    A window that straddles two scored epochs has both stages as its target, by overlap; none if either is
+    unscored.
+    """
+    start = int(rng.integers(len(target) - cut.epochs))
+    phase = int(rng.integers(1, EPOCH_SAMPLES)) if rng.random() < cut.augmentation.phase else 0
+    first = start * EPOCH_SAMPLES + phase
+    part = samples[first : first + cut.epochs * EPOCH_SAMPLES].astype(np.float32)
+    before, after = target[start : start + cut.epochs], target[start + 1 : start + cut.epochs + 1]
+    share = np.float32(phase / EPOCH_SAMPLES)
+    mixed = (1 - share) * before + share * after
+    mixed[(before.sum(1) == 0) | ((after.sum(1) == 0) & (phase > 0))] = 0
+    raw = augment(part, cut.augmentation, rng).reshape(cut.epochs, EPOCH_SAMPLES)
+    return raw, mixed, lose_epochs(cut.epochs, cut.augmentation, rng)
+
+
+def whole(night: Night, augmentation: Augmentation, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """A whole night for evaluation: raw (1, n, 3000), spectrum (1, n, 29, 128), present (1, n, 2)."""
+    rng = np.random.default_rng(seed)
+    samples = augment(night.samples.astype(np.float32), augmentation, rng)
+    epochs = samples.reshape(1, night.stages.size, EPOCH_SAMPLES)
+    present = lose_epochs(night.stages.size, augmentation, rng)[None]
+    return torch.from_numpy(epochs), torch.from_numpy(spectrograms(epochs)), torch.from_numpy(present)

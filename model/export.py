@@ -1,0 +1,120 @@
+"""Turn a checkpoint into the one file the engine loads: TorchScript, and inside it the contract.
+
+    python -m model.export CHECKPOINT OUT.pt
+
+Refuses unless the network gives the same probabilities in parallel, streamed, and scripted and streamed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import load_checkpoint
+from model.mc2sleepnet import FRAMES, MC2SleepNet, Size, parameter_count
+from streamer import __version__
+from streamer.contract import FILE_NAME, Contract, weights_sha256
+from streamer.errors import ArtifactError
+from streamer.messages import EPOCH_SAMPLES
+from streamer.spectrogram import BINS
+
+TOLERANCE = 1e-5  # of a probability
+LIVE_METHODS = ("encode", "initial_state", "step")
+
+
+def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path) -> Contract:
+    """Script, verify and write `network`; ArtifactError when its passes disagree, and nothing is written."""
+    network = network.cpu().eval()
+    contract = Contract(
+        size=size.name,
+        parameters=parameter_count(network),
+        context_epochs=size.context,
+        warmup_epochs=min(10, size.context),  # most of what context gives comes with the first few minutes
+        temperature=float(network.temperature),
+        trained_on=trained_on,
+        created=datetime.now(UTC).replace(microsecond=0),
+        versions={"sleepstream": __version__, "torch": torch.__version__},
+        weights_sha256=weights_sha256(network.state_dict()),
+    )
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        scripted = save_scripted(network, contract, partial)
+        verify(network, scripted, size.context)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return contract
+
+
+def save_scripted(network: MC2SleepNet, contract: Contract, path: Path) -> Any:
+    """Script the live methods and write them with the contract; only here does `model` touch torch.jit."""
+    with warnings.catch_warnings():
+        # torch 2.13 deprecates TorchScript without offering another format that carries methods and state.
+        warnings.filterwarnings(
+            "ignore", message=r".*torch\.jit\.(script|save).*", category=DeprecationWarning
+        )
+        for name in LIVE_METHODS:
+            torch.jit.export(getattr(type(network), name))
+        scripted = torch.jit.script(network)
+        torch.jit.save(scripted, str(path), _extra_files={FILE_NAME: contract.model_dump_json(by_alias=True)})
+    return scripted
+
+
+def verify(network: MC2SleepNet, scripted: Any, context: int) -> None:
+    """Refuse a network that would do otherwise live than it did in training.
+
+    The signal outlasts the context, has lost samples, lost epochs and lost views.
+    """
+    generator = torch.Generator().manual_seed(0)
+    epochs = 2 * context + 3
+    raw = 20 * torch.randn(1, epochs, EPOCH_SAMPLES, generator=generator)
+    spectrum = 35 + 10 * torch.randn(1, epochs, FRAMES, BINS, generator=generator)
+    raw[0, 1, 500:900] = spectrum[0, 1, 4:9] = torch.nan
+    present = torch.rand(1, epochs, 2, generator=generator) > 0.1
+    present[0, 2] = False
+    with torch.inference_mode():
+        parallel = torch.softmax(network(raw, spectrum, present)[0, :, 0], -1)
+        for name, live in (("streamed", network), ("scripted and streamed", scripted)):
+            worst = float((streamed(live, raw, spectrum, present) - parallel).abs().max())
+            if not worst <= TOLERANCE:  # NaN must not pass
+                raise ArtifactError(
+                    f"export: the {name} pass differs from the parallel one by {worst:.1e} in a probability, "
+                    f"{TOLERANCE:.0e} is allowed; the network looks ahead or its state is wrong"
+                )
+
+
+def streamed(live: Any, raw: Tensor, spectrum: Tensor, present: Tensor) -> Tensor:
+    """Probabilities (T, 5) of one stream, epoch by epoch."""
+    state = live.initial_state(1)
+    rows = []
+    for epoch in range(raw.size(1)):
+        logits, state = live.step(live.encode(raw[:, epoch], spectrum[:, epoch]), present[:, epoch], state)
+        rows.append(torch.softmax(logits[0], -1))
+    return torch.stack(rows)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Export a checkpoint of model.train."""
+    parser = argparse.ArgumentParser(prog="python -m model.export", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args(arguments)
+    saved = load_checkpoint(options.checkpoint)
+    try:
+        contract = export(saved.network, saved.size, saved.trained_on, options.out)
+    except ArtifactError as error:
+        parser.exit(1, f"{error}\n")
+    print(
+        f"{options.out}: size {contract.size}, {contract.parameters} parameters, "
+        f"{options.out.stat().st_size} bytes"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What a model artifact says about itself, and whether this engine can feed it.
+
+The contract travels inside the artifact as `contract.json`, beside the weights it describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Literal
+
+import torch
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from streamer.conditioner import BAND_HZ, ORDER
+from streamer.errors import ArtifactError
+from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Stage
+from streamer.spectrogram import BINS, FFT_POINTS, FLOOR_UV, FRAME_S
+
+FILE_NAME = "contract.json"
+SCHEMA: Literal["sleepstream/model/1"] = "sleepstream/model/1"
+
+
+class Signal(BaseModel):
+    """What the network was trained on, down to the filter: the engine must serve exactly this."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    unit: Literal["uV"] = "uV"
+    rate_hz: int = RATE_HZ
+    band_hz: tuple[float, float] = BAND_HZ
+    filter_order: int = ORDER  # causal Butterworth, of each edge
+    window_s: int = EPOCH_S
+    epoch_s: int = EPOCH_S
+    frame_s: int = FRAME_S  # of the spectrogram, Hamming
+    frame_hop_s: int = 1
+    fft_points: int = FFT_POINTS
+    bins: int = BINS  # without DC
+    floor_uv: float = FLOOR_UV  # dB = 20 log10(|X| + floor)
+    stages: tuple[Stage, ...] = STAGES
+
+
+class Contract(BaseModel):
+    """One artifact, described."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    schema_: Literal["sleepstream/model/1"] = Field(default=SCHEMA, alias="schema")
+    signal: Signal = Signal()
+    size: str = Field(min_length=1)
+    parameters: int = Field(gt=0)
+    context_epochs: int = Field(gt=0)  # how far back each attention reaches, the present epoch included
+    warmup_epochs: int = Field(ge=0)  # epochs before the probabilities deserve full confidence
+    temperature: float = Field(gt=0)  # already applied inside
+    trained_on: str = Field(min_length=1)
+    created: AwareDatetime
+    versions: dict[str, str]  # of what made it: sleepstream, torch
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+def read_contract(text: str | bytes, source: str) -> Contract:
+    """Parse `contract.json` and refuse what this engine cannot serve; `source` names the artifact.
+
+    Raises ArtifactError naming the first thing that does not fit.
+    """
+    try:
+        contract = Contract.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or FILE_NAME
+        raise ArtifactError(
+            f"model {source}: its contract does not fit this engine at {where!r} ({first['msg']}); "
+            f"export it again with this version of sleepstream"
+        ) from None
+    served = Signal()
+    for name in Signal.model_fields:
+        asked, found = getattr(contract.signal, name), getattr(served, name)
+        if asked != found:
+            raise ArtifactError(
+                f"model {source}: was trained for {name} {asked}, this engine serves {found}; "
+                f"use the version of sleepstream it was made for"
+            )
+    return contract
+
+
+def weights_sha256(state: Mapping[str, Any]) -> str:
+    """Digest of every tensor of a state dict: names, kinds, shapes and bytes, in the order of the names."""
+    digest = sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,141 @@
+"""The network at work: `Model` holds weights that all streams share, `Session` the memory of one of them."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import zipfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamer.contract import FILE_NAME, Contract, read_contract, weights_sha256
+from streamer.errors import ArtifactError
+from streamer.messages import EPOCH_SAMPLES, RATE_HZ, Window
+from streamer.spectrogram import BINS
+
+WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
+FRAMES = EPOCH_SAMPLES // RATE_HZ - 1
+
+
+class Model:
+    """A loaded artifact: scripted network and contract. Holds no state of any stream."""
+
+    def __init__(self, network: Any, contract: Contract, device: torch.device) -> None:
+        self.network = network  # a torch.jit.ScriptModule, whose methods no type checker knows
+        self.contract = contract
+        self.device = device
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, device: str = "cpu", threads: int = 1) -> Model:
+        """Load an artifact, the packaged one by default, check it against its contract and warm it up.
+
+        `threads` is what torch may use in this process. Raises ArtifactError in one line.
+        """
+        source = Path(str(files("streamer").joinpath("weights/default.pt"))) if path is None else Path(path)
+        contract = _contract_inside(source)
+        where = _device(device)
+        torch.set_num_threads(threads)
+        network = _load_network(source, where)
+        found = weights_sha256(network.state_dict())
+        if found != contract.weights_sha256:
+            raise ArtifactError(
+                f"model {source}: its weights (sha256 {found[:12]}...) are not those its contract describes "
+                f"({contract.weights_sha256[:12]}...); get the file again"
+            )
+        model = cls(network, contract, where)
+        model._warm_up()
+        return model
+
+    def _warm_up(self) -> None:
+        session = Session(self)
+        silence = np.zeros(EPOCH_SAMPLES, np.float32)
+        columns = np.zeros((FRAMES, BINS), np.float32)
+        for epoch in range(WARMUP_CALLS):
+            session.score(Window(EPOCH_SAMPLES * (epoch + 1), epoch, silence, columns), usable=True)
+
+
+class Session:
+    """One sleeper's stream: the committed past of the network, fixed in size."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the night so far."""
+        with torch.inference_mode():
+            self._state = self._model.network.initial_state(1)
+        self.epochs_seen = 0  # committed with data, lost ones not counted
+
+    def score(self, window: Window, usable: bool) -> tuple[tuple[float, ...] | None, bool]:
+        """Stage the last 30 s: probabilities in the order of STAGES, and whether the network still warms up.
+
+        Off the 30 s grid (`window.epoch is None`) the committed past is read and left as it is. A window that
+        is not `usable` gives no probabilities; on the grid it is committed as a lost epoch. Blocks for a
+        millisecond or so: call it from a worker thread.
+        """
+        with self._lock, torch.inference_mode():
+            committed = window.epoch is not None
+            probabilities = None
+            if usable or committed:
+                logits, state = self._step(window, usable)
+                if usable:
+                    probabilities = tuple(torch.softmax(logits[0].double(), 0).tolist())
+                if committed:
+                    self._state = state
+                    self.epochs_seen += usable
+            return probabilities, self.epochs_seen < self._model.contract.warmup_epochs
+
+    def _step(self, window: Window, usable: bool) -> tuple[Tensor, Any]:
+        device, network = self._model.device, self._model.network
+        present = torch.full((1, 2), usable, device=device)
+        if not usable:  # nothing to encode: the network puts its mask tokens here
+            return network.step(torch.zeros_like(network.mask)[None], present, self._state)  # type: ignore[no-any-return]
+        raw = torch.from_numpy(window.samples)[None].to(device)
+        spectrum = torch.from_numpy(window.spectrogram)[None].to(device)
+        return network.step(network.encode(raw, spectrum), present, self._state)  # type: ignore[no-any-return]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ArtifactError(f"device {name!r}: unknown; use cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ArtifactError(f"device {name!r}: torch finds no CUDA device here; use cpu")
+    return device
+
+
+def _contract_inside(path: Path) -> Contract:
+    """Read the contract without running anything that the file brings along."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/extra/{FILE_NAME}")]
+            if len(names) != 1:
+                raise ArtifactError(
+                    f"model {path}: holds no {FILE_NAME}; make it with python -m model.export"
+                )
+            text = archive.read(names[0])
+    except FileNotFoundError:
+        raise ArtifactError(f"model {path}: no such file; give the path of an exported model") from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"model {path}: damaged or not a model ({error}); get the file again") from None
+    return read_contract(text, str(path))
+
+
+def _load_network(path: Path, device: torch.device) -> Any:
+    """Load TorchScript; the one place in the engine that touches torch.jit."""
+    with warnings.catch_warnings():
+        # torch 2.13 deprecates TorchScript without offering another format that carries methods and state.
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\.load.*", category=DeprecationWarning)
+        try:
+            return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ArtifactError(f"model {path}: damaged ({reason}); get the file again") from None

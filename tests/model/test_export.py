@@ -1,0 +1,66 @@
+"""Export: what is written is what was trained, or nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.export import export, main, streamed
+from model.mc2sleepnet import MC2SleepNet, State
+from streamer.errors import ArtifactError
+from streamer.stager import Model
+from tests.model.tiny import TINY, network, signal
+
+
+class Amnesiac(MC2SleepNet):
+    """Forgets the night at every step, so that its streamed pass is not what was trained."""
+
+    def step(self, tokens: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
+        first, streams, _ = self.relate(tokens.unsqueeze(1), present.unsqueeze(1), self.initial_state(1))
+        return self.classify(first, streams)[:, 0, 0], state
+
+
+def test_scripted_equals_eager(tmp_path: Path) -> None:
+    net, (raw, spectrum, present) = network(), signal(11)
+    export(net, TINY, "noise", tmp_path / "tiny.pt")
+    with torch.inference_mode():
+        eager = torch.softmax(net(raw, spectrum, present)[0, :, 0], -1)
+        scripted = streamed(Model.load(tmp_path / "tiny.pt").network, raw, spectrum, present)
+    torch.testing.assert_close(scripted, eager, atol=1e-5, rtol=0)
+
+
+def test_refuses_a_network_whose_streamed_pass_differs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ArtifactError, match="streamed pass differs"):
+        export(Amnesiac(TINY), TINY, "noise", tmp_path / "bad.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_a_network_that_has_diverged(tmp_path: Path) -> None:
+    net = network()
+    torch.nn.init.constant_(net.joint.weight, torch.nan)
+    with pytest.raises(ArtifactError, match="nan"):
+        export(net, TINY, "noise", tmp_path / "bad.pt")
+
+
+def test_the_command_writes_a_contract_that_tells_the_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = network()
+    net.temperature.fill_(1.25)
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(TINY, net, "noise", {}))
+    main([str(tmp_path / "best.pt"), str(tmp_path / "out.pt")])
+    contract = Model.load(tmp_path / "out.pt").contract
+    assert (contract.size, contract.context_epochs, contract.temperature) == ("tiny", 4, 1.25)
+    assert contract.trained_on == "noise"
+    assert str(contract.parameters) in capsys.readouterr().out
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
+    torch.save({"weights": 1}, tmp_path / "other.pt")
+    with pytest.raises(ArtifactError, match="not made by"):
+        load_checkpoint(tmp_path / "other.pt")

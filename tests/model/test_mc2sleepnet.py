@@ -1,0 +1,108 @@
+"""The network: the past only, streamed as trained, nothing that grows, losses survived."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model.export import streamed
+from model.mc2sleepnet import HEADS, SIZES, MC2SleepNet, parameter_count
+from tests.model.tiny import TINY, network, signal
+
+EPOCHS = 11  # more than twice the context
+
+
+def test_streaming_equals_parallel() -> None:
+    net, (raw, spectrum, present) = network(), signal(EPOCHS)
+    with torch.no_grad():
+        parallel = net(raw, spectrum, present)
+        state, rows = net.initial_state(1), []
+        for epoch in range(EPOCHS):
+            logits, state = net.step(net.encode(raw[:, epoch], spectrum[:, epoch]), present[:, epoch], state)
+            rows.append(logits)
+    assert parallel.shape == (1, EPOCHS, len(HEADS), 5)
+    assert parallel.isfinite().all()
+    torch.testing.assert_close(torch.stack(rows, 1), parallel[:, :, 0], atol=1e-5, rtol=0)
+
+
+def test_streams_of_a_batch_do_not_mix() -> None:
+    net, (raw, spectrum, present) = network(), signal(EPOCHS, batch=3)
+    with torch.no_grad():
+        together = net(raw, spectrum, present)
+        alone = net(raw[1:2], spectrum[1:2], present[1:2])
+    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("at", [0, 5, EPOCHS - 1])
+def test_nothing_depends_on_the_future(at: int) -> None:
+    net, (raw, spectrum, present) = network(), signal(EPOCHS)
+    with torch.no_grad():
+        before = net(raw, spectrum, present)
+        raw[:, at:], spectrum[:, at:], present[:, at:] = 300.0, 90.0, True
+        after = net(raw, spectrum, present)
+    torch.testing.assert_close(after[:, :at], before[:, :at], atol=1e-6, rtol=0)
+    assert not torch.allclose(after[:, at], before[:, at], atol=1e-4)
+
+
+def test_the_past_matters_as_far_as_the_context_and_no_further() -> None:
+    net, (raw, spectrum, present) = network(), signal(EPOCHS)
+    reach = TINY.sequence_layers * (TINY.context - 1)
+    with torch.no_grad():
+        before = net(raw, spectrum, present)[:, :, 0]
+        spectrum[:, 0] += 30
+        after = net(raw, spectrum, present)[:, :, 0]
+    changed = (after - before).abs().amax((0, 2))
+    assert changed[0] > 1e-4
+    assert changed[TINY.context - 1] > 1e-6
+    assert changed[reach + 1 :].max() == 0
+
+
+def test_state_is_fixed_in_size_and_step_leaves_the_old_one_alone() -> None:
+    net, (raw, spectrum, present) = network(), signal(EPOCHS)
+    state = net.initial_state(1)
+    with torch.no_grad():
+        for epoch in range(EPOCHS):
+            kept = [tensor.clone() for tensor in state]
+            _, following = net.step(net.encode(raw[:, epoch], spectrum[:, epoch]), present[:, epoch], state)
+            assert all(torch.equal(old, new) for old, new in zip(kept, state, strict=True))
+            assert [tensor.shape for tensor in following] == [tensor.shape for tensor in state]
+            state = following
+    assert int(state.seen) == TINY.context - 1
+
+
+def test_a_lost_epoch_is_the_mask_whatever_it_held() -> None:
+    net, (raw, spectrum, present) = network(), signal(EPOCHS)
+    with torch.no_grad():
+        before = net(raw, spectrum, present)
+        raw[:, 4], spectrum[:, 4], raw[:, 2] = 0.0, 0.0, torch.nan
+        torch.testing.assert_close(net(raw, spectrum, present), before, atol=1e-6, rtol=0)
+
+
+def test_lost_samples_are_neutral() -> None:
+    net, (raw, spectrum, _) = network(), signal(2)
+    with torch.no_grad():
+        lost = net.encode(raw[:, 1], spectrum[:, 1])
+        raw[:, 1, 100:400] = 0
+        spectrum[:, 1, :4, : TINY.bins] = net.spectrum_mean_db
+        assert lost.isfinite().all()
+        torch.testing.assert_close(net.encode(raw[:, 1], spectrum[:, 1]), lost)
+
+
+def test_temperature_divides_the_logits() -> None:
+    net, (raw, spectrum, present) = network(), signal(3)
+    with torch.no_grad():
+        sharp = net(raw, spectrum, present)
+        net.temperature.fill_(2.0)
+        torch.testing.assert_close(net(raw, spectrum, present), sharp / 2)
+
+
+def test_sizes_are_what_they_claim() -> None:
+    assert 5.5e6 < parameter_count(MC2SleepNet(SIZES["base"])) < 6.5e6
+    assert parameter_count(MC2SleepNet(SIZES["small"])) <= 1e6
+
+
+def test_streamed_helper_gives_probabilities() -> None:
+    raw, spectrum, present = signal(3)
+    with torch.no_grad():
+        rows = streamed(network(), raw, spectrum, present)
+    torch.testing.assert_close(rows.sum(1), torch.ones(3))
