@@ -7,21 +7,99 @@ target and is never looked at while drawing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ
-from streamer.synthesis import BANDS_HZ, DEFAULT, HIGH, LOW, Measured, Style, synthesise
+from streamer.synthesis import BANDS_HZ, DEFAULT, DELTA, HIGH, LOW, Measured, Style, synthesise
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]
 
 KEYS = {"recording": 0, "y": 0, "A_raw10": 10, "B_time39": 39, "C_band30": 30}
-EYE_GAIN = 0.03  # slow power at Fpz-Cz per slow power of the horizontal EOG
+EYE_GAIN = 0.045  # slow power at Fpz-Cz per slow power of the horizontal EOG
 BRAIN_GAIN = 2.0  # slow power at Fpz-Cz per slow power at Pz-Oz
+
+
+FRONTAL_TO_CENTRAL = (1.2, 1.4, 1.8, 2.0, 2.0, 2.2, 2.2)  # times a band's power from the brain, median
+EYES_AT_CENTRE = 0.1  # of the power that the eyes bring to the frontal derivation
+EYES = (1, 1, 0.5, 0, 0, 0, 0)  # share of a band that is eyes, as part of that of the slow bands
+MUSCLE_AT_CENTRE = 1.5  # of the power that the forehead's muscle brings: a mastoid reference brings its own
+MUSCLE = (0, 0, 0.1, 0.3, 0.5, 0.8, 1)  # density of muscle noise against that above 30 Hz
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """Another electrode, amplifier and head: how a night's band powers change on the way from Fpz-Cz."""
+
+    central: float = 0.0  # 0 the frontal derivation as measured, 1 a central one (C3-A1, Cz-A1)
+    gain: float = 1.0  # times the amplitude
+    tilt: float = 0.0  # exponent: amplitude grows as (f / 6 Hz) ** tilt
+    bend: float = 0.0  # amplitude of the middle frequencies against both ends, natural logarithm
+
+    @classmethod
+    def draw(cls, generator: np.random.Generator) -> Derivation:
+        """One for a night: half of them central or nearly so, gains within x0.6-x1.7, mild tilts."""
+        size = generator.standard_normal(3)
+        return cls(
+            central=float(np.clip(generator.uniform(-0.4, 1.4), 0, 1)),
+            gain=float(np.exp(0.25 * size[0])),
+            tilt=float(0.1 * size[1]),
+            bend=float(0.1 * size[2]),
+        )
+
+
+FRONTAL = Derivation()
+
+
+def derived(measured: Measured, derivation: Derivation) -> Measured:
+    """What `derivation` would have measured on the same sleeper at the same time.
+
+    Eyes fade and the brain grows from the forehead to the crown. How much is eyes is measured epoch by epoch
+    (`Measured.eye`), how much is muscle follows from what lies above 30 Hz, so nothing here knows the stage.
+    The factors bring Sleep-EDF's Fpz-Cz to the order of magnitude of published central recordings.
+    """
+    power = measured.power_uv2
+    eyes = measured.eye[:, None] * np.array(EYES) * power
+    widths = np.diff(np.array(BANDS_HZ), axis=1)[:, 0]
+    muscle = np.minimum(power[:, HIGH:] / widths[HIGH] * np.array(MUSCLE) * widths, 0.9 * (power - eyes))
+    central = derivation.central
+    kept = 1 - central * (1 - EYES_AT_CENTRE)
+    eyes, brain = kept * eyes, (power - eyes - muscle) * np.array(FRONTAL_TO_CENTRAL) ** central
+    muscle = (1 - central * (1 - MUSCLE_AT_CENTRE)) * muscle
+    octaves = np.log([np.sqrt(a * b) / 6 for a, b in BANDS_HZ])
+    curve = derivation.tilt * octaves + derivation.bend * (1 - (octaves / 2) ** 2).clip(-1)
+    scale = derivation.gain**2 * np.exp(2 * curve)
+    power = eyes + brain + muscle
+    slow = slice(LOW, DELTA + 1)
+    fewer = 1 - measured.eye * (1 - kept)  # transients: those that were eyes go with them
+    return Measured(
+        power_uv2=power * scale,
+        spread=np.sqrt(np.maximum(0, 1 - fewer * (1 - measured.spread**2))),
+        kurtosis=np.where(measured.kurtosis > 0, fewer**2, 1) * measured.kurtosis,
+        skewness=measured.skewness,
+        eye=eyes[:, slow].sum(1) / power[:, slow].sum(1),
+    )
+
+
+def recoloured(windows: Samples, generator: np.random.Generator, strength_db: float = 2.0) -> Samples:
+    """`windows` (n, time) at 100 Hz, each through a smooth random gain curve of its own: cheap, on the fly.
+
+    The curve is a straight line per octave between random gains (s.d. `strength_db`) at 0.4, 1.6, 6.4 and
+    25.6 Hz. Zero phase, so it belongs before the causal conditioning, as another electrode would.
+    """
+    frequency = np.fft.rfftfreq(windows.shape[1], 1 / RATE_HZ)
+    place = np.clip(np.log(np.maximum(frequency, 0.1) / 0.4) / np.log(4), 0, 3)
+    hats = np.maximum(0, 1 - np.abs(place - np.arange(4)[:, None]))  # (4, bins)
+    curve_db = generator.normal(0, strength_db, (len(windows), 4)) @ hats
+    gain = np.exp(curve_db * (np.log(10) / 20)).astype(np.float32)
+    coloured: Samples = fft.irfft(fft.rfft(windows, axis=1) * gain, windows.shape[1], axis=1)
+    return coloured
 
 
 class Measurements:
@@ -77,9 +155,12 @@ class Measurements:
             *(self._table[key][rows].astype(np.float64) for key in ("A_raw10", "B_time39", "C_band30"))
         )
 
-    def resynthesise(self, recording: str, seed: int, style: Style = DEFAULT) -> Samples:
-        """One night (n_epochs * 3000,) float32 µV at 100 Hz, Fpz-Cz, not yet band-passed."""
-        return np.concatenate(list(synthesise(self.measured(recording), seed, style)))
+    def resynthesise(
+        self, recording: str, seed: int, style: Style = DEFAULT, derivation: Derivation = FRONTAL
+    ) -> Samples:
+        """One night (n_epochs * 3000,) float32 µV at 100 Hz, not yet band-passed."""
+        measured = derived(self.measured(recording), derivation)
+        return np.concatenate(list(synthesise(measured, seed, style)))
 
     def _find(self, recording: str) -> slice:
         if recording not in self._rows:
@@ -91,7 +172,7 @@ class Measurements:
 
 
 def measure(raw: Array, time: Array, band: Array) -> Measured:
-    """What a night is drawn from, out of the table's columns (n, 10), (n, 39), (n, 30) of consecutive epochs."""
+    """What a night is drawn from, out of columns (n, 10), (n, 39), (n, 30) of consecutive epochs."""
     time, band = _filled(time), _filled(band)
     total = np.maximum(raw[:, 5] * 1e12 / EPOCH_SAMPLES - (raw[:, 0] * 1e6) ** 2, 1e-3)
     bands = raw[:, 6:10] * 1e12 * 2 / EPOCH_SAMPLES**2  # Parseval: 0.5-4, 4-8, 8-13, 13-30 Hz in µV²
@@ -101,7 +182,7 @@ def measure(raw: Array, time: Array, band: Array) -> Measured:
     power[:, 3:6] = bands[:, 2:].sum(1)[:, None] * share / share.sum(1)[:, None]
     rest = np.maximum(total - bands.sum(1), 0)
     power[:, HIGH] = np.clip(_high(power, total, time[:, 5]), 1e-3, np.maximum(rest, 2e-3))
-    power[:, LOW] = np.clip(rest - power[:, HIGH], 1e-2, 2 * power[:, 1])
+    power[:, LOW] = np.clip((rest - power[:, HIGH]) / 2, 1e-2, 2 * power[:, 1])  # the other half drifts below
     return Measured(
         power_uv2=power,
         spread=time[:, 1] / np.maximum(1.349 * time[:, 0], 1e-3),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,8 @@ HALF = RATE_HZ * 3 // 2  # half of the cross-fade over an epoch's edge, samples
 LENGTH = EPOCH_SAMPLES + 2 * HALF  # an epoch as it is drawn
 BLOCK = 16  # epochs drawn at a time: memory stays constant, calls stay few
 EVENTS = 24  # the most transients, and the most sigma bursts, in one epoch
-EVENT_LENGTH = 4 * RATE_HZ
+EVENT = 4 * RATE_HZ  # samples a single one may take; its peak is in the middle
+_EVENT_S = (np.arange(EVENT, dtype=np.float32) - EVENT // 2) / RATE_HZ
 _FREQUENCY = np.fft.rfftfreq(LENGTH, 1 / RATE_HZ)
 _GROUPS_HZ = (0.1, 4.0, 8.0, 12.0, 16.0, 50.1)  # edges of the five bands that wax and wane on their own
 
@@ -69,11 +71,27 @@ class Style:
     transients: float = 1.0  # times the number of transients that kurtosis asks for
     width: float = 1.0  # times the usual duration of every event
     bursts: float = 3.0  # sigma bursts per epoch where half of the sigma power stands above the 1/f
+    clump: float = 0.5  # share of the epoch over which its transients are spread
     depth: float = 0.45  # s.d. of the logarithm of a band's envelope
     pace_s: float = 1.5  # time constant of that envelope
 
 
 DEFAULT = Style()
+
+
+def varied(style: Style, seed: int) -> Style:
+    """`style` as one sleeper would show it: own rhythms, own events."""
+    draw = np.random.default_rng([seed, 0x57]).standard_normal(8)
+    return Style(
+        alpha_hz=float(style.alpha_hz + 0.7 * draw[0]),
+        sigma_hz=float(style.sigma_hz + 0.5 * draw[1]),
+        transients=float(style.transients * np.exp(0.25 * draw[2])),
+        width=float(style.width * np.exp(0.12 * draw[3])),
+        bursts=float(style.bursts * np.exp(0.3 * draw[4])),
+        clump=float(min(1.0, style.clump * np.exp(0.3 * draw[5]))),
+        depth=float(style.depth * np.exp(0.2 * draw[6])),
+        pace_s=float(style.pace_s * np.exp(0.3 * draw[7])),
+    )
 
 
 def synthesise(measured: Measured, seed: int, style: Style = DEFAULT) -> Iterator[Samples]:
@@ -107,7 +125,8 @@ def _draw(rows: Measured, generators: list[np.random.Generator], style: Style) -
     density = _density(smooth)
     density += alpha[:, None] * _peak(style.alpha_hz, 1.0)
     groups = _noise(density, generators)
-    _modulate(groups, generators, style)
+    _modulate(groups, rows, generators, style)
+    _lean(groups[:, 0], rows.skewness * np.clip(1 - 4 * transient / total, 0, 1))
     background = np.stack(
         [
             slow - transient,
@@ -188,15 +207,27 @@ def _noise(density: Array, generators: list[np.random.Generator]) -> Samples:
     return noise
 
 
-def _modulate(groups: Samples, generators: list[np.random.Generator], style: Style) -> None:
-    """Let every group wax and wane: a log-normal envelope with the style's depth and pace."""
+def _modulate(groups: Samples, rows: Measured, generators: list[np.random.Generator], style: Style) -> None:
+    """Let every group wax and wane: a log-normal envelope with the style's depth and pace.
+
+    The slow group carries most of the power, so its envelope is kept as even as the kurtosis says.
+    """
     knots = _ENVELOPE.shape[0]
     steps = np.stack([g.standard_normal((len(_GROUPS), knots), np.float32) for g in generators])
     keep = np.exp(-_KNOT_S / style.pace_s)
     for k in range(1, knots):
         steps[..., k] = keep * steps[..., k - 1] + np.sqrt(1 - keep**2) * steps[..., k]
-    depth = style.depth * np.array([0.4, 0.8, 1.2, 0.8, 0.5], np.float32)[:, None]
-    groups *= np.exp((depth * steps) @ _ENVELOPE)
+    depth = np.tile(style.depth * np.array([0.5, 0.8, 1.2, 0.8, 0.5], np.float32), (len(rows), 1))
+    depth[:, 0] *= np.clip(rows.kurtosis, 0, 1)
+    groups *= np.exp((depth[..., None] * steps) @ _ENVELOPE)
+
+
+def _lean(slow: Samples, skewness: Array) -> None:
+    """Make the crests of `slow` (n, LENGTH) sharper than its troughs, or blunter, by skewness (n,)."""
+    unit = slow * _gain(slow, np.ones(len(slow)))[:, None]
+    slow += (
+        slow.std(1, keepdims=True) * np.clip(skewness / 6, -0.12, 0.12)[:, None].astype(np.float32) * unit**2
+    )
 
 
 def _how_many(rows: Measured, share: Array, style: Style) -> Array:
@@ -207,45 +238,41 @@ def _how_many(rows: Measured, share: Array, style: Style) -> Array:
 
 def _transients(rows: Measured, count: Array, generators: list[np.random.Generator], style: Style) -> Samples:
     """K-complexes, blinks and rolling eyes at random times: (n, LENGTH), any amplitude."""
-    n = len(generators)
     draws = np.stack([g.random((7, EVENTS), np.float32) for g in generators], axis=1)  # (7, n, EVENTS)
     present = np.arange(EVENTS) < np.floor(count[:, None] + draws[0, :, :1])
-    present[:, 0] = True
     eye = draws[1] < rows.eye[:, None]
     rolling = eye & (draws[2] < 0.35)
-    up = draws[3] < 1 / (1 + np.exp(-3 * rows.skewness))[:, None]
-    t = (np.arange(EVENT_LENGTH, dtype=np.float32) / RATE_HZ - 1.2)[None, None, :]
-    width = (style.width * (0.7 + 0.6 * draws[4]))[..., None]
-    t = t / width
+    up = draws[3] < 1 / (1 + np.exp(-4 * rows.skewness))[:, None]
+    t = _EVENT_S / (style.width * (0.7 + 0.6 * draws[4]))[..., None]
     blink = np.exp(-((t / 0.13) ** 2)) - 0.25 * np.exp(-(((t - 0.45) / 0.3) ** 2))
     roll = np.where(t < 0, np.exp(-((t / 0.12) ** 2)), np.exp(-np.abs(t) / 0.6))
-    kcomplex = np.exp(-((t / 0.13) ** 2)) - 0.75 * np.exp(-(((t - 0.45) / 0.25) ** 2))
+    kcomplex = np.exp(-((t / 0.13) ** 2)) - 0.6 * np.exp(-(((t - 0.45) / 0.25) ** 2))
     shape = np.where(rolling[..., None], roll, np.where(eye[..., None], blink, kcomplex))
     size = np.where(up, 1, -1) * np.exp(0.35 * (2 * draws[5] - 1)) * present
-    return _place(shape * size[..., None], draws[6], n)
+    when = (draws[6, :, :1] + style.clump * (draws[6] - 0.5)) % 1
+    return _place(shape * size[..., None], when)
 
 
 def _bursts(share: Array, generators: list[np.random.Generator], style: Style) -> Samples:
     """Sigma bursts of 0.5-1.5 s: (n, LENGTH), any amplitude; the more sigma stands out, the more of them."""
-    n = len(generators)
     draws = np.stack([g.random((6, EVENTS), np.float32) for g in generators], axis=1)
     present = np.arange(EVENTS) < np.floor(2 * style.bursts * share[:, None] + draws[0, :, :1])
     present[:, 0] = True
-    t = (np.arange(EVENT_LENGTH, dtype=np.float32) / RATE_HZ - EVENT_LENGTH / RATE_HZ / 2)[None, None, :]
-    width = style.width * (0.2 + 0.25 * draws[1])[..., None]
+    width = (style.width * (0.2 + 0.25 * draws[1]))[..., None]
     hz = (style.sigma_hz + 2 * (draws[2] - 0.5))[..., None]
-    wave = np.cos(2 * np.pi * (hz * t - 0.3 * t**2 + draws[3][..., None])) * np.exp(-0.5 * (t / width) ** 2)
+    turns = hz * _EVENT_S - 0.3 * _EVENT_S**2 + draws[3][..., None]  # spindles slow down towards their end
+    wave = np.cos(2 * np.pi * turns) * np.exp(-0.5 * (_EVENT_S / width) ** 2)
     size = np.exp(0.5 * (2 * draws[4] - 1)) * present
-    return _place(wave * size[..., None], draws[5], n)
+    return _place(wave * size[..., None], draws[5])
 
 
-def _place(shapes: Samples, when: Samples, n: int) -> Samples:
-    """Add shapes (n, EVENTS, EVENT_LENGTH) into (n, LENGTH), each at `when` (n, EVENTS) in 0..1."""
-    out = np.zeros((n, LENGTH), np.float32)
-    starts = (when * (LENGTH - EVENT_LENGTH)).astype(np.intp)
+def _place(shapes: Samples, when: Samples) -> Samples:
+    """Add shapes (n, EVENTS, EVENT) into (n, LENGTH), peaks at `when` (n, EVENTS) of the epoch, 0..1."""
+    out = np.zeros((len(shapes), EVENT + LENGTH + EVENT), np.float32)
+    starts = EVENT + HALF - EVENT // 2 + (when * EPOCH_SAMPLES).astype(np.intp)
     for epoch, event in np.argwhere(shapes.any(-1)):
-        out[epoch, starts[epoch, event] :][:EVENT_LENGTH] += shapes[epoch, event]
-    return out
+        out[epoch, starts[epoch, event] :][:EVENT] += shapes[epoch, event]
+    return out[:, EVENT:-EVENT]
 
 
 def _hats(knots: Array, at: Array) -> Array:
@@ -267,8 +294,7 @@ _COARSE_WIDTH = np.diff(_CUTS)
 _COARSE_STARTS = np.arange(0, len(_COARSE_WIDTH), _STEPS)
 _FINE = _hats(_CENTRE, np.log(np.maximum(_FREQUENCY, 0.1)))
 _IN_RANGE = np.greater_equal(_FREQUENCY, _EDGES[0])
-_BORDERS = np.searchsorted(_FREQUENCY, _GROUPS_HZ)
-_GROUPS = [slice(int(low), int(high)) for low, high in zip(_BORDERS[:-1], _BORDERS[1:], strict=True)]
+_GROUPS = [slice(a, b) for a, b in pairwise(np.searchsorted(_FREQUENCY, _GROUPS_HZ).tolist())]
 _KNOT_S = 0.5
 _ENVELOPE = _hats(np.arange(0, LENGTH / RATE_HZ + _KNOT_S, _KNOT_S), np.arange(LENGTH) / RATE_HZ).astype(
     np.float32
