@@ -27,7 +27,7 @@ def test_a_difference_of_two_channels_with_different_units():
     out = _run(
         Derivation(Pick(0, 1, "AF7-TP9"), CHANNELS), [Chunk(0, np.array([[1.0, 2.0], [0.001, 0.002]]))]
     )
-    np.testing.assert_allclose(out[0].samples, [[0.0, 0.0]], atol=1e-12)
+    np.testing.assert_allclose(out[0].samples, [[0.0, 0.0]], atol=1e-6)
 
 
 def test_a_unit_given_by_the_user_overrides_the_declared_one():

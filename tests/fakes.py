@@ -1,0 +1,104 @@
+"""Small real classes that stand in for devices, time and people."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Self
+
+from streamer.messages import Item, StreamInfo
+from streamer.payloads import EventPayload, StagePayload
+from streamer.sinks.mqtt import MqttStatus
+
+
+class FakeClock:
+    """Time that passes only when told to; sleepers wake in order."""
+
+    def __init__(self, wall: float = 1.0e9) -> None:
+        self.now = 0.0
+        self._wall = wall
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._count = 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self._wall + self.now
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        self._count += 1
+        heapq.heappush(self._sleepers, (self.now + seconds, self._count, woken))
+        await woken
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, waking who is due on the way, and let everyone who can run do so."""
+        end = self.now + seconds
+        await settle()
+        while self._sleepers and self._sleepers[0][0] <= end:
+            self.now, _, woken = heapq.heappop(self._sleepers)
+            if not woken.done():
+                woken.set_result(None)
+            await settle()
+        self.now = end
+        await settle()
+
+
+async def settle(turns: int = 20) -> None:
+    """Let every task that can run do so."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+class FakeSource:
+    """Gives what the test hands it, when the test hands it."""
+
+    def __init__(self, info: StreamInfo) -> None:
+        self.info = info
+        self.closed = False
+        self._items: asyncio.Queue[Item | Exception | None] = asyncio.Queue()
+
+    def give(self, *items: Item | Exception | None) -> None:
+        """Hand over items; None ends the stream, an exception breaks it."""
+        for item in items:
+            self._items.put_nowait(item)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.closed = True
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        while (item := await self._items.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+class Witness:
+    """Remembers everything that an engine says."""
+
+    def __init__(self) -> None:
+        self.stages: list[StagePayload] = []
+        self.events: list[EventPayload] = []
+        self.sessions: list[Path] = []
+        self.brokers: list[MqttStatus] = []
+
+    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
+        self.sessions.append(session)
+
+    def staged(self, stream: str, payload: StagePayload) -> None:
+        self.stages.append(payload)
+
+    def happened(self, stream: str, payload: EventPayload) -> None:
+        self.events.append(payload)
+
+    def broker(self, status: MqttStatus) -> None:
+        self.brokers.append(status)
+
+    def event_names(self) -> list[str]:
+        return [event.event for event in self.events]

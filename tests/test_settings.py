@@ -1,0 +1,97 @@
+"""TOML files: what is accepted, and the one line that says what is wrong with the rest."""
+
+import pytest
+
+from streamer.errors import SettingsError
+from streamer.settings import load, validate
+from streamer.sources.settings import ReplaySettings
+
+GOOD = """
+node = "bedroom"
+[mqtt]
+embedded = true
+[[stream]]
+name = "anna"
+hop_s = 5
+[stream.source]
+kind = "replay"
+path = "night.edf"
+speed = "max"
+[stream.signal]
+channel = "AF7-TP9"
+"""
+
+
+def _said(tmp_path, text):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_good_file_is_read(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(GOOD)
+    settings = load(path)
+    (stream,) = settings.stream
+    assert isinstance(stream.source, ReplaySettings)
+    assert (stream.name, stream.hop_s, stream.source.speed, stream.signal.channel) == (
+        "anna",
+        5,
+        "max",
+        "AF7-TP9",
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("hop_s = 5", "hop = 5"),
+        ("[mqtt]", "[mqqt]"),
+        ("embedded = true", "embeded = true"),
+        ("channel", "chanel"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path, wrong, right):
+    said = _said(tmp_path, GOOD.replace(wrong, right))
+    assert "did you mean" in said
+    assert wrong.strip("[]").split(" ")[0] in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('kind = "replay"', 'kind = "tape"', "'tape'"),
+        ('path = "night.edf"', "", "stream.0.source.replay.path"),
+        ("hop_s = 5", "hop_s = 31", "less than or equal to 30"),
+        ("hop_s = 5", "hop_s = 2.5", "hop_s"),
+        ('name = "anna"', 'name = "a/b"', "a/b"),
+        ('name = "anna"', 'name = "#"', "#"),
+        ('node = "bedroom"', 'node = ""', "node"),
+        ('speed = "max"', "speed = -1", "speed"),
+        ("[[stream]]", "[stream]", "stream"),
+        ("[mqtt]", "[mqtt", "not valid TOML"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path, old, new, expected):
+    assert expected in _said(tmp_path, GOOD.replace(old, new))
+
+
+def test_two_streams_of_one_name_are_refused(tmp_path):
+    stream = GOOD[GOOD.index("[[stream]]") :]
+    assert "two streams are named 'anna'" in _said(tmp_path, GOOD + stream)
+
+
+def test_a_missing_file_a_folder_and_a_binary_are_refused(tmp_path):
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "none.toml", tmp_path, tmp_path / "binary.toml"):
+        with pytest.raises(SettingsError, match="cannot read settings"):
+            load(path)
+
+
+def test_nothing_at_all_names_what_is_missing():
+    with pytest.raises(SettingsError, match="stream: Field required"):
+        validate({}, "test")

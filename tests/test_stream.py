@@ -1,0 +1,169 @@
+"""The live loop: silence, stops, broken sources, wrong units; with a fake clock and a fake device."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+
+from streamer.errors import SignalError, SourceError
+from streamer.journal import Journal
+from streamer.journal_file import Meta
+from streamer.messages import Chunk, Gap
+from streamer.pipeline import Pipeline
+from streamer.publisher import Publisher
+from streamer.settings import SignalSettings
+from streamer.stream import Stream
+from tests.fakes import FakeClock, FakeSource, Witness
+from tests.paths import default_model, eeg, info
+
+EEG = eeg(300, 100)
+
+
+class Rig:
+    """A stream with everything around it."""
+
+    def __init__(self, folder, live=True):
+        self.clock = FakeClock()
+        self.witness = Witness()
+        self.source = FakeSource(info(100))
+        self.stop = asyncio.Event()
+        self.worker = ThreadPoolExecutor(1)
+        self.journal = Journal.create(
+            folder / "session.sqlite", Meta("s", "node", "anna", self.source.info), self.clock, deliver=False
+        )
+        pipeline = Pipeline(self.source.info, SignalSettings(), 5, default_model())
+        self.publisher = Publisher(
+            "anna", "s", self.source.info, self.journal, None, None, (self.witness,), self.clock, 60.0 if live else None
+        )
+        stream = Stream(
+            self.source, pipeline, self.journal, self.publisher, self.worker, self.clock, silence_s=10, live=live
+        )
+        self.task = asyncio.create_task(stream.run(self.stop))
+
+    async def until(self, condition):
+        """Let the loop and the worker thread run until something is true."""
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    def give(self, start_s, stop_s, factor=1.0):
+        """Hand over seconds of EEG, one chunk."""
+        self.source.give(Chunk(start_s * 100, EEG[:, start_s * 100 : stop_s * 100] * factor))
+
+
+@asynccontextmanager
+async def rig(folder, live=True):
+    made = Rig(folder, live)
+    try:
+        yield made
+    finally:
+        made.task.cancel()
+        await asyncio.wait([made.task])
+        made.worker.shutdown()
+        await asyncio.to_thread(made.journal.close)
+
+
+def test_silence_is_said_once_and_its_end_too(tmp_path):
+    async def scenario():
+        async with rig(tmp_path) as r:
+            r.give(0, 40)
+            await r.until(lambda: r.witness.stages)
+            await r.clock.advance(9.5)
+            assert "no_signal" not in r.witness.event_names()
+            await r.clock.advance(1)
+            assert r.witness.event_names()[-1] == "no_signal"
+            assert r.witness.stages[-1].stage == "no_signal"
+            assert r.witness.stages[-1].quality.grade == "off"
+            await r.clock.advance(600)
+            assert r.witness.event_names().count("no_signal") == 1
+            r.source.give(Gap(4000, 7000, "radio silence"))
+            r.give(70, 110)
+            await r.until(lambda: r.witness.stages[-1].stage not in ("no_signal", "unscored"))
+            assert r.witness.event_names().count("reconnected") == 2
+            assert "gap" in r.witness.event_names()
+
+    asyncio.run(scenario())
+
+
+def test_stop_keeps_what_has_arrived_and_ends_a_silent_source_at_once(tmp_path):
+    async def scenario():
+        async with rig(tmp_path) as r:
+            r.give(0, 61)
+            await r.until(lambda: len(r.publisher.labels) == 2)
+            r.stop.set()
+            await asyncio.wait_for(r.task, 5)
+            assert r.journal.next_sample == 6100
+            assert len(r.publisher.labels) == 2  # the half-second behind the grid is not forced out
+
+    asyncio.run(scenario())
+
+
+def test_the_end_of_a_recording_brings_out_the_last_epoch(tmp_path):
+    async def scenario():
+        async with rig(tmp_path, live=False) as r:
+            r.give(0, 60)
+            r.source.give(None)
+            await asyncio.wait_for(r.task, 20)
+            assert len(r.publisher.labels) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_broken_source_is_passed_on_after_all_that_came_before_it(tmp_path):
+    async def scenario():
+        async with rig(tmp_path) as r:
+            r.give(0, 35)
+            r.source.give(SourceError("unplugged"))
+            with pytest.raises(SourceError, match="unplugged"):
+                await asyncio.wait_for(r.task, 20)
+            assert len(r.publisher.labels) == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_wrong_unit_warns_a_device_and_refuses_a_recording(tmp_path, live):
+    async def scenario():
+        async with rig(tmp_path, live) as r:
+            r.give(0, 35, factor=1e-6)
+            if live:
+                await r.until(lambda: "warning" in r.witness.event_names())
+                assert "looks like V" in r.witness.events[-1].text
+                assert not r.task.done()
+            else:
+                with pytest.raises(SignalError, match="looks like V"):
+                    await asyncio.wait_for(r.task, 20)
+
+    asyncio.run(scenario())
+
+
+def test_an_epoch_that_ended_long_ago_is_historical(tmp_path):
+    async def scenario():
+        async with rig(tmp_path) as r:
+            r.give(0, 35)
+            await r.until(lambda: len(r.publisher.labels) == 1)
+            await r.clock.advance(300)
+            r.source.give(Gap(3500, 20_000, "radio silence"))
+            r.give(200, 245)
+            await r.until(lambda: len(r.publisher.labels) == 8)
+        found = [(e.epoch, e.historical, e.stage == "unscored") for e in Journal.open(tmp_path / "session.sqlite").epochs()]
+        assert found[0] == (0, False, False)
+        assert found[2] == (2, True, True)
+        assert [epoch for epoch, _, _ in found] == list(range(8))
+
+    asyncio.run(scenario())
+
+
+def test_cancelling_half_way_closes_what_was_open(tmp_path):
+    async def scenario():
+        async with rig(tmp_path) as r:
+            r.give(0, 35)
+            await r.until(lambda: r.witness.stages)
+            r.task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await r.task
+            names = {task.get_name() for task in asyncio.all_tasks()}
+            assert not names & {"watchdog", "stop"}
+
+    asyncio.run(scenario())
