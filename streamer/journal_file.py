@@ -23,6 +23,7 @@ from streamer.outbox import Parcel
 from streamer.payloads import EpochPayload, EventPayload
 
 APPLICATION_ID = 0x536C5374  # "SlSt"
+LOCK = ".lock"  # after the session file's name
 ROW_BYTES = 1 << 20  # of samples in one row
 # One script per version of the file; `PRAGMA user_version` counts those applied. Append, never edit.
 MIGRATIONS: Final[tuple[str, ...]] = (
@@ -136,7 +137,7 @@ class FileLock:
     """
 
     def __init__(self, session: Path) -> None:
-        self._path = session.with_name(session.name + ".lock")
+        self._path = session.with_name(session.name + LOCK)
         self._kept = False
         self._descriptor = -1
         while not self._is_current():  # or else its last owner removed it between our open and our lock
@@ -275,7 +276,10 @@ class JournalReader:
         self.path = path
         if not path.is_file():
             raise JournalError(f"no session file at {path}")
-        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        # A file at rest is read as immutable: that leaves no WAL behind, and works on a read-only disk.
+        at_rest = not any(path.with_name(path.name + end).exists() for end in ("-wal", LOCK))
+        mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
+        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
         try:
             self._check(thorough)
             self.meta = self._meta()

@@ -40,6 +40,7 @@ class JournalStatus:
     dropped_samples: int
     pending_bytes: int  # of samples that are not yet on disk
     commits: int
+    slowest_s: float  # of them; two seconds can be promised while this and `LINGER_S` are less
 
 
 class Writer:
@@ -74,6 +75,7 @@ class Writer:
         self._state: State = "recording"
         self._reason = ""
         self._commits = 0
+        self._slowest_s = 0.0
         self._closing = False
         self._waiters: set[asyncio.Future[None]] = set()
         # A daemon, so that a disk that hangs cannot keep the process alive once `close` has given up on it.
@@ -84,7 +86,9 @@ class Writer:
     def status(self) -> JournalStatus:
         """How recording goes, now."""
         with self.lock:
-            return JournalStatus(self._state, self._reason, self.dropped, self._bytes, self._commits)
+            return JournalStatus(
+                self._state, self._reason, self.dropped, self._bytes, self._commits, self._slowest_s
+            )
 
     @property
     def recording(self) -> bool:
@@ -224,6 +228,7 @@ class Writer:
                 log.warning("recording to %s again", self.path)
             self._state, self._reason = "recording", ""
             self._commits += 1
+            self._slowest_s = max(self._slowest_s, self._clock.monotonic() - self._began)
             self._bytes -= self._writing.nbytes
             self.durable, self._writing = self._writing.ticket, Batch()
             self.ring()

@@ -1,0 +1,93 @@
+"""Session files of another kind, another version or another owner are refused and left alone."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from streamer.errors import JournalError
+from streamer.journal import Journal
+from tests.journals import META, HandClock, chunk, epoch
+
+
+def test_two_writers_on_one_session_are_refused(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with Journal.create(path, META, HandClock()):
+        with pytest.raises(JournalError, match="in use"):
+            Journal.resume(path, HandClock())
+        with pytest.raises(JournalError, match="in use"):
+            Journal.create(path, META, HandClock())
+        with Journal.open(path) as reader:
+            assert reader.meta == META
+    Journal.resume(path, HandClock()).close()
+    with pytest.raises(JournalError, match="never overwritten"):
+        Journal.create(path, META, HandClock())
+    assert not (tmp_path / "s.sqlite.lock").exists()
+
+
+def recorded(path: Path) -> bytes:
+    with Journal.create(path, META, HandClock()) as journal:
+        journal.record(chunk(0, 50_000))
+        journal.epoch(epoch(0))
+    return path.read_bytes()
+
+
+def foreign_database(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE cookies (crumb)")
+    db.close()
+
+
+def newer_version(path: Path) -> None:
+    recorded(path)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("not a session" * 1000),
+    "foreign": foreign_database,
+    "newer": newer_version,
+    "truncated": lambda path: path.write_bytes(recorded(path)[:100_000]),
+    "header only": lambda path: path.write_bytes(recorded(path)[:100]),
+    "scrawled": lambda path: path.write_bytes(recorded(path)[:4096] + b"\xff" * 20_000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_foreign_and_damaged_files_are_refused_and_left_alone(tmp_path, damage):
+    path = tmp_path / "s.sqlite"
+    DAMAGE[damage](path)
+    before = path.read_bytes()
+    with pytest.raises(JournalError):
+        Journal.resume(path, HandClock())
+    with pytest.raises(JournalError), Journal.open(path) as reader:
+        assert [*reader.samples(), *reader.epochs()]
+    with pytest.raises(JournalError):
+        Journal.create(path, META, HandClock())
+    assert path.read_bytes() == before
+
+
+def test_missing_files_and_folders_are_one_line_errors(tmp_path):
+    for call in (
+        lambda path: Journal.create(path, META, HandClock()),
+        lambda path: Journal.resume(path, HandClock()),
+        Journal.open,
+    ):
+        with pytest.raises(JournalError) as caught:
+            call(tmp_path / "no" / "s.sqlite")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_payload_that_does_not_validate_is_damage(tmp_path):
+    path = tmp_path / "s.sqlite"
+    recorded(path)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE epochs SET body = '{}'")
+    db.close()
+    with Journal.open(path) as reader, pytest.raises(JournalError, match="an epoch does not validate"):
+        list(reader.epochs())

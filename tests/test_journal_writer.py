@@ -1,0 +1,180 @@
+"""The writer keeps its pace, its bound, and going when the disk is full."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from streamer.clock import SystemClock
+from streamer.errors import JournalError
+from streamer.journal import NOT_RECORDED, Journal
+from streamer.messages import Gap
+from tests.journals import META, HandClock, HastyClock, chunk, epoch, event, indices
+
+# Pace.
+
+
+class SwiftClock(SystemClock):
+    """Five seconds in one."""
+
+    def monotonic(self) -> float:
+        return 5 * time.monotonic()
+
+
+def test_no_more_than_one_transaction_a_second(tmp_path):
+    clock = SwiftClock()
+
+    async def night() -> None:
+        with Journal.create(tmp_path / "s.sqlite", META, clock) as journal:
+            began = clock.monotonic()
+            for number in range(6):
+                journal.event(event(number))  # in more haste than any night
+                await journal.flush()
+            assert clock.monotonic() - began >= 5
+            assert journal.status.commits == 6
+
+    asyncio.run(asyncio.wait_for(night(), 20))
+
+
+def test_an_epoch_does_not_wait_for_the_samples_turn(tmp_path):
+    clock = HandClock()
+
+    async def night() -> int:
+        with Journal.create(tmp_path / "s.sqlite", META, clock) as journal:
+            journal.record(chunk(0, 10))
+            await journal.flush()
+            clock.now += 1.1  # samples alone would wait until 1.2 s
+            journal.record(chunk(10, 10))
+            journal.epoch(epoch(0))
+            await journal.outbox.after(-1)
+            return journal.status.commits
+
+    assert asyncio.run(asyncio.wait_for(night(), 20)) == 2
+
+
+# Room.
+
+
+def test_a_replay_waits_for_room_and_loses_nothing(tmp_path):
+    path = tmp_path / "s.sqlite"
+
+    async def replay() -> int:
+        with Journal.create(path, META, HastyClock(), capacity_bytes=80_000) as journal:
+            for start in range(0, 100_000, 1000):  # 8 kB each
+                await journal.room()
+                journal.record(chunk(start, 1000))
+            return journal.status.dropped_samples
+
+    assert asyncio.run(asyncio.wait_for(replay(), 20)) == 0
+    assert indices(path) == list(range(100_000))
+
+
+def test_what_does_not_fit_is_counted_and_listed(tmp_path):
+    clock = HandClock()
+
+    async def night() -> None:
+        with Journal.create(tmp_path / "s.sqlite", META, clock, capacity_bytes=800) as journal:
+            journal.record(chunk(0, 50))
+            await journal.flush()  # the next transaction is a second away, and the clock stands
+            for start in range(50, 350, 50):
+                journal.record(chunk(start, 50))  # 400 bytes each
+            journal.epoch(epoch(0))
+            assert journal.status.dropped_samples == 200
+            clock.now += 2
+            await journal.flush()
+            journal.record(chunk(350, 50))
+
+    asyncio.run(asyncio.wait_for(night(), 20))
+    assert indices(tmp_path / "s.sqlite") == [*range(150), *range(350, 400)]
+    with Journal.open(tmp_path / "s.sqlite") as reader:
+        assert list(reader.gaps()) == [Gap(150, 350, NOT_RECORDED)]
+        assert len(list(reader.epochs())) == 1
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """A full disk, as far as one process can have one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_stops_neither_staging_nor_delivery_and_recording_resumes(tmp_path):
+    path = tmp_path / "s.sqlite"
+
+    async def night() -> None:
+        with Journal.create(path, META, HastyClock(), capacity_bytes=2_000_000) as journal:
+            journal.record(chunk(0, 1000))
+            await journal.flush()
+            with files_no_larger_than(300_000):
+                for start in range(1000, 401_000, 1000):
+                    journal.record(chunk(start, 1000))  # 3.2 MB
+                journal.epoch(epoch(0))
+                assert (await journal.outbox.after(-1)).kind == "epoch", "delivered though not written"
+                await journal.room()  # does not hang
+                status = journal.status
+                assert status.state == "failing"
+                assert status.reason
+                assert status.dropped_samples > 0
+                assert status.pending_bytes <= 2_000_000
+                journal.epoch(epoch(1))
+                assert (await journal.outbox.after(0)).id == 1
+            await journal.flush()
+            assert journal.status.state == "recording"
+            assert journal.status.pending_bytes == 0
+            journal.record(chunk(401_000, 1000))
+            assert journal.status.dropped_samples == status.dropped_samples
+
+    asyncio.run(asyncio.wait_for(night(), 20))
+    found = indices(path)
+    with Journal.open(path) as reader:
+        (gap,) = reader.gaps()
+        assert [payload.epoch for payload in reader.epochs()] == [0, 1]
+    assert found + list(range(gap.start, gap.stop)) != found
+    assert sorted([*found, *range(gap.start, gap.stop)]) == list(range(402_000)), "every index once"
+
+
+def test_a_disk_that_stays_full_is_an_error_at_the_end(tmp_path):
+    with files_no_larger_than(100_000):
+        journal = Journal.create(tmp_path / "s.sqlite", META, HastyClock())
+        journal.record(chunk(0, 100_000))
+        with pytest.raises(JournalError, match="is incomplete"):
+            journal.close()
+        journal.close()  # said once
+    assert journal.status.state == "closed"
+    assert not (tmp_path / "s.sqlite.lock").exists()
+
+
+def test_a_broken_file_is_reported_and_staging_goes_on(tmp_path, caplog):
+    """What is no disk trouble ends the recording, never the night, and never in silence."""
+    path = tmp_path / "s.sqlite"
+
+    async def night() -> None:
+        journal = Journal.create(path, META, HastyClock())
+        journal.record(chunk(0, 10))
+        await journal.flush()
+        with sqlite3.connect(path) as vandal:
+            vandal.execute("INSERT INTO epochs VALUES (0, 0, '', '', '', '', 0, '')")
+        vandal.close()
+        journal.epoch(epoch(0))
+        assert (await journal.outbox.after(-1)).id == 0
+        assert journal.status.state == "failed"
+        assert "UNIQUE" in journal.status.reason
+        journal.record(chunk(10, 10))
+        with pytest.raises(JournalError, match="UNIQUE"):
+            await journal.flush()
+        with pytest.raises(JournalError, match="UNIQUE"):
+            journal.close()
+
+    with caplog.at_level(logging.CRITICAL, logger="streamer.journal_writer"):
+        asyncio.run(asyncio.wait_for(night(), 20))
