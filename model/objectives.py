@@ -1,0 +1,150 @@
+"""The three things the network is taught, one after the other: agree, fill in, stage.
+
+After MC2SleepNet (arXiv 2502.17470). Each objective is a module that holds the network and whatever it needs
+beside it, and turns a batch into one loss.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.data import Batch
+from model.mc2sleepnet import HEADS, MC2SleepNet
+
+MASKED = 0.25  # share of one view's epochs hidden while it is filled in from the other
+TEMPERATURE = 0.07  # of the contrast
+AUXILIARY = 0.25  # weight of each single-stream head beside the joint one
+
+
+class Contrast(nn.Module):
+    """Stage 1: the two views of an epoch shall find each other among all epochs of the batch."""
+
+    def __init__(self, network: MC2SleepNet, width: int, supervised: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.supervised = supervised
+        self.project = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 128)) for _ in range(2)
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """InfoNCE both ways; with `supervised`, every epoch of the same stage is a positive too."""
+        tokens = self.network.encode(batch.raw.flatten(0, 1), batch.spectrum.flatten(0, 1))
+        raw, spectrum = (project(tokens[:, view]) for view, project in enumerate(self.project))
+        return info_nce(raw, spectrum, batch.target.flatten(0, 1) if self.supervised else None)
+
+
+def info_nce(first: Tensor, second: Tensor, target: Tensor | None = None) -> Tensor:
+    """Symmetric InfoNCE of (n, d) against (n, d), pairs at equal rows (van den Oord et al. 2018).
+
+    With `target` (n, 5) probabilities, the positives of an epoch are all epochs that share its stage (Khosla
+    et al. 2020); an epoch without a target has only itself.
+    """
+    first, second = F.normalize(first.float(), dim=1), F.normalize(second.float(), dim=1)
+    likeness = first @ second.T / TEMPERATURE
+    positive = torch.eye(len(first), device=first.device)
+    if target is not None:
+        stage = torch.where(
+            target.sum(1) > 0, target.argmax(1), -1 - torch.arange(len(target), device=target.device)
+        )
+        positive = (stage[:, None] == stage[None]).float()
+    positive = positive / positive.sum(1, keepdim=True)
+    forth = -(positive * likeness.log_softmax(1)).sum(1).mean()
+    back = -(positive * likeness.T.log_softmax(1)).sum(1).mean()
+    return (forth + back) / 2
+
+
+class CrossMask(nn.Module):
+    """Stage 2: a view with hidden epochs fills them in from the past and from the other, whole view."""
+
+    def __init__(self, network: MC2SleepNet, width: int) -> None:
+        super().__init__()
+        self.network = network
+        freeze_backbones(network)
+        self.rebuild = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+
+    def train(self, mode: bool = True) -> CrossMask:
+        """Keep the frozen backbones' batch statistics and dropout as they are."""
+        super().train(mode)
+        still_backbones(self.network)
+        return self
+
+    def forward(self, batch: Batch) -> Tensor:
+        """L1 between rebuilt and original tokens over all epochs that are there, both directions averaged."""
+        with torch.no_grad():
+            tokens = self.network.encode_all(batch.raw, batch.spectrum)
+        return (self.direction(tokens, batch.present, 0) + self.direction(tokens, batch.present, 1)) / 2
+
+    def direction(self, tokens: Tensor, present: Tensor, view: int) -> Tensor:
+        """Hide a quarter of one view of tokens (B, T, 2, D) and rebuild all of it."""
+        shown = hide(present, view)
+        _, streams, _ = self.network.relate(tokens, shown, self.network.blank(tokens.size(0)))
+        rebuilt = self.rebuild[view](streams[:, :, view])
+        error: Tensor = (rebuilt - tokens[:, :, view].detach()).abs().mean(-1)
+        there = present[:, :, view].to(error.dtype)
+        return (error * there).sum() / there.sum().clamp(min=1)
+
+
+def hide(present: Tensor, view: int) -> Tensor:
+    """Hide a quarter of the epochs of one view; the other view stays whole. (B, T, 2) -> (B, T, 2)."""
+    shown = present.clone()
+    shown[:, :, view] &= torch.rand(present.shape[:2], device=present.device) >= MASKED
+    return shown
+
+
+class FineTune(nn.Module):
+    """Stage 3: all five heads name the stage; the backbones frozen at first, then perhaps not."""
+
+    def __init__(self, network: MC2SleepNet, frozen: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.frozen = frozen
+        if frozen:
+            freeze_backbones(network)
+
+    def train(self, mode: bool = True) -> FineTune:
+        """Keep frozen backbones' batch statistics and dropout as they are."""
+        super().train(mode)
+        if self.frozen:
+            still_backbones(self.network)
+        return self
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Cross-entropy with soft targets, the joint head first."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            tokens = self.network.encode_all(batch.raw, batch.spectrum)
+        return stage_loss(self.network.decode(tokens, batch.present), batch)
+
+
+def stage_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy of logits (B, T, 5 heads, 5) with the target.
+
+    Epochs without a target count nowhere; a head that looks at one lost epoch alone is not blamed for it, and
+    neither is any head where both views are lost and there is nothing to stage.
+    """
+    each = -(batch.target.unsqueeze(2) * logits.float().log_softmax(-1)).sum(-1)  # (B, T, heads)
+    known = (batch.target.sum(-1) > 0) & batch.present.any(-1)
+    counts = known.unsqueeze(2).expand(-1, -1, len(HEADS)).clone()
+    counts[:, :, 3:] &= batch.present  # the heads that see one view of one epoch alone
+    weight = torch.tensor([1.0] + [AUXILIARY] * (len(HEADS) - 1), device=logits.device)
+    per_head = (each * counts).sum((0, 1)) / counts.sum((0, 1)).clamp(min=1)
+    return (per_head * weight).sum() / weight.sum()
+
+
+def backbones(network: MC2SleepNet) -> tuple[nn.Module, nn.Module]:
+    """Return what embeds single epochs."""
+    return network.raw, network.spectrum
+
+
+def freeze_backbones(network: MC2SleepNet) -> None:
+    """Take the backbones' parameters out of training."""
+    for backbone in backbones(network):
+        backbone.requires_grad_(False)
+
+
+def still_backbones(network: MC2SleepNet) -> None:
+    """Put the backbones into evaluation mode: no dropout, batch statistics as they were learnt."""
+    for backbone in backbones(network):
+        backbone.eval()

@@ -1,0 +1,74 @@
+"""A training run as a TOML file: every number that shapes it, and nothing else."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model.augment import Augmentation
+from model.mc2sleepnet import SIZES, Size
+from streamer.errors import SettingsError
+
+Strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Phase(BaseModel):
+    """One stage of the training."""
+
+    model_config = Strict
+
+    objective: Literal["contrast", "cross_mask", "fine_tune"]
+    steps: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    epochs: int = Field(default=60, gt=0)  # per sequence
+    sequences: int = Field(default=4, gt=0)  # per batch
+    warm_up: int = Field(default=50, ge=0)  # steps until the full learning rate
+    frozen: bool = False  # fine_tune: leave the backbones as they are
+    supervised: bool = False  # contrast: epochs of the same stage are positives too
+
+
+class Settings(BaseModel):
+    """One run."""
+
+    model_config = Strict
+
+    nights: tuple[Path, ...]  # folders of prepared nights
+    out: Path  # folder for checkpoints and the log
+    trained_on: str = Field(min_length=1)  # goes into the artifact
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    size: Literal["small", "base"] = "small"
+    context: int | None = Field(default=None, gt=1)  # epochs; None leaves the size's own
+    seed: int = 0
+    held_out_fold: int = Field(
+        default=0, ge=0, le=9
+    )  # whose subjects choose the checkpoint and the temperature
+    validation_nights: int = Field(default=8, gt=0)
+    validate_every: int = Field(default=200, gt=0)  # steps
+    save_every: int = Field(default=100, gt=0)  # steps
+    soft_share: float = Field(default=0.5, ge=0, le=1)  # of the other scorer in the target
+    weight_decay: float = Field(default=0.01, ge=0)
+    average: float = Field(default=0.998, ge=0, lt=1)  # decay of the averaged weights, which are what is kept
+    workers: int = Field(default=0, ge=0)  # processes that make batches
+    augmentation: Augmentation = Augmentation()
+
+    def shape(self) -> Size:
+        """Return the network's size with this run's context."""
+        size = SIZES[self.size]
+        return size if self.context is None else Size(**{**vars(size), "context": self.context})
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a run's TOML; SettingsError in one line, with the key at fault."""
+    try:
+        return Settings.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise SettingsError(f"settings {path}: no such file; see model/configs") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"settings {path}: not TOML ({error})") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"settings {path}: {where}: {first['msg']}") from None

@@ -1,0 +1,281 @@
+"""Train the network in its three stages; the same command on a laptop, on a GPU and under torchrun.
+
+    python -m model.train model/configs/small.toml
+    torchrun --nproc-per-node 8 -m model.train model/configs/base.toml
+
+A run that was stopped goes on where it was and ends as if it had never stopped: batches, dropout and masks
+follow from the seed and the number of the step alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from model.augment import NONE, Augmentation
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.data import Batch, Cut, Night, Sequences, load_nights, split, whole
+from model.mc2sleepnet import MC2SleepNet
+from model.metrics import Agreement, agreement, calibrate
+from model.objectives import Contrast, CrossMask, FineTune
+from model.settings import Phase, Settings, load_settings
+from streamer.errors import SettingsError, SleepstreamError
+
+ENCODE_AT_ONCE = 256  # epochs, while validating
+
+
+def objective_of(phase: Phase, network: MC2SleepNet, width: int) -> nn.Module:
+    """Return what a phase teaches; every parameter is trainable again except those the phase freezes."""
+    network.requires_grad_(True)
+    network.zero_grad(
+        set_to_none=True
+    )  # what is left of the phase before would count when gradients are clipped
+    if phase.objective == "contrast":
+        return Contrast(network, width, phase.supervised)
+    if phase.objective == "cross_mask":
+        return CrossMask(network, width)
+    return FineTune(network, phase.frozen)
+
+
+class Run:
+    """One training run: the network, the phase it is in, and how far it has come."""
+
+    def __init__(self, settings: Settings, nights: Sequence[Night], device: torch.device) -> None:
+        self.settings, self.device = settings, device
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.learn, self.held_out = split(nights, settings.held_out_fold)
+        stride = max(1, len(self.held_out) // settings.validation_nights)
+        self.validation = self.held_out[::stride][: settings.validation_nights]
+        self.size = settings.shape()
+        torch.manual_seed(settings.seed)
+        self.network = MC2SleepNet(self.size).to(device)
+        self.phase = self.step = 0
+        self.best = -math.inf
+        fit_scales(self.network, self._batches(settings.phases[0], 0, 16, NONE))
+        self._enter()
+
+    def _enter(self) -> None:
+        """Set up the present phase from its beginning."""
+        phase = self.settings.phases[self.phase]
+        torch.manual_seed(self.settings.seed + 1000 * (self.phase + 1))
+        self.objective = objective_of(phase, self.network, self.size.width).to(self.device)
+        trained = [parameter for parameter in self.objective.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(trained, weight_decay=self.settings.weight_decay)
+        self.average = AveragedModel(
+            self.network,
+            multi_avg_fn=get_ema_multi_avg_fn(self.settings.average),  # type: ignore[no-untyped-call]
+            use_buffers=True,
+        )
+
+    def train(self, most_steps: int | None = None) -> None:
+        """Go on to the end, or for `most_steps` further steps."""
+        done = 0
+        while self.phase < len(self.settings.phases):
+            phase = self.settings.phases[self.phase]
+            left = (
+                phase.steps - self.step
+                if most_steps is None
+                else min(phase.steps - self.step, most_steps - done)
+            )
+            self._train_phase(phase, left)
+            done += left
+            if self.step < phase.steps:
+                return
+            self.phase, self.step = self.phase + 1, 0
+            if self.phase < len(self.settings.phases):
+                self._enter()
+            self.save()
+
+    def _train_phase(self, phase: Phase, steps: int) -> None:
+        self.objective.train()
+        module = self.objective
+        if dist.is_initialized():
+            module = nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
+        batches = self._batches(phase, self.step, steps, self.settings.augmentation)
+        with tqdm(
+            batches, desc=f"{self.phase + 1} {phase.objective}", total=steps, disable=self.rank > 0
+        ) as bar:
+            for batch in bar:
+                bar.set_postfix(loss=f"{self._learn(module, phase, batch):.4f}", refresh=False)
+                self.step += 1
+                if self.step % self.settings.save_every == 0:
+                    self.save()
+                if phase.objective == "fine_tune" and (
+                    self.step % self.settings.validate_every == 0 or self.step == phase.steps
+                ):
+                    self._validate()
+
+    def _learn(self, module: nn.Module, phase: Phase, batch: Batch) -> float:
+        """One step of the optimiser."""
+        torch.manual_seed(hash((self.settings.seed, self.phase, self.step, self.rank)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = phase.learning_rate * pace(self.step, phase)
+        # bfloat16 needs no loss scaling, and every GPU since 2020 has it
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = module(batch.to(self.device))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.objective.parameters(), 1.0)
+        self.optimiser.step()
+        self.average.update_parameters(self.network)
+        return float(loss.detach())
+
+    def _batches(self, phase: Phase, first: int, count: int, augmentation: Augmentation) -> Iterator[Batch]:
+        cut = Cut(phase.epochs, phase.sequences, self.settings.soft_share, augmentation)
+        seed = (self.settings.seed, self.phase, self.rank)
+        dataset = Sequences(self.learn, cut, seed, count, first)
+        return iter(DataLoader(dataset, batch_size=None, num_workers=self.settings.workers))
+
+    def _validate(self) -> None:
+        """Score the averaged network on the held-out people, as they are and as badly as they may come."""
+        if self.rank > 0:
+            return
+        network = self.averaged()
+        clean = evaluate(network, self.validation, NONE)[0]
+        rough = evaluate(network, self.validation, self.settings.augmentation)[0]
+        figure = (clean.kappa + rough.kappa) / 2
+        tqdm.write(
+            f"{self.phase + 1}.{self.step} held-out: {clean.line()}; augmented kappa {rough.kappa:.3f}"
+        )
+        with (self.settings.out / "log.jsonl").open("a", encoding="utf-8") as log:
+            record = {
+                "phase": self.phase,
+                "step": self.step,
+                "clean": clean.as_dict(),
+                "rough": rough.as_dict(),
+            }
+            log.write(json.dumps(record) + "\n")
+        if figure > self.best:
+            self.best = figure
+            self.keep(self.settings.out / "best.pt", network)
+
+    def averaged(self) -> MC2SleepNet:
+        """Return the averaged network, in evaluation mode."""
+        network = self.average.module
+        assert isinstance(network, MC2SleepNet)
+        return network.eval()
+
+    def keep(self, path: Path, network: MC2SleepNet) -> None:
+        """Calibrate on the held-out people and write a network that can be exported."""
+        network.temperature.fill_(1.0)
+        nights = [evaluate(network, self.validation, how) for how in (NONE, self.settings.augmentation)]
+        logits = torch.cat([logits for _, logits, _ in nights])
+        stages = torch.cat([stages for _, _, stages in nights])
+        network.temperature.fill_(calibrate(logits, stages))
+        save_checkpoint(path, Checkpoint(self.size, network, self.settings.trained_on, {}))
+        network.temperature.fill_(1.0)
+
+    def save(self) -> None:
+        """Write `last.pt`, from which `restore` goes on."""
+        if self.rank > 0:
+            return
+        progress = {
+            "settings": self.settings.model_dump_json(),
+            "phase": self.phase,
+            "step": self.step,
+            "best": self.best,
+            "objective": self.objective.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state_dict(),
+        }
+        checkpoint = Checkpoint(self.size, self.network, self.settings.trained_on, progress)
+        save_checkpoint(self.settings.out / "last.pt", checkpoint)
+
+    def restore(self) -> None:
+        """Go back to what `save` wrote; SettingsError when it was another run."""
+        saved = load_checkpoint(self.settings.out / "last.pt", str(self.device))
+        progress: dict[str, Any] = saved.progress
+        if progress["settings"] != self.settings.model_dump_json():
+            raise SettingsError(
+                f"{self.settings.out}: holds a run with other settings; give another `out` or delete it"
+            )
+        self.phase, self.step, self.best = progress["phase"], progress["step"], progress["best"]
+        if self.phase == len(self.settings.phases):
+            return
+        self._enter()
+        self.objective.load_state_dict(progress["objective"])
+        self.optimiser.load_state_dict(progress["optimiser"])
+        self.average.load_state_dict(progress["average"])
+
+
+def pace(step: int, phase: Phase) -> float:
+    """Learning rate as a share of the highest: a linear start, then half a cosine."""
+    if step < phase.warm_up:
+        return (step + 1) / phase.warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - phase.warm_up) / max(1, phase.steps - phase.warm_up)))
+
+
+def fit_scales(network: MC2SleepNet, batches: Iterator[Batch]) -> None:
+    """Set the fixed scales of both views from training signals."""
+    parts = list(batches)
+    spectrum = torch.cat([batch.spectrum.flatten(0, 2) for batch in parts])[:, : network.bins]
+    network.raw_scale_uv.fill_(torch.cat([batch.raw.flatten() for batch in parts]).std())
+    network.spectrum_mean_db.copy_(spectrum.mean(0))
+    network.spectrum_std_db.copy_(spectrum.std(0))
+
+
+@torch.inference_mode()
+def evaluate(
+    network: MC2SleepNet, nights: Sequence[Night], augmentation: Augmentation
+) -> tuple[Agreement, Tensor, Tensor]:
+    """Agreement pooled over whole nights, with logits (n, 5) and stages (n,) of the epochs that are there.
+
+    The parallel pass over a whole night equals streaming it, which export verifies.
+    """
+    device, logits, stages = network.mask.device, [], []
+    for number, night in enumerate(nights):
+        raw, spectrum, present = whole(night, augmentation, seed=number)
+        pieces = [slice(at, at + ENCODE_AT_ONCE) for at in range(0, raw.size(1), ENCODE_AT_ONCE)]
+        tokens = torch.cat(
+            [network.encode(raw[0, piece].to(device), spectrum[0, piece].to(device)) for piece in pieces]
+        )
+        found = network.decode(tokens[None], present.to(device))[0, :, 0].float().cpu()
+        there = present[0].any(-1)
+        logits.append(found[there])
+        stages.append(torch.from_numpy(night.stages)[there])
+    given, stage = torch.cat(logits), torch.cat(stages)
+    return agreement(given.softmax(-1), stage), given, stage
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train as the TOML says, or go on with it."""
+    parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("settings", type=Path, help="TOML of the run, see model/configs")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, help="of torch on the CPU")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    if "RANK" in os.environ:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    try:
+        settings = load_settings(options.settings)
+        settings.out.mkdir(parents=True, exist_ok=True)
+        run = Run(settings, load_nights(settings.nights), device)
+        if (settings.out / "last.pt").exists():
+            run.restore()
+        run.train()
+    except SleepstreamError as error:
+        parser.exit(error.exit_code, f"{error}\n")
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Training: the same seed gives the same network, and a run that was stopped ends as if it had not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.augment import NONE, Augmentation
+from model.checkpoint import load_checkpoint
+from model.data import save_night
+from model.export import main as export_main
+from model.settings import Phase, Settings, load_settings
+from model.train import Run, evaluate, fit_scales, main, pace
+from streamer.errors import SettingsError
+from streamer.stager import Model
+from tests.model.nights import night
+from tests.model.tiny import TINY, network
+
+CPU = torch.device("cpu")
+NIGHTS = [night(0), night(20), night(21)]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("model.mc2sleepnet", fromlist=["SIZES"]).SIZES, "small", TINY)
+
+
+def settings(out: Path, **changed: object) -> Settings:
+    out.mkdir(exist_ok=True)
+    phases = [
+        {"objective": "contrast", "steps": 3, "learning_rate": 1e-3},
+        {"objective": "cross_mask", "steps": 3, "learning_rate": 1e-3},
+        {"objective": "fine_tune", "frozen": True, "steps": 3, "learning_rate": 1e-3},
+        {"objective": "fine_tune", "steps": 3, "learning_rate": 1e-3},
+    ]
+    common = {"epochs": 5, "sequences": 2, "warm_up": 2}
+    made = {
+        "nights": [out],
+        "out": out,
+        "trained_on": "rhythms",
+        "phases": [phase | common for phase in phases],
+        "average": 0.5,
+        "save_every": 2,
+        "validate_every": 2,
+        "augmentation": Augmentation(0.2, 0.1, 0.1, 0.5, 0.2, 1.0, 0.5, 0.1, 0.1),
+    }
+    return Settings.model_validate(made | changed)
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in run.averaged().state_dict().items()}
+
+
+def test_same_seed_same_result_and_another_seed_another(tmp_path: Path) -> None:
+    runs = []
+    for number, seed in enumerate((0, 0, 1)):
+        run = Run(settings(tmp_path / str(number), seed=seed), NIGHTS, CPU)
+        run.train()
+        runs.append(weights(run))
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+    assert not torch.equal(runs[0]["joint.weight"], runs[2]["joint.weight"])
+
+
+@pytest.mark.parametrize("stopped_after", [4, 10])  # within a phase with and without a frozen part
+def test_a_resumed_run_ends_as_if_it_had_never_stopped(tmp_path: Path, stopped_after: int) -> None:
+    through = Run(settings(tmp_path / "a"), NIGHTS, CPU)
+    through.train()
+    first = Run(settings(tmp_path / "b"), NIGHTS, CPU)
+    first.train(most_steps=stopped_after)
+    first.save()
+    second = Run(settings(tmp_path / "b"), NIGHTS, CPU)
+    second.restore()
+    second.train()
+    ours, theirs = weights(second), weights(through)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert second.best == through.best
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    Run(settings(tmp_path), NIGHTS, CPU).save()
+    with pytest.raises(SettingsError, match="other settings"):
+        Run(settings(tmp_path, seed=3), NIGHTS, CPU).restore()
+
+
+def test_scales_come_from_the_training_nights() -> None:
+    net = network()
+    run_batches = __import__("model.data", fromlist=["Sequences"]).Sequences(
+        NIGHTS, __import__("model.data", fromlist=["Cut"]).Cut(5, 2), (0,), 3
+    )
+    fit_scales(net, [run_batches[k] for k in range(3)])
+    assert 10 < float(net.raw_scale_uv) < 20  # a sine of 20 µV in noise of 5 µV
+    assert float(net.spectrum_mean_db.max()) > float(net.spectrum_mean_db.min()) + 3
+
+
+def test_pace_rises_then_falls() -> None:
+    phase = Phase(objective="contrast", steps=100, learning_rate=1.0, warm_up=10)
+    rates = [pace(step, phase) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == pytest.approx(1.0)
+    assert rates[-1] < 0.01
+
+
+def test_evaluation_leaves_out_what_is_lost() -> None:
+    everything, logits, stages = evaluate(network(), NIGHTS, NONE)
+    assert everything.epochs == len(logits) == len(stages) == 36
+    assert evaluate(network(), NIGHTS, Augmentation(lost_epochs=0.3))[0].epochs < 36
+
+
+TOML = """
+nights = ["{folder}/nights"]
+out = "{folder}/run"
+trained_on = "rhythms"
+[[phases]]
+objective = "fine_tune"
+steps = 4
+learning_rate = 3e-3
+epochs = 5
+sequences = 2
+"""
+
+
+def test_from_toml_to_artifact(tmp_path: Path) -> None:
+    (tmp_path / "nights").mkdir()
+    for one in NIGHTS:
+        save_night(tmp_path / "nights" / f"{one.recording}.npz", one)
+    (tmp_path / "run.toml").write_text(TOML.format(folder=tmp_path))
+    main([str(tmp_path / "run.toml"), "--device", "cpu"])
+    assert load_checkpoint(tmp_path / "run" / "best.pt").trained_on == "rhythms"
+    export_main([str(tmp_path / "run" / "best.pt"), str(tmp_path / "model.pt")])
+    assert Model.load(tmp_path / "model.pt").contract.trained_on == "rhythms"
+    main([str(tmp_path / "run.toml"), "--device", "cpu"])  # finished already: nothing left to do
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("steps = ", "not TOML"), ("speed = 1", "nights"), (TOML + "speed = 1", "phases.0.speed")],
+)
+def test_bad_settings_are_one_line(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(SettingsError, match=reason):
+        load_settings(tmp_path / "run.toml")
+    with pytest.raises(SettingsError, match="no such file"):
+        load_settings(tmp_path / "other.toml")
+
+
+def test_configs_of_the_project_are_valid() -> None:
+    for path in (Path(__file__).parents[2] / "model" / "configs").glob("*.toml"):
+        load_settings(path)
