@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import ssl
@@ -12,6 +13,7 @@ from typing import Any
 import aiomqtt
 from aiomqtt import MqttCodeError, MqttError, ProtocolVersion
 from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.client import DisconnectFlags
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -30,16 +32,17 @@ USER, PASSWORD = "SLEEPSTREAM_MQTT_USER", "SLEEPSTREAM_MQTT_PASSWORD"
 _UNSUPPORTED_PROTOCOL = 132  # MQTT 5 reason codes; paho translates the 3.1.1 ones into these
 _REFUSED_LOGIN = (134, 135)
 _TAKEN_OVER = 142
+_TIMED_OUT = "Operation timed out"  # aiomqtt's words; it has no class for it
+_HUNG_UP = "it closed the connection at the greeting"
 
 _LIBRARY_LOG = logging.getLogger("streamer.sinks.client.aiomqtt")
 _LIBRARY_LOG.setLevel(logging.CRITICAL)  # everything it would say is in MqttStatus
 
 
 class Client(aiomqtt.Client):
-    """One connection's client, less three holes in aiomqtt 2.5.
+    """One connection's client, less the holes in aiomqtt 2.5, each said where it is closed.
 
-    A PUBACK that refuses a message looks there like one that accepts it; a connection that fails half-way
-    keeps its socket; and paho's connect blocks its thread for longer than a shutdown may take.
+    It overrides four of aiomqtt's callbacks; the tests of outages fail if a later version calls others.
     """
 
     def __init__(
@@ -81,8 +84,8 @@ class Client(aiomqtt.Client):
         reason = await self._refusal
         raise MqttCodeError(reason, "Message refused")
 
-    async def retain(self, topic: str, body: str, expiry_s: float | None = None) -> None:
-        """Publish a retained message, which the broker forgets after `expiry_s` where MQTT 5 allows it.
+    async def say(self, topic: str, body: str, retain: bool = False, expiry_s: float | None = None) -> None:
+        """Publish and wait for the acknowledgement; where MQTT 5 allows it, the broker forgets it in time.
 
         Raises:
             MqttError: it was not acknowledged.
@@ -92,16 +95,46 @@ class Client(aiomqtt.Client):
         if expiry_s is not None and self.protocol is ProtocolVersion.V5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = max(1, round(expiry_s))
-        await self.publish(topic, body, qos=1, retain=True, properties=properties)
+        try:
+            # Not aiomqtt's own timeout: that is asyncio.wait_for, which before Python 3.12 loses a
+            # cancellation that comes together with the acknowledgement.
+            async with asyncio.timeout(self.timeout):
+                await self.publish(topic, body, 1, retain, properties, timeout=math.inf)
+        except TimeoutError:
+            raise MqttError(_TIMED_OUT) from None
 
     def abandon(self) -> None:
-        """Close whatever is still open; the client cannot be used again."""
+        """Close what a connection that failed half-way has left open; the client cannot be used again."""
         self._client.disconnect()
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            self._disconnected.exception()  # asyncio complains about one that nobody has looked at
+
+    def _on_disconnect(
+        self,
+        client: PahoClient,
+        userdata: Any,
+        flags: DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        if not self._connected.done():  # aiomqtt would wait for an answer that cannot come any more
+            self._connected.set_exception(MqttError(_HUNG_UP))
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_socket_register_write(self, client: PahoClient, userdata: Any, sock: socket.socket) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # the connecting thread
+            super()._on_socket_register_write(client, userdata, sock)
+        else:
+            # At once: aiomqtt waits for the loop's next turn, by when the socket may be closed and its number
+            # be another's.
+            self._loop.add_writer(sock.fileno(), client.loop_write)
 
     def _on_publish(
         self, client: PahoClient, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
-        if not reason_code.is_failure:
+        if not reason_code.is_failure:  # aiomqtt takes a refusal for a delivery
             super()._on_publish(client, userdata, mid, reason_code, properties)
         elif not self._refusal.done():
             self._refusal.set_result(reason_code)
@@ -132,9 +165,9 @@ def speaks_only_3(error: MqttError | None) -> bool:
     return _code(error) == _UNSUPPORTED_PROTOCOL
 
 
-def timed_out(error: MqttError | None) -> bool:
-    """The broker said nothing for `timeout_s`."""
-    return type(error) is MqttError and str(error) == "Operation timed out"  # aiomqtt has no class for it
+def unanswered(error: MqttError | None) -> bool:
+    """The broker said nothing for `timeout_s`, or hung up instead of answering our greeting."""
+    return type(error) is MqttError and str(error) in (_TIMED_OUT, _HUNG_UP)
 
 
 def refuses_login(error: MqttError) -> bool:
@@ -149,7 +182,7 @@ def explain(error: MqttError, settings: MqttSettings) -> str:
         return f"{where} refuses the user name or password; set {USER} and {PASSWORD}"
     if isinstance(error, aiomqtt.exceptions.MqttConnectError):
         return f"{where} refuses the connection: {error}"
-    if timed_out(error):
+    if str(error) == _TIMED_OUT:
         return f"{where} does not answer"
     cause = error.__cause__ or error
     if _code(cause) == _TAKEN_OVER:

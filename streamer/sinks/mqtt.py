@@ -24,7 +24,7 @@ from streamer.clock import Clock
 from streamer.errors import SettingsError
 from streamer.outbox import Outbox, Parcel
 from streamer.payloads import StagePayload, SummaryPayload, to_json
-from streamer.sinks.client import Client, explain, refuses_login, speaks_only_3, timed_out, tls_context
+from streamer.sinks.client import Client, explain, refuses_login, speaks_only_3, tls_context, unanswered
 from streamer.sinks.commands import CommandInbox, OnCommand, OnRefused
 from streamer.sinks.settings import MqttSettings
 
@@ -227,8 +227,8 @@ class MqttSink:
         while not self._stopping.is_set():
             connections, started = self._connections, self._clock.monotonic()
             error = await self._session(ProtocolVersion.V5)
-            unanswered = timed_out(error) and self._connections == connections
-            if speaks_only_3(error) or (unanswered and self._protocol != "5"):  # some choke on the greeting
+            never_met = self._connections == connections and self._protocol != "5"
+            if speaks_only_3(error) or (never_met and unanswered(error)):  # some old ones just hang up
                 error = await self._session(ProtocolVersion.V311)
             if error is None:
                 return
@@ -284,7 +284,7 @@ class MqttSink:
         client.timeout = GOODBYE_S
         for slot in (*(stream.availability for stream in self._streams.values()), self._availability):
             if slot.body == ONLINE:
-                await client.retain(slot.topic, OFFLINE)
+                await client.say(slot.topic, OFFLINE, retain=True)
 
     def _begin(self, connection: _Connection) -> None:
         client, tasks = connection.client, connection.tasks
@@ -317,7 +317,7 @@ class MqttSink:
             slot.changed.clear()
             version, remaining_s = slot.version, slot.remaining_s(self._clock.monotonic())
             if slot.body is not None and (remaining_s is None or remaining_s > 0):
-                await client.retain(slot.topic, slot.body, remaining_s)
+                await client.say(slot.topic, slot.body, retain=True, expiry_s=remaining_s)
                 self._published[slot.kind] += 1
             slot.said = version
             self._progress.set()
@@ -336,7 +336,7 @@ class MqttSink:
         """Publish one parcel and, only when the broker has it, forget it."""
         late = self._clock.wall() - parcel.created > self._settings.late_after_s
         body = _as_historical(parcel.body) if late and parcel.kind == "epoch" else parcel.body
-        await connection.client.publish(f"{stream.root}/{parcel.kind}", body, qos=1)
+        await connection.client.say(f"{stream.root}/{parcel.kind}", body)
         connection.window.release()
         stream.outbox.acknowledge(parcel.id)
         self._published[parcel.kind] += 1

@@ -1,0 +1,66 @@
+"""One payload of each kind, numbered."""
+
+from __future__ import annotations
+
+from streamer.payloads import (
+    EpochPayload,
+    EventPayload,
+    Probabilities,
+    QualityPayload,
+    StagePayload,
+    SummaryPayload,
+    utc,
+)
+
+NIGHT = 1_767_222_000.0  # 2025-12-31 23:00 UTC
+SESSION = "20251231-230000-7f3a"
+_QUALITY = QualityPayload(grade="fair", reasons=("3 % of the samples lost",), lost_fraction=0.03)
+_PROBABILITIES = Probabilities(W=0.02, N1=0.05, N2=0.81, N3=0.11, R=0.01)
+
+
+def stage(seq: int) -> StagePayload:
+    return StagePayload(
+        session=SESSION,
+        seq=seq,
+        t_end=utc(NIGHT + seq),
+        stage="N2",
+        smoothed="N2",
+        probabilities=_PROBABILITIES,
+        confidence=0.81,
+        warmup=False,
+        quality=_QUALITY,
+        provisional=True,
+        latency_ms=41.5,
+    )
+
+
+def epoch(seq: int) -> EpochPayload:
+    return EpochPayload(
+        session=SESSION,
+        seq=seq,
+        t_start=utc(NIGHT + 30 * seq),
+        t_end=utc(NIGHT + 30 * seq + 30),
+        stage="N2",
+        smoothed="N2",
+        probabilities=_PROBABILITIES,
+        confidence=0.81,
+        warmup=False,
+        quality=_QUALITY,
+        epoch=seq,
+    )
+
+
+def event(seq: int) -> EventPayload:
+    return EventPayload(
+        session=SESSION,
+        seq=seq,
+        t=utc(NIGHT + seq),
+        event="gap",
+        text="1.5 s lost: no packets",
+        data={"seconds": 1.5, "reason": "no packets"},
+    )
+
+
+def summary(seq: int) -> SummaryPayload:
+    statistics = {"tst_min": 412.5, "sol_min": 14.0, "rem_latency_min": None}
+    return SummaryPayload(session=SESSION, seq=seq, t=utc(NIGHT + seq), statistics=statistics)

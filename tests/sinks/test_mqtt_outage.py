@@ -1,0 +1,267 @@
+"""The MQTT sink when the broker is away, dies, hangs, refuses: nothing lost, in order, nothing rewritten."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+
+import pytest
+from aiomqtt import MqttCodeError, MqttError
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
+
+from streamer.clock import SystemClock
+from streamer.outbox import MemoryOutbox
+from streamer.sinks.client import explain
+from streamer.sinks.mqtt import MqttSink
+from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
+from tests.sinks.fakes import PATIENCE_S, Cable, HandClock, Subscriber
+from tests.sinks.samples import NIGHT, epoch, stage
+from tests.sinks.test_mqtt import put, settings
+
+pytestmark = needs_mosquitto
+
+
+class Watch:
+    """Collects every status and wakes whoever waits for a certain one."""
+
+    def __init__(self):
+        self.seen = []
+        self._more = asyncio.Event()
+
+    def __call__(self, status):
+        self.seen.append(status)
+        self._more.set()
+
+    async def until(self, condition):
+        async with asyncio.timeout(PATIENCE_S):
+            while not any(condition(status) for status in self.seen):
+                self._more.clear()
+                await self._more.wait()
+
+
+def without_repeats(epochs):
+    """First occurrences, in order; a repeat must be the same epoch but for `historical`."""
+    first = {}
+    for item in epochs:
+        kept = first.setdefault(item["seq"], item)
+        assert item | {"historical": None} == kept | {"historical": None}
+    return list(first)
+
+
+def test_a_broker_killed_in_mid_delivery_and_restarted_gets_everything_in_order():
+    async def main(broker):
+        outbox, watch = MemoryOutbox(), Watch()
+        async with Cable(broker.port) as cable:
+            async with MqttSink(settings(cable.port), "n", SystemClock(), watch) as sink:
+                stream = sink.stream("bed", outbox)
+                stream.online(True)
+                async with Subscriber(broker.port) as before:
+                    put(outbox, *(epoch(seq) for seq in range(600)))
+                    await before.until_count("epoch", 100)
+                    cable.open = False
+                    broker.kill()
+                    await before.until_disconnected()
+                    await watch.until(lambda status: status.last_error)
+                    stream.stage(stage(7))
+                assert not sink.status.connected
+                assert sink.status.backlog > 0
+                broker.start()
+                async with Subscriber(broker.port) as after:
+                    cable.open = True
+                    await after.until(lambda heard: any(b'"seq":599,' in item.payload for item in heard))
+                    await after.until_count("stage", 1)
+                    await after.until_says("sleepstream/n/bed/availability", b"online")
+                await sink.flush()
+                assert sink.status.reconnects >= 1
+                assert sink.status.last_error == ""
+        return before.of("epoch") + after.of("epoch")
+
+    with Mosquitto() as broker:
+        epochs = asyncio.run(main(broker))
+    assert without_repeats(epochs) == list(range(600))
+    assert len(epochs) < 600 + 20  # repeats: what was in flight, no more
+
+
+def test_a_broker_that_is_away_at_the_start_gets_everything_later_as_historical():
+    async def main(broker):
+        broker.kill()
+        outbox, watch, clock = MemoryOutbox(), Watch(), HandClock(NIGHT)
+        async with Cable(broker.port, open_=False) as cable:
+            async with MqttSink(settings(cable.port), "n", clock, watch) as sink:
+                sink.stream("bed", outbox)
+                put(outbox, *(epoch(seq) for seq in range(3)), created=NIGHT)
+                await watch.until(lambda status: status.last_error)
+                assert str(cable.port) in sink.status.last_error
+                assert "\n" not in sink.status.last_error
+                clock.now += 3600
+                put(outbox, epoch(3), created=clock.now)
+                broker.start()
+                async with Subscriber(broker.port) as subscriber:
+                    cable.open = True
+                    return await subscriber.until_count("epoch", 4)
+
+    with Mosquitto() as broker:
+        epochs = asyncio.run(main(broker))
+    assert [(item["seq"], item["historical"]) for item in epochs] == [
+        (0, True),
+        (1, True),
+        (2, True),
+        (3, False),
+    ]
+
+
+def test_the_last_will_speaks_when_the_connection_dies_and_online_follows():
+    async def main(port):
+        async with Cable(port) as cable, Subscriber(port) as subscriber:
+            async with MqttSink(settings(cable.port), "n", SystemClock()):
+                await subscriber.until_says("sleepstream/n/availability", b"online")
+                cable.open = False
+                cable.cut()
+                await subscriber.until_says("sleepstream/n/availability", b"offline")
+                async with Subscriber(port) as late:
+                    await late.until_says("sleepstream/n/availability", b"offline")
+                    assert late.heard[0].retain
+                cable.open = True
+                await subscriber.until(lambda heard: len(heard) == 3)
+            await subscriber.until(lambda heard: len(heard) == 4)
+        return [item.payload for item in subscriber.heard]
+
+    with Mosquitto() as broker:
+        assert asyncio.run(main(broker.port)) == [b"online", b"offline", b"online", b"offline"]
+
+
+def test_a_stage_that_has_expired_meanwhile_is_not_said_again():
+    async def main(broker):
+        watch = Watch()
+        async with Cable(broker.port, open_=False) as cable:
+            async with MqttSink(settings(cable.port, stage_expiry_s=1), "n", SystemClock(), watch) as sink:
+                stream = sink.stream("bed", MemoryOutbox())
+                stream.stage(stage(1))
+                await asyncio.sleep(1.05)  # the expiry itself
+                async with Subscriber(broker.port) as subscriber:
+                    cable.open = True
+                    await watch.until(lambda status: status.connected)
+                    await sink.flush()
+                    stream.stage(stage(2))
+                    return await subscriber.until_count("stage", 1)
+
+    with Mosquitto() as broker:
+        assert [item["seq"] for item in asyncio.run(main(broker))] == [2]
+
+
+def test_a_connection_that_is_up_but_passes_nothing_is_given_up():
+    async def main(port):
+        outbox, watch = MemoryOutbox(), Watch()
+        async with Cable(port) as cable, Subscriber(port) as subscriber:
+            async with MqttSink(settings(cable.port, timeout_s=0.5), "n", SystemClock(), watch) as sink:
+                sink.stream("bed", outbox)
+                await watch.until(lambda status: status.connected)
+                cable.block()
+                put(outbox, epoch(0))
+                await watch.until(lambda status: status.last_error)
+                assert "does not answer" in watch.seen[-1].last_error
+                assert sink.status.backlog == 1
+                cable.unblock()
+                await subscriber.until_count("epoch", 1)
+                assert sink.status.protocol == "5"
+
+    with Mosquitto() as broker:
+        asyncio.run(main(broker.port))
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_user_and_password_come_from_the_environment(tmp_path, monkeypatch, right):
+    monkeypatch.setenv("SLEEPSTREAM_MQTT_USER", "sleeper")
+    monkeypatch.setenv("SLEEPSTREAM_MQTT_PASSWORD", "right" if right else "wrong")
+    passwords = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "sleeper", "right"], check=True)
+    tmp_path.chmod(0o755)
+    passwords.chmod(0o644)
+
+    async def main(port):
+        watch = Watch()
+        async with MqttSink(settings(port), "n", SystemClock(), watch):
+            await watch.until(lambda status: status.connected or status.last_error)
+        return watch.seen[0]
+
+    with Mosquitto(f"password_file {passwords}", anonymous=False) as broker:
+        status = asyncio.run(main(broker.port))
+    assert status.connected == right
+    assert ("SLEEPSTREAM_MQTT_PASSWORD" in status.last_error) != right
+    assert "wrong" not in status.last_error
+
+
+def test_a_message_that_the_broker_refuses_is_not_counted_as_delivered(tmp_path):
+    rules = tmp_path / "rules"
+    rules.write_text("topic readwrite sleepstream/n/availability\ntopic read #\n")
+    tmp_path.chmod(0o755)
+
+    async def main(port):
+        outbox, watch = MemoryOutbox(), Watch()
+        async with MqttSink(settings(port), "n", SystemClock(), watch) as sink:
+            sink.stream("bed", outbox)
+            put(outbox, epoch(0))
+            await watch.until(lambda status: "refuses a message" in status.last_error)
+            return len(outbox), sink.status.published.get("epoch", 0)
+
+    with Mosquitto(f"acl_file {rules}") as broker:
+        assert asyncio.run(main(broker.port)) == (1, 0)
+
+
+def test_another_process_with_the_same_node_is_named_as_the_trouble():
+    lost = MqttError("Disconnected during message iteration")
+    lost.__cause__ = MqttCodeError(ReasonCode(PacketTypes.DISCONNECT, "Session taken over"))
+    assert "give each its own `node`" in explain(lost, settings(1883))
+
+
+@pytest.mark.parametrize("state", ["absent", "frozen", "cut off", "silent at the greeting"])
+def test_stopping_takes_less_than_3_s_whatever_the_broker_does(state):
+    async def main(broker):
+        outbox, watch = MemoryOutbox(), Watch()
+        async with Cable(broker.port) as cable:
+            port = free_port() if state == "absent" else cable.port
+            if state == "silent at the greeting":
+                broker.freeze()
+            sink = MqttSink(settings(port, timeout_s=10), "n", SystemClock(), watch)
+            async with sink:
+                sink.stream("bed", outbox).online(True)
+                put(outbox, epoch(0))
+                if state == "silent at the greeting":
+                    await asyncio.sleep(0.2)
+                else:
+                    await watch.until(lambda status: status.connected or status.last_error)
+                if state == "frozen":
+                    await sink.flush()
+                    broker.freeze()
+                elif state == "cut off":
+                    await sink.flush()
+                    cable.block()
+                put(outbox, epoch(1))
+                began = time.perf_counter()
+        return time.perf_counter() - began, len(outbox)
+
+    with Mosquitto() as broker:
+        began = time.perf_counter()
+        inside_s, left = asyncio.run(main(broker))
+        broker.thaw()
+    assert inside_s < 2.5
+    assert time.perf_counter() - began < 5
+    assert left >= 1
+
+
+def test_a_fault_of_ours_is_reported_and_raised_not_retried():
+    class Broken(MemoryOutbox):
+        async def after(self, last_id):
+            raise ZeroDivisionError("ours")
+
+    async def main(port):
+        watch = Watch()
+        async with MqttSink(settings(port), "n", SystemClock(), watch) as sink:
+            sink.stream("bed", Broken())
+            await watch.until(lambda status: "internal error" in status.last_error)
+
+    with Mosquitto() as broker, pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(main(broker.port))
+    assert caught.group_contains(ZeroDivisionError)
