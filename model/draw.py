@@ -11,7 +11,6 @@ nights, the experts behind the measurements scored by older rules and called far
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,55 +19,22 @@ from scipy.signal import sosfilt
 from tqdm import tqdm
 
 from model.data import Night, save_night
-from model.resynthesis import Measurements
+from model.resynthesis import Derivation, Measurements, derived
 from streamer.conditioner import bandpass_sos
 from streamer.messages import RATE_HZ
-from streamer.synthesis import BANDS_HZ, DELTA, Measured, Style, synthesise
+from streamer.synthesis import DEFAULT, synthesise, varied
 
 YASA_STAGES = ("WAKE", "N1", "N2", "N3", "REM")  # its names, in the order of ours
 
 
-def random_style(rng: np.random.Generator) -> Style:
-    """Draw how events look and how bands wax and wane in one night."""
-    return Style(
-        alpha_hz=rng.uniform(8.6, 10.6),
-        sigma_hz=rng.uniform(12.2, 13.9),
-        transients=float(np.exp(rng.uniform(-0.5, 0.5))),
-        width=float(np.exp(rng.uniform(-0.25, 0.25))),
-        bursts=float(np.exp(rng.uniform(np.log(1.5), np.log(5.0)))),
-        depth=rng.uniform(0.25, 0.65),
-        pace_s=float(np.exp(rng.uniform(np.log(0.8), np.log(3.0)))),
-    )
-
-
-def move(measured: Measured, rng: np.random.Generator) -> Measured:
-    """Draw the same night at another place on the head: eyes fade, every band has its own gain.
-
-    Central electrodes see little of the eyes, which is most of the slow power of frontal wake and REM, and
-    more of everything else.
-    """
-    faded = rng.uniform(0.0, 0.95) * measured.eye  # share of the slow power that does not arrive
-    power = measured.power_uv2.copy()
-    power[:, : DELTA + 1] *= 1 - faded[:, None]
-    left = power.sum(1) / measured.power_uv2.sum(1)
-    transient = np.clip((1 - measured.spread**2 - (1 - left)) / left, 0, 1)
-    amplitude = np.exp(rng.normal(0.15, 0.2) + rng.normal(0.0, 0.12, len(BANDS_HZ)))
-    return replace(
-        measured,
-        power_uv2=power * amplitude**2,
-        spread=np.where(measured.spread < 1, np.sqrt(1 - transient), measured.spread),
-        eye=(measured.eye - faded) / (1 - faded),
-    )
-
-
 def draw_night(
-    measurements: Measurements, recording: str, seed: int, soft: bool, varied: bool = True
+    measurements: Measurements, recording: str, seed: int, soft: bool = False, plain: bool = False
 ) -> Night:
-    """Draw one night behind the engine's band-pass; `varied` gives it a style of its own."""
+    """Draw one night behind the engine's band-pass; a `plain` one as measured, in the default style."""
     rng = np.random.default_rng([seed, measurements.recordings.index(recording)])
-    measured, style = measurements.measured(recording), Style()
-    if varied:
-        measured, style = move(measured, rng), random_style(rng)
+    measured, style = measurements.measured(recording), DEFAULT
+    if not plain:
+        measured, style = derived(measured, Derivation.draw(rng)), varied(style, int(rng.integers(2**31)))
     samples = np.concatenate(list(synthesise(measured, int(rng.integers(2**31)), style)))
     samples = sosfilt(bandpass_sos(), samples - samples[0]).astype(np.float32)
     return Night(
@@ -82,7 +48,7 @@ def draw_night(
 
 def second_opinion(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """YASA's probabilities (n_epochs, 5) for (n_epochs * 3000,) µV; needs the extra `peers`."""
-    import mne  # type: ignore[import-untyped]  # YASA brings it; seconds to import, and only this function wants it
+    import mne  # type: ignore[import-untyped]  # YASA brings it; both take seconds to import
     import yasa
 
     info = mne.create_info(["EEG"], RATE_HZ, "eeg", verbose="error")
@@ -107,9 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     for recording in tqdm(order.tolist(), unit="night"):
         path = options.out / f"{recording}-{options.seed}.npz"
         if not path.exists():
-            save_night(
-                path, draw_night(measurements, recording, options.seed, options.soft, not options.plain)
-            )
+            save_night(path, draw_night(measurements, recording, options.seed, options.soft, options.plain))
 
 
 if __name__ == "__main__":

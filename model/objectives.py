@@ -6,6 +6,8 @@ beside it, and turns a batch into one loss.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -97,10 +99,15 @@ def hide(present: Tensor, view: int) -> Tensor:
 class FineTune(nn.Module):
     """Stage 3: all five heads name the stage; the backbones frozen at first, then perhaps not."""
 
-    def __init__(self, network: MC2SleepNet, frozen: bool) -> None:
+    weights: Tensor
+
+    def __init__(
+        self, network: MC2SleepNet, frozen: bool, weights: Sequence[float] = (1, 1, 1, 1, 1)
+    ) -> None:
         super().__init__()
         self.network = network
         self.frozen = frozen
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
         if frozen:
             freeze_backbones(network)
 
@@ -112,10 +119,15 @@ class FineTune(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> Tensor:
-        """Cross-entropy with soft targets, the joint head first."""
+        """Cross-entropy with soft targets, the joint head first.
+
+        `weights` count a stage more or less than it occurs: the network learns the probabilities of a night
+        in which each stage is that much more or less frequent than in the training nights.
+        """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             tokens = self.network.encode_all(batch.raw, batch.spectrum)
-        return stage_loss(self.network.decode(tokens, batch.present), batch)
+        weighted = batch._replace(target=batch.target * self.weights)
+        return stage_loss(self.network.decode(tokens, batch.present), weighted)
 
 
 def stage_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -49,6 +49,13 @@ class Settings(BaseModel):
     validate_every: int = Field(default=200, gt=0)  # steps
     save_every: int = Field(default=100, gt=0)  # steps
     soft_share: float = Field(default=0.5, ge=0, le=1)  # of the other scorer in the target
+    stage_weights: tuple[float, float, float, float, float] = (
+        1,
+        1,
+        1,
+        1,
+        1,
+    )  # shift of the stages' frequency
     weight_decay: float = Field(default=0.01, ge=0)
     average: float = Field(default=0.998, ge=0, lt=1)  # decay of the averaged weights, which are what is kept
     workers: int = Field(default=0, ge=0)  # processes that make batches

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -36,8 +36,9 @@ from streamer.errors import SettingsError, SleepstreamError
 ENCODE_AT_ONCE = 256  # epochs, while validating
 
 
-def objective_of(phase: Phase, network: MC2SleepNet, width: int) -> nn.Module:
+def objective_of(phase: Phase, network: MC2SleepNet, settings: Settings) -> nn.Module:
     """Return what a phase teaches; every parameter is trainable again except those the phase freezes."""
+    width = settings.shape().width
     network.requires_grad_(True)
     network.zero_grad(
         set_to_none=True
@@ -46,7 +47,7 @@ def objective_of(phase: Phase, network: MC2SleepNet, width: int) -> nn.Module:
         return Contrast(network, width, phase.supervised)
     if phase.objective == "cross_mask":
         return CrossMask(network, width)
-    return FineTune(network, phase.frozen)
+    return FineTune(network, phase.frozen, settings.stage_weights)
 
 
 class Run:
@@ -70,14 +71,14 @@ class Run:
         """Set up the present phase from its beginning."""
         phase = self.settings.phases[self.phase]
         torch.manual_seed(self.settings.seed + 1000 * (self.phase + 1))
-        self.objective = objective_of(phase, self.network, self.size.width).to(self.device)
+        self.objective = objective_of(phase, self.network, self.settings).to(self.device)
         trained = [parameter for parameter in self.objective.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, weight_decay=self.settings.weight_decay)
-        self.average = AveragedModel(
-            self.network,
-            multi_avg_fn=get_ema_multi_avg_fn(self.settings.average),  # type: ignore[no-untyped-call]
-            use_buffers=True,
-        )
+        self.average = AveragedModel(self.network, avg_fn=self._blend, use_buffers=True)
+
+    def _blend(self, average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
+        """Move the average towards the latest weights; faster while it still remembers the beginning."""
+        return average + (latest - average) * max(1 - self.settings.average, 9 / (10 + int(count)))
 
     def train(self, most_steps: int | None = None) -> None:
         """Go on to the end, or for `most_steps` further steps."""
