@@ -150,10 +150,11 @@ class Measurements:
 
     def measured(self, recording: str) -> Measured:
         """What was measured on the frontal channel Fpz-Cz, missing values taken from their neighbours."""
-        rows = self._find(recording)
-        return measure(
-            *(self._table[key][rows].astype(np.float64) for key in ("A_raw10", "B_time39", "C_band30"))
-        )
+        return measure(*(self.column(key, recording) for key in ("A_raw10", "B_time39", "C_band30")))
+
+    def column(self, key: str, recording: str) -> Array:
+        """One block of the table's columns for one night (n_epochs, columns), as it was measured."""
+        return self._table[key][self._find(recording)].astype(np.float64)
 
     def resynthesise(
         self, recording: str, seed: int, style: Style = DEFAULT, derivation: Derivation = FRONTAL
