@@ -164,8 +164,9 @@ def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
         if _usable(channels, rates_hz, index):
             usable.setdefault(_plain(channel.label), index)
     for name in DERIVATIONS:
-        if (index := usable.get(_plain(name))) is not None:
-            return Pick(index, None, channels[index].label)
+        known = usable.get(_plain(name))
+        if known is not None:
+            return Pick(known, None, channels[known].label)
     for name in DERIVATIONS:
         plus, minus = (usable.get(_plain(side)) for side in name.split("-"))
         if plus is not None and minus is not None and (not rates_hz or rates_hz[plus] == rates_hz[minus]):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from streamer.messages import EPOCH_S, UNSCORED, Label
 from streamer.recordings import read_head
-from streamer.sources.edf import annotations
+from streamer.sources.edf import read_annotations
 from streamer.sources.edf_header import is_edf
 
 _STAGE = re.compile(r"sleep stage\s*(\S+)", re.IGNORECASE)
@@ -46,7 +46,7 @@ def sleep_stages(path: Path) -> list[Scored]:
         return []
     found = [
         (onset, duration, _LABELS.get(match[1].lower(), UNSCORED))
-        for onset, duration, text in annotations(path)
+        for onset, duration, text in read_annotations(path)
         if (match := _STAGE.fullmatch(text.strip()))
     ]
     ends = [onset for onset, _, _ in found[1:]] + [found[-1][0] + EPOCH_S] if found else []

@@ -7,7 +7,7 @@ BDF in memory. So the times are read here, and samples go through edfio in slabs
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -46,6 +46,10 @@ class EdfRecording:
         self.channels = tuple(Channel(signal.label, signal.unit) for signal in self._signals)
         self.rates_hz = tuple(rate_of(signal.samples, self._header.record_s) for signal in self._signals)
         self.started = self._header.started
+        self.duration_s: float | None = self._header.records * self._header.record_s
+        if self._header.discontinuous:
+            first, last = (onset for onset, _ in _records(path, self._header, (0, self._header.records - 1)))
+            self.duration_s = last - first + self._header.record_s
 
     def together(self, index: int) -> tuple[int, ...]:
         """The channels with the same rate."""
@@ -78,8 +82,8 @@ class EdfRecording:
         count = self._header.records
         if not self._header.discontinuous:
             return np.arange(count, dtype=np.int64) * per_record
-        onsets = np.array([first for first, _ in _records(self._path, self._header)])
-        starts = np.rint((onsets - onsets[0]) * rate_hz).astype(np.int64)
+        onsets = np.array([onset for onset, _ in _records(self._path, self._header, range(count))])
+        starts: NDArray[np.int64] = np.rint((onsets - onsets[0]) * rate_hz).astype(np.int64)
         back = np.flatnonzero(np.diff(starts) < per_record - 1)  # one sample may come from rounding
         if back.size:
             record = int(back[0]) + 1
@@ -108,7 +112,7 @@ class EdfRecording:
         return np.stack([signals[self._positions[index]].data for index in picked])
 
 
-def annotations(path: Path) -> list[tuple[float, float | None, str]]:
+def read_annotations(path: Path) -> list[tuple[float, float | None, str]]:
     """Every annotation of an EDF+ or BDF+ file: (onset s, duration s or None, text), onset from sample 0.
 
     Raises:
@@ -118,17 +122,19 @@ def annotations(path: Path) -> list[tuple[float, float | None, str]]:
     header = read_header(path)
     out: list[tuple[float, float | None, str]] = []
     zero: float | None = None
-    for onset, found in _records(path, header):
+    for onset, found in _records(path, header, range(header.records)):
         zero = onset if zero is None else zero  # a fraction of a second where the start is not a whole one
         out += [(start - zero, length, text) for start, length, text in found if text]
     return sorted(out, key=lambda item: item[0])
 
 
-def _records(path: Path, header: Header) -> Iterator[tuple[float, list[tuple[float, float | None, str]]]]:
-    """For each record: its own onset in seconds, and its annotations (the first, empty one is the onset)."""
+def _records(
+    path: Path, header: Header, wanted: Iterable[int]
+) -> Iterator[tuple[float, list[tuple[float, float | None, str]]]]:
+    """For each wanted record: its own onset in seconds, and its annotations (the first, empty one is the onset)."""
     places = [signal for signal in header.signals if signal.annotations]
     with path.open("rb") as file:
-        for record in range(header.records):
+        for record in wanted:
             found: list[tuple[float, float | None, str]] = []
             for place in places:
                 file.seek(len(header.raw) + record * header.record_bytes + place.offset)

@@ -83,7 +83,7 @@ def pick(recording: Recording, channel: str | None, *, alone: bool = False) -> t
     if alone:
         together = [index for index in together if index in (chosen.plus, chosen.minus)]
     channels = tuple(recording.channels[index] for index in together)
-    return together, StreamInfo(recording.name, rate_hz, channels, recording.started)
+    return together, StreamInfo(recording.name, rate_hz, channels, recording.started, recording.duration_s)
 
 
 def rechunked(item: Item, size: int) -> Iterator[Item]:

@@ -1,0 +1,275 @@
+"""Device times or packet counters to sample indices: losses are found, what is merely late is not one.
+
+Times lie: they jitter, come twelve at once, drift against the nominal rate, and pile up when a radio stalls.
+So a line is fitted through them (lateness against index, with a growing memory), a jump above it is believed
+only once the samples behind it agree and time has gone on at the device's pace, and a small lasting step,
+which hides in the jitter of single samples, is found on means of a quarter of a second.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import SourceError
+from streamer.messages import Chunk, Floats, Gap, Item
+
+BLOCK_S = 0.25  # the line is updated once per so many samples, counted, never timed
+MEMORY = 240  # blocks the fit remembers
+SETTLED = 8  # blocks before a small step can be told from a bad first guess
+LEAST_S = 0.003  # clock synchronisation itself steps by a millisecond or two
+FIRST_S = 0.25  # what counts as a jump before the jitter is known
+LEAST_AGREE = 24  # samples; two bursts of twelve
+HOLD_S = 10.0  # longest a doubtful stretch is held back
+PACE = 0.85  # of the nominal rate at which times must go on before a jump is believed
+BACK_S, LEAP_S = 1.0, 86_400.0  # steps of time that no jitter and no night explains
+LOST = "lost before it arrived"
+
+
+class Timeline:
+    """Times of samples -> indices and gaps. The result does not depend on how the stream is cut.
+
+    What looks like the end of a loss is held back until that is sure: 24 samples where times are clean, up to
+    a second where they jitter. A loss that hides in the jitter is found up to half a second late, one below
+    3 ms never. Jitter of 20 ms, bursts with one time, stalls that catch up, and drift are no loss.
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        self._rate_hz = rate_hz
+        self._period = 1.0 / rate_hz
+        self._block = max(16, round(BLOCK_S * rate_hz))  # samples
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew: the next sample has index 0."""
+        self._next = 0  # index of the next sample to leave
+        self._begun = False
+        self._zero = 0.0  # time of index 0
+        self._latest = 0.0  # time of the last sample that came
+        # The line: lateness (s) at index `_at`, and by how much it grows per sample.
+        self._level, self._slope, self._at = 0.0, 0.0, 0.0
+        self._blocks = 0  # in the fit
+        self._spread = FIRST_S / 8  # mean deviation of a sample from its block
+        self._wobble = 0.0  # mean deviation of a block from the line
+        self._step = False  # the last block lay above the line
+        self._deviations = np.empty(self._block)
+        self._indices = np.empty(self._block)
+        self._filled = 0
+        self._held_times: Floats = np.empty(0)
+        self._held: Floats | None = None  # samples that may follow a loss
+        self._arrived = 0.0
+
+    @property
+    def rate_estimate_hz(self) -> float:
+        """The device's rate by its own times; the nominal one until there is something to go by."""
+        return 1.0 / (self._period + self._slope) if self._blocks >= SETTLED else self._rate_hz
+
+    def push(self, times: Floats, samples: Floats, arrived: float = 0.0) -> list[Item]:
+        """Take (n,) clock-synced seconds and (channels, n) samples; give chunks and gaps.
+
+        Raises:
+            SourceError: a time is not a number, goes back by more than a second or leaps by more than a day.
+
+        """
+        if times.shape[0] == 0:
+            return []
+        self._check(times)
+        self._arrived = arrived
+        doubtful = self._held is not None
+        if self._held is not None:
+            times = np.concatenate([self._held_times, times])
+            samples = np.concatenate([self._held, samples], axis=1)
+            self._held = None
+        return self._place(times, samples, doubtful=doubtful, ended=False)
+
+    def flush(self) -> list[Item]:
+        """End of the stream: give out what was held back."""
+        held, self._held = self._held, None
+        return [] if held is None else self._place(self._held_times, held, doubtful=True, ended=True)
+
+    def _check(self, times: Floats) -> None:
+        if not self._begun:
+            self._begun = True
+            self._zero = self._latest = float(times[0])
+        steps = np.diff(times, prepend=self._latest)
+        if not np.isfinite(times).all():
+            raise SourceError("a sample's time is not a number; restart the device or its driver")
+        if steps.min() < -BACK_S or steps.max() > LEAP_S:
+            worst = steps.min() if steps.min() < -BACK_S else steps.max()
+            raise SourceError(f"the device's time jumped by {worst:+.1f} s; restart the device or its driver")
+        self._latest = float(times[-1])
+
+    def _place(self, times: Floats, samples: Floats, *, doubtful: bool, ended: bool) -> list[Item]:
+        """Give every sample its index, as far as that is sure."""
+        out: list[Item] = []
+        at, count = 0, times.shape[0]
+        while at < count:
+            if doubtful:
+                lost, sure = self._judge(times[at:], ended)
+                if sure == 0:
+                    self._held_times, self._held = times[at:], samples[:, at:]
+                    break
+                if lost > 0:
+                    out.append(self._gap(lost, LOST))
+            else:
+                room = min(count - at, self._block - self._filled)
+                late = np.flatnonzero(self._deviation(times[at : at + room]) > self._jump_s)
+                sure = int(late[0]) if late.size else room
+            doubtful = not doubtful and sure < min(count - at, self._block - self._filled)
+            out += self._accept(times[at : at + sure], samples[:, at : at + sure])
+            at += sure
+        return out
+
+    @property
+    def _agree(self) -> int:
+        """Samples that must agree on a jump: enough that their mean is good to half a sample."""
+        needed = (4 * self._spread / self._period) ** 2
+        return int(min(max(needed, LEAST_AGREE), max(LEAST_AGREE, self._rate_hz)))
+
+    @property
+    def _jump_s(self) -> float:
+        """Lateness of a single sample that needs an explanation."""
+        return max(0.75 * self._period, LEAST_S, 8 * self._spread)
+
+    def _deviation(self, times: Floats) -> Floats:
+        """How far samples that follow each other from the next index on lie above the line: (n,) s."""
+        index = self._next + np.arange(times.shape[0])
+        late: Floats = times - self._zero - index * self._period
+        return late - self._level - self._slope * (index - self._at)
+
+    def _judge(self, times: Floats, ended: bool) -> tuple[int, int]:
+        """Was something lost before these? (samples lost, samples for which that is now sure)."""
+        limit = int(HOLD_S * self._rate_hz)
+        times = times[:limit]
+        deviation = self._deviation(times)
+        count, agree, jump = times.shape[0], self._agree, self._jump_s
+        back = np.flatnonzero(deviation <= jump / 4)
+        back_at = int(back[0]) if back.size else count
+        # A radio that catches up after a stall delivers in no time at all; only at the device's own pace do
+        # times tell where the stream now is.
+        pace = times[agree - 1 :] - times[: max(0, count - agree + 1)]
+        going = np.flatnonzero(pace >= PACE * (agree - 1) * self._period)
+        sure = int(going[0]) + agree if going.size else limit
+        if back_at < min(sure, count):
+            return 0, max(back_at, 1)  # it was only late
+        if sure > count:
+            if not ended:
+                return 0, 0
+            sure = count
+        slope = self._slope if self._blocks >= MEMORY // 4 else 0.0  # too rough before to bridge a long gap
+        tail = deviation[max(0, sure - agree) : sure]
+        typical = float(tail[np.abs(tail - np.median(tail)) <= jump].mean())
+        return round(typical / (self._period + slope)), sure
+
+    def _gap(self, lost: int, reason: str) -> Gap:
+        gap = Gap(self._next, self._next + lost, reason, self._arrived)
+        self._next = gap.stop
+        return gap
+
+    def _accept(self, times: Floats, samples: Floats) -> list[Item]:
+        """Index samples that follow each other, and learn from their times."""
+        out: list[Item] = []
+        at = 0
+        while at < times.shape[0]:
+            part = slice(at, min(times.shape[0], at + self._block - self._filled))
+            size = part.stop - at
+            place = slice(self._filled, self._filled + size)
+            jump = self._jump_s
+            self._deviations[place] = np.clip(self._deviation(times[part]), -2 * jump, 2 * jump)
+            self._indices[place] = self._next + np.arange(size)
+            out.append(Chunk(self._next, samples[:, part], self._arrived))
+            self._next += size
+            self._filled += size
+            at = part.stop
+            if self._filled == self._block:
+                self._filled = 0
+                lost = self._learn(float(self._deviations.mean()))
+                if lost > 0:
+                    out.append(self._gap(lost, LOST))
+        return out
+
+    def _learn(self, above: float) -> int:
+        """Move the line by a full block that lies `above` it (s); return the samples a lasting step means."""
+        least = max(self._period, LEAST_S, 8 * self._wobble)
+        stalled = np.mean(self._deviations >= 2 * self._jump_s) > 0.25
+        if self._blocks >= SETTLED and above > least and not stalled:
+            lasting, self._step = self._step, not self._step
+            return round(above / self._period) if lasting else 0
+        self._step = False
+        remembered = min(self._blocks, MEMORY)
+        gain = 1.0 / (min(self._blocks, MEMORY // 6) + 1)
+        off = float(np.abs(self._deviations - above).mean())
+        self._spread += (off - self._spread) * gain
+        if self._blocks >= 2:  # two blocks always lie on a line
+            self._wobble += (abs(above) - self._wobble) / (min(self._blocks - 2, MEMORY // 6) + 1)
+        # A straight line by least squares, one point at a time; past MEMORY it forgets at a constant pace.
+        share = (remembered + 1) * (remembered + 2)
+        centre = float(self._indices.mean())
+        self._level += self._slope * (centre - self._at) + above * 2 * (2 * remembered + 1) / share
+        if self._blocks:
+            self._slope += above * 6 / share / (centre - self._at)
+        self._at = centre
+        self._blocks += 1
+        return 0
+
+
+class Counter:
+    """Packet numbers that wrap, crossed with elapsed time -> indices and gaps.
+
+    A packet carries `rows` samples with one number. Time tells how often the number wrapped while nothing
+    came, and that a number which went back means a restarted device, not a lost day.
+    """
+
+    def __init__(self, rate_hz: float, wrap: int, rows: int = 1) -> None:
+        self._rate_hz, self._wrap, self._rows = rate_hz, wrap, rows
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew: the next sample has index 0."""
+        self._next = 0
+        self._last: int | None = None  # number of the current packet
+        self._since = 0.0  # time at which it began
+        self._seen = 0  # of its rows
+        self._first = True  # the stream may begin within a packet
+
+    def push(
+        self, numbers: NDArray[np.int64], times: Floats, samples: Floats, arrived: float = 0.0
+    ) -> list[Item]:
+        """Take (n,) packet numbers, (n,) seconds and (channels, n) samples; give chunks and gaps."""
+        out: list[Item] = []
+        begun = 0
+        for row in range(numbers.shape[0]):
+            lost = self._lost(int(numbers[row]), float(times[row]))
+            if lost > 0:
+                if row > begun:
+                    out.append(Chunk(self._next, samples[:, begun:row], arrived))
+                self._next += row - begun
+                out.append(Gap(self._next, self._next + lost, LOST, arrived))
+                self._next += lost
+                begun = row
+        if numbers.shape[0] > begun:
+            out.append(Chunk(self._next, samples[:, begun:], arrived))
+            self._next += numbers.shape[0] - begun
+        return out
+
+    def flush(self) -> list[Item]:
+        """Nothing is held back."""
+        return []
+
+    def _lost(self, number: int, time: float) -> int:
+        """Samples missing before a row of packet `number`; move on to it."""
+        elapsed = (time - self._since) * self._rate_hz / self._rows  # packets, by the clock
+        same = number == self._last and self._seen < self._rows and elapsed < self._wrap / 2
+        if same or self._last is None:
+            self._seen += 1
+            if self._last is None:
+                self._last, self._since = number, time
+            return 0
+        step = (number - self._last) % self._wrap or self._wrap
+        wraps = round((elapsed - step) / self._wrap)
+        packets = step + max(0, wraps) * self._wrap
+        if wraps < 0:  # the number went back, and no time to go round: the device counts anew
+            packets = max(1, round(elapsed))
+        rest = 0 if self._first else self._rows - self._seen
+        self._last, self._since, self._seen, self._first = number, time, 1, False
+        return (packets - 1) * self._rows + max(0, rest)

@@ -1,0 +1,132 @@
+"""A recording as a live LSL stream: `python -m tools.replay FILE`.
+
+Sample k of the recording leaves with the time t0 + k / rate, at that time (or N times as fast), as 64-bit
+floats, so that what a receiver gets is the file's samples to the bit. A gap of the recording is samples that
+are not sent. Speeds above 1 send times that run ahead of the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pylsl
+from rich.console import Console
+from rich.progress import Progress
+
+from streamer.errors import SleepstreamError
+from streamer.messages import Gap, Item, StreamInfo
+from streamer.recordings import Recording, open_recording
+from streamer.sources.replay import pick, rechunked
+
+CHUNK_S = 0.1  # sent at once, in seconds of the clock on the wall
+MOST_S = 10.0  # of the recording in one piece, whatever the speed
+FLUSH_S = 5.0  # liblsl sends on a thread of its own; an outlet that goes at once takes its tail along
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.replay", description=__doc__)
+    parser.add_argument("file", type=Path, help="EDF, BDF, XDF or CSV recording")
+    parser.add_argument("--channel", help="a label, a position such as #3, or a difference such as AF7-TP9")
+    parser.add_argument("--all-channels", action="store_true", help="send all that are sampled with it")
+    parser.add_argument("--speed", type=_positive, default=1.0, help="times real time (default 1)")
+    parser.add_argument("--rate", type=_positive, help="Hz, for a CSV without times")
+    parser.add_argument("--loop", action="store_true", help="start again at the end, until interrupted")
+    parser.add_argument("--name", help="of the LSL stream (default: the file's)")
+    parser.add_argument("--wait", action="store_true", help="start when someone listens")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Play a recording; 0 when it ended or was interrupted, else the error's exit code."""
+    options = parse(arguments)
+    try:
+        recording = open_recording(options.file, options.rate)
+        picked, info = pick(recording, options.channel, alone=not options.all_channels)
+        play(recording, picked, outlet(info, options.name or info.name), info, options)
+    except SleepstreamError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return 0
+
+
+def outlet(info: StreamInfo, name: str) -> pylsl.StreamOutlet:
+    """An EEG outlet that says what it sends; its source_id is the same each time, so it is found again."""
+    described = pylsl.StreamInfo(
+        name, "EEG", len(info.channels), info.rate_hz, pylsl.cf_double64, f"sleepstream-replay-{name}"
+    )
+    channels = described.desc().append_child("channels")
+    for channel in info.channels:
+        entry = channels.append_child("channel")
+        entry.append_child_value("label", channel.label)
+        entry.append_child_value("unit", channel.unit)
+        entry.append_child_value("type", "EEG")
+    return pylsl.StreamOutlet(described)
+
+
+def play(
+    recording: Recording,
+    picked: list[int],
+    out: pylsl.StreamOutlet,
+    info: StreamInfo,
+    options: argparse.Namespace,
+) -> None:
+    """Send everything on an absolute schedule, so that no delay adds up."""
+    console = Console(stderr=True)
+    named = ", ".join(channel.label for channel in info.channels[:8])
+    console.print(f"LSL stream {options.name or info.name}: {named} at {info.rate_hz:g} Hz", markup=False)
+    if options.wait:
+        while not out.wait_for_consumers(0.5):  # in slices, so that Ctrl-C is heard
+            pass
+    size = max(1, round(min(CHUNK_S * options.speed, MOST_S) * info.rate_hz))
+    begun = pylsl.local_clock()
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("playing (s)", total=None)
+        for item in _endless(recording, picked) if options.loop else recording.items(picked):
+            for piece in rechunked(item, size):
+                end_s = piece.stop / info.rate_hz
+                pause = begun + end_s / options.speed - pylsl.local_clock()
+                if pause > 0:
+                    time.sleep(pause)
+                if not isinstance(piece, Gap):
+                    stamps = begun + np.arange(piece.start, piece.stop) / info.rate_hz
+                    out.push_chunk(np.ascontiguousarray(piece.samples.T), stamps)
+                progress.update(task, completed=end_s)
+    ended = pylsl.local_clock()
+    while out.have_consumers() and pylsl.local_clock() < ended + FLUSH_S:
+        time.sleep(0.1)
+
+
+def _endless(recording: Recording, picked: list[int]) -> Iterator[Item]:
+    """The recording over and over; the index counts on."""
+    base = 0
+    while True:
+        stop = base
+        for item in recording.items(picked):
+            stop = base + item.stop
+            yield _moved(item, base)
+        base = stop
+
+
+def _moved(item: Item, by: int) -> Item:
+    if isinstance(item, Gap):
+        return Gap(item.start + by, item.stop + by, item.reason)
+    return type(item)(item.start + by, item.samples)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
