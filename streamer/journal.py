@@ -1,8 +1,9 @@
 """One SQLite file per session: what reached this host more than two seconds ago survives a dead process.
 
 The promise, narrowly: everything handed over more than `PROMISE_S` ago is on disk (WAL, synchronous=FULL), as
-long as the disk takes it, and takes it in 0.8 s (`status.slowest_s`). While it does not, staging goes on and `Journal.status` says so; messages wait in
-memory without bound, samples up to `capacity_bytes`; those beyond are dropped, counted, and listed as a gap.
+long as the disk takes it, and in 0.8 s (`status.slowest_s`). While it does not, staging goes on and `status`
+says so; messages wait in memory without bound, samples up to `capacity_bytes`; those beyond are dropped,
+counted, and listed as a gap.
 
 A parcel leaves through the outbox only once its transaction is on disk: an epoch that was published and then
 lost might be scored differently after a restart, and live output is never rewritten. While the disk refuses,
@@ -40,6 +41,7 @@ class Journal:
     Made by `create` or `resume`; a context manager. No method waits for the disk, except `close`.
 
     Attributes:
+        path: of the session file.
         meta: what the file says about itself.
         outbox: the messages that no broker has acknowledged; an `Outbox`.
         next_sample: index one past everything recorded, where the ledger of samples and gaps ends.
@@ -47,6 +49,7 @@ class Journal:
     """
 
     def __init__(self, meta: Meta, clock: Clock, writer: Writer, position: Position, deliver: bool) -> None:
+        self.path = writer.path
         self.meta = meta
         self.outbox = JournalOutbox(writer, position)
         self.next_sample = position.next_sample

@@ -1,0 +1,113 @@
+"""How well two scorings of one night agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.messages import STAGES
+from streamer.payloads import PublishedStage
+
+Confusion = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Over the epochs that both have scored. None is what has no value; nothing here is ever NaN.
+
+    Attributes:
+        n: epochs that both have scored.
+        unscored: epochs that the truth has scored and the other has not.
+        accuracy: share of the n on which they agree; None without epochs.
+        kappa: Cohen's kappa (Cohen, Educational and Psychological Measurement 20:37, 1960); None where both
+            have only one and the same stage, because agreement by chance is then certain.
+        macro_f1: mean of `f1` over the stages that either of them has; None without epochs.
+        f1: 2 TP / (2 TP + FP + FN) of each stage; None for a stage that neither has.
+        confusion: (5, 5) epochs, rows truth, columns scored, in the order W N1 N2 N3 R.
+        confidence: mean probability of the scored stage over the n; None if it was not given.
+
+    """
+
+    n: int
+    unscored: int
+    accuracy: float | None
+    kappa: float | None
+    macro_f1: float | None
+    f1: dict[str, float | None]
+    confusion: Confusion
+    confidence: float | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """As plain JSON values; fractions to four decimals."""
+        return {key: _rounded(value) for key, value in asdict(self).items()}
+
+
+def agreement(
+    truth: Sequence[PublishedStage],
+    scored: Sequence[PublishedStage],
+    confidence: Sequence[float | None] | None = None,
+) -> Agreement:
+    """Compare two hypnograms, epoch by epoch.
+
+    Args:
+        truth: one label per epoch.
+        scored: as many; "unscored" and "no_signal" leave an epoch out on either side.
+        confidence: as many probabilities of the scored stage, if known.
+
+    Raises:
+        ValueError: the lengths differ.
+
+    """
+    if len(truth) != len(scored) or (confidence is not None and len(confidence) != len(scored)):
+        raise ValueError(f"{len(truth)} true and {len(scored)} scored epochs must match")
+    position = {stage: number for number, stage in enumerate(STAGES)}
+    counts = np.zeros((len(STAGES), len(STAGES)), dtype=np.int64)
+    sure: list[float] = []
+    for number, (true, other) in enumerate(zip(truth, scored, strict=True)):
+        if true in position and other in position:
+            counts[position[true], position[other]] += 1
+            if confidence is not None and (value := confidence[number]) is not None:
+                sure.append(value)
+    n = int(counts.sum())
+    f1 = _f1(counts)
+    present = [value for value in f1.values() if value is not None]
+    return Agreement(
+        n=n,
+        unscored=sum(
+            true in position and other not in position for true, other in zip(truth, scored, strict=True)
+        ),
+        accuracy=int(np.trace(counts)) / n if n else None,
+        kappa=_kappa(counts),
+        macro_f1=sum(present) / len(present) if present else None,
+        f1=f1,
+        confusion=tuple(tuple(int(count) for count in row) for row in counts),
+        confidence=sum(sure) / len(sure) if sure else None,
+    )
+
+
+def _kappa(counts: NDArray[np.int64]) -> float | None:
+    n = int(counts.sum())
+    # In whole numbers: n ** 2 times the agreement by chance.
+    chance = int(counts.sum(axis=0) @ counts.sum(axis=1))
+    if n * n == chance:  # also without epochs
+        return None
+    return (n * int(np.trace(counts)) - chance) / (n * n - chance)
+
+
+def _f1(counts: NDArray[np.int64]) -> dict[str, float | None]:
+    either = counts.sum(axis=0) + counts.sum(axis=1)  # 2 TP + FP + FN
+    return {
+        stage: 2 * int(counts[row, row]) / int(either[row]) if either[row] else None
+        for row, stage in enumerate(STAGES)
+    }
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return value
