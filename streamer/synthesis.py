@@ -118,10 +118,10 @@ def synthesise(measured: Measured, seed: int, style: Style = DEFAULT) -> Iterato
 
 def _draw(rows: Measured, generators: list[np.random.Generator], style: Style) -> Samples:
     """Epochs with their margins, unfaded: (n, LENGTH)."""
-    total = rows.power_uv2.sum(1)
-    slow = rows.power_uv2[:, LOW] + rows.power_uv2[:, DELTA]
+    power = np.maximum(rows.power_uv2, 1e-6)  # a silent epoch has a spectrum too
+    total, slow = power.sum(1), power[:, LOW] + power[:, DELTA]
     transient = np.clip(1 - rows.spread**2, 0, 0.9 * slow / total) * total  # µV² that stand in few events
-    smooth, alpha, burst = _above(rows.power_uv2)
+    smooth, alpha, burst = _above(power)
     density = _density(smooth)
     density += alpha[:, None] * _peak(style.alpha_hz, 1.0)
     groups = _noise(density, generators)
@@ -139,11 +139,11 @@ def _draw(rows: Measured, generators: list[np.random.Generator], style: Style) -
     )
     out: Samples = np.einsum("ngt,ng->nt", groups, _gain(groups, background))
     count = _how_many(rows, transient / total, style)
-    for events, power in (
+    for events, asked in (
         (_transients(rows, count, generators, style), transient),
-        (_bursts(burst / rows.power_uv2[:, SIGMA], generators, style), burst),
+        (_bursts(burst / power[:, SIGMA], generators, style), burst),
     ):
-        out += events * _gain(events, power)[:, None]
+        out += events * _gain(events, asked)[:, None]
     return out
 
 

@@ -28,8 +28,8 @@ _BANDS = len(BANDS_HZ)
 
 # Minutes of N3 and of REM in each of the night's cycles: deep sleep early, REM towards morning.
 DEEP_MIN = (34, 25, 14, 5, 0)
-REM_MIN = (6, 15, 22, 26, 28)
-LIGHT_MIN = (29, 38, 47, 54, 52)  # N2 on the way down and up again
+REM_MIN = (7, 15, 22, 27, 30)
+LIGHT_MIN = (27, 34, 41, 46, 46)  # N2 on the way down and up again
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def hypnogram(n_epochs: int, seed: int) -> tuple[Stage, ...]:
     A night of less than three hours ends in the middle of sleep.
     """
     draw = np.random.default_rng([seed, 1])
-    stages: list[int] = [W] * _around(draw, 13 * PER_MIN) + [N1] * _around(draw, 2 * PER_MIN)
+    stages: list[int] = [W] * _around(draw, 14 * PER_MIN) + [N1] * _around(draw, 2 * PER_MIN)
     cycle = 0
     while len(stages) < n_epochs:
         of_night = min(cycle, len(REM_MIN) - 1)

@@ -1,0 +1,206 @@
+"""From a tiny table of measurements to nights, figures and one-line errors."""
+
+import builtins
+import json
+
+import numpy as np
+import pytest
+
+from model.resynthesis import FRONTAL, Derivation, Measurements, derived, recoloured
+from streamer.errors import RecordingError
+from streamer.messages import EPOCH_SAMPLES
+from streamer.sources.night import from_vectors, to_vectors
+from tools.resynthesise import agreement, main, measure, originals
+
+NAMES = ("SC4001E0", "SC4012E0", "SC4021E0")
+EPOCHS = 60
+
+
+def table(seed=0):
+    """Columns as the shared table has them, taken from coloured noise."""
+    draw = np.random.default_rng(seed)
+    n = len(NAMES) * EPOCHS
+    stage = np.tile(np.repeat(np.arange(5), EPOCHS // 5), len(NAMES)).astype(np.int8)
+    variance = 200 * np.exp(0.5 * draw.standard_normal(n)) * np.where(stage == 3, 3, 1)
+    share = np.array([0.7, 0.12, 0.06, 0.06]) * np.exp(0.2 * draw.standard_normal((n, 4)))
+    share /= share.sum(1, keepdims=True) / 0.9
+    raw = np.zeros((n, 10))
+    raw[:, 1] = np.sqrt(variance) * 1e-6
+    raw[:, 5] = variance * EPOCH_SAMPLES * 1e-12
+    raw[:, 6:10] = share * variance[:, None] * EPOCH_SAMPLES**2 / 2 * 1e-12
+    time = np.abs(draw.standard_normal((n, 39)))
+    time[:, 0] = np.sqrt(variance)
+    time[:, 1] = 1.349 * 0.92 * time[:, 0]
+    time[:, [2, 3]] = 0.3 * draw.standard_normal((n, 2)) + [0, 0.8]
+    time[:, 5] = 0.4
+    time[:, [13, 26]] = np.sqrt(variance)[:, None] * [0.5, 1.5]
+    time[draw.random(n) < 0.12] = np.nan
+    band = np.log(np.tile([0.7, 0.1, 0.06, 0.05, 0.05, 0.7, 0.1, 0.06, 0.05, 0.05], (n, 3)))
+    band[:, [15, 25]] = 0.8
+    band[3] = np.nan
+    return {
+        "recording": np.repeat(NAMES, EPOCHS),
+        "epoch": np.tile(np.arange(EPOCHS, dtype=np.int32), len(NAMES)),
+        "y": stage,
+        "A_raw10": raw.astype(np.float32),
+        "B_time39": time.astype(np.float32),
+        "C_band30": band.astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    path = tmp_path_factory.mktemp("features") / "features.npz"
+    np.savez(path, **table())
+    return path
+
+
+@pytest.fixture(scope="module")
+def nights(features):
+    return Measurements.load(features)
+
+
+def test_the_table_knows_its_nights(nights):
+    assert nights.recordings == list(NAMES)
+    assert [nights.subject(name) for name in NAMES] == [0, 1, 2]
+    assert nights.stages("SC4012E0").dtype == np.int8
+    assert len(nights.stages("SC4012E0")) == EPOCHS
+
+
+def test_a_night_is_seeded_and_has_the_measured_power(nights):
+    samples = nights.resynthesise("SC4001E0", 1)
+    assert samples.shape == (EPOCHS * EPOCH_SAMPLES,)
+    assert samples.dtype == np.float32
+    assert np.array_equal(samples, nights.resynthesise("SC4001E0", 1))
+    assert not np.array_equal(samples, nights.resynthesise("SC4001E0", 2))
+    asked, found = originals(nights, "SC4001E0")[:, :6], measure(samples)[:, :6]
+    assert np.median(found, 0) == pytest.approx(np.median(asked, 0), rel=0.15)
+    assert np.corrcoef(asked[:, 0], found[:, 0])[0, 1] > 0.95
+
+
+def test_missing_measurements_are_taken_from_their_neighbours(nights):
+    measured = nights.measured("SC4001E0")
+    for values in (measured.power_uv2, measured.spread, measured.kurtosis, measured.skewness, measured.eye):
+        assert np.isfinite(values).all()
+    assert (measured.power_uv2 > 0).all()
+    assert ((measured.eye >= 0) & (measured.eye <= 1)).all()
+
+
+def test_the_stage_is_never_looked_at(features):
+    columns = table()
+    columns["y"] = np.roll(columns["y"], 17)
+    before, after = Measurements.load(features), Measurements(columns)
+    assert np.array_equal(before.resynthesise(NAMES[0], 5), after.resynthesise(NAMES[0], 5))
+
+
+def test_the_frontal_derivation_is_what_was_measured(nights):
+    measured = nights.measured("SC4001E0")
+    same = derived(measured, FRONTAL)
+    assert same.power_uv2 == pytest.approx(measured.power_uv2)
+    assert same.eye == pytest.approx(measured.eye)
+    assert same.spread == pytest.approx(measured.spread)
+
+
+def test_eyes_fade_towards_the_centre_and_gain_is_gain(nights):
+    measured = nights.measured("SC4001E0")
+    central = derived(measured, Derivation(central=1.0))
+    assert (central.eye <= measured.eye + 1e-9).all()
+    louder = derived(measured, Derivation(gain=2.0))
+    assert louder.power_uv2 == pytest.approx(4 * measured.power_uv2)
+    tilted = derived(measured, Derivation(tilt=0.3))
+    assert tilted.power_uv2[:, 5].mean() > measured.power_uv2[:, 5].mean()
+    assert tilted.power_uv2[:, 1].mean() < measured.power_uv2[:, 1].mean()
+
+
+def test_drawn_derivations_are_seeded():
+    one, two = (Derivation.draw(np.random.default_rng(seed)) for seed in (1, 2))
+    assert one == Derivation.draw(np.random.default_rng(1)) != two
+    assert 0 <= one.central <= 1
+
+
+def test_recolouring_is_smooth_and_mild():
+    noise = np.random.default_rng(0).standard_normal((8, 6000)).astype(np.float32)
+    coloured = recoloured(noise, np.random.default_rng(1))
+    assert coloured.shape == noise.shape
+    assert coloured.dtype == np.float32
+    gain = np.abs(np.fft.rfft(coloured)) / np.abs(np.fft.rfft(noise))
+    assert np.abs(np.diff(np.log(gain[:, 30:]), axis=1)).max() < 0.05
+    assert 0.2 < gain[:, 30:].min() < gain[:, 30:].max() < 5
+    assert np.allclose(recoloured(noise, np.random.default_rng(1), strength_db=0.0), noise, atol=1e-5)
+
+
+def test_vectors_come_back(nights):
+    measured = nights.measured("SC4001E0")
+    again = from_vectors(to_vectors(measured))
+    assert again.power_uv2 == pytest.approx(measured.power_uv2)
+    assert again.kurtosis == pytest.approx(np.clip(measured.kurtosis, -0.9, 20))
+
+
+def test_agreement_is_that_of_the_textbook():
+    truth, scored = np.array([0, 0, 1, 2, 3, 4, 4, 2]), np.array([0, 1, 1, 2, 3, 4, 0, 2])
+    accuracy, kappa, f1, confusion = agreement(truth, scored)
+    assert accuracy == pytest.approx(0.75)
+    assert kappa == pytest.approx((0.75 - 13 / 64) / (1 - 13 / 64))
+    assert f1[3] == 1
+    assert confusion[0, 1] == confusion[4, 0] == 1
+
+
+def test_nights_are_written(features, tmp_path, capsys):
+    out = tmp_path / "nights"
+    arguments = [str(features), "--out", str(out), "--recordings", "SC4012E0", "--nights-per-recording", "2"]
+    assert main([*arguments, "--vary"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["SC4012E0-0.npz", "SC4012E0-1.npz"]
+    with np.load(out / "SC4012E0-0.npz") as one, np.load(out / "SC4012E0-1.npz") as two:
+        assert one["samples"].dtype == np.float32
+        assert len(one["samples"]) == EPOCH_SAMPLES * len(one["stages"])
+        assert int(one["subject"]) == 1
+        assert str(one["recording"]) == "SC4012E0"
+        assert not np.array_equal(one["samples"], two["samples"])
+
+
+def test_figures_have_what_the_engine_reads(features, tmp_path):
+    path = tmp_path / "figures.json"
+    assert main([str(features), "--figures", str(path)]) == 0
+    known = json.loads(path.read_text(encoding="utf-8"))
+    assert np.sum(known["transitions"], axis=1) == pytest.approx(np.ones(5), abs=1e-4)
+    assert sum(known["priors"]) == pytest.approx(1, abs=1e-4)
+    assert "ODC-By" in known["source"]
+    assert set(known["stages"]) == {"W", "N1", "N2", "N3", "R"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["FEATURES"], "give --out DIR"),
+        (["nowhere.npz", "--check", "1"], "no such file"),
+        (["FEATURES", "--out", "OUT", "--recordings", "SC9999E0"], "not among the 3 measured"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments, said, features, tmp_path, capsys):
+    places = {"FEATURES": str(features), "OUT": str(tmp_path / "out")}
+    assert main([places.get(argument, argument) for argument in arguments]) in (1, 2)
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_foreign_npz_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(RecordingError, match="found no recording"):
+        Measurements.load(tmp_path / "other.npz")
+    (tmp_path / "text.npz").write_text("not an npz", encoding="utf-8")
+    with pytest.raises(RecordingError, match="not an npz"):
+        Measurements.load(tmp_path / "text.npz")
+
+
+def test_a_missing_yasa_is_said_in_one_line(features, monkeypatch, capsys):
+    real = builtins.__import__
+
+    def without(name, *arguments, **options):
+        if name in ("yasa", "mne"):
+            raise ImportError(name)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert main([str(features), "--check", "1"]) == 2
+    assert "pip install 'sleepstream[peers]'" in capsys.readouterr().err
