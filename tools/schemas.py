@@ -14,13 +14,22 @@ FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
 
 
 def schemas() -> dict[str, str]:
-    """File name to JSON text, one per topic; what we publish as it is written, what we receive as it is read."""
+    """File name to JSON text, one per topic."""
     published = {f"{kind}.json": _text(model, received=False) for model, kind in KINDS.items()}
     return {**published, "command.json": _text(CommandPayload, received=True)}
 
 
 def _text(model: type[BaseModel], received: bool) -> str:
+    """What we publish as it is written, what we receive as it is read.
+
+    All that we publish has every field. Its readers must bear more of them, since version 1 may grow; a
+    command must not have any that we do not know.
+    """
     schema = model.model_json_schema(by_alias=True, mode="validation" if received else "serialization")
+    if not received:
+        for part in (schema, *schema.get("$defs", {}).values()):
+            part.pop("additionalProperties", None)
+            part["required"] = list(part["properties"])
     dialect = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps({"$schema": dialect, **schema}, indent=2, ensure_ascii=False) + "\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -104,8 +105,11 @@ class Client(aiomqtt.Client):
             raise MqttError(_TIMED_OUT) from None
 
     def abandon(self) -> None:
-        """Close what a connection that failed half-way has left open; the client cannot be used again."""
-        self._client.disconnect()
+        """End what has not ended by itself, without a goodbye, so that the broker speaks our last will."""
+        connection = self._client.socket()
+        if isinstance(connection, socket.socket):
+            with contextlib.suppress(OSError):  # it has never been up
+                connection.shutdown(socket.SHUT_RDWR)  # paho finds out and closes it
         if self._disconnected.done() and not self._disconnected.cancelled():
             self._disconnected.exception()  # asyncio complains about one that nobody has looked at
 
@@ -140,6 +144,17 @@ class Client(aiomqtt.Client):
             self._refusal.set_result(reason_code)
 
 
+class _TidySocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho forgets to, once per attempt."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     """Verify the broker's certificate and name, and show ours if we have one.
 
@@ -151,6 +166,7 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except OSError as error:
         raise SinkError(f"[mqtt] ca_file {settings.ca_file}: {error}; give a PEM file") from error
+    context.sslsocket_class = _TidySocket
     if settings.client_certificate:
         try:
             context.load_cert_chain(settings.client_certificate, settings.client_key)

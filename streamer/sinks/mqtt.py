@@ -255,11 +255,10 @@ class MqttSink:
         client = Client(self._settings, self._node, will, protocol)
         failure: MqttError | None = None
         try:
-            async with client:
-                try:
-                    await self._serve(client)
-                finally:
-                    client.timeout = GOODBYE_S
+            # Not `async with`: that says goodbye after a failure too, and our `online` would stay behind.
+            await client.__aenter__()
+            await self._serve(client)
+            await client.__aexit__(None, None, None)
         except* MqttError as group:
             failure = next(error for error in group.exceptions if isinstance(error, MqttError))
         finally:

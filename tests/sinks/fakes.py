@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -59,10 +60,8 @@ class Subscriber:
     ) -> None:
         self._task.cancel()
         await asyncio.wait({self._task})
-        try:
+        with contextlib.suppress(aiomqtt.MqttError):  # the test may have killed the broker
             await self._client.__aexit__(None, None, None)
-        except aiomqtt.MqttError:
-            pass  # the test has killed the broker
 
     async def until(self, enough: Callable[[list[Heard]], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S), self._more:
@@ -98,7 +97,7 @@ class Subscriber:
 
 
 class Cable:
-    """A TCP link to `target` that can be cut, closed and blocked. Its own `port` is what the sink is given."""
+    """A TCP link to `target` that can be cut, closed and blocked; the sink is given its `port`."""
 
     def __init__(self, target: int, open_: bool = True) -> None:
         self.target = target

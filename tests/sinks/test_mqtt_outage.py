@@ -53,29 +53,31 @@ def without_repeats(epochs):
 def test_a_broker_killed_in_mid_delivery_and_restarted_gets_everything_in_order():
     async def main(broker):
         outbox, watch = MemoryOutbox(), Watch()
-        async with Cable(broker.port) as cable:
-            async with MqttSink(settings(cable.port), "n", SystemClock(), watch) as sink:
-                stream = sink.stream("bed", outbox)
-                stream.online(True)
-                async with Subscriber(broker.port) as before:
-                    put(outbox, *(epoch(seq) for seq in range(600)))
-                    await before.until_count("epoch", 100)
-                    cable.open = False
-                    broker.kill()
-                    await before.until_disconnected()
-                    await watch.until(lambda status: status.last_error)
-                    stream.stage(stage(7))
-                assert not sink.status.connected
-                assert sink.status.backlog > 0
-                broker.start()
-                async with Subscriber(broker.port) as after:
-                    cable.open = True
-                    await after.until(lambda heard: any(b'"seq":599,' in item.payload for item in heard))
-                    await after.until_count("stage", 1)
-                    await after.until_says("sleepstream/n/bed/availability", b"online")
-                await sink.flush()
-                assert sink.status.reconnects >= 1
-                assert sink.status.last_error == ""
+        async with (
+            Cable(broker.port) as cable,
+            MqttSink(settings(cable.port), "n", SystemClock(), watch) as sink,
+        ):
+            stream = sink.stream("bed", outbox)
+            stream.online(True)
+            async with Subscriber(broker.port) as before:
+                put(outbox, *(epoch(seq) for seq in range(600)))
+                await before.until_count("epoch", 100)
+                cable.open = False
+                broker.kill()
+                await before.until_disconnected()
+                await watch.until(lambda status: status.last_error)
+                stream.stage(stage(7))
+            assert not sink.status.connected
+            assert sink.status.backlog > 0
+            broker.start()
+            async with Subscriber(broker.port) as after:
+                cable.open = True
+                await after.until(lambda heard: any(b'"seq":599,' in item.payload for item in heard))
+                await after.until_count("stage", 1)
+                await after.until_says("sleepstream/n/bed/availability", b"online")
+            await sink.flush()
+            assert sink.status.reconnects >= 1
+            assert sink.status.last_error == ""
         return before.of("epoch") + after.of("epoch")
 
     with Mosquitto() as broker:
@@ -88,19 +90,21 @@ def test_a_broker_that_is_away_at_the_start_gets_everything_later_as_historical(
     async def main(broker):
         broker.kill()
         outbox, watch, clock = MemoryOutbox(), Watch(), HandClock(NIGHT)
-        async with Cable(broker.port, open_=False) as cable:
-            async with MqttSink(settings(cable.port), "n", clock, watch) as sink:
-                sink.stream("bed", outbox)
-                put(outbox, *(epoch(seq) for seq in range(3)), created=NIGHT)
-                await watch.until(lambda status: status.last_error)
-                assert str(cable.port) in sink.status.last_error
-                assert "\n" not in sink.status.last_error
-                clock.now += 3600
-                put(outbox, epoch(3), created=clock.now)
-                broker.start()
-                async with Subscriber(broker.port) as subscriber:
-                    cable.open = True
-                    return await subscriber.until_count("epoch", 4)
+        async with (
+            Cable(broker.port, open_=False) as cable,
+            MqttSink(settings(cable.port), "n", clock, watch) as sink,
+        ):
+            sink.stream("bed", outbox)
+            put(outbox, *(epoch(seq) for seq in range(3)), created=NIGHT)
+            await watch.until(lambda status: status.last_error)
+            assert str(cable.port) in sink.status.last_error
+            assert "\n" not in sink.status.last_error
+            clock.now += 3600
+            put(outbox, epoch(3), created=clock.now)
+            broker.start()
+            async with Subscriber(broker.port) as subscriber:
+                cable.open = True
+                return await subscriber.until_count("epoch", 4)
 
     with Mosquitto() as broker:
         epochs = asyncio.run(main(broker))
@@ -135,17 +139,19 @@ def test_the_last_will_speaks_when_the_connection_dies_and_online_follows():
 def test_a_stage_that_has_expired_meanwhile_is_not_said_again():
     async def main(broker):
         watch = Watch()
-        async with Cable(broker.port, open_=False) as cable:
-            async with MqttSink(settings(cable.port, stage_expiry_s=1), "n", SystemClock(), watch) as sink:
-                stream = sink.stream("bed", MemoryOutbox())
-                stream.stage(stage(1))
-                await asyncio.sleep(1.05)  # the expiry itself
-                async with Subscriber(broker.port) as subscriber:
-                    cable.open = True
-                    await watch.until(lambda status: status.connected)
-                    await sink.flush()
-                    stream.stage(stage(2))
-                    return await subscriber.until_count("stage", 1)
+        async with (
+            Cable(broker.port, open_=False) as cable,
+            MqttSink(settings(cable.port, stage_expiry_s=1), "n", SystemClock(), watch) as sink,
+        ):
+            stream = sink.stream("bed", MemoryOutbox())
+            stream.stage(stage(1))
+            await asyncio.sleep(1.05)  # the expiry itself
+            async with Subscriber(broker.port) as subscriber:
+                cable.open = True
+                await watch.until(lambda status: status.connected)
+                await sink.flush()
+                stream.stage(stage(2))
+                return await subscriber.until_count("stage", 1)
 
     with Mosquitto() as broker:
         assert [item["seq"] for item in asyncio.run(main(broker))] == [2]
@@ -154,18 +160,21 @@ def test_a_stage_that_has_expired_meanwhile_is_not_said_again():
 def test_a_connection_that_is_up_but_passes_nothing_is_given_up():
     async def main(port):
         outbox, watch = MemoryOutbox(), Watch()
-        async with Cable(port) as cable, Subscriber(port) as subscriber:
-            async with MqttSink(settings(cable.port, timeout_s=0.5), "n", SystemClock(), watch) as sink:
-                sink.stream("bed", outbox)
-                await watch.until(lambda status: status.connected)
-                cable.block()
-                put(outbox, epoch(0))
-                await watch.until(lambda status: status.last_error)
-                assert "does not answer" in watch.seen[-1].last_error
-                assert sink.status.backlog == 1
-                cable.unblock()
-                await subscriber.until_count("epoch", 1)
-                assert sink.status.protocol == "5"
+        async with (
+            Cable(port) as cable,
+            Subscriber(port) as subscriber,
+            MqttSink(settings(cable.port, timeout_s=0.5), "n", SystemClock(), watch) as sink,
+        ):
+            sink.stream("bed", outbox)
+            await watch.until(lambda status: status.connected)
+            cable.block()
+            put(outbox, epoch(0))
+            await watch.until(lambda status: status.last_error)
+            assert "does not answer" in watch.seen[-1].last_error
+            assert sink.status.backlog == 1
+            cable.unblock()
+            await subscriber.until_count("epoch", 1)
+            assert sink.status.protocol == "5"
 
     with Mosquitto() as broker:
         asyncio.run(main(broker.port))
@@ -199,11 +208,15 @@ def test_a_message_that_the_broker_refuses_is_not_counted_as_delivered(tmp_path)
     tmp_path.chmod(0o755)
 
     async def main(port):
-        outbox, watch = MemoryOutbox(), Watch()
-        async with MqttSink(settings(port), "n", SystemClock(), watch) as sink:
+        outbox, watch, sink_settings = MemoryOutbox(), Watch(), settings(port)
+        async with (
+            Subscriber(port) as subscriber,
+            MqttSink(sink_settings, "n", SystemClock(), watch) as sink,
+        ):
             sink.stream("bed", outbox)
             put(outbox, epoch(0))
             await watch.until(lambda status: "refuses a message" in status.last_error)
+            await subscriber.until_says("sleepstream/n/availability", b"offline")
             return len(outbox), sink.status.published.get("epoch", 0)
 
     with Mosquitto(f"acl_file {rules}") as broker:

@@ -1,0 +1,220 @@
+"""The embedded broker: the sink falls back to 3.1.1 on it, strangers cannot hurt it, its port is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import subprocess
+import time
+
+import aiomqtt
+import pytest
+
+from streamer.clock import SystemClock
+from streamer.errors import SinkError
+from streamer.outbox import MemoryOutbox
+from streamer.sinks import broker as broker_module
+from streamer.sinks.broker import Broker
+from streamer.sinks.mqtt import MqttSink
+from tests.mosquitto import SUBSCRIBER, needs_mosquitto
+from tests.sinks.fakes import PATIENCE_S, Subscriber
+from tests.sinks.samples import epoch, event, stage, summary
+from tests.sinks.test_mqtt import assert_valid, put, settings
+from tests.sinks.test_mqtt_outage import Watch
+
+
+def test_a_night_at_once_arrives_whole_in_order_over_3_1_1(caplog):
+    caplog.set_level(logging.INFO)
+
+    async def main():
+        outbox, watch = MemoryOutbox(), Watch()
+        async with Broker() as broker, Subscriber(broker.port) as subscriber:
+            async with MqttSink(settings(broker.port), "n", SystemClock(), watch) as sink:
+                stream = sink.stream("bed", outbox)
+                stream.online(True)
+                stream.stage(stage(0))
+                stream.summary(summary(0))
+                put(outbox, event(0), *(epoch(seq) for seq in range(960)))
+                await subscriber.until_count("epoch", 960)
+                await sink.flush()
+                assert sink.status.protocol == "3.1.1"
+                assert [status.last_error for status in watch.seen] == [""]  # the fallback is no trouble
+                async with Subscriber(broker.port) as late:
+                    await late.until(lambda heard: len(heard) >= 4)
+                    assert all(item.retain for item in late.heard)
+            await subscriber.until_says("sleepstream/n/availability", b"offline")
+        return subscriber
+
+    subscriber = asyncio.run(main())
+    assert [item["seq"] for item in subscriber.of("epoch")] == list(range(960))
+    for kind in ("stage", "epoch", "event", "summary"):
+        assert_valid(kind, subscriber.of(kind)[0])
+    assert caplog.text == ""
+
+
+def test_the_last_will_works_and_the_broker_may_be_restarted_on_its_port():
+    async def main():
+        outbox, watch = MemoryOutbox(), Watch()
+        async with Broker() as first, Subscriber(first.port) as subscriber:
+            port = first.port
+            sink = MqttSink(settings(port), "n", SystemClock(), watch)
+            await sink.__aenter__()
+            sink.stream("bed", outbox)
+            put(outbox, epoch(0))
+            await subscriber.until_count("epoch", 1)
+        await watch.until(lambda status: status.last_error)
+        put(outbox, epoch(1))
+        async with Broker(port) as second, Subscriber(second.port) as subscriber:
+            await sink.flush()
+            await sink.__aexit__(None, None, None)
+            return sink.status.reconnects
+
+    assert asyncio.run(main()) == 1
+
+
+def test_a_port_that_is_taken_is_said_in_one_line():
+    async def main():
+        async with Broker() as first, Broker(first.port):
+            pass
+
+    with pytest.raises(SinkError, match="cannot have port") as caught:
+        asyncio.run(main())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
+def test_anything_but_loopback_is_refused(host):
+    with pytest.raises(SinkError, match="loopback only"):
+        Broker(host=host)
+
+
+def test_it_listens_on_loopback_only():
+    async def main():
+        async with Broker() as broker:
+            return broker._server.sockets[0].getsockname()[0]
+
+    assert asyncio.run(main()) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"",
+        b"\x10",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x10\xff\xff\xff\x7f" + b"x" * 100,  # a greeting of 256 MB
+        b"\x10\xff\xff\xff\xff\xff",
+        bytes(200),
+        b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00" + b"\x30\xff\xff\xff\x7f\x00\x01a" + b"x" * 100,
+    ],
+)
+def test_junk_from_a_stranger_ends_only_its_own_connection(junk):
+    async def main():
+        async with Broker() as broker:
+            for end in (True, False):
+                reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+                writer.write(junk)
+                if end and junk:
+                    writer.write_eof()
+                    async with asyncio.timeout(PATIENCE_S):
+                        with contextlib.suppress(ConnectionResetError):
+                            await reader.read()
+                writer.close()
+            sink = MqttSink(settings(broker.port), "n", SystemClock())
+            async with Subscriber(broker.port) as subscriber, sink:
+                sink.stream("bed", MemoryOutbox()).stage(stage(1))
+                await subscriber.until_count("stage", 1)
+
+    asyncio.run(main())
+
+
+def test_a_client_that_stops_reading_is_cut_off_and_leaves_nothing_behind(monkeypatch):
+    monkeypatch.setattr(broker_module, "STALLED_S", 0.3)
+
+    async def main():
+        async with Broker() as broker:
+            with socket.socket() as sleeper:
+                sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sleeper.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(sleeper, ("127.0.0.1", broker.port))
+                await loop.sock_sendall(sleeper, b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01z")
+                await loop.sock_sendall(sleeper, b"\x82\x06\x00\x01\x00\x01#\x00")  # SUBSCRIBE # at QoS 0
+                async with (
+                    Subscriber(broker.port) as other,
+                    aiomqtt.Client("127.0.0.1", broker.port) as talker,
+                ):
+                    async with asyncio.timeout(PATIENCE_S):
+                        seq = 0
+                        while len(broker._clients) > 2:
+                            for _ in range(50):
+                                body = b'{"seq": %d, "fill": "%s"}' % (seq, b"x" * 30_000)
+                                await talker.publish("sleepstream/n/bed/epoch", body, qos=1)
+                                seq += 1
+                        await other.until_count("epoch", seq)
+                    return seq
+
+    assert asyncio.run(main()) > 50
+
+
+def test_more_clients_than_it_takes_are_turned_away(monkeypatch):
+    monkeypatch.setattr(broker_module, "MAX_CLIENTS", 1)
+
+    async def main():
+        async with Broker() as broker, Subscriber(broker.port):
+            with pytest.raises(aiomqtt.MqttError):
+                async with aiomqtt.Client("127.0.0.1", broker.port, timeout=0.3):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_stopping_does_not_wait_for_its_clients():
+    async def main():
+        async with Broker() as broker:
+            _, silent = await asyncio.open_connection("127.0.0.1", broker.port)
+            async with Subscriber(broker.port):
+                await broker.__aexit__(None, None, None)
+                began = time.perf_counter()
+            silent.close()
+            await broker.__aenter__()  # so that the outer exit has something to leave
+        return time.perf_counter() - began
+
+    assert asyncio.run(main()) < 2
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("version", ["5", "311"])
+def test_mosquitto_sub_as_documented(version):
+    async def main():
+        async with Broker() as broker, MqttSink(settings(broker.port), "n", SystemClock()) as sink:
+            sink.stream("bed", MemoryOutbox()).stage(stage(3))
+            await sink.flush()
+            command = [
+                SUBSCRIBER,
+                "-p",
+                str(broker.port),
+                "-V",
+                version,
+                "-v",
+                "-C",
+                "2",
+                "-t",
+                "sleepstream/#",
+            ]
+            process = await asyncio.create_subprocess_exec(
+                *command, "-t", "sleepstream/#", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            async with asyncio.timeout(PATIENCE_S):
+                return await process.communicate()
+
+    out, err = asyncio.run(main())
+    if version == "5":
+        assert b"rotocol" in err  # mosquitto_sub does not fall back; its default is 3.1.1
+    else:
+        assert {line.split()[0] for line in out.splitlines()} == {
+            b"sleepstream/n/availability",
+            b"sleepstream/n/bed/stage",
+        }

@@ -1,0 +1,88 @@
+"""The JSONL sink: a line per epoch, at once; appends; a torn line damages no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+
+import pytest
+
+from streamer.errors import SinkError
+from streamer.payloads import to_json
+from streamer.sinks.jsonl import JsonlSink
+from tests.sinks.samples import epoch
+
+
+def _lines(path):
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_a_line_is_there_when_write_returns_and_a_second_run_appends(tmp_path):
+    path = tmp_path / "new" / "folder" / "epochs.jsonl"
+    with JsonlSink(path) as sink:
+        sink.write(epoch(0))
+        assert _lines(path) == [to_json(epoch(0))]
+        sink.write(epoch(1))
+    with JsonlSink(path) as sink:
+        sink.write(epoch(2))
+    assert [json.loads(line)["epoch"] for line in _lines(path)] == [0, 1, 2]
+
+
+def test_a_line_torn_by_an_earlier_run_damages_no_other(tmp_path):
+    path = tmp_path / "epochs.jsonl"
+    path.write_text(to_json(epoch(0)) + "\n" + to_json(epoch(1))[:40])
+    with JsonlSink(path) as sink:
+        sink.write(epoch(2))
+        sink.write(epoch(3))
+    lines = _lines(path)
+    assert [json.loads(lines[at])["epoch"] for at in (0, 2, 3)] == [0, 2, 3]
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize("where", ["a folder", "below a file", "a folder without permission"])
+def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, where):
+    path = tmp_path / "epochs.jsonl"
+    if where == "a folder":
+        path.mkdir()
+    elif where == "below a file":
+        (tmp_path / "file").write_text("")
+        path = tmp_path / "file" / "epochs.jsonl"
+    else:
+        path = path.parent / "closed" / "epochs.jsonl"
+        path.parent.mkdir(mode=0o500)
+        if os.geteuid() == 0:
+            path = path.__class__("/proc/epochs.jsonl")  # root may write into any folder but this one
+    with pytest.raises(SinkError, match=r"cannot open .*epochs\.jsonl") as caught, JsonlSink(path):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow beyond 1000 bytes; the write that tries fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft if size is None else size, hard))
+
+    yield limit
+    limit(None)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_an_error_that_the_sink_survives(tmp_path, small_disk):
+    path = tmp_path / "epochs.jsonl"
+    with JsonlSink(path) as sink:
+        sink.write(epoch(0))
+        small_disk(path.stat().st_size + 50)
+        for seq in (1, 2):
+            with pytest.raises(SinkError, match="make room"):
+                sink.write(epoch(seq))
+        small_disk(None)
+        sink.write(epoch(3))
+    lines = _lines(path)
+    assert [json.loads(lines[at])["epoch"] for at in (0, -1)] == [0, 3]
+    assert len(lines) == 3
