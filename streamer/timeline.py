@@ -156,10 +156,14 @@ class Timeline:
             if not ended:
                 return 0, 0
             sure = count
-        slope = self._slope if self._blocks >= MEMORY // 4 else 0.0  # too rough before to bridge a long gap
         tail = deviation[max(0, sure - agree) : sure]
         typical = float(tail[np.abs(tail - np.median(tail)) <= jump].mean())
-        return round(typical / (self._period + slope)), sure
+        lost = typical / self._period
+        # The drift seen so far goes on over the gap, unless it is known too poorly to say so.
+        rough = 4 * self._wobble / (self._block * max(1, self._blocks) ** 1.5)  # s per sample
+        if self._blocks >= SETTLED and rough * lost < self._period / 2:
+            lost = typical / (self._period + self._slope)
+        return round(lost), sure
 
     def _gap(self, lost: int, reason: str) -> Gap:
         gap = Gap(self._next, self._next + lost, reason, self._arrived)
@@ -192,9 +196,11 @@ class Timeline:
         """Move the line by a full block that lies `above` it (s); return the samples a lasting step means."""
         least = max(self._period, LEAST_S, 8 * self._wobble)
         stalled = np.mean(self._deviations >= 2 * self._jump_s) > 0.25
-        if self._blocks >= SETTLED and above > least and not stalled:
+        if self._blocks >= SETTLED and abs(above) > least and not stalled:
             lasting, self._step = self._step, not self._step
-            return round(above / self._period) if lasting else 0
+            if lasting and above < 0:  # the clock was set back: no loss, and no drift
+                self._level += above
+            return round(above / self._period) if lasting and above > 0 else 0
         self._step = False
         remembered = min(self._blocks, MEMORY)
         gain = 1.0 / (min(self._blocks, MEMORY // 6) + 1)

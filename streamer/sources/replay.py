@@ -57,10 +57,10 @@ class ReplaySource:
         begun = self._clock.monotonic()
         while (block := await asyncio.to_thread(next, self._items, None)) is not None:
             for item in rechunked(block, size):
-                wait = 0.0
                 if settings.speed != "max":
                     wait = begun + item.stop / rate_hz / settings.speed - self._clock.monotonic()
-                await self._clock.sleep(max(0.0, wait))
+                    if wait > 0:
+                        await self._clock.sleep(wait)
                 now = self._clock.monotonic()
                 if isinstance(item, Gap):
                     yield Gap(item.start, item.stop, item.reason, now)
