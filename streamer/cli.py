@@ -115,6 +115,7 @@ def _demo(asked: argparse.Namespace) -> int:
         "to see them, in another terminal:\n"
         f"  [green]mosquitto_sub -h 127.0.0.1 -p {port} -v -t 'sleepstream/#'[/]\n",
         highlight=False,
+        soft_wrap=True,
     )
     (outcome,) = _drive(ready, console, zone=None)
     _conclude(outcome, console)
@@ -124,7 +125,8 @@ def _demo(asked: argparse.Namespace) -> int:
     show_agreement(console, agreement(truth, outcome.labels), "the simulated night's true stages")
     console.print(
         "[dim]The network was trained on nights made by the same synthesiser: this shows that it runs, not "
-        "how good it is. For that, see the model card.[/]"
+        "how good it is. For that, see the model card.[/]",
+        soft_wrap=True,
     )
     return 0
 
@@ -166,11 +168,18 @@ def _replay(asked: argparse.Namespace) -> int:
     _conclude(outcome, console)
     _refuse_empty(outcome.labels, asked.file)
     if truth:
-        found = agreement(stages_per_epoch(truth, len(outcome.labels)), outcome.labels)
-        (out / "agreement.json").write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
-        show_agreement(console, found, "the file's own stages")
+        _compare(stages_per_epoch(truth, len(outcome.labels)), outcome, out / "agreement.json", console)
     console.print(f"\nwritten to {out}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _compare(truth: Sequence[Label], outcome: Outcome, path: Path, console: Console) -> None:
+    """Write how well the stages, and the smoothed ones, agree with a scorer's; show the former."""
+    found = agreement(truth, outcome.labels)
+    smoothed = agreement(truth, outcome.smoothed)
+    text = json.dumps({**found.to_json(), "smoothed": smoothed.to_json()}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+    show_agreement(console, found, "the file's own stages")
 
 
 def _replay_settings(asked: argparse.Namespace, out: Path) -> Settings:

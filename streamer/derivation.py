@@ -60,7 +60,7 @@ class Derivation:
 
     def _microvolts(self, samples: Floats) -> Floats:
         # Through float32, which is what the journal keeps: a run resumed from it sees the same values.
-        one = samples[self._plus].astype(np.float32) * np.float64(self._plus_uv)
+        one: Floats = samples[self._plus].astype(np.float32) * np.float64(self._plus_uv)
         if self._minus is not None:
             one -= samples[self._minus].astype(np.float32) * np.float64(self._minus_uv)
         return one

@@ -53,7 +53,8 @@ class Outcome:
 
     stream: str
     session: Path | None  # the session file; None when the source could not be opened
-    labels: tuple[Label, ...] = ()  # one per committed epoch
+    labels: tuple[Label, ...] = ()  # the stage of each committed epoch
+    smoothed: tuple[Label, ...] = ()  # likewise, after the smoother
     statistics: Statistics | None = None
     error: SleepstreamError | None = None
 
@@ -154,8 +155,10 @@ class Engine:
                 AsyncExitStack() as files,
             ):
                 pipeline = Pipeline(source.info, settings.signal, settings.hop_s, model)
-                journal = await self._open_journal(settings, source.info, model, journals)
-                path = journal.path
+                session = f"{utc_compact(self._clock.wall())}-{settings.name}-{secrets.token_hex(3)}"
+                meta = self._meta(session, settings, source.info, model)
+                journal = await self._open_journal(self._session_path(session), meta, journals)
+                path = self._session_path(session)
                 jsonl = self._open_jsonl(settings.name, files)
                 publisher = self._publisher(settings, source.info, journal, mqtt, jsonl)
                 self._watcher.started(settings.name, source.info, pipeline.label, path)
@@ -173,14 +176,17 @@ class Engine:
             publisher.event("error", str(error))
         publisher.online(False)
         publisher.event("session_ended", "stopped" if self._stop.is_set() else "the source has ended")
-        return Outcome(settings.name, path, tuple(publisher.labels), publisher.night.statistics(), error)
+        return Outcome(
+            settings.name,
+            path,
+            tuple(publisher.labels),
+            tuple(publisher.smoothed),
+            publisher.night.statistics(),
+            error,
+        )
 
-    async def _open_journal(
-        self, settings: StreamSettings, info: StreamInfo, model: Model, journals: AsyncExitStack
-    ) -> Journal:
-        session = f"{utc_compact(self._clock.wall())}-{settings.name}-{secrets.token_hex(3)}"
-        path = self._session_path(session)
-        meta = Meta(
+    def _meta(self, session: str, settings: StreamSettings, info: StreamInfo, model: Model) -> Meta:
+        return Meta(
             session=session,
             node=self._settings.node,
             stream=settings.name,
@@ -193,6 +199,8 @@ class Engine:
                 "torch": version("torch"),
             },
         )
+
+    async def _open_journal(self, path: Path, meta: Meta, journals: AsyncExitStack) -> Journal:
         deliver = self._settings.mqtt is not None
         journal = await asyncio.to_thread(_create_journal, path, meta, self._clock, deliver)
         journals.push_async_callback(asyncio.to_thread, journal.close)
@@ -245,7 +253,7 @@ class Engine:
         """Do what a client asked for over MQTT."""
         if command.command == "stop":
             self.stop()
-        elif command.command in ("arm_alarm", "disarm_alarm"):
+        elif command.command == "arm_alarm" or command.command == "disarm_alarm":
             publisher.event("refused", f"{command.command}: this engine has no alarm")
         else:
             publisher.command(command.command, command.text)

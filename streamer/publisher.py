@@ -80,7 +80,8 @@ class Publisher:
         self._late_after_s = late_after_s
         self._stages = self._epochs = self._events = self._summaries = 0
         self.night = Night()
-        self.labels: list[Label] = []  # every committed epoch: 2,880 in a day
+        self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
+        self.smoothed: list[Label] = []  # likewise, after the smoother
 
     def score(self, score: Score) -> None:
         """Publish a score; on the 30 s grid commit its epoch."""
@@ -187,6 +188,7 @@ class Publisher:
         )
         self._epochs += 1
         self.labels.append(score.stage)
+        self.smoothed.append(score.smoothed)
         self._journal.epoch(payload)
         self._write(payload)
         self.night.push(score.stage)

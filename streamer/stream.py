@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
+from types import TracebackType
 from typing import Protocol, Self
 
 from streamer.clock import Clock
@@ -24,7 +25,9 @@ class Source(Protocol):
         """Open; may wait for the device."""
         ...
 
-    async def __aexit__(self, *exception: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close, however the stream ended."""
         ...
 

@@ -21,6 +21,21 @@ from streamer.statistics import DEFINITIONS, Statistics
 
 COLOURS = {"W": "yellow", "R": "magenta", "N1": "cyan", "N2": "blue", "N3": "bright_blue"}
 PLAIN_EVERY_S = 1800  # of the recording, between two plain lines
+SHOWN = {  # of all statistics, those that answer "how was the night?"
+    "TIB": "tib_min",
+    "TST": "tst_min",
+    "SE": "se_percent",
+    "SOL": "sol_min",
+    "REM latency": "rem_latency_min",
+    "WASO": "waso_min",
+    "awakenings": "awakenings",
+    "N1": "n1_percent",
+    "N2": "n2_percent",
+    "N3": "n3_percent",
+    "R": "r_percent",
+    "cycles": "cycles",
+    "unscored": "unscored_min",
+}
 LOUD = ("warning", "error", "no_signal", "reconnected", "refused")
 
 
@@ -135,23 +150,29 @@ def show_night(console: Console, labels: Sequence[Label], statistics: Statistics
         console.print(line, highlight=False, markup=False, style=COLOURS.get(line.split()[0], "white"))
     console.print(f"{'':8} {_hours(len(labels) * EPOCH_S)} in {len(labels)} epochs of {EPOCH_S} s\n")
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(justify="right")
     table.add_column()
+    table.add_column(justify="right")
     table.add_column(style="dim")
-    for name, value in statistics.to_json().items():
-        unit, meaning = DEFINITIONS[name]
+    values = statistics.to_json()
+    for name, field in SHOWN.items():
+        unit, meaning = DEFINITIONS[field]
+        value = values[field]
         shown = "-" if value is None else f"{value:.1f}".removesuffix(".0")
-        table.add_row(f"{name}", f"{shown} {unit}", meaning)
+        table.add_row(name, f"{shown} {unit}", meaning)
     console.print(table)
 
 
 def show_agreement(console: Console, agreement: Agreement, against: str) -> None:
     """Print agreement and confusion."""
-    kappa = "undefined" if agreement.kappa is None else f"{agreement.kappa:.3f}"
+    accuracy, kappa, macro_f1 = (
+        "undefined" if value is None else f"{value:.3f}"
+        for value in (agreement.accuracy, agreement.kappa, agreement.macro_f1)
+    )
     console.print(
-        f"\nagreement with {against}: {agreement.n} epochs, accuracy {agreement.accuracy:.3f}, "
-        f"kappa {kappa}, macro-F1 {agreement.macro_f1:.3f}",
+        f"\nagreement with {against}: {agreement.n} epochs, accuracy {accuracy}, kappa {kappa}, "
+        f"macro-F1 {macro_f1}",
         highlight=False,
+        soft_wrap=True,
     )
     table = Table("truth \\ scored", *STAGES, box=None, pad_edge=False)
     for stage, row in zip(STAGES, agreement.confusion, strict=True):
