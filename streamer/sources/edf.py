@@ -131,7 +131,7 @@ def read_annotations(path: Path) -> list[tuple[float, float | None, str]]:
 def _records(
     path: Path, header: Header, wanted: Iterable[int]
 ) -> Iterator[tuple[float, list[tuple[float, float | None, str]]]]:
-    """For each wanted record its own onset in seconds, and its annotations; the first of them is that onset."""
+    """For each wanted record its onset in seconds, and its annotations; the first of them is that onset."""
     places = [signal for signal in header.signals if signal.annotations]
     with path.open("rb") as file:
         for record in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -187,12 +188,10 @@ def _started(head: bytes) -> float:
 def text_of(field: bytes) -> str:
     """A header field as written in practice: UTF-8, perhaps cut within a character, or Latin-1."""
     field = field.strip(b" \0")
-    for cut in range(4):
-        try:
-            return field[: len(field) - cut].decode("utf-8")
-        except UnicodeDecodeError:
-            continue
-    return field.decode("latin-1")
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(field)  # leaves a character cut at the end
+    except UnicodeDecodeError:
+        return field.decode("latin-1")
 
 
 def _what(head: bytes) -> str:

@@ -6,6 +6,7 @@ twice that while it is read). Its dejittering would smooth times over gaps, so i
 
 from __future__ import annotations
 
+import gzip
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -76,7 +77,8 @@ class XdfRecording:
 
 def _load(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     try:
-        streams, header = pyxdf.load_xdf(str(path), dejitter_timestamps=False)
+        with gzip.open(path) if path.suffix.lower() in (".gz", ".xdfz") else path.open("rb") as file:
+            streams, header = pyxdf.load_xdf(file, dejitter_timestamps=False)
     # What pyxdf raises for a damaged file depends on the byte at which it stumbles.
     except (
         OSError,

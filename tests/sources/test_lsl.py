@@ -1,0 +1,188 @@
+"""A live LSL stream through real liblsl, on the loopback: found, refused, lost, found again."""
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pylsl
+import pytest
+
+from streamer.errors import SignalError, SourceError
+from streamer.messages import Channel, Chunk, Gap
+from streamer.sources.lsl import LslSource
+from streamer.sources.settings import LslSettings
+
+# Read by liblsl at its first call, not at import.
+os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
+
+
+def outlet(name, rate=100.0, labels=("AF7", "TP9"), source_id="x", form=pylsl.cf_float32, kind="EEG"):
+    info = pylsl.StreamInfo(name, kind, len(labels), rate, form, source_id)
+    entries = info.desc().append_child("channels")
+    for label in labels:
+        entry = entries.append_child("channel")
+        entry.append_child_value("label", label)
+        entry.append_child_value("unit", "microvolts")
+    return pylsl.StreamOutlet(info)
+
+
+class Sender:
+    """Sends numbered samples with exact times whenever someone listens, until stopped."""
+
+    def __init__(self, name, first=0, begun=None, **more):
+        self.outlet = outlet(name, **more)
+        self.begun = pylsl.local_clock() if begun is None else begun
+        self.next = first
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        while not self._stop.is_set():
+            if self.outlet.wait_for_consumers(0.1):
+                k = np.arange(self.next, self.next + 50)
+                rows = np.stack([k, -k], axis=1).astype(np.float32)
+                self.outlet.push_chunk(rows, list(self.begun + k / 100.0))
+                self.next += 50
+                self._stop.wait(0.02)
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join(10)
+        del self.outlet
+        return self.next
+
+
+@pytest.fixture
+def senders():
+    open_ = []
+    yield lambda *args, **more: open_.append(Sender(*args, **more)) or open_[-1]
+    for sender in open_:
+        if hasattr(sender, "outlet"):
+            sender.stop()
+
+
+def run(main):
+    return asyncio.run(asyncio.wait_for(main, 60))
+
+
+async def _opened(**settings):
+    settings.setdefault("resolve_s", 1.0)
+    async with LslSource(LslSettings(**settings)) as source:
+        return source.info
+
+
+def test_samples_and_what_they_are(senders):
+    async def main():
+        senders("one")
+        items = []
+        async with LslSource(LslSettings(name="one")) as source:
+            info = source.info
+            async for item in source:
+                items.append(item)
+                if item.stop >= 500:
+                    break
+        return info, items
+
+    info, items = run(main())
+    assert info.channels == (Channel("AF7", "microvolts"), Channel("TP9", "microvolts"))
+    assert (info.name, info.rate_hz) == ("one", 100.0)
+    rows = np.concatenate([item.samples for item in items], axis=1)
+    assert rows.dtype == np.float64
+    np.testing.assert_array_equal(np.diff(rows[0]), 1)
+    np.testing.assert_array_equal(rows[1], -rows[0])
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lsl")]
+
+
+@pytest.mark.parametrize("source_id", ["x", ""])
+def test_a_stream_that_dies_is_found_again_and_the_loss_is_a_gap(senders, source_id):
+    async def main():
+        sender = senders("two", source_id=source_id)
+        items = []
+        async with LslSource(LslSettings(name="two")) as source:
+            begun = sender.begun
+            again = None
+            async for item in source:
+                items.append(item)
+                if again is None and item.stop >= 200:
+                    at = await asyncio.to_thread(sender.stop)
+                    again = senders("two", at + 300, begun, source_id=source_id)
+                if any(isinstance(item, Gap) for item in items) and isinstance(item, Chunk):
+                    break
+        return items
+
+    items = run(main())
+    (gap,) = [item for item in items if isinstance(item, Gap)]
+    assert gap.stop - gap.start >= 300
+    first = items[0].samples[0, 0]
+    for item in items:
+        if isinstance(item, Chunk):
+            np.testing.assert_array_equal(item.samples[0] - first, np.arange(item.start, item.stop))
+
+
+def test_a_stream_that_comes_back_as_another_is_refused(senders):
+    async def main():
+        sender = senders("three")
+        async with LslSource(LslSettings(name="three")) as source:
+            again = None
+            async for _ in source:
+                if again is None:
+                    at = await asyncio.to_thread(sender.stop)
+                    again = senders("three", at, labels=("AF7", "AF8"))
+
+    with pytest.raises(SourceError, match="'three' was lost and came back"):
+        run(main())
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "says"),
+    [
+        ({"rate": 0.0}, SourceError, "states no regular rate"),
+        ({"rate": 10.0}, SignalError, "10 Hz"),
+        ({"form": pylsl.cf_string}, SourceError, "carries text"),
+    ],
+)
+def test_what_is_no_signal_is_refused(more, error, says):
+    kept = outlet("four", **more)
+    with pytest.raises(error, match=says):
+        run(_opened(name="four"))
+    del kept
+
+
+def test_none_and_several_matches_are_listed():
+    kept = [outlet("five", source_id="a"), outlet("five", source_id="b")]
+    with pytest.raises(SourceError, match=r"no LSL stream matches name 'nine' .*'five' \(type 'EEG', 2 chan"):
+        run(_opened(name="nine"))
+    with pytest.raises(SourceError, match=r"2 LSL streams match name 'five': .*source_id 'b'"):
+        run(_opened(name="five"))
+    kept.clear()
+
+
+def test_a_silent_stream_opens_and_can_be_cancelled():
+    kept = outlet("six")
+
+    async def main():
+        async with LslSource(LslSettings(name="six", resolve_s=1.0)) as source:
+            assert source.info.rate_hz == 100
+            task = asyncio.create_task(anext(aiter(source)))
+            await asyncio.wait({task}, timeout=0.3)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    run(main())
+    del kept
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lsl")]
+
+
+def test_cancelled_while_looking():
+    async def main():
+        task = asyncio.create_task(_opened(name="nobody", resolve_s=600.0))
+        await asyncio.wait({task}, timeout=0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())

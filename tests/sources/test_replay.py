@@ -1,0 +1,340 @@
+"""Recordings of every format as a live source, and every way in which they can be bad."""
+
+import asyncio
+import datetime
+import gzip
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.errors import RecordingError, SignalError, UsageError
+from streamer.messages import Channel, Chunk, Gap
+from streamer.sources.replay import ReplaySource
+from streamer.sources.settings import ReplaySettings
+from tests import recording_files as files
+from tests.recording_files import eeg, patched, signal, write_bdf, write_edf, write_edf_d, write_xdf
+
+
+class Clock:
+    """Time that passes only while one sleeps."""
+
+    def __init__(self):
+        self.now = 50.0
+        self.slept = []
+
+    def monotonic(self):
+        return self.now
+
+    def wall(self):
+        return 1e9 + self.now
+
+    async def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def play(path, channel=None, **settings):
+    """All items of a recording and its info."""
+
+    async def main():
+        settings.setdefault("speed", "max")
+        async with ReplaySource(ReplaySettings(path=path, **settings), channel, Clock()) as source:
+            return [item async for item in source], source.info
+
+    return asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def samples_of(items):
+    assert [item.start for item in items] == [0, *(item.stop for item in items[:-1])]
+    return np.concatenate([item.samples for item in items if isinstance(item, Chunk)], axis=1)
+
+
+def gaps_of(items):
+    return [(item.start, item.stop) for item in items if isinstance(item, Gap)]
+
+
+@pytest.fixture
+def edf(tmp_path):
+    return write_edf(tmp_path / "a.edf", [signal(eeg(100), 100)])
+
+
+def test_edf_gives_its_physical_values(tmp_path):
+    one = signal(eeg(100), 100)
+    items, info = play(write_edf(tmp_path / "a.edf", [one], starttime=datetime.time(1, 2, 3)))
+    np.testing.assert_array_equal(samples_of(items), one.data[None])
+    assert (info.name, info.rate_hz, info.channels) == ("a", 100.0, (Channel("EEG C3-A1", "uV"),))
+    assert info.duration_s == 100
+    assert info.started == datetime.datetime(1985, 1, 1, 1, 2, 3, tzinfo=datetime.UTC).timestamp()
+
+
+def test_only_channels_of_the_same_rate_are_streamed(tmp_path):
+    signals = [signal(eeg(20), 100, "ECG"), signal(eeg(20, 200), 200, "C4"), signal(eeg(20, 200), 200, "M1")]
+    path = write_edf(tmp_path / "a.edf", signals)
+    items, info = play(path)
+    assert [channel.label for channel in info.channels] == ["C4", "M1"]
+    np.testing.assert_array_equal(samples_of(items), [signals[1].data, signals[2].data])
+    assert play(path, "ecg")[1].channels == (Channel("ECG", "uV"),)
+
+
+def test_bdf(tmp_path):
+    samples = eeg(130, 256)
+    items, info = play(write_bdf(tmp_path / "a.bdf", samples, 256))
+    np.testing.assert_allclose(samples_of(items)[0], samples, atol=1e-4)
+    assert info.rate_hz == 256
+
+
+def test_edf_d_has_gaps_where_its_records_jump(tmp_path):
+    one = signal(eeg(6), 100)
+    path = write_edf_d(tmp_path / "a.edf", [one], [0.5, 1.5, 4.5, 5.5, 60.5, 61.51])
+    items, info = play(path)
+    assert gaps_of(items) == [(200, 400), (600, 6000), (6100, 6101)]
+    np.testing.assert_array_equal(samples_of(items), one.data[None])
+    assert info.duration_s == pytest.approx(62.01)
+
+
+def test_what_is_still_being_written_is_read_as_far_as_it_goes(edf):
+    patched(edf, 236, b"-1      ")
+    edf.write_bytes(edf.read_bytes()[:-50])
+    assert samples_of(play(edf)[0]).shape == (1, 9900)
+
+
+@pytest.mark.parametrize("mu", [b"\xb5V", "µV".encode()])
+def test_labels_and_units_in_any_encoding(edf, mu):
+    patched(edf, 256, "Cz Impédan".encode())
+    patched(edf, 256 + 96, mu.ljust(8))
+    assert play(edf, "CZ IMPÉDAN")[1].channels == (Channel("Cz Impédan", "µV"),)
+    patched(edf, 256, "C3 Impédance ééé".encode()[:16])  # cut within a character
+    assert play(edf, "#0")[1].channels[0].label.startswith("C3 Impédance")
+
+
+@pytest.mark.parametrize(
+    ("recording", "date", "started"),
+    [
+        (b"Startdate 06-FEB-2018 X X X", b"06.02.18", datetime.datetime(2018, 2, 6)),
+        (b"Startdate X X X X", b"01.01.85", datetime.datetime(1985, 1, 1)),
+        (b"anything", b"31.12.84", datetime.datetime(2084, 12, 31)),
+        (b"anything", b"99.99.99", datetime.datetime(1985, 1, 1)),
+        (b"\xff\xfe", b"        ", datetime.datetime(1985, 1, 1)),
+    ],
+)
+def test_dates_as_they_come(edf, recording, date, started):
+    patched(edf, 88, recording.ljust(80))
+    patched(edf, 168, date)
+    assert play(edf)[1].started == started.replace(tzinfo=datetime.UTC).timestamp()
+
+
+def test_xdf_with_a_gap_and_clock_offsets(tmp_path):
+    k = np.r_[0:3000, 4000:6000]
+    rows = np.stack([eeg(20, 250), eeg(20, 250, 1)])
+    path = write_xdf(tmp_path / "a.xdf", 1000 + k / 250, rows, 250, ["AF7", "TP9"], offset_s=7.0)
+    items, info = play(path, "af7-tp9")
+    assert gaps_of(items) == [(3000, 4000)]
+    np.testing.assert_array_equal(samples_of(items), rows)
+    assert info.channels == (Channel("AF7", "microvolts"), Channel("TP9", "microvolts"))
+    packed = tmp_path / "a.xdf.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert gaps_of(play(packed)[0]) == [(3000, 4000)]
+
+
+def _csv(tmp_path, header, rows, mark=","):
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([header, *(mark.join(map(str, row)) for row in rows)]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_csv_with_times_and_a_gap(tmp_path, mark):
+    k = np.r_[0:2000, 2500:4000]
+    rows = [(1.7e9 + n / 256, 0.5 * n, -n) for n in k.tolist()]
+    path = _csv(tmp_path, mark.join(["timestamp", "AF7 (uV)", "note"]), rows, mark)
+    items, info = play(path)
+    assert (info.rate_hz, info.started, info.channels[0]) == (256.0, 1.7e9, Channel("AF7", "uV"))
+    assert gaps_of(items) == [(2000, 2500)]
+    np.testing.assert_array_equal(samples_of(items), [0.5 * k, -k])
+
+
+def test_csv_with_iso_times_and_empty_cells(tmp_path):
+    begun = datetime.datetime(2024, 3, 1, 23, 0, tzinfo=datetime.UTC)
+    rows = [
+        ((begun + datetime.timedelta(seconds=n / 100)).isoformat(), n, "" if n == 7 else n)
+        for n in range(300)
+    ]
+    items, info = play(_csv(tmp_path, "time,Cz,C3", rows), "Cz")
+    assert (info.rate_hz, info.started) == (100.0, begun.timestamp())
+    assert np.isnan(samples_of(items)[1, 7])
+    assert np.isnan(samples_of(items)).sum() == 1
+
+
+def test_csv_without_times_needs_a_rate(tmp_path):
+    path = _csv(tmp_path, "Cz,C3", [(n, 2 * n) for n in range(500)])
+    items, info = play(path, rate_hz=128)
+    assert info.rate_hz == 128
+    np.testing.assert_array_equal(samples_of(items)[1], 2 * np.arange(500))
+    with pytest.raises(UsageError, match="rate_hz"):
+        play(path)
+
+
+def test_brainflow_rows_are_named_by_number(tmp_path):
+    path = tmp_path / "a.csv"
+    k = np.arange(1000)
+    rows = np.c_[k % 256, 1.5 * k, 2 * k, 3 * k, 4 * k, 0 * k, 1.7e9 + k / 256, 0 * k]
+    np.savetxt(path, rows, fmt="%.6f", delimiter="\t")
+    items, info = play(path, "1")
+    assert (info.rate_hz, info.channels[1], len(info.channels)) == (256.0, Channel("1", "uV"), 8)
+    np.testing.assert_array_equal(samples_of(items)[1], 1.5 * k)
+    with pytest.raises(UsageError, match=r"name one of: 1 .256 Hz, uV."):
+        play(path)
+
+
+@given(chunk_s=st.sampled_from([0.01, 0.1, 0.37, 1.0, 7.7, 60.0]), speed=st.sampled_from(["max", 1.0, 1e4]))
+def test_the_result_does_not_depend_on_chunks_or_speed(tmp_path_factory, chunk_s, speed):
+    path = tmp_path_factory.getbasetemp() / "chunks.edf"
+    one = signal(eeg(130), 100)
+    if not path.exists():
+        write_edf_d(path, [one], [n + 5 * (n > 30) + 9 * (n > 99) for n in range(130)])
+    items, _ = play(path, chunk_s=chunk_s, speed=speed)
+    assert gaps_of(items) == [(3100, 3600), (10500, 11400)]
+    np.testing.assert_array_equal(samples_of(items), one.data[None])
+    if speed != "max":
+        assert max(item.stop - item.start for item in items if isinstance(item, Chunk)) <= max(
+            1, chunk_s * 100
+        )
+
+
+def test_pace_is_absolute_and_arrivals_are_stamped(edf):
+    async def main():
+        clock = Clock()
+        async with ReplaySource(ReplaySettings(path=edf, speed=2.0), None, clock) as source:
+            async for item in source:
+                assert item.arrived == clock.now == pytest.approx(50 + item.stop / 200)
+                clock.now += 0.2  # a slow reader is made up for
+        return clock
+
+    clock = asyncio.run(main())
+    assert max(clock.slept[1:]) == pytest.approx(0.3)
+    assert clock.now == pytest.approx(50 + 50 + 0.2)
+
+
+def _cut_short(path):
+    path.write_bytes(path.read_bytes()[:-150])
+
+
+BAD_EDF = {
+    "98 *whole ones": lambda path: path.write_bytes(path.read_bytes()[:-350]),
+    "cut short within its header": lambda path: path.write_bytes(path.read_bytes()[:300]),
+    "is cut short: its header promises 100 records of 1 s, it holds 99": _cut_short,
+    "holds no samples": lambda path: patched(path, 236, b"-1      ").write_bytes(path.read_bytes()[:512]),
+    "counts 90 records, it holds 100": lambda path: patched(path, 236, b"90      "),
+    "gives 'abc' as number of records": lambda path: patched(path, 236, b"abc     "),
+    "gives '-5' as number of records": lambda path: patched(path, 236, b"-5      "),
+    "gives '0' as the length of a record": lambda path: patched(path, 244, b"0       "),
+    "gives 'nan' as the length": lambda path: patched(path, 244, b"nan     "),
+    "as number of signals": lambda path: patched(path, 252, b"x   "),
+    "disagree": lambda path: patched(path, 184, b"1024    "),
+    "range of signal 1 is not a number": lambda path: patched(path, 256 + 104, b"?       "),
+    "samples per record of signal 1": lambda path: patched(path, 256 + 216, b"-1      "),
+    "not an EDF or BDF file but a zip": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(1000)),
+    "not an EDF or BDF file but text": lambda path: path.write_text("hello " * 100),
+    "not an EDF or BDF file; give": lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
+    "is empty": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("says", BAD_EDF)
+def test_a_bad_edf_is_one_line(edf, says):
+    BAD_EDF[says](edf)
+    with pytest.raises(RecordingError, match=says) as caught:
+        play(edf)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_edf_of_annotations_only_is_no_recording(tmp_path):
+    path = tmp_path / "a.edf"
+    files.edfio.Edf([], annotations=[files.edfio.EdfAnnotation(0, 30, "Sleep stage W")]).write(path)
+    with pytest.raises(RecordingError, match="no signals"):
+        play(path)
+
+
+def test_records_that_go_back_in_time(tmp_path):
+    path = write_edf_d(tmp_path / "a.edf", [signal(eeg(3), 100)], [0, 5, 2])
+    with pytest.raises(RecordingError, match="record 3 of 3 starts at 2 s"):
+        play(path)
+
+
+def test_missing_and_folder(tmp_path):
+    with pytest.raises(RecordingError, match="No such file"):
+        play(tmp_path / "none.edf")
+    with pytest.raises(RecordingError, match="is a folder"):
+        play(tmp_path)
+
+
+def test_an_unknown_kind(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(bytes(500))
+    with pytest.raises(RecordingError, match="give an EDF, BDF, XDF or CSV"):
+        play(path)
+
+
+@pytest.mark.parametrize(
+    ("channel", "error", "says"),
+    [
+        ("Cx", UsageError, "no channel 'Cx'; there are: "),
+        ("Cz", UsageError, "ambiguous"),
+        ("slow", SignalError, "channel 'slow' of a has 10 Hz; .* 50 to 1024"),
+        ("fast", SignalError, "2000 Hz"),
+        ("slow-fast", UsageError, "one rate"),
+    ],
+)
+def test_bad_channels(tmp_path, channel, error, says):
+    signals = [
+        signal(eeg(2), 100, "EEG Cz"),
+        signal(eeg(2), 100, "eeg cz"),
+        signal(eeg(2, 10), 10, "slow"),
+        signal(eeg(2, 2000), 2000, "fast"),
+    ]
+    with pytest.raises(error, match=says):
+        play(write_edf(tmp_path / "a.edf", signals), channel)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("time,Cz\n0,1\n0.01,oops\n0.02,3\n", RecordingError, "line 3: 'oops' is not a number"),
+        ("time,Cz\n0,1\n0.01,2,9\n", RecordingError, "line 3: 3 cells, the first line has 2"),
+        ("time,Cz\n0,1\n0.01,1\n0.02,2\n0.015,2\n0.03,2\n", RecordingError, "line 5: its time is before"),
+        ("time,Cz\nnan,1\n0.01,1\n0.02,2\n", RecordingError, "time"),
+        ("time,Cz\n0,1\n0,1\n", RecordingError, "times do not go on"),
+        ("time,Cz\n", RecordingError, "holds no samples"),
+        ("\n\n", RecordingError, "holds no samples"),
+        ("time\n1\n2\n", RecordingError, "no channels"),
+        ("time,Cz\n0,1\n1,1\n2,1\n", SignalError, "has 1 Hz"),
+        ("1,2\n3,4\n", RecordingError, "add a header line"),
+        ("1,2,3,4,5\n3,4,5,6,7\n", RecordingError, "add a header line"),
+    ],
+)
+def test_a_bad_csv_is_one_line(tmp_path, text, error, says):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(error, match=says) as caught:
+        play(path, "Cz" if "Cz" in text else None)
+    assert "\n" not in str(caught.value)
+
+
+def test_rate_has_no_place_where_the_file_states_it(edf):
+    with pytest.raises(UsageError, match="states its own rate"):
+        play(edf, rate_hz=100)
+
+
+def test_a_bad_xdf(tmp_path):
+    path = tmp_path / "a.xdf"
+    path.write_bytes(b"not an xdf")
+    with pytest.raises(RecordingError, match="no whole XDF"):
+        play(path)
+    path.write_bytes(b"XDF:" + bytes(range(200)))
+    with pytest.raises(RecordingError):
+        play(path)
+    write_xdf(path, np.r_[0:500, 100:300] / 100, np.zeros((1, 700)), 100, ["Cz"])
+    with pytest.raises(RecordingError, match=r"time jumped by -4.0 s; it is damaged"):
+        play(path)
