@@ -47,7 +47,12 @@ class Client(aiomqtt.Client):
     """
 
     def __init__(
-        self, settings: MqttSettings, node: str, will: aiomqtt.Will, protocol: ProtocolVersion
+        self,
+        settings: MqttSettings,
+        tls: ssl.SSLContext | None,
+        node: str,
+        will: aiomqtt.Will,
+        protocol: ProtocolVersion,
     ) -> None:
         properties = None
         if protocol is ProtocolVersion.V5:
@@ -67,7 +72,7 @@ class Client(aiomqtt.Client):
             keepalive=KEEPALIVE_S,
             max_queued_incoming_messages=QUEUED_COMMANDS,
             properties=properties,
-            tls_context=tls_context(settings) if settings.tls else None,
+            tls_context=tls,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # a stage does not wait for Nagle
             logger=_LIBRARY_LOG,
         )
@@ -110,8 +115,8 @@ class Client(aiomqtt.Client):
         if isinstance(connection, socket.socket):
             with contextlib.suppress(OSError):  # it has never been up
                 connection.shutdown(socket.SHUT_RDWR)  # paho finds out and closes it
-        if self._disconnected.done() and not self._disconnected.cancelled():
-            self._disconnected.exception()  # asyncio complains about one that nobody has looked at
+        # asyncio complains about an exception that nobody has looked at
+        self._disconnected.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     def _on_disconnect(
         self,
@@ -155,13 +160,15 @@ class _TidySocket(ssl.SSLSocket):
             raise
 
 
-def tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """Verify the broker's certificate and name, and show ours if we have one.
+def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
+    """None without TLS; else one that verifies the broker's certificate and name, and shows ours.
 
     Raises:
         SinkError: a file cannot be read or is not a certificate.
 
     """
+    if not settings.tls:
+        return None
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except OSError as error:
@@ -169,7 +176,8 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     context.sslsocket_class = _TidySocket
     if settings.client_certificate:
         try:
-            context.load_cert_chain(settings.client_certificate, settings.client_key)
+            # with a password, if a wrong one, an encrypted key is an error and not a question at the terminal
+            context.load_cert_chain(settings.client_certificate, settings.client_key, password="")
         except OSError as error:
             files = f"client_certificate {settings.client_certificate}, client_key {settings.client_key}"
             raise SinkError(f"[mqtt] {files}: {error}; give PEM files that belong together") from error

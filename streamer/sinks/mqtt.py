@@ -141,8 +141,7 @@ class MqttSink:
         self._node = _level("node", node)
         self._clock = clock
         self._on_change = on_change
-        if settings.tls:
-            tls_context(settings)  # a wrong file is found now and not in the night
+        self._tls = tls_context(settings)  # once: a wrong file is found now and not in the night
         self._streams: dict[str, MqttStream] = {}
         self._availability = _Slot(f"{PREFIX}/{node}/availability", "availability")
         self._connection: _Connection | None = None
@@ -252,7 +251,7 @@ class MqttSink:
     async def _session(self, protocol: ProtocolVersion) -> MqttError | None:
         """One connection from start to end; why it ended, or None after a stop."""
         will = Will(self._availability.topic, OFFLINE, qos=1, retain=True)
-        client = Client(self._settings, self._node, will, protocol)
+        client = Client(self._settings, self._tls, self._node, will, protocol)
         failure: MqttError | None = None
         try:
             # Not `async with`: that says goodbye after a failure too, and our `online` would stay behind.

@@ -36,6 +36,8 @@ class MqttSettings(_Settings):
             value.encode("idna")
         except UnicodeError as error:
             raise ValueError("not a host name or address") from error
+        if not value.isprintable() or " " in value:
+            raise ValueError("not a host name or address")
         return value
 
     @model_validator(mode="after")

@@ -153,23 +153,23 @@ def test_a_command_reaches_the_stream_it_is_for_and_a_retained_one_nobody():
 def test_ten_thousand_junk_commands_do_not_delay_the_stage():
     async def main(port):
         commands, refusals = [], []
-        async with Subscriber(port, "sleepstream/n/bed/stage") as subscriber:
-            async with MqttSink(settings(port), "n", SystemClock()) as sink:
-                stream = sink.stream("bed", MemoryOutbox(), commands.append, refusals.append)
-                stream.online(True)
-                await sink.flush()
-                async with await _publisher(port) as client:
-                    bodies = list(JUNK.values())
-                    for seq in range(10_000):
-                        await client.publish("sleepstream/n/bed/command", bodies[seq % len(bodies)], qos=0)
-                        if seq % 1000 == 0:
-                            stream.stage(stage(seq))
-                            await subscriber.until(
-                                lambda heard, seq=seq: heard[-1:] and heard[-1].json["seq"] == seq
-                            )
-                    await client.publish("sleepstream/n/bed/command", b"", qos=1)
-                await sink.flush()
-                assert sink.status.reconnects == 0
+        async with (
+            Subscriber(port, "sleepstream/n/bed/stage") as subscriber,
+            MqttSink(settings(port), "n", SystemClock()) as sink,
+            await _publisher(port) as client,
+        ):
+            stream = sink.stream("bed", MemoryOutbox(), commands.append, refusals.append)
+            stream.online(True)
+            await sink.flush()
+            bodies = list(JUNK.values())
+            for seq in range(10_000):
+                await client.publish("sleepstream/n/bed/command", bodies[seq % len(bodies)], qos=0)
+                if seq % 1000 == 0:
+                    stream.stage(stage(seq))
+                    await subscriber.until_count("stage", seq // 1000 + 1)
+            await client.publish("sleepstream/n/bed/command", b"", qos=1)
+            await sink.flush()
+            assert sink.status.reconnects == 0
         return commands, refusals
 
     with Mosquitto() as broker:

@@ -106,3 +106,14 @@ def test_a_missing_or_broken_file_is_found_at_once(papers, tmp_path, field):
     for path in (tmp_path / "missing.pem", broken):
         with pytest.raises(SinkError, match=path.name):
             MqttSink(MqttSettings(tls=True, **{field: path}), "n", SystemClock())
+
+
+def test_an_encrypted_key_is_refused_and_not_asked_about(papers, tmp_path):
+    locked = tmp_path / "locked.key"
+    _openssl(papers, "ec", "-in", "client.key", "-out", str(locked), "-aes128", "-passout", "pass:secret")
+    with pytest.raises(SinkError, match=r"locked\.key"):
+        MqttSink(
+            MqttSettings(tls=True, client_certificate=papers / "client.pem", client_key=locked),
+            "n",
+            SystemClock(),
+        )
