@@ -6,12 +6,20 @@ import asyncio
 import time
 from typing import Protocol
 
+# Linux stops its monotonic clock while the computer sleeps; a night does not stop.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def suspended_s() -> float:
+    """How long this computer has slept since it was started, as far as its system tells."""
+    return time.clock_gettime(_STEADY) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
 
 class Clock(Protocol):
     """Time as the engine sees it."""
 
     def monotonic(self) -> float:
-        """Seconds that never jump."""
+        """Seconds that never jump, and go on while the computer sleeps."""
         ...
 
     def wall(self) -> float:
@@ -27,8 +35,8 @@ class SystemClock:
     """The machine's own clocks."""
 
     def monotonic(self) -> float:
-        """Seconds that never jump."""
-        return time.monotonic()
+        """Seconds that never jump, and go on while the computer sleeps."""
+        return time.clock_gettime(_STEADY)
 
     def wall(self) -> float:
         """Unix time, seconds."""

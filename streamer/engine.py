@@ -27,7 +27,7 @@ from streamer.sinks.broker import Broker
 from streamer.sinks.jsonl import JsonlSink
 from streamer.sinks.mqtt import MqttSink, MqttStatus, MqttStream
 from streamer.sources import open_source
-from streamer.sources.settings import LslSettings
+from streamer.sources.settings import LIVE
 from streamer.stager import Model
 from streamer.statistics import Statistics
 from streamer.stream import Stream
@@ -163,7 +163,7 @@ class Engine:
                 publisher = self._publisher(settings, source.info, journal, mqtt, jsonl)
                 self._watcher.started(settings.name, source.info, pipeline.label, path)
                 publisher.event("session_started", f"{source.info.name}, channel {pipeline.label}")
-                live = isinstance(settings.source, LslSettings)
+                live = isinstance(settings.source, LIVE)
                 stream = Stream(
                     source, pipeline, journal, publisher, worker, self._clock, settings.silence_s, live
                 )
@@ -234,7 +234,7 @@ class Engine:
                 lambda command: self._obey(command, publisher),
                 lambda reason: publisher.event("refused", reason),
             )
-        if isinstance(settings.source, LslSettings) and self._settings.mqtt is not None:
+        if isinstance(settings.source, LIVE) and self._settings.mqtt is not None:
             late_after_s = self._settings.mqtt.late_after_s
         publisher = Publisher(
             settings.name,

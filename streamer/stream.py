@@ -8,12 +8,15 @@ from concurrent.futures import Executor
 from types import TracebackType
 from typing import Protocol, Self
 
-from streamer.clock import Clock
+from streamer.clock import Clock, suspended_s
 from streamer.errors import SignalError
 from streamer.journal import Journal
 from streamer.messages import Chunk, Gap, Item, Score, StreamInfo
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
+from streamer.ratewatch import ClockWatch, RateWatch
+
+CLOCK_PAIR_S = 60.0
 
 
 class Source(Protocol):
@@ -76,6 +79,7 @@ class Stream:
         self._live = live
         self._heard = clock.monotonic()
         self._silent = True  # until the first sample
+        self._rate = RateWatch(source.info.rate_hz)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Drive the source until it ends or `stop` is set.
@@ -85,13 +89,16 @@ class Stream:
             SourceError, RecordingError: what the source raises.
 
         """
-        watchdog = asyncio.create_task(self._watch(), name="watchdog")
+        watchers = [asyncio.create_task(self._watch(), name="watchdog")]
+        if self._live:
+            watchers.append(asyncio.create_task(self._watch_clocks(), name="clocks"))
         try:
             if await self._pump(stop):
                 await self._advance(None)
         finally:
-            watchdog.cancel()
-            await asyncio.wait([watchdog])
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.wait(watchers)
 
     async def _pump(self, stop: asyncio.Event) -> bool:
         """Take items until there are no more (True) or `stop` is set (False)."""
@@ -119,6 +126,7 @@ class Stream:
         self._journal.record(item)
         if isinstance(item, Chunk):
             self._hear()
+            self._check_rate(item)
         await self._advance(item)
         if not self._live:
             await self._journal.room()
@@ -148,6 +156,22 @@ class Stream:
             self._silent = False
             self._publisher.online(True)
             self._publisher.event("reconnected", "samples arrive")
+
+    def _check_rate(self, chunk: Chunk) -> None:
+        """Warn when a device is not as fast as it says; recordings come as fast as they are wanted."""
+        warning = self._rate.push(chunk.stop, chunk.arrived) if self._live else None
+        if warning is not None:
+            self._publisher.event("warning", warning)
+
+    async def _watch_clocks(self) -> None:
+        """Keep what the clocks say about each other, and say so when one was set or the computer slept."""
+        clock = self._clock
+        watch = ClockWatch(clock.wall(), clock.monotonic(), suspended_s())
+        while True:
+            self._journal.clock_pair()
+            for warning in watch.look(clock.wall(), clock.monotonic(), suspended_s()):
+                self._publisher.event("warning", warning)
+            await clock.sleep(CLOCK_PAIR_S)
 
     async def _watch(self) -> None:
         """Say so when nothing arrives; a stale stage must not stand for a live one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamer.clock import Clock
-from streamer.sources.settings import LslSettings, ReplaySettings, SourceSettings
+from streamer.sources.settings import BrainflowSettings, LslSettings, ReplaySettings, SourceSettings
 
 if TYPE_CHECKING:
     from streamer.stream import Source
@@ -24,6 +24,10 @@ def open_source(settings: SourceSettings, channel: str | None, clock: Clock) -> 
         from streamer.sources.lsl import LslSource
 
         return LslSource(settings, clock)
+    if isinstance(settings, BrainflowSettings):
+        from streamer.sources.brainflow import BrainflowSource
+
+        return BrainflowSource(settings, clock)
     from streamer.sources.simulated import SimulatedSource
 
     return SimulatedSource(settings, clock)

@@ -52,4 +52,38 @@ class LslSettings(_Settings):
     resolve_s: float = Field(10.0, gt=0, le=600)  # how long to look before saying what was found instead
 
 
-SourceSettings = Annotated[ReplaySettings | SimulatedSettings | LslSettings, Field(discriminator="kind")]
+class CounterSettings(_Settings):
+    """How a board numbers its packets, for one that is not known: 0, step, 2 * step ... below wrap."""
+
+    wrap: int = Field(gt=1)
+    rows: int = Field(1, ge=1)  # samples per packet
+    step: int = Field(1, ge=1)
+
+
+class BrainflowSettings(_Settings):
+    """A board that BrainFlow drives; what it needs besides its name depends on the board."""
+
+    kind: Literal["brainflow"] = "brainflow"
+    board: int | str  # an id or a name: 38, "MUSE_2_BOARD", "muse 2"
+    serial_port: str = ""
+    mac_address: str = ""
+    serial_number: str = ""  # for Bluetooth boards: the name under which the device advertises itself
+    ip_address: str = ""
+    ip_port: int = Field(0, ge=0, le=65535)
+    ip_protocol: Literal["none", "udp", "tcp"] = "none"
+    other_info: str = ""
+    timeout_s: int = Field(0, ge=0, le=600)  # to find the device; 0: as BrainFlow sees fit
+    file: Path | None = None  # for the playback board: a CSV file that BrainFlow recorded
+    loop: bool = False  # play it again and again
+    master_board: int | str | None = None  # which board the playback or streaming board stands for
+    labels: tuple[str, ...] = ()  # where the electrodes sit, in the board's order; default: BrainFlow's names
+    commands: tuple[str, ...] = ()  # sent to the board before it streams
+    counter: CounterSettings | None = None
+    silence_s: float = Field(10, gt=0, le=600)  # no samples for this long: let go and connect anew
+    log: bool = False  # BrainFlow's own messages on stderr
+
+
+LIVE = LslSettings, BrainflowSettings  # devices: they cannot wait, and their time is now
+SourceSettings = Annotated[
+    ReplaySettings | SimulatedSettings | LslSettings | BrainflowSettings, Field(discriminator="kind")
+]

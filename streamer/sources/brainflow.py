@@ -1,0 +1,221 @@
+"""A BrainFlow board as a source: its losses found, and opened again for as long as it takes.
+
+BrainFlow blocks, for many seconds where Bluetooth is concerned, so every call goes to one worker thread. It
+tells nobody when a device is gone: reads just come back empty, which is what the watchdog here is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import TracebackType
+from typing import Self, TypeVar
+
+import numpy as np
+
+from streamer.channels import check_rate
+from streamer.clock import Clock, SystemClock
+from streamer.errors import SourceError
+from streamer.messages import Floats, Gap, Item, StreamInfo
+from streamer.packets import PacketCounter
+from streamer.sources.board import Board, BrainflowBoard, Rows
+from streamer.sources.settings import BrainflowSettings
+from streamer.timeline import Timeline
+
+POLL_S = 0.1
+CLOSE_S = 10.0  # for a board to let go; a Muse takes four seconds
+BACKOFF_S = (0.5, 30.0)
+SET_S = 0.1  # a wall clock that moves by more between two reads was set
+SLACK_S = 0.5  # how far back a driver may date samples before it hands them over
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class BrainflowSource:
+    """One board as a source; `info` is set on entering, which waits for the first sample, index 0.
+
+    Args:
+        settings: which board, and how to reach it.
+        clock: time.
+        board: what to use in place of BrainFlow's own.
+
+    """
+
+    info: StreamInfo
+
+    def __init__(
+        self, settings: BrainflowSettings, clock: Clock | None = None, board: Board | None = None
+    ) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._board = board or BrainflowBoard(settings)
+        self._worker: ThreadPoolExecutor | None = None
+        self._ahead = self._read_at = 0.0  # of the last read: wall minus steady clock, and the steady clock
+        self._heard = 0.0  # steady time of the last sample
+        self._stop = 0  # index one past everything that has left
+        self._base = 0  # index of the first sample since the board was last opened
+        self._reopened = 0  # tries it took to open the board again, until samples come
+        self._wait = BACKOFF_S[0]
+
+    async def __aenter__(self) -> Self:
+        """Open the board.
+
+        Raises:
+            SourceError: BrainFlow cannot be used, the board is unknown, does not open or sends nothing.
+            SignalError: its rate is outside 50-1024 Hz.
+
+        """
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="brainflow")
+        try:
+            described = await self._call(self._board.describe)
+            check_rate(described.rate_hz, described.name)
+            self._left = described.rows
+            self._numbered = (
+                PacketCounter(described.rate_hz, described.numbering) if described.numbering else None
+            )
+            self._timed = Timeline(described.rate_hz)
+            await self._call(self._board.open)
+            self._mark()
+            self._early = await self._first_rows(described.name)
+        except BaseException:
+            await self._close()
+            raise
+        self._first = self._steady(self._early.stamps)
+        started = self._clock.wall() - (self._clock.monotonic() - float(self._first[0]))
+        self.info = StreamInfo(described.name, described.rate_hz, described.channels, started)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of the board and end the worker thread."""
+        await self._close()
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        """Chunks and gaps in order, until a recording ends or the source is closed."""
+        for item in self._place(self._early, self._first):
+            yield item
+        while self._left != 0:
+            await self._clock.sleep(POLL_S)
+            rows = await self._read()
+            if rows is not None and rows.stamps.shape[0]:
+                for item in self._place(rows, self._steady(rows.stamps)):
+                    yield item
+                continue
+            if rows is None or self._silent():
+                for item in self._flush():
+                    yield item
+                await self._reopen()
+        for item in self._flush():
+            yield item
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        """Run one BrainFlow call on the worker thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, function)
+
+    async def _close(self) -> None:
+        """Release the board behind whatever call is under way, and wait for that a while."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        closing = asyncio.get_running_loop().run_in_executor(worker, self._board.close)
+        worker.shutdown(wait=False)
+        await asyncio.wait([closing], timeout=CLOSE_S)
+        if not closing.done():
+            _log.warning("the board has not let go within %g s; it does so in the background", CLOSE_S)
+        elif (error := closing.exception()) is not None:
+            _log.warning("%s", error)
+
+    async def _first_rows(self, name: str) -> Rows:
+        deadline = self._clock.monotonic() + max(self._settings.silence_s, self._settings.timeout_s)
+        while self._clock.monotonic() < deadline:
+            rows = await self._call(self._board.read)
+            if rows.stamps.shape[0]:
+                return rows
+            await self._clock.sleep(POLL_S)
+        raise SourceError(
+            f"{name} is open but sends nothing; is it switched on, charged and worn, and (for a recording) "
+            "is master_board the board that made it?"
+        )
+
+    async def _read(self) -> Rows | None:
+        """What has come; None when the board says that it is gone."""
+        try:
+            return await self._call(self._board.read)
+        except SourceError as error:
+            _log.warning("%s; connecting anew", error)
+            return None
+
+    def _silent(self) -> bool:
+        """Whether the watchdog should act; a recording may be silent for as long as it was made so."""
+        return self._left is None and self._clock.monotonic() - self._read_at >= self._settings.silence_s
+
+    async def _reopen(self) -> None:
+        """Release the board and open it again, ever more rarely, until it opens."""
+        while True:
+            self._reopened += 1
+            try:
+                await self._call(self._board.close)
+                await self._call(self._board.open)
+            except SourceError as error:
+                _log.info("try %d: %s", self._reopened, error)
+                await self._clock.sleep(self._wait * random.uniform(0.5, 1.0))
+                self._wait = min(2 * self._wait, BACKOFF_S[1])
+            else:
+                self._mark()
+                return
+
+    def _mark(self) -> None:
+        """Note the clocks: what the board hands over from now on has come since."""
+        self._read_at = self._clock.monotonic()
+        self._ahead = self._clock.wall() - self._read_at
+
+    def _steady(self, stamps: Floats) -> Floats:
+        """Times of rows on the steady clock; they were stamped by the wall clock, which can be set."""
+        before, ahead = self._read_at, self._ahead
+        self._mark()
+        if abs(self._ahead - ahead) > SET_S:
+            return np.linspace(before, self._read_at, stamps.shape[0] + 1)[1:]
+        return np.clip(stamps - self._ahead, before - SLACK_S, self._read_at)
+
+    def _place(self, rows: Rows, times: Floats) -> list[Item]:
+        """Give rows their indices; what was missed while the board was gone is a gap, by the steady clock."""
+        arrived = float(times[-1])
+        out: list[Item] = []
+        if self._reopened:
+            lost = max(0, round((float(times[0]) - self._heard) * self.info.rate_hz) - 1)
+            if lost:
+                reason = f"the board was gone; opened again at try {self._reopened}"
+                out.append(Gap(self._stop, self._stop + lost, reason, arrived))
+            self._base = self._stop = self._stop + lost
+            self._reopened, self._wait = 0, BACKOFF_S[0]
+        self._heard = arrived
+        if self._left is not None:
+            self._left -= min(self._left, rows.stamps.shape[0])
+        if self._numbered is not None:
+            return out + self._moved(self._numbered.push(rows.numbers, times, rows.samples, arrived))
+        return out + self._moved(self._timed.push(times, rows.samples, arrived))
+
+    def _flush(self) -> list[Item]:
+        """Give out what was held back; the next samples begin anew."""
+        stage = self._timed if self._numbered is None else self._numbered
+        out = self._moved(stage.flush())
+        stage.reset()
+        self._base = self._stop
+        return out
+
+    def _moved(self, items: list[Item]) -> list[Item]:
+        """Count from the beginning of the night, not of the connection."""
+        out: list[Item] = []
+        for item in items:
+            if isinstance(item, Gap):
+                out.append(replace(item, start=item.start + self._base, stop=item.stop + self._base))
+            else:
+                out.append(replace(item, start=item.start + self._base))
+            self._stop = out[-1].stop
+        return out
