@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Self
 
@@ -80,9 +80,10 @@ class FakeSource:
 
 
 class Witness:
-    """Remembers everything that an engine says."""
+    """Remembers everything that an engine says, and wakes who waits for it."""
 
     def __init__(self) -> None:
+        self._news = asyncio.Event()
         self.stages: list[StagePayload] = []
         self.events: list[EventPayload] = []
         self.sessions: list[Path] = []
@@ -90,15 +91,26 @@ class Witness:
 
     def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
         self.sessions.append(session)
+        self._news.set()
 
     def staged(self, stream: str, payload: StagePayload) -> None:
         self.stages.append(payload)
+        self._news.set()
 
     def happened(self, stream: str, payload: EventPayload) -> None:
         self.events.append(payload)
+        self._news.set()
 
     def broker(self, status: MqttStatus) -> None:
         self.brokers.append(status)
+        self._news.set()
+
+    async def until(self, condition: Callable[[], object], seconds: float = 90) -> None:
+        """Wait until something that was said makes `condition` true."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
 
     def event_names(self) -> list[str]:
         return [event.event for event in self.events]

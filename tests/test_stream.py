@@ -34,18 +34,31 @@ class Rig:
         )
         pipeline = Pipeline(self.source.info, SignalSettings(), 5, default_model())
         self.publisher = Publisher(
-            "anna", "s", self.source.info, self.journal, None, None, (self.witness,), self.clock, 60.0 if live else None
+            "anna",
+            "s",
+            self.source.info,
+            self.journal,
+            None,
+            None,
+            (self.witness,),
+            self.clock,
+            60.0 if live else None,
         )
         stream = Stream(
-            self.source, pipeline, self.journal, self.publisher, self.worker, self.clock, silence_s=10, live=live
+            self.source,
+            pipeline,
+            self.journal,
+            self.publisher,
+            self.worker,
+            self.clock,
+            silence_s=10,
+            live=live,
         )
         self.task = asyncio.create_task(stream.run(self.stop))
 
     async def until(self, condition):
         """Let the loop and the worker thread run until something is true."""
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.001)
+        await self.witness.until(condition, 20)
 
     def give(self, start_s, stop_s, factor=1.0):
         """Hand over seconds of EEG, one chunk."""
@@ -147,7 +160,10 @@ def test_an_epoch_that_ended_long_ago_is_historical(tmp_path):
             r.source.give(Gap(3500, 20_000, "radio silence"))
             r.give(200, 245)
             await r.until(lambda: len(r.publisher.labels) == 8)
-        found = [(e.epoch, e.historical, e.stage == "unscored") for e in Journal.open(tmp_path / "session.sqlite").epochs()]
+        found = [
+            (e.epoch, e.historical, e.stage == "unscored")
+            for e in Journal.open(tmp_path / "session.sqlite").epochs()
+        ]
         assert found[0] == (0, False, False)
         assert found[2] == (2, True, True)
         assert [epoch for epoch, _, _ in found] == list(range(8))

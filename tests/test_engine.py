@@ -1,0 +1,184 @@
+"""A whole engine: a real broker and client, several sleepers, a source that fails, live against file."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from streamer.clock import SystemClock
+from streamer.engine import Engine
+from streamer.journal import Journal
+from streamer.settings import validate
+from tests.fakes import Witness
+from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.paths import eeg
+from tests.sinks.fakes import Subscriber
+from tests.test_cli import write_edf
+
+ROOT = Path(__file__).parent.parent
+LSL_CONFIG = ROOT / "tests" / "lsl_api.cfg"
+os.environ.setdefault("LSLAPICFG", str(LSL_CONFIG))  # liblsl reads it at its first call
+SCHEMAS = {
+    kind: Draft202012Validator(json.loads((ROOT / "docs" / "schemas" / f"{kind}.json").read_text()))
+    for kind in ("stage", "epoch", "event", "summary")
+}
+
+
+def engine(folder, *streams, mqtt=None, witness=None, jsonl=None):
+    data = {"node": "test", "session_dir": str(folder), "stream": list(streams), "mqtt": mqtt, "jsonl": jsonl}
+    return Engine(validate(data, "test"), SystemClock(), witness or Witness())
+
+
+def simulated(name="anna", hours=0.05, speed="max", hop_s=30, **more):
+    source = {"kind": "simulated", "hours": hours, "speed": speed, **more}
+    return {"name": name, "hop_s": hop_s, "source": source}
+
+
+@needs_mosquitto
+def test_every_topic_reaches_a_real_client_and_fits_its_schema(tmp_path):
+    async def scenario(port):
+        async with Subscriber(port) as client:
+            await engine(tmp_path, simulated(hop_s=10, speed=600), mqtt={"port": port}).run()
+            await client.until_count("epoch", 6)
+            await client.until_says("sleepstream/test/availability", b"offline")
+            return client
+
+    with Mosquitto() as broker:
+        client = asyncio.run(scenario(broker.port))
+    for kind, schema in SCHEMAS.items():
+        assert client.of(kind)
+        for payload in client.of(kind):
+            schema.validate(payload)
+    assert [payload["epoch"] for payload in client.of("epoch")] == list(range(6))
+    assert {item.topic for item in client.heard} == {
+        "sleepstream/test/availability",
+        *(f"sleepstream/test/anna/{kind}" for kind in ("availability", "stage", "epoch", "event", "summary")),
+    }
+    events = [payload["event"] for payload in client.of("event")]
+    assert events[0] == "session_started"
+    assert events[-1] == "session_ended"
+    assert any(payload["provisional"] for payload in client.of("stage"))
+    assert all(payload["latency_ms"] < 60_000 for payload in client.of("stage") if payload["latency_ms"])
+
+
+@needs_mosquitto
+def test_a_broker_that_is_not_there_yet_gets_everything_later(tmp_path):
+    async def scenario():
+        broker = Mosquitto()
+        witness = Witness()
+        mqtt = {"port": broker.port, "retry_min_s": 0.05, "retry_max_s": 0.1}
+        running = asyncio.create_task(engine(tmp_path, simulated(), mqtt=mqtt, witness=witness).run())
+        await witness.until(lambda: witness.brokers and "session_ended" in witness.event_names())
+        assert not witness.brokers[0].connected
+        assert witness.brokers[0].last_error
+        with broker:
+            async with Subscriber(broker.port) as client:
+                await client.until_count("epoch", 6)
+                await running
+                return [payload["epoch"] for payload in client.of("epoch")]
+
+    assert asyncio.run(scenario()) == list(range(6))
+
+
+@needs_mosquitto
+def test_commands_are_obeyed_or_refused(tmp_path):
+    async def scenario(port):
+        witness = Witness()
+        running = asyncio.create_task(
+            engine(tmp_path, simulated(speed=60, hours=8), mqtt={"port": port}, witness=witness).run()
+        )
+        async with Subscriber(port) as client:
+            await client.until(lambda heard: any(item.topic.endswith("anna/event") for item in heard))
+            for command in ("mark", "arm_alarm", "nonsense", "lights_off", "stop"):
+                body = json.dumps({"command": command})
+                await client._client.publish("sleepstream/test/anna/command", body, qos=1)
+            outcomes = await asyncio.wait_for(running, 10)
+        return witness.event_names(), outcomes
+
+    with Mosquitto() as broker:
+        names, outcomes = asyncio.run(scenario(broker.port))
+    assert [name for name in names if name in ("mark", "refused", "lights_off")] == [
+        "mark",
+        "refused",
+        "refused",
+        "lights_off",
+    ]
+    assert names[-1] == "session_ended"
+    assert outcomes[0].error is None
+
+
+def test_several_sleepers_share_a_model_and_a_failing_one_leaves_the_others(tmp_path):
+    file = write_edf(tmp_path / "night.edf", eeg(180, 100))
+    replay = {"kind": "replay", "speed": "max"}
+    outcomes = asyncio.run(
+        engine(
+            tmp_path,
+            simulated("anna"),
+            {"name": "ben", "source": {**replay, "path": str(file)}},
+            {"name": "none", "source": {**replay, "path": str(tmp_path / "none.edf")}},
+            {"name": "volts", "source": {**replay, "path": str(file)}, "signal": {"unit": "V"}},
+            jsonl={"path": str(tmp_path / "{stream}.jsonl")},
+        ).run()
+    )
+    assert [outcome.stream for outcome in outcomes] == ["anna", "ben", "none", "volts"]
+    assert [len(outcome.labels) for outcome in outcomes[:2]] == [6, 6]
+    assert [outcome.error is None for outcome in outcomes] == [True, True, False, False]
+    assert "none.edf" in str(outcomes[2].error)
+    assert outcomes[2].session is None
+    assert len((tmp_path / "ben.jsonl").read_text().splitlines()) == 6
+    with Journal.open(outcomes[3].session) as session:
+        assert [event.event for event in session.events()][-2:] == ["error", "session_ended"]
+
+
+def test_a_sleeper_alone_and_among_others_is_staged_alike(tmp_path):
+    alone = asyncio.run(engine(tmp_path / "a", simulated("anna", seed=3)).run())
+    both = asyncio.run(engine(tmp_path / "b", simulated("anna", seed=3), simulated("ben", seed=4)).run())
+    assert both[0].labels == alone[0].labels
+    assert both[0].labels != both[1].labels
+
+
+def _epochs(path):
+    with Journal.open(path) as session:
+        return [(e.epoch, e.stage, e.probabilities) for e in session.epochs()]
+
+
+@contextmanager
+def sending(file, name):
+    """The recording as a live LSL stream, from another process, 60 times as fast."""
+    command = [sys.executable, "-m", "tools.replay", str(file), "--wait", "--speed", "60", "--name", name]
+    environment = {**os.environ, "LSLAPICFG": str(LSL_CONFIG)}
+    sender = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        sender.kill()
+        sender.wait()
+
+
+@pytest.mark.slow
+def test_live_through_lsl_scores_as_the_file_does(tmp_path):
+    file = write_edf(tmp_path / "night.edf", eeg(300, 128), rate=128)
+    replay = {"kind": "replay", "speed": "max", "path": str(file)}
+    (from_file,) = asyncio.run(engine(tmp_path / "file", {"name": "anna", "source": replay}).run())
+
+    async def live():
+        witness = Witness()
+        source = {"kind": "lsl", "name": "night", "resolve_s": 60}
+        made = engine(tmp_path / "live", {"name": "anna", "source": source, "silence_s": 5}, witness=witness)
+        running = asyncio.create_task(made.run())
+        await witness.until(lambda: "no_signal" in witness.event_names() or running.done())
+        made.stop()
+        return await running
+
+    with sending(file, "night"):
+        (from_lsl,) = asyncio.run(live())
+    file_epochs, live_epochs = _epochs(from_file.session), _epochs(from_lsl.session)
+    # The last epoch of a file is completed by its end; a live stream has no end, only silence.
+    assert len(live_epochs) >= 9
+    assert live_epochs == file_epochs[: len(live_epochs)]
