@@ -15,9 +15,9 @@ LABELS = st.sampled_from((*STAGES, "unscored", "no_signal"))
 
 
 def test_by_hand():
-    truth = ["W", "W", "W", "N2", "N2", "R", "unscored", "R"]
-    scored = ["W", "W", "N2", "N2", "N2", "N2", "W", "unscored"]
-    found = agreement(truth, scored, [0.9, 0.8, 0.7, 0.6, 0.5, None, 0.1, 0.1])
+    truth = ["W", "W", "W", "N2", "N2", "R", "unscored", "R", "unscored"]
+    scored = ["W", "W", "N2", "N2", "N2", "N2", "W", "unscored", "no_signal"]
+    found = agreement(truth, scored, [0.9, 0.8, 0.7, 0.6, 0.5, None, 0.1, 0.1, None])
     assert (found.n, found.unscored) == (6, 1)
     assert found.accuracy == pytest.approx(4 / 6)
     # by chance: W 3*2, N2 2*4, R 1*0 of 36

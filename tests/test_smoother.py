@@ -134,8 +134,20 @@ def test_a_gap_is_as_many_epochs_of_silence():
         each.push((0.01, 0.01, 0.01, 0.96, 0.01), 30)
     for _ in range(7):
         many.push(None, 30)
-    one.push(None, 210)
+    many.push((0.2, 0.3, 0.3, 0.1, 0.1), 30)
+    one.push((0.2, 0.3, 0.3, 0.1, 0.1), 240)  # one window, however long after the last
     assert one.posterior == pytest.approx(many.posterior, abs=1e-12)
+
+
+def test_no_window_rules_a_stage_out():
+    one = smoother()
+    for _ in range(50):
+        one.push((1.0, 0.0, 0.0, 0.0, 0.0), 30)
+    one.push((0.0, 0.0, 0.0, 1.0, 0.0), 30)  # from W there is no step to N3
+    assert (one.posterior > 0).all()
+    for _ in range(5):
+        label = one.push((0.0, 0.0, 0.0, 1.0, 0.0), 30)
+    assert label == "N3"
 
 
 @pytest.mark.parametrize("seconds", [1, 2, 7, 15, 29])
