@@ -1,0 +1,57 @@
+"""Evaluation: figures worked out by hand, and the engine itself behind them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.data import save_night
+from tests.model.nights import night
+from tools.evaluate import Rows, Scored, changes_per_hour, compared, delays_s, main, staged
+
+
+def rows(truth: list[int], given: list[int]) -> Rows:
+    probabilities = np.where(np.array(given)[:, None] < 0, np.nan, np.eye(5)[np.maximum(given, 0)])
+    return Rows(probabilities, np.array(given), np.array(truth))
+
+
+def test_windows_are_compared_with_the_stage_of_most_of_them() -> None:
+    truth = np.array([0, 1, 2])
+    scored = [Scored(end_s, (0.2,) * 5, "N2") for end_s in (30, 40, 50, 60, 80, 90, 120)]
+    made = staged("a", "1", scored, truth, None)
+    assert made.grid.truth.tolist() == [0, 1, 2, -1]
+    assert made.off_grid.truth.tolist() == [0, 1, 2]  # ends at 40, 50 and 80 s
+
+
+def test_unscored_epochs_are_left_out_on_either_side() -> None:
+    found = compared([rows([0, 0, -1, 2], [0, -1, 1, 2])])
+    assert (found.epochs, found.accuracy) == (2, 1.0)
+
+
+def test_changes_and_delays() -> None:
+    assert changes_per_hour([np.array([0, 0, 1, 1] * 30)]) == pytest.approx(59)
+    late = rows([0, 0, 0, 2, 2, 2, 2, 1, 2, 2], [0, 0, 0, 0, 0, 2, 2, 1, 2, 2])
+    assert list(delays_s(late)) == [60.0]  # the single epoch of N1 is no stable stage
+    assert list(delays_s(rows([0, 0, 0, 2, 2, 2], [0] * 6))) == [float("inf")]
+
+
+def test_prepared_nights_through_the_packaged_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for subject in (0, 20):
+        save_night(tmp_path / f"{subject}.npz", night(subject, epochs=6))
+    files = [str(tmp_path / "0.npz"), str(tmp_path / "20.npz")]
+    assert main([*files, "--fold", "0", "--hop", "10", "--out", str(tmp_path / "out")]) == 0
+    figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert (figures["recordings"], figures["pooled"]["epochs"]) == (1, 6)
+    assert figures["off_grid"]["epochs"] == 10
+    assert "| **all** | 6 |" in capsys.readouterr().out
+
+
+def test_a_fold_without_its_subjects_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_night(tmp_path / "0.npz", night(0, epochs=4))
+    assert main([str(tmp_path / "0.npz"), "--fold", "3", "--out", str(tmp_path)]) == 2
+    assert "fold 3" in capsys.readouterr().err

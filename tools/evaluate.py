@@ -1,0 +1,313 @@
+"""How well the engine stages scored recordings, measured by streaming them through the engine itself.
+
+    python -m tools.evaluate night1.edf night2.edf --peers --out report
+    python -m tools.evaluate prepared/*.npz --fold 0 --hop 10 --out report
+
+EDF files need `Sleep stage` annotations and take the whole path. Prepared nights (npz) lie behind the
+conditioner already and enter there. Writes evaluation.json and evaluation.md into --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from model.data import FOLDS, load_night
+from model.draw import second_opinion
+from model.metrics import Agreement, agreement
+from streamer.channels import choose
+from streamer.conditioner import Conditioner
+from streamer.derivation import Derivation
+from streamer.errors import RecordingError, SleepstreamError, UsageError
+from streamer.hypnogram import sleep_stages, stages_per_epoch
+from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Label, Score, StreamInfo
+from streamer.pipeline import Pipeline
+from streamer.recordings import open_recording
+from streamer.settings import SignalSettings
+from streamer.smoother import Smoother
+from streamer.sources.replay import pick
+from streamer.stager import Model, Session
+from streamer.window import Windows
+
+Floats = NDArray[np.float64]
+Stages = NDArray[np.int64]  # index into STAGES, -1 where unscored
+
+STABLE = 3  # epochs that a stage must last on both sides of a boundary whose delay is measured
+PATIENCE = 10  # epochs in which a boundary may still be noticed
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One window as the engine gave it."""
+
+    end_s: int
+    probabilities: tuple[float, ...] | None
+    smoothed: Label
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Windows of one recording beside its scorer's stages."""
+
+    probabilities: Floats  # (n, 5), NaN where unscored
+    smoothed: Stages  # (n,)
+    truth: Stages  # (n,) of most of the window
+
+    @property
+    def stages(self) -> Stages:
+        """(n,) the most probable stage."""
+        return np.where(np.isnan(self.probabilities[:, 0]), -1, np.nan_to_num(self.probabilities).argmax(1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Staged:
+    """One recording: what was committed, what was given between, and what a peer says of the epochs."""
+
+    name: str
+    subject: str
+    grid: Rows
+    off_grid: Rows
+    peer: Rows | None
+
+
+def staged(name: str, subject: str, scored: Sequence[Scored], truth: Stages, peer: Floats | None) -> Staged:
+    """Sort windows onto the 30 s grid and off it, each with the scorer's stage of most of its 30 s."""
+
+    def rows(chosen: list[Scored]) -> Rows:
+        epoch = np.array([round((one.end_s - EPOCH_S) / EPOCH_S - 1e-6) for one in chosen], dtype=np.int64)
+        inside = (epoch >= 0) & (epoch < truth.size)
+        return Rows(
+            np.array([one.probabilities or (np.nan,) * len(STAGES) for one in chosen]).reshape(
+                -1, len(STAGES)
+            ),
+            np.array([index(one.smoothed) for one in chosen], dtype=np.int64),
+            np.where(inside, truth[np.clip(epoch, 0, truth.size - 1)], -1),
+        )
+
+    return Staged(
+        name,
+        subject,
+        rows([one for one in scored if one.end_s % EPOCH_S == 0]),
+        rows([one for one in scored if one.end_s % EPOCH_S != 0]),
+        None if peer is None else Rows(peer, peer.argmax(1), truth[: len(peer)]),
+    )
+
+
+def index(label: Label) -> int:
+    """Place in STAGES, -1 for unscored."""
+    return -1 if label == "unscored" else STAGES.index(label)
+
+
+def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: bool) -> Staged:
+    """Stream an annotated recording through the whole pipeline."""
+    annotations = sleep_stages(path)
+    if not annotations:
+        raise RecordingError(f"{path}: has no `Sleep stage` annotations; give a scored recording")
+    recording = open_recording(path)
+    chosen, info = pick(recording, channel)
+    signal = SignalSettings(channel=channel)
+    items = list(recording.items(chosen))
+    pipeline = Pipeline(info, signal, hop_s, model)
+    outputs = [output for item in items for output in pipeline.push(item)] + list(pipeline.flush())
+    scores = [output for output in outputs if isinstance(output, Score)]
+    labels = stages_per_epoch(annotations, sum(score.epoch is not None for score in scores))
+    truth = np.array([index(label) for label in labels], dtype=np.int64)
+    scored = [Scored(score.end // RATE_HZ, score.probabilities, score.smoothed) for score in scores]
+    peer = ask_yasa(conditioned(items, info, signal), truth.size) if peers else None
+    return staged(path.name, path.stem, scored, truth, peer)
+
+
+def conditioned(items: Sequence[Item], info: StreamInfo, signal: SignalSettings) -> NDArray[np.float32]:
+    """The signal that the network sees, 100 Hz µV, lost samples 0: for peers that know no gaps."""
+    derivation = Derivation(choose(info.channels, signal.channel), info.channels, signal.unit)
+    conditioner = Conditioner(info.rate_hz, signal.bridge_s)
+    derived = [*(one for item in items for one in derivation.push(item)), *derivation.flush()]
+    parts = [*(part for one in derived for part in conditioner.push(one)), *conditioner.flush()]
+    out = np.zeros(max((part.stop for part in parts), default=0), np.float32)
+    for part in parts:
+        if isinstance(part, Chunk):
+            out[part.start : part.stop] = part.samples[0]
+    return out
+
+
+def stage_prepared(path: Path, model: Model, hop_s: int, peers: bool) -> Staged:
+    """Stream a prepared night from the conditioner on."""
+    night = load_night(path)
+    session, smoother, windows = Session(model), Smoother.from_figures(), Windows(hop_s)
+    scored: list[Scored] = []
+    for window in windows.push(Chunk(0, night.samples.astype(np.float64)[None])):
+        given, _ = session.score(window, usable=True)
+        end_s = window.end // RATE_HZ
+        since_s = end_s - (scored[-1].end_s if scored else 0)
+        scored.append(Scored(end_s, given, smoother.push(given, since_s)))
+    peer = ask_yasa(night.samples.astype(np.float32), night.stages.size) if peers else None
+    return staged(path.name, night.subject, scored, night.stages.astype(np.int64), peer)
+
+
+def ask_yasa(samples: NDArray[np.float32], epochs: int) -> Floats:
+    """YASA's probabilities (epochs, 5) for the same samples."""
+    return second_opinion(samples[: epochs * EPOCH_SAMPLES]).astype(np.float64)
+
+
+def compared(rows: Iterable[Rows], smoothed: bool = False) -> Agreement:
+    """Agreement pooled over what both the engine and the scorer have staged."""
+    probabilities, truth = [], []
+    for one in rows:
+        given = np.eye(len(STAGES))[one.smoothed] if smoothed else one.probabilities
+        known = one.smoothed >= 0 if smoothed else ~np.isnan(one.probabilities[:, 0])
+        probabilities.append(given[known])
+        truth.append(one.truth[known])
+    return agreement(torch.from_numpy(np.concatenate(probabilities)), torch.from_numpy(np.concatenate(truth)))
+
+
+def changes_per_hour(hypnograms: Sequence[Stages]) -> float:
+    """How often committed stages change."""
+    hours = sum(stages.size for stages in hypnograms) * EPOCH_S / 3600
+    return sum(int((np.diff(stages) != 0).sum()) for stages in hypnograms) / hours
+
+
+def delays_s(rows: Rows) -> Iterator[float]:
+    """Seconds from a boundary between two stable stages until the new one is first given; inf if never."""
+    for at in range(STABLE, rows.truth.size - STABLE + 1):
+        before, after = rows.truth[at - STABLE : at], rows.truth[at : at + STABLE]
+        if before[-1] != after[0] >= 0 and len(set(before)) == len(set(after)) == 1:
+            noticed = np.flatnonzero(rows.stages[at : at + PATIENCE] == after[0])
+            yield float(noticed[0] * EPOCH_S) if noticed.size else float("inf")
+
+
+def summarise(all_staged: Sequence[Staged], hop_s: int) -> dict[str, Any]:
+    """Every figure of the evaluation, ready for JSON."""
+    grids = [one.grid for one in all_staged]
+    subjects = {
+        one.subject: [other.grid for other in all_staged if other.subject == one.subject]
+        for one in all_staged
+    }
+    delays = [delay for rows in grids for delay in delays_s(rows)]
+    pooled = compared(grids)
+    figures: dict[str, Any] = {
+        "recordings": len(all_staged),
+        "subjects": len(subjects),
+        "pooled": pooled.as_dict(),
+        "smoothed": compared(grids, smoothed=True).as_dict(),
+        "kappa_sd_over_subjects": float(np.std([compared(rows).kappa for rows in subjects.values()])),
+        "changes_per_hour": {
+            "scorer": changes_per_hour([rows.truth for rows in grids]),
+            "raw": changes_per_hour([rows.stages for rows in grids]),
+            "smoothed": changes_per_hour([rows.smoothed for rows in grids]),
+        },
+        "boundaries": len(delays),
+        "boundaries_never_noticed": int(np.isinf(delays).sum()),
+        "boundary_delay_median_s": float(np.median(np.minimum(delays, PATIENCE * EPOCH_S)))
+        if delays
+        else None,
+        "each": {one.name: compared([one.grid]).as_dict() for one in all_staged},
+    }
+    if hop_s != EPOCH_S:
+        off_grid = compared([one.off_grid for one in all_staged])
+        figures["off_grid"] = off_grid.as_dict() | {"hop_s": hop_s, "penalty": pooled.kappa - off_grid.kappa}
+    peers = [one.peer for one in all_staged if one.peer is not None]
+    if peers:
+        figures["yasa"] = compared(peers).as_dict()
+    return figures
+
+
+def page(figures: dict[str, Any], model: Model) -> str:
+    """The figures as Markdown."""
+    contract = model.contract
+    lines = [
+        f"# Evaluation: {figures['recordings']} recordings, {figures['subjects']} subjects",
+        "",
+        f"Model: {contract.size}, {contract.parameters} parameters, weights {contract.weights_sha256[:12]}. "
+        "Streamed through the engine; every committed 30 s epoch counts.",
+        "",
+        "| | epochs | accuracy | kappa | macro-F1 | "
+        + " | ".join(f"F1 {stage}" for stage in STAGES)
+        + " | ECE |",
+        "|" + "---|" * (len(STAGES) + 6),
+    ]
+    named = {"**all**": figures["pooled"], "smoothed": figures["smoothed"]}
+    named |= {key: figures[key] for key in ("off_grid", "yasa") if key in figures} | figures["each"]
+    for name, row in named.items():
+        f1 = " | ".join(f"{row['f1'][stage]:.2f}" for stage in STAGES)
+        lines.append(
+            f"| {name} | {row['epochs']} | {row['accuracy']:.3f} | {row['kappa']:.3f} | "
+            f"{row['macro_f1']:.3f} | {f1} | {row['ece']:.3f} |"
+        )
+    changes = figures["changes_per_hour"]
+    lines += [
+        "",
+        "Confusion (rows: the scorer, columns: the engine):",
+        "",
+        "| | " + " | ".join(STAGES) + " |",
+    ]
+    lines += ["|" + "---|" * (len(STAGES) + 1)]
+    lines += [
+        f"| {stage} | " + " | ".join(map(str, row)) + " |"
+        for stage, row in zip(STAGES, figures["pooled"]["confusion"], strict=True)
+    ]
+    lines += [
+        "",
+        f"Kappa over subjects: s.d. {figures['kappa_sd_over_subjects']:.3f}. Stage changes per hour: scorer "
+        f"{changes['scorer']:.1f}, raw {changes['raw']:.1f}, smoothed {changes['smoothed']:.1f}. "
+        f"Boundaries between stages that last {STABLE} epochs: {figures['boundaries']}, median delay "
+        f"{figures['boundary_delay_median_s']} s, {figures['boundaries_never_noticed']} not noticed within "
+        f"{PATIENCE * EPOCH_S} s.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
+    """Stage every recording, compare, and write both files."""
+    model = Model.load(asked.model)
+    results: list[Staged] = []
+    for path in track(asked.recordings, "staging", console=Console(stderr=True)):
+        if path.suffix == ".npz":
+            if asked.fold is not None and int(load_night(path).subject) not in FOLDS[asked.fold]:
+                continue
+            results.append(stage_prepared(path, model, asked.hop, asked.peers))
+        else:
+            results.append(stage_edf(path, model, asked.hop, asked.channel, asked.peers))
+    if not results:
+        raise UsageError(f"fold {asked.fold}: none of its subjects is among the recordings given")
+    figures = summarise(results, asked.hop)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    (asked.out / "evaluation.md").write_text(page(figures, model), "utf-8")
+    return figures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate, and print the page."""
+    parser = argparse.ArgumentParser(prog="python -m tools.evaluate", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("recordings", nargs="+", type=Path, help="annotated EDF files or prepared nights")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--model", type=Path, help="an exported model (default: the packaged one)")
+    parser.add_argument("--channel", help="of EDF files; default: a sensible EEG channel")
+    parser.add_argument("--hop", type=int, default=EPOCH_S, choices=range(1, EPOCH_S + 1), metavar="S")
+    parser.add_argument(
+        "--fold", type=int, choices=range(len(FOLDS)), help="only its subjects, of prepared nights"
+    )
+    parser.add_argument("--peers", action="store_true", help="YASA on the same samples (extra `peers`)")
+    asked = parser.parse_args(arguments)
+    try:
+        evaluate(asked)
+    except SleepstreamError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print((asked.out / "evaluation.md").read_text("utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
