@@ -160,7 +160,8 @@ class Engine:
                 journal = await self._open_journal(self._session_path(session), meta, journals)
                 path = self._session_path(session)
                 jsonl = self._open_jsonl(settings.name, files)
-                publisher = self._publisher(settings, source.info, journal, mqtt, jsonl)
+                observers = self._observers(settings, session, journals)
+                publisher = self._publisher(settings, source.info, journal, mqtt, jsonl, observers)
                 self._watcher.started(settings.name, source.info, pipeline.label, path)
                 publisher.event("session_started", f"{source.info.name}, channel {pipeline.label}")
                 live = isinstance(settings.source, LIVE)
@@ -217,6 +218,17 @@ class Engine:
             )
         return files.enter_context(JsonlSink(Path(path.replace("{stream}", stream))))
 
+    def _observers(
+        self, settings: StreamSettings, session: str, stack: AsyncExitStack
+    ) -> tuple[Observer, ...]:
+        """Whoever watches this stream; `stack` outlives it, so that its last event is still heard."""
+        if self._settings.lsl is None:
+            return (self._watcher,)
+        from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
+
+        outlets = LslOutlets(self._settings.lsl, self._settings.node, settings.name, session, settings.hop_s)
+        return self._watcher, stack.enter_context(outlets)
+
     def _publisher(
         self,
         settings: StreamSettings,
@@ -224,6 +236,7 @@ class Engine:
         journal: Journal,
         mqtt: MqttSink | None,
         jsonl: JsonlSink | None,
+        observers: tuple[Observer, ...],
     ) -> Publisher:
         topics: MqttStream | None = None
         late_after_s = None
@@ -243,7 +256,7 @@ class Engine:
             journal,
             topics,
             jsonl,
-            (self._watcher,),
+            observers,
             self._clock,
             late_after_s,
         )

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streamer.errors import SettingsError
-from streamer.sinks.settings import JsonlSettings, MqttSettings
+from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings
 from streamer.sources.settings import SourceSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]  # one MQTT topic level
@@ -57,6 +57,7 @@ class Settings(_Settings):
     model: ModelSettings = ModelSettings()
     mqtt: MqttSettings | None = None
     jsonl: JsonlSettings | None = None
+    lsl: LslSinkSettings | None = None
     stream: tuple[StreamSettings, ...] = Field(min_length=1)
 
     @field_validator("session_dir")

@@ -1,4 +1,4 @@
-"""What the `[mqtt]` and `[jsonl]` tables may say. Secrets are never here: they come from the environment."""
+"""What the `[mqtt]`, `[jsonl]` and `[lsl]` tables may say; secrets come from the environment only."""
 
 from __future__ import annotations
 
@@ -57,3 +57,11 @@ class JsonlSettings(_Settings):
     """Committed epochs, one JSON object a line."""
 
     path: Path
+
+
+class LslSinkSettings(_Settings):
+    """Stages back into the lab streaming layer, for recorders."""
+
+    prefix: str = Field("sleepstream", min_length=1, max_length=64)  # of the outlets' names
+    markers: bool = True
+    hypnodensity: bool = True

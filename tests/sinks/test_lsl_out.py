@@ -1,0 +1,141 @@
+"""Stages as LSL streams, seen through real inlets on the loopback."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pylsl
+import pytest
+
+from streamer.errors import SettingsError
+from streamer.messages import STAGES
+from streamer.payloads import EventPayload, Probabilities, QualityPayload, StagePayload, utc
+from streamer.settings import validate
+from streamer.sinks.lsl import LslOutlets, SampleClock
+from streamer.sinks.settings import LslSinkSettings
+
+# Read by liblsl at its first call, not at import.
+os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
+
+BEGAN = 1_700_000_000.0
+
+
+def staged(seq, stage, end_s, latency_ms=100.0):
+    values = None
+    if stage in STAGES:
+        values = Probabilities(**{name: 0.8 if name == stage else 0.05 for name in STAGES})
+    return StagePayload(
+        session="s1",
+        seq=seq,
+        t_end=utc(BEGAN + end_s),
+        stage=stage,
+        smoothed=stage,
+        probabilities=values,
+        confidence=None if values is None else 0.8,
+        warmup=False,
+        quality=QualityPayload(grade="good", lost_fraction=0),
+        provisional=False,
+        latency_ms=latency_ms,
+    )
+
+
+def event(name, text):
+    return EventPayload(session="s1", seq=0, t=utc(BEGAN), event=name, text=text, data={})
+
+
+class Inlets:
+    """Both inlets of one stream, open."""
+
+    def __init__(self, stream, prefix="test"):
+        self.markers = self._open(f"{prefix}-{stream}-markers")
+        self.density = self._open(f"{prefix}-{stream}-hypnodensity")
+
+    def _open(self, name):
+        (found,) = pylsl.resolve_byprop("name", name, timeout=10)
+        inlet = pylsl.StreamInlet(found)
+        inlet.open_stream(timeout=10)
+        return inlet
+
+
+def test_stage_changes_and_events_become_markers_and_every_stage_its_probabilities():
+    with LslOutlets(LslSinkSettings(prefix="test"), "home", "anna", "s1", 5) as outlets:
+        inlets = Inlets("anna")
+        before = pylsl.local_clock()
+        for seq, stage in enumerate(["N2", "N2", "unscored", "R"]):
+            outlets.staged("anna", staged(seq, stage, 30 + 5 * seq, latency_ms=15_100 - 5000 * seq))
+        outlets.happened("anna", event("trigger", "cue after 5 min of R"))
+        outlets.happened("anna", event("lights_on", ""))
+        markers = [inlets.markers.pull_sample(timeout=5) for _ in range(5)]
+        densities = [inlets.density.pull_sample(timeout=5) for _ in range(4)]
+    assert [values[0] for values, _ in markers] == [
+        "Sleep stage N2",
+        "Sleep stage ?",
+        "Sleep stage R",
+        "Trigger: cue after 5 min of R",
+        "Lights on",
+    ]
+    np.testing.assert_allclose(densities[0][0], [0.05, 0.05, 0.8, 0.05, 0.05], atol=1e-6)
+    assert np.isnan(densities[2][0]).all()
+    times = np.array([time for _, time in densities])
+    np.testing.assert_allclose(np.diff(times), 5, atol=0.01)  # the grid's pace, not that of the pushing
+    assert markers[0][1] == times[0]
+    assert times[0] == pytest.approx(before - 15.1, abs=0.05)
+
+
+def test_outlets_say_what_they_carry():
+    with LslOutlets(LslSinkSettings(prefix="test"), "home", "berta", "s9", 5):
+        inlets = Inlets("berta")
+        markers, density = inlets.markers.info(5), inlets.density.info(5)
+    assert (markers.type(), markers.channel_count(), markers.nominal_srate()) == ("Markers", 1, 0.0)
+    assert markers.channel_format() == pylsl.cf_string
+    assert markers.source_id() == "sleepstream-home-berta-markers"
+    assert (density.type(), density.channel_count(), density.nominal_srate()) == ("Hypnodensity", 5, 0.0)
+    assert density.get_channel_labels() == list(STAGES)
+    assert set(density.get_channel_units()) == {"probability"}
+    made = density.desc().child("acquisition")
+    assert made.child_value("session") == "s9"
+    assert made.child_value("hop_s") == "5"
+
+
+def test_either_can_be_left_out():
+    with LslOutlets(LslSinkSettings(prefix="test", markers=False), "home", "carla", "s", 30) as outlets:
+        outlets.staged("carla", staged(0, "W", 30))
+        outlets.happened("carla", event("mark", "hello"))
+        names = {stream.name() for stream in pylsl.resolve_streams(1.0)}
+    assert "test-carla-hypnodensity" in names
+    assert "test-carla-markers" not in names
+
+
+def test_a_stale_stage_is_a_question_mark_now():
+    with LslOutlets(LslSinkSettings(prefix="test"), "home", "dora", "s", 30) as outlets:
+        inlets = Inlets("dora")
+        outlets.staged("dora", staged(0, "N3", 30))
+        now = pylsl.local_clock()
+        outlets.staged("dora", staged(1, "no_signal", 9e6, latency_ms=None))
+        inlets.markers.pull_sample(timeout=5)
+        (text,), time = inlets.markers.pull_sample(timeout=5)
+    assert text == "Sleep stage ?"
+    assert time == pytest.approx(now, abs=0.05)
+
+
+def test_a_night_of_drift_and_delays_stays_in_step():
+    clock, rng = SampleClock(), np.random.default_rng(1)
+    for epoch in range(1, 961):
+        true = 30.0 * epoch  # LSL seconds at which the device had taken the last sample
+        end = BEGAN + true * (1 + 80e-6)  # its own clock is fast
+        delay = 0.05 + rng.exponential(0.1)
+        assert clock.push(end, true + delay) == pytest.approx(true + 0.05, abs=0.12)
+
+
+def test_epochs_that_a_gap_brings_at_once_keep_their_own_times():
+    clock = SampleClock()
+    clock.push(BEGAN + 30, 130.1)
+    times = [clock.push(BEGAN + 30 + 30 * n, 130.1 + 600) for n in range(1, 21)]
+    np.testing.assert_allclose(np.diff(times), 30, atol=0.15)
+    assert times[-1] == pytest.approx(730.1, abs=0.2)
+
+
+def test_the_table_is_validated():
+    data = {"lsl": {"prefix": "x", "marker": True}, "stream": [{"source": {"kind": "simulated"}}]}
+    with pytest.raises(SettingsError, match="did you mean 'markers'"):
+        validate(data, "test")
