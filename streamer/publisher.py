@@ -155,7 +155,8 @@ class Publisher:
             self.night.lights_off()
         elif name == "lights_on":
             self.night.lights_on()
-        self.event(name, text)
+        # The epoch says where in the night, also where the recording's time is not ours.
+        self.event(name, text, {"epoch": len(self.labels)})
 
     def online(self, online: bool) -> None:
         """Say whether samples arrive."""
