@@ -1,4 +1,4 @@
-"""Device times or packet counters to sample indices: losses are found, what is merely late is not one.
+"""Device times to sample indices: losses are found, what is merely late is not one.
 
 Times lie: they jitter, come twelve at once, drift against the nominal rate, and pile up when a radio stalls.
 So a line is fitted through them (lateness against index, with a growing memory), a jump above it is believed
@@ -9,7 +9,6 @@ which hides in the jitter of single samples, is found on means of a quarter of a
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamer.errors import SourceError
 from streamer.messages import Chunk, Floats, Gap, Item
@@ -100,24 +99,40 @@ class Timeline:
         self._latest = float(times[-1])
 
     def _place(self, times: Floats, samples: Floats, *, doubtful: bool, ended: bool) -> list[Item]:
-        """Give every sample its index, as far as that is sure."""
-        out: list[Item] = []
+        """Give every sample its index, as far as that is sure, and hold back the rest."""
+        start = self._next
+        losses: list[tuple[int, int]] = []  # (samples before it, samples lost)
         at, count = 0, times.shape[0]
         while at < count:
+            room = min(count - at, self._block - self._filled)
             if doubtful:
                 lost, sure = self._judge(times[at:], ended)
                 if sure == 0:
                     self._held_times, self._held = times[at:], samples[:, at:]
                     break
-                if lost > 0:
-                    out.append(self._gap(lost, LOST))
+                self._next += lost
+                losses.append((at, lost))
+                doubtful = False
             else:
-                room = min(count - at, self._block - self._filled)
                 late = np.flatnonzero(self._deviation(times[at : at + room]) > self._jump_s)
                 sure = int(late[0]) if late.size else room
-            doubtful = not doubtful and sure < min(count - at, self._block - self._filled)
-            out += self._accept(times[at : at + sure], samples[:, at : at + sure])
+                doubtful = sure < room
+            losses += [(at + before, lost) for before, lost in self._accept(times[at : at + sure])]
             at += sure
+        return self._items(start, samples[:, :at], losses)
+
+    def _items(self, start: int, samples: Floats, losses: list[tuple[int, int]]) -> list[Item]:
+        """Samples from index `start` on, cut where something was lost."""
+        out: list[Item] = []
+        begun = 0
+        for at, lost in [*((at, lost) for at, lost in losses if lost > 0), (samples.shape[1], 0)]:
+            if at > begun:
+                out.append(Chunk(start, samples[:, begun:at], self._arrived))
+                start += at - begun
+                begun = at
+            if lost > 0:
+                out.append(Gap(start, start + lost, LOST, self._arrived))
+                start += lost
         return out
 
     @property
@@ -165,32 +180,26 @@ class Timeline:
             lost = typical / (self._period + self._slope)
         return round(lost), sure
 
-    def _gap(self, lost: int, reason: str) -> Gap:
-        gap = Gap(self._next, self._next + lost, reason, self._arrived)
-        self._next = gap.stop
-        return gap
-
-    def _accept(self, times: Floats, samples: Floats) -> list[Item]:
-        """Index samples that follow each other, and learn from their times."""
-        out: list[Item] = []
+    def _accept(self, times: Floats) -> list[tuple[int, int]]:
+        """Count samples that follow each other, and learn from their times: (samples before a loss, lost)."""
+        losses = []
         at = 0
         while at < times.shape[0]:
             part = slice(at, min(times.shape[0], at + self._block - self._filled))
             size = part.stop - at
             place = slice(self._filled, self._filled + size)
-            jump = self._jump_s
-            self._deviations[place] = np.clip(self._deviation(times[part]), -2 * jump, 2 * jump)
+            most = 2 * self._jump_s
+            self._deviations[place] = np.clip(self._deviation(times[part]), -most, most)
             self._indices[place] = self._next + np.arange(size)
-            out.append(Chunk(self._next, samples[:, part], self._arrived))
             self._next += size
             self._filled += size
             at = part.stop
             if self._filled == self._block:
                 self._filled = 0
                 lost = self._learn(float(self._deviations.mean()))
-                if lost > 0:
-                    out.append(self._gap(lost, LOST))
-        return out
+                self._next += lost
+                losses.append((at, lost))
+        return losses
 
     def _learn(self, above: float) -> int:
         """Move the line by a full block that lies `above` it (s); return the samples a lasting step means."""
@@ -217,65 +226,3 @@ class Timeline:
         self._at = centre
         self._blocks += 1
         return 0
-
-
-class Counter:
-    """Packet numbers that wrap, crossed with elapsed time -> indices and gaps.
-
-    A packet carries `rows` samples with one number. Time tells how often the number wrapped while nothing
-    came, and that a number which went back means a restarted device, not a lost day.
-    """
-
-    def __init__(self, rate_hz: float, wrap: int, rows: int = 1) -> None:
-        self._rate_hz, self._wrap, self._rows = rate_hz, wrap, rows
-        self.reset()
-
-    def reset(self) -> None:
-        """Start anew: the next sample has index 0."""
-        self._next = 0
-        self._last: int | None = None  # number of the current packet
-        self._since = 0.0  # time at which it began
-        self._seen = 0  # of its rows
-        self._first = True  # the stream may begin within a packet
-
-    def push(
-        self, numbers: NDArray[np.int64], times: Floats, samples: Floats, arrived: float = 0.0
-    ) -> list[Item]:
-        """Take (n,) packet numbers, (n,) seconds and (channels, n) samples; give chunks and gaps."""
-        out: list[Item] = []
-        begun = 0
-        for row in range(numbers.shape[0]):
-            lost = self._lost(int(numbers[row]), float(times[row]))
-            if lost > 0:
-                if row > begun:
-                    out.append(Chunk(self._next, samples[:, begun:row], arrived))
-                self._next += row - begun
-                out.append(Gap(self._next, self._next + lost, LOST, arrived))
-                self._next += lost
-                begun = row
-        if numbers.shape[0] > begun:
-            out.append(Chunk(self._next, samples[:, begun:], arrived))
-            self._next += numbers.shape[0] - begun
-        return out
-
-    def flush(self) -> list[Item]:
-        """Nothing is held back."""
-        return []
-
-    def _lost(self, number: int, time: float) -> int:
-        """Samples missing before a row of packet `number`; move on to it."""
-        elapsed = (time - self._since) * self._rate_hz / self._rows  # packets, by the clock
-        same = number == self._last and self._seen < self._rows and elapsed < self._wrap / 2
-        if same or self._last is None:
-            self._seen += 1
-            if self._last is None:
-                self._last, self._since = number, time
-            return 0
-        step = (number - self._last) % self._wrap or self._wrap
-        wraps = round((elapsed - step) / self._wrap)
-        packets = step + max(0, wraps) * self._wrap
-        if wraps < 0:  # the number went back, and no time to go round: the device counts anew
-            packets = max(1, round(elapsed))
-        rest = 0 if self._first else self._rows - self._seen
-        self._last, self._since, self._seen, self._first = number, time, 1, False
-        return (packets - 1) * self._rows + max(0, rest)

@@ -1,4 +1,4 @@
-"""Times and counters to indices: what is lost is found, what is late is not lost, cuts change nothing."""
+"""Times to indices: what is lost is found, what is late is not lost, cuts change nothing."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streamer.errors import SourceError
 from streamer.messages import Chunk, Gap
-from streamer.timeline import Counter, Timeline
+from streamer.timeline import Timeline
 from tests.chunkings import SIZES
 
 RATES = pytest.mark.parametrize("rate", [50.0, 100.0, 256.0, 1000.0])
@@ -147,37 +147,3 @@ def test_reset_starts_anew():
     timeline.push(np.arange(500) / 100.0, np.zeros((1, 500)))
     timeline.reset()
     assert _gaps(_run(timeline, 1e6 + np.arange(500) / 100.0)) == []
-
-
-def _packets(lost, rows, wrap, count=4000):
-    """Packet numbers, times and true indices of a stream that loses some packets."""
-    packets = np.array([n for n in range(count) if n not in lost])
-    index = (packets[:, None] * rows + np.arange(rows)).ravel()
-    return (packets % wrap).repeat(rows), index
-
-
-@pytest.mark.parametrize(("wrap", "rows", "rate"), [(256, 1, 250.0), (65536, 12, 256.0), (256, 12, 256.0)])
-def test_counters_wrap_and_lose_packets(wrap, rows, rate):
-    lost = {5, *range(1000, 1010), *range(2000, 3100)}  # the last: several times round a counter of 256
-    numbers, index = _packets(lost, rows, wrap)
-    times = index / rate + np.random.default_rng(1).normal(0, 0.01, len(index))
-    items = Counter(rate, wrap, rows).push(numbers, times, index[None].astype(float))
-    np.testing.assert_array_equal(_indices(items), index)
-    _follows(items)
-
-
-def test_a_counter_that_starts_anew_is_a_restart_not_a_lost_day():
-    numbers = np.r_[1000:1100, 0:100]
-    times = np.r_[0:100, 350:450] / 100.0
-    items = Counter(100.0, 65536).push(numbers, times, np.zeros((1, 200)))
-    assert _gaps(items) == [(100, 350)]
-
-
-@given(cut=st.integers(0, 600))
-def test_counters_do_not_care_where_the_stream_is_cut(cut):
-    numbers, index = _packets({7, 8, 20}, 12, 256, 50)
-    times, rows = index / 256.0, index[None].astype(float)
-    counter = Counter(256.0, 256, 12)
-    halves = [slice(0, cut), slice(cut, None)]
-    items = [one for half in halves for one in counter.push(numbers[half], times[half], rows[:, half])]
-    np.testing.assert_array_equal(_indices(items), index)
