@@ -213,7 +213,7 @@ def test_run_drains_and_exits_within_3_s_of_a_signal(tmp_path, number):
         """,
     )
     process.send_signal(number)
-    out, err = process.communicate(timeout=3)
+    _, err = process.communicate(timeout=3)
     assert process.returncode == 0, err
     assert "Traceback" not in err
     (session,) = tmp_path.glob("*.sqlite")
