@@ -101,6 +101,8 @@ def _demo(asked: argparse.Namespace) -> int:
         "hours": asked.hours,
         "speed": asked.speed or max(1.0, asked.hours * 3600 / DEMO_S),
         "started": evening.isoformat(),
+        "artefacts_per_hour": 1.0,  # a night is never perfect: some movement,
+        "dropouts_per_hour": 0.3,  # and a radio that loses some
     }
     data: dict[str, object] = {
         "node": "demo",
@@ -115,7 +117,7 @@ def _demo(asked: argparse.Namespace) -> int:
         "to see them, in another terminal:\n"
         f"  [green]mosquitto_sub -h 127.0.0.1 -p {port} -v -t 'sleepstream/#'[/]\n",
         highlight=False,
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
     (outcome,) = _drive(ready, console, zone=None)
     _conclude(outcome, console)
@@ -126,7 +128,7 @@ def _demo(asked: argparse.Namespace) -> int:
     console.print(
         "[dim]The network was trained on nights made by the same synthesiser: this shows that it runs, not "
         "how good it is. For that, see the model card.[/]",
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
     return 0
 
