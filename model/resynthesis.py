@@ -7,6 +7,7 @@ target and is never looked at while drawing.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,9 +160,13 @@ class Measurements:
     def resynthesise(
         self, recording: str, seed: int, style: Style = DEFAULT, derivation: Derivation = FRONTAL
     ) -> Samples:
-        """One night (n_epochs * 3000,) float32 µV at 100 Hz, not yet band-passed."""
+        """One night (n_epochs * 3000,) float32 µV at 100 Hz, not yet band-passed.
+
+        Two recordings share no noise under the same seed.
+        """
         measured = derived(self.measured(recording), derivation)
-        return np.concatenate(list(synthesise(measured, seed, style)))
+        own = (seed << 32) + zlib.crc32(recording.encode())
+        return np.concatenate(list(synthesise(measured, own, style)))
 
     def _find(self, recording: str) -> slice:
         if recording not in self._rows:

@@ -78,6 +78,11 @@ def test_a_night_is_seeded_and_has_the_measured_power(nights):
     assert np.corrcoef(asked[:, 0], found[:, 0])[0, 1] > 0.95
 
 
+def test_two_recordings_share_no_noise(nights):
+    a, b = (nights.resynthesise(name, 1).astype(float) for name in NAMES[:2])
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.05
+
+
 def test_missing_measurements_are_taken_from_their_neighbours(nights):
     measured = nights.measured("SC4001E0")
     for values in (measured.power_uv2, measured.spread, measured.kurtosis, measured.skewness, measured.eye):

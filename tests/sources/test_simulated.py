@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.messages import STAGES, Chunk, Gap
+from streamer.sources.night import FIGURES, Figures
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource, resampled
 from tests.fakes import FakeClock
@@ -155,6 +157,15 @@ def test_the_stream_is_paced_by_the_clock_alone():
     assert [channel.unit for channel in source.info.channels] == ["uV"]
     _, fast = asyncio.run(play("max"))
     assert fast[-1][0] == 1800
+
+
+def test_the_shipped_figures_are_whole():
+    known = json.loads(FIGURES.read_text(encoding="utf-8"))
+    assert np.array(known["transitions"]).shape == (5, 5)
+    assert np.sum(known["transitions"], axis=1) == pytest.approx(np.ones(5), abs=1e-4)
+    assert sum(known["priors"]) == pytest.approx(1, abs=1e-4)
+    assert "ODC-By 1.0" in known["source"]
+    assert all(np.linalg.eigvalsh(spread).min() > 0 for spread in Figures.load().spread)
 
 
 def test_the_start_can_be_given():
