@@ -192,14 +192,16 @@ def _comparison(truth: Stages, asked: Array, found: Array) -> Table:
 
     The real ones hold drift below 0.3 Hz, half of which is not drawn: that moves the last six a little.
     """
-    view = Table("measure", *STAGES, title="Medians, measured / drawn, and correlation over epochs")
+    view = Table("measure", *STAGES, title="Medians: measured / drawn (correlation over epochs)")
     whole = np.isfinite(asked).all(1)
     for column, name in enumerate(MEASURES):
         cells = []
         for stage in range(5):
             real, drawn = asked[whole & (truth == stage), column], found[whole & (truth == stage), column]
             alike = np.corrcoef(real, drawn)[0, 1] if len(real) > 2 else np.nan
-            cells.append(f"{np.median(real):.3g}/{np.median(drawn):.3g} r {alike:.2f}" if len(real) else "-")
+            cells.append(
+                f"{np.median(real):.3g} / {np.median(drawn):.3g} ({alike:.2f})" if len(real) else "-"
+            )
         view.add_row(name, *cells)
     return view
 
