@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -155,9 +156,8 @@ def night(model: Model, hours: float) -> Figures:
     gc.collect()
     before_mb = resident_mb()
     began = time.perf_counter()
-    epochs = sum(
-        isinstance(out, Score) for chunk in seconds_of_eeg(int(hours * 3600)) for out in path.push(chunk)
-    )
+    outputs = (out for chunk in seconds_of_eeg(int(hours * 3600)) for out in path.push(chunk))
+    epochs = sum(isinstance(out, Score) for out in chain(outputs, path.flush()))
     took = time.perf_counter() - began
     return {
         "night_epochs": epochs,
