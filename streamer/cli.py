@@ -23,6 +23,7 @@ from streamer.engine import Engine, Outcome
 from streamer.errors import RecordingError, SignalError, SleepstreamError, UsageError
 from streamer.hypnogram import sleep_stages, stages_per_epoch
 from streamer.messages import Label
+from streamer.morning import add_export, add_report
 from streamer.settings import Settings
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands.add_parser("demo", help="a simulated night through the whole engine, sped up"))
     _add_run(commands.add_parser("run", help="the engine, as a TOML file describes it"))
     _add_replay(commands.add_parser("replay", help="stage a recording through the live path"))
+    add_report(commands.add_parser("report", help="the morning: statistics and pictures, one night or many"))
+    add_export(commands.add_parser("export", help="a session as EDF+, BIDS, CSV, Profusion, JSON or NPZ"))
     return parser
 
 

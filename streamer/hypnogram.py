@@ -28,8 +28,27 @@ _LABELS: dict[str, Label] = {
     "rem": "R",
     "5": "R",
 }
+_UNSCORED = ("?", "uns", "unscored", "no_signal", "art", "6", "7", "9", "-1", "m", "mt", "movement")
 
 Scored = tuple[float, float, Label]  # onset s, duration s, stage
+
+
+def label_of(text: str) -> Label:
+    """The stage that a scorer's text means: "N2", "2", "Sleep stage N2", "WAKE", "REM", "?" ...
+
+    Raises:
+        ValueError: it is no stage.
+
+    """
+    name = text.strip()
+    match = _STAGE.fullmatch(name)
+    name = (match[1] if match else name).lower()
+    name = {"wake": "w", "rem": "r"}.get(name, name)
+    if name in _UNSCORED:
+        return UNSCORED
+    if name not in _LABELS:
+        raise ValueError(f"{text.strip()!r} is no sleep stage")
+    return _LABELS[name]
 
 
 def sleep_stages(path: Path) -> list[Scored]:

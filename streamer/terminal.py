@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, tzinfo
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Table
 
 from streamer.agreement import Agreement
@@ -178,6 +179,15 @@ def show_agreement(console: Console, agreement: Agreement, against: str) -> None
     for stage, row in zip(STAGES, agreement.confusion, strict=True):
         table.add_row(stage, *(str(count) for count in row))
     console.print(table)
+
+
+@contextmanager
+def watched(console: Console, text: str) -> Iterator[Callable[[float], None]]:
+    """Give a function that takes the share done, 0 to 1: a bar on a terminal, quiet elsewhere."""
+    columns = TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), TaskProgressColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text, total=1.0)
+        yield lambda share: progress.update(task, completed=share)
 
 
 def _hours(seconds: float) -> str:

@@ -1,0 +1,45 @@
+"""What is said about a night at a time: stages, lights, marks, losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamer.messages import EPOCH_S, STAGES
+from streamer.session import Night
+
+NAMES = {"lights_off": "Lights off", "lights_on": "Lights on"}
+TEXTS = ("mark", "trigger", "alarm")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Text at a time since sample 0."""
+
+    onset_s: float
+    duration_s: float | None
+    text: str
+    kind: str  # a stage ("W" ... "unscored"), an event's name, or "gap"
+
+
+def notes(night: Night) -> list[Note]:
+    """Every stage, event of the sleeper, and loss, by onset; within the recording."""
+    found = [
+        Note(
+            float(EPOCH_S * number),
+            float(EPOCH_S),
+            f"Sleep stage {label if label in STAGES else '?'}",
+            label if label in STAGES else "unscored",
+        )
+        for number, label in enumerate(night.labels)
+    ]
+    rate = night.meta.info.rate_hz
+    found += [Note(gap.start / rate, (gap.stop - gap.start) / rate, "BAD_gap", "gap") for gap in night.gaps]
+    for event in night.events:
+        onset = night.seconds_of(event)
+        if not 0 <= onset <= night.duration_s:
+            continue
+        if event.event in NAMES:
+            found.append(Note(onset, None, NAMES[event.event], event.event))
+        elif event.event in TEXTS:
+            found.append(Note(onset, None, f"{event.event}: {event.text}".rstrip(": "), event.event))
+    return sorted(found, key=lambda note: note.onset_s)

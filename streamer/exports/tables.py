@@ -1,0 +1,64 @@
+"""The hypnogram as text: CSV, Profusion's numbers, and JSON with everything beside it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from streamer.exports.notes import notes
+from streamer.messages import STAGES
+from streamer.payloads import PublishedStage, utc
+from streamer.session import Night, Progress
+from streamer.statistics import DEFINITIONS
+
+PROFUSION: dict[PublishedStage, int] = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 5}
+PROFUSION_UNSCORED = 9
+YASA_UNSCORED = "UNS"
+
+
+def write_csv(night: Night, path: Path, progress: Progress) -> list[str]:
+    """`onset,duration,label` in seconds since sample 0, one line per epoch; UNS where unscored.
+
+    YASA's `Hypnogram` takes the labels as they are; EDFbrowser imports the columns as annotations.
+    """
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["onset", "duration", "label"])
+        for note in notes(night):
+            if note.kind in STAGES or note.kind == "unscored":
+                label = YASA_UNSCORED if note.kind == "unscored" else note.kind
+                table.writerow([f"{note.onset_s:g}", "30", label])
+    return []
+
+
+def write_profusion(night: Night, path: Path, progress: Progress) -> list[str]:
+    """One number per 30 s, one line each."""
+    lines = [str(PROFUSION.get(label, PROFUSION_UNSCORED)) for label in night.labels]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    return []
+
+
+def write_json(night: Night, path: Path, progress: Progress) -> list[str]:
+    """Everything but the samples."""
+    values = night.statistics().to_json()
+    data = {
+        "meta": asdict(night.meta),
+        "channel": night.channel,
+        "started": utc(night.started).isoformat(),
+        "duration_s": night.duration_s,
+        "lights_off_epoch": night.lights_off if night.marked("lights_off") else None,
+        "lights_on_epoch": night.lights_on if night.marked("lights_on") else None,
+        "ended": night.ended,
+        "hypnogram": night.labels,
+        "statistics": {
+            name: {"value": values[name], "unit": unit, "definition": meaning}
+            for name, (unit, meaning) in DEFINITIONS.items()
+        },
+        "epochs": [epoch.model_dump(mode="json", by_alias=True) for epoch in night.epochs],
+        "events": [event.model_dump(mode="json", by_alias=True) for event in night.events],
+        "gaps": [{"start": gap.start, "stop": gap.stop, "reason": gap.reason} for gap in night.gaps],
+    }
+    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    return []

@@ -1,0 +1,66 @@
+"""The commands for the day after: `report` and `export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from streamer.errors import UsageError
+from streamer.exports import FORMATS, export
+from streamer.report import Written, sessions_of, write_report, write_trend
+from streamer.terminal import watched
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Say what `report` takes."""
+    parser.set_defaults(command=_report)
+    parser.add_argument("session", type=Path, nargs="+", help="session files, or folders of them")
+    parser.add_argument(
+        "--compare", type=Path, metavar="HYPNOGRAM", help="another scorer's: EDF+, CSV or text"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: beside the (first) session")
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Say what `export` takes."""
+    parser.set_defaults(command=_export)
+    parser.add_argument("session", type=Path, help="a session file, or a folder with one")
+    listed = "; ".join(f"{name}: {what}" for name, (_, _, what) in FORMATS.items())
+    parser.add_argument("--to", required=True, choices=tuple(FORMATS), help=listed)
+    parser.add_argument("--out", type=Path, metavar="PATH", help="default: beside the session, with its name")
+
+
+def tell_report(written: Written, console: Console) -> None:
+    """Say where a report is."""
+    console.print(f"report: {written.html}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _report(asked: argparse.Namespace) -> int:
+    console = Console()
+    sessions = sessions_of(asked.session)
+    if asked.compare is not None and len(sessions) > 1:
+        raise UsageError(f"--compare is about one night, and these are {len(sessions)}; give one session")
+    folder = asked.out or sessions[0].parent
+    reports = []
+    for session in sessions:
+        with watched(console, session.stem) as progress:
+            reports.append(write_report(session, folder, asked.compare, progress))
+        tell_report(reports[-1], console)
+    if len(reports) > 1:
+        trend = write_trend(reports, folder)
+        console.print(f"trend: {trend}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _export(asked: argparse.Namespace) -> int:
+    console = Console()
+    sessions = sessions_of([asked.session])
+    if len(sessions) > 1:
+        raise UsageError(f"{asked.session} holds {len(sessions)} sessions; name one of them")
+    with watched(console, asked.to) as progress:
+        path, remarks = export(sessions[0], asked.to, asked.out, progress)
+    for line in (*remarks, f"written to {path}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return 0

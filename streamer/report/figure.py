@@ -1,0 +1,239 @@
+"""The pictures of a night and of a trend, as PNG; the only file that knows matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, tzinfo
+from io import BytesIO
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DateFormatter, HourLocator, date2num
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from streamer.messages import EPOCH_S, STAGES, Floats
+from streamer.payloads import PublishedStage
+from streamer.report.spectrum import Spectrogram
+from streamer.report.verdict import verdict
+from streamer.session import Night
+
+COLOURS = {"W": "#e9a820", "R": "#c2408b", "N1": "#7fc4d9", "N2": "#3b82c4", "N3": "#1e3a78"}
+GRADES = {"good": "#4c9f70", "fair": "#d9c94a", "poor": "#e07b39", "off": "#b3261e"}
+LOST = "#d0d0d0"
+ROWS: dict[PublishedStage, int] = {"W": 4, "R": 3, "N1": 2, "N2": 1, "N3": 0}
+MARKS = {
+    "lights_off": "lights off",
+    "lights_on": "lights on",
+    "mark": "",
+    "trigger": "trigger",
+    "alarm": "alarm",
+}
+DPI = 110
+
+
+def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedStage] | None = None) -> bytes:
+    """Hypnogram, hypnodensity, spectrogram and quality over one clock; as PNG."""
+    panels = ["hypnogram", *(["other"] if other is not None else []), "density", "spectrum", "quality"]
+    heights = {"hypnogram": 2.2, "other": 1.6, "density": 1.8, "spectrum": 2.4, "quality": 0.35}
+    figure = _figure(11, sum(heights[name] for name in panels) * 1.12 + 1.0)
+    axes = figure.subplots(
+        len(panels),
+        1,
+        sharex=True,
+        gridspec_kw={"height_ratios": [heights[name] for name in panels]},
+        squeeze=False,
+    )[:, 0]
+    by_name: dict[str, Axes] = dict(zip(panels, axes, strict=True))
+    times = _times(night, len(night.labels) + 1)
+    _hypnogram(by_name["hypnogram"], times, night.labels, "engine" if other is not None else "stage")
+    if other is not None:
+        _hypnogram(by_name["other"], times, other, "scorer")
+    _density(by_name["density"], times, night)
+    _spectrum(figure, by_name["spectrum"], times, spectrum)
+    _quality(by_name["quality"], times, night)
+    _marks(list(by_name.values()), night)
+    if verdict(night).grade == "failed":
+        by_name["hypnogram"].set_title(
+            "FAILED NIGHT: not a result", color="#b3261e", weight="bold", loc="left"
+        )
+    zone = _zone(night)
+    last = by_name["quality"]
+    last.xaxis.set_major_locator(
+        HourLocator(tz=zone) if len(night.labels) > 240 else AutoDateLocator(tz=zone)
+    )
+    last.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=zone))
+    last.set_xlabel("UTC" if zone is UTC else "local time")
+    if times.shape[0] > 1:
+        last.set_xlim(times[0], times[-1])
+    return _png(figure)
+
+
+def draw_trend(nights: Sequence[Night]) -> bytes:
+    """Each night's main figures over the dates; a failed night is a cross, and joins no line."""
+    shown = {
+        "tst_min": "total sleep, min",
+        "se_percent": "efficiency, %",
+        "sol_min": "onset latency, min",
+        "waso_min": "wake after onset, min",
+        "n3_percent": "N3, %",
+        "r_percent": "R, %",
+    }
+    figure = _figure(11, 7.5)
+    axes = figure.subplots(3, 2, sharex=True).ravel()
+    dates = np.asarray(date2num([datetime.fromtimestamp(night.started, UTC) for night in nights]))
+    failed = np.array([verdict(night).grade == "failed" for night in nights])
+    statistics = [night.statistics().to_json() for night in nights]
+    for axis, (name, title) in zip(axes, shown.items(), strict=True):
+        values = np.array(
+            [np.nan if one[name] is None else one[name] for one in statistics], dtype=np.float64
+        )
+        fine = np.where(failed, np.nan, values)
+        axis.plot(dates, fine, "o-", color=COLOURS["N2"], markersize=5)
+        bottom = float(np.nanmin(fine)) if np.isfinite(fine).any() else 0.0
+        axis.plot(
+            dates[failed], np.full(int(failed.sum()), bottom), "x", color="#b3261e", markersize=9, mew=2
+        )
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.grid(axis="y", color="#e5e5e5")
+        axis.margins(x=0.05, y=0.2)
+    for axis in axes[-2:]:
+        locator = AutoDateLocator(minticks=2, maxticks=8)
+        axis.xaxis.set_major_locator(locator)
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    if failed.any():
+        cross = Line2D(
+            [], [], color="#b3261e", marker="x", linestyle="", mew=2, label="failed night: no value"
+        )
+        figure.legend(handles=[cross], loc="upper right", fontsize=9, frameon=False)
+    return _png(figure)
+
+
+def _hypnogram(axis: Axes, times: Floats, labels: Sequence[PublishedStage], name: str) -> None:
+    rows = np.array([ROWS.get(label, np.nan) for label in labels], dtype=np.float64)
+    if rows.size:
+        axis.step(times, np.append(rows, rows[-1]), where="post", color="#333333", linewidth=0.9)
+    for stage, row in ROWS.items():
+        for begin, end in _runs([label == stage for label in labels]):
+            axis.plot(
+                times[[begin, end]], [row, row], color=COLOURS[stage], linewidth=4, solid_capstyle="butt"
+            )
+    unscored = [label not in ROWS for label in labels]
+    for begin, end in _runs(unscored):
+        axis.axvspan(times[begin], times[end], color=LOST, hatch="///", edgecolor="white", linewidth=0)
+    axis.set_yticks(list(ROWS.values()), list(ROWS))
+    axis.set_ylim(-0.5, 4.5)
+    axis.set_ylabel(name)
+    if any(unscored):
+        axis.legend(
+            handles=[Patch(facecolor=LOST, hatch="///", edgecolor="white", label="unscored")],
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            fontsize=8,
+            frameon=False,
+        )
+
+
+def _density(axis: Axes, times: Floats, night: Night) -> None:
+    shares = np.nan_to_num(night.probabilities())
+    order = ("N3", "N2", "N1", "R", "W")
+    columns = [np.repeat(shares[:, STAGES.index(stage)], 2) for stage in order]
+    edges = np.repeat(times, 2)[1:-1]
+    axis.stackplot(edges, columns, colors=[COLOURS[stage] for stage in order], labels=order, linewidth=0)
+    axis.set_ylim(0, 1)
+    axis.set_facecolor(LOST)
+    axis.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    axis.set_ylabel("probability")
+    handles = [Patch(color=COLOURS[stage], label=stage) for stage in reversed(order)]
+    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1.005, 0.5), fontsize=8, frameon=False)
+
+
+def _spectrum(figure: Figure, axis: Axes, times: Floats, spectrum: Spectrogram) -> None:
+    axis.set_facecolor(LOST)
+    axis.set_ylabel("Hz")
+    axis.set_ylim(0.3, 30)
+    shown = spectrum.hz <= 30
+    values = spectrum.decibel[:, shown]
+    real = values[np.isfinite(values)]
+    if not real.size:
+        return
+    low, high = np.percentile(real, [5, 99])
+    step = spectrum.hz[1] - spectrum.hz[0]
+    picture = axis.imshow(
+        values.T,
+        origin="lower",
+        aspect="auto",
+        extent=(times[0], times[-1], spectrum.hz[0] - step / 2, spectrum.hz[shown][-1] + step / 2),
+        cmap="magma",
+        vmin=float(low),
+        vmax=float(high),
+        interpolation="nearest",
+    )
+    inset = axis.inset_axes((1.012, 0.05, 0.012, 0.9))
+    bar = figure.colorbar(picture, cax=inset)
+    bar.set_label("dB re 1 µV²/Hz", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _quality(axis: Axes, times: Floats, night: Night) -> None:
+    grades = {epoch.epoch: epoch.quality.grade for epoch in night.epochs}
+    row = [grades.get(number) for number in range(len(night.labels))]
+    for grade, colour in GRADES.items():
+        for begin, end in _runs([found == grade for found in row]):
+            axis.axvspan(times[begin], times[end], color=colour, linewidth=0)
+    axis.set_facecolor(LOST)
+    axis.set_yticks([])
+    axis.set_ylabel("quality", rotation=0, ha="right", va="center")
+    handles = [Patch(color=colour, label=grade) for grade, colour in GRADES.items() if grade in row]
+    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1.005, 0.5), fontsize=8, frameon=False)
+
+
+def _marks(axes: Sequence[Axes], night: Night) -> None:
+    """Lights, marks, triggers and alarms as lines through every panel, named above the first."""
+    for event in night.events:
+        seconds = night.seconds_of(event)
+        if event.event not in MARKS or not 0 <= seconds <= len(night.labels) * EPOCH_S:
+            continue
+        at = _days(night.started + seconds)
+        for axis in axes:
+            axis.axvline(at, color="#222222", linewidth=0.8, linestyle=(0, (4, 3)))
+        name = MARKS[event.event] or event.text[:30] or "mark"
+        axes[0].annotate(
+            name, (at, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 4), textcoords="offset points",
+            ha="center", va="bottom", fontsize=8,
+        )  # fmt: skip
+
+
+def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
+    """Begin and end (one past) of every stretch of True."""
+    edges = np.flatnonzero(np.diff([0, *(int(flag) for flag in flags), 0]))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _times(night: Night, count: int) -> Floats:
+    return np.asarray([_days(night.started + EPOCH_S * number) for number in range(count)], dtype=np.float64)
+
+
+def _days(seconds: float) -> float:
+    return float(date2num(datetime.fromtimestamp(seconds, UTC)))
+
+
+def _zone(night: Night) -> tzinfo:
+    """A recording's clock has no zone and is taken as UTC; a night recorded here is shown in this zone."""
+    source = night.meta.settings.get("source")
+    replayed = isinstance(source, dict) and source.get("kind") == "replay"
+    return UTC if replayed else datetime.now().astimezone().tzinfo or UTC
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,253 @@
+"""The report's HTML: one file that needs nothing else, fit for a phone and for paper."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+
+from streamer import __version__
+from streamer.agreement import Agreement
+from streamer.messages import STAGES
+from streamer.report.verdict import Verdict, verdict
+from streamer.session import Night
+from streamer.statistics import DEFINITIONS
+
+NAMES = {
+    "tib_min": "TIB",
+    "spt_min": "SPT",
+    "tst_min": "TST",
+    "se_percent": "SE",
+    "sol_min": "SOL",
+    "sol_persistent_min": "SOL, persistent",
+    "waso_min": "WASO",
+    "latency_n1_min": "N1 latency",
+    "latency_n2_min": "N2 latency",
+    "latency_n3_min": "N3 latency",
+    "latency_r_min": "R latency",
+    "rem_latency_min": "REM latency",
+    "w_min": "W",
+    "n1_min": "N1",
+    "n2_min": "N2",
+    "n3_min": "N3",
+    "r_min": "R",
+    "n1_percent": "N1 share",
+    "n2_percent": "N2 share",
+    "n3_percent": "N3 share",
+    "r_percent": "R share",
+    "awakenings": "awakenings",
+    "shifts_per_hour": "stage shifts",
+    "cycles": "cycles",
+    "unscored_min": "unscored",
+    "no_signal_min": "no signal",
+}
+HEADLINES = {
+    "tst_min": "asleep",
+    "se_percent": "efficiency",
+    "sol_min": "to fall asleep",
+    "waso_min": "awake after",
+}
+STYLE = """
+:root{color-scheme:light}*{box-sizing:border-box}
+body{font:16px/1.45 system-ui,sans-serif;color:#1b1f24;margin:0 auto;padding:1rem;max-width:70rem}
+h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}
+img{width:100%;height:auto}table{border-collapse:collapse;width:100%}
+td,th{padding:.25rem .6rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #eceff2}
+td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.wide{overflow-x:auto}.dim,td.d{color:#5b6570}.banner{padding:.7rem 1rem;border-radius:.4rem;margin:.8rem 0}
+.whole{background:#e7f4ec}.partial{background:#fff3d6}.failed{background:#b3261e;color:#fff;font-weight:600}
+.banner ul{margin:.3rem 0 0;padding-left:1.2rem;font-weight:400}
+.big{display:flex;flex-wrap:wrap;gap:.4rem 2.2rem;margin:.8rem 0}
+.big b{font-size:1.9rem;display:block;line-height:1.1}
+.noresult{opacity:.5}.noresult td.n{text-decoration:line-through}
+"""
+
+
+def night_page(night: Night, png: bytes, found: Agreement | None, against: Path | None) -> str:
+    """The page of one night.
+
+    Args:
+        night: as read from its session.
+        png: the picture.
+        found: agreement with another scorer, if one was asked for.
+        against: that scorer's file.
+
+    """
+    judged = verdict(night)
+    parts = [
+        f"<h1>{escape(night.meta.stream)}, {_date(night)}</h1>",
+        f'<p class="dim">{escape(night.meta.info.name)}, channel {escape(night.channel)}, '
+        f"{night.meta.info.rate_hz:g} Hz; {_hours(night.duration_s / 60)} recorded</p>",
+        _banner(judged),
+        "" if judged.grade == "failed" else _headlines(night),
+        _picture(png, "hypnogram, hypnodensity, spectrogram and quality"),
+        _agreement(found, against) if found is not None and against is not None else "",
+        "<h2>Signal</h2>",
+        _signal(night),
+        "<h2>Statistics</h2>",
+        _lights(night),
+        _statistics(night, judged),
+        f'<p class="dim">Session {escape(night.meta.session)}; model {escape(night.meta.model_sha256[:12])}; '
+        f"sleepstream {__version__}. Definitions follow the AASM manual where it has one. "
+        "Not a medical device; it diagnoses nothing.</p>",
+    ]
+    return _page(f"{night.meta.stream} {_date(night)}", parts)
+
+
+def trend_page(nights: Sequence[Night], png: bytes, links: Sequence[str]) -> str:
+    """The page of several nights, in order of time; `links` name their reports in the same folder."""
+    shown = (
+        "tib_min",
+        "tst_min",
+        "se_percent",
+        "sol_min",
+        "waso_min",
+        "rem_latency_min",
+        "n3_percent",
+        "r_percent",
+    )
+    head = "".join(f'<th class="n">{NAMES[name]}</th>' for name in (*shown, "unscored_min"))
+    rows = []
+    for night, link in zip(nights, links, strict=True):
+        values, judged = night.statistics().to_json(), verdict(night)
+        no_result = judged.grade == "failed"
+        cells = "".join(_cell("failed" if no_result else _value(values[name], name)) for name in shown)
+        cells += _cell(_value(values["unscored_min"], "unscored_min"))
+        row = f'<td><a href="{escape(link)}">{_date(night)}</a></td><td>{escape(night.meta.stream)}</td>'
+        rows.append(f"<tr>{row}{cells}<td>{judged.grade}</td></tr>")
+    failed = sum(verdict(night).grade == "failed" for night in nights)
+    said = f"{len(nights)} nights" + (f", {failed} of them failed and in no figure" if failed else "")
+    table = (
+        f'<div class="wide"><table><tr><th>night</th><th>sleeper</th>{head}<th>verdict</th></tr>'
+        f"{''.join(rows)}</table></div>"
+    )
+    return _page(
+        "Trend", [f"<h1>{said}</h1>", _picture(png, "trend"), table, _legend((*shown, "unscored_min"))]
+    )
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head><body>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</body></html>\n"
+    )
+
+
+def _banner(judged: Verdict) -> str:
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in judged.reasons)
+    listed = f"<ul>{reasons}</ul>" if reasons else ""
+    return f'<div class="banner {judged.grade}">{judged.headline}{listed}</div>'
+
+
+def _headlines(night: Night) -> str:
+    values = night.statistics().to_json()
+    cells = []
+    for name, title in HEADLINES.items():
+        value = values[name]
+        shown = _hours(value) if value is not None and name == "tst_min" else _value(value, name)
+        cells.append(f"<div><b>{shown}</b>{title}</div>")
+    return f'<div class="big">{"".join(cells)}</div>'
+
+
+def _picture(png: bytes, text: str) -> str:
+    return f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
+
+
+def _signal(night: Night) -> str:
+    """Lost samples, and quality over the night with its reasons."""
+    count = len(night.epochs)
+    grades = Counter(epoch.quality.grade for epoch in night.epochs)
+    why = Counter(reason for epoch in night.epochs for reason in epoch.quality.reasons)
+    longest = max((gap.stop - gap.start for gap in night.gaps), default=0) / night.meta.info.rate_hz
+    lost = sum(gap.stop - gap.start for gap in night.gaps)
+    share = lost / night.n_samples if night.n_samples else 0.0
+    losses = f"{lost} of {night.n_samples} samples ({_percent(share)}, {night.lost_s:.1f} s)"
+    rows = [("lost", losses + (f" in {len(night.gaps)} gaps, the longest {longest:.1f} s" if lost else ""))]
+    rows += [
+        (f"quality {grade}", f"{_percent(grades[grade] / count)} of the epochs")
+        for grade in ("good", "fair", "poor", "off")
+        if grades[grade]
+    ]
+    rows += [
+        (f"because: {reason}", f"{_percent(n / count)} of the epochs") for reason, n in why.most_common()
+    ]
+    cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in rows)
+    return f"<table>{cells}</table>"
+
+
+def _lights(night: Night) -> str:
+    off, on = night.marked("lights_off"), night.marked("lights_on")
+    if off and on:
+        return ""
+    missing = "Lights off and on were" if not off and not on else f"Lights {'on' if off else 'off'} was"
+    return (
+        f'<p class="dim">{missing} never marked: the recording\'s own begin and end stand in, so '
+        "time in bed, efficiency and latencies depend on when it was switched on and off.</p>"
+    )
+
+
+def _statistics(night: Night, judged: Verdict) -> str:
+    values = night.statistics().to_json()
+    rows = "".join(
+        f"<tr><td>{NAMES[name]}</td>{_cell(_value(values[name], name))}"
+        f'<td class="d">{escape(meaning)}</td></tr>'
+        for name, (_, meaning) in DEFINITIONS.items()
+    )
+    return f'<table class="{"noresult" if judged.grade == "failed" else ""}">{rows}</table>'
+
+
+def _legend(names: Sequence[str]) -> str:
+    rows = "".join(
+        f'<tr><td>{NAMES[name]}</td><td class="d">{escape(DEFINITIONS[name][1])}</td></tr>' for name in names
+    )
+    return f"<h2>Definitions</h2><table>{rows}</table>"
+
+
+def _agreement(found: Agreement, against: Path) -> str:
+    accuracy, kappa, f1 = (
+        "undefined" if value is None else f"{value:.3f}"
+        for value in (found.accuracy, found.kappa, found.macro_f1)
+    )
+    head = "".join(f'<th class="n">{stage}</th>' for stage in STAGES)
+    rows = "".join(
+        f"<tr><td>{stage}</td>{''.join(map(_cell, row))}</tr>"
+        for stage, row in zip(STAGES, found.confusion, strict=True)
+    )
+    return (
+        f"<h2>Agreement with {escape(against.name)}</h2><p>{found.n} epochs that both scored: accuracy "
+        f"{accuracy}, Cohen's kappa {kappa}, macro-F1 {f1}. {found.unscored} epochs of the scorer's are "
+        "unscored here.</p>"
+        f"<table><tr><th>scorer \\ engine</th>{head}</tr>{rows}</table>"
+    )
+
+
+def _cell(value: object) -> str:
+    return f'<td class="n">{escape(str(value))}</td>'
+
+
+def _value(value: float | None, name: str) -> str:
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.1f} {DEFINITIONS[name][0]}".replace(".0 ", " ").strip()
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share == 0 or share >= 0.0005 else "< 0.1%"
+
+
+def _hours(minutes: float) -> str:
+    whole = round(minutes)
+    return f"{whole // 60} h {whole % 60:02d} min"
+
+
+def _date(night: Night) -> str:
+    return datetime.fromtimestamp(night.started, UTC).strftime("%Y-%m-%d")

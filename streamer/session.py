@@ -1,0 +1,206 @@
+"""A session file as a whole night: its hypnogram, what happened, and its signal as the network saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.channels import choose
+from streamer.conditioner import Conditioner
+from streamer.derivation import Derivation
+from streamer.journal_file import JournalReader, Meta
+from streamer.messages import EPOCH_S, EPOCH_SAMPLES, STAGES, UNSCORED, Chunk, Gap, Item
+from streamer.payloads import EpochPayload, EventPayload, PublishedStage
+from streamer.settings import SignalSettings
+from streamer.statistics import Statistics, statistics
+
+Progress = Callable[[float], None]  # told the share that is done, 0..1
+
+
+def unwatched(share: float) -> None:
+    """Nobody looks on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Night:
+    """One session as it was recorded; nothing in here was scored again.
+
+    Attributes:
+        path: of the session file.
+        meta: what the file says about itself.
+        channel: the derivation that was staged.
+        epochs: every committed epoch; `labels` puts them on the 30 s grid.
+        labels: one stage per 30 s since sample 0; "unscored" where no epoch was committed.
+        gaps: what was lost, in device samples, by position.
+        events: in order.
+        n_samples: index one past the last device sample, lost or not.
+        lights_off: epoch with which the night began; 0 if nobody said.
+        lights_on: one past its last epoch; the end if nobody said.
+        ended: the engine closed the session; False after a crash, or while it is still recorded.
+
+    """
+
+    path: Path
+    meta: Meta
+    channel: str
+    epochs: tuple[EpochPayload, ...]
+    labels: tuple[PublishedStage, ...]
+    gaps: tuple[Gap, ...]
+    events: tuple[EventPayload, ...]
+    n_samples: int
+    lights_off: int
+    lights_on: int
+    ended: bool
+
+    @property
+    def started(self) -> float:
+        """Unix time of sample 0."""
+        return self.meta.info.started
+
+    @property
+    def duration_s(self) -> float:
+        """From sample 0 to the last, losses included."""
+        return self.n_samples / self.meta.info.rate_hz
+
+    @property
+    def lost_s(self) -> float:
+        """Of signal, by the ledger."""
+        return sum(gap.stop - gap.start for gap in self.gaps) / self.meta.info.rate_hz
+
+    def marked(self, event: str) -> bool:
+        """Whether such an event happened."""
+        return any(one.event == event for one in self.events)
+
+    def statistics(self) -> Statistics:
+        """Of the time between lights off and lights on."""
+        return statistics(self.labels, self.lights_off, self.lights_on)
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """(epochs, 5) in the order of STAGES; NaN where nothing was scored."""
+        out = np.full((len(self.labels), len(STAGES)), np.nan)
+        for epoch in self.epochs:
+            if epoch.probabilities is not None:
+                out[epoch.epoch] = [getattr(epoch.probabilities, stage) for stage in STAGES]
+        return out
+
+    def seconds_of(self, event: EventPayload) -> float:
+        """When it happened, in seconds since sample 0.
+
+        Commands say the epoch that they fell into. A replay's other events are stamped with the time of the
+        replay, which is not the recording's: they count only where they lie within it.
+        """
+        epoch = event.data.get("epoch")
+        if isinstance(epoch, int):
+            return float(epoch * EPOCH_S)
+        begin = event.data.get("t_start")
+        when = datetime.fromisoformat(begin) if isinstance(begin, str) else event.t
+        return when.timestamp() - self.started
+
+
+def read_night(path: Path) -> Night:
+    """Read all of a session but its samples; it may still be recorded.
+
+    Raises:
+        JournalError: the file is missing, foreign or damaged.
+
+    """
+    with JournalReader(path) as reader:
+        meta = reader.meta
+        epochs = tuple(reader.epochs())
+        events = tuple(reader.events())
+        gaps = tuple(sorted(reader.gaps(), key=lambda gap: gap.start))
+        n_samples = reader.position().next_sample
+    labels: list[PublishedStage] = [UNSCORED] * (max((one.epoch for one in epochs), default=-1) + 1)
+    for epoch in epochs:
+        labels[epoch.epoch] = epoch.stage
+    off, on = _lights(events, meta.info.started, len(labels))
+    label = choose(meta.info.channels, _signal(meta).channel, [meta.info.rate_hz] * len(meta.info.channels))
+    return Night(
+        path=path,
+        meta=meta,
+        channel=label.label,
+        epochs=epochs,
+        labels=tuple(labels),
+        gaps=gaps,
+        events=events,
+        n_samples=n_samples,
+        lights_off=off,
+        lights_on=on,
+        ended=any(event.event == "session_ended" for event in events),
+    )
+
+
+def items(path: Path) -> Iterator[Item]:
+    """All samples and gaps of a session, in order and without holes, in the source's units."""
+    with JournalReader(path) as reader:
+        gaps = sorted(reader.gaps(), key=lambda gap: gap.start)
+        at = 0
+        for chunk in reader.samples():
+            while gaps and gaps[0].start < chunk.start:
+                at, gap = _clipped(at, gaps.pop(0))
+                yield from gap
+            if chunk.start > at:
+                yield Gap(at, chunk.start, "not in the session file")
+            yield chunk
+            at = chunk.stop
+        for last in gaps:
+            at, gap = _clipped(at, last)
+            yield from gap
+
+
+def conditioned(night: Night, progress: Progress = unwatched) -> NDArray[np.float32]:
+    """The derivation as the network saw it: (labels * 3000,) µV at 100 Hz, 0.3-35 Hz; NaN where lost."""
+    info, signal = night.meta.info, _signal(night.meta)
+    pick = choose(info.channels, signal.channel, [info.rate_hz] * len(info.channels))
+    derivation = Derivation(pick, info.channels, signal.unit)
+    conditioner = Conditioner(info.rate_hz, signal.bridge_s)
+    out = np.full(len(night.labels) * EPOCH_SAMPLES, np.nan, dtype=np.float32)
+    for item in items(night.path):
+        for derived in derivation.push(item):
+            _place(out, conditioner.push(derived))
+        progress(item.stop / max(night.n_samples, 1))
+    for derived in derivation.flush():
+        _place(out, conditioner.push(derived))
+    _place(out, conditioner.flush())
+    return out
+
+
+def _place(out: NDArray[np.float32], found: Sequence[Item]) -> None:
+    for item in found:
+        if isinstance(item, Chunk):
+            part = out[item.start : item.stop]
+            part[:] = item.samples[0, : part.shape[0]]
+
+
+def _clipped(at: int, gap: Gap) -> tuple[int, list[Gap]]:
+    """What of a gap lies beyond `at`, and where the next item begins."""
+    if gap.stop <= at:
+        return at, []
+    return gap.stop, [Gap(max(at, gap.start), gap.stop, gap.reason, gap.arrived)]
+
+
+def _signal(meta: Meta) -> SignalSettings:
+    """How the stream became one derivation; a session without settings took the defaults."""
+    return SignalSettings.model_validate(meta.settings.get("signal", {}))
+
+
+def _lights(events: Sequence[EventPayload], started: float, n_epochs: int) -> tuple[int, int]:
+    """First epoch in bed and one past the last, from the last time that each was said."""
+    off, on = 0, n_epochs
+    for event in events:
+        if event.event not in ("lights_off", "lights_on"):
+            continue
+        epoch = event.data.get("epoch")
+        if not isinstance(epoch, int):
+            epoch = round((event.t.timestamp() - started) / EPOCH_S)
+        epoch = min(max(epoch, 0), n_epochs)
+        if event.event == "lights_off":
+            off, on = epoch, n_epochs
+        elif on == n_epochs:  # as in the engine: what comes after lights on does not belong to the night
+            on = max(epoch, off)
+    return off, on
