@@ -1,0 +1,49 @@
+"""Training nights are drawn behind the engine's own filter, the same ones for the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.signal import welch
+
+from model.data import load_nights
+from model.draw import draw_night, main
+from model.resynthesis import Measurements
+from tests.test_resynthesise import NAMES, table
+
+
+@pytest.fixture(scope="module")
+def measurements() -> Measurements:
+    return Measurements(table())
+
+
+def test_a_night_belongs_to_its_seed(measurements: Measurements) -> None:
+    first, again, other = (draw_night(measurements, NAMES[0], seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.samples, again.samples)
+    assert not np.array_equal(first.samples, other.samples)
+    np.testing.assert_array_equal(first.stages, measurements.stages(NAMES[0]))
+    assert first.soft is None
+
+
+def test_it_lies_behind_the_engines_band_pass(measurements: Measurements) -> None:
+    night = draw_night(measurements, NAMES[0], 0, plain=True)
+    hz, power = welch(night.samples.astype(np.float64), 100, nperseg=1000)
+    raw = measurements.resynthesise(NAMES[0], 0)
+    _, before = welch(raw.astype(np.float64), 100, nperseg=1000)
+    share = power / before
+    assert np.median(share[(hz > 2) & (hz < 15)]) == pytest.approx(1, abs=0.2)
+    assert share[(hz > 0.05) & (hz < 0.15)].max() < 0.1
+    assert share[hz > 48].max() < 0.1
+
+
+def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "features.npz", **table())
+    out = tmp_path / "nights"
+    main([str(tmp_path / "features.npz"), str(out), "--seed", "4"])
+    nights = load_nights([out])
+    assert [night.recording for night in nights] == sorted(NAMES)
+    assert [night.subject for night in nights] == ["00", "01", "02"]
+    monkeypatch.setattr("model.draw.draw_night", None)  # nothing is left to draw
+    main([str(tmp_path / "features.npz"), str(out), "--seed", "4"])
