@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands.add_parser("replay", help="stage a recording through the live path"))
     add_report(commands.add_parser("report", help="the morning: statistics and pictures, one night or many"))
     add_export(commands.add_parser("export", help="a session as EDF+, BIDS, CSV, Profusion, JSON or NPZ"))
+    _add_fit(commands.add_parser("fit", help="is every electrode on, before sleep?"))
+    _add_doctor(commands.add_parser("doctor", help="check this machine and the settings for known traps"))
+    _add_sources(commands.add_parser("sources", help="list LSL streams and BrainFlow boards"))
     return parser
 
 
@@ -80,6 +83,24 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=_speed, default="max", help="times real time, or max (default)")
     parser.add_argument("--config", type=Path, metavar="C.toml", help="for model, MQTT, hop and signal")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: FILE with the suffix .sleepstream")
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_fit)
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
+    parser.add_argument("--stream", metavar="NAME", help="which sleeper (default: the first)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="end by itself (default: on Ctrl-C)")
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_doctor)
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", nargs="?")
+    parser.add_argument("--json", action="store_true", help="findings as a JSON array")
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_sources)
+    parser.add_argument("--json", action="store_true", help="as a JSON object")
 
 
 def _speed(text: str) -> float | str:
@@ -185,6 +206,43 @@ def _compare(truth: Sequence[Label], outcome: Outcome, path: Path, console: Cons
     text = json.dumps({**found.to_json(), "smoothed": smoothed.to_json()}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
     show_agreement(console, found, "the file's own stages")
+
+
+def _fit(asked: argparse.Namespace) -> int:
+    from streamer import fit
+
+    streams = {stream.name: stream for stream in settings.load(asked.config).stream}
+    name = asked.stream or next(iter(streams))
+    if name not in streams:
+        raise UsageError(f"no stream {name!r} in {asked.config}; there are: {', '.join(streams)}")
+    good = asyncio.run(fit.run(streams[name], SystemClock(), Console(), asked.seconds))
+    return 0 if good else 1
+
+
+def _doctor(asked: argparse.Namespace) -> int:
+    from streamer import doctor
+
+    console = Console()
+    findings = []
+    for finding in doctor.examine(settings.load(asked.config) if asked.config else None):
+        findings.append(finding)
+        if not asked.json:
+            doctor.show(console, finding)
+    if asked.json:
+        print(json.dumps([finding.to_json() for finding in findings], indent=1))
+    return 1 if any(finding.status == "failed" for finding in findings) else 0
+
+
+def _sources(asked: argparse.Namespace) -> int:
+    from streamer import discovery
+
+    streams, boards = discovery.lsl_streams(), discovery.boards()
+    if asked.json:
+        found = {"lsl": [one.to_json() for one in streams], "brainflow": [one.to_json() for one in boards]}
+        print(json.dumps(found, indent=1))
+    else:
+        discovery.show(Console(), streams, boards)
+    return 0
 
 
 def _replay_settings(asked: argparse.Namespace, out: Path) -> Settings:

@@ -27,11 +27,13 @@ class Second:
     """What one second of raw signal looked like."""
 
     real: float  # share of its samples that arrived
+    sd_uv: float
     flat: bool
     railed: bool
     big: bool
     muscle: bool
     hum: bool
+    fast_uv: float | None  # r.m.s. in 25-45 Hz; None where a sample is missing
 
 
 def usable(quality: Quality) -> bool:
@@ -67,13 +69,22 @@ class QualityMeter:
         if begin >= self._stop:
             self._close()
 
-    def grade(self, end_s: int) -> Quality:
-        """Quality of the 30 s before second `end_s`; older seconds are forgotten."""
-        for old in [second for second in self._seconds if second < end_s - EPOCH_S]:
+    def grade(self, end_s: int, span_s: int = EPOCH_S) -> Quality:
+        """Quality of the `span_s` before second `end_s`; older seconds are forgotten."""
+        for old in [second for second in self._seconds if second < end_s - span_s]:
             del self._seconds[old]
-        seconds = [self._seconds[s] for s in range(end_s - EPOCH_S, end_s) if s in self._seconds]
-        lost = 1 - sum(second.real for second in seconds) / EPOCH_S
+        seconds = [self._seconds[s] for s in range(end_s - span_s, end_s) if s in self._seconds]
+        lost = 1 - sum(second.real for second in seconds) / span_s
         return _judge(seconds, min(max(lost, 0.0), 1.0))
+
+    def amplitude_uv(self) -> float | None:
+        """Standard deviation of the last second of which anything arrived, in µV."""
+        return self._seconds[max(self._seconds)].sd_uv if self._seconds else None
+
+    def fast_uv(self, end_s: int) -> tuple[float | None, ...]:
+        """R.m.s. in 25-45 Hz of each of the 30 s before second `end_s`, oldest first; None where lost."""
+        seconds = (self._seconds.get(second) for second in range(end_s - EPOCH_S, end_s))
+        return tuple(None if second is None else second.fast_uv for second in seconds)
 
     def _close(self) -> None:
         """Measure the second that is complete and begin the one after it."""
@@ -87,20 +98,22 @@ class QualityMeter:
     def _measure(self, samples: Floats, expected: int) -> Second:
         sd = float(samples.std())
         beyond = np.abs(samples - np.median(samples)) > RAILED_UV
-        muscle = hum = False
+        fast_uv, hum = None, False
         if samples.shape[0] == expected:  # a spectrum across a hole would mean nothing
             power = self._power(samples)
-            muscle = self._rms(power, 25, 45) > MUSCLE_UV
+            fast_uv = self._rms(power, 25, 45)
             hum = self._mains_hz < self._rate_hz / 2 - 1 and (
                 self._rms(power, self._mains_hz - 1, self._mains_hz + 1) > HUM_UV
             )
         return Second(
             real=samples.shape[0] / expected,
+            sd_uv=sd,
             flat=sd < FLAT_SD_UV,
             railed=float(beyond.mean()) > RAILED_SHARE,
             big=sd > BIG_SD_UV,
-            muscle=muscle,
+            muscle=fast_uv is not None and fast_uv > MUSCLE_UV,
             hum=hum,
+            fast_uv=fast_uv,
         )
 
     def _power(self, samples: Floats) -> Floats:

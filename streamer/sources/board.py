@@ -247,7 +247,11 @@ def _made(identity: int) -> str:
 
 def _eeg_preset(shim: Any, identity: int) -> tuple[int, dict[str, Any]]:
     """The preset of a board that carries EEG."""
-    for preset in sorted(shim.BoardShim.get_board_presets(identity)):
+    try:
+        presets = sorted(shim.BoardShim.get_board_presets(identity))
+    except shim.BrainFlowError as error:  # NO_BOARD is one of its boards
+        raise SourceError(f"BrainFlow does not know what board {identity} is; choose another") from error
+    for preset in presets:
         described: dict[str, Any] = shim.BoardShim.get_board_descr(identity, preset)
         if described.get("eeg_channels"):
             return int(preset), described

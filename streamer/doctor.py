@@ -1,0 +1,264 @@
+"""`sleepstream doctor`: looks at machine and settings for every trap that has cost somebody a night."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import aiomqtt
+import numpy as np
+from aiomqtt import MqttError, ProtocolVersion
+from rich.console import Console
+
+from streamer import doctor_checks as checks
+from streamer.doctor_checks import Finding
+from streamer.errors import SinkError, SourceError
+from streamer.messages import Channel, Chunk, Score, StreamInfo
+from streamer.pipeline import Pipeline
+from streamer.settings import Settings, SignalSettings
+from streamer.sinks.client import Client, explain, speaks_only_3, tls_context, unanswered
+from streamer.sinks.settings import LOOPBACK, MqttSettings
+from streamer.sources.board import board_id, load_brainflow
+from streamer.sources.settings import BrainflowSettings
+from streamer.stager import Model
+
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "pydantic",
+    "aiomqtt",
+    "amqtt",
+    "pylsl",
+    "brainflow",
+    "edfio",
+    "pyxdf",
+)
+LSL_PORTS = range(16572, 16605)
+LSL_GROUP = "224.0.0.183"  # liblsl's, of link scope
+RADIO = ("MUSE", "GANGLION_NATIVE", "BRAINBIT", "UNICORN", "CALLIBRI", "BRAINALIVE", "EXPLORE", "SYNCHRONI")
+RATE_HZ = 256
+SPEED_S = 120  # of signal, to time the pipeline with
+WAIT_S = 3.0
+
+STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+def examine(settings: Settings | None) -> Iterator[Finding]:
+    """Every check, one by one; without settings those that need none. Blocks for some seconds."""
+    yield checks.python(tuple(sys.version_info[:3]))
+    yield from checks.libraries({name: _version(name) for name in LIBRARIES})
+    yield checks.works("BrainFlow", _brainflow, "without it LSL, recordings and simulations still work")
+    yield from _lsl()
+    if settings is not None and settings.mqtt is not None:
+        yield from _broker(settings.mqtt, settings.node)
+    folder = settings.session_dir if settings else Settings.model_fields["session_dir"].default.expanduser()
+    streams = len(settings.stream) if settings else 1
+    yield checks.disk(folder, _free_bytes(folder), streams)
+    yield checks.clock_synchronised(_ask("timedatectl", "show", "-p", "NTPSynchronized", "--value"))
+    masked = _ask("systemctl", "is-enabled", "sleep.target") == "masked"
+    yield checks.suspend_inhibited(_ask("systemd-inhibit", "--list", "--no-legend"), masked)
+    yield from _devices(settings)
+    yield from _model(settings, streams)
+
+
+def show(console: Console, finding: Finding) -> None:
+    """Print one line, and under it what to do."""
+    style = STYLES[finding.status]
+    console.print(
+        f"[{style}]{finding.status:8}[/] {finding.check}: ", end="", highlight=False, soft_wrap=True
+    )
+    console.print(finding.found, highlight=False, markup=False, soft_wrap=True)
+    if finding.status != "ok" and finding.advice:
+        console.print(f"         -> {finding.advice}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _brainflow() -> str:
+    load_brainflow()
+    return f"loads, with setuptools {_version('setuptools') or 'missing'}"
+
+
+def _lsl() -> Iterator[Finding]:
+    yield checks.lsl_ports([port for port in LSL_PORTS if _is_free(port)], LSL_PORTS)
+    firewall = "open UDP 16571 and multicast, or list KnownPeers in lsl_api.cfg"
+    yield checks.attempted("LSL multicast", _join, f"may join {LSL_GROUP}", "failed", firewall)
+    disable = "put '[ports]' and 'IPv6 = disable' into lsl_api.cfg"
+    yield checks.attempted("IPv6", _bind_six, "works", "warning", disable)
+    named = os.environ.get("LSLAPICFG")
+    paths = [Path("lsl_api.cfg"), Path.home() / "lsl_api/lsl_api.cfg", Path("/etc/lsl_api/lsl_api.cfg")]
+    candidates = [Path(named), *paths] if named else paths
+    yield checks.lsl_config(named, {path: path.is_file() for path in candidates})
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _join() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        member = socket.inet_aton(LSL_GROUP) + socket.inet_aton("0.0.0.0")
+        probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+
+
+def _bind_six() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::1", 0))
+
+
+def _broker(settings: MqttSettings, node: str) -> Iterator[Finding]:
+    if settings.embedded:
+        yield Finding("broker", "ok", f"embedded, on port {settings.port}; it keeps nothing over a restart")
+        return
+    start = "start it (sudo systemctl start mosquitto), or set [mqtt] host and port"
+    yield checks.works("broker", lambda: asyncio.run(greet(settings, f"doctor-{node}")), start)
+    folder = Path("/etc/mosquitto")
+    texts = {}
+    if settings.host in LOOPBACK:
+        for path in (folder / "mosquitto.conf", *sorted(folder.glob("conf.d/*.conf"))):
+            if path.is_file() and os.access(path, os.R_OK):
+                texts[path] = path.read_text(encoding="utf-8", errors="replace")
+    yield checks.broker_persistent(settings.host, texts)
+    if settings.tls:
+        yield from certificates(settings)
+
+
+async def greet(settings: MqttSettings, node: str) -> str:
+    """Connect to the broker and leave again.
+
+    Raises:
+        SinkError: it does not let us in.
+
+    """
+    tls, will = tls_context(settings), aiomqtt.Will(f"sleepstream/{node}/availability", "offline")
+    for protocol in (ProtocolVersion.V5, ProtocolVersion.V311):
+        client = Client(settings, tls, node, will, protocol)
+        try:
+            async with client:
+                spoken = "5" if protocol is ProtocolVersion.V5 else "3.1.1"
+                return f"{settings.host}:{settings.port} answers, MQTT {spoken}"
+        except MqttError as error:
+            client.abandon()
+            if protocol is ProtocolVersion.V311 or not (speaks_only_3(error) or unanswered(error)):
+                raise SinkError(explain(error, settings)) from error
+    raise AssertionError("one of the two protocols returned or raised")
+
+
+def certificates(settings: MqttSettings) -> Iterator[Finding]:
+    """When the broker's certificate and the authorities of `ca_file` expire."""
+    context = tls_context(settings)
+    assert context is not None
+    try:
+        with (
+            socket.create_connection((settings.host, settings.port), WAIT_S) as plain,
+            context.wrap_socket(plain, server_hostname=settings.host) as secure,
+        ):
+            held = secure.getpeercert() or {}
+    except OSError as error:
+        yield Finding("TLS: broker", "failed", str(error), "renew the broker's certificate, or set ca_file")
+    else:
+        yield checks.tls_expiry("broker", ssl.cert_time_to_seconds(str(held["notAfter"])), time.time())
+    if settings.ca_file is not None:
+        for authority in context.get_ca_certs():
+            assert isinstance(authority, dict)
+            until = ssl.cert_time_to_seconds(str(authority["notAfter"]))
+            yield checks.tls_expiry(settings.ca_file.name, until, time.time())
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """Free space where `folder` is or would be made; None where that cannot be written."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else None
+
+
+def _ask(*command: str) -> str | None:
+    """What a program answers; None when it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    answer = done.stdout.strip()
+    return answer if done.returncode == 0 or answer == "masked" else None
+
+
+def _devices(settings: Settings | None) -> Iterator[Finding]:
+    sources = [stream.source for stream in settings.stream] if settings else []
+    boards = [source for source in sources if isinstance(source, BrainflowSettings)]
+    adapters = sorted(path.name for path in Path("/sys/class/bluetooth").glob("hci*") if ":" not in path.name)
+    wanted = False
+    for board in boards:
+        try:
+            wanted = _needs_radio(board) or wanted
+        except SourceError as error:
+            yield Finding("board", "failed", str(error), "correct `board` in the settings")
+    yield checks.bluetooth(adapters, _radio_blocked(), wanted)
+    for board in boards:
+        if board.serial_port:
+            port = board.serial_port
+            yield checks.serial_port(port, os.path.exists(port), os.access(port, os.R_OK | os.W_OK))
+
+
+def _needs_radio(board: BrainflowSettings) -> bool:
+    """Whether a board speaks Bluetooth through this computer's own adapter."""
+    names = {one.name: int(one) for one in load_brainflow().BoardIds}
+    wanted = board_id(board.board, names)
+    name = next(name for name, number in names.items() if number == wanted)
+    return name.startswith(RADIO) and not board.serial_port
+
+
+def _radio_blocked() -> bool:
+    for kind in Path("/sys/class/rfkill").glob("rfkill*/type"):
+        states = [kind.with_name(name) for name in ("soft", "hard")]
+        if kind.read_text().strip() == "bluetooth" and any(s.read_text().strip() == "1" for s in states):
+            return True
+    return False
+
+
+def _model(settings: Settings | None, streams: int) -> Iterator[Finding]:
+    wanted = settings.model if settings else None
+    loaded: list[Model] = []
+
+    def load() -> str:
+        model = Model.load(wanted.path, wanted.device, wanted.threads) if wanted else Model.load()
+        loaded.append(model)
+        return f"intact, weights {model.contract.weights_sha256[:12]}"
+
+    yield checks.works("model", load, "install sleepstream anew, or set [model] path")
+    if loaded:
+        hop_s = min(stream.hop_s for stream in settings.stream) if settings else 5
+        yield checks.speed(busy_fraction(loaded[0], hop_s), streams, hop_s)
+
+
+def busy_fraction(model: Model, hop_s: int) -> float:
+    """Share of real time that one stream keeps one core busy, all stages included."""
+    pipeline = Pipeline(
+        StreamInfo("doctor", RATE_HZ, (Channel("Fpz-Cz", "uV"),), 0.0), SignalSettings(), hop_s, model
+    )
+    rng = np.random.default_rng(0)
+    scored, begun = 0, time.perf_counter()
+    for second in range(SPEED_S):
+        chunk = Chunk(second * RATE_HZ, rng.standard_normal((1, RATE_HZ)) * 20)
+        scored += sum(isinstance(output, Score) for output in pipeline.push(chunk))
+    # The first 30 s have no scores: bill all seconds as if they had.
+    return (time.perf_counter() - begun) / max(1, scored * hop_s)

@@ -1,0 +1,189 @@
+"""What can be wrong with a machine before a night, one small judgement each; none looks for itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from streamer.errors import SleepstreamError
+from streamer.sinks.settings import LOOPBACK
+
+Status = Literal["ok", "warning", "failed"]
+
+LEAST_PYTHON = (3, 11)
+NIGHT_H = 10
+BYTES_PER_S = 256 * 8 * 4  # a generous headband: 8 channels of float32
+INDEX = 1.3  # what the file needs beyond the samples
+EXPIRY_DAYS = 30
+LOAD = 0.5  # of one core; the rest is for the sinks, the system and bad moments
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's: what was looked at, how it is, what was found, what to do."""
+
+    check: str
+    status: Status
+    found: str
+    advice: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """As `--json` prints it."""
+        return asdict(self)
+
+
+def python(running: tuple[int, ...]) -> Finding:
+    """The interpreter's version."""
+    found = ".".join(map(str, running[:3]))
+    if running[:2] < LEAST_PYTHON:
+        return Finding("python", "failed", found, "install Python 3.11 or newer")
+    return Finding("python", "ok", found)
+
+
+def libraries(versions: Mapping[str, str | None]) -> list[Finding]:
+    """Installed versions by name; None where one is missing."""
+    return [
+        Finding(f"library {name}", "ok", found)
+        if found
+        else Finding(f"library {name}", "failed", "missing", f"pip install {name}")
+        for name, found in versions.items()
+    ]
+
+
+def works(check: str, attempt: Callable[[], str], advice: str) -> Finding:
+    """Something that either works and says what it is, or raises one line that says why not."""
+    try:
+        return Finding(check, "ok", attempt())
+    except SleepstreamError as error:
+        return Finding(check, "failed", str(error), advice)
+
+
+def attempted(check: str, attempt: Callable[[], object], found: str, worse: Status, advice: str) -> Finding:
+    """Something that the operating system allows, or refuses with an OSError."""
+    try:
+        attempt()
+    except OSError as error:
+        return Finding(check, worse, error.strerror or str(error), advice)
+    return Finding(check, "ok", found)
+
+
+def lsl_ports(free: Sequence[int], wanted: range) -> Finding:
+    """How many of liblsl's ports nobody sits on; every outlet and inlet takes two."""
+    found = f"{len(free)} of {len(wanted)} ports free ({wanted.start}-{wanted.stop - 1})"
+    if not free:
+        return Finding("LSL ports", "failed", found, "end other LSL programs, or set [ports] in lsl_api.cfg")
+    if len(free) < 8:
+        return Finding("LSL ports", "warning", found, "few streams fit; end other LSL programs")
+    return Finding("LSL ports", "ok", found)
+
+
+def lsl_config(named: str | None, candidates: Mapping[Path, bool]) -> Finding:
+    """Which lsl_api.cfg liblsl reads: the one that LSLAPICFG names, else the first that exists."""
+    if named is not None:
+        exists = candidates.get(Path(named), False)
+        if exists:
+            return Finding("LSL configuration", "ok", f"{named} (LSLAPICFG)")
+        return Finding(
+            "LSL configuration", "failed", f"LSLAPICFG names {named}, which is missing", "unset it"
+        )
+    used = next((path for path, exists in candidates.items() if exists), None)
+    return Finding("LSL configuration", "ok", str(used) if used else "none; liblsl's defaults")
+
+
+def broker_persistent(host: str, configurations: Mapping[Path, str]) -> Finding:
+    """Whether mosquitto keeps retained and queued messages over a restart; it does not by default."""
+    check = "broker persistence"
+    advice = "put 'persistence true' and 'autosave_interval 60' into mosquitto.conf"
+    if host not in LOOPBACK:
+        return Finding(check, "warning", f"cannot be seen from here: {host} is another machine", advice)
+    if not configurations:
+        return Finding(check, "warning", "no mosquitto.conf can be read", advice)
+    for path, text in configurations.items():
+        if re.search(r"^\s*persistence\s+true\b", text, re.MULTILINE):
+            return Finding(check, "ok", f"on in {path}")
+    return Finding(check, "warning", "off: a restarted broker forgets retained stages", advice)
+
+
+def tls_expiry(what: str, not_after: float, now: float) -> Finding:
+    """How long a certificate still holds; both times in Unix seconds."""
+    days = (not_after - now) / 86_400
+    if days <= 0:
+        return Finding(f"TLS: {what}", "failed", f"expired {-days:.0f} days ago", "renew it")
+    if days < EXPIRY_DAYS:
+        return Finding(f"TLS: {what}", "warning", f"expires in {days:.0f} days", "renew it")
+    return Finding(f"TLS: {what}", "ok", f"valid for {days:.0f} days")
+
+
+def disk(folder: Path, free_bytes: int | None, streams: int) -> Finding:
+    """Room for a night of `streams`; `free_bytes` is None where the folder cannot be written."""
+    if free_bytes is None:
+        return Finding("disk", "failed", f"{folder} cannot be written", "choose another session_dir")
+    needed = int(streams * NIGHT_H * 3600 * BYTES_PER_S * INDEX)
+    found = f"{free_bytes / 1e9:.1f} GB free in {folder}, a night needs up to {needed / 1e9:.1f} GB"
+    if free_bytes < needed:
+        return Finding("disk", "failed", found, "make room, or choose another session_dir")
+    if free_bytes < 3 * needed:
+        return Finding("disk", "warning", found, "make room before the next nights")
+    return Finding("disk", "ok", found)
+
+
+def clock_synchronised(answer: str | None) -> Finding:
+    """What `timedatectl show -p NTPSynchronized --value` says; None where it cannot be asked."""
+    if answer == "yes":
+        return Finding("clock", "ok", "synchronised")
+    if answer == "no":
+        return Finding("clock", "warning", "not synchronised", "run: timedatectl set-ntp true")
+    return Finding("clock", "warning", "cannot tell: no timedatectl", "make sure that NTP runs")
+
+
+def suspend_inhibited(inhibitors: str | None, masked: bool) -> Finding:
+    """Whether the computer may fall asleep; `inhibitors` is what `systemd-inhibit --list` prints."""
+    advice = "start with: systemd-inhibit --what=sleep:idle --why='sleep staging' sleepstream run CONFIG.toml"
+    if masked:
+        return Finding("suspend", "ok", "masked: this computer never suspends")
+    if inhibitors is None:
+        return Finding("suspend", "warning", "cannot tell: no systemd", "turn suspend off for the night")
+    for line in inhibitors.splitlines():
+        fields = line.split()
+        if fields and fields[-1] == "block" and any("sleep" in field.split(":") for field in fields):
+            return Finding("suspend", "ok", f"inhibited by {fields[0]}")
+    return Finding("suspend", "warning", "not inhibited: this computer may sleep too", advice)
+
+
+def bluetooth(adapters: Sequence[str], blocked: bool, wanted: bool) -> Finding:
+    """Whether there is an adapter that is switched on; `wanted` by a board of the settings."""
+    if adapters and not blocked:
+        return Finding("bluetooth", "ok", ", ".join(adapters))
+    found = f"{', '.join(adapters)} is blocked" if adapters else "no adapter"
+    advice = "run: rfkill unblock bluetooth" if adapters else "plug one in, if your band needs it"
+    if not wanted:
+        return Finding("bluetooth", "warning", found, advice)
+    return Finding("bluetooth", "failed", f"{found}, and a board of the settings needs it", advice)
+
+
+def serial_port(path: str, exists: bool, writable: bool) -> Finding:
+    """A dongle's port."""
+    if not exists:
+        return Finding("serial port", "failed", f"{path} is missing", "plug the dongle in; see: ls /dev/tty*")
+    if not writable:
+        return Finding(
+            "serial port",
+            "failed",
+            f"{path} may not be opened",
+            "run: sudo usermod -aG dialout $USER; log in anew",
+        )
+    return Finding("serial port", "ok", path)
+
+
+def speed(busy_fraction: float, streams: int, hop_s: int) -> Finding:
+    """How many streams one core carries, from the share of real time that one costs."""
+    carried = int(LOAD / busy_fraction)
+    found = f"carries {carried} streams at a hop of {hop_s} s; one keeps a core busy for {busy_fraction:.1%}"
+    if carried < streams:
+        return Finding("speed", "failed", found, f"{streams} are configured: raise hop_s or take fewer")
+    if carried < 2 * streams:
+        return Finding("speed", "warning", found, "little is left for bad moments: raise hop_s")
+    return Finding("speed", "ok", found)

@@ -1,0 +1,209 @@
+"""Fitting the band before sleep: what every electrode sends, what is wrong with it, and when all is well."""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from streamer.channels import Pick, choose, is_voltage
+from streamer.clock import Clock
+from streamer.derivation import Derivation
+from streamer.messages import Chunk, Item, Quality, StreamInfo
+from streamer.quality import QualityMeter
+from streamer.settings import SignalSettings, StreamSettings
+from streamer.sources import open_source
+from streamer.stream import Source
+
+SPAN_S = 5  # what is judged: long enough to trust, short enough to see a finger's effect
+SILENT_S = 3.0
+PLAIN_EVERY_S = 5.0
+# The reasons of a quality, in the order in which they should be dealt with.
+ADVICE = {
+    "lost": "samples are lost: bring the receiver nearer, charge the band",
+    "railed": "no contact: press the electrode on, clear hair away",
+    "flat": "no signal: is it plugged in and on the skin?",
+    "line noise": "mains hum: moisten the electrode, move chargers and cables away",
+    "movement": "hold still for a moment",
+    "muscle": "relax jaw and forehead",
+}
+HARMLESS = {"muscle", "movement"}  # whoever fits a band is awake
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What one channel, or the derivation that will be staged, looks like now."""
+
+    label: str
+    needed: bool  # the stages depend on it
+    quality: Quality
+    amplitude_uv: float | None  # s.d. over the last second; None when nothing came
+
+    @property
+    def good(self) -> bool:
+        """Fit for the night."""
+        return self.quality.grade in ("good", "fair") and set(self.quality.reasons) <= HARMLESS
+
+    @property
+    def advice(self) -> str:
+        """What to do, or nothing."""
+        return next((text for reason, text in ADVICE.items() if reason in self.quality.reasons), "")
+
+
+class Fitting:
+    """Every voltage channel of a stream, judged as it comes.
+
+    Raises:
+        UsageError: the channel asked for is not there.
+
+    """
+
+    def __init__(self, info: StreamInfo, signal: SignalSettings) -> None:
+        pick = choose(info.channels, signal.channel, [info.rate_hz] * len(info.channels))
+        self._needed = {pick.plus, pick.minus} - {None}
+        single = [
+            Pick(index, None, channel.label)
+            for index, channel in enumerate(info.channels)
+            if is_voltage(channel.unit) or index in self._needed
+        ]
+        self._picks = [*single, pick] if pick.minus is not None else single
+        self._derivations = [Derivation(one, info.channels, signal.unit) for one in self._picks]
+        self._meters = [QualityMeter(info.rate_hz, signal.mains_hz) for _ in self._picks]
+        self._rate_hz = info.rate_hz
+        self._samples = 0
+        self.heard: float | None = None  # steady seconds of the last sample
+
+    def push(self, item: Item) -> None:
+        """Take the next chunk or gap."""
+        self._samples = item.stop
+        if isinstance(item, Chunk):
+            self.heard = item.arrived
+        for derivation, meter in zip(self._derivations, self._meters, strict=True):
+            for derived in derivation.push(item):
+                meter.push(derived)
+
+    def contacts(self, now: float) -> list[Contact]:
+        """How it looks at steady time `now`."""
+        silent = self.heard is None or now - self.heard > SILENT_S
+        end_s = int(self._samples / self._rate_hz)
+        return [
+            Contact(
+                pick.label,
+                pick.minus is not None or pick.plus in self._needed,
+                Quality("off", ("lost",), 1.0) if silent else meter.grade(end_s, SPAN_S),
+                None if silent else meter.amplitude_uv(),
+            )
+            for pick, meter in zip(self._picks, self._meters, strict=True)
+        ]
+
+
+def ready(contacts: list[Contact]) -> bool:
+    """Good to go: all that the stages depend on is fit for the night."""
+    return all(contact.good for contact in contacts if contact.needed)
+
+
+def table(contacts: list[Contact]) -> Table:
+    """The contacts as people read them."""
+    good = ready(contacts)
+    verdict = "[bold green]good to go[/]" if good else "[bold yellow]not yet[/]"
+    made = Table(title=verdict, title_justify="left", box=None, pad_edge=False)
+    for heading in ("channel", "contact", "amplitude", "railed", "flat", "hum", "lost", "what to do"):
+        made.add_column(heading, justify="right" if heading in ("amplitude", "lost") else "left")
+    colours = {"good": "green", "fair": "green", "poor": "yellow", "off": "red"}
+    for one in contacts:
+        grade, *rest = _cells(one)
+        made.add_row(one.label, f"[{colours[grade]}]{grade}[/]", *rest, style=None if one.needed else "dim")
+    return made
+
+
+def _cells(one: Contact) -> list[str]:
+    reasons = one.quality.reasons
+    return [
+        one.quality.grade,
+        "-" if one.amplitude_uv is None else f"{one.amplitude_uv:.0f} µV",
+        *("yes" if name in reasons else "no" for name in ("railed", "flat", "line noise")),
+        f"{one.quality.lost_fraction:.0%}",
+        one.advice,
+    ]
+
+
+def _print(console: Console, contacts: list[Contact]) -> None:
+    """The same as plain lines."""
+    for one in contacts:
+        grade, amplitude, railed, flat, hum, lost, advice = _cells(one)
+        text = f"{one.label}: {grade}, {amplitude}, railed {railed}, flat {flat}, hum {hum}, lost {lost}"
+        console.print(f"{text}; {advice}" if advice else text, highlight=False, markup=False, soft_wrap=True)
+    console.print("good to go" if ready(contacts) else "not yet", highlight=False)
+
+
+async def fit(
+    source: Source, signal: SignalSettings, clock: Clock, console: Console, stop: asyncio.Event
+) -> bool:
+    """Show the contacts of an open source until `stop` is set or it ends; tell whether it is good to go.
+
+    Raises:
+        UsageError: the channel asked for is not there.
+        SourceError: the device has changed its nature.
+
+    """
+    fitting = Fitting(source.info, signal)
+    console.print(f"{source.info.name}, {source.info.rate_hz:g} Hz", highlight=False, markup=False)
+
+    def look() -> list[Contact]:
+        return fitting.contacts(clock.monotonic())
+
+    tasks = [
+        asyncio.create_task(_listen(source, fitting), name="fit listen"),
+        asyncio.create_task(stop.wait(), name="fit stop"),
+    ]
+    if not console.is_terminal:
+        tasks.append(asyncio.create_task(_tell(look, clock, console), name="fit tell"))
+    live = Live(get_renderable=lambda: table(look()), console=console, refresh_per_second=2)
+    try:
+        with live if console.is_terminal else nullcontext():
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()
+    contacts = look()
+    _print(console, contacts)
+    return ready(contacts)
+
+
+async def run(settings: StreamSettings, clock: Clock, console: Console, seconds: float | None) -> bool:
+    """Open the stream's source and fit it until Ctrl-C, or for `seconds` of samples; tell whether it is good.
+
+    Raises:
+        SourceError: the device cannot be opened.
+        UsageError: the channel asked for is not there.
+
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signals.SIGINT, signals.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with open_source(settings.source, settings.signal.channel, clock) as source:
+        if seconds is not None:
+            loop.call_later(seconds, stop.set)
+        return await fit(source, settings.signal, clock, console, stop)
+
+
+async def _listen(source: Source, fitting: Fitting) -> None:
+    async for item in source:
+        fitting.push(item)
+
+
+async def _tell(look: Callable[[], list[Contact]], clock: Clock, console: Console) -> None:
+    """Without a terminal: a few lines every few seconds."""
+    while True:
+        await clock.sleep(PLAIN_EVERY_S)
+        _print(console, look())

@@ -1,0 +1,181 @@
+"""Four sleepers in one process, in real time: two LSL streams, a BrainFlow board, a simulated night.
+
+`python -m tests.test_devices_soak 600` runs it longer and prints the figures.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from streamer.clock import SystemClock
+from streamer.engine import Engine
+from streamer.settings import validate
+
+CONFIG = Path(__file__).parent / "lsl_api.cfg"
+STREAMS = ("lsl-a", "lsl-b", "board", "night")
+HOP_S = 2
+MINE = f"soak-{os.getpid()}"  # others on this machine may test at the same time
+
+
+class Recorder:
+    """What each stream says, with how late it was and how large the process had grown."""
+
+    def __init__(self):
+        self.latencies = {name: [] for name in STREAMS}
+        self.behind = {name: [] for name in STREAMS}  # end of the window to its stage, s
+        self.events = {name: [] for name in STREAMS}
+        self.stages = {name: [] for name in STREAMS}
+        self.resident = []
+
+    def started(self, stream, info, channel, session):
+        pass
+
+    def broker(self, status):
+        pass
+
+    def staged(self, stream, payload):
+        self.stages[stream].append(payload.stage)
+        if payload.latency_ms is not None:
+            self.latencies[stream].append(payload.latency_ms)
+            self.behind[stream].append(time.time() - payload.t_end.timestamp())
+        self.resident.append(resident_mb())
+
+    def happened(self, stream, payload):
+        self.events[stream].append(payload.event)
+
+
+def resident_mb():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class Player:
+    """`tools.replay` in a process of its own, that can be killed and born again."""
+
+    def __init__(self, folder, name, rate_hz, seed):
+        self.name = f"{MINE}-{name}"
+        path = folder / f"{name}.csv"
+        samples = np.random.default_rng(seed).normal(0, 20, (int(60 * rate_hz), 1))
+        np.savetxt(path, samples, fmt="%.3f", header="Fpz-Cz", comments="")
+        self._command = [sys.executable, "-m", "tools.replay", path, "--rate", str(rate_hz), "--loop"]
+        self._command += ["--name", self.name]
+        self.start()
+
+    def start(self):
+        self._process = subprocess.Popen(
+            self._command, env={**os.environ, "LSLAPICFG": str(CONFIG)}, stderr=subprocess.DEVNULL
+        )
+
+    def kill(self):
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+def settings(folder, seconds):
+    sources = {
+        "lsl-a": {"kind": "lsl", "name": f"{MINE}-a", "resolve_s": 30},
+        "lsl-b": {"kind": "lsl", "name": f"{MINE}-b", "resolve_s": 30},
+        "board": {"kind": "brainflow", "board": "synthetic", "other_info": MINE},
+        "night": {"kind": "simulated", "hours": 1 + seconds / 3600, "rate_hz": 256},
+    }
+    channels = {"board": "C3"}
+    return validate(
+        {
+            "session_dir": str(folder),
+            "stream": [
+                {
+                    "name": name,
+                    "hop_s": HOP_S,
+                    "silence_s": 4,
+                    "source": sources[name],
+                    "signal": {"channel": channels[name]} if name in channels else {},
+                }
+                for name in STREAMS
+            ],
+        },
+        "soak",
+    )
+
+
+async def soak(folder, seconds):
+    """Run all four; half-way one LSL outlet is killed, and born again eight seconds later."""
+    recorder = Recorder()
+    players = [Player(folder, "a", 100, 1), Player(folder, "b", 256, 2)]
+    engine = Engine(settings(folder, seconds), SystemClock(), recorder)
+    running = asyncio.create_task(engine.run())
+    try:
+        await asyncio.sleep(max(38, seconds / 2))
+        players[1].kill()
+        await asyncio.sleep(8)
+        players[1].start()
+        await asyncio.sleep(max(12, seconds / 2 - 8))
+        engine.stop()
+        outcomes = await asyncio.wait_for(running, 30)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        for player in players:
+            player.kill()
+    return recorder, outcomes
+
+
+def figures(recorder, outcomes):
+    """What the run shows, in numbers."""
+    out = {}
+    for name in STREAMS:
+        late = recorder.latencies[name]
+        third = max(1, len(late) // 3)
+        out[name] = {
+            "stages": len(late),
+            "latency_ms_first_third": round(median(late[:third]), 1),
+            "latency_ms_last_third": round(median(late[-third:]), 1),
+            "latency_ms_p99": round(float(np.percentile(late, 99)), 1),
+            "behind_s": [
+                round(median(part), 3)
+                for part in (recorder.behind[name][:third], recorder.behind[name][-third:])
+            ],
+            "gaps": recorder.events[name].count("gap"),
+            "no_signal": recorder.events[name].count("no_signal"),
+            "error": next((str(o.error) for o in outcomes if o.stream == name and o.error), None),
+        }
+    resident = recorder.resident
+    out["resident_mb"] = [round(resident[0]), round(resident[len(resident) // 2]), round(resident[-1])]
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_four_streams_hold_and_one_that_dies_leaves_the_others_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSLAPICFG", str(CONFIG))
+    recorder, outcomes = asyncio.run(soak(tmp_path, 60))
+    found = figures(recorder, outcomes)
+    for name in STREAMS:
+        assert found[name]["error"] is None
+        assert found[name]["stages"] >= 8
+        assert found[name]["behind_s"][1] < found[name]["behind_s"][0] + 0.5
+        assert found[name]["latency_ms_last_third"] < found[name]["latency_ms_first_third"] + 300
+    for name in ("lsl-a", "board", "night"):
+        assert (found[name]["gaps"], found[name]["no_signal"]) == (0, 0), found
+    assert found["lsl-b"]["no_signal"] >= 1
+    assert "gap" in recorder.events["lsl-b"]
+    assert recorder.stages["lsl-b"][-1] != "no_signal"
+    assert found["resident_mb"][2] < found["resident_mb"][1] + 40
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("LSLAPICFG", str(CONFIG))
+    with TemporaryDirectory() as scratch:
+        begun, busy = time.monotonic(), time.process_time()
+        result = figures(*asyncio.run(soak(Path(scratch), float(sys.argv[1]))))
+        result["busy_fraction"] = round((time.process_time() - busy) / (time.monotonic() - begun), 3)
+        print(json.dumps(result, indent=1))
