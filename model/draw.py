@@ -11,6 +11,7 @@ nights, the experts behind the measurements scored by older rules and called far
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,7 @@ def draw_night(
 
 def second_opinion(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """YASA's probabilities (n_epochs, 5) for (n_epochs * 3000,) µV; needs the extra `peers`."""
-    import mne  # type: ignore[import-untyped]  # YASA brings it; both take seconds to import
-    import yasa
+    mne, yasa = import_module("mne"), import_module("yasa")  # seconds to import, and optional
 
     info = mne.create_info(["EEG"], RATE_HZ, "eeg", verbose="error")
     raw = mne.io.RawArray(samples[None].astype(np.float64) * 1e-6, info, verbose="error")
