@@ -23,6 +23,7 @@ from streamer.session import Night
 COLOURS = {"W": "#e9a820", "R": "#c2408b", "N1": "#7fc4d9", "N2": "#3b82c4", "N3": "#1e3a78"}
 GRADES = {"good": "#4c9f70", "fair": "#d9c94a", "poor": "#e07b39", "off": "#b3261e"}
 LOST = "#d0d0d0"
+RED = "#b3261e"
 ROWS: dict[PublishedStage, int] = {"W": 4, "R": 3, "N1": 2, "N2": 1, "N3": 0}
 MARKS = {
     "lights_off": "lights off",
@@ -56,9 +57,7 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
     _quality(by_name["quality"], times, night)
     _marks(list(by_name.values()), night)
     if verdict(night).grade == "failed":
-        by_name["hypnogram"].set_title(
-            "FAILED NIGHT: not a result", color="#b3261e", weight="bold", loc="left"
-        )
+        by_name["hypnogram"].set_title("FAILED NIGHT: not a result", color=RED, weight="bold", loc="left")
     zone = _zone(night)
     last = by_name["quality"]
     last.xaxis.set_major_locator(
@@ -68,6 +67,7 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
     last.set_xlabel("UTC" if zone is UTC else "local time")
     if times.shape[0] > 1:
         last.set_xlim(times[0], times[-1])
+    figure.align_ylabels(axes)
     return _png(figure)
 
 
@@ -92,9 +92,10 @@ def draw_trend(nights: Sequence[Night]) -> bytes:
         )
         fine = np.where(failed, np.nan, values)
         axis.plot(dates, fine, "o-", color=COLOURS["N2"], markersize=5)
-        bottom = float(np.nanmin(fine)) if np.isfinite(fine).any() else 0.0
+        on_the_edge = axis.get_xaxis_transform()  # in the picture's place, not at any value
+        none = np.zeros(int(failed.sum()))
         axis.plot(
-            dates[failed], np.full(int(failed.sum()), bottom), "x", color="#b3261e", markersize=9, mew=2
+            dates[failed], none, "x", color=RED, markersize=9, mew=2, transform=on_the_edge, clip_on=False
         )
         axis.set_title(title, fontsize=10, loc="left")
         axis.grid(axis="y", color="#e5e5e5")
@@ -104,10 +105,8 @@ def draw_trend(nights: Sequence[Night]) -> bytes:
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     if failed.any():
-        cross = Line2D(
-            [], [], color="#b3261e", marker="x", linestyle="", mew=2, label="failed night: no value"
-        )
-        figure.legend(handles=[cross], loc="upper right", fontsize=9, frameon=False)
+        cross = Line2D([], [], color=RED, marker="x", linestyle="", mew=2, label="failed night: no value")
+        figure.legend(handles=[cross], loc="outside upper right", fontsize=9, frameon=False)
     return _png(figure)
 
 
@@ -122,7 +121,7 @@ def _hypnogram(axis: Axes, times: Floats, labels: Sequence[PublishedStage], name
             )
     unscored = [label not in ROWS for label in labels]
     for begin, end in _runs(unscored):
-        axis.axvspan(times[begin], times[end], color=LOST, hatch="///", edgecolor="white", linewidth=0)
+        axis.axvspan(times[begin], times[end], facecolor=LOST, hatch="///", edgecolor="white", linewidth=0)
     axis.set_yticks(list(ROWS.values()), list(ROWS))
     axis.set_ylim(-0.5, 4.5)
     axis.set_ylabel(name)

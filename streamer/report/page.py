@@ -55,7 +55,7 @@ STYLE = """
 :root{color-scheme:light}*{box-sizing:border-box}
 body{font:16px/1.45 system-ui,sans-serif;color:#1b1f24;margin:0 auto;padding:1rem;max-width:70rem}
 h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}
-img{width:100%;height:auto}table{border-collapse:collapse;width:100%}
+img{width:100%;min-width:44rem;height:auto}table{border-collapse:collapse;width:100%}
 td,th{padding:.25rem .6rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #eceff2}
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .wide{overflow-x:auto}.dim,td.d{color:#5b6570}.banner{padding:.7rem 1rem;border-radius:.4rem;margin:.8rem 0}
@@ -159,7 +159,8 @@ def _headlines(night: Night) -> str:
 
 
 def _picture(png: bytes, text: str) -> str:
-    return f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
+    data = base64.b64encode(png).decode("ascii")
+    return f'<div class="wide"><img alt="{text}" src="data:image/png;base64,{data}"></div>'
 
 
 def _signal(night: Night) -> str:
