@@ -18,6 +18,7 @@ from streamer.sinks.settings import LslSinkSettings
 os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
 
 BEGAN = 1_700_000_000.0
+MINE = f"out-{os.getpid()}"  # others on this machine may test at the same time
 
 
 def staged(seq, stage, end_s, latency_ms=100.0):
@@ -46,7 +47,7 @@ def event(name, text):
 class Inlets:
     """Both inlets of one stream, open."""
 
-    def __init__(self, stream, prefix="test"):
+    def __init__(self, stream, prefix=MINE):
         self.markers = self._open(f"{prefix}-{stream}-markers")
         self.density = self._open(f"{prefix}-{stream}-hypnodensity")
 
@@ -58,7 +59,7 @@ class Inlets:
 
 
 def test_stage_changes_and_events_become_markers_and_every_stage_its_probabilities():
-    with LslOutlets(LslSinkSettings(prefix="test"), "home", "anna", "s1", 5) as outlets:
+    with LslOutlets(LslSinkSettings(prefix=MINE), "home", "anna", "s1", 5) as outlets:
         inlets = Inlets("anna")
         before = pylsl.local_clock()
         for seq, stage in enumerate(["N2", "N2", "unscored", "R"]):
@@ -83,7 +84,7 @@ def test_stage_changes_and_events_become_markers_and_every_stage_its_probabiliti
 
 
 def test_outlets_say_what_they_carry():
-    with LslOutlets(LslSinkSettings(prefix="test"), "home", "berta", "s9", 5):
+    with LslOutlets(LslSinkSettings(prefix=MINE), "home", "berta", "s9", 5):
         inlets = Inlets("berta")
         markers, density = inlets.markers.info(5), inlets.density.info(5)
     assert (markers.type(), markers.channel_count(), markers.nominal_srate()) == ("Markers", 1, 0.0)
@@ -98,16 +99,16 @@ def test_outlets_say_what_they_carry():
 
 
 def test_either_can_be_left_out():
-    with LslOutlets(LslSinkSettings(prefix="test", markers=False), "home", "carla", "s", 30) as outlets:
+    with LslOutlets(LslSinkSettings(prefix=MINE, markers=False), "home", "carla", "s", 30) as outlets:
         outlets.staged("carla", staged(0, "W", 30))
         outlets.happened("carla", event("mark", "hello"))
         names = {stream.name() for stream in pylsl.resolve_streams(1.0)}
-    assert "test-carla-hypnodensity" in names
-    assert "test-carla-markers" not in names
+    assert f"{MINE}-carla-hypnodensity" in names
+    assert f"{MINE}-carla-markers" not in names
 
 
 def test_a_stale_stage_is_a_question_mark_now():
-    with LslOutlets(LslSinkSettings(prefix="test"), "home", "dora", "s", 30) as outlets:
+    with LslOutlets(LslSinkSettings(prefix=MINE), "home", "dora", "s", 30) as outlets:
         inlets = Inlets("dora")
         outlets.staged("dora", staged(0, "N3", 30))
         now = pylsl.local_clock()

@@ -1,0 +1,84 @@
+"""What there is to stage: real LSL outlets on the loopback, and the boards that BrainFlow knows."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pylsl
+import pytest
+from rich.console import Console
+
+from streamer import discovery
+from streamer.cli import main
+
+# Read by liblsl at its first call, not at import.
+os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent / "lsl_api.cfg"))
+MINE = f"discovery-{os.getpid()}"
+
+
+def outlet(name, rate_hz=256.0, form=pylsl.cf_float32, source_id="d1", labels=("AF7", "AF8")):
+    info = pylsl.StreamInfo(f"{MINE}-{name}", "EEG", 2, rate_hz, form, source_id)
+    if labels:
+        info.set_channel_labels(list(labels))
+    return pylsl.StreamOutlet(info)
+
+
+def find(streams, name):
+    return next(stream for stream in streams if stream.name == f"{MINE}-{name}")
+
+
+def test_streams_are_told_with_what_they_carry_and_what_is_wrong_with_them():
+    outlets = [
+        outlet("band"),
+        outlet("fast", 2000.0),
+        outlet("irregular", 0.0),
+        outlet("words", 0.0, pylsl.cf_string),
+        outlet("nameless", source_id="", labels=()),
+    ]
+    streams = discovery.lsl_streams(1.0)
+    band = find(streams, "band")
+    assert (band.type, band.channels, band.labels, band.rate_hz) == ("EEG", 2, ("AF7", "AF8"), 256.0)
+    assert (band.source_id, band.note) == ("d1", "")
+    assert band.host
+    assert "2000 Hz" in find(streams, "fast").note
+    assert "0 Hz" in find(streams, "irregular").note
+    assert find(streams, "words").note == "text, not samples"
+    assert find(streams, "nameless").note.startswith("no source_id")
+    assert find(streams, "nameless").labels == ()
+    assert [stream.name for stream in streams] == sorted(stream.name for stream in streams)
+    del outlets
+
+
+@pytest.mark.parametrize("name", ["SYNTHETIC_BOARD", "CYTON_BOARD", "MUSE_2_BOARD", "MUSE_S_ATHENA_BOARD"])
+def test_boards_are_told_by_name(name):
+    assert name in {kind.name for kind in discovery.boards()}
+
+
+def test_boards_say_how_their_losses_are_found():
+    kinds = {kind.name: kind for kind in discovery.boards()}
+    assert kinds["MUSE_2_BOARD"].losses == "counter"
+    assert kinds["GANGLION_NATIVE_BOARD"].losses == "time"
+    assert "EMOTIBIT_BOARD" not in kinds  # no EEG
+    assert "ANT_NEURO_EE_221_BOARD" not in kinds  # 16 kHz
+    assert "NO_BOARD" not in kinds
+
+
+def test_the_table_and_its_empty_case():
+    stream = discovery.LslStream("Muse", "EEG", 4, ("TP9",) * 20, 256.0, "attic", "m1", "a note")
+    out = io.StringIO()
+    discovery.show(Console(file=out, width=160), [stream], discovery.boards()[:3])
+    assert "Muse" in out.getvalue()
+    assert "and 12 more" in out.getvalue()
+    out = io.StringIO()
+    discovery.show(Console(file=out, width=160), [], [])
+    assert "no LSL stream answers" in out.getvalue()
+
+
+def test_the_command(capsys):
+    held = outlet("command")
+    assert main(["sources", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert f"{MINE}-command" in {stream["name"] for stream in found["lsl"]}
+    assert 38 in {board["id"] for board in found["brainflow"]}
+    del held

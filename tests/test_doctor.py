@@ -1,0 +1,156 @@
+"""Every check of the doctor's: how it looks when all is well, and when it is not; then the whole command."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from streamer import doctor
+from streamer import doctor_checks as checks
+from streamer.cli import main
+from streamer.errors import ArtifactError, SinkError
+from streamer.settings import validate
+from streamer.sinks.broker import Broker
+from streamer.sinks.settings import MqttSettings
+from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
+
+DAY = 86_400
+INHIBITED = "sleepstream 1000 anna 4242 systemd-inhibit sleep:idle sleep staging block"
+DELAYED = "NetworkManager 0 root 700 NetworkManager sleep NetworkManager needs to turn off networks delay"
+
+
+def refuse():
+    raise OSError(1, "Operation not permitted")
+
+
+def broken():
+    raise ArtifactError("model default.pt: its weights are not those its contract describes")
+
+
+MOSQUITTO = Path("/etc/mosquitto/mosquitto.conf")
+
+
+@pytest.mark.parametrize(
+    ("finding", "status", "said"),
+    [
+        (checks.python((3, 12, 1)), "ok", "3.12.1"),
+        (checks.python((3, 10, 0)), "failed", "3.10.0"),
+        (checks.libraries({"torch": "2.9"})[0], "ok", "2.9"),
+        (checks.libraries({"pylsl": None})[0], "failed", "missing"),
+        (checks.works("model", lambda: "intact", "x"), "ok", "intact"),
+        (checks.works("model", broken, "x"), "failed", "weights are not those"),
+        (checks.attempted("IPv6", lambda: None, "works", "warning", "x"), "ok", "works"),
+        (checks.attempted("IPv6", refuse, "works", "warning", "x"), "warning", "not permitted"),
+        (checks.attempted("LSL multicast", refuse, "works", "failed", "x"), "failed", "not permitted"),
+        (checks.lsl_ports(range(10, 43), range(10, 43)), "ok", "33 of 33"),
+        (checks.lsl_ports([10, 11], range(10, 43)), "warning", "2 of 33"),
+        (checks.lsl_ports([], range(10, 43)), "failed", "0 of 33"),
+        (checks.lsl_config(None, {Path("a"): False}), "ok", "defaults"),
+        (checks.lsl_config(None, {Path("a"): False, Path("b"): True}), "ok", "b"),
+        (checks.lsl_config("c", {Path("c"): True}), "ok", "c (LSLAPICFG)"),
+        (checks.lsl_config("c", {Path("c"): False, Path("b"): True}), "failed", "missing"),
+        (checks.broker_persistent("localhost", {MOSQUITTO: "persistence true\n"}), "ok", "mosquitto.conf"),
+        (checks.broker_persistent("localhost", {MOSQUITTO: "#persistence true"}), "warning", "forgets"),
+        (checks.broker_persistent("localhost", {}), "warning", "no mosquitto.conf"),
+        (checks.broker_persistent("10.0.0.2", {}), "warning", "another machine"),
+        (checks.tls_expiry("broker", 90 * DAY, 0), "ok", "90 days"),
+        (checks.tls_expiry("broker", 10 * DAY, 0), "warning", "expires in 10 days"),
+        (checks.tls_expiry("broker", 0, 2 * DAY), "failed", "expired 2 days ago"),
+        (checks.disk(Path("/x"), int(1e11), 4), "ok", "100.0 GB free"),
+        (checks.disk(Path("/x"), int(3e9), 4), "warning", "3.0 GB free"),
+        (checks.disk(Path("/x"), int(1e8), 4), "failed", "0.1 GB free"),
+        (checks.disk(Path("/x"), None, 1), "failed", "cannot be written"),
+        (checks.clock_synchronised("yes"), "ok", "synchronised"),
+        (checks.clock_synchronised("no"), "warning", "not synchronised"),
+        (checks.clock_synchronised(None), "warning", "cannot tell"),
+        (checks.suspend_inhibited(INHIBITED, False), "ok", "inhibited by sleepstream"),
+        (checks.suspend_inhibited(DELAYED, False), "warning", "may sleep too"),
+        (checks.suspend_inhibited("", False), "warning", "may sleep too"),
+        (checks.suspend_inhibited(None, False), "warning", "no systemd"),
+        (checks.suspend_inhibited(None, True), "ok", "never suspends"),
+        (checks.bluetooth(["hci0"], False, True), "ok", "hci0"),
+        (checks.bluetooth([], False, False), "warning", "no adapter"),
+        (checks.bluetooth([], False, True), "failed", "a board of the settings needs it"),
+        (checks.bluetooth(["hci0"], True, True), "failed", "hci0 is blocked"),
+        (checks.serial_port("/dev/ttyUSB0", True, True), "ok", "/dev/ttyUSB0"),
+        (checks.serial_port("/dev/ttyUSB0", False, False), "failed", "missing"),
+        (checks.serial_port("/dev/ttyUSB0", True, False), "failed", "may not be opened"),
+        (checks.speed(0.01, 4, 5), "ok", "carries 50 streams"),
+        (checks.speed(0.1, 4, 5), "warning", "carries 5 streams"),
+        (checks.speed(0.3, 4, 5), "failed", "carries 1 streams"),
+    ],
+    ids=lambda value: f"{value.check}: {value.found}"[:40] if isinstance(value, checks.Finding) else None,
+)
+def test_each_check(finding, status, said):
+    assert finding.status == status
+    assert said in finding.found
+    assert finding.advice or status == "ok"
+
+
+def test_an_embedded_broker_answers_in_the_older_protocol():
+    async def scenario():
+        port = free_port()
+        async with Broker(port, "127.0.0.1"):
+            return await doctor.greet(MqttSettings(port=port, timeout_s=2), "doctor-test")
+
+    assert asyncio.run(scenario()).endswith("answers, MQTT 3.1.1")
+
+
+@needs_mosquitto
+def test_a_real_broker_answers():
+    with Mosquitto() as broker:
+        said = asyncio.run(doctor.greet(MqttSettings(port=broker.port), "doctor-test"))
+    assert said.endswith("answers, MQTT 5")
+
+
+def test_a_broker_that_is_not_there_is_one_line():
+    with pytest.raises(SinkError, match=r"127\.0\.0\.1:") as caught:
+        asyncio.run(doctor.greet(MqttSettings(port=free_port()), "doctor-test"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_whole_command(tmp_path, capsys):
+    config = tmp_path / "c.toml"
+    source = '[stream.source]\nkind = "simulated"\n'
+    config.write_text(f'session_dir = "{tmp_path}"\n[[stream]]\nname = "anna"\n{source}')
+    assert main(["doctor", str(config), "--json"]) == 0
+    found = {line["check"]: line for line in json.loads(capsys.readouterr().out)}
+    assert found["model"]["status"] == found["BrainFlow"]["status"] == found["speed"]["status"] == "ok"
+    assert {"python", "LSL ports", "LSL multicast", "IPv6", "disk", "clock", "suspend", "bluetooth"} <= set(
+        found
+    )
+    assert "broker" not in found
+
+
+def test_what_has_failed_makes_the_exit_code(tmp_path, capsys):
+    config = tmp_path / "c.toml"
+    config.write_text(
+        f'session_dir = "{tmp_path}"\n[mqtt]\nport = {free_port()}\n[model]\npath = "none.pt"\n'
+        '[[stream]]\nname = "anna"\n[stream.source]\nkind = "brainflow"\nboard = "cyten"\n'
+        '[[stream]]\nname = "ben"\n[stream.source]\nkind = "brainflow"\nboard = "muse 2"\n'
+        '[[stream]]\nname = "cleo"\n[stream.source]\nkind = "brainflow"\nboard = 0\n'
+        'serial_port = "/dev/none"\n'
+    )
+    assert main(["doctor", str(config)]) == 1
+    out = capsys.readouterr().out
+    for line in (
+        "failed   broker:",
+        "failed   model:",
+        "failed   board: no BrainFlow board is called 'cyten'",
+    ):
+        assert line in out
+    assert "failed   serial port: /dev/none is missing" in out
+    assert "-> plug the dongle in" in out
+
+
+def test_an_embedded_broker_needs_no_visit():
+    data = {"mqtt": {"embedded": True}, "stream": [{"source": {"kind": "simulated"}}]}
+    (finding,) = doctor._broker(validate(data, "test").mqtt, "node")
+    assert finding.status == "ok"
+
+
+def test_speed_is_a_share_of_real_time():
+    from tests.paths import default_model
+
+    assert 0 < doctor.busy_fraction(default_model(), 30) < 1
