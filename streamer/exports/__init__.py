@@ -9,7 +9,7 @@ from typing import Final
 from streamer.errors import UsageError
 from streamer.exports.arrays import write_npz
 from streamer.exports.bids import write_bids
-from streamer.exports.edf import write_edf
+from streamer.exports.edf import write_continuous, write_edf
 from streamer.exports.tables import write_csv, write_json, write_profusion
 from streamer.session import Night, Progress, read_night, unwatched
 
@@ -18,7 +18,8 @@ __all__ = ["FORMATS", "export"]
 Write = Callable[[Night, Path, Progress], list[str]]
 # name -> (suffix of the file, or "" for a folder; who writes it; what it is)
 FORMATS: Final[dict[str, tuple[str, Write, str]]] = {
-    "edf": (".edf", write_edf, "EDF+ with every channel and the stages as annotations"),
+    "edf": (".edf", write_edf, "EDF+ (EDF+D where there are gaps): every channel, stages as annotations"),
+    "edfc": (".edf", write_continuous, "the same, gaps held and annotated: for MNE and pyedflib"),
     "bids": ("", write_bids, "a BIDS dataset around such an EDF+"),
     "csv": (".csv", write_csv, "onset, duration, label: for YASA and EDFbrowser"),
     "profusion": (".txt", write_profusion, "one number per epoch: 0 1 2 3 5, 9 where unscored"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streamer import __version__
 from streamer.channels import is_voltage
-from streamer.exports.edf import write_edf
+from streamer.exports.edf import write_continuous
 from streamer.exports.notes import notes
 from streamer.payloads import utc
 from streamer.session import Night, Progress
@@ -37,8 +37,7 @@ Recorded and staged in real time by sleepstream {version}, from one EEG derivati
 was staged when it ended and never rewritten. The events hold the stages (AASM), what the sleeper marked, and
 every stretch of samples that was lost. Stages are a network's, not an expert's. Not a medical device.
 
-The recording is EDF+; where samples were lost it is discontinuous (EDF+D), and parts of a record that were
-lost hold the last value, inside an event `gap`.
+Where samples were lost the recording holds the last value, under an event `gap` (in the EDF+: BAD_gap).
 """
 
 
@@ -49,7 +48,7 @@ def write_bids(night: Night, path: Path, progress: Progress) -> list[str]:
     folder = path / f"sub-{subject}" / f"ses-{date}" / "eeg"
     folder.mkdir(parents=True)
     stem = f"sub-{subject}_ses-{date}_task-sleep"
-    remarks = write_edf(night, folder / f"{stem}_eeg.edf", progress)
+    remarks = write_continuous(night, folder / f"{stem}_eeg.edf", progress)
     _json(path / "dataset_description.json", _description())
     (path / "README").write_text(_README.format(version=__version__), encoding="utf-8")
     _table(path / "participants.tsv", ["participant_id", "species"], [[f"sub-{subject}", "homo sapiens"]])
@@ -84,7 +83,7 @@ def _sidecar(night: Night) -> dict[str, object]:
         "EEGChannelCount": len(counted),
         "MiscChannelCount": len(info.channels) - len(counted),
         "RecordingDuration": round(night.duration_s, 6),
-        "RecordingType": "discontinuous" if night.gaps else "continuous",
+        "RecordingType": "continuous",
         "DeviceSerialNumber": "n/a",
     }
 

@@ -3,6 +3,9 @@
 Written here, record by record, because neither edfio nor pyedflib writes discontinuous files, and because a
 night need not fit in memory. Records without a single real sample are left out, which is what EDF+D is for.
 In a record that is partly real the rest holds the last value, under an annotation `BAD_gap`.
+
+MNE 1.13 joins the pieces of an EDF+D without a word, so that all after the first gap is early, and pyedflib
+refuses it. For them there is EDF+C with every gap held so.
 """
 
 from __future__ import annotations
@@ -67,16 +70,33 @@ class Plan:
 
 
 def write_edf(night: Night, path: Path, progress: Progress) -> list[str]:
-    """Write the file; the remarks say which channels were clipped. Times in the header are UTC."""
-    plan = _plan(night)
+    """Write EDF+C, or EDF+D where whole records are missing; times in the header are UTC.
+
+    Returns:
+        Which channels were clipped, and a word on EDF+D.
+
+    """
+    plan = _write(night, path, progress, fill=False)
+    if plan.continuous:
+        return list(plan.clipped)
+    return [*plan.clipped, "EDF+D: MNE and pyedflib do not read its gaps; for them: --to edfc"]
+
+
+def write_continuous(night: Night, path: Path, progress: Progress) -> list[str]:
+    """Write EDF+C, the last value held in every gap; else as `write_edf`."""
+    return list(_write(night, path, progress, fill=True).clipped)
+
+
+def _write(night: Night, path: Path, progress: Progress, fill: bool) -> Plan:
+    plan = _plan(night, fill)
     with path.open("wb") as file:
         file.write(_header(plan))
-        for number, (record, _) in enumerate(_records(night, plan.per_record)):
+        for number, (record, _) in enumerate(_records(night, plan.per_record, fill)):
             for scale, values in zip(plan.scales, record, strict=True):
                 file.write(scale.digital(values).tobytes())
             file.write(plan.lists[number].ljust(plan.list_bytes, b"\0"))
             progress((number + 1) / len(plan.starts))
-    return list(plan.clipped)
+    return plan
 
 
 def samples_per_record(rate_hz: float) -> int:
@@ -85,9 +105,9 @@ def samples_per_record(rate_hz: float) -> int:
     return ratio.numerator if abs(float(ratio) - rate_hz) < 1e-6 * rate_hz else round(rate_hz)
 
 
-def _plan(night: Night) -> Plan:
+def _plan(night: Night, fill: bool) -> Plan:
     per_record = samples_per_record(night.meta.info.rate_hz)
-    starts = tuple(start for _, start in _records(night, per_record))
+    starts = tuple(start for _, start in _records(night, per_record, fill))
     scales, clipped = _scales(night)
     fraction = night.started - int(night.started)
     rate = night.meta.info.rate_hz
@@ -101,11 +121,11 @@ def _plan(night: Night) -> Plan:
     return Plan(night, scales, per_record, starts, tuple(lists), longest + longest % 2, clipped)
 
 
-def _records(night: Night, per_record: int) -> Iterator[tuple[Floats, int]]:
-    """Each record that holds any real sample: (channels, per_record) in source units, and where it starts."""
+def _records(night: Night, per_record: int, fill: bool) -> Iterator[tuple[Floats, int]]:
+    """Each record with any real sample, or each at all: (channels, n) in source units, where it starts."""
     channels = len(night.meta.info.channels)
     record = np.full((channels, per_record), np.nan)
-    start: int | None = None
+    start = 0 if fill else None
     with JournalReader(night.path) as reader:
         for chunk in reader.samples():
             at = chunk.start
@@ -113,8 +133,12 @@ def _records(night: Night, per_record: int) -> Iterator[tuple[Floats, int]]:
                 if start is not None and at >= start + per_record:
                     yield _held(record), start
                     # The grid goes on where the signal does, and begins anew after a loss.
-                    start = start + per_record if at == start + per_record else None
+                    start = start + per_record if fill or at == start + per_record else None
+                    held = record[:, -1]
                     record = np.full((channels, per_record), np.nan)
+                    if fill:
+                        record[:, 0] = held
+                    continue
                 if start is None:
                     start = at
                 stop = min(chunk.stop, start + per_record)

@@ -1,0 +1,242 @@
+"""Exports read back with the programs that people use: MNE, pyedflib, edfio, YASA, the BIDS validator."""
+
+import json
+import re
+import subprocess
+from datetime import UTC, datetime
+
+import edfio
+import mne
+import numpy as np
+import pandas as pd
+import pyedflib
+import pytest
+import yasa
+
+from model.data import load_night
+from streamer.cli import main
+from streamer.exports.edf import samples_per_record
+from streamer.exports.tables import PROFUSION
+from streamer.messages import STAGES, Channel, Chunk, Gap
+from streamer.recordings import open_recording
+from streamer.scoring import read_scoring
+from streamer.session import conditioned, read_night
+from tests.nights import STARTED, session, stages
+
+LETTERS = "WW1122?3RRW"
+TWO = (Channel("AF7", "uV"), Channel("AF8", "uV"))
+EVENTS = [("lights_off", {"epoch": 1}), ("mark", {"epoch": 3}), ("lights_on", {"epoch": 9})]
+GAPS = [(0, 40), (5000, 5020), (12_345, 20_000)]
+
+
+def export(path, to, out):
+    assert main(["export", str(path), "--to", to, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def whole(tmp_path):
+    samples = np.random.default_rng(0).normal(0, 40, (2, 256 * 30 * len(LETTERS)))
+    path = session(
+        tmp_path / "s.sqlite", stages(LETTERS), rate_hz=256, channels=TWO, samples=samples, events=EVENTS
+    )
+    return path, samples
+
+
+@pytest.fixture
+def broken(tmp_path):
+    samples = np.random.default_rng(0).normal(0, 40, (1, 100 * 30 * len(LETTERS)))
+    return session(tmp_path / "g.sqlite", stages(LETTERS), samples=samples, gaps=GAPS), samples
+
+
+def read_mne(path):
+    raw = mne.io.read_raw_edf(path, preload=True, verbose="error")
+    notes = [(note["onset"], note["duration"], note["description"]) for note in raw.annotations]
+    return raw.get_data() * 1e6, raw.ch_names, raw.info["meas_date"], notes
+
+
+def read_pyedflib(path):
+    with pyedflib.EdfReader(str(path)) as file:
+        data = np.stack([file.readSignal(i) for i in range(file.signals_in_file)])
+        names, begin = file.getSignalLabels(), file.getStartdatetime().replace(tzinfo=UTC)
+        return data, names, begin, list(zip(*file.readAnnotations(), strict=True))
+
+
+def read_edfio(path):
+    file = edfio.read_edf(path)
+    begin = datetime.combine(file.startdate, file.starttime, UTC)
+    notes = [(note.onset, note.duration or 0.0, note.text) for note in file.annotations]
+    return np.stack([one.data for one in file.signals]), [one.label for one in file.signals], begin, notes
+
+
+READERS = pytest.mark.parametrize("read", [read_mne, read_pyedflib, read_edfio])
+
+
+@READERS
+def test_edf_is_read_back(whole, tmp_path, read):
+    path, samples = whole
+    data, names, begin, notes = read(export(path, "edf", tmp_path / "n.edf"))
+    assert np.abs(data - samples).max() <= 0.051  # half a step of 0.1 µV
+    assert list(names) == ["AF7", "AF8"]
+    assert begin.timestamp() == STARTED
+    found = [(float(onset), float(length), text) for onset, length, text in notes if "Sleep" in text]
+    assert found == [
+        (30.0 * k, 30.0, f"Sleep stage {'?' if s == 'unscored' else s}")
+        for k, s in enumerate(stages(LETTERS))
+    ]
+    others = [(float(onset), text) for onset, _, text in notes if "Sleep" not in text]
+    assert others == [(30.0, "Lights off"), (90.0, "mark: here"), (270.0, "Lights on")]
+
+
+@READERS
+def test_gaps_are_held_for_readers_that_know_no_edf_d(broken, tmp_path, read):
+    path, samples = broken
+    data, _, _, notes = read(export(path, "edfc", tmp_path / "n.edf"))
+    real = np.ones(samples.shape[1], dtype=bool)
+    for start, stop in GAPS:
+        real[start:stop] = False
+        assert np.ptp(data[0, start:stop]) < 0.1
+    assert np.abs(data - samples)[:, real].max() <= 0.051
+    found = [
+        (round(float(onset), 4), round(float(length), 4)) for onset, length, t in notes if t == "BAD_gap"
+    ]
+    assert found == [(start / 100, (stop - start) / 100) for start, stop in GAPS]
+
+
+def test_edf_d_keeps_every_sample_in_its_place(broken, tmp_path, capsys):
+    path, samples = broken
+    out = export(path, "edf", tmp_path / "n.edf")
+    assert out.read_bytes()[192:197] == b"EDF+D"
+    assert "--to edfc" in capsys.readouterr().out
+    found = np.full(samples.shape[1], np.nan)
+    for item in open_recording(out).items([0]):
+        if isinstance(item, Chunk):
+            found[40 + item.start : 40 + item.stop] = item.samples[0]  # the file begins with the first sample
+    real = np.isfinite(found)
+    for start, stop in GAPS:
+        if stop - start > 200:
+            assert not real[start + 100 : stop].any()
+    assert np.abs(found[20_000:] - samples[0, 20_000:]).max() <= 0.051
+    assert np.abs(found[40:5000] - samples[0, 40:5000]).max() <= 0.051
+    assert list(read_scoring(out, STARTED, len(LETTERS)))[1:] == stages(LETTERS)[1:]
+
+
+def test_replaying_the_export_finds_the_same_gaps(broken, tmp_path):
+    out = export(broken[0], "edf", tmp_path / "n.edf")
+    gaps = [(item.start, item.stop) for item in open_recording(out).items([0]) if isinstance(item, Gap)]
+    assert gaps == [(12_400, 19_960)]  # whole records only; the first sample is the 40th
+
+
+def test_a_railed_electrode_does_not_set_the_range(tmp_path, capsys):
+    samples = np.random.default_rng(0).normal(20_000, 40, (2, 100 * 60))  # a DC-coupled amplifier
+    samples[1, 1000:2500] = 187_500
+    path = session(tmp_path / "s.sqlite", stages("W2"), channels=TWO, samples=samples)
+    data, *_ = read_edfio(export(path, "edf", tmp_path / "n.edf"))
+    assert np.abs(data[0] - samples[0]).max() < 0.01
+    fine = np.r_[0:1000, 2500:6000]
+    assert np.abs(data[1] - samples[1])[fine].max() <= 0.06
+    assert data[1, 1500] < 25_000
+    assert re.search(r"AF8: 25\.\d+% of the samples lie beyond", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("unit", ["V", "mV", "nV", ""])
+def test_units_become_microvolts(tmp_path, unit):
+    factor = {"V": 1e-6, "mV": 1e-3, "nV": 1e3, "": 1.0}[unit]
+    samples = np.random.default_rng(0).normal(0, 40, (1, 3000))
+    path = session(
+        tmp_path / "s.sqlite", stages("W"), channels=[Channel("Cz", unit)], samples=samples * factor
+    )
+    data, *_ = read_mne(export(path, "edf", tmp_path / "n.edf"))
+    assert np.abs(data - samples).max() < 0.06
+
+
+@pytest.mark.parametrize(
+    ("rate", "record"), [(100, 100), (256, 256), (62.5, 125), (199.87, 200), (1024, 1024)]
+)
+def test_records_hold_whole_samples(rate, record):
+    assert samples_per_record(rate) == record
+
+
+def test_a_fraction_of_a_second_at_the_start_is_kept(tmp_path):
+    path = session(tmp_path / "s.sqlite", stages("W2"), started=STARTED + 0.25)
+    out = export(path, "edf", tmp_path / "n.edf")
+    file = edfio.read_edf(out)
+    assert file.starttime.microsecond == 250_000
+    assert [note.onset for note in file.annotations] == [0.0, 30.0]
+
+
+def test_yasa_reads_the_csv(whole, tmp_path):
+    table = pd.read_csv(export(whole[0], "csv", tmp_path / "n.csv"))
+    assert list(table.columns) == ["onset", "duration", "label"]
+    assert (np.diff(table["onset"]) == 30).all()
+    names = {"W": "WAKE", "R": "REM", "unscored": "UNS"}
+    hypnogram = yasa.Hypnogram(table["label"].replace(names).to_list(), freq="30s")
+    assert list(hypnogram.hypno) == [names.get(stage, stage) for stage in stages(LETTERS)]
+    assert read_scoring(tmp_path / "n.csv", STARTED, len(LETTERS)) == tuple(stages(LETTERS))
+
+
+def test_yasa_reads_profusion_s_numbers(whole, tmp_path):
+    numbers = np.loadtxt(export(whole[0], "profusion", tmp_path / "n.txt"), dtype=int)
+    assert list(numbers) == [PROFUSION.get(stage, 9) for stage in stages(LETTERS)]
+    assert read_scoring(tmp_path / "n.txt", STARTED, len(LETTERS)) == tuple(stages(LETTERS))
+    mapped = np.where(numbers == 5, 4, np.where(numbers == 9, -2, numbers))
+    names = {"W": "WAKE", "R": "REM", "unscored": "UNS"}
+    found = yasa.Hypnogram.from_integers(mapped, freq="30s").hypno
+    assert list(found) == [names.get(stage, stage) for stage in stages(LETTERS)]
+
+
+def test_json_holds_all_but_the_samples(whole, tmp_path):
+    data = json.loads(export(whole[0], "json", tmp_path / "n.json").read_text())
+    night = read_night(whole[0])
+    assert data["hypnogram"] == stages(LETTERS)
+    assert (data["lights_off_epoch"], data["lights_on_epoch"]) == (1, 9)
+    assert {name: one["value"] for name, one in data["statistics"].items()} == night.statistics().to_json()
+    assert len(data["epochs"]) == len(LETTERS)
+    assert data["meta"]["info"]["rate_hz"] == 256
+
+
+def test_npz_is_a_prepared_night(broken, tmp_path):
+    night = load_night(export(broken[0], "npz", tmp_path / "n.npz"))
+    assert list(night.stages) == [STAGES.index(s) if s in STAGES else -1 for s in stages(LETTERS)]
+    expected = conditioned(read_night(broken[0])).astype(np.float16)
+    assert np.array_equal(night.samples, expected, equal_nan=True)
+    assert np.isnan(night.samples[12_400:19_900]).all()
+    assert night.soft is not None
+    assert not night.soft[LETTERS.index("?")].any()
+
+
+def test_bids_passes_its_validator(whole, tmp_path):
+    out = export(whole[0], "bids", tmp_path / "dataset")
+    run = subprocess.run(
+        ["bids-validator-deno", "--json", str(out)], capture_output=True, text=True, check=False, timeout=60
+    )
+    issues = json.loads(run.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+    assert run.returncode == 0
+    (edf,) = out.rglob("*_eeg.edf")
+    (events,) = out.rglob("*_events.tsv")
+    data, names, _, _ = read_mne(edf)
+    assert np.abs(data - whole[1]).max() <= 0.051
+    table = pd.read_csv(events, sep="\t")
+    assert list(table["trial_type"][table["duration"] == 30]) == stages(LETTERS)
+    (channels,) = out.rglob("*_channels.tsv")
+    assert list(pd.read_csv(channels, sep="\t")["name"]) == names
+
+
+def test_nothing_is_overwritten_and_nothing_half_written_stays(whole, tmp_path, capsys):
+    (tmp_path / "n.csv").write_text("mine")
+    assert main(["export", str(whole[0]), "--to", "csv", "--out", str(tmp_path / "n.csv")]) == 2
+    assert "never overwritten" in capsys.readouterr().err
+    assert (tmp_path / "n.csv").read_text() == "mine"
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_an_empty_session_is_refused(tmp_path, capsys):
+    path = session(tmp_path / "e.sqlite", [])
+    assert main(["export", str(path), "--to", "edf"]) == 2
+    assert "nothing to export" in capsys.readouterr().err
+
+
+def test_the_default_name_is_beside_the_session(whole):
+    assert main(["export", str(whole[0].parent), "--to", "profusion"]) == 0
+    assert whole[0].with_suffix(".txt").exists()
