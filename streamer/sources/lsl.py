@@ -19,7 +19,7 @@ import numpy as np
 import pylsl
 
 from streamer.channels import check_rate
-from streamer.clock import Clock, SystemClock
+from streamer.clock import Clock, SystemClock, suspended_s
 from streamer.errors import SourceError
 from streamer.messages import Channel, Floats, Item, StreamInfo
 from streamer.sources.settings import LslSettings
@@ -112,7 +112,7 @@ class LslSource:
 
     def _taken(self, times: Floats) -> float:
         """Unix time of the first sample; now, if there is none or its clock is a foreign one."""
-        ago = float(pylsl.local_clock() - times[0]) if times.shape[0] else 0.0
+        ago = float(pylsl.local_clock() + suspended_s() - times[0]) if times.shape[0] else 0.0
         return self._clock.wall() - (ago if abs(ago) < AHEAD_S else 0.0)
 
     async def _find(self) -> Any:
@@ -164,7 +164,8 @@ class LslSource:
     def _pull(self) -> tuple[Floats, Floats]:
         """What came within `PULL_S`: (n,) seconds and (channels, n) samples."""
         _, stamps = self._inlet.pull_chunk(PULL_S, self._buffer.shape[0], dest_obj=self._buffer)
-        times = np.asarray(stamps, dtype=np.float64)
+        # LSL's clock stops while the computer sleeps; then the night would seem to go on without a gap.
+        times = np.asarray(stamps, dtype=np.float64) + suspended_s()
         return times, self._buffer[: times.shape[0]].T.astype(np.float64)
 
     async def _return(self) -> None:

@@ -57,9 +57,9 @@ def first(items):
 
 
 @pytest.mark.parametrize("numbering", [MUSE, CYTON, None], ids=["muse", "cyton", "by time"])
-def test_a_clean_hour_quarter_has_no_gap(numbering):
+def test_five_clean_minutes_have_no_gap(numbering):
     board = StandInBoard(ManualClock(), numbering)
-    info, items = collect(board, 900)
+    info, items = collect(board, 300)
     assert gaps(items) == []
     check_places(items)
     assert info.rate_hz == 256
@@ -118,6 +118,29 @@ def test_an_overflow_of_the_ring_buffer_is_a_gap():
     (gap,) = gaps(items)
     assert gap[1] - gap[0] == pytest.approx(60 * 256 - 1000, abs=60)
     check_places(items)
+
+
+@pytest.mark.parametrize("numbering", [CYTON, None], ids=["cyton", "by time"])
+def test_a_computer_that_sleeps_an_hour_lists_the_hour_as_lost(numbering):
+    clock = ManualClock()
+    lost = 40 * 256, 3640 * 256
+    board = StandInBoard(clock, numbering, drops=(lost,))
+
+    async def scenario():
+        items = []
+        async with BrainflowSource(SETTINGS, clock, board) as source:
+            async for item in source:
+                items.append(item)
+                if 40 < clock.now - 1000 < 41:
+                    await clock.sleep(3600 - clock.now + 1040)  # the steady clock goes on, nobody reads
+                if clock.now - 1000 > 3700:
+                    break
+        return items
+
+    items = asyncio.run(scenario())
+    (gap,) = gaps(items)
+    assert gap[1] - gap[0] == pytest.approx(3600 * 256, abs=0 if numbering else 1)
+    check_places(items, off=0 if numbering else 1)
 
 
 @pytest.mark.parametrize("numbering", [MUSE, CYTON, None], ids=["muse", "cyton", "by time"])
