@@ -43,6 +43,8 @@ SITES = (
 )
 LISTED = 24  # channels named in an error; a clinical montage has a hundred
 
+Wanted = str | tuple[str, ...] | None  # one channel, several to fall back on, or a sensible one
+
 _VOLTS = re.compile(r"([munµμ]?v|(milli|micro|nano)?volts?)", re.IGNORECASE)
 
 
@@ -60,8 +62,8 @@ def is_voltage(unit: str) -> bool:
     return not unit or _VOLTS.fullmatch(unit) is not None
 
 
-def choose(channels: Sequence[Channel], wanted: str | None, rates_hz: Sequence[float] = ()) -> Pick:
-    """Find the channel that is meant.
+def choose(channels: Sequence[Channel], wanted: Wanted, rates_hz: Sequence[float] = ()) -> Pick:
+    """Find the channel that is meant; of a list, the first.
 
     `wanted` is a label (upper or lower case, with or without a leading "EEG "), a position such as "#3"
     (counted from 0), or a difference such as "AF7-TP9"; a label that itself contains "-" goes first. None
@@ -74,6 +76,8 @@ def choose(channels: Sequence[Channel], wanted: str | None, rates_hz: Sequence[f
     """
     if wanted is None:
         return _sensible(channels, rates_hz)
+    if isinstance(wanted, tuple):
+        return choose_all(channels, wanted, rates_hz)[0]
     single = _one(channels, wanted)
     if single is not None:
         return Pick(single, None, channels[single].label)
@@ -88,6 +92,24 @@ def choose(channels: Sequence[Channel], wanted: str | None, rates_hz: Sequence[f
         rates = f"{rates_hz[pick.plus]:g} and {rates_hz[pick.minus]:g} Hz"
         raise UsageError(f"{pick.label!r} is no difference: its channels have {rates}; pick two of one rate")
     return pick
+
+
+def choose_all(
+    channels: Sequence[Channel], wanted: Wanted, rates_hz: Sequence[float] = ()
+) -> tuple[Pick, ...]:
+    """Find every channel of a list, or the one that is meant.
+
+    Raises:
+        UsageError: as for `choose`, or two entries mean the same channel.
+
+    """
+    if not isinstance(wanted, tuple):
+        return (choose(channels, wanted, rates_hz),)
+    picks = tuple(choose(channels, one, rates_hz) for one in wanted)
+    labels = [pick.label for pick in picks]
+    if len({(pick.plus, pick.minus) for pick in picks}) < len(picks):
+        raise UsageError(f"the channels {', '.join(wanted)} are {', '.join(labels)}: name each only once")
+    return picks
 
 
 def check_rate(rate_hz: float, what: str) -> None:

@@ -99,6 +99,10 @@ class Conditioner:
         self._last = float(samples[-1])
         return self._chunk(self._resampler.push(samples), item.arrived)
 
+    def restart(self, arrived: float = 0.0) -> list[Item]:
+        """End the filters here, as before a long gap, though nothing was lost: another signal follows."""
+        return self._give_up(Gap(self._next, self._next, "", arrived))
+
     def flush(self) -> list[Item]:
         """End of the stream: give out what the resampler's delay held back, and a gap at the very end."""
         pending, self._pending = self._pending, None

@@ -77,6 +77,16 @@ class Doubt:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """From device sample `at` on, another channel is staged."""
+
+    at: int
+    before: str
+    after: str
+    reason: str
+
+
 Grade = Literal["good", "fair", "poor", "off"]
 
 
@@ -112,3 +122,10 @@ class Score:
     warmup: bool  # the network has seen fewer epochs than it needs for full confidence
     quality: Quality = field(default_factory=lambda: Quality("good"))
     arrived: float = 0.0
+
+
+def most_probable(probabilities: tuple[float, ...] | None) -> Label:
+    """Name the stage; without probabilities it is unscored."""
+    if probabilities is None:
+        return UNSCORED
+    return STAGES[max(range(len(STAGES)), key=probabilities.__getitem__)]

@@ -20,6 +20,7 @@ EventName = Literal[
     "gap",
     "reconnected",
     "no_signal",
+    "channel_changed",
     "warning",
     "error",
     "lights_off",

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamer.channels import choose
 from streamer.conditioner import Conditioner
-from streamer.derivation import Derivation
-from streamer.messages import RATE_HZ, STAGES, UNSCORED, Doubt, Gap, Item, Label, Score, StreamInfo, Window
+from streamer.fallback import derivation, mixed
+from streamer.messages import RATE_HZ, Doubt, Gap, Item, Score, StreamInfo, Switch, Window, most_probable
 from streamer.plausibility import Plausibility
 from streamer.quality import QualityMeter, usable
 from streamer.settings import SignalSettings
@@ -19,7 +18,7 @@ from streamer.smoother import Smoother
 from streamer.stager import Model, Session
 from streamer.window import Windows
 
-Output = Score | Gap | Doubt
+Output = Score | Gap | Doubt | Switch
 
 
 class Pipeline:
@@ -32,16 +31,17 @@ class Pipeline:
     """
 
     def __init__(self, info: StreamInfo, signal: SignalSettings, hop_s: int, model: Model) -> None:
-        pick = choose(info.channels, signal.channel, [info.rate_hz] * len(info.channels))
-        self.label = pick.label
-        self._derivation = Derivation(pick, info.channels, signal.unit)
-        self._plausibility = Plausibility(info.rate_hz, pick.label)
+        self._derivation = derivation(info, signal)
+        self.label = self._derivation.label
+        self._plausibility = Plausibility(info.rate_hz, self.label)
         self._quality = QualityMeter(info.rate_hz, signal.mains_hz)
         self._conditioner = Conditioner(info.rate_hz, signal.bridge_s)
         self._windows = Windows(hop_s)
         self._session = Session(model)
         self._smoother = Smoother.from_figures()
         self._scored_s = 0  # where the last window ended
+        self._rate_hz = info.rate_hz
+        self._changed_s = float("-inf")  # since when the present channel is staged
 
     def push(self, item: Item) -> Iterator[Output]:
         """Take the next item of the source; give each score and each loss (in device samples), in order.
@@ -55,32 +55,36 @@ class Pipeline:
         """The stream has ended: score what the stages still held back."""
         for derived in self._derivation.flush():
             yield from self._advance(derived)
-        for conditioned in self._conditioner.flush():
-            yield from map(self._score, self._windows.push(conditioned))
+        yield from self._scores(self._conditioner.flush())
 
-    def _advance(self, derived: Item) -> Iterator[Output]:
+    def _advance(self, derived: Item | Switch) -> Iterator[Output]:
+        if isinstance(derived, Switch):
+            yield from self._scores(self._conditioner.restart())
+            self._changed_s = derived.at / self._rate_hz
+            yield derived
+            return
         if isinstance(derived, Gap):
             yield derived
         doubt = self._plausibility.push(derived)
         if doubt is not None:
             yield Doubt(doubt)
         self._quality.push(derived)
-        for conditioned in self._conditioner.push(derived):
-            yield from map(self._score, self._windows.push(conditioned))
+        yield from self._scores(self._conditioner.push(derived))
+
+    def _scores(self, conditioned: list[Item]) -> Iterator[Score]:
+        for item in conditioned:
+            yield from map(self._score, self._windows.push(item))
 
     def _score(self, window: Window) -> Score:
         end_s = window.end // RATE_HZ
-        quality = self._quality.grade(end_s)
+        quality = mixed(self._quality.grade(end_s), end_s - self._changed_s)
         probabilities, warmup = self._session.score(window, usable(quality))
         smoothed = self._smoother.push(probabilities, end_s - self._scored_s)
         self._scored_s = end_s
-        stage: Label = UNSCORED
-        if probabilities is not None:
-            stage = STAGES[max(range(len(STAGES)), key=probabilities.__getitem__)]
         return Score(
             end=window.end,
             epoch=window.epoch,
-            stage=stage,
+            stage=most_probable(probabilities),
             smoothed=smoothed,
             probabilities=probabilities,
             warmup=warmup,

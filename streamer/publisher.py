@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from streamer.clock import Clock
 from streamer.errors import SinkError
 from streamer.journal import Journal
-from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Gap, Label, Quality, Score, StreamInfo
+from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Gap, Label, Quality, Score, StreamInfo, Switch
 from streamer.payloads import (
     EpochPayload,
     EventName,
@@ -130,6 +130,20 @@ class Publisher:
             "gap",
             f"{seconds:.3f} s lost: {gap.reason}",
             {"t_start": utc(begin).isoformat(), "seconds": round(seconds, 4), "reason": gap.reason},
+        )
+
+    def switch(self, switch: Switch) -> None:
+        """Say which channel is staged from now on, and why."""
+        begin = self._info.started + switch.at / self._info.rate_hz
+        self.event(
+            "channel_changed",
+            f"channel {switch.after} instead of {switch.before}: {switch.reason}",
+            {
+                "t_start": utc(begin).isoformat(),
+                "from": switch.before,
+                "to": switch.after,
+                "reason": switch.reason,
+            },
         )
 
     def event(

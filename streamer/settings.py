@@ -33,10 +33,18 @@ class ModelSettings(_Settings):
 class SignalSettings(_Settings):
     """How the stream's samples become one channel of µV."""
 
-    channel: str | None = None  # a label, "A-B" for a difference, or None: pick a sensible EEG channel
+    # A label, "#3", "A-B" for a difference, a list of which the best usable is staged; None: a sensible one.
+    channel: str | tuple[str, ...] | None = None
     unit: Literal["V", "mV", "uV", "nV"] | None = None  # None: as the source declares it
     bridge_s: float = Field(0.2, ge=0, le=2)  # gaps up to this are interpolated, and still counted as lost
     mains_hz: Literal[50, 60] = 50
+
+    @field_validator("channel")
+    @classmethod
+    def _each_once(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
+            raise ValueError("name at least one channel, and each only once")
+        return value
 
 
 class StreamSettings(_Settings):

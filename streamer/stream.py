@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from streamer.clock import Clock, suspended_s
 from streamer.errors import SignalError
 from streamer.journal import Journal
-from streamer.messages import Chunk, Gap, Item, Score, StreamInfo
+from streamer.messages import Chunk, Gap, Item, Score, StreamInfo, Switch
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
 from streamer.ratewatch import ClockWatch, RateWatch
@@ -145,6 +145,8 @@ class Stream:
             self._publisher.score(output)
         elif isinstance(output, Gap):
             self._publisher.gap(output)
+        elif isinstance(output, Switch):
+            self._publisher.switch(output)
         elif self._live:
             self._publisher.event("warning", output.text)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamer.channels import Wanted
 from streamer.clock import Clock
 from streamer.sources.settings import BrainflowSettings, LslSettings, ReplaySettings, SourceSettings
 
@@ -11,10 +12,10 @@ if TYPE_CHECKING:
     from streamer.stream import Source
 
 
-def open_source(settings: SourceSettings, channel: str | None, clock: Clock) -> Source:
+def open_source(settings: SourceSettings, channel: Wanted, clock: Clock) -> Source:
     """Make the source that `settings.kind` names; each module is imported only when it is wanted.
 
-    `channel` is the derivation asked for: a recording with several rates streams the channels of its rate.
+    `channel` is what is to be staged: a recording with several rates streams the channels of its rate.
     """
     if isinstance(settings, ReplaySettings):
         from streamer.sources.replay import ReplaySource

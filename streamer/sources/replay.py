@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Self
 
-from streamer.channels import check_rate, choose
+from streamer.channels import Wanted, check_rate, choose
 from streamer.clock import Clock, SystemClock
 from streamer.messages import Chunk, Gap, Item, StreamInfo
 from streamer.recordings import Recording, open_recording
@@ -25,7 +25,7 @@ class ReplaySource:
 
     info: StreamInfo
 
-    def __init__(self, settings: ReplaySettings, channel: str | None, clock: Clock | None = None) -> None:
+    def __init__(self, settings: ReplaySettings, channel: Wanted, clock: Clock | None = None) -> None:
         self._settings = settings
         self._channel = channel
         self._clock = clock or SystemClock()
@@ -68,7 +68,7 @@ class ReplaySource:
                     yield Chunk(item.start, item.samples, now)
 
 
-def pick(recording: Recording, channel: str | None, *, alone: bool = False) -> tuple[list[int], StreamInfo]:
+def pick(recording: Recording, channel: Wanted, *, alone: bool = False) -> tuple[list[int], StreamInfo]:
     """The channels to stream and what they make: all that are sampled with the chosen one, or it `alone`.
 
     Raises:

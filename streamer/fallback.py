@@ -1,0 +1,162 @@
+"""Several electrodes, one of them staged: the next best takes over when it has failed for good.
+
+Each is judged every second by its last 10 s. The first is chosen as soon as one is usable: the best, and of
+equals the one that is named first. From then on a change costs something (the filters start anew and one
+window mixes two electrodes), so it has to be worth it: the present one must have been `off` for 30 s, or
+`off` or `poor` for 120 s, and the other `fair` or `good` for all of that time. Nobody goes back to a
+favourite that has recovered while the present one will do, so that two electrodes that fail in turn cannot
+make the engine flap: there are at least 30 s between two changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from streamer.channels import Pick, choose_all
+from streamer.derivation import Derivation
+from streamer.messages import EPOCH_S, Chunk, Gap, Grade, Item, Quality, StreamInfo, Switch
+from streamer.quality import QualityMeter
+from streamer.settings import SignalSettings
+
+SPAN_S = 10  # of signal by which an electrode is judged
+OFF_S = 30  # the present one was off
+POOR_S = 120  # it was poor or off
+RANK: dict[Grade, int] = {"off": 0, "poor": 1, "fair": 2, "good": 3}
+USABLE = RANK["fair"]
+CHANGED = "channel changed"  # the reason in the quality of a window that mixes two electrodes
+
+
+def derivation(info: StreamInfo, signal: SignalSettings) -> Derivation | Fallback:
+    """Make the stage that derives the one signal that is staged from all of the stream's channels.
+
+    Raises:
+        UsageError: a channel asked for is not there, is no voltage, or is named twice.
+
+    """
+    picks = choose_all(info.channels, signal.channel, [info.rate_hz] * len(info.channels))
+    return (
+        Fallback(picks, info, signal) if len(picks) > 1 else Derivation(picks[0], info.channels, signal.unit)
+    )
+
+
+class _Candidate:
+    """One electrode, or the difference of two, and how good it has been."""
+
+    def __init__(self, pick: Pick, info: StreamInfo, signal: SignalSettings) -> None:
+        self.label = pick.label
+        self._derivation = Derivation(pick, info.channels, signal.unit)
+        self._meter = QualityMeter(info.rate_hz, signal.mains_hz)
+        self.quality = Quality("off")
+        self.rank = 0
+        self.better_s = 0  # how long it has been usable while the present one was not
+
+    def push(self, item: Item) -> list[Item]:
+        return self._metered(self._derivation.push(item))
+
+    def flush(self) -> list[Item]:
+        return self._metered(self._derivation.flush())
+
+    def judge(self, end_s: int) -> None:
+        self.quality = self._meter.grade(end_s, SPAN_S)
+        self.rank = RANK[self.quality.grade]
+
+    def _metered(self, items: list[Item]) -> list[Item]:
+        for item in items:
+            self._meter.push(item)
+        return items
+
+
+class Fallback:
+    """Many device channels in, the best usable of several derivations in µV out, and each change.
+
+    A change takes effect between two seconds of the stream, counted in samples, and rests on nothing but what
+    came before it; so it does not depend on how the input was cut.
+    """
+
+    def __init__(self, picks: Sequence[Pick], info: StreamInfo, signal: SignalSettings) -> None:
+        self._rate_hz = info.rate_hz
+        self._candidates = [_Candidate(pick, info, signal) for pick in picks]
+        self._present = self._candidates[0]
+        self._chosen = False  # one was usable, and was taken
+        self._off_s = 0  # how long the present one has been off
+        self._second = 0  # the one being filled
+        self._stop = ceil(self._rate_hz)  # index one past its last sample
+
+    @property
+    def label(self) -> str:
+        """Of the electrode that is staged now."""
+        return self._present.label
+
+    def push(self, item: Item) -> list[Item | Switch]:
+        """Take the next chunk or gap; give what it completes."""
+        if isinstance(item, Gap):  # what is lost, is lost on every channel: no reason to change
+            return self._feed(item)
+        out: list[Item | Switch] = []
+        begin = item.start
+        while begin < item.stop:
+            while begin >= self._stop:  # a gap lay in between
+                self._next_second()
+            end = min(self._stop, item.stop)
+            part = item.samples[:, begin - item.start : end - item.start]
+            out += self._feed(Chunk(begin, part, item.arrived))
+            if end == self._stop:
+                self._next_second()
+                out += self._decide(end)
+            begin = end
+        return out
+
+    def flush(self) -> list[Item]:
+        """End of the stream: give out a loss still held."""
+        return self._present.flush()
+
+    def _feed(self, item: Item) -> list[Item | Switch]:
+        out: list[Item | Switch] = []
+        for candidate in self._candidates:
+            items = candidate.push(item)
+            if candidate is self._present:
+                out += items
+        return out
+
+    def _next_second(self) -> None:
+        self._second += 1
+        self._stop = ceil((self._second + 1) * self._rate_hz)
+
+    def _decide(self, at: int) -> list[Item | Switch]:
+        """Judge, now that a second of real samples is complete, who is staged from index `at` on."""
+        present = self._present
+        for candidate in self._candidates:
+            candidate.judge(self._second)
+        self._off_s = self._off_s + 1 if present.quality.grade == "off" else 0
+        for candidate in self._candidates:
+            better = present.rank < USABLE <= candidate.rank
+            candidate.better_s = candidate.better_s + 1 if better else 0
+        best = max(self._candidates, key=lambda one: one.rank)  # of equals the first
+        if not self._chosen:
+            self._chosen = best.rank >= USABLE
+            return self._change(at, best) if self._chosen and best is not present else []
+        wait_s = OFF_S if self._off_s >= OFF_S else POOR_S
+        ready = [candidate for candidate in self._candidates if candidate.better_s >= wait_s]
+        return self._change(at, max(ready, key=lambda one: one.rank)) if ready else []
+
+    def _change(self, at: int, after: _Candidate) -> list[Item | Switch]:
+        before, self._present = self._present, after
+        out: list[Item | Switch] = [*before.flush()]
+        after.flush()  # what it lost before now was not staged
+        bad_s = after.better_s
+        self._off_s = 0
+        for candidate in self._candidates:
+            candidate.better_s = 0
+        why = ", ".join(before.quality.reasons)
+        lasting = f" for {bad_s} s" if bad_s > 1 else ""
+        was = f"{before.label} was {before.quality.grade}{f' ({why})' if why else ''}{lasting}"
+        reason = f"{was}, {after.label} is {after.quality.grade}"
+        return [*out, Switch(at, before.label, after.label, reason)]
+
+
+def mixed(quality: Quality, since_s: float) -> Quality:
+    """Quality of a window of which only the last `since_s` come from the present electrode."""
+    if not 0 < since_s < EPOCH_S:
+        return quality
+    grade: Grade = "fair" if quality.grade == "good" else quality.grade
+    return Quality(grade, (*quality.reasons, CHANGED), quality.lost_fraction)
