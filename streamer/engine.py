@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from streamer import __version__
+from streamer.actions import Actions
 from streamer.clock import Clock
 from streamer.errors import JournalError, SettingsError, SleepstreamError
 from streamer.journal import Journal
@@ -22,10 +23,12 @@ from streamer.messages import Label, StreamInfo
 from streamer.payloads import CommandPayload, utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Observer, Publisher
+from streamer.reflexes import Reflexes
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
 from streamer.sinks.jsonl import JsonlSink
-from streamer.sinks.mqtt import MqttSink, MqttStatus, MqttStream
+from streamer.sinks.mqtt import MqttSink, MqttStatus
+from streamer.sinks.topics import MqttStream
 from streamer.sources import open_source
 from streamer.sources.settings import LIVE
 from streamer.stager import Model
@@ -84,6 +87,7 @@ class Engine:
         self._clock = clock
         self._watcher = watcher
         self._session_path = session_path or (lambda session: settings.session_dir / f"{session}.sqlite")
+        self._reflexes: dict[str, Reflexes] = {}  # by stream
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -162,6 +166,7 @@ class Engine:
                 jsonl = self._open_jsonl(settings.name, files)
                 observers = self._observers(settings, session, journals)
                 publisher = self._publisher(settings, source.info, journal, mqtt, jsonl, observers)
+                await self._react(settings, publisher, path, files)
                 self._watcher.started(settings.name, source.info, pipeline.label, path)
                 publisher.event("session_started", f"{source.info.name}, channel {pipeline.label}")
                 live = isinstance(settings.source, LIVE)
@@ -227,7 +232,7 @@ class Engine:
         from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
 
         outlets = LslOutlets(self._settings.lsl, self._settings.node, settings.name, session, settings.hop_s)
-        return self._watcher, stack.enter_context(outlets)
+        return stack.enter_context(outlets), self._watcher  # a marker does not wait for a screen
 
     def _publisher(
         self,
@@ -244,7 +249,7 @@ class Engine:
             topics = mqtt.stream(
                 settings.name,
                 journal.outbox,
-                lambda command: self._obey(command, publisher),
+                lambda command: self._obey(settings.name, command, publisher),
                 lambda reason: publisher.event("refused", reason),
             )
         if isinstance(settings.source, LIVE) and self._settings.mqtt is not None:
@@ -262,14 +267,39 @@ class Engine:
         )
         return publisher
 
-    def _obey(self, command: CommandPayload, publisher: Publisher) -> None:
+    async def _react(
+        self, settings: StreamSettings, publisher: Publisher, session: Path, stack: AsyncExitStack
+    ) -> None:
+        """Let the stream's triggers hear its scores."""
+        if settings.trigger:
+            actions = Actions(lambda problem: publisher.event("error", problem))
+            await stack.enter_async_context(actions)
+            live = isinstance(settings.source, LIVE)
+            reflexes = Reflexes(
+                settings.trigger, settings.hop_s, publisher, actions, self._clock, live, session
+            )
+            self._reflexes[settings.name] = reflexes
+            publisher.listeners.append(reflexes.push)
+
+    def _obey(self, stream: str, command: CommandPayload, publisher: Publisher) -> None:
         """Do what a client asked for over MQTT."""
-        if command.command == "stop":
+        name, text = command.command, command.text
+        reflexes = self._reflexes.get(stream)
+        refused = ""
+        if name == "stop":
             self.stop()
-        elif command.command == "arm_alarm" or command.command == "disarm_alarm":
-            publisher.event("refused", f"{command.command}: this engine has no alarm")
+        elif name == "arm_trigger" or name == "disarm_trigger":
+            refused = reflexes.arm(text, name == "arm_trigger") if reflexes else "this stream has no trigger"
+        elif name == "lights_off" or name == "lights_on" or name == "mark":
+            publisher.command(name, text)
+            if name == "lights_off" and reflexes:
+                reflexes.lights_off()
         else:
-            publisher.command(command.command, command.text)
+            refused = "this stream has no alarm"
+        if refused:
+            publisher.event("refused", f"{name}: {refused}")
+        elif name == "arm_trigger" or name == "disarm_trigger":
+            publisher.event("mark", f"{name} {text}".strip())
 
 
 def _create_journal(path: Path, meta: Meta, clock: Clock, deliver: bool) -> Journal:

@@ -122,6 +122,8 @@ class Score:
     warmup: bool  # the network has seen fewer epochs than it needs for full confidence
     quality: Quality = field(default_factory=lambda: Quality("good"))
     arrived: float = 0.0
+    # r.m.s. in 25-45 Hz of each of the 30 s, oldest first; see quality
+    fast_uv: tuple[float | None, ...] = ()
 
 
 def most_probable(probabilities: tuple[float, ...] | None) -> Label:

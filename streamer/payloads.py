@@ -31,6 +31,20 @@ EventName = Literal[
     "alarm",
 ]
 
+CommandName = Literal[
+    "lights_off",
+    "lights_on",
+    "mark",
+    "arm_alarm",
+    "disarm_alarm",
+    "snooze_alarm",
+    "dismiss_alarm",
+    "test_alarm",
+    "arm_trigger",
+    "disarm_trigger",
+    "stop",
+]
+
 
 def utc(seconds: float) -> datetime:
     """Unix time in seconds as an aware UTC datetime, to the millisecond."""
@@ -104,6 +118,7 @@ class EventPayload(_Payload):
     t: datetime
     event: EventName
     text: str = Field("", description="one line for a person")
+    historical: bool = Field(False, description="true when it is delivered late: do not act on it")
     data: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
 
 
@@ -120,8 +135,13 @@ class CommandPayload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    command: Literal["lights_off", "lights_on", "mark", "arm_alarm", "disarm_alarm", "stop"]
-    text: str = Field("", max_length=200, description="free text kept with a mark")
+    command: CommandName
+    text: str = Field(
+        "",
+        max_length=200,
+        description="kept with a mark; name of the trigger to arm or disarm, empty for all; clock time or "
+        "ISO 8601 time to arm the alarm for, empty for the configured one",
+    )
 
 
 Message = StagePayload | EpochPayload | EventPayload | SummaryPayload

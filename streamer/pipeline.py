@@ -90,4 +90,5 @@ class Pipeline:
             warmup=warmup,
             quality=quality,
             arrived=window.arrived,
+            fast_uv=self._quality.fast_uv(end_s),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from streamer.clock import Clock
@@ -19,8 +20,10 @@ from streamer.payloads import (
     utc,
 )
 from streamer.sinks.jsonl import JsonlSink
-from streamer.sinks.mqtt import MqttStream
+from streamer.sinks.topics import MqttStream
 from streamer.statistics import Night
+
+OnScore = Callable[[Score, float], None]  # a score, and the Unix time of its end
 
 NO_SIGNAL = Quality("off", ("no signal",), 1.0)
 
@@ -68,6 +71,8 @@ class Publisher:
         clock: Clock,
         late_after_s: float | None,
     ) -> None:
+        self.session = session
+        self.listeners: list[OnScore] = []  # hear each score before anyone else
         self._stream = stream
         self._session = session
         self._info = info
@@ -85,6 +90,8 @@ class Publisher:
 
     def score(self, score: Score) -> None:
         """Publish a score; on the 30 s grid commit its epoch."""
+        for listener in self.listeners:
+            listener(score, self._time(score.end))
         if score.epoch is not None:
             self._commit(score, score.epoch)
         latency_ms = (self._clock.monotonic() - score.arrived) * 1000 if score.arrived else None
@@ -150,18 +157,44 @@ class Publisher:
         self, name: EventName, text: str, data: dict[str, str | int | float | bool | None] | None = None
     ) -> None:
         """Say that something happened once."""
-        payload = EventPayload(
-            session=self._session,
-            seq=self._events,
-            t=utc(self._clock.wall()),
-            event=name,
-            text=text,
-            data=data or {},
-        )
-        self._events += 1
+        payload = self._next_event(name, text, data or {})
         self._journal.event(payload)
         for observer in self._observers:
             observer.happened(self._stream, payload)
+
+    def urgent(
+        self,
+        name: EventName,
+        text: str,
+        data: dict[str, str | int | float | bool | None],
+        arrived: float = 0.0,
+    ) -> None:
+        """Say what must be heard at once: observers first (an LSL marker), MQTT without waiting for the disk.
+
+        The record says in `latency_ms` how long after `arrived` (monotonic s) every observer had it.
+        """
+        payload = self._next_event(name, text, data)
+        for observer in self._observers:
+            observer.happened(self._stream, payload)
+        if arrived:
+            latency_ms = round((self._clock.monotonic() - arrived) * 1000, 3)
+            payload = payload.model_copy(update={"data": {**data, "latency_ms": latency_ms}})
+        if self._mqtt is not None:
+            self._mqtt.event(payload)
+        self._journal.event(payload)
+
+    def _next_event(
+        self, name: EventName, text: str, data: dict[str, str | int | float | bool | None]
+    ) -> EventPayload:
+        self._events += 1
+        return EventPayload(
+            session=self._session,
+            seq=self._events - 1,
+            t=utc(self._clock.wall()),
+            event=name,
+            text=text,
+            data=data,
+        )
 
     def command(self, name: Literal["lights_off", "lights_on", "mark"], text: str) -> None:
         """Note what the sleeper or the home said about the night."""

@@ -98,7 +98,8 @@ class QualityMeter:
     def _measure(self, samples: Floats, expected: int) -> Second:
         sd = float(samples.std())
         beyond = np.abs(samples - np.median(samples)) > RAILED_UV
-        fast_uv, hum = None, False
+        fast_uv: float | None = None
+        hum = False
         if samples.shape[0] == expected:  # a spectrum across a hole would mean nothing
             power = self._power(samples)
             fast_uv = self._rms(power, 25, 45)

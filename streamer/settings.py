@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streamer.errors import SettingsError
+from streamer.reactions import AlarmSettings, TriggerSettings
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings
 from streamer.sources.settings import SourceSettings
 
@@ -55,6 +56,15 @@ class StreamSettings(_Settings):
     source: SourceSettings
     signal: SignalSettings = SignalSettings()
     silence_s: float = Field(10, gt=0, le=600)  # no data for this long: the stage becomes no_signal
+    trigger: tuple[TriggerSettings, ...] = ()
+    alarm: AlarmSettings | None = None
+
+    @field_validator("trigger")
+    @classmethod
+    def _distinct(cls, value: tuple[TriggerSettings, ...]) -> tuple[TriggerSettings, ...]:
+        if len({one.name for one in value}) < len(value):
+            raise ValueError("two triggers have the same name; give each [[stream.trigger]] its own")
+        return value
 
 
 class Settings(_Settings):

@@ -23,13 +23,12 @@ from aiomqtt import MqttError, ProtocolVersion, Will
 from streamer.clock import Clock
 from streamer.errors import SettingsError
 from streamer.outbox import Outbox, Parcel
-from streamer.payloads import StagePayload, SummaryPayload, to_json
 from streamer.sinks.client import Client, explain, refuses_login, speaks_only_3, tls_context, unanswered
 from streamer.sinks.commands import CommandInbox, OnCommand, OnRefused
 from streamer.sinks.settings import MqttSettings
+from streamer.sinks.topics import OFFLINE, ONLINE, MqttStream, Slot
 
 PREFIX = "sleepstream"
-ONLINE, OFFLINE = "online", "offline"
 IN_FLIGHT = 8  # parcels; with the slots it stays below the 20 that brokers take before a message must wait
 DRAIN_S = 1.0  # at the stop, for what is still on its way
 GOODBYE_S = 0.4  # for `offline`, and again for the disconnection
@@ -49,59 +48,6 @@ class MqttStatus:
     last_error: str  # one line: what happened and what to do; "" while all is well
     published: Mapping[str, int]  # acknowledged messages by kind
     backlog: int  # epochs and events that the broker does not have yet
-
-
-class _Slot:
-    """The newest message of one retained topic; said again on every new connection."""
-
-    def __init__(self, topic: str, kind: str, expiry_s: float | None = None) -> None:
-        self.topic = topic
-        self.kind = kind
-        self.expiry_s = expiry_s
-        self.body: str | None = None
-        self.version = 0  # of the body
-        self.said = 0  # the version that the broker has
-        self.set_at = 0.0  # monotonic seconds
-        self.changed = asyncio.Event()
-
-    def put(self, body: str, now: float) -> None:
-        self.body, self.set_at = body, now
-        self.version += 1
-        self.changed.set()
-
-    def forget(self) -> None:
-        """A new connection: the broker may have lost everything."""
-        self.said = 0
-        self.changed.set()
-
-    def remaining_s(self, now: float) -> float | None:
-        return None if self.expiry_s is None else self.expiry_s - (now - self.set_at)
-
-
-class MqttStream:
-    """One sleeper's topics. Made by `MqttSink.stream`."""
-
-    def __init__(self, root: str, outbox: Outbox, stage_expiry_s: float, clock: Clock) -> None:
-        self.root = root
-        self.outbox = outbox
-        self.commands: CommandInbox | None = None
-        self.availability = _Slot(f"{root}/availability", "availability")
-        self._stage = _Slot(f"{root}/stage", "stage", stage_expiry_s)
-        self._summary = _Slot(f"{root}/summary", "summary")
-        self.slots = (self.availability, self._stage, self._summary)
-        self._clock = clock
-
-    def stage(self, payload: StagePayload) -> None:
-        """Publish at once, before any backlog; without a connection only the newest one is kept."""
-        self._stage.put(to_json(payload), self._clock.monotonic())
-
-    def summary(self, payload: SummaryPayload) -> None:
-        """Publish the night so far; only the newest one counts."""
-        self._summary.put(to_json(payload), self._clock.monotonic())
-
-    def online(self, online: bool) -> None:
-        """Say whether samples arrive."""
-        self.availability.put(ONLINE if online else OFFLINE, self._clock.monotonic())
 
 
 class _Stopped(Exception):
@@ -143,7 +89,7 @@ class MqttSink:
         self._on_change = on_change
         self._tls = tls_context(settings)  # once: a wrong file is found now and not in the night
         self._streams: dict[str, MqttStream] = {}
-        self._availability = _Slot(f"{PREFIX}/{node}/availability", "availability")
+        self._availability = Slot(f"{PREFIX}/{node}/availability", "availability")
         self._connection: _Connection | None = None
         self._connections = 0
         self._protocol = ""
@@ -302,12 +248,13 @@ class MqttSink:
         for slot in stream.slots:
             tasks.create_task(self._keep_current(client, slot), name=f"mqtt {slot.topic}")
         tasks.create_task(self._deliver(connection, stream), name=f"mqtt {stream.root} outbox")
+        tasks.create_task(self._speak(client, stream), name=f"mqtt {stream.root} at once")
         if stream.commands:
             tasks.create_task(self._subscribe(client, stream), name=f"mqtt {stream.root} subscription")
 
     # ---- what its tasks do
 
-    async def _keep_current(self, client: Client, slot: _Slot) -> None:
+    async def _keep_current(self, client: Client, slot: Slot) -> None:
         """Publish the newest value of one topic, whenever there is a newer one."""
         slot.forget()
         while True:
@@ -318,6 +265,18 @@ class MqttSink:
                 await client.say(slot.topic, slot.body, retain=True, expiry_s=remaining_s)
                 self._published[slot.kind] += 1
             slot.said = version
+            self._progress.set()
+
+    async def _speak(self, client: Client, stream: MqttStream) -> None:
+        """Publish what cannot wait for the disk, before any backlog; what predates the connection is late."""
+        while not stream.at_once.empty():
+            stream.at_once.get_nowait()
+        while True:
+            topic, body = await stream.at_once.get()
+            await client.say(topic, body)
+            if topic == f"{stream.root}/event":
+                stream.known.add(body)
+            self._published["event"] += 1
             self._progress.set()
 
     async def _deliver(self, connection: _Connection, stream: MqttStream) -> None:
@@ -332,12 +291,15 @@ class MqttSink:
 
     async def _hand_over(self, connection: _Connection, stream: MqttStream, parcel: Parcel) -> None:
         """Publish one parcel and, only when the broker has it, forget it."""
-        late = self._clock.wall() - parcel.created > self._settings.late_after_s
-        body = _as_historical(parcel.body) if late and parcel.kind == "epoch" else parcel.body
-        await connection.client.say(f"{stream.root}/{parcel.kind}", body)
+        if parcel.body in stream.known:
+            stream.known.remove(parcel.body)
+        else:
+            late = self._clock.wall() - parcel.created > self._settings.late_after_s
+            body = _as_historical(parcel.body) if late else parcel.body
+            await connection.client.say(f"{stream.root}/{parcel.kind}", body)
+            self._published[parcel.kind] += 1
         connection.window.release()
         stream.outbox.acknowledge(parcel.id)
-        self._published[parcel.kind] += 1
         self._progress.set()
 
     async def _subscribe(self, client: Client, stream: MqttStream) -> None:
@@ -359,7 +321,7 @@ class MqttSink:
 
 
 def _as_historical(body: str) -> str:
-    """The same epoch, marked as delivered late: nothing else in it changes."""
+    """The same epoch or event, marked as delivered late: nothing else in it changes."""
     return json.dumps({**json.loads(body), "historical": True}, separators=(",", ":"), ensure_ascii=False)
 
 

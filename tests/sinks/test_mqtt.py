@@ -165,7 +165,7 @@ def test_a_late_epoch_is_marked_and_otherwise_unchanged():
     late, live = subscriber.of("epoch")
     assert late == json.loads(to_json(epoch(0))) | {"historical": True}
     assert live == json.loads(to_json(epoch(1)))
-    assert subscriber.of("event") == [json.loads(to_json(event(0)))]
+    assert subscriber.of("event") == [json.loads(to_json(event(0))) | {"historical": True}]
     assert_valid("epoch", late)
 
 

@@ -1,0 +1,137 @@
+"""What a trigger or an alarm does on this machine, without any broker: a program, a datagram, OSC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from streamer.reactions import ActionSettings
+
+AT_ONCE = 8  # programs; what is started beyond that is refused and said
+
+Value = str | int | float
+
+
+class Actions:
+    """Carries out actions without ever waiting for them; leaving ends the programs that still run.
+
+    Args:
+        complain: told in one line what did not work; called on the event loop.
+
+    """
+
+    def __init__(self, complain: Callable[[str], None]) -> None:
+        self._complain = complain
+        self._running: set[asyncio.Task[None]] = set()
+        self._sockets: dict[int, socket.socket] = {}  # by address family
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        for used in self._sockets.values():
+            used.close()
+
+    def carry_out(self, action: ActionSettings, facts: Mapping[str, Value]) -> None:
+        """Send the datagrams now and start the program.
+
+        Args:
+            action: what to do.
+            facts: at least `name`, `stage` and `probability`; a program finds each in its environment, as
+                SLEEPSTREAM_NAME and so on.
+
+        """
+        if action.udp is not None:
+            text = action.udp
+            for key, value in facts.items():
+                text = text.replace("{" + key + "}", str(value))
+            self._send(action, text.encode())
+        if action.osc is not None:
+            arguments = facts["name"], facts["stage"], float(facts["probability"])
+            self._send(action, osc_message(action.osc, arguments))
+        if action.command is not None:
+            self._start(action.command, action.timeout_s, facts)
+
+    def _send(self, action: ActionSettings, data: bytes) -> None:
+        family = socket.AF_INET6 if ":" in action.host else socket.AF_INET
+        try:
+            if family not in self._sockets:
+                self._sockets[family] = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._sockets[family].sendto(data, (action.host, action.port or 0))
+        except OSError as error:
+            self._complain(f"cannot send to {action.host}:{action.port}: {error.strerror}")
+
+    def _start(self, command: Sequence[str], timeout_s: float, facts: Mapping[str, Value]) -> None:
+        if len(self._running) >= AT_ONCE:
+            self._complain(f"{command[0]} was not started: {AT_ONCE} programs are still running")
+            return
+        task = asyncio.create_task(self._attend(command, timeout_s, facts), name=f"action {command[0]}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _attend(self, command: Sequence[str], timeout_s: float, facts: Mapping[str, Value]) -> None:
+        problem = await run(command, timeout_s, facts)
+        if problem:
+            self._complain(problem)
+
+
+async def run(command: Sequence[str], timeout_s: float, facts: Mapping[str, Value]) -> str:
+    """Run a program to its end; what went wrong in one line, or "". Cancelled, it ends the program."""
+    environment = {f"SLEEPSTREAM_{key.upper()}": str(value) for key, value in facts.items()}
+    quiet = asyncio.subprocess.DEVNULL
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=quiet,
+            stdout=quiet,
+            stderr=quiet,
+            env={**os.environ, **environment},
+            start_new_session=True,  # Ctrl-C is for us; and what it starts itself ends with it
+        )
+    except (OSError, ValueError) as error:
+        return f"cannot run {command[0]}: {getattr(error, 'strerror', None) or error}"
+    try:
+        async with asyncio.timeout(timeout_s):
+            code = await process.wait()
+    except TimeoutError:
+        return f"{command[0]} did not end within {timeout_s:g} s"
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    return f"{command[0]} ended with exit code {code}" if code else ""
+
+
+def osc_message(address: str, arguments: Sequence[Value]) -> bytes:
+    """One OSC 1.0 message: strings (s), 32-bit integers (i), 32-bit floats (f); big-endian, padded to 4."""
+    tags, body = ",", b""
+    for argument in arguments:
+        if isinstance(argument, str):
+            tags += "s"
+            body += _padded(argument)
+        elif isinstance(argument, int):
+            tags += "i"
+            body += struct.pack(">i", argument)
+        else:
+            tags += "f"
+            body += struct.pack(">f", argument)
+    return _padded(address) + _padded(tags) + body
+
+
+def _padded(text: str) -> bytes:
+    data = text.encode() + b"\0"
+    return data + b"\0" * (-len(data) % 4)

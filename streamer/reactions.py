@@ -1,0 +1,129 @@
+"""What `[[stream.trigger]]` and `[stream.alarm]` may say: when the engine acts by itself, and how."""
+
+from __future__ import annotations
+
+from datetime import time
+from ipaddress import ip_address
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from streamer.messages import Grade, Stage
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("not a time zone; give one such as Europe/Berlin") from None
+    return name
+
+
+def _address(host: str) -> str:
+    ip_address(host)  # a name would have to be looked up, which may take seconds
+    return host
+
+
+def _plain(value: time) -> time:
+    if value.tzinfo is not None:
+        raise ValueError("a clock time without an offset; the zone has its own key")
+    return value
+
+
+ClockTime = Annotated[time, AfterValidator(_plain)]  # 07:00:00 or "07:00"
+Zone = Annotated[str, AfterValidator(_known_zone)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ActionSettings(_Settings):
+    """What happens on this machine, besides the messages; any of the three, together."""
+
+    command: tuple[str, ...] | None = Field(None, min_length=1)  # a program and its arguments; no shell
+    timeout_s: float = Field(30, gt=0, le=3600)  # after which the command is ended
+    udp: str | None = Field(None, max_length=1024)  # text of a datagram; {name} and {stage} are filled in
+    osc: str | None = Field(None, pattern=r"^/[!-~]*$")  # OSC address; arguments: name, stage, probability
+    host: Annotated[str, AfterValidator(_address)] = "127.0.0.1"  # of udp and osc: an address, not a name
+    port: int | None = Field(None, ge=1, le=65535)
+
+    @model_validator(mode="after")
+    def _whole(self) -> ActionSettings:
+        if (self.udp is not None or self.osc is not None) and self.port is None:
+            raise ValueError("udp and osc need a port")
+        return self
+
+
+class ArousalSettings(_Settings):
+    """What counts as an arousal, which forbids a trigger and starts its dwell anew."""
+
+    within_s: int = Field(10, ge=1, le=30)
+    wake_rise: float = Field(0.2, gt=0, le=1)  # of the probability of wake, within that time
+    fast_ratio: float = Field(3.0, gt=1)  # of 25-45 Hz in one of those seconds to the median of the 30 s
+    fast_uv: float = Field(4.0, gt=0)  # r.m.s. below which such a rise means nothing
+
+
+class TriggerSettings(_Settings):
+    """One closed loop: when to fire, how often, and what it does."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    min_probability: float = Field(0.5, ge=0, le=1)  # of those stages together
+    dwell_s: float = Field(0, ge=0, le=7200)  # time without interruption in them, hop by hop
+    refractory_s: float = Field(0, ge=0, le=86400)  # least time between two firings
+    max_per_hour: int | None = Field(None, ge=1)
+    max_per_night: int | None = Field(None, ge=1)
+    between: tuple[ClockTime, ClockTime] | None = None  # from, up to; may cross midnight
+    zone: Zone | None = None  # of `between`; None: this machine's own
+    since_onset_min: tuple[float, float] | None = None  # from, up to; minutes since the first epoch of sleep
+    cycles: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(None, min_length=1)
+    quality: Grade = "fair"  # at least
+    warmup: bool = False  # whether it may fire before the network has its full context
+    max_age_s: float = Field(2.0, gt=0, le=60)  # what arrives later than this is no reason to act
+    arousal: ArousalSettings | None = ArousalSettings()
+    armed: bool = True  # from the start
+    sham: float = Field(0.0, ge=0, lt=1)  # share of firings, drawn at random, that only pretend
+    seed: int = Field(0, ge=0)
+    blind: bool = False  # messages and markers do not tell a sham from a true firing
+    action: ActionSettings | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TriggerSettings:
+        if self.since_onset_min is not None and not 0 <= self.since_onset_min[0] < self.since_onset_min[1]:
+            raise ValueError("since_onset_min: give two minutes, the smaller first")
+        if self.between is not None and self.between[0] == self.between[1]:
+            raise ValueError("between: both times are the same")
+        if self.zone is not None and self.between is None:
+            raise ValueError("zone needs between")
+        return self
+
+    @property
+    def tz(self) -> ZoneInfo | None:
+        """Where `between` is meant."""
+        return None if self.zone is None else ZoneInfo(self.zone)
+
+
+class AlarmSettings(_Settings):
+    """A wake-up window with a hard end. Armed by command, or here."""
+
+    deadline: ClockTime  # it rings no later than this
+    zone: Zone | None = None  # None: this machine's own
+    window_min: float = Field(30, ge=0, le=180)  # before the deadline, in which the stage may ring it
+    stages: tuple[Literal["W", "N1", "N2", "R"], ...] = ("W", "N1", "N2")  # never N3
+    min_probability: float = Field(0.5, ge=0, le=1)  # of those stages together
+    confirm_s: float = Field(60, ge=0, le=600)  # without interruption in them
+    settle_min: float = Field(10, ge=0, le=60)  # sleep this soon after wake is falling asleep: no ringing
+    snooze_min: float = Field(9, gt=0, le=60)
+    max_snoozes: int = Field(3, ge=0)
+    ring_s: float = Field(600, gt=0, le=7200)  # then it gives up
+    armed: bool = False  # armed at the start, unless it was disarmed by command
+    daily: bool = False  # arm for the next day once it has rung
+    command: tuple[str, ...] | None = Field(None, min_length=1)  # repeated while it rings; None: a bell
+    test_s: float = Field(5, gt=0, le=60)  # how long a test rings
+
+    @property
+    def tz(self) -> ZoneInfo | None:
+        """Where the deadline is meant."""
+        return None if self.zone is None else ZoneInfo(self.zone)

@@ -1,0 +1,80 @@
+"""The topics of one sleeper, and what waits to be said on each."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streamer.clock import Clock
+from streamer.outbox import Outbox
+from streamer.payloads import EventPayload, StagePayload, SummaryPayload, to_json
+from streamer.sinks.commands import CommandInbox
+
+ONLINE, OFFLINE = "online", "offline"
+URGENT = 64  # messages that wait to be said at once; the oldest is left to its outbox
+
+
+class Slot:
+    """The newest message of one retained topic; said again on every new connection."""
+
+    def __init__(self, topic: str, kind: str, expiry_s: float | None = None) -> None:
+        self.topic = topic
+        self.kind = kind
+        self.expiry_s = expiry_s
+        self.body: str | None = None
+        self.version = 0  # of the body
+        self.said = 0  # the version that the broker has
+        self.set_at = 0.0  # monotonic seconds
+        self.changed = asyncio.Event()
+
+    def put(self, body: str, now: float) -> None:
+        """Set the newest message; `now` in monotonic seconds."""
+        self.body, self.set_at = body, now
+        self.version += 1
+        self.changed.set()
+
+    def forget(self) -> None:
+        """A new connection: the broker may have lost everything."""
+        self.said = 0
+        self.changed.set()
+
+    def remaining_s(self, now: float) -> float | None:
+        """How long it stays valid; None: for ever."""
+        return None if self.expiry_s is None else self.expiry_s - (now - self.set_at)
+
+
+class MqttStream:
+    """One sleeper's topics. Made by `MqttSink.stream`."""
+
+    def __init__(self, root: str, outbox: Outbox, stage_expiry_s: float, clock: Clock) -> None:
+        self.root = root
+        self.outbox = outbox
+        self.commands: CommandInbox | None = None
+        self.availability = Slot(f"{root}/availability", "availability")
+        self._stage = Slot(f"{root}/stage", "stage", stage_expiry_s)
+        self._summary = Slot(f"{root}/summary", "summary")
+        self.slots = (self.availability, self._stage, self._summary)
+        self.at_once: asyncio.Queue[tuple[str, str]] = asyncio.Queue(URGENT)  # topic and body
+        self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
+        self._clock = clock
+
+    def stage(self, payload: StagePayload) -> None:
+        """Publish at once, before any backlog; without a connection only the newest one is kept."""
+        self._stage.put(to_json(payload), self._clock.monotonic())
+
+    def summary(self, payload: SummaryPayload) -> None:
+        """Publish the night so far; only the newest one counts."""
+        self._summary.put(to_json(payload), self._clock.monotonic())
+
+    def event(self, payload: EventPayload) -> None:
+        """Say at once what is also in the outbox: whichever is acknowledged first settles it."""
+        self.say(f"{self.root}/event", to_json(payload))
+
+    def say(self, topic: str, body: str) -> None:
+        """Publish once and now, not retained; without a connection it is not said at all."""
+        if self.at_once.full():
+            self.at_once.get_nowait()
+        self.at_once.put_nowait((topic, body))
+
+    def online(self, online: bool) -> None:
+        """Say whether samples arrive."""
+        self.availability.put(ONLINE if online else OFFLINE, self._clock.monotonic())

@@ -1,0 +1,231 @@
+"""Closed loop: tells when a stimulus is due, by rules that anyone can check against the record afterwards.
+
+A trigger is synchronous and has no clock: the same scores make it fire at the same places, live or replayed.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+from statistics import median
+
+from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Grade, Score
+from streamer.reactions import ArousalSettings, TriggerSettings
+from streamer.statistics import CYCLE_NREM, SLEEP
+
+HOUR = 3600 * RATE_HZ
+_RANK: dict[Grade, int] = {"off": 0, "poor": 1, "fair": 2, "good": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A stimulus that is due now.
+
+    Attributes:
+        trigger: its name.
+        number: of this firing in the night, from 0.
+        sham: drawn to do nothing but be recorded.
+        score: what caused it.
+        probability: of the trigger's stages together.
+        dwelt_s: how long the stage had lasted.
+        cycle: of sleep, from 1; 0 before sleep onset.
+
+    """
+
+    trigger: str
+    number: int
+    sham: bool
+    score: Score
+    probability: float
+    dwelt_s: float
+    cycle: int
+
+    @property
+    def cause(self) -> str:
+        """One line for a person."""
+        return f"{self.score.stage} for {self.dwelt_s:g} s, p = {self.probability:.2f}, cycle {self.cycle}"
+
+
+class Course:
+    """How far the night has come, by its committed epochs.
+
+    Attributes:
+        onset: 100 Hz index where the first epoch of sleep began, or None.
+        cycle: number of the NREM-REM cycle, from 1; 0 before sleep onset. REM belongs to the cycle that it
+            completes; REM that returns after less than 15 min of NREM does not begin another.
+
+    """
+
+    def __init__(self) -> None:
+        self.lights_off()
+
+    def lights_off(self) -> None:
+        """Begin the night anew."""
+        self.onset: int | None = None
+        self.cycle = 0
+        self._completed = 0
+        self._nrem = 0  # epochs since the last R
+
+    def push(self, score: Score) -> None:
+        """Take the next score; those off the 30 s grid change nothing but which cycle they are in."""
+        if score.stage not in SLEEP:
+            return
+        completes = score.stage == "R" and self._nrem >= CYCLE_NREM  # as the statistics count cycles
+        if score.epoch is not None:
+            if self.onset is None:
+                self.onset = score.end - EPOCH_SAMPLES
+            self._completed += completes
+            completes = False
+            self._nrem = 0 if score.stage == "R" else self._nrem + 1
+        if self.onset is not None:
+            self.cycle = max(1, self._completed + completes + (score.stage != "R"))
+
+
+class Trigger:
+    """One closed loop.
+
+    Args:
+        settings: the `[[stream.trigger]]` table.
+        hop_s: seconds between scores; a longer pause interrupts the dwell.
+        night: identity of the night, part of the seed: the k-th firing of a night is always of the same arm.
+
+    Attributes:
+        armed: may fire.
+        held_by: why the last score did not fire, for a person; "" if it did.
+
+    """
+
+    def __init__(self, settings: TriggerSettings, hop_s: int, night: str) -> None:
+        self.settings = settings
+        self.armed = settings.armed
+        self.held_by = ""
+        self._hop = hop_s * RATE_HZ
+        self._night = night
+        self._fired: list[int] = []  # ends of the scores that fired
+        self._since: int | None = None  # end of the first score of the unbroken run
+        self._last: int | None = None  # end of the last score
+        self._wake: deque[tuple[int, float]] = deque()  # end, probability of wake; of the last seconds
+
+    def push(self, score: Score, now: float, course: Course, age_s: float = 0.0) -> Firing | None:
+        """Take the next score.
+
+        Args:
+            score: in order.
+            now: Unix time of its end, s.
+            course: of the night up to this score.
+            age_s: how much later than usual it has come.
+
+        """
+        probability = self._dwell(score)
+        self._last = score.end
+        if self._since is None:
+            return None
+        dwelt_s = (score.end - self._since) / RATE_HZ
+        self.held_by = self._hindrance(score, now, course, age_s, dwelt_s)
+        if self.held_by:
+            return None
+        number = len(self._fired)
+        self._fired.append(score.end)
+        sham = is_sham(self.settings, self._night, number)
+        return Firing(self.settings.name, number, sham, score, probability, dwelt_s, course.cycle)
+
+    def recall(self, ends: list[int]) -> None:
+        """Continue a night: the 100 Hz positions of the firings it has had, in order."""
+        self._fired = list(ends)
+
+    def _dwell(self, score: Score) -> float:
+        """Begin, go on with or break the run of scores in the stage; the probability of the stages."""
+        wants = self.settings
+        unbroken = self._last is None or score.end - self._last <= self._hop
+        probability = 0.0
+        if score.probabilities is not None:
+            probability = sum(score.probabilities[STAGES.index(stage)] for stage in wants.stages)
+        broken_by = ""
+        if score.stage not in wants.stages:
+            broken_by = f"stage {score.stage}"
+        elif probability < wants.min_probability:
+            broken_by = f"probability {probability:.2f}"
+        elif _RANK[score.quality.grade] < _RANK[wants.quality]:
+            broken_by = f"quality {score.quality.grade}"
+        arousal = self._arousal(score, unbroken)
+        self.held_by = broken_by or arousal
+        if self.held_by:
+            self._since = None
+        elif self._since is None or not unbroken:
+            self._since = score.end
+        return probability
+
+    def _arousal(self, score: Score, unbroken: bool) -> str:
+        """What speaks for an arousal within the last seconds."""
+        limits = self.settings.arousal
+        if limits is None:
+            return ""
+        if score.probabilities is None or not unbroken:
+            self._wake.clear()
+        if score.probabilities is None:
+            return ""
+        while self._wake and self._wake[0][0] < score.end - limits.within_s * RATE_HZ:
+            self._wake.popleft()
+        self._wake.append((score.end, score.probabilities[STAGES.index("W")]))
+        if _rise([value for _, value in self._wake]) > limits.wake_rise:
+            return "arousal: wake became more probable"
+        return "arousal: fast activity rose" if _fast_rise(score.fast_uv, limits) else ""
+
+    def _hindrance(self, score: Score, now: float, course: Course, age_s: float, dwelt_s: float) -> str:
+        """The first rule that forbids to fire, or ""."""
+        wants, fired = self.settings, self._fired
+        last_hour = len(fired) - bisect_right(fired, score.end - HOUR)
+        rules = (
+            (not self.armed, "disarmed"),
+            (score.warmup and not wants.warmup, "warm-up"),
+            (age_s > wants.max_age_s, f"{age_s:.1f} s late"),
+            (dwelt_s < wants.dwell_s, f"dwell {dwelt_s:g} s"),
+            (bool(fired) and score.end - fired[-1] < wants.refractory_s * RATE_HZ, "refractory"),
+            (wants.max_per_hour is not None and last_hour >= wants.max_per_hour, "enough in this hour"),
+            (wants.max_per_night is not None and len(fired) >= wants.max_per_night, "enough in this night"),
+            (not self._in_window(now), "time of day"),
+            (not self._in_course(score.end, course), "course of the night"),
+        )
+        return next((reason for forbids, reason in rules if forbids), "")
+
+    def _in_window(self, now: float) -> bool:
+        if self.settings.between is None:
+            return True
+        begin, end = self.settings.between
+        here = datetime.fromtimestamp(now, self.settings.tz).time()
+        return begin <= here < end if begin < end else here >= begin or here < end
+
+    def _in_course(self, end: int, course: Course) -> bool:
+        wants = self.settings
+        if wants.cycles is not None and course.cycle not in wants.cycles:
+            return False
+        if wants.since_onset_min is None:
+            return True
+        if course.onset is None:
+            return False
+        begin_min, end_min = wants.since_onset_min
+        return begin_min <= (end - course.onset) / RATE_HZ / 60 < end_min
+
+
+def is_sham(settings: TriggerSettings, night: str, number: int) -> bool:
+    """Tell the arm of a night's firing; it depends on nothing else, so it can be told again afterwards."""
+    draw = random.Random(f"{settings.seed}/{settings.name}/{night}/{number}").random()
+    return draw < settings.sham
+
+
+def _rise(values: list[float]) -> float:
+    """The greatest rise from any value to a later one."""
+    return max(later - least for later, least in zip(values, accumulate(values, min), strict=True))
+
+
+def _fast_rise(fast_uv: tuple[float | None, ...], limits: ArousalSettings) -> bool:
+    """Whether one of the last seconds stands out in 25-45 Hz, where muscles are loud and sleep is not."""
+    known = [value for value in fast_uv if value is not None]
+    recent = [value for value in fast_uv[-limits.within_s :] if value is not None]
+    if not recent:
+        return False
+    return max(recent) > max(limits.fast_uv, limits.fast_ratio * median(known))
