@@ -106,9 +106,9 @@ def board_id(asked: int | str, names: Mapping[str, int]) -> int:
         SourceError: no board is called that, or several are.
 
     """
-    if isinstance(asked, int):
-        if asked in names.values():
-            return asked
+    if isinstance(asked, int) or re.fullmatch(r"-?\d+", asked):
+        if int(asked) in names.values():
+            return int(asked)
         raise SourceError(f"BrainFlow knows no board {asked}; `sleepstream sources` lists them")
     wanted = _plain(asked)
     plain = {_plain(name): name for name in names}
@@ -121,7 +121,7 @@ def board_id(asked: int | str, names: Mapping[str, int]) -> int:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9-]|(?<!^)-", "", name.lower()).removesuffix("board")
+    return re.sub(r"[^a-z0-9]", "", name.lower()).removesuffix("board")
 
 
 class BrainflowBoard:
@@ -207,9 +207,10 @@ class BrainflowBoard:
     def close(self) -> None:
         """Let go of the device; also after an `open` that failed."""
         board, self._board = self._board, None
-        if board is not None and board.is_prepared():
+        if board is not None:
             try:
-                board.release_session()
+                if board.is_prepared():
+                    board.release_session()
             except self._shim.BrainFlowError as error:
                 raise SourceError(
                     f"BrainFlow board {self._settings.board!r} does not let go: {error}"

@@ -237,6 +237,8 @@ def test_a_board_too_fast_for_sleep_is_refused():
         ("Cyton", 0),
         ("ganglion native", 46),
         (46, 46),
+        ("46", 46),
+        ("-1", -1),
     ],
 )
 def test_boards_go_by_many_names(asked, found):
@@ -343,14 +345,26 @@ def test_the_synthetic_board_streams():
         async with BrainflowSource(BrainflowSettings(board="synthetic", other_info="streams")) as source:
             async for item in source:
                 items.append(item)
-                if item.stop > 500:
+                if item.stop > 250:
                     break
         return source.info, items
 
-    info, items = asyncio.run(asyncio.wait_for(scenario(), 10))
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+    info, items = asyncio.run(asyncio.wait_for(scenario(), 10))  # it was let go
     assert len(info.channels) == 16
     assert info.rate_hz == 250
     assert gaps(items) == []
+
+
+def test_a_board_that_is_in_use_is_refused():
+    settings = BrainflowSettings(board="synthetic", other_info="twice")
+
+    async def scenario():
+        async with BrainflowSource(settings), BrainflowSource(settings):
+            pass
+
+    with pytest.raises(SourceError, match="not in use elsewhere"):
+        asyncio.run(asyncio.wait_for(scenario(), 10))
 
 
 def test_the_playback_board_gives_what_was_recorded(tmp_path):
