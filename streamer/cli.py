@@ -20,7 +20,7 @@ from streamer import __version__, settings
 from streamer.agreement import agreement
 from streamer.clock import SystemClock
 from streamer.engine import Engine, Outcome
-from streamer.errors import RecordingError, SignalError, SleepstreamError, UsageError
+from streamer.errors import RecordingError, SignalError, SleepstreamError, SourceError, UsageError
 from streamer.hypnogram import sleep_stages, stages_per_epoch
 from streamer.messages import Label
 from streamer.morning import add_export, add_report
@@ -71,6 +71,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_run)
     parser.add_argument("config", type=Path, metavar="CONFIG.toml")
+    parser.add_argument("--new", action="store_true", help="do not continue the last session")
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
@@ -170,7 +171,8 @@ def _free_port(wanted: int) -> int:
 
 def _run(asked: argparse.Namespace) -> int:
     console = Console()
-    outcomes = _drive(settings.load(asked.config), console, zone=None)
+    ready = settings.load(asked.config)
+    outcomes = _drive(ready, console, zone=None, resume_s=0.0 if asked.new else ready.resume_min * 60)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     for outcome in outcomes:
         console.print(
@@ -236,7 +238,11 @@ def _doctor(asked: argparse.Namespace) -> int:
 def _sources(asked: argparse.Namespace) -> int:
     from streamer import discovery
 
-    streams, boards = discovery.lsl_streams(), discovery.boards()
+    streams, boards = discovery.lsl_streams(), []
+    try:
+        boards = discovery.boards()
+    except SourceError as error:  # LSL works without BrainFlow
+        print(f"sleepstream: {error}", file=sys.stderr)
     if asked.json:
         found = {"lsl": [one.to_json() for one in streams], "brainflow": [one.to_json() for one in boards]}
         print(json.dumps(found, indent=1))
@@ -287,13 +293,14 @@ def _drive(
     console: Console,
     zone: datetime.tzinfo | None = datetime.UTC,
     session_path: Path | None = None,
+    resume_s: float | None = None,
 ) -> list[Outcome]:
     """Run an engine until it ends; the first Ctrl-C or SIGTERM ends it gently."""
 
     async def run() -> list[Outcome]:
         with Terminal(console, zone) as terminal:
             path = None if session_path is None else (lambda _session: session_path)
-            engine = Engine(ready, SystemClock(), terminal, path)
+            engine = Engine(ready, SystemClock(), terminal, path, resume_s)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, engine.stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Protocol
 
 # Linux stops its monotonic clock while the computer sleeps; a night does not stop.
@@ -13,6 +14,14 @@ _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 def suspended_s() -> float:
     """How long this computer has slept since it was started, as far as its system tells."""
     return time.clock_gettime(_STEADY) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def boot_id() -> str:
+    """Which start of this computer its monotonic clock counts from; "" where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 class Clock(Protocol):

@@ -8,32 +8,33 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
 from streamer import __version__
 from streamer.actions import Actions
-from streamer.clock import Clock
-from streamer.errors import JournalError, SettingsError, SleepstreamError
+from streamer.backlog import Backlog, undelivered
+from streamer.clock import Clock, boot_id
+from streamer.errors import JournalError, SettingsError
 from streamer.journal import Journal
 from streamer.journal_file import Meta
-from streamer.messages import Label, StreamInfo
+from streamer.messages import StreamInfo
 from streamer.payloads import CommandPayload, utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Observer, Publisher
 from streamer.reflexes import Reflexes
+from streamer.resume import Found, find, restore, rewarm
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
 from streamer.sinks.jsonl import JsonlSink
 from streamer.sinks.mqtt import MqttSink, MqttStatus
 from streamer.sinks.topics import MqttStream
-from streamer.sources import open_source
-from streamer.sources.settings import LIVE
+from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.stager import Model
-from streamer.statistics import Statistics
-from streamer.stream import Stream
+from streamer.supervisor import Outcome, Recording, Supervisor
+
+__all__ = ["Engine", "Outcome", "Watcher"]
 
 DELIVERY_S = 10.0  # at the end of a recording, for a broker to take what it has not yet
 
@@ -50,18 +51,6 @@ class Watcher(Observer, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one stream."""
-
-    stream: str
-    session: Path | None  # the session file; None when the source could not be opened
-    labels: tuple[Label, ...] = ()  # the stage of each committed epoch
-    smoothed: tuple[Label, ...] = ()  # likewise, after the smoother
-    statistics: Statistics | None = None
-    error: SleepstreamError | None = None
-
-
 class Engine:
     """Runs every stream of the settings until all have ended or `stop` is set.
 
@@ -73,6 +62,9 @@ class Engine:
         clock: time.
         watcher: hears everything; a terminal, a test.
         session_path: where the file of a session goes, by its identity; default: in `settings.session_dir`.
+        resume_s: a session in `settings.session_dir` that was not ended is continued if its last sample is
+            no older than this; 0: begin anew; None: likewise, and leave alone what earlier sessions could not
+            deliver.
 
     """
 
@@ -82,12 +74,15 @@ class Engine:
         clock: Clock,
         watcher: Watcher,
         session_path: Callable[[str], Path] | None = None,
+        resume_s: float | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._watcher = watcher
         self._session_path = session_path or (lambda session: settings.session_dir / f"{session}.sqlite")
         self._reflexes: dict[str, Reflexes] = {}  # by stream
+        self._resume_s = resume_s
+        self._supervisors: list[Supervisor] = []
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -148,48 +143,44 @@ class Engine:
         model: Model,
         worker: ThreadPoolExecutor,
         mqtt: MqttSink | None,
-        journals: AsyncExitStack,
+        stack: AsyncExitStack,
     ) -> Outcome:
-        path: Path | None = None
-        publisher: Publisher | None = None
-        error: SleepstreamError | None = None
-        try:
-            async with (
-                open_source(settings.source, settings.signal.channel, self._clock) as source,
-                AsyncExitStack() as files,
-            ):
-                pipeline = Pipeline(source.info, settings.signal, settings.hop_s, model)
-                session = f"{utc_compact(self._clock.wall())}-{settings.name}-{secrets.token_hex(3)}"
-                meta = self._meta(session, settings, source.info, model)
-                journal = await self._open_journal(self._session_path(session), meta, journals)
-                path = self._session_path(session)
-                jsonl = self._open_jsonl(settings.name, files)
-                observers = self._observers(settings, session, journals)
-                publisher = self._publisher(settings, source.info, journal, mqtt, jsonl, observers)
-                await self._react(settings, publisher, path, files)
-                self._watcher.started(settings.name, source.info, pipeline.label, path)
-                publisher.event("session_started", f"{source.info.name}, channel {pipeline.label}")
-                live = isinstance(settings.source, LIVE)
-                stream = Stream(
-                    source, pipeline, journal, publisher, worker, self._clock, settings.silence_s, live
-                )
-                await stream.run(self._stop)
-        except SleepstreamError as caught:
-            error = caught
-        if publisher is None:
-            return Outcome(settings.name, path, error=error)
-        if error is not None:
-            publisher.event("error", str(error))
-        publisher.online(False)
-        publisher.event("session_ended", "stopped" if self._stop.is_set() else "the source has ended")
-        return Outcome(
-            settings.name,
-            path,
-            tuple(publisher.labels),
-            tuple(publisher.smoothed),
-            publisher.night.statistics(),
-            error,
-        )
+        backlog = Backlog()
+
+        def pipeline(info: StreamInfo) -> Pipeline:
+            return Pipeline(info, settings.signal, settings.hop_s, model)
+
+        async def begin(info: StreamInfo, afresh: bool) -> Recording:
+            made = pipeline(info)  # first: a channel that is not there makes no session
+            session = f"{utc_compact(self._clock.wall())}-{settings.name}-{secrets.token_hex(3)}"
+            meta = self._meta(session, settings, info, model)
+            found = await self._find(settings, meta, afresh)
+            journal = await self._open_journal(found.path, meta, backlog, stack)
+            info = journal.meta.info
+            jsonl = self._open_jsonl(settings.name, stack)
+            observers = self._observers(settings, journal.meta.session, stack)
+            publisher = self._publisher(settings, info, journal, mqtt, backlog, jsonl, observers)
+            if found.path is not None:
+                past = await rewarm(journal.path, made, worker, journal.next_sample)
+                restore(publisher, journal.path, past)
+            await self._react(settings, publisher, journal.path, stack)
+            self._watcher.started(settings.name, info, made.label, journal.path)
+            if found.path is None:
+                publisher.event("session_started", f"{info.name}, channel {made.label}", {"why": found.why})
+            return Recording(info, journal, made, publisher)
+
+        supervisor = Supervisor(settings, self._clock, worker, begin, pipeline)
+        self._supervisors.append(supervisor)
+        return await supervisor.run(self._stop)
+
+    async def _find(self, settings: StreamSettings, meta: Meta, afresh: bool) -> Found:
+        """The session of an earlier process to go on with, if that is wanted and there is one."""
+        if not self._resume_s or afresh:
+            return Found(None, "a new session was asked for")
+        if isinstance(settings.source, ReplaySettings):
+            return Found(None, "a recording is played from its start")
+        folder = self._settings.session_dir
+        return await asyncio.to_thread(find, folder, meta, self._clock, self._resume_s)
 
     def _meta(self, session: str, settings: StreamSettings, info: StreamInfo, model: Model) -> Meta:
         return Meta(
@@ -204,15 +195,31 @@ class Engine:
                 "python": platform.python_version(),
                 "torch": version("torch"),
             },
+            boot=boot_id(),
         )
 
-    async def _open_journal(self, path: Path, meta: Meta, journals: AsyncExitStack) -> Journal:
+    async def _open_journal(
+        self, found: Path | None, meta: Meta, backlog: Backlog, stack: AsyncExitStack
+    ) -> Journal:
+        """Make or continue a session file; what earlier ones could not deliver comes before it."""
         deliver = self._settings.mqtt is not None
-        journal = await asyncio.to_thread(_create_journal, path, meta, self._clock, deliver)
-        journals.push_async_callback(asyncio.to_thread, journal.close)
+        if deliver and self._resume_s is not None and not len(backlog):
+            earlier = await asyncio.to_thread(
+                undelivered, self._settings.session_dir, meta.node, meta.stream, found, self._clock
+            )
+            for old in earlier:
+                stack.push_async_callback(asyncio.to_thread, old.close)
+                backlog.add(old.outbox)
+        if found is not None:
+            journal = await asyncio.to_thread(Journal.resume, found, self._clock, deliver=deliver)
+        else:
+            path = self._session_path(meta.session)
+            journal = await asyncio.to_thread(_create_journal, path, meta, self._clock, deliver)
+        stack.push_async_callback(asyncio.to_thread, journal.close)
+        backlog.add(journal.outbox)
         return journal
 
-    def _open_jsonl(self, stream: str, files: AsyncExitStack) -> JsonlSink | None:
+    def _open_jsonl(self, stream: str, stack: AsyncExitStack) -> JsonlSink | None:
         settings = self._settings.jsonl
         if settings is None:
             return None
@@ -221,7 +228,7 @@ class Engine:
             raise SettingsError(
                 f"jsonl.path {path!r} would mix several streams; put {{stream}} into the name"
             )
-        return files.enter_context(JsonlSink(Path(path.replace("{stream}", stream))))
+        return stack.enter_context(JsonlSink(Path(path.replace("{stream}", stream))))
 
     def _observers(
         self, settings: StreamSettings, session: str, stack: AsyncExitStack
@@ -240,6 +247,7 @@ class Engine:
         info: StreamInfo,
         journal: Journal,
         mqtt: MqttSink | None,
+        backlog: Backlog,
         jsonl: JsonlSink | None,
         observers: tuple[Observer, ...],
     ) -> Publisher:
@@ -248,7 +256,7 @@ class Engine:
         if mqtt is not None:
             topics = mqtt.stream(
                 settings.name,
-                journal.outbox,
+                backlog,
                 lambda command: self._obey(settings.name, command, publisher),
                 lambda reason: publisher.event("refused", reason),
             )

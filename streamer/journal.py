@@ -13,6 +13,8 @@ parcels leave unwritten: a stage in time is worth more than one in the file.
 from __future__ import annotations
 
 import bisect
+import json
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,8 +22,9 @@ from typing import Self
 import numpy as np
 
 from streamer import journal_file
-from streamer.clock import Clock
-from streamer.journal_file import Block, ClockPair, FileLock, JournalReader, Meta, Position
+from streamer.clock import Clock, boot_id
+from streamer.journal_file import Block, ClockPair, JournalReader, Mark, Meta, Position
+from streamer.journal_lock import FileLock
 from streamer.journal_writer import COMMIT_S, JournalStatus, Writer
 from streamer.messages import Gap, Item
 from streamer.outbox import Parcel
@@ -44,7 +47,7 @@ class Journal:
         path: of the session file.
         meta: what the file says about itself.
         outbox: the messages that no broker has acknowledged; an `Outbox`.
-        next_sample: index one past everything recorded, where the ledger of samples and gaps ends.
+        last: how far the ledger of samples and gaps goes, and when it came to be so.
 
     """
 
@@ -52,7 +55,7 @@ class Journal:
         self.path = writer.path
         self.meta = meta
         self.outbox = JournalOutbox(writer, position)
-        self.next_sample = position.next_sample
+        self.last = position.last
         self._clock = clock
         self._writer = writer
         self._deliver = deliver
@@ -103,7 +106,11 @@ class Journal:
                 meta, position = reader.meta, reader.position()
             writer = Writer(path, journal_file.connect(path), lock, clock, capacity_bytes)
             lock.keep()
-        return cls(meta, clock, writer, position, deliver)
+        boot = boot_id()
+        if boot != meta.boot:
+            position = replace(position, last=_since_boot(position.last, clock))
+            writer.row("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (json.dumps(boot),))
+        return cls(replace(meta, boot=boot), clock, writer, position, deliver)
 
     @staticmethod
     def open(path: Path) -> JournalReader:
@@ -117,6 +124,11 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def next_sample(self) -> int:
+        """Index one past everything recorded, where the ledger of samples and gaps ends."""
+        return self.last.index
 
     @property
     def status(self) -> JournalStatus:
@@ -146,7 +158,8 @@ class Journal:
             # A copy: sources reuse their buffers.
             samples = np.array(item.samples, dtype="<f4", order="C")
             self._samples(Block(item.start, self._clock.wall(), item.arrived, samples))
-        self.next_sample = item.stop
+        now = self._clock.monotonic()
+        self.last = Mark(item.stop, self._clock.wall(), item.arrived or now)
 
     def epoch(self, payload: EpochPayload) -> None:
         """Take a committed epoch, and post it in the same transaction.
@@ -268,6 +281,10 @@ class JournalOutbox:
             if not self._writer.recording:
                 self._writer.ring()
 
+    def holds_after(self, last_id: int) -> bool:
+        """Whether any parcel has an id greater than `last_id`, on disk or not yet."""
+        return bool(self._parcels) and self._parcels[-1][0].id > last_id
+
     async def after(self, last_id: int) -> Parcel:
         """Wait for the oldest parcel on disk whose id is greater than `last_id`."""
         return await self._writer.until(lambda: self._oldest(last_id))
@@ -286,6 +303,11 @@ class JournalOutbox:
             return None
         parcel, ticket = self._parcels[at]
         return parcel if ticket <= self._writer.durable or not self._writer.recording else None
+
+
+def _since_boot(mark: Mark, clock: Clock) -> Mark:
+    """The same moment on a monotonic clock that began anew, which only the wall clock can tell."""
+    return replace(mark, monotonic=clock.monotonic() - (clock.wall() - mark.wall))
 
 
 def _id(entry: tuple[Parcel, int]) -> int:

@@ -1,11 +1,9 @@
-"""What a session file holds, and how it is created, locked, checked and read; `journal.py` writes it."""
+"""What a session file holds, and how it is created, checked and read; `journal.py` writes it."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,12 +16,12 @@ from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from streamer.errors import JournalError
+from streamer.journal_lock import LOCK
 from streamer.messages import Chunk, Gap, StreamInfo
 from streamer.outbox import Parcel
 from streamer.payloads import EpochPayload, EventPayload
 
 APPLICATION_ID = 0x536C5374  # "SlSt"
-LOCK = ".lock"  # after the session file's name
 ROW_BYTES = 1 << 20  # of samples in one row
 # One script per version of the file; `PRAGMA user_version` counts those applied. Append, never edit.
 MIGRATIONS: Final[tuple[str, ...]] = (
@@ -65,6 +63,7 @@ class Meta:
     model_sha256: str = ""
     settings: dict[str, JsonValue] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)  # package -> version
+    boot: str = ""  # start of the computer that its monotonic times count from, in the file's last process
 
 
 _META = TypeAdapter(Meta)
@@ -80,14 +79,28 @@ class ClockPair:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """When the stream had come as far as `index`."""
+
+    index: int = 0  # one past the last sample, or past a gap
+    wall: float = 0.0  # Unix time, seconds
+    monotonic: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """Where a journal goes on writing: at the beginning, or where a former process was stopped."""
 
-    next_sample: int = 0
+    last: Mark = Mark()
     next_parcel: int = 0
     epoch_seq: int = -1  # of the last epoch written
     event_seq: int = -1
     parcels: tuple[Parcel, ...] = ()  # not acknowledged, in order
+
+    @property
+    def next_sample(self) -> int:
+        """Index one past everything recorded."""
+        return self.last.index
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,61 +140,6 @@ class Batch:
         self.blocks += later.blocks
         self.rows += later.rows
         self.ticket = later.ticket
-
-
-class FileLock:
-    """The right to write one session, held by one process and freed by the kernel when that process dies.
-
-    It lies beside the session file and not on it: closing a second descriptor of an SQLite file would drop
-    the locks that SQLite itself holds on it in the same process.
-    """
-
-    def __init__(self, session: Path) -> None:
-        self._path = session.with_name(session.name + LOCK)
-        self._kept = False
-        self._descriptor = -1
-        while not self._is_current():  # or else its last owner removed it between our open and our lock
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-            self._descriptor = self._open(session)
-
-    def _open(self, session: Path) -> int:
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise JournalError(f"cannot record to {session}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            raise JournalError(f"{session} is in use: another process records it; stop that first") from error
-        return descriptor
-
-    def _is_current(self) -> bool:
-        if self._descriptor < 0:
-            return False
-        try:
-            return os.stat(self._path).st_ino == os.fstat(self._descriptor).st_ino
-        except FileNotFoundError:
-            return False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._kept:
-            self.release()
-
-    def keep(self) -> None:
-        """Hold it beyond the `with` block."""
-        self._kept = True
-
-    def release(self) -> None:
-        """Give the right back and leave nothing behind."""
-        self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
 
 
 def create(path: Path, meta: Meta) -> sqlite3.Connection:
@@ -341,13 +299,18 @@ class JournalReader:
         for row in self._rows("SELECT id, kind, body, created FROM outbox ORDER BY id"):
             yield Parcel(*row)
 
+    def last(self) -> Mark:
+        """How far the stream had come, lost samples included, and when."""
+        samples = "SELECT start + n AS stop, wall, monotonic FROM samples ORDER BY start DESC LIMIT 1"
+        gaps = "SELECT stop, wall, monotonic FROM gaps ORDER BY stop DESC LIMIT 1"
+        both = f"SELECT * FROM ({samples}) UNION ALL SELECT * FROM ({gaps}) ORDER BY 1"
+        marks = [Mark(*row) for row in self._rows(both)]
+        return marks[-1] if marks else Mark()
+
     def position(self) -> Position:
         """Where the one that wrote it was stopped."""
         return Position(
-            next_sample=self._number(
-                "max((SELECT ifnull(max(start + n), 0) FROM samples),"
-                " (SELECT ifnull(max(stop), 0) FROM gaps))"
-            ),
+            last=self.last(),
             next_parcel=self._number(
                 "ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), -1) + 1"
             ),

@@ -20,7 +20,8 @@ from typing import Literal, TypeVar
 from streamer import journal_file
 from streamer.clock import Clock
 from streamer.errors import JournalError
-from streamer.journal_file import Batch, Block, FileLock
+from streamer.journal_file import Batch, Block
+from streamer.journal_lock import FileLock
 
 COMMIT_S = 1.0  # no two transactions begin closer together than this
 LINGER_S = 1.2  # 25 of them are 30 s: after the first epoch, those of samples alone make way for the next one

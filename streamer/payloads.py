@@ -16,6 +16,7 @@ from streamer.messages import Grade
 PublishedStage = Literal["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
 EventName = Literal[
     "session_started",
+    "session_resumed",
     "session_ended",
     "gap",
     "reconnected",

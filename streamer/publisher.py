@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from streamer.clock import Clock
@@ -25,6 +25,7 @@ from streamer.statistics import Night
 
 OnScore = Callable[[Score, float], None]  # a score, and the Unix time of its end
 
+UNTRACED = 16  # messages that a process may have published without leaving a record
 NO_SIGNAL = Quality("off", ("no signal",), 1.0)
 
 
@@ -72,6 +73,7 @@ class Publisher:
         late_after_s: float | None,
     ) -> None:
         self.session = session
+        self.info = info
         self.listeners: list[OnScore] = []  # hear each score before anyone else
         self._stream = stream
         self._session = session
@@ -83,6 +85,9 @@ class Publisher:
         self._observers = observers
         self._clock = clock
         self._late_after_s = late_after_s
+        # On the steady clock: a wall clock that is set must not make epochs late.
+        self._began = clock.monotonic() - (clock.wall() - info.started)
+        self._quiet_until = 0  # 100 Hz index: stages up to there belong to a former process
         self._stages = self._epochs = self._events = self._summaries = 0
         self.night = Night()
         self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
@@ -92,8 +97,9 @@ class Publisher:
         """Publish a score; on the 30 s grid commit its epoch."""
         for listener in self.listeners:
             listener(score, self._time(score.end))
-        if score.epoch is not None:
-            self._commit(score, score.epoch)
+        self.commit(score)
+        if score.end <= self._quiet_until:
+            return
         latency_ms = (self._clock.monotonic() - score.arrived) * 1000 if score.arrived else None
         self._stage(
             StagePayload(
@@ -110,6 +116,36 @@ class Publisher:
                 latency_ms=None if latency_ms is None else round(latency_ms, 1),
             )
         )
+
+    def commit(self, score: Score) -> None:
+        """Commit the epoch that a score completes, if it does, and publish no stage."""
+        if score.epoch is not None and score.epoch >= self._epochs:  # never twice
+            self._commit(score, score.epoch)
+
+    def resume(self, epochs: Sequence[EpochPayload], events: Sequence[EventPayload], scores: int) -> None:
+        """Go on where a former process of this session stopped; `scores` is how many it has published.
+
+        Numbers go on after those that it may have used without a trace: of the last two seconds.
+        """
+        lights = [event for event in events if event.event in ("lights_off", "lights_on")]
+        for payload in epochs:
+            while lights and _epoch_of(lights[0]) <= len(self.labels):
+                self._light(lights.pop(0).event)
+            if payload.stage != "no_signal" and payload.smoothed != "no_signal":
+                self.labels.append(payload.stage)
+                self.smoothed.append(payload.smoothed)
+            self.night.push(payload.stage)
+        for event in lights:
+            self._light(event.event)
+        silent = sum(event.event == "no_signal" for event in events)
+        self._stages = scores + silent + UNTRACED
+        self._epochs = self._summaries = len(epochs)
+        self._events = max((event.seq for event in events), default=-1) + 1 + UNTRACED
+
+    def continues(self, index: int, monotonic: float) -> None:
+        """The device is back: sample `index` was taken at `monotonic` s. Stages of before are not said."""
+        self._began = monotonic - index / self._info.rate_hz
+        self._quiet_until = round(index / self._info.rate_hz * RATE_HZ)
 
     def no_signal(self) -> None:
         """Replace a stage that has become stale: nothing arrives any more."""
@@ -131,13 +167,17 @@ class Publisher:
 
     def gap(self, gap: Gap) -> None:
         """Say what was lost; `gap` counts device samples."""
-        seconds = (gap.stop - gap.start) / self._info.rate_hz
-        begin = self._info.started + gap.start / self._info.rate_hz
+        begin, seconds = self.gap_data(gap)
         self.event(
             "gap",
             f"{seconds:.3f} s lost: {gap.reason}",
-            {"t_start": utc(begin).isoformat(), "seconds": round(seconds, 4), "reason": gap.reason},
+            {"t_start": begin, "seconds": seconds, "reason": gap.reason},
         )
+
+    def gap_data(self, gap: Gap) -> tuple[str, float]:
+        """When a loss began (UTC, ISO 8601), and how long it was in seconds, as its event says them."""
+        begin = self._info.started + gap.start / self._info.rate_hz
+        return utc(begin).isoformat(), round((gap.stop - gap.start) / self._info.rate_hz, 4)
 
     def switch(self, switch: Switch) -> None:
         """Say which channel is staged from now on, and why."""
@@ -198,12 +238,15 @@ class Publisher:
 
     def command(self, name: Literal["lights_off", "lights_on", "mark"], text: str) -> None:
         """Note what the sleeper or the home said about the night."""
+        self._light(name)
+        # The epoch says where in the night, also where the recording's time is not ours.
+        self.event(name, text, {"epoch": len(self.labels)})
+
+    def _light(self, name: str) -> None:
         if name == "lights_off":
             self.night.lights_off()
         elif name == "lights_on":
             self.night.lights_on()
-        # The epoch says where in the night, also where the recording's time is not ours.
-        self.event(name, text, {"epoch": len(self.labels)})
 
     def online(self, online: bool) -> None:
         """Say whether samples arrive."""
@@ -219,7 +262,8 @@ class Publisher:
 
     def _commit(self, score: Score, epoch: int) -> None:
         end = self._time(score.end)
-        late = self._late_after_s is not None and self._clock.wall() - end > self._late_after_s
+        age_s = self._clock.monotonic() - self._began - score.end / RATE_HZ
+        late = self._late_after_s is not None and age_s > self._late_after_s
         payload = EpochPayload(
             session=self._session,
             seq=self._epochs,
@@ -268,6 +312,11 @@ class Publisher:
     def _time(self, index: int) -> float:
         """Unix time of a 100 Hz index."""
         return self._info.started + index / RATE_HZ
+
+
+def _epoch_of(event: EventPayload) -> int:
+    epoch = event.data.get("epoch")
+    return epoch if isinstance(epoch, int) else 0
 
 
 def _probabilities(score: Score) -> Probabilities | None:

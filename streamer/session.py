@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -135,7 +135,7 @@ def read_night(path: Path) -> Night:
     )
 
 
-def items(path: Path) -> Iterator[Item]:
+def items(path: Path) -> Generator[Item, None, None]:
     """All samples and gaps of a session, in order and without holes, in the source's units."""
     with JournalReader(path) as reader:
         gaps = sorted(reader.gaps(), key=lambda gap: gap.start)

@@ -72,6 +72,7 @@ class Settings(_Settings):
 
     node: Name = "sleepstream"
     session_dir: Path = Path("~/.local/share/sleepstream")
+    resume_min: float = Field(30, gt=0, le=1440)  # a session that died no longer ago than this is continued
     model: ModelSettings = ModelSettings()
     mqtt: MqttSettings | None = None
     jsonl: JsonlSettings | None = None

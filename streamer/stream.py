@@ -19,10 +19,18 @@ from streamer.ratewatch import ClockWatch, RateWatch
 CLOCK_PAIR_S = 60.0
 
 
-class Source(Protocol):
-    """Where samples come from: an async context manager that iterates chunks and gaps, in order."""
+class Given(Protocol):
+    """What iterates chunks and gaps, in order."""
 
-    info: StreamInfo  # once entered
+    info: StreamInfo
+
+    def __aiter__(self) -> AsyncIterator[Item]:
+        """Iterate the stream, once."""
+        ...
+
+
+class Source(Given, Protocol):
+    """Where samples come from: an async context manager; `info` is there once it is entered."""
 
     async def __aenter__(self) -> Self:
         """Open; may wait for the device."""
@@ -32,10 +40,6 @@ class Source(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close, however the stream ended."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[Item]:
-        """Iterate the stream, once."""
         ...
 
 
@@ -60,7 +64,7 @@ class Stream:
 
     def __init__(
         self,
-        source: Source,
+        source: Given,
         pipeline: Pipeline,
         journal: Journal,
         publisher: Publisher,

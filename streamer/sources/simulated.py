@@ -33,6 +33,7 @@ class SimulatedSource:
     """
 
     info: StreamInfo
+    first = 0  # index at which to begin; set before iterating
 
     def __init__(self, settings: SimulatedSettings, clock: Clock | None = None) -> None:
         self._settings = settings
@@ -60,7 +61,9 @@ class SimulatedSource:
         begun = self._clock.monotonic()
         items = self.items()
         while (item := await asyncio.to_thread(next, items, None)) is not None:
-            due = begun if speed == "max" else begun + item.stop / rate_hz / speed
+            if item.stop <= self.first:
+                continue
+            due = begun if speed == "max" else begun + (item.stop - self.first) / rate_hz / speed
             await self._clock.sleep(max(0.0, due - self._clock.monotonic()))
             now = self._clock.monotonic()
             if isinstance(item, Gap):

@@ -1,0 +1,91 @@
+"""One stream's messages over several sessions: what an earlier one could not deliver goes first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from itertools import islice
+from pathlib import Path
+
+from streamer.clock import Clock
+from streamer.errors import JournalError
+from streamer.journal import Journal, JournalOutbox, JournalReader
+from streamer.outbox import Parcel
+from streamer.resume import sessions
+
+SPAN = 1 << 40  # parcels that one session may have
+LOOK_BACK = 100  # sessions of a stream, some three months
+log = logging.getLogger(__name__)
+
+
+class Backlog:
+    """The outboxes of one stream's sessions as one `Outbox`, in order; new parcels go into the last."""
+
+    def __init__(self) -> None:
+        self._outboxes: list[JournalOutbox] = []
+        self._grown = asyncio.Event()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._outboxes))
+
+    def add(self, outbox: JournalOutbox) -> None:
+        """Take another session in, later than all before; those get no more parcels."""
+        self._outboxes.append(outbox)
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    def append(self, kind: str, body: str, created: float) -> None:
+        """Put a message in; never blocks."""
+        self._outboxes[-1].append(kind, body, created)
+
+    async def after(self, last_id: int) -> Parcel:
+        """Wait for the oldest parcel on disk whose id is greater than `last_id`."""
+        at, inner = divmod(last_id, SPAN) if last_id >= 0 else (0, -1)
+        while True:
+            if at < len(self._outboxes):
+                outbox, last = self._outboxes[at], at == len(self._outboxes) - 1
+                if outbox.holds_after(inner) or last:
+                    parcel = await self._wait(outbox, inner)
+                    if parcel is not None:
+                        return Parcel(at * SPAN + parcel.id, parcel.kind, parcel.body, parcel.created)
+                else:
+                    at, inner = at + 1, -1
+            else:
+                await self._grown.wait()
+
+    def acknowledge(self, parcel_id: int) -> None:
+        """The broker has this parcel; forget it."""
+        at, inner = divmod(parcel_id, SPAN)
+        self._outboxes[at].acknowledge(inner)
+
+    async def _wait(self, outbox: JournalOutbox, last_id: int) -> Parcel | None:
+        """The next parcel, or None when a later session has begun meanwhile."""
+        parcel = asyncio.ensure_future(outbox.after(last_id))
+        grown = asyncio.ensure_future(self._grown.wait())
+        try:
+            await asyncio.wait({parcel, grown}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            grown.cancel()
+            if not parcel.done():
+                parcel.cancel()
+        return parcel.result() if parcel.done() and not parcel.cancelled() else None
+
+
+def undelivered(folder: Path, node: str, stream: str, but: Path | None, clock: Clock) -> list[Journal]:
+    """Open the earlier sessions of a stream that hold messages which no broker took, the oldest first.
+
+    `but` is left out: the session that goes on. One that another process has open is that one's to deliver.
+    """
+    found = []
+    for path in islice(sessions(folder, node, stream), LOOK_BACK):
+        with contextlib.suppress(JournalError), JournalReader(path) as reader:
+            if path != but and next(reader.parcels(), None) is not None:
+                found.append(path)
+    journals = []
+    for path in reversed(found):
+        try:
+            journals.append(Journal.resume(path, clock))
+        except JournalError as error:
+            log.warning("its messages are not delivered now: %s", error)
+    return journals

@@ -1,0 +1,68 @@
+"""The right to write one session file: at most one process has it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from streamer.errors import JournalError
+
+LOCK = ".lock"  # after the session file's name
+
+
+class FileLock:
+    """The right to write one session, held by one process and freed by the kernel when that process dies.
+
+    It lies beside the session file and not on it: closing a second descriptor of an SQLite file would drop
+    the locks that SQLite itself holds on it in the same process.
+    """
+
+    def __init__(self, session: Path) -> None:
+        self._path = session.with_name(session.name + LOCK)
+        self._kept = False
+        self._descriptor = -1
+        while not self._is_current():  # or else its last owner removed it between our open and our lock
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+            self._descriptor = self._open(session)
+
+    def _open(self, session: Path) -> int:
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise JournalError(f"cannot record to {session}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise JournalError(f"{session} is in use: another process records it; stop that first") from error
+        return descriptor
+
+    def _is_current(self) -> bool:
+        if self._descriptor < 0:
+            return False
+        try:
+            return os.stat(self._path).st_ino == os.fstat(self._descriptor).st_ino
+        except FileNotFoundError:
+            return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._kept:
+            self.release()
+
+    def keep(self) -> None:
+        """Hold it beyond the `with` block."""
+        self._kept = True
+
+    def release(self) -> None:
+        """Give the right back and leave nothing behind."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)

@@ -1,0 +1,251 @@
+"""One sleeper's whole night: whatever breaks is begun again, and goes on in the same session."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamer.clock import Clock
+from streamer.errors import RunError, SleepstreamError, SourceError, UsageError
+from streamer.journal import Journal, JournalStatus
+from streamer.messages import Label, StreamInfo
+from streamer.pipeline import Pipeline
+from streamer.publisher import Publisher
+from streamer.resume import Continued, index_at, rewarm, skip_to
+from streamer.settings import StreamSettings
+from streamer.sources import open_source
+from streamer.sources.settings import LIVE
+from streamer.statistics import Statistics
+from streamer.stream import Given, Source, Stream
+
+BACKOFF_S = 1.0, 60.0  # between two attempts: first, longest
+HELD_S = 120.0  # an attempt that lasted so long was a success
+FLUSH_S = 5.0  # for the disk, before the session file is read back
+LOOK_S = 1.0  # at the journal
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one stream."""
+
+    stream: str
+    session: Path | None  # the session file; None when the source could not be opened
+    labels: tuple[Label, ...] = ()  # the stage of each committed epoch
+    smoothed: tuple[Label, ...] = ()  # likewise, after the smoother
+    statistics: Statistics | None = None
+    error: SleepstreamError | None = None
+
+
+@dataclass(slots=True)
+class Recording:
+    """One session while it is recorded."""
+
+    info: StreamInfo  # of the session: where its index 0 lies
+    journal: Journal
+    pipeline: Pipeline | None  # None: to be made anew from the journal
+    publisher: Publisher
+
+
+class Supervisor:
+    """Runs one stream until it has ended or is stopped; a live one is begun again whenever it fails.
+
+    Nothing that happens in here reaches another stream: this is the one edge at which any exception is
+    caught, logged with its traceback, and said.
+
+    Args:
+        settings: of the stream.
+        clock: time.
+        worker: the thread that pipelines run on.
+        begin: makes the session for a source that is open, or finds the one to go on with; told whether it
+            must be a new one.
+        pipeline: makes a new pipeline for a session.
+
+    Attributes:
+        failures: how often the stream had to be begun again.
+        stream: the loop that runs now, or None.
+
+    """
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        clock: Clock,
+        worker: Executor,
+        begin: Callable[[StreamInfo, bool], Awaitable[Recording]],
+        pipeline: Callable[[StreamInfo], Pipeline],
+    ) -> None:
+        self.failures = 0
+        self.stream: Stream | None = None
+        self._settings = settings
+        self._clock = clock
+        self._worker = worker
+        self._begin = begin
+        self._pipeline = pipeline
+        self._live = isinstance(settings.source, LIVE)
+        self._recording: Recording | None = None
+        self._afresh = False  # the earlier session could not be gone on with
+        self._warming = False  # the pipeline is being given the memory of a session
+
+    async def run(self, stop: asyncio.Event) -> Outcome:
+        """Run to the end."""
+        in_a_row = 0
+        while True:
+            began = self._clock.monotonic()
+            error = await self._attempt(stop)
+            if error is None or not self._again(error, stop):
+                return self._conclude(error, stop)
+            self.failures += 1
+            in_a_row = 1 if self._clock.monotonic() - began > HELD_S else in_a_row + 1
+            longest = min(BACKOFF_S[1], BACKOFF_S[0] * 2.0 ** min(in_a_row - 1, 16))
+            self._say(error)
+            await self._rest(random.uniform(longest / 2, longest), stop)
+            if stop.is_set():
+                return self._conclude(None, stop)
+
+    async def _attempt(self, stop: asyncio.Event) -> SleepstreamError | None:
+        """Open the source and drive it to its end; what went wrong."""
+        settings = self._settings
+        try:
+            async with open_source(settings.source, settings.signal.channel, self._clock) as source:
+                await self._drive(source, stop)
+        except SleepstreamError as error:
+            return error
+        except Exception as error:
+            log.exception("stream %s has crashed", settings.name)
+            self._distrust()
+            return RunError(f"internal error in stream {settings.name}: {error!r}; the log says where")
+        return None
+
+    def _distrust(self) -> None:
+        """What the pipeline remembers may be wrong; and if the record itself crashes it, begin anew."""
+        if self._recording is not None:
+            self._recording.pipeline = None
+        if self._warming:
+            self._afresh = True
+            if self._recording is not None:
+                self._end(self._recording, "it could not be read back; a new session begins")
+                self._recording = None
+        self._warming = False
+
+    def _again(self, error: SleepstreamError, stop: asyncio.Event) -> bool:
+        """Whether another attempt makes sense: a device may come back, a wrong setting does not."""
+        if stop.is_set() or not self._live or isinstance(error, UsageError):
+            return False
+        return self._recording is not None or self._afresh or isinstance(error, SourceError)
+
+    async def _drive(self, source: Source, stop: asyncio.Event) -> None:
+        info = source.info
+        taken = self._clock.monotonic() - (self._clock.wall() - info.started)  # when its index 0 was
+        recording = self._recording
+        if recording is not None and not _alike(recording.info, info):
+            self._end(recording, "the device has another rate or other channels")
+            recording = self._recording = None
+        self._warming = True
+        if recording is None:
+            recording = self._recording = await self._begin(info, self._afresh)
+        if recording.pipeline is None:
+            recording.pipeline = await self._remade(recording)
+        self._warming = False
+        journal = recording.journal
+        if journal.next_sample:
+            start = index_at(journal.last, taken, info.rate_hz)
+            start = skip_to(source, self._settings.source, journal.next_sample, start)
+            recording.publisher.continues(start, taken)
+            given: Given = Continued(source, start, journal.next_sample, taken)
+        else:
+            given = source
+        self.stream = Stream(
+            given,
+            recording.pipeline,
+            journal,
+            recording.publisher,
+            self._worker,
+            self._clock,
+            self._settings.silence_s,
+            self._live,
+        )
+        watch = asyncio.create_task(self._watch_journal(recording), name=f"journal of {self._settings.name}")
+        try:
+            await self.stream.run(stop)
+        finally:
+            self.stream = None
+            watch.cancel()
+            await asyncio.wait([watch])
+
+    async def _remade(self, recording: Recording) -> Pipeline:
+        """A new pipeline with the memory of the session so far."""
+        pipeline = self._pipeline(recording.info)
+        journal = recording.journal
+        with contextlib.suppress(TimeoutError):  # a disk that refuses: what it lacks counts as lost
+            async with asyncio.timeout(FLUSH_S):
+                await journal.flush()
+        past = await rewarm(journal.path, pipeline, self._worker, journal.next_sample)
+        for score in past.epochs[len(recording.publisher.labels) :]:
+            recording.publisher.commit(score)
+        return pipeline
+
+    async def _watch_journal(self, recording: Recording) -> None:
+        """Say when the disk refuses, and when it takes what it is given again."""
+        before: JournalStatus | None = None
+        while True:
+            status = recording.journal.status
+            if before is not None and status.state != before.state:
+                recording.publisher.event("warning", _told(status), {"recording": status.state})
+            before = status
+            await self._clock.sleep(LOOK_S)
+
+    def _say(self, error: SleepstreamError) -> None:
+        """Say what failed; a stale stage must not stand for a live one."""
+        log.warning("stream %s begins again: %s", self._settings.name, error)
+        if self._recording is not None:
+            publisher = self._recording.publisher
+            publisher.online(False)
+            publisher.no_signal()
+            publisher.event("error", str(error), {"failures": self.failures})
+
+    async def _rest(self, seconds: float, stop: asyncio.Event) -> None:
+        sleeping = asyncio.create_task(self._clock.sleep(seconds), name="rest")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait([sleeping, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            stopped.cancel()
+
+    def _conclude(self, error: SleepstreamError | None, stop: asyncio.Event) -> Outcome:
+        recording = self._recording
+        if recording is None:
+            return Outcome(self._settings.name, None, error=error)
+        publisher = recording.publisher
+        if error is not None:
+            publisher.event("error", str(error))
+        publisher.online(False)
+        self._end(recording, "stopped" if stop.is_set() else "the source has ended")
+        return Outcome(
+            self._settings.name,
+            recording.journal.path,
+            tuple(publisher.labels),
+            tuple(publisher.smoothed),
+            publisher.night.statistics(),
+            error,
+        )
+
+    def _end(self, recording: Recording, why: str) -> None:
+        recording.publisher.event("session_ended", why)
+
+
+def _alike(one: StreamInfo, other: StreamInfo) -> bool:
+    return (one.rate_hz, one.channels) == (other.rate_hz, other.channels)
+
+
+def _told(status: JournalStatus) -> str:
+    if status.state == "recording":
+        return f"the disk takes the recording again; {status.dropped_samples} samples were not kept"
+    return f"the recording cannot be written: {status.reason}; staging goes on, make room"

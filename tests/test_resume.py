@@ -1,0 +1,301 @@
+"""A process that died goes on in the same session: nothing lost, rewritten or double, and to the bit."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamer.clock import SystemClock, boot_id
+from streamer.engine import Engine
+from streamer.errors import JournalError
+from streamer.journal import Journal, Meta
+from streamer.messages import Chunk, Gap, Score
+from streamer.pipeline import Pipeline
+from streamer.resume import NOT_RUNNING, Continued, find
+from streamer.session import items
+from streamer.settings import SignalSettings, StreamSettings, validate
+from tests.fakes import FakeSource, Witness
+from tests.journals import HandClock, chunk, epoch, event
+from tests.paths import default_model, info
+
+ROOT = Path(__file__).parent.parent
+STARTED = "2026-01-01T22:00:00Z"
+SETTINGS = StreamSettings.model_validate({"name": "anna", "source": {"kind": "lsl"}})
+META = Meta(
+    "20260101T220000Z-anna-abc123", "node", "anna", info(100), "sha", SETTINGS.model_dump(mode="json")
+)
+
+
+def rescored(path):
+    """(epoch, stage, smoothed, probabilities) by a pipeline that saw the whole record at once."""
+    with Journal.open(path) as session:
+        meta = session.meta
+    settings = StreamSettings.model_validate(meta.settings)
+    pipeline = Pipeline(meta.info, SignalSettings(), settings.hop_s, default_model())
+    outputs = [output for item in items(path) for output in pipeline.push(item)] + list(pipeline.flush())
+    return [
+        (
+            one.epoch,
+            one.stage,
+            one.smoothed,
+            one.probabilities and tuple(round(p, 5) for p in one.probabilities),
+        )
+        for one in outputs
+        if isinstance(one, Score) and one.epoch is not None
+    ]
+
+
+def recorded(path):
+    with Journal.open(path) as session:
+        return [
+            (
+                one.epoch,
+                one.stage,
+                one.smoothed,
+                one.probabilities and tuple(dict(one.probabilities).values()),
+            )
+            for one in session.epochs()
+        ]
+
+
+def unlisted(path):
+    """Samples that are neither in the file nor in its ledger."""
+    with Journal.open(path) as session:
+        spans = [(one.start, one.stop) for one in (*session.samples(), *session.gaps())]
+    at = missing = 0
+    for start, stop in sorted(spans):
+        missing += max(0, start - at)
+        at = max(at, stop)
+    return missing
+
+
+def check(path, resumed):
+    """The promise, for one session."""
+    found = recorded(path)
+    assert [number for number, *_ in found] == list(range(len(found)))
+    assert found == rescored(path)[: len(found)]
+    assert unlisted(path) == 0
+    with Journal.open(path) as session:
+        events = list(session.events())
+    again = [one for one in events if one.event == "session_resumed"]
+    assert resumed == 0 or 0 < len(again) <= resumed, (
+        "one that was said just before the next death may be gone"
+    )
+    assert all(one.data["differing"] == 0 for one in again)
+    gaps = [(one.data["t_start"], one.data["seconds"]) for one in events if one.event == "gap"]
+    assert len(set(gaps)) == len(gaps), "no loss is told twice"
+
+
+# ---- which session
+
+
+def dead(folder, clock, meta=META, ended=False):
+    """A session file with five minutes in it, whose process is gone."""
+    path = folder / f"{meta.session}.sqlite"
+    with Journal.create(path, meta, clock) as journal:
+        journal.record(Chunk(0, np.zeros((1, 30_000)), clock.monotonic()))
+        if ended:
+            journal.event(event(0).model_copy(update={"event": "session_ended"}))
+    return path
+
+
+def test_the_newest_session_that_was_not_ended_is_continued(tmp_path):
+    clock = HandClock()
+    dead(tmp_path, clock, replace(META, session="20260101T200000Z-anna-fff000"))
+    path = dead(tmp_path, clock)
+    dead(tmp_path, clock, replace(META, session="20260101T230000Z-anna-two-aaa", stream="anna-two"))
+    (tmp_path / "20260101T235959Z-anna-ffffff.sqlite").write_text("not a session")
+    assert find(tmp_path, META, clock, 60).path == path
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"info": info(128)}, "another rate"),
+        ({"info": info(100, ("Fz",))}, "other channels"),
+        ({"model_sha256": "other"}, "the model is another"),
+        ({"settings": SETTINGS.model_copy(update={"hop_s": 5}).model_dump(mode="json")}, "hop_s was changed"),
+    ],
+)
+def test_what_differs_begins_anew_and_says_why(tmp_path, change, why):
+    dead(tmp_path, HandClock())
+    found = find(tmp_path, replace(META, **change), HandClock(), 60)
+    assert found.path is None
+    assert why in found.why
+
+
+def test_an_ended_an_old_and_no_session_begin_anew(tmp_path):
+    clock = HandClock()
+    assert "no earlier" in find(tmp_path, META, clock, 60).why
+    dead(tmp_path, clock)
+    clock.now += 61
+    assert "1 min old" in find(tmp_path, META, clock, 60).why
+    dead(tmp_path, clock, replace(META, session="20260101T220001Z-anna-abc123"), ended=True)
+    assert "ended" in find(tmp_path, META, clock, 600).why
+
+
+def test_age_is_told_by_the_clock_that_nobody_sets_while_the_computer_runs(tmp_path):
+    class Stepped(HandClock):
+        def wall(self):
+            return super().wall() + 3600
+
+    dead(tmp_path, HandClock(), replace(META, boot=boot_id()))
+    assert find(tmp_path, META, Stepped(), 60).path
+    dead(tmp_path, HandClock(), replace(META, session="20260101T220001Z-anna-abc123", boot="another"))
+    assert "60 min old" in find(tmp_path, META, Stepped(), 60).why
+
+
+def test_two_processes_cannot_continue_one_session(tmp_path):
+    path = dead(tmp_path, HandClock())
+    with Journal.resume(path, HandClock()), pytest.raises(JournalError, match="in use"):
+        Journal.resume(path, HandClock())
+
+
+# ---- where on its clock
+
+
+def test_a_source_goes_on_after_what_was_missed():
+    async def given(start, begin):
+        source = FakeSource(info(100))
+        source.give(
+            Chunk(0, np.arange(4.0)[None]), Gap(4, 6, "radio"), Chunk(6, np.arange(6.0, 9.0)[None]), None
+        )
+        return [item async for item in Continued(source, start, begin, 7.0)]
+
+    later = asyncio.run(given(50, 40))
+    assert later[0] == Gap(40, 50, NOT_RUNNING, 7.0)
+    assert [(item.start, item.stop) for item in later[1:]] == [(50, 54), (54, 56), (56, 59)]
+    overlapping = asyncio.run(given(0, 5))
+    assert [(item.start, item.stop) for item in overlapping] == [(5, 6), (6, 9)]
+    assert overlapping[1].samples.tolist() == [[6, 7, 8]]
+    middle = asyncio.run(given(0, 7))
+    assert [item.samples.tolist() for item in middle] == [[[7, 8]]]
+
+
+def test_the_position_survives_in_the_file(tmp_path):
+    clock = HandClock()
+    with Journal.create(tmp_path / "s.sqlite", replace(META, info=info(256, ("A", "B"))), clock) as journal:
+        journal.record(chunk(0, 100))
+        clock.now += 5
+        journal.record(Gap(100, 356, "radio"))
+        last = journal.last
+    with Journal.resume(tmp_path / "s.sqlite", clock) as journal:
+        assert journal.last.index == 356 == journal.next_sample
+        assert journal.last.wall == last.wall
+        assert journal.last.monotonic == pytest.approx(clock.now)
+        assert journal.meta.boot == boot_id()
+        journal.epoch(epoch(0))
+
+
+# ---- with what memory
+
+
+def engine(folder, source, witness=None, resume_s=1800.0):
+    data = {
+        "node": "test",
+        "session_dir": str(folder),
+        "stream": [{"name": "anna", "hop_s": 10, "source": source}],
+    }
+    return Engine(validate(data, "test"), SystemClock(), witness or Witness(), resume_s=resume_s)
+
+
+def test_a_night_that_was_cut_short_equals_one_that_was_not(tmp_path):
+    source = {"kind": "simulated", "hours": 0.1, "started": STARTED, "dropouts_per_hour": 40, "rate_hz": 128}
+
+    async def cut(seconds):
+        witness = Witness()
+        running = asyncio.create_task(engine(tmp_path / "cut", {**source, "speed": 100}, witness).run())
+        await witness.until(lambda: len(witness.stages) > seconds // 10)
+        running.cancel()
+        await asyncio.wait([running])
+        return witness
+
+    async def nights():
+        (whole,) = await engine(tmp_path / "whole", {**source, "speed": 100}).run()
+        await cut(60)
+        second = await cut(70)
+        (rest,) = await engine(tmp_path / "cut", {**source, "speed": 100}).run()
+        return whole, second, rest
+
+    whole, second, rest = asyncio.run(nights())
+    assert len(list((tmp_path / "cut").glob("*.sqlite"))) == 1
+    assert rest.labels == whole.labels
+    assert rest.statistics == whole.statistics
+    assert recorded(rest.session) == recorded(whole.session)
+    check(rest.session, resumed=2)
+    assert second.stages[0].seq > 6
+    assert not [one for one in second.stages if one.t_end < second.stages[0].t_end]
+
+
+def test_asked_for_a_new_session_one_begins(tmp_path):
+    source = {"kind": "simulated", "hours": 0.02, "speed": "max"}
+    clock = SystemClock()
+    dead(tmp_path, clock, replace(META, node="test"))
+    witness = Witness()
+    asyncio.run(engine(tmp_path, source, witness, resume_s=0.0).run())
+    assert witness.events[0].event == "session_started"
+    assert witness.events[0].data["why"] == "a new session was asked for"
+
+
+# ---- by force
+
+
+def config(folder, source):
+    path = folder / "run.toml"
+    given = "\n".join(f"{key} = {json.dumps(value)}" for key, value in source.items())
+    path.write_text(
+        f'session_dir = "{folder}"\n[[stream]]\nname = "anna"\nhop_s = 10\n[stream.source]\n{given}\n'
+    )
+    return path
+
+
+def running(path):
+    code = "import sys; from streamer.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "run", str(path)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+    )
+
+
+def grown(folder, before):
+    """Wait until the newest session holds more samples than before."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for path in folder.glob("*.sqlite"):
+            with Journal.open(path) as session:
+                if session.last().index > before:
+                    return session.last().index
+        time.sleep(0.05)
+    raise TimeoutError("the session does not grow")
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_costs_nothing_but_a_listed_gap(tmp_path):
+    path = config(tmp_path, {"kind": "simulated", "hours": 1, "speed": 60, "dropouts_per_hour": 20})
+    rng, at = random.Random(6), 0
+    for _ in range(4):
+        process = running(path)
+        at = grown(tmp_path, at + 6000)  # a minute more than the gap that the restart makes
+        time.sleep(rng.uniform(0, 1.5))  # any moment will do
+        process.kill()
+        process.wait()
+    process = running(path)
+    grown(tmp_path, at + 6000)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    (session,) = tmp_path.glob("*.sqlite")
+    check(session, resumed=4)
+    assert len(recorded(session)) > 10
+    again = running(path)  # it was ended: another one begins
+    grown(tmp_path, 0)
+    again.kill()
+    again.wait()
