@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamer.messages import Chunk, Floats, Gap, Item
 
 AGREE_S = 0.25  # of samples that must come at the device's own pace before time is believed
-PACE = 0.85  # of the nominal rate
+PACE = 0.85, 1.5  # times the nominal duration: faster is catching up, slower is another pause
 HOLD_S = 10.0  # longest that doubtful samples are held back
 STALL_S = 5.0  # a radio may deliver so late that a loss seems longer than the time it took
 LOST = "lost before it arrived"
@@ -141,8 +141,9 @@ class PacketCounter:
         limit = int(HOLD_S * self._rate_hz)
         times = times[:limit]
         count, agree = times.shape[0], self._agree
-        pace = times[agree - 1 :] - times[: max(0, count - agree + 1)]
-        going = np.flatnonzero(pace >= PACE * (agree - 1) / self._rate_hz)
+        took = times[agree - 1 :] - times[: max(0, count - agree + 1)]
+        pace = took * self._rate_hz / (agree - 1)
+        going = np.flatnonzero((pace >= PACE[0]) & (pace <= PACE[1]))
         if not going.size and count < limit and not ended:
             return None
         last = int(going[0]) + agree - 1 if going.size else count - 1

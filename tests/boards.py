@@ -39,6 +39,9 @@ class StandInBoard:
         stalls: (from, until) seconds; what is sent in between is delivered at its end, all at once.
         gone: (from, until) seconds; nothing is delivered, and opening fails.
         ring: rows that are kept until they are read.
+        rows: how many there are in all; None: no end.
+        drawn_out: stamped like a Muse's: the rows of a packet evenly between the last packet's arrival and
+            its own.
 
     """
 
@@ -52,6 +55,7 @@ class StandInBoard:
         gone: tuple[tuple[float, float], ...] = (),
         ring: int = 1 << 20,
         rows: int | None = None,
+        drawn_out: bool = False,
     ) -> None:
         self.clock = clock
         self.numbering = numbering
@@ -59,6 +63,9 @@ class StandInBoard:
         self.drops, self.stalls, self.gone = drops, stalls, gone
         self.ring = ring
         self.rows = rows
+        self.drawn_out = drawn_out
+        self._packet_s = 0.0
+        self._held = False  # by a stall
         self.calls: list[str] = []
         self.threads: set[str] = set()
         self.closed = threading.Event()
@@ -93,6 +100,10 @@ class StandInBoard:
         if self._within(self.gone):
             self._need_open = True
         sent = int((self.clock.now - self._begun) * self.rate_hz)
+        if self.drawn_out and self.numbering:
+            sent -= sent % self.numbering.rows
+        if self._within(self.stalls):
+            self._held = True
         if self._need_open or self._within(self.stalls):
             return self._make(np.empty(0, np.int64))
         index = np.arange(self._delivered, sent)
@@ -107,9 +118,16 @@ class StandInBoard:
     def _make(self, index: np.ndarray) -> Rows:
         sent_s = (index + 1) / self.rate_hz
         stamps: Floats = sent_s.copy()
-        for start, stop in self.stalls:
-            stamps[(sent_s >= start) & (sent_s < stop)] = stop
+        if self._held and index.size:  # all at once when the stall was over, however long ago they were sent
+            over = max(stop for _, stop in self.stalls if stop <= self.clock.now - self._begun)
+            stamps, self._held = np.maximum(stamps, over), False
         shape = self.numbering or Numbering(256)
+        if self.drawn_out:
+            for at in range(0, index.size, shape.rows):
+                came = stamps[at + shape.rows - 1]
+                parts = np.arange(1, shape.rows + 1) / shape.rows
+                stamps[at : at + shape.rows] = self._packet_s + (came - self._packet_s) * parts
+                self._packet_s = came
         numbers = index // shape.rows * shape.step % shape.wrap
         samples = np.stack([index, -index]).astype(np.float64)
         return Rows(numbers, stamps + self._begun + self.clock.wall() - self.clock.now, samples)

@@ -149,7 +149,7 @@ def figures(recorder, outcomes):
             "error": next((str(o.error) for o in outcomes if o.stream == name and o.error), None),
         }
     resident = recorder.resident
-    out["resident_mb"] = [round(resident[0]), round(resident[len(resident) // 2]), round(resident[-1])]
+    out["resident_mb"] = [round(value) for value in [*resident[:: max(1, len(resident) // 10)], resident[-1]]]
     return out
 
 
@@ -169,7 +169,7 @@ def test_four_streams_hold_and_one_that_dies_leaves_the_others_alone(tmp_path, m
     assert found["lsl-b"]["no_signal"] >= 1
     assert "gap" in recorder.events["lsl-b"]
     assert recorder.stages["lsl-b"][-1] != "no_signal"
-    assert found["resident_mb"][2] < found["resident_mb"][1] + 40
+    assert found["resident_mb"][-1] < found["resident_mb"][0] + 60
 
 
 if __name__ == "__main__":

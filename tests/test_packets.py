@@ -82,6 +82,17 @@ def test_a_stall_that_catches_up_is_no_loss(shape, stall_s):
     assert check_places(items) == 6000
 
 
+def test_a_stall_that_catches_up_in_two_bursts_is_no_loss():
+    index = np.arange(6000)
+    times = (index + 1) / RATE_HZ
+    times = np.where((times >= 5) & (times < 6.4), 6.4, times)
+    times = np.where((times > 6.4) & (times < 7), 7.0, times)
+    times[1280:1310] = 6.4
+    times[1310 : int(7 * RATE_HZ)] = 7.0
+    items = place(Numbering(256), index, times, range(25, 5900, 25))
+    assert gaps(items) == []
+
+
 def test_a_stall_with_a_loss_in_it_is_placed_to_the_sample():
     index = without(6000, (1300, 1400))
     times = (index + 1) / RATE_HZ

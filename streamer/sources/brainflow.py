@@ -57,6 +57,7 @@ class BrainflowSource:
         self._worker: ThreadPoolExecutor | None = None
         self._ahead = self._read_at = 0.0  # of the last read: wall minus steady clock, and the steady clock
         self._heard = 0.0  # steady time of the last sample
+        self._quiet_since = 0.0  # the same, or when the board was opened if that was later
         self._stop = 0  # index one past everything that has left
         self._base = 0  # index of the first sample since the board was last opened
         self._reopened = 0  # tries it took to open the board again, until samples come
@@ -103,10 +104,12 @@ class BrainflowSource:
         while self._left != 0:
             await self._clock.sleep(POLL_S)
             rows = await self._read()
-            if rows is not None and rows.stamps.shape[0]:
-                for item in self._place(rows, self._steady(rows.stamps)):
-                    yield item
-                continue
+            if rows is not None:
+                times = self._steady(rows.stamps)
+                if times.shape[0]:
+                    for item in self._place(rows, times):
+                        yield item
+                    continue
             if rows is None or self._silent():
                 for item in self._flush():
                     yield item
@@ -153,7 +156,7 @@ class BrainflowSource:
 
     def _silent(self) -> bool:
         """Whether the watchdog should act; a recording may be silent for as long as it was made so."""
-        return self._left is None and self._clock.monotonic() - self._read_at >= self._settings.silence_s
+        return self._left is None and self._read_at - self._quiet_since >= self._settings.silence_s
 
     async def _reopen(self) -> None:
         """Release the board and open it again, ever more rarely, until it opens."""
@@ -168,6 +171,7 @@ class BrainflowSource:
                 self._wait = min(2 * self._wait, BACKOFF_S[1])
             else:
                 self._mark()
+                self._quiet_since = self._read_at
                 return
 
     def _mark(self) -> None:
@@ -176,7 +180,11 @@ class BrainflowSource:
         self._ahead = self._clock.wall() - self._read_at
 
     def _steady(self, stamps: Floats) -> Floats:
-        """Times of rows on the steady clock; they were stamped by the wall clock, which can be set."""
+        """Times of rows on the steady clock.
+
+        They were stamped by the wall clock, which can be set, and a Muse's are drawn out over a loss. All
+        have come since the last read, which is true of either.
+        """
         before, ahead = self._read_at, self._ahead
         self._mark()
         if abs(self._ahead - ahead) > SET_S:
@@ -194,7 +202,7 @@ class BrainflowSource:
                 out.append(Gap(self._stop, self._stop + lost, reason, arrived))
             self._base = self._stop = self._stop + lost
             self._reopened, self._wait = 0, BACKOFF_S[0]
-        self._heard = arrived
+        self._heard = self._quiet_since = arrived
         if self._left is not None:
             self._left -= min(self._left, rows.stamps.shape[0])
         if self._numbered is not None:

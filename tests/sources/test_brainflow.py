@@ -77,6 +77,15 @@ def test_a_loss_below_the_watchdogs_patience_is_found_to_the_sample(numbering, l
     check_places(items)
 
 
+@pytest.mark.parametrize("lost_s", [0.5, 3, 7, 9.5, 300])
+def test_a_muses_drawn_out_times_hide_no_loss(lost_s):
+    lost = int(lost_s * 256) // 12 * 12
+    board = StandInBoard(ManualClock(), MUSE, drops=((4800, 4800 + lost),), drawn_out=True)
+    _, items = collect(board, 400, BrainflowSettings(board=38, silence_s=600))
+    assert gaps(items) == [(4800 - int(first(items)), 4800 + lost - int(first(items)))]
+    check_places(items)
+
+
 def test_silence_makes_the_board_be_opened_again_and_becomes_a_gap():
     clock = ManualClock()
     board = StandInBoard(clock, MUSE, gone=((30, 120), (200, 500)))
