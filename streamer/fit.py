@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from streamer.channels import Pick, choose, is_voltage
+from streamer.channels import Pick, choose_all, is_voltage
 from streamer.clock import Clock
 from streamer.derivation import Derivation
 from streamer.messages import Chunk, Item, Quality, StreamInfo
@@ -41,9 +41,14 @@ class Contact:
     """What one channel, or the derivation that will be staged, looks like now."""
 
     label: str
-    needed: bool  # the stages depend on it
+    choices: frozenset[int]  # which of the channels that may be staged depend on it; the first is 0
     quality: Quality
     amplitude_uv: float | None  # s.d. over the last second; None when nothing came
+
+    @property
+    def needed(self) -> bool:
+        """The stages may depend on it."""
+        return bool(self.choices)
 
     @property
     def good(self) -> bool:
@@ -65,14 +70,14 @@ class Fitting:
     """
 
     def __init__(self, info: StreamInfo, signal: SignalSettings) -> None:
-        pick = choose(info.channels, signal.channel, [info.rate_hz] * len(info.channels))
-        self._needed = {pick.plus, pick.minus} - {None}
+        wanted = choose_all(info.channels, signal.channel, [info.rate_hz] * len(info.channels))
+        self._choices = [{pick.plus, pick.minus} for pick in wanted]
         single = [
             Pick(index, None, channel.label)
             for index, channel in enumerate(info.channels)
-            if is_voltage(channel.unit) or index in self._needed
+            if is_voltage(channel.unit) or any(index in choice for choice in self._choices)
         ]
-        self._picks = [*single, pick] if pick.minus is not None else single
+        self._picks = [*single, *(pick for pick in wanted if pick.minus is not None)]
         self._derivations = [Derivation(one, info.channels, signal.unit) for one in self._picks]
         self._meters = [QualityMeter(info.rate_hz, signal.mains_hz) for _ in self._picks]
         self._rate_hz = info.rate_hz
@@ -95,7 +100,9 @@ class Fitting:
         return [
             Contact(
                 pick.label,
-                pick.minus is not None or pick.plus in self._needed,
+                frozenset(
+                    n for n, choice in enumerate(self._choices) if {pick.plus, pick.minus} <= choice | {None}
+                ),
                 Quality("off", ("lost",), 1.0) if silent else meter.grade(end_s, SPAN_S),
                 None if silent else meter.amplitude_uv(),
             )
@@ -104,8 +111,9 @@ class Fitting:
 
 
 def ready(contacts: list[Contact]) -> bool:
-    """Good to go: all that the stages depend on is fit for the night."""
-    return all(contact.good for contact in contacts if contact.needed)
+    """Good to go: of the channels that may be staged one is fit for the night, with all its electrodes."""
+    choices = {choice for contact in contacts for choice in contact.choices}
+    return any(all(contact.good for contact in contacts if choice in contact.choices) for choice in choices)
 
 
 def table(contacts: list[Contact]) -> Table:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,31 @@ def test_a_real_broker_answers():
     with Mosquitto() as broker:
         said = asyncio.run(doctor.greet(MqttSettings(port=broker.port), "doctor-test"))
     assert said.endswith("answers, MQTT 5")
+
+
+@needs_mosquitto
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl program is not installed")
+def test_certificates_that_end_soon_are_told(tmp_path):
+    key, paper = tmp_path / "key.pem", tmp_path / "paper.pem"
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 10 -subj /CN=broker"
+    names = [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "keyUsage=critical,keyCertSign,digitalSignature",
+    ]
+    subprocess.run([*words.split(), "-keyout", key, "-out", paper, *names], check=True, capture_output=True)
+    with Mosquitto(f"certfile {paper}", f"keyfile {key}") as broker:
+        settings = MqttSettings(port=broker.port, tls=True, ca_file=paper)
+        found = list(doctor.certificates(settings))
+        (refused,) = doctor.certificates(MqttSettings(port=broker.port, tls=True))
+    assert [(one.check, one.status) for one in found] == [
+        ("TLS: broker", "warning"),
+        ("TLS: paper.pem", "warning"),
+    ]
+    assert "expires in 10 days" in found[0].found
+    assert refused.status == "failed"
+    assert "self-signed" in refused.found
 
 
 def test_a_broker_that_is_not_there_is_one_line():

@@ -81,6 +81,18 @@ def test_a_difference_is_a_row_of_its_own():
     assert [label for label, contact in contacts.items() if contact.needed] == ["TP9", "AF7", "AF7-TP9"]
 
 
+def test_of_several_electrodes_to_fall_back_on_one_is_enough():
+    samples = EEG.copy()
+    samples[1] = 0
+    contacts, good = look(samples, channel=("AF7", "AF8", "TP9-TP10"))
+    assert good
+    assert [label for label, contact in contacts.items() if contact.needed] == [*LABELS, "TP9-TP10"][:5]
+    samples[2] = samples[3] = 0
+    contacts, good = look(samples, channel=("AF7", "AF8", "TP9-TP10"))
+    assert contacts["TP9-TP10"].good
+    assert not good  # a difference needs both of its electrodes
+
+
 def test_volts_are_read_as_such():
     contacts, good = look(EEG * 1e-6, unit="V")
     assert good

@@ -348,7 +348,7 @@ def test_a_serial_port_that_is_not_there_is_one_clear_line():
         asyncio.run(scenario())
 
 
-def test_the_synthetic_board_streams():
+def test_the_synthetic_board_streams_quietly(capfd):
     async def scenario():
         items = []
         async with BrainflowSource(BrainflowSettings(board="synthetic", other_info="streams")) as source:
@@ -360,6 +360,7 @@ def test_the_synthetic_board_streams():
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
     info, items = asyncio.run(asyncio.wait_for(scenario(), 10))  # it was let go
+    assert capfd.readouterr() == ("", "")
     assert len(info.channels) == 16
     assert info.rate_hz == 250
     assert gaps(items) == []
