@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import secrets
 from collections.abc import Callable
@@ -33,6 +34,9 @@ from streamer.sinks.topics import MqttStream
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.stager import Model
 from streamer.supervisor import Outcome, Recording, Supervisor
+from streamer.web.access import TOKEN_VARIABLE
+from streamer.web.page import Page
+from streamer.web.server import WebServer
 
 __all__ = ["Engine", "Outcome", "Watcher"]
 
@@ -82,6 +86,7 @@ class Engine:
         self._session_path = session_path or (lambda session: settings.session_dir / f"{session}.sqlite")
         self._reflexes: dict[str, Reflexes] = {}  # by stream
         self._resume_s = resume_s
+        self._page = None if settings.web is None else Page(clock)
         self._supervisors: list[Supervisor] = []
         self._stop = asyncio.Event()
 
@@ -94,7 +99,8 @@ class Engine:
 
         Raises:
             ArtifactError: the model cannot be used.
-            SinkError: the embedded broker cannot listen, or a certificate cannot be read.
+            SinkError: the embedded broker or the page cannot listen, or a certificate cannot be read.
+            SettingsError: the page would be open to the network without a proper token.
 
         """
         model_settings = self._settings.model
@@ -105,6 +111,9 @@ class Engine:
             model = await loading
             async with AsyncExitStack() as journals, AsyncExitStack() as sinks:
                 mqtt = await self._open_mqtt(sinks)
+                if self._settings.web is not None and self._page is not None:
+                    token = os.environ.get(TOKEN_VARIABLE)
+                    await sinks.enter_async_context(WebServer(self._settings.web, self._page, token))
                 outcomes = await self._run_streams(model, worker, mqtt, journals)
                 if mqtt is not None and not self._stop.is_set():
                     await self._deliver(mqtt)
@@ -160,6 +169,7 @@ class Engine:
             jsonl = self._open_jsonl(settings.name, stack)
             observers = self._observers(settings, journal.meta.session, stack)
             publisher = self._publisher(settings, info, journal, mqtt, backlog, jsonl, observers)
+            self._show(settings, publisher, made.label)
             if found.path is not None:
                 past = await rewarm(journal.path, made, worker, journal.next_sample)
                 restore(publisher, journal.path, past)
@@ -234,12 +244,15 @@ class Engine:
         self, settings: StreamSettings, session: str, stack: AsyncExitStack
     ) -> tuple[Observer, ...]:
         """Whoever watches this stream; `stack` outlives it, so that its last event is still heard."""
+        watching: tuple[Observer, ...] = (self._watcher,)
+        if self._page is not None:
+            watching = (self._watcher, self._page)
         if self._settings.lsl is None:
-            return (self._watcher,)
+            return watching
         from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
 
         outlets = LslOutlets(self._settings.lsl, self._settings.node, settings.name, session, settings.hop_s)
-        return stack.enter_context(outlets), self._watcher  # a marker does not wait for a screen
+        return stack.enter_context(outlets), *watching  # a marker does not wait for a screen
 
     def _publisher(
         self,
@@ -274,6 +287,23 @@ class Engine:
             late_after_s,
         )
         return publisher
+
+    def _show(self, settings: StreamSettings, publisher: Publisher, channel: str) -> None:
+        """Let the live page see the stream, and its buttons be obeyed."""
+        name, page = settings.name, self._page
+        if page is None:
+            return
+        page.open(
+            name,
+            publisher.session,
+            publisher.info,
+            channel,
+            settings.hop_s,
+            publisher.labels,
+            lambda command: self._obey(name, command, publisher),
+            lambda reason: publisher.event("refused", reason),
+        )
+        publisher.listeners.append(lambda score, _: page.scored(name, score))
 
     async def _react(
         self, settings: StreamSettings, publisher: Publisher, session: Path, stack: AsyncExitStack

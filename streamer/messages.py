@@ -121,6 +121,7 @@ class Score:
     probabilities: tuple[float, ...] | None  # in the order of STAGES; None when unscored
     warmup: bool  # the network has seen fewer epochs than it needs for full confidence
     quality: Quality = field(default_factory=lambda: Quality("good"))
+    window: Window | None = field(default=None, compare=False, repr=False)  # what was scored
     arrived: float = 0.0
     # r.m.s. in 25-45 Hz of each of the 30 s, oldest first; see quality
     fast_uv: tuple[float | None, ...] = ()

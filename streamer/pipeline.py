@@ -89,6 +89,7 @@ class Pipeline:
             probabilities=probabilities,
             warmup=warmup,
             quality=quality,
+            window=window,
             arrived=window.arrived,
             fast_uv=self._quality.fast_uv(end_s),
         )

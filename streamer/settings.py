@@ -13,6 +13,7 @@ from streamer.errors import SettingsError
 from streamer.reactions import AlarmSettings, TriggerSettings
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings
 from streamer.sources.settings import SourceSettings
+from streamer.web.settings import WebSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]  # one MQTT topic level
 
@@ -76,6 +77,7 @@ class Settings(_Settings):
     model: ModelSettings = ModelSettings()
     mqtt: MqttSettings | None = None
     jsonl: JsonlSettings | None = None
+    web: WebSettings | None = None
     lsl: LslSinkSettings | None = None
     stream: tuple[StreamSettings, ...] = Field(min_length=1)
 

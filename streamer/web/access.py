@@ -1,0 +1,78 @@
+"""Who may see the page: on loopback every local user, beyond it whoever brings the token."""
+
+from __future__ import annotations
+
+import hmac
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+
+from streamer.errors import SettingsError
+from streamer.sinks.settings import LOOPBACK
+from streamer.web.settings import WebSettings
+
+COOKIE = "sleepstream"
+LEAST_TOKEN = 16  # characters
+TOKEN_VARIABLE = "SLEEPSTREAM_WEB_TOKEN"
+
+
+class Access:
+    """Decides from a request's own words.
+
+    On loopback a web site elsewhere must not get in through the user's browser: neither by a name that it
+    lets point here (the Host is checked), nor by a script of its own (the Origin is checked).
+
+    Raises:
+        SettingsError: the page would be open to the network without a token, or with one that is too short.
+
+    """
+
+    def __init__(self, settings: WebSettings, token: str | None) -> None:
+        if token is None and not settings.loopback:
+            raise SettingsError(
+                f"web.host {settings.host!r} shows the page to the network, which needs a token: set "
+                f"{TOKEN_VARIABLE}, or leave out host"
+            )
+        if token is not None and len(token) < LEAST_TOKEN:
+            raise SettingsError(
+                f"{TOKEN_VARIABLE} has {len(token)} characters; give at least {LEAST_TOKEN}, at random"
+            )
+        self._token = token
+
+    def refusal(self, host: str, origin: str | None, cookies: str) -> str | None:
+        """Why a request is not answered, or None.
+
+        Args:
+            host: what the client called us.
+            origin: of the script that asks, if a browser says it.
+            cookies: as they came.
+
+        """
+        if self._token is None and _name(host) not in LOOPBACK:
+            return f"this page is served to this machine only, not as {host!r}"
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+            return "another site's script may not read this page"
+        if self._token is not None and not self._same(_cookie(cookies)):
+            return "a token is needed: open the address with ?token=..."
+        return None
+
+    def cookie_for(self, target: str) -> str | None:
+        """The Set-Cookie header for an address that brings the right token, or None."""
+        brought = parse_qs(urlsplit(target).query).get("token", [""])[0]
+        if self._token is None or not self._same(brought):
+            return None
+        return f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/; Max-Age=31536000"
+
+    def _same(self, brought: str) -> bool:
+        return self._token is not None and hmac.compare_digest(brought.encode(), self._token.encode())
+
+
+def _name(host: str) -> str:
+    return urlsplit(f"//{host}").hostname or ""
+
+
+def _cookie(cookies: str) -> str:
+    try:
+        found = SimpleCookie(cookies).get(COOKIE)
+    except CookieError:
+        return ""
+    return "" if found is None else found.value

@@ -1,0 +1,271 @@
+"""What the live page shows of each stream, and what each client has not been told yet; no I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from streamer.clock import Clock
+from streamer.messages import STAGES, Label, Score, StreamInfo, Window
+from streamer.payloads import CommandPayload, EventPayload, StagePayload
+from streamer.sinks.commands import CommandInbox
+
+BINS = 38  # of 0.78 Hz, up to 30 Hz: two of the network's spectrogram
+STEPS_PER_DB = 3.0  # 1 to 255 is 0 to 84.7 dB; 0 is lost
+EVENTS = 100  # kept for a client that comes later
+ALLOWED = ("lights_off", "lights_on", "mark")
+CODES = {"W": "W", "N1": "1", "N2": "2", "N3": "3", "R": "R"}  # one character per epoch; "?" unscored
+GRADES = {"good": "g", "fair": "f", "poor": "p", "off": "o"}
+
+Json = dict[str, object]
+_Item = TypeVar("_Item", bytes, str)
+
+
+@dataclass(slots=True, eq=False)
+class StreamState:
+    """One sleeper's night so far."""
+
+    name: str
+    session: str
+    info: StreamInfo
+    channel: str
+    hop_s: int
+    labels: Sequence[Label]  # the publisher's own list, which only grows
+    inbox: CommandInbox
+    density: list[bytes] = field(default_factory=list)  # 5 bytes an epoch, 255 = 1
+    spectrum: list[bytes] = field(default_factory=list)  # BINS bytes an epoch
+    grades: list[str] = field(default_factory=list)
+    stage: StagePayload | None = None
+    window: Window | None = None
+    heard: float = 0.0  # monotonic s of the last stage with a signal
+    events: deque[EventPayload] = field(default_factory=lambda: deque(maxlen=EVENTS))
+    n_events: int = 0
+    gaps: int = 0
+    lost_s: float = 0.0
+    ended: bool = False
+
+
+class Page:
+    """The state behind the page; an `Observer` of every stream. Costs nothing while nobody looks.
+
+    Args:
+        clock: says how old a stage is.
+
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._streams: dict[str, StreamState] = {}
+        self._views: set[View] = set()
+
+    def open(
+        self,
+        stream: str,
+        session: str,
+        info: StreamInfo,
+        channel: str,
+        hop_s: int,
+        labels: Sequence[Label],
+        obey: Callable[[CommandPayload], None],
+        refuse: Callable[[str], None],
+    ) -> None:
+        """Begin to show a session.
+
+        Args:
+            stream: the sleeper.
+            session: its identity.
+            info: rate and start.
+            channel: the derivation that is staged.
+            hop_s: between two stages.
+            labels: the committed epochs, a list that grows.
+            obey: does what a button asks for.
+            refuse: says that it was not done.
+
+        """
+        inbox = CommandInbox(obey, refuse, self._clock)
+        state = StreamState(stream, session, info, channel, hop_s, labels, inbox)
+        state.heard = self._clock.monotonic()
+        self._streams[stream] = state
+        self._changed()
+
+    def scored(self, stream: str, score: Score) -> None:
+        """Take the window behind a stage, and on the 30 s grid its column of the night."""
+        state = self._streams[stream]
+        state.window = score.window
+        if score.epoch is None:
+            return
+        missing = score.epoch - len(state.grades)
+        state.density += [bytes(len(STAGES))] * missing
+        state.spectrum += [bytes(BINS)] * missing
+        state.grades += ["?"] * missing
+        if missing >= 0:
+            shares = np.array(score.probabilities or (0.0,) * len(STAGES))
+            state.density.append(np.rint(255 * shares).astype(np.uint8).tobytes())
+            state.spectrum.append(_column(score.window))
+            state.grades.append(GRADES[score.quality.grade])
+
+    def staged(self, stream: str, payload: StagePayload) -> None:
+        """Take a new stage."""
+        state = self._streams[stream]
+        state.stage = payload
+        if payload.stage != "no_signal":
+            state.heard = self._clock.monotonic()
+        self._changed()
+
+    def happened(self, stream: str, payload: EventPayload) -> None:
+        """Take an event."""
+        state = self._streams[stream]
+        state.n_events += 1
+        if payload.event == "gap":
+            state.gaps += 1
+            seconds = payload.data.get("seconds")
+            state.lost_s += seconds if isinstance(seconds, int | float) else 0.0
+        else:
+            state.events.append(payload)
+        state.ended = payload.event == "session_ended"
+        self._changed()
+
+    def command(self, body: str) -> None:
+        """Do what a client's message asks for: {"stream", "command", "text"}; refuse the rest aloud."""
+        try:
+            asked = json.loads(body)
+            state = self._streams[asked.pop("stream")]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return  # not even addressed to anyone
+        try:
+            known = CommandPayload.model_validate(asked).command in ALLOWED
+        except ValidationError:
+            known = True  # the inbox says what is wrong with it
+        state.inbox.receive(
+            json.dumps(asked if known else {"command": "not a button of the page"}).encode(), False
+        )
+
+    def view(self) -> View:
+        """What a new client has not been told: everything."""
+        view = View(self, self._clock)
+        self._views.add(view)
+        return view
+
+    def leave(self, view: View) -> None:
+        """A client is gone."""
+        self._views.discard(view)
+
+    @property
+    def streams(self) -> Sequence[StreamState]:
+        """Every sleeper, in the order of opening."""
+        return tuple(self._streams.values())
+
+    def _changed(self) -> None:
+        for view in self._views:
+            view.changed.set()
+
+
+@dataclass(slots=True)
+class Told:
+    """How far one client knows one session."""
+
+    session: str
+    epochs: int = 0
+    events: int = 0
+    window: Window | None = None
+
+
+class View:
+    """One client's place in every stream.
+
+    There is no queue: an update is made of all that is new when the client is ready for it, so that a slow
+    client gets fewer updates and costs less, and nothing is ever kept for it.
+    """
+
+    def __init__(self, page: Page, clock: Clock) -> None:
+        self.changed = asyncio.Event()
+        self._page = page
+        self._clock = clock
+        self._told: dict[str, Told] = {}
+
+    def update(self) -> str:
+        """All that is new, as JSON; `from` says at which epoch the new ones begin, 0 for a new session."""
+        self.changed.clear()
+        return json.dumps({"streams": [self._stream(state) for state in self._page.streams]})
+
+    def _stream(self, state: StreamState) -> Json:
+        told = self._told.get(state.name)
+        if told is None or told.session != state.session:
+            told = self._told[state.name] = Told(state.session)
+        out: Json = {
+            "name": state.name,
+            "session": state.session,
+            "source": state.info.name,
+            "channel": state.channel,
+            "hop_s": state.hop_s,
+            "started": state.info.started,
+            "age_s": round(self._clock.monotonic() - state.heard, 1),
+            "ended": state.ended,
+            "gaps": state.gaps,
+            "lost_s": round(state.lost_s, 2),
+            "stage": None if state.stage is None else state.stage.model_dump(mode="json", by_alias=True),
+            **_epochs(state, told.epochs),
+            "events": _events(state, told.events),
+        }
+        if state.window is not None and state.window is not told.window:
+            out["eeg"] = _eeg(state.window)
+        told.epochs, told.events, told.window = len(state.labels), state.n_events, state.window
+        return out
+
+
+def _epochs(state: StreamState, start: int) -> Json:
+    """The committed epochs from `start` on; columns that are not known are blank."""
+    stop = len(state.labels)
+    density = _filled(state.density[start:stop], stop - start, bytes(len(STAGES)))
+    spectrum = _filled(state.spectrum[start:stop], stop - start, bytes(BINS))
+    return {
+        "from": start,
+        "labels": "".join(CODES.get(label, "?") for label in state.labels[start:stop]),
+        "grades": "".join(_filled(state.grades[start:stop], stop - start, "?")),
+        "density": _text(b"".join(density)),
+        "spectrum": _text(b"".join(spectrum)),
+    }
+
+
+def _filled(values: list[_Item], count: int, blank: _Item) -> list[_Item]:
+    return values + [blank] * (count - len(values))
+
+
+def _events(state: StreamState, told: int) -> list[Json]:
+    new = min(state.n_events - told, len(state.events))
+    return [
+        {"seq": one.seq, "t": one.t.timestamp(), "event": one.event, "text": one.text}
+        for one in list(state.events)[len(state.events) - new :]
+    ]
+
+
+def _eeg(window: Window) -> str:
+    """The last 30 s as 16 bits of 0.1 µV; -32768 is a lost sample."""
+    scaled = np.clip(np.nan_to_num(window.samples * 10, nan=-32768), -32767, 32767)
+    out: NDArray[np.int16] = np.where(np.isnan(window.samples), -32768, scaled).astype("<i2")
+    return _text(out.tobytes())
+
+
+def _column(window: Window | None) -> bytes:
+    """One epoch's mean spectrum as BINS bytes; all 0 where no second of it was whole."""
+    if window is None:
+        return bytes(BINS)
+    whole = window.spectrogram[~np.isnan(window.spectrogram).any(axis=1)]
+    if not whole.shape[0]:
+        return bytes(BINS)
+    pairs = whole.mean(axis=0)[: 2 * BINS].reshape(BINS, 2).mean(axis=1)
+    levels: NDArray[np.uint8] = np.clip(1 + np.rint(pairs * STEPS_PER_DB), 1, 255).astype(np.uint8)
+    return levels.tobytes()
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

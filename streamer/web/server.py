@@ -1,0 +1,202 @@
+"""Serves the page and its updates from the engine's own loop: a few files, and one WebSocket a client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import importlib.util
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from streamer.errors import SinkError
+from streamer.web.access import Access
+from streamer.web.page import Page, View
+from streamer.web.settings import WebSettings
+
+MAX_CLIENTS = 16
+PERIOD_S = 1.0  # at least, between two updates to one client
+BEAT_S = 10.0  # at most, so that a client knows that we live
+MAX_BYTES = 4096  # of a client's message
+STATIC = Path(__file__).parent / "static"
+FILES: Final = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+}
+PLOTLY = "/plotly.js"
+LIVE = "/live"
+# Nothing from outside, nothing to outside. Plotly styles elements inline and draws heatmaps as data images.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+log = logging.getLogger(__name__)
+log.setLevel(logging.CRITICAL)  # websockets logs every browser that closes early as an error
+
+
+class WebServer:
+    """`async with WebServer(settings, page, token) as server:` serves `server.url`.
+
+    One client has one connection, one update under way at most, and a share of the loop that a slow client
+    does not enlarge; more than MAX_CLIENTS are turned away. A client that is silent for 40 s is cut off.
+
+    Args:
+        settings: where to listen.
+        page: what is shown.
+        token: which every client must bring; None: none is asked for, which only loopback allows.
+        period_s: between two updates.
+
+    Raises:
+        SettingsError: the page would be open to the network without a proper token.
+        SinkError: the port is in use or not ours to take.
+
+    """
+
+    def __init__(
+        self, settings: WebSettings, page: Page, token: str | None = None, period_s: float = PERIOD_S
+    ) -> None:
+        self._settings = settings
+        self._page = page
+        self._access = Access(settings, token)
+        self._period_s = period_s
+        self._server: Server | None = None
+        self._clients = 0
+        self._plotly: bytes | None = None  # compressed; loaded for the first client
+        self.port = settings.port
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return f"http://{host}:{self.port}/"
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._server = await serve(
+                self._live,
+                self._settings.host,
+                self._settings.port,
+                process_request=self._answer,
+                compression=None,
+                max_size=MAX_BYTES,
+                max_queue=4,
+                close_timeout=1,
+                server_header=None,
+                logger=log,
+            )
+        except OSError as error:
+            raise SinkError(
+                f"the live page cannot have port {self._settings.port} on {self._settings.host}: "
+                f"{error.strerror}; set another web.port"
+            ) from error
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer a plain request; None lets a WebSocket through."""
+        path = urlsplit(request.path).path
+        cookie = self._access.cookie_for(request.path)
+        if cookie is not None:  # off with the token from the address line, and from any history
+            return _response(HTTPStatus.SEE_OTHER, b"", {"Location": path, "Set-Cookie": cookie})
+        hosts = request.headers.get_all("Host")
+        refusal = self._access.refusal(
+            hosts[0] if len(hosts) == 1 else "",
+            request.headers.get("Origin"),
+            "; ".join(request.headers.get_all("Cookie")),
+        )
+        if refusal is not None:
+            return _response(HTTPStatus.FORBIDDEN, refusal.encode(), {"Content-Type": "text/plain"})
+        if path == LIVE:
+            return self._admit()
+        if path == PLOTLY:
+            return await self._library()
+        if path not in FILES:
+            return _response(HTTPStatus.NOT_FOUND, b"there is no such page", {"Content-Type": "text/plain"})
+        name, kind = FILES[path]
+        return _response(HTTPStatus.OK, (STATIC / name).read_bytes(), {"Content-Type": kind})
+
+    def _admit(self) -> Response | None:
+        if self._clients < MAX_CLIENTS:
+            return None
+        text = f"{MAX_CLIENTS} clients watch already".encode()
+        return _response(HTTPStatus.SERVICE_UNAVAILABLE, text, {"Content-Type": "text/plain"})
+
+    async def _library(self) -> Response:
+        """Plotly's browser code, from its installed package."""
+        if self._plotly is None:
+            self._plotly = await asyncio.to_thread(_read_plotly)
+        kept = {"Cache-Control": "private, max-age=86400", "Content-Encoding": "gzip"}
+        kind = {"Content-Type": "text/javascript; charset=utf-8"}
+        return _response(HTTPStatus.OK, self._plotly, kept | kind)
+
+    async def _live(self, connection: ServerConnection) -> None:
+        """Serve one client until it goes."""
+        self._clients += 1
+        view = self._page.view()
+        sender = asyncio.create_task(self._send(connection, view), name="page client")
+        try:
+            async for message in connection:
+                if isinstance(message, str):
+                    self._page.command(message)
+        except ConnectionClosed:
+            pass  # it went away in the middle of something
+        finally:
+            self._page.leave(view)
+            self._clients -= 1
+            sender.cancel()
+            await asyncio.wait([sender])
+
+    async def _send(self, connection: ServerConnection, view: View) -> None:
+        """Tell what is new, as fast as the client reads and no faster than agreed."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await connection.send(view.update())
+                await asyncio.sleep(self._period_s)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(BEAT_S):
+                        await view.changed.wait()
+
+
+def _read_plotly() -> bytes:
+    # Found without importing it: only its browser code is wanted.
+    found = importlib.util.find_spec("plotly")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    path = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+    return gzip.compress(path.read_bytes(), 6)
+
+
+def _response(status: HTTPStatus, body: bytes, extra: Mapping[str, str]) -> Response:
+    headers = Headers(
+        {
+            "Content-Length": str(len(body)),
+            "Content-Security-Policy": POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+        }
+    )
+    for name, value in extra.items():
+        if name in headers:
+            del headers[name]
+        headers[name] = value
+    return Response(int(status), status.phrase, headers, body)

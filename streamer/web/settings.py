@@ -1,0 +1,23 @@
+"""What the `[web]` table may say. The token comes from the environment: SLEEPSTREAM_WEB_TOKEN."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from streamer.sinks.settings import LOOPBACK
+
+PORT = 8421
+
+
+class WebSettings(BaseModel):
+    """The live page; on loopback unless told otherwise, and beyond it only with a token."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", min_length=1, max_length=253)
+    port: int = Field(PORT, ge=0, le=65535)  # 0: any free one
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOOPBACK

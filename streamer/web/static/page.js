@@ -1,0 +1,181 @@
+// Keeps the night as the engine tells it, shows the stage, and says so when what it shows is old.
+"use strict";
+const COLOURS = { W: "#e9a820", N1: "#7fc4d9", N2: "#4b8fd0", N3: "#5a63c8", R: "#d4589d" };
+const NAMES = { W: "W", 1: "N1", 2: "N2", 3: "N3", R: "R" };
+const ORDER = ["W", "N1", "N2", "N3", "R"];
+const BINS = 38;
+const SILENT_MS = 25000; // the engine says something every 10 s
+const streams = new Map();
+let chosen = null;
+let socket = null;
+let told = 0; // when the engine last said anything
+let wait = 500;
+let timer = 0;
+
+const at = (id) => document.getElementById(id);
+const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const two = (n) => String(n).padStart(2, "0");
+
+function clock(seconds, withSeconds) {
+  const d = new Date(seconds * 1000);
+  return `${two(d.getHours())}:${two(d.getMinutes())}` + (withSeconds ? `:${two(d.getSeconds())}` : "");
+}
+
+function span(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+function connect() {
+  clearTimeout(timer);
+  if (socket) socket.onclose = socket.onmessage = null, socket.close();
+  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
+  socket.onmessage = (event) => { wait = 500; take(JSON.parse(event.data)); };
+  socket.onclose = () => {
+    socket = null;
+    timer = setTimeout(connect, wait);
+    wait = Math.min(wait * 2, 5000);
+    say();
+  };
+  socket.onerror = () => {};
+}
+
+function take(update) {
+  told = Date.now();
+  for (const news of update.streams) absorb(news);
+  if (!streams.has(chosen)) chosen = update.streams.length ? update.streams[0].name : null;
+  show();
+}
+
+function absorb(news) {
+  let one = streams.get(news.name);
+  if (!one || one.session !== news.session || news.from === 0) {
+    one = { labels: "", grades: "", density: [], spectrum: [], events: [], eeg: null };
+    streams.set(news.name, one);
+  }
+  if (news.from > one.labels.length) return socket.close(); // we missed something: begin anew
+  const { labels, grades, density, spectrum, events, eeg, from, ...now } = news;
+  Object.assign(one, now, { heard: Date.now() - news.age_s * 1000 });
+  one.labels = one.labels.slice(0, from) + labels;
+  one.grades = one.grades.slice(0, from) + grades;
+  const shares = bytes(density), columns = bytes(spectrum);
+  for (let k = 0; k < labels.length; k++) {
+    one.density[from + k] = shares.subarray(5 * k, 5 * k + 5);
+    one.spectrum[from + k] = columns.subarray(BINS * k, BINS * (k + 1));
+  }
+  if (eeg) one.eeg = new Int16Array(bytes(eeg).buffer);
+  one.events = one.events.concat(events).slice(-100);
+}
+
+function show() {
+  const one = streams.get(chosen);
+  tabs();
+  say();
+  if (!one) return;
+  now(one);
+  at("source").textContent = `${one.source}, ${one.channel}`;
+  list(one);
+  if (window.charts && !document.hidden) window.charts.draw(one);
+}
+
+function now(one) {
+  const stage = one.stage;
+  if (!stage) return;
+  const scored = stage.stage in COLOURS;
+  at("stage").textContent = scored ? stage.stage : stage.stage.replace("_", " ");
+  at("stage").className = scored ? "" : "word";
+  at("stage").style.color = COLOURS[stage.stage] || "";
+  at("clock").textContent = clock(Date.parse(stage.t_end) / 1000, true);
+  at("sure").textContent = scored
+    ? `${Math.round(stage.confidence * 100)} % sure` + (stage.warmup ? ", still warming up" : "") +
+      (stage.smoothed !== stage.stage && stage.smoothed in COLOURS ? `; smoothed: ${stage.smoothed}` : "")
+    : "not scored";
+  at("shares").replaceChildren(...(stage.probabilities ? ORDER.map((name) => {
+    const bar = document.createElement("i");
+    bar.style.width = `${100 * stage.probabilities[name]}%`;
+    bar.style.background = COLOURS[name];
+    return bar;
+  }) : []));
+  const quality = stage.quality;
+  at("quality").className = quality.grade;
+  at("quality").textContent = `signal ${quality.grade}` + (quality.reasons.length ? `: ${quality.reasons.join(", ")}` : "");
+  at("lost").textContent = one.gaps ? `${span(one.lost_s)} lost in ${one.gaps} gap${one.gaps > 1 ? "s" : ""}` : "nothing lost";
+}
+
+function tabs() {
+  at("sleepers").hidden = streams.size < 2;
+  if (streams.size < 2) return;
+  at("sleepers").replaceChildren(...[...streams].map(([name, one]) => {
+    const tab = document.createElement("button");
+    const stage = document.createElement("b");
+    stage.textContent = one.stage ? one.stage.stage.replace("_", " ") : "–";
+    if (one.stage) stage.style.color = COLOURS[one.stage.stage] || "";
+    tab.append(name, stage);
+    tab.setAttribute("aria-current", String(name === chosen));
+    tab.onclick = () => { chosen = name; show(); };
+    return tab;
+  }));
+}
+
+function list(one) {
+  at("events").replaceChildren(...one.events.slice(-12).reverse().map((event) => {
+    const item = document.createElement("li");
+    const name = document.createElement("b");
+    name.textContent = event.event.replaceAll("_", " ");
+    item.className = event.event;
+    item.append(`${clock(event.t, true)} `, name, event.text ? `: ${event.text}` : "");
+    return item;
+  }));
+}
+
+// What is wrong with what is shown, if anything; once a second, since age grows without any message.
+function say() {
+  const one = streams.get(chosen);
+  const quiet = (Date.now() - told) / 1000;
+  const age = one ? (Date.now() - one.heard) / 1000 : 0;
+  let text = "";
+  let calm = false;
+  if (!socket || socket.readyState !== WebSocket.OPEN) {
+    text = told ? `No connection to the engine for ${span(quiet)}: what you see is old. Trying again.` : "Connecting.";
+    calm = !told;
+  } else if (!one) {
+    [text, calm] = ["The engine has no stream yet.", true];
+  } else if (one.ended) {
+    [text, calm] = [`The recording has ended; the last stage is ${span(age)} old.`, true];
+  } else if (one.stage && one.stage.stage === "no_signal") {
+    text = `No signal for ${span(age)}: is the device on?`;
+  } else if (age > Math.max(15, 2.5 * one.hop_s)) {
+    text = `The data are ${span(age)} old.`;
+  }
+  at("banner").textContent = text;
+  at("banner").hidden = !text;
+  at("banner").className = calm ? "calm" : "";
+  at("now").className = text && !calm || one && one.ended ? "old" : "";
+  const ready = one && !one.ended && socket && socket.readyState === WebSocket.OPEN;
+  for (const id of ["lights_off", "lights_on", "mark"]) at(id).disabled = !ready;
+}
+
+for (const id of ["lights_off", "lights_on", "mark"]) {
+  at(id).onclick = () => socket.send(JSON.stringify({ stream: chosen, command: id, text: "" }));
+}
+function dim(on) {
+  document.body.classList.toggle("dim", on);
+  at("dim").setAttribute("aria-pressed", String(on));
+  localStorage.setItem("dim", on ? "1" : "");
+}
+at("dim").onclick = () => dim(!document.body.classList.contains("dim"));
+dim(localStorage.getItem("dim") === "1");
+function wake() {
+  if (document.hidden) return;
+  if (!socket || Date.now() - told > SILENT_MS) connect();
+  else show();
+}
+document.addEventListener("visibilitychange", wake);
+window.addEventListener("online", connect);
+window.addEventListener("pageshow", wake);
+setInterval(() => {
+  if (socket && told && Date.now() - told > SILENT_MS) connect();
+  say();
+}, 1000);
+connect();
