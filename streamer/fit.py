@@ -183,7 +183,8 @@ async def fit(
     for task in done:
         task.result()
     contacts = look()
-    _print(console, contacts)
+    if not console.is_terminal:  # there the table stays
+        _print(console, contacts)
     return ready(contacts)
 
 
