@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Protocol
 
 from streamer import __version__
-from streamer.actions import Actions
 from streamer.backlog import Backlog, undelivered
+from streamer.bedside import Bedside
 from streamer.clock import Clock, boot_id
-from streamer.errors import JournalError, SettingsError
+from streamer.disk import too_small
+from streamer.errors import JournalError, SettingsError, SleepstreamError
 from streamer.journal import Journal
 from streamer.journal_file import Meta
 from streamer.messages import StreamInfo
-from streamer.payloads import CommandPayload, utc
+from streamer.notify import Heart
+from streamer.payloads import utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Observer, Publisher
-from streamer.reflexes import Reflexes
 from streamer.resume import Found, find, restore, rewarm
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
@@ -84,10 +85,12 @@ class Engine:
         self._clock = clock
         self._watcher = watcher
         self._session_path = session_path or (lambda session: settings.session_dir / f"{session}.sqlite")
-        self._reflexes: dict[str, Reflexes] = {}  # by stream
+        self._bedsides: dict[str, Bedside] = {}  # by stream
         self._resume_s = resume_s
         self._page = None if settings.web is None else Page(clock)
         self._supervisors: list[Supervisor] = []
+        self._publishers: dict[str, Publisher] = {}  # of the present sessions, by stream
+        self._topics: dict[str, MqttStream] = {}  # likewise
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -103,6 +106,27 @@ class Engine:
             SettingsError: the page would be open to the network without a proper token.
 
         """
+        async with AsyncExitStack() as stack:
+            for settings in self._settings.stream:
+                bedside = Bedside(
+                    settings, self._settings.session_dir, self._settings.node, self._clock, self.stop
+                )
+                self._bedsides[settings.name] = await stack.enter_async_context(bedside)
+            try:
+                outcomes = await self._run()
+            except SleepstreamError as error:
+                await self._outlast(str(error))
+                raise
+            await self._outlast("every stream has ended")
+            return outcomes
+
+    async def _outlast(self, why: str) -> None:
+        """An alarm that is armed rings, whatever else has come to an end."""
+        async with asyncio.TaskGroup() as group:
+            for stream, bedside in self._bedsides.items():
+                group.create_task(bedside.outlast(why, self._stop), name=f"alarm of {stream}, alone")
+
+    async def _run(self) -> list[Outcome]:
         model_settings = self._settings.model
         with ThreadPoolExecutor(1, thread_name_prefix="model") as worker:
             loading = asyncio.get_running_loop().run_in_executor(
@@ -114,10 +138,16 @@ class Engine:
                 if self._settings.web is not None and self._page is not None:
                     token = os.environ.get(TOKEN_VARIABLE)
                     await sinks.enter_async_context(WebServer(self._settings.web, self._page, token))
+                await sinks.enter_async_context(Heart(self._clock, self._stuck_s))
                 outcomes = await self._run_streams(model, worker, mqtt, journals)
                 if mqtt is not None and not self._stop.is_set():
                     await self._deliver(mqtt)
                 return outcomes
+
+    def _stuck_s(self) -> float:
+        """For how long the slowest stream has been busy with one piece."""
+        streams = [one.stream for one in self._supervisors if one.stream is not None]
+        return max((stream.stuck_s for stream in streams), default=0.0)
 
     async def _open_mqtt(self, sinks: AsyncExitStack) -> MqttSink | None:
         settings = self._settings.mqtt
@@ -173,10 +203,13 @@ class Engine:
             if found.path is not None:
                 past = await rewarm(journal.path, made, worker, journal.next_sample)
                 restore(publisher, journal.path, past)
-            await self._react(settings, publisher, journal.path, stack)
+            await self._bedsides[settings.name].attach(publisher, journal.path, stack)
             self._watcher.started(settings.name, info, made.label, journal.path)
             if found.path is None:
                 publisher.event("session_started", f"{info.name}, channel {made.label}", {"why": found.why})
+            warning = too_small(journal.path.parent, info)
+            if warning:
+                publisher.event("warning", warning)
             return Recording(info, journal, made, publisher)
 
         supervisor = Supervisor(settings, self._clock, worker, begin, pipeline)
@@ -267,12 +300,7 @@ class Engine:
         topics: MqttStream | None = None
         late_after_s = None
         if mqtt is not None:
-            topics = mqtt.stream(
-                settings.name,
-                backlog,
-                lambda command: self._obey(settings.name, command, publisher),
-                lambda reason: publisher.event("refused", reason),
-            )
+            topics = self._stream_topics(mqtt, settings.name, backlog)
         if isinstance(settings.source, LIVE) and self._settings.mqtt is not None:
             late_after_s = self._settings.mqtt.late_after_s
         publisher = Publisher(
@@ -286,7 +314,19 @@ class Engine:
             self._clock,
             late_after_s,
         )
+        self._publishers[settings.name] = publisher
         return publisher
+
+    def _stream_topics(self, mqtt: MqttSink, name: str, backlog: Backlog) -> MqttStream:
+        """The topics of one stream, the same for each session that it has in this process."""
+        if name not in self._topics:
+            self._topics[name] = mqtt.stream(
+                name,
+                backlog,
+                lambda command: self._bedsides[name].obey(command, self._publishers[name]),
+                lambda reason: self._publishers[name].event("refused", reason),
+            )
+        return self._topics[name]
 
     def _show(self, settings: StreamSettings, publisher: Publisher, channel: str) -> None:
         """Let the live page see the stream, and its buttons be obeyed."""
@@ -300,44 +340,10 @@ class Engine:
             channel,
             settings.hop_s,
             publisher.labels,
-            lambda command: self._obey(name, command, publisher),
+            lambda command: self._bedsides[name].obey(command, publisher),
             lambda reason: publisher.event("refused", reason),
         )
         publisher.listeners.append(lambda score, _: page.scored(name, score))
-
-    async def _react(
-        self, settings: StreamSettings, publisher: Publisher, session: Path, stack: AsyncExitStack
-    ) -> None:
-        """Let the stream's triggers hear its scores."""
-        if settings.trigger:
-            actions = Actions(lambda problem: publisher.event("error", problem))
-            await stack.enter_async_context(actions)
-            live = isinstance(settings.source, LIVE)
-            reflexes = Reflexes(
-                settings.trigger, settings.hop_s, publisher, actions, self._clock, live, session
-            )
-            self._reflexes[settings.name] = reflexes
-            publisher.listeners.append(reflexes.push)
-
-    def _obey(self, stream: str, command: CommandPayload, publisher: Publisher) -> None:
-        """Do what a client asked for over MQTT."""
-        name, text = command.command, command.text
-        reflexes = self._reflexes.get(stream)
-        refused = ""
-        if name == "stop":
-            self.stop()
-        elif name == "arm_trigger" or name == "disarm_trigger":
-            refused = reflexes.arm(text, name == "arm_trigger") if reflexes else "this stream has no trigger"
-        elif name == "lights_off" or name == "lights_on" or name == "mark":
-            publisher.command(name, text)
-            if name == "lights_off" and reflexes:
-                reflexes.lights_off()
-        else:
-            refused = "this stream has no alarm"
-        if refused:
-            publisher.event("refused", f"{name}: {refused}")
-        elif name == "arm_trigger" or name == "disarm_trigger":
-            publisher.event("mark", f"{name} {text}".strip())
 
 
 def _create_journal(path: Path, meta: Meta, clock: Clock, deliver: bool) -> Journal:

@@ -131,6 +131,16 @@ class SummaryPayload(_Payload):
     statistics: dict[str, float | None]
 
 
+class AlarmPayload(_Payload):
+    """`.../alarm`, retained: what the smart alarm is about to do."""
+
+    schema_: Literal["sleepstream/alarm/1"] = Field("sleepstream/alarm/1", alias="schema")
+    t: datetime
+    state: Literal["disarmed", "armed", "ringing", "snoozed"]
+    deadline: datetime | None = Field(description="it rings no later than this; null when disarmed")
+    snoozes: int = Field(ge=0, description="how often it was snoozed")
+
+
 class CommandPayload(BaseModel):
     """`.../command`, subscribed: what a client may ask for."""
 
@@ -145,12 +155,13 @@ class CommandPayload(BaseModel):
     )
 
 
-Message = StagePayload | EpochPayload | EventPayload | SummaryPayload
+Message = StagePayload | EpochPayload | EventPayload | SummaryPayload | AlarmPayload
 KINDS: dict[type[BaseModel], str] = {
     StagePayload: "stage",
     EpochPayload: "epoch",
     EventPayload: "event",
     SummaryPayload: "summary",
+    AlarmPayload: "alarm",
 }
 
 

@@ -10,6 +10,7 @@ from streamer.errors import SinkError
 from streamer.journal import Journal
 from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Gap, Label, Quality, Score, StreamInfo, Switch
 from streamer.payloads import (
+    AlarmPayload,
     EpochPayload,
     EventName,
     EventPayload,
@@ -89,6 +90,7 @@ class Publisher:
         self._began = clock.monotonic() - (clock.wall() - info.started)
         self._quiet_until = 0  # 100 Hz index: stages up to there belong to a former process
         self._stages = self._epochs = self._events = self._summaries = 0
+        self._alarms = 0
         self.night = Night()
         self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
         self.smoothed: list[Label] = []  # likewise, after the smoother
@@ -222,6 +224,23 @@ class Publisher:
         if self._mqtt is not None:
             self._mqtt.event(payload)
         self._journal.event(payload)
+
+    def alarm(
+        self, state: Literal["disarmed", "armed", "ringing", "snoozed"], deadline: float, snoozes: int
+    ) -> None:
+        """Say what the alarm is about to do; `deadline` in Unix s."""
+        if self._mqtt is None:
+            return
+        payload = AlarmPayload(
+            session=self._session,
+            seq=self._alarms,
+            t=utc(self._clock.wall()),
+            state=state,
+            deadline=None if state == "disarmed" else utc(deadline),
+            snoozes=snoozes,
+        )
+        self._alarms += 1
+        self._mqtt.alarm(payload)
 
     def _next_event(
         self, name: EventName, text: str, data: dict[str, str | int | float | bool | None]

@@ -9,7 +9,7 @@ from pathlib import Path
 from streamer.actions import Actions, Value
 from streamer.clock import Clock
 from streamer.messages import RATE_HZ, STAGES, Score
-from streamer.payloads import utc
+from streamer.payloads import EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions import TriggerSettings
 from streamer.triggers import Course, Firing, Trigger
@@ -76,6 +76,24 @@ class Reflexes:
             firing = trigger.push(score, end, self._course, age_s)
             if firing is not None:
                 self._fire(trigger.settings, firing, end)
+
+    def restore(self, epochs: Sequence[tuple[int, str]], events: Sequence[EventPayload]) -> None:
+        """Go on with a session: its epochs by number and stage, and its events; nothing fires."""
+        lights = [event.data.get("epoch") for event in events if event.event == "lights_off"]
+        begin = next((one for one in reversed(lights) if isinstance(one, int)), 0)
+        for number, stage in epochs:
+            if number >= begin:
+                self._course.epoch(number, stage)
+        for event in events:
+            if event.event == "mark" and isinstance(armed := event.data.get("armed"), bool):
+                self.arm(str(event.data.get("trigger", "")), armed)
+        for name, trigger in self.triggers.items():
+            ends = [
+                event.data["end"]
+                for event in events
+                if event.data.get("trigger") == name and "end" in event.data
+            ]
+            trigger.recall([round(float(end) * RATE_HZ) for end in ends if end is not None])
 
     def lights_off(self) -> None:
         """The night begins anew: sleep onset and cycles are counted from here."""

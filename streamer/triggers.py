@@ -74,15 +74,25 @@ class Course:
         """Take the next score; those off the 30 s grid change nothing but which cycle they are in."""
         if score.stage not in SLEEP:
             return
-        completes = score.stage == "R" and self._nrem >= CYCLE_NREM  # as the statistics count cycles
         if score.epoch is not None:
-            if self.onset is None:
-                self.onset = score.end - EPOCH_SAMPLES
-            self._completed += completes
-            completes = False
-            self._nrem = 0 if score.stage == "R" else self._nrem + 1
-        if self.onset is not None:
-            self.cycle = max(1, self._completed + completes + (score.stage != "R"))
+            self.epoch(score.epoch, score.stage)
+        elif self.onset is not None:
+            completed = self._completed + self._completes(score.stage)
+            self.cycle = max(1, completed + (score.stage != "R"))
+
+    def epoch(self, number: int, stage: str) -> None:
+        """Take a committed epoch by its number on the 30 s grid."""
+        if stage not in SLEEP:
+            return
+        if self.onset is None:
+            self.onset = number * EPOCH_SAMPLES
+        self._completed += self._completes(stage)
+        self._nrem = 0 if stage == "R" else self._nrem + 1
+        self.cycle = max(1, self._completed + (stage != "R"))
+
+    def _completes(self, stage: str) -> bool:
+        """As the statistics count cycles."""
+        return stage == "R" and self._nrem >= CYCLE_NREM
 
 
 class Trigger:

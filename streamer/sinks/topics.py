@@ -6,7 +6,7 @@ import asyncio
 
 from streamer.clock import Clock
 from streamer.outbox import Outbox
-from streamer.payloads import EventPayload, StagePayload, SummaryPayload, to_json
+from streamer.payloads import AlarmPayload, EventPayload, StagePayload, SummaryPayload, to_json
 from streamer.sinks.commands import CommandInbox
 
 ONLINE, OFFLINE = "online", "offline"
@@ -52,7 +52,8 @@ class MqttStream:
         self.availability = Slot(f"{root}/availability", "availability")
         self._stage = Slot(f"{root}/stage", "stage", stage_expiry_s)
         self._summary = Slot(f"{root}/summary", "summary")
-        self.slots = (self.availability, self._stage, self._summary)
+        self._alarm = Slot(f"{root}/alarm", "alarm")
+        self.slots = (self.availability, self._stage, self._summary, self._alarm)
         self.at_once: asyncio.Queue[tuple[str, str]] = asyncio.Queue(URGENT)  # topic and body
         self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
         self._clock = clock
@@ -64,6 +65,10 @@ class MqttStream:
     def summary(self, payload: SummaryPayload) -> None:
         """Publish the night so far; only the newest one counts."""
         self._summary.put(to_json(payload), self._clock.monotonic())
+
+    def alarm(self, payload: AlarmPayload) -> None:
+        """Publish what the alarm is about to do; only the newest one counts."""
+        self._alarm.put(to_json(payload), self._clock.monotonic())
 
     def event(self, payload: EventPayload) -> None:
         """Say at once what is also in the outbox: whichever is acknowledged first settles it."""

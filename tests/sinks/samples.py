@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamer.payloads import (
+    AlarmPayload,
     EpochPayload,
     EventPayload,
     Probabilities,
@@ -58,6 +59,12 @@ def event(seq: int) -> EventPayload:
         event="gap",
         text="1.5 s lost: no packets",
         data={"seconds": 1.5, "reason": "no packets"},
+    )
+
+
+def alarm(seq: int) -> AlarmPayload:
+    return AlarmPayload(
+        session=SESSION, seq=seq, t=utc(NIGHT + seq), state="armed", deadline=utc(NIGHT + 28_800), snoozes=0
     )
 
 

@@ -1,0 +1,155 @@
+"""All that the engine does for one sleeper by itself, triggers and alarm, and what it does when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from streamer.actions import Actions
+from streamer.alarm import Change, Memory
+from streamer.alarm_clock import AlarmClock
+from streamer.clock import Clock
+from streamer.errors import JournalError
+from streamer.journal_file import JournalReader
+from streamer.payloads import CommandPayload, EventPayload, utc
+from streamer.publisher import Publisher
+from streamer.reflexes import Reflexes
+from streamer.settings import StreamSettings
+from streamer.sources.settings import LIVE
+
+log = logging.getLogger(__name__)
+
+
+class Bedside:
+    """One sleeper's triggers and alarm; a context manager that owns the alarm's tasks.
+
+    Entered before anything that may fail, so that the alarm outlives it; `attach` is told of each session.
+
+    Args:
+        settings: of the stream.
+        folder: of the session files; the alarm remembers there.
+        node: name of this engine.
+        clock: time.
+        stop: ends the engine.
+
+    """
+
+    def __init__(
+        self, settings: StreamSettings, folder: Path, node: str, clock: Clock, stop: Callable[[], None]
+    ) -> None:
+        self.alarm: AlarmClock | None = None
+        self.reflexes: Reflexes | None = None
+        self._settings = settings
+        self._folder = folder
+        self._node = node
+        self._clock = clock
+        self._stop = stop
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        if settings.alarm is not None:
+            path = self._folder / f"{settings.name}@{self._node}.alarm.json"
+            past = [] if path.exists() else await asyncio.to_thread(self._newest_events)
+            alarm = AlarmClock(settings.name, settings.alarm, path, self._clock, past)
+            self.alarm = await self._stack.enter_async_context(alarm)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def attach(self, publisher: Publisher, session: Path, stack: AsyncExitStack) -> None:
+        """Begin to hear a session's scores, and go on with what it holds; `stack` ends with the session."""
+        settings = self._settings
+        if settings.trigger:
+            actions = Actions(lambda problem: publisher.event("error", problem))
+            await stack.enter_async_context(actions)
+            live = isinstance(settings.source, LIVE)
+            self.reflexes = Reflexes(
+                settings.trigger, settings.hop_s, publisher, actions, self._clock, live, session
+            )
+            self.reflexes.restore(*await asyncio.to_thread(_read, session))
+            publisher.listeners.append(self.reflexes.push)
+        if self.alarm is not None:
+            self._attach_alarm(self.alarm, publisher)
+
+    def obey(self, command: CommandPayload, publisher: Publisher) -> None:
+        """Do what a client asked for, or refuse it with an event."""
+        name, text = command.command, command.text
+        refused = ""
+        if name == "stop":
+            self._stop()
+        elif name == "lights_off" or name == "lights_on" or name == "mark":
+            publisher.command(name, text)
+            if name == "lights_off" and self.reflexes is not None:
+                self.reflexes.lights_off()
+        elif name == "arm_trigger" or name == "disarm_trigger":
+            refused = self._arm_trigger(text, name == "arm_trigger", publisher)
+        else:
+            refused = "this stream has no alarm" if self.alarm is None else self.alarm.obey(name, text)
+        if refused:
+            publisher.event("refused", f"{name}: {refused}")
+
+    async def outlast(self, why: str, stop: asyncio.Event) -> None:
+        """Stay until the alarm has rung, although all else has ended; a recording needs no waking."""
+        alarm = self.alarm
+        if alarm is None or alarm.memory.state == "disarmed" or not isinstance(self._settings.source, LIVE):
+            return
+        log.error("%s; the alarm of %s stays armed, and Ctrl-C ends it", why, self._settings.name)
+        over = asyncio.create_task(alarm.over(), name="alarm to be over")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait([over, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+            stopped.cancel()
+
+    def _arm_trigger(self, text: str, armed: bool, publisher: Publisher) -> str:
+        if self.reflexes is None:
+            return "this stream has no trigger"
+        refused = self.reflexes.arm(text, armed)
+        if not refused:
+            said = f"{text or 'all triggers'} {'armed' if armed else 'disarmed'}"
+            publisher.event("mark", said, {"trigger": text, "armed": armed})
+        return refused
+
+    def _attach_alarm(self, alarm: AlarmClock, publisher: Publisher) -> None:
+        def tell(change: Change, memory: Memory) -> None:
+            data = {"what": change.what, **asdict(memory)}
+            publisher.urgent("alarm", f"{change.what.replace('_', ' ')}: {change.cause}", data)
+            publisher.alarm(memory.state, memory.deadline, memory.snoozes)
+
+        alarm.on_change = tell
+        alarm.on_problem = lambda problem: publisher.event("error", problem)
+        publisher.listeners.append(alarm.push)
+        memory = alarm.memory
+        publisher.alarm(memory.state, memory.deadline, memory.snoozes)
+        if memory.state != "disarmed":
+            said = f"{memory.state}: for {utc(memory.deadline):%Y-%m-%d %H:%M} UTC"
+            publisher.event("alarm", said, {"what": memory.state, **asdict(memory)})
+
+    def _newest_events(self) -> list[EventPayload]:
+        """Of the last session that can be read; its name begins with when it began."""
+        for path in sorted(self._folder.glob(f"*-{glob.escape(self._settings.name)}-*.sqlite"), reverse=True):
+            try:
+                with JournalReader(path) as reader:
+                    if (reader.meta.node, reader.meta.stream) == (self._node, self._settings.name):
+                        return list(reader.events())
+            except JournalError as error:
+                log.warning("%s", error)
+        return []
+
+
+def _read(session: Path) -> tuple[list[tuple[int, str]], list[EventPayload]]:
+    """The stage of each epoch of a session, and its events."""
+    with JournalReader(session) as reader:
+        return [(one.epoch, one.stage) for one in reader.epochs()], list(reader.events())
