@@ -22,6 +22,7 @@ from streamer.clock import SystemClock
 from streamer.engine import Engine, Outcome
 from streamer.errors import RecordingError, SignalError, SleepstreamError, SourceError, UsageError
 from streamer.hypnogram import sleep_stages, stages_per_epoch
+from streamer.logbook import Logbook, Style
 from streamer.messages import Label
 from streamer.morning import add_export, add_report
 from streamer.settings import Settings
@@ -72,6 +73,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_run)
     parser.add_argument("config", type=Path, metavar="CONFIG.toml")
     parser.add_argument("--new", action="store_true", help="do not continue the last session")
+    parser.add_argument("--log", choices=("text", "json"), help="one line per event, for services")
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +174,11 @@ def _free_port(wanted: int) -> int:
 def _run(asked: argparse.Namespace) -> int:
     console = Console()
     ready = settings.load(asked.config)
-    outcomes = _drive(ready, console, zone=None, resume_s=0.0 if asked.new else ready.resume_min * 60)
+    resume_s = 0.0 if asked.new else ready.resume_min * 60
+    if asked.log:
+        outcomes = _serve(ready, asked.log, resume_s)
+    else:
+        outcomes = _drive(ready, console, zone=None, resume_s=resume_s)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     for outcome in outcomes:
         console.print(
@@ -288,6 +294,21 @@ def _conclude(outcome: Outcome, console: Console) -> None:
         show_night(console, outcome.labels, outcome.statistics)
 
 
+def _serve(ready: Settings, style: Style, resume_s: float) -> list[Outcome]:
+    """Run an engine as a service does: its log is all that is seen of it."""
+    logbook = Logbook(sys.stdout, style)
+    logging.getLogger().handlers[:] = [logbook]
+    return asyncio.run(_until_signalled(Engine(ready, SystemClock(), logbook, resume_s=resume_s)))
+
+
+async def _until_signalled(engine: Engine) -> list[Outcome]:
+    """Run it; the first Ctrl-C or SIGTERM ends it gently."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, engine.stop)
+    return await engine.run()
+
+
 def _drive(
     ready: Settings,
     console: Console,
@@ -295,15 +316,11 @@ def _drive(
     session_path: Path | None = None,
     resume_s: float | None = None,
 ) -> list[Outcome]:
-    """Run an engine until it ends; the first Ctrl-C or SIGTERM ends it gently."""
+    """Run an engine until it ends, shown to a person."""
 
     async def run() -> list[Outcome]:
         with Terminal(console, zone) as terminal:
             path = None if session_path is None else (lambda _session: session_path)
-            engine = Engine(ready, SystemClock(), terminal, path, resume_s)
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, engine.stop)
-            return await engine.run()
+            return await _until_signalled(Engine(ready, SystemClock(), terminal, path, resume_s))
 
     return asyncio.run(run())

@@ -84,6 +84,12 @@ class Stream:
         self._heard = clock.monotonic()
         self._silent = True  # until the first sample
         self._rate = RateWatch(source.info.rate_hz)
+        self._busy_since: float | None = None
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long it has been busy with one piece; 0 while it waits for the next."""
+        return 0.0 if self._busy_since is None else self._clock.monotonic() - self._busy_since
 
     async def run(self, stop: asyncio.Event) -> None:
         """Drive the source until it ends or `stop` is set.
@@ -122,7 +128,9 @@ class Stream:
                 item = upcoming.result()
                 if item is None:
                     return True
+                self._busy_since = self._clock.monotonic()
                 await self._take(item)
+                self._busy_since = None
         finally:
             stopped.cancel()
 
