@@ -24,11 +24,12 @@ from streamer.errors import RecordingError, SignalError, SleepstreamError, Sourc
 from streamer.hypnogram import sleep_stages, stages_per_epoch
 from streamer.logbook import Logbook, Style
 from streamer.messages import Label
-from streamer.morning import add_export, add_report
+from streamer.morning import add_export, add_report, report
 from streamer.settings import Settings
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
 from streamer.terminal import Terminal, show_agreement, show_night
+from streamer.web.settings import PORT, WebSettings
 
 DEMO_S = 90  # how long the demonstration takes
 
@@ -66,13 +67,15 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="which night (default: 1)")
     parser.add_argument("--speed", type=_speed, help=f"times real time, or max (default: ends in {DEMO_S} s)")
     parser.add_argument("--port", type=int, default=1883, help="of the embedded broker (default: 1883)")
-    parser.add_argument("--out", type=Path, help="folder for the session file (default: as for run)")
+    parser.add_argument("--out", type=Path, help="folder for session and report (default: as for run)")
+    parser.add_argument("--web-port", type=int, default=PORT, help=f"of the live page (default: {PORT})")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_run)
     parser.add_argument("config", type=Path, metavar="CONFIG.toml")
     parser.add_argument("--new", action="store_true", help="do not continue the last session")
+    parser.add_argument("--web", action="store_true", help="the live page, on loopback unless [web] says more")
     parser.add_argument("--log", choices=("text", "json"), help="one line per event, for services")
 
 
@@ -134,6 +137,7 @@ def _demo(asked: argparse.Namespace) -> int:
     data: dict[str, object] = {
         "node": "demo",
         "mqtt": {"embedded": True, "port": port},
+        "web": {"port": _free_port(asked.web_port)},
         "stream": [{"name": "sleeper", "hop_s": 30, "source": source}],
     }
     if asked.out is not None:
@@ -148,6 +152,8 @@ def _demo(asked: argparse.Namespace) -> int:
     )
     (outcome,) = _drive(ready, console, zone=None)
     _conclude(outcome, console)
+    if outcome.session is not None:
+        report([outcome.session], outcome.session.parent, None, console)
     simulated = ready.stream[0].source
     assert isinstance(simulated, SimulatedSettings)
     truth = SimulatedSource(simulated, SystemClock()).truth[: len(outcome.labels)]
@@ -174,6 +180,8 @@ def _free_port(wanted: int) -> int:
 def _run(asked: argparse.Namespace) -> int:
     console = Console()
     ready = settings.load(asked.config)
+    if asked.web and ready.web is None:
+        ready = ready.model_copy(update={"web": WebSettings()})
     resume_s = 0.0 if asked.new else ready.resume_min * 60
     if asked.log:
         outcomes = _serve(ready, asked.log, resume_s)
@@ -319,6 +327,8 @@ def _drive(
     """Run an engine until it ends, shown to a person."""
 
     async def run() -> list[Outcome]:
+        if ready.web is not None:
+            console.print(f"live page: {ready.web.url}\n", highlight=False, soft_wrap=True)
         with Terminal(console, zone) as terminal:
             path = None if session_path is None else (lambda _session: session_path)
             return await _until_signalled(Engine(ready, SystemClock(), terminal, path, resume_s))

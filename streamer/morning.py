@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -32,25 +33,23 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="PATH", help="default: beside the session, with its name")
 
 
-def tell_report(written: Written, console: Console) -> None:
-    """Say where a report is."""
-    console.print(f"report: {written.html}", highlight=False, markup=False, soft_wrap=True)
+def report(sessions: Sequence[Path], folder: Path, compare: Path | None, console: Console) -> None:
+    """Write the report of each session, of several also their trend, and say where."""
+    written: list[Written] = []
+    for session in sessions:
+        with watched(console, session.stem) as progress:
+            written.append(write_report(session, folder, compare, progress))
+        console.print(f"report: {written[-1].html}", highlight=False, markup=False, soft_wrap=True)
+    if len(written) > 1:
+        trend = write_trend(written, folder)
+        console.print(f"trend: {trend}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _report(asked: argparse.Namespace) -> int:
-    console = Console()
     sessions = sessions_of(asked.session)
     if asked.compare is not None and len(sessions) > 1:
         raise UsageError(f"--compare is about one night, and these are {len(sessions)}; give one session")
-    folder = asked.out or sessions[0].parent
-    reports = []
-    for session in sessions:
-        with watched(console, session.stem) as progress:
-            reports.append(write_report(session, folder, asked.compare, progress))
-        tell_report(reports[-1], console)
-    if len(reports) > 1:
-        trend = write_trend(reports, folder)
-        console.print(f"trend: {trend}", highlight=False, markup=False, soft_wrap=True)
+    report(sessions, asked.out or sessions[0].parent, asked.compare, Console())
     return 0
 
 

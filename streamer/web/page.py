@@ -124,13 +124,13 @@ class Page:
     def happened(self, stream: str, payload: EventPayload) -> None:
         """Take an event."""
         state = self._streams[stream]
-        state.n_events += 1
         if payload.event == "gap":
             state.gaps += 1
             seconds = payload.data.get("seconds")
             state.lost_s += seconds if isinstance(seconds, int | float) else 0.0
-        else:
+        elif payload.event != "reconnected" or payload.seq > 1:  # the first samples are no news
             state.events.append(payload)
+            state.n_events += 1
         state.ended = payload.event == "session_ended"
         self._changed()
 

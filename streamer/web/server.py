@@ -22,7 +22,7 @@ from websockets.http11 import Request, Response
 from streamer.errors import SinkError
 from streamer.web.access import Access
 from streamer.web.page import Page, View
-from streamer.web.settings import WebSettings
+from streamer.web.settings import WebSettings, url_of
 
 MAX_CLIENTS = 16
 PERIOD_S = 1.0  # at least, between two updates to one client
@@ -79,8 +79,7 @@ class WebServer:
     @property
     def url(self) -> str:
         """Where the page is."""
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        return f"http://{host}:{self.port}/"
+        return url_of(self._settings.host, self.port)
 
     async def __aenter__(self) -> Self:
         try:

@@ -21,3 +21,13 @@ class WebSettings(BaseModel):
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return self.host in LOOPBACK
+
+    @property
+    def url(self) -> str:
+        """Where the page is, if `port` is not 0."""
+        return url_of(self.host, self.port)
+
+
+def url_of(host: str, port: int) -> str:
+    """The page's address."""
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
