@@ -58,6 +58,11 @@ class Timeline:
         self._held: Floats | None = None  # samples that may follow a loss
         self._arrived = 0.0
 
+    def begin(self, at_s: float) -> None:
+        """Put index 0 at this time, before the first sample: what is missing up to that one is a loss."""
+        self._begun = True
+        self._zero = self._latest = at_s
+
     @property
     def rate_estimate_hz(self) -> float:
         """The device's rate by its own times; the nominal one until there is something to go by."""

@@ -32,6 +32,8 @@ CLOSE_S = 1.0  # for the call that is under way to end
 AHEAD_S = 60.0  # a first time further than this from now is on no clock of ours
 BUFFER_S = 360  # what liblsl keeps for us, when it would start to drop silently
 BACKOFF_S = (0.5, 10.0)
+MANY = 1000  # liblsl stops looking once it has found so many
+PATIENCE_S = 60.0  # longest that a mute stream is left alone
 DEFAULT_TYPE = "EEG"  # when nothing else is asked for
 
 T = TypeVar("T")
@@ -40,10 +42,10 @@ T = TypeVar("T")
 class LslSource:
     """One LSL stream as a source.
 
-    `info` is set on entering, which waits a while for the first sample, index 0, to know when it was taken. A
-    lost outlet is looked for until it is back, whether or not it has a source_id, and what was
-    missed becomes a gap. Every channel of the stream is
-    passed on; the conditioner chooses.
+    `info` is set on entering, which waits a while for the first sample to know when it was taken; if none
+    comes, index 0 is that moment. An outlet that is lost, or mute for `silence_s`, is looked for until it is
+    back, by its source_id or else by its name; what was missed becomes a gap. Every channel of the stream is
+    passed on; the derivation chooses.
     """
 
     info: StreamInfo
@@ -53,23 +55,30 @@ class LslSource:
         self._clock = clock or SystemClock()
         self._inlet: Any = None  # pylsl.StreamInlet; touched by the worker thread only
         self._worker: ThreadPoolExecutor | None = None
+        self._source_id = ""  # of the stream that was found
+        self._patience_s = settings.silence_s  # grows while connecting anew does not help
+        self._heard = 0.0  # steady seconds when the last samples came, or should have
 
     async def __aenter__(self) -> Self:
         """Find the stream and subscribe to it.
 
         Raises:
-            SourceError: none matches, several do, or it has no regular rate or no numbers.
+            SourceError: none matches, several do, the predicate is not XPath, or the stream has no regular
+                rate or no numbers.
             SignalError: its rate is outside 50-1024 Hz.
 
         """
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="lsl")
         try:
-            opened = await self._open(await self._find())
+            await self._call(self._check_predicate)
+            found = await self._find()
+            opened = await self._open_found(found)
             self._early = await self._first_samples()
         except BaseException:
             await self._close()
             raise
         self.info = replace(opened, started=self._taken(self._early[0]))
+        self._source_id = found.source_id()
         self._timeline = Timeline(opened.rate_hz)
         return self
 
@@ -87,17 +96,33 @@ class LslSource:
 
         """
         times, samples = self._early
-        for item in self._timeline.push(times, samples, self._clock.monotonic()):
-            yield item
+        begun = self._heard = self._clock.monotonic()
+        waiting = times.shape[0] == 0
         while True:
-            try:
-                times, samples = await self._call(self._pull)
-            except pylsl.util.LostError:
-                await self._return()
-                continue
             now = self._clock.monotonic()
+            if times.shape[0]:
+                if waiting:  # by the host's clock: the device's may be a foreign one
+                    self._timeline.begin(float(times[0]) - (now - begun))
+                    waiting = False
+                self._heard, self._patience_s = now, self._settings.silence_s
             for item in self._timeline.push(times, samples, now):
                 yield item
+            times, samples = await self._next()
+
+    async def _next(self) -> tuple[Floats, Floats]:
+        """What came since the last call; connects anew when that was nothing for too long.
+
+        A stream can be mute because the device is, or because a connection died without a word: only a new
+        one tells.
+        """
+        if self._clock.monotonic() - self._heard >= self._patience_s:
+            await self._return()
+            self._patience_s = min(2 * self._patience_s, max(PATIENCE_S, self._settings.silence_s))
+        try:
+            return await self._call(self._pull)
+        except pylsl.util.LostError:
+            await self._return()
+            return np.empty(0), np.empty((len(self.info.channels), 0))
 
     async def _first_samples(self) -> tuple[Floats, Floats]:
         """The first samples, or none if the stream stays silent for as long as it may take to be found."""
@@ -119,20 +144,50 @@ class LslSource:
         """Look until exactly one stream matches."""
         deadline = self._clock.monotonic() + self._settings.resolve_s
         while True:
-            seen = await self._call(lambda: pylsl.resolve_streams(LOOK_S))
-            found = [stream for stream in seen if _matches(stream, self._settings)]
+            found = await self._call(self._look)
             if len(found) == 1:
                 return found[0]
             if len(found) > 1:
                 raise SourceError(
                     f"{len(found)} LSL streams match {_asked(self._settings)}: {_listing(found)}; "
-                    "say which by name, type or source_id"
+                    "say which by name, type, source_id or predicate"
                 )
             if self._clock.monotonic() >= deadline:
+                seen = await self._call(lambda: pylsl.resolve_streams(LOOK_S))
                 raise SourceError(
                     f"no LSL stream matches {_asked(self._settings)} within {self._settings.resolve_s:g} s; "
                     f"there are: {_listing(seen)}; is it on, and is the firewall open for LSL?"
                 )
+
+    def _check_predicate(self) -> None:
+        """Refuse what is no XPath; resolving by it would find nothing and not say why."""
+        predicate = self._settings.predicate
+        if predicate is None:
+            return
+        try:
+            pylsl.ContinuousResolver(pred=predicate)
+        except RuntimeError as error:
+            raise SourceError(
+                f"LSL predicate {predicate!r} is not XPath; write, say, \"name='Muse' and channel_count=4\""
+            ) from error
+
+    def _look(self) -> list[Any]:
+        """Streams that answer now and are what is asked for."""
+        if self._settings.predicate is None:
+            seen = pylsl.resolve_streams(LOOK_S)
+        else:
+            seen = pylsl.resolve_bypred(self._settings.predicate, MANY, LOOK_S)
+        return [stream for stream in seen if _matches(stream, self._settings)]
+
+    async def _open_found(self, found: Any) -> StreamInfo:
+        """Open a stream for the first time: what does not answer now is refused."""
+        try:
+            return await self._open(found)
+        except (pylsl.util.TimeoutError, pylsl.util.LostError) as error:
+            raise SourceError(
+                f"LSL stream {found.name()!r} at {found.hostname()} was seen but does not answer; "
+                "open the firewall for LSL's ports (16571-16604, TCP and UDP)"
+            ) from error
 
     async def _open(self, found: Any) -> StreamInfo:
         """Check what was found, subscribe, and describe it."""
@@ -150,12 +205,9 @@ class LslSource:
             described = self._inlet.info(OPEN_S)
             self._inlet.time_correction(OPEN_S)
             self._inlet.open_stream(OPEN_S)
-        except pylsl.util.TimeoutError as error:
+        except (pylsl.util.TimeoutError, pylsl.util.LostError):
             self._drop()
-            raise SourceError(
-                f"LSL stream {found.name()!r} at {found.hostname()} was seen but does not answer; "
-                "open the firewall for LSL's ports (16571-16604, TCP and UDP)"
-            ) from error
+            raise
         self._buffer = np.empty(
             (max(64, int(described.nominal_srate())), described.channel_count()), _dtype(found)
         )
@@ -178,27 +230,44 @@ class LslSource:
         await self._call(self._drop)
         wait = BACKOFF_S[0]
         while True:
-            seen = await self._call(lambda: pylsl.resolve_streams(LOOK_S))
-            found = [stream for stream in seen if _matches(stream, self._settings)]
-            same = [stream for stream in found if stream.name() == self.info.name] or found
-            if len(same) == 1:
-                try:
-                    back = await self._open(same[0])
-                except pylsl.util.LostError:
-                    back = None  # gone again
-                if back is not None:
-                    self._compare(back)
-                    return
+            found = self._same(await self._call(self._look))
+            if found is not None and await self._reopened(found):
+                break
             await self._clock.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(2 * wait, BACKOFF_S[1])
+        self._heard = self._clock.monotonic()
 
-    def _compare(self, back: StreamInfo) -> None:
+    def _same(self, found: Sequence[Any]) -> Any:
+        """The lost stream among those that match: by source_id, else by name; None while that is not sure.
+
+        What merely matches may be the neighbour's: a request by type fits every headband in the house.
+        """
+        mine = [stream for stream in found if self._source_id and stream.source_id() == self._source_id]
+        if mine:  # the outlet that died may still be known to somebody
+            return max(mine, key=lambda stream: float(stream.created_at()))
+        namesakes = [stream for stream in found if stream.name() == self.info.name]
+        return namesakes[0] if len(namesakes) == 1 else None
+
+    async def _reopened(self, found: Any) -> bool:
+        """Subscribe to the stream that is back; False if it is gone again."""
         was = self.info
-        if (back.rate_hz, back.channels) != (was.rate_hz, was.channels):
-            raise SourceError(
-                f"LSL stream {was.name!r} was lost and came back with {len(back.channels)} channels at "
-                f"{back.rate_hz:g} Hz, it had {len(was.channels)} at {was.rate_hz:g} Hz; start a new session"
-            )
+        count, rate_hz = found.channel_count(), found.nominal_srate()
+        if (rate_hz, count) != (was.rate_hz, len(was.channels)):
+            raise SourceError(self._changed(f"{count} channels at {rate_hz:g} Hz"))
+        try:
+            back = await self._open(found)
+        except (pylsl.util.TimeoutError, pylsl.util.LostError):
+            return False
+        if back.channels != was.channels:
+            raise SourceError(self._changed(_named(back)))
+        return True
+
+    def _changed(self, found: str) -> str:
+        was = self.info
+        return (
+            f"LSL stream {was.name!r} was lost and came back with {found}; it had {_named(was)} "
+            f"at {was.rate_hz:g} Hz; start a new session"
+        )
 
     async def _call(self, work: Callable[[], T]) -> T:
         if self._worker is None:
@@ -221,15 +290,24 @@ class LslSource:
             worker.shutdown(wait=False)
 
 
+def _named(info: StreamInfo) -> str:
+    """Channels in few words."""
+    shown = ", ".join(
+        f"{channel.label} ({channel.unit})" if channel.unit else channel.label
+        for channel in info.channels[:8]
+    )
+    return f"{len(info.channels)} channels ({shown}{', ...' if len(info.channels) > 8 else ''})"
+
+
 def _matches(stream: Any, settings: LslSettings) -> bool:
     asked = {"name": settings.name, "type": settings.type, "source_id": settings.source_id}
-    if not any(asked.values()):
+    if not any(asked.values()) and settings.predicate is None:
         asked["type"] = DEFAULT_TYPE
     return all(getattr(stream, key)() == value for key, value in asked.items() if value is not None)
 
 
 def _asked(settings: LslSettings) -> str:
-    asked = {"name": settings.name, "type": settings.type, "source_id": settings.source_id}
+    asked = settings.model_dump(include={"name", "type", "source_id", "predicate"})
     named = ", ".join(f"{key} {value!r}" for key, value in asked.items() if value is not None)
     return named or f"type {DEFAULT_TYPE!r}"
 

@@ -43,13 +43,15 @@ class SimulatedSettings(_Settings):
 
 
 class LslSettings(_Settings):
-    """A stream of the lab streaming layer, found by any mix of name, type and source_id."""
+    """A stream of the lab streaming layer, found by any mix of name, type, source_id and predicate."""
 
     kind: Literal["lsl"] = "lsl"
     name: str | None = None
     type: str | None = None
     source_id: str | None = None
+    predicate: str | None = None  # XPath 1.0, as in "starts-with(name, 'Muse') and channel_count=4"
     resolve_s: float = Field(10.0, gt=0, le=600)  # how long to look before saying what was found instead
+    silence_s: float = Field(10, gt=0, le=600)  # no samples for this long: connect anew
 
 
 class CounterSettings(_Settings):

@@ -160,6 +160,18 @@ def test_none_and_several_matches_are_listed():
     kept.clear()
 
 
+def test_a_predicate_finds_lists_and_is_checked():
+    kept = [outlet("seven", labels=("AF7", "Oz")), outlet("seven", labels=("AF7",)), outlet("eight")]
+    assert run(_opened(predicate="desc/channels/channel/label='Oz'")).channels[1].label == "Oz"
+    with pytest.raises(SourceError, match=r"2 LSL streams match predicate \"name='seven'\": .*or predicate"):
+        run(_opened(predicate="name='seven'"))
+    with pytest.raises(SourceError, match=r"no LSL stream matches predicate .* there are: .*'eight'"):
+        run(_opened(predicate="name='nine'"))
+    with pytest.raises(SourceError, match=r"predicate \"name=='seven'\" is not XPath; write, say, "):
+        run(_opened(predicate="name=='seven'"))
+    kept.clear()
+
+
 def test_a_silent_stream_opens_and_can_be_cancelled():
     kept = outlet("six")
 

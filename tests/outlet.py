@@ -1,0 +1,134 @@
+"""A scripted LSL outlet that says which sample is which: `python -m tests.outlet '{"name": "a", ...}'`.
+
+The last channel counts the samples that the device took, sent or not, so that a test can hold indices against
+the truth. It waits for a listener, prints "sent" when all has been sent, and stays until stdin is closed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pylsl
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "tests" / "lsl_api.cfg"
+TICK_S = 0.05  # of the wall clock between two sendings
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What the outlet does, and how it lies about it."""
+
+    name: str
+    rate_hz: float = 256.0  # the true one
+    said_hz: float | None = None  # the nominal one
+    labels: tuple[str, ...] = ("AF7", "TP9", "count")
+    kind: str = "EEG"
+    source_id: str = "outlet"
+    first: int = 0  # number of the first sample
+    seconds: float = 60.0
+    speed: float = 100.0  # of the device, times real time
+    begun: float | None = None  # LSL time of sample 0; None: now
+    chunk: int = 32  # samples sent together
+    dropped: float = 0.0  # share of chunks that are never sent
+    jitter_s: float = 0.0  # s.d. of a time
+    drift: float = 0.0  # the device's seconds are so much longer
+    burst: int = 1  # samples that have the time of the last of them
+    pause_s: tuple[float, float] | None = None  # of the device's time; nothing is sent
+    wait_s: float = 0.0  # of the wall clock before the first sample, listened to
+
+    @property
+    def stop(self) -> int:
+        """Number one past the last sample."""
+        return self.first + int(self.seconds * self.rate_hz)
+
+
+def sent(script: Script) -> np.ndarray:
+    """The numbers of the samples that leave, in whole chunks."""
+    numbers = np.arange(script.first, script.stop)
+    chunks = numbers // script.chunk
+    kept = np.random.default_rng(1).random(chunks[-1] + 1) >= script.dropped
+    kept[chunks[0]] = True
+    if script.pause_s is not None:
+        seconds = np.arange(chunks[-1] + 1) * script.chunk / script.rate_hz
+        kept &= (seconds < script.pause_s[0]) | (seconds >= script.pause_s[1])
+    return numbers[kept[chunks]]
+
+
+def times(script: Script, numbers: np.ndarray) -> np.ndarray:
+    """Seconds since sample 0 as the device tells them."""
+    shown = numbers // script.burst * script.burst + script.burst - 1
+    jitter = np.random.default_rng(2).normal(0, script.jitter_s, script.stop)[numbers]
+    return shown / script.rate_hz * (1 + script.drift) + jitter
+
+
+def open_outlet(script: Script) -> pylsl.StreamOutlet:
+    """An outlet with labels and units."""
+    info = pylsl.StreamInfo(
+        script.name,
+        script.kind,
+        len(script.labels),
+        script.rate_hz if script.said_hz is None else script.said_hz,
+        pylsl.cf_double64,
+        script.source_id,
+    )
+    channels = info.desc().append_child("channels")
+    for label in script.labels:
+        entry = channels.append_child("channel")
+        entry.append_child_value("label", label)
+        entry.append_child_value("unit", "microvolts")
+    return pylsl.StreamOutlet(info)
+
+
+def play(script: Script) -> None:
+    """Send everything on an absolute schedule."""
+    outlet = open_outlet(script)
+    while not outlet.wait_for_consumers(0.2):
+        pass
+    time.sleep(script.wait_s)
+    numbers = sent(script)
+    begun = pylsl.local_clock()
+    stamps = (begun if script.begun is None else script.begun) + times(script, numbers)
+    rows = np.stack([20 * np.sin(numbers / 9.0)] * (len(script.labels) - 1) + [numbers], axis=1)
+    due = begun + (numbers - script.first) / script.rate_hz / script.speed
+    at = 0
+    while at < len(numbers):
+        ready = int(np.searchsorted(due, pylsl.local_clock()))
+        for begin in range(at, ready, script.chunk):
+            part = slice(begin, min(begin + script.chunk, ready))
+            outlet.push_chunk(np.ascontiguousarray(rows[part]), list(stamps[part]))
+        at = max(at, ready)
+        time.sleep(TICK_S)
+    print("sent", flush=True)
+    sys.stdin.read()
+
+
+@contextmanager
+def playing(script: Script) -> Iterator[subprocess.Popen[str]]:
+    """Such an outlet in a process of its own, killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.outlet", json.dumps(asdict(script))],
+        cwd=ROOT,
+        env={**os.environ, "LSLAPICFG": str(CONFIG)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+if __name__ == "__main__":
+    play(Script(**json.loads(sys.argv[1])))

@@ -1,0 +1,198 @@
+"""Real outlets in other processes that misbehave: every index against the truth, every loss in the ledger."""
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from streamer.errors import SourceError
+from streamer.messages import Chunk, Gap
+from streamer.sources.lsl import LslSource
+from streamer.sources.settings import LslSettings
+from tests.outlet import CONFIG, Script, playing, sent
+
+os.environ.setdefault("LSLAPICFG", str(CONFIG))  # read by liblsl at its first call, not at import
+
+HELD_S = 2.0  # what the timeline may hold back until it is sure of it
+
+
+def run(main, seconds=60):
+    return asyncio.run(asyncio.wait_for(main, seconds))
+
+
+def source(**settings):
+    return LslSource(LslSettings(**{"resolve_s": 20.0, **settings}))
+
+
+def numbers(items):
+    """The device's number of each sample that came."""
+    return np.concatenate([item.samples[-1] for item in items if isinstance(item, Chunk)]).astype(int)
+
+
+async def collect(stream, until, items):
+    """Read until the sample with this number, or one after it, has come."""
+    async for item in stream:
+        items.append(item)
+        if isinstance(item, Chunk) and item.samples[-1, -1] >= until:
+            return
+
+
+def missing(found):
+    """Stretches of numbers (first missing, first after) that did not come."""
+    ends = np.flatnonzero(np.diff(found) > 1)
+    return [(int(found[end]) + 1, int(found[end + 1])) for end in ends]
+
+
+def check(items, chunk):
+    """Index against number to one sample; every loss listed to within one chunk, and none made up."""
+    found = numbers(items)
+    at = np.concatenate([np.arange(item.start, item.stop) for item in items if isinstance(item, Chunk)])
+    assert np.abs(at - (found - found[0]) - at[0]).max() <= 1
+    ledger = [(item.start, item.stop) for item in items if isinstance(item, Gap)]
+    truth = [(start - found[0], stop - found[0]) for start, stop in missing(found)]
+    assert len(ledger) == len(truth), (ledger, truth)
+    if truth:
+        assert np.abs(np.array(ledger) - np.array(truth)).max() <= chunk
+    assert [item.start for item in items] == [0, *(item.stop for item in items[:-1])]
+
+
+WORLDS = {
+    "clean": {},
+    "dropped": {"dropped": 0.05},
+    "jitter": {"jitter_s": 0.02},
+    "drift": {"drift": 200e-6},
+    "bursts": {"burst": 12, "chunk": 12},
+    "wrong rate": {"said_hz": 250.0},
+    "pause": {"pause_s": (120.0, 210.0)},
+    "dropped and drift": {"dropped": 0.05, "drift": 200e-6},
+    "dropped, wrong rate": {"dropped": 0.05, "said_hz": 250.0},
+    "pause and jitter": {"jitter_s": 0.02, "pause_s": (120.0, 210.0)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_grid_is_right_and_the_ledger_complete(world):
+    script = Script(f"world {world}", seconds=480.0, speed=240.0, **WORLDS[world])
+
+    async def main():
+        items = []
+        async with source(name=script.name) as stream:
+            await collect(stream, script.stop - HELD_S * script.rate_hz, items)
+        return items
+
+    with playing(script):
+        items = run(main())
+    np.testing.assert_array_equal(numbers(items), sent(script)[: len(numbers(items))])
+    check(items, script.chunk)
+
+
+async def _killed_and_reborn(first, second, settings, between=None):
+    """All of the first outlet, its death, and the second, whose numbers go on where times do."""
+    items = []
+    with ExitStack() as processes:
+        process = processes.enter_context(playing(first))
+        async with source(**settings) as stream:
+            items_of = aiter(stream)
+            await collect(items_of, first.stop - 1, items)
+            process.kill()
+            if between is not None:
+                processes.enter_context(playing(between))
+            processes.enter_context(playing(second))
+            await collect(items_of, second.stop - HELD_S * second.rate_hz, items)
+    return items
+
+
+@pytest.mark.parametrize("source_id", ["outlet", "another", ""], ids=["same id", "another id", "no id"])
+def test_killed_and_reborn(source_id):
+    name = f"phoenix {source_id}"
+    first = Script(name, seconds=20.0, begun=1e5)
+    second = Script(name, seconds=20.0, begun=1e5, first=40 * 256, source_id=source_id)
+    items = run(_killed_and_reborn(first, second, {"name": name}))
+    check(items, first.chunk)
+    assert [(gap.start, gap.stop) for gap in items if isinstance(gap, Gap)] == [(20 * 256, 40 * 256)]
+
+
+def test_what_merely_matches_is_not_taken_for_what_was_lost():
+    first = Script("mine", kind="band", seconds=10.0, begun=1e5)
+    second = Script("mine", kind="band", seconds=20.0, begun=1e5, first=40 * 256)
+    neighbour = Script("yours", kind="band", seconds=600.0, begun=1e5, source_id="neighbour")
+    items = run(_killed_and_reborn(first, second, {"type": "band"}, neighbour))
+    check(items, first.chunk)
+    assert [(gap.start, gap.stop) for gap in items if isinstance(gap, Gap)] == [(10 * 256, 40 * 256)]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (
+            {"labels": ("AF7", "AF8", "count")},
+            r"3 channels \(AF7 \(microvolts\), AF8 .*; it had 3 .*TP9",
+        ),
+        ({"rate_hz": 128.0}, "3 channels at 128 Hz; it had .* at 256 Hz"),
+        ({"said_hz": 0.0}, "3 channels at 0 Hz"),
+        ({"begun": 0.0}, "the device's time jumped by -99965"),
+    ],
+    ids=["renamed channels", "another rate", "no rate", "another time"],
+)
+def test_reborn_as_something_else_is_refused(more, says):
+    first = Script("changeling", seconds=5.0, begun=1e5)
+    second = Script(**{"name": "changeling", "seconds": 20.0, "begun": 1e5, "first": 40 * 256, **more})
+    with pytest.raises(SourceError, match=says):
+        run(_killed_and_reborn(first, second, {"name": "changeling"}))
+
+
+def test_frozen_and_thawed_is_the_same_outlet_and_what_was_missed_is_listed():
+    """A computer that hangs: the connection stays open and says nothing."""
+    script = Script("frozen", seconds=300.0, speed=30.0)
+
+    async def main():
+        items = []
+        with playing(script) as process:
+            async with source(name="frozen", silence_s=0.3) as stream:
+                items_of = aiter(stream)
+                await collect(items_of, 20 * 256, items)
+                process.send_signal(signal.SIGSTOP)
+                upcoming = asyncio.ensure_future(collect(items_of, 280 * 256, items))
+                await asyncio.wait({upcoming}, timeout=3.0)  # long enough to try to connect anew, in vain
+                assert not upcoming.done()
+                process.send_signal(signal.SIGCONT)
+                await upcoming
+        return items
+
+    check(run(main()), script.chunk)
+
+
+def test_a_mute_outlet_is_asked_again_until_it_speaks_and_the_wait_is_a_loss():
+    script = Script("mute", seconds=30.0, speed=10.0, wait_s=4.0)
+
+    async def main():
+        items = []
+        with playing(script):
+            async with source(name="mute", resolve_s=1.0, silence_s=0.5) as stream:
+                await collect(stream, 20 * 256, items)
+        return items
+
+    gap, *rest = run(main())
+    assert (type(gap), gap.start) == (Gap, 0)
+    assert 1.0 < gap.stop / 256 < 8.0
+    assert rest[0].start == gap.stop
+    assert len(missing(numbers(rest))) == 0
+
+
+def test_a_paused_outlet_can_be_left_while_it_is_silent():
+    async def main():
+        with playing(Script("paused", seconds=5.0)):
+            async with source(name="paused", silence_s=0.1) as stream:
+                items_of = aiter(stream)
+                await collect(items_of, 5 * 256 - 1, [])
+                upcoming = asyncio.ensure_future(anext(items_of))
+                await asyncio.wait({upcoming}, timeout=2.0)
+                upcoming.cancel()
+                await asyncio.wait({upcoming})
+                assert upcoming.cancelled()
+
+    run(main())
