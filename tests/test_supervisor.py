@@ -1,0 +1,247 @@
+"""Whatever breaks in one stream is begun again, goes on in the same session, and leaves the others alone."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from streamer import supervisor as module
+from streamer.errors import SourceError, UsageError
+from streamer.journal import Journal, Meta
+from streamer.messages import Channel, Chunk, Gap, Score
+from streamer.pipeline import Pipeline
+from streamer.publisher import Publisher
+from streamer.session import items
+from streamer.settings import StreamSettings
+from streamer.supervisor import BACKOFF_S, Recording, Supervisor
+from tests.fakes import FakeClock, FakeSource, Witness
+from tests.paths import default_model, eeg, info
+
+EEG = eeg(600, 100)
+LIVE = StreamSettings.model_validate({"name": "anna", "source": {"kind": "lsl"}})
+INFO = info(100)
+
+
+class Poison(Exception):
+    """A mistake in the program."""
+
+
+class Brittle(Pipeline):
+    """Crashes once, at a sample that it is told."""
+
+    crash_at = -1
+
+    def push(self, item):
+        if item.start <= Brittle.crash_at < item.stop:
+            Brittle.crash_at = -1
+            raise Poison("boom")
+        return super().push(item)
+
+
+class Rig:
+    """One supervised stream whose sources are made by hand."""
+
+    def __init__(self, folder, monkeypatch, settings=LIVE):
+        self.clock, self.witness, self.stop = FakeClock(), Witness(), asyncio.Event()
+        self.folder, self.sources, self.opened = folder, asyncio.Queue(), 0
+        self.worker, self.sessions = ThreadPoolExecutor(1), []
+        self.settings = settings
+        monkeypatch.setattr(module, "open_source", lambda *_: self)
+        self.supervisor = Supervisor(settings, self.clock, self.worker, self.begin, self.pipeline)
+        self.task = asyncio.create_task(self.supervisor.run(self.stop))
+
+    async def __aenter__(self):
+        self.opened += 1
+        source = await self.sources.get()
+        if isinstance(source, Exception):
+            raise source
+        source.info = replace(source.info, started=self.clock.wall())
+        return source
+
+    async def __aexit__(self, *_):
+        pass
+
+    def pipeline(self, session):
+        return Brittle(session, self.settings.signal, self.settings.hop_s, default_model())
+
+    async def begin(self, session, afresh):
+        name = f"s{len(self.sessions)}"
+        journal = Journal.create(
+            self.folder / f"{name}.sqlite", Meta(name, "node", "anna", session), self.clock, deliver=False
+        )
+        publisher = Publisher("anna", name, session, journal, None, None, (self.witness,), self.clock, 60.0)
+        self.sessions.append(journal)
+        return Recording(session, journal, self.pipeline(session), publisher)
+
+    def source(self, *parts, about=INFO):
+        """A source that gives seconds of EEG, and what else there is."""
+        made = FakeSource(about)
+        for part in parts:
+            if isinstance(part, tuple):
+                start, stop = part
+                channels = len(about.channels)
+                part = Chunk(
+                    start * 100, np.repeat(EEG[:, start * 100 : stop * 100], channels, 0), self.clock.now
+                )
+            made.give(part)
+        self.sources.put_nowait(made)
+        return made
+
+    async def later(self, seconds):
+        await self.clock.advance(seconds)
+
+    async def done(self):
+        self.stop.set()
+        outcome = await asyncio.wait_for(self.task, 20)
+        for journal in self.sessions:
+            await asyncio.to_thread(journal.close)
+        self.worker.shutdown()
+        return outcome
+
+
+def run(scenario, folder, monkeypatch, settings=LIVE):
+    async def main():
+        rig = Rig(folder, monkeypatch, settings)
+        return await scenario(rig), rig
+
+    return asyncio.run(main())
+
+
+def committed(path):
+    with Journal.open(path) as session:
+        return [(one.epoch, one.stage, one.probabilities) for one in session.epochs()]
+
+
+def rescored(path):
+    pipeline = Pipeline(INFO, LIVE.signal, LIVE.hop_s, default_model())
+    outputs = [output for item in items(path) for output in pipeline.push(item)]
+    return [one for one in outputs if isinstance(one, Score) and one.epoch is not None]
+
+
+def test_a_device_that_fails_is_opened_again_and_the_night_goes_on(tmp_path, monkeypatch):
+    async def scenario(rig):
+        rig.source((0, 70), SourceError("unplugged"))
+        await rig.witness.until(lambda: "error" in rig.witness.event_names())
+        assert rig.witness.stages[-1].stage == "no_signal"
+        await rig.later(BACKOFF_S[0])
+        rig.source((0, 120))
+        await rig.witness.until(lambda: rig.witness.stages[-1].stage not in ("no_signal", "unscored"))
+        await rig.witness.until(lambda: len(rig.witness.stages) >= 4)
+        return await rig.done()
+
+    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    assert outcome.error is None
+    assert rig.supervisor.failures == 1
+    assert len(rig.sessions) == 1
+    found, whole = committed(outcome.session), rescored(outcome.session)
+    assert [number for number, *_ in found] == list(range(len(found)))
+    assert [one.stage for one in whole[: len(found)]] == [stage for _, stage, _ in found]
+    with Journal.open(outcome.session) as session:
+        (gap,) = session.gaps()
+    assert 7000 == gap.start < gap.stop
+    assert rig.witness.event_names()[-1] == "session_ended"
+
+
+def test_a_crash_is_logged_and_the_pipeline_remade_from_the_record(tmp_path, monkeypatch, caplog):
+    async def scenario(rig):
+        Brittle.crash_at = 6500
+        rig.source((0, 60), (60, 70))
+        await rig.witness.until(lambda: "error" in rig.witness.event_names())
+        await rig.later(BACKOFF_S[0])
+        rig.source((0, 60))
+        await rig.witness.until(lambda: len(rig.witness.stages) >= 3)
+        return await rig.done()
+
+    with caplog.at_level(logging.ERROR):
+        outcome, rig = run(scenario, tmp_path, monkeypatch)
+    assert "boom" in caplog.text
+    assert "Traceback" in caplog.text
+    found, whole = committed(outcome.session), rescored(outcome.session)
+    assert len(rig.sessions) == 1
+    assert [one.stage for one in whole[: len(found)]] == [stage for _, stage, _ in found]
+    assert [one.epoch for one in whole[: len(found)]] == [number for number, *_ in found]
+
+
+def test_a_record_that_cannot_be_read_back_begins_another(tmp_path, monkeypatch, caplog):
+    async def scenario(rig):
+        Brittle.crash_at = 6500
+        rig.source((0, 70))
+        await rig.witness.until(lambda: "error" in rig.witness.event_names())
+        Brittle.crash_at = 6500  # at the same sample again, while it is read back
+        rig.source((0, 10))
+        await rig.later(BACKOFF_S[0])
+        await rig.witness.until(lambda: "session_ended" in rig.witness.event_names())
+        rig.source((0, 10))
+        await rig.later(2 * BACKOFF_S[0])
+        await rig.witness.until(lambda: rig.witness.event_names()[-1] == "reconnected")
+        return await rig.done()
+
+    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    assert len(rig.sessions) == 2
+    assert outcome.session == rig.sessions[1].path
+
+
+def test_a_device_that_came_back_as_another_begins_another_session(tmp_path, monkeypatch):
+    async def scenario(rig):
+        rig.source((0, 40), SourceError("unplugged"))
+        await rig.witness.until(lambda: "error" in rig.witness.event_names())
+        await rig.later(BACKOFF_S[0])
+        other = replace(INFO, channels=(*INFO.channels, Channel("Fz", "uV")))
+        rig.source((0, 40), about=other)
+        await rig.witness.until(lambda: len(rig.sessions) == 2)
+        return await rig.done()
+
+    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    assert rig.witness.event_names().count("session_ended") == 2
+    assert outcome.session == rig.sessions[1].path
+
+
+def test_the_rest_grows_and_a_stop_ends_it(tmp_path, monkeypatch):
+    async def scenario(rig):
+        for attempt in range(3):
+            rig.sources.put_nowait(SourceError("not there"))
+            await rig.later(0)
+            assert rig.opened == attempt + 1
+            await rig.later(BACKOFF_S[0] * 2**attempt)
+            assert rig.opened == attempt + 2
+        rig.sources.put_nowait(SourceError("not there"))
+        await rig.later(0)
+        return await rig.done()
+
+    outcome, _ = run(scenario, tmp_path, monkeypatch)
+    assert outcome.session is None
+
+
+@pytest.mark.parametrize("kind", ["replay", "lsl"])
+def test_what_another_attempt_cannot_mend_ends_the_stream(tmp_path, monkeypatch, kind):
+    source = {"kind": "replay", "path": "x.edf"} if kind == "replay" else {"kind": "lsl"}
+    wrong = SourceError("gone") if kind == "replay" else UsageError("no channel of that name")
+
+    async def scenario(rig):
+        rig.sources.put_nowait(wrong)
+        return await asyncio.wait_for(rig.task, 5)
+
+    settings = StreamSettings.model_validate({"name": "anna", "source": source})
+    outcome, rig = run(scenario, tmp_path, monkeypatch, settings)
+    assert outcome.error is wrong
+    assert rig.opened == 1
+
+
+def test_a_crash_in_one_stream_leaves_another_alone(tmp_path, monkeypatch):
+    async def scenario(rig):
+        Brittle.crash_at = 100
+        rig.source((0, 10))
+        await rig.witness.until(lambda: "error" in rig.witness.event_names())
+        other = Rig(tmp_path / "other", monkeypatch)
+        other.folder.mkdir()
+        other.source((0, 95), Gap(9500, 9600, "radio"))
+        await other.witness.until(lambda: len(other.witness.stages) >= 3)
+        first = await rig.done()
+        return first, await other.done()
+
+    (first, second), _ = run(scenario, tmp_path, monkeypatch)
+    assert first.error is None
+    assert len(second.labels) == 3
