@@ -22,7 +22,10 @@ from streamer.sinks.commands import CommandInbox
 BINS = 38  # of 0.78 Hz, up to 30 Hz: two of the network's spectrogram
 STEPS_PER_DB = 3.0  # 1 to 255 is 0 to 84.7 dB; 0 is lost
 EVENTS = 100  # kept for a client that comes later
-ALLOWED = ("lights_off", "lights_on", "mark")
+ALLOWED = (
+    *("lights_off", "lights_on", "mark"),
+    *("arm_alarm", "disarm_alarm", "snooze_alarm", "dismiss_alarm"),
+)
 CODES = {"W": "W", "N1": "1", "N2": "2", "N3": "3", "R": "R"}  # one character per epoch; "?" unscored
 GRADES = {"good": "g", "fair": "f", "poor": "p", "off": "o"}
 
@@ -52,6 +55,7 @@ class StreamState:
     gaps: int = 0
     lost_s: float = 0.0
     ended: bool = False
+    alarm: Json | None = None  # its state and its deadline (Unix s); None: there is none
 
 
 class Page:
@@ -77,6 +81,8 @@ class Page:
         labels: Sequence[Label],
         obey: Callable[[CommandPayload], None],
         refuse: Callable[[str], None],
+        *,
+        alarm: bool = False,
     ) -> None:
         """Begin to show a session.
 
@@ -89,11 +95,13 @@ class Page:
             labels: the committed epochs, a list that grows.
             obey: does what a button asks for.
             refuse: says that it was not done.
+            alarm: whether there is one to arm.
 
         """
         inbox = CommandInbox(obey, refuse, self._clock)
         state = StreamState(stream, session, info, channel, hop_s, labels, inbox)
         state.heard = self._clock.monotonic()
+        state.alarm = {"state": "disarmed", "deadline": 0.0} if alarm else None
         self._streams[stream] = state
         self._changed()
 
@@ -131,6 +139,8 @@ class Page:
         elif payload.event != "reconnected" or payload.seq > 1:  # the first samples are no news
             state.events.append(payload)
             state.n_events += 1
+        if payload.event == "alarm" and "state" in payload.data:
+            state.alarm = {"state": payload.data["state"], "deadline": payload.data.get("deadline")}
         state.ended = payload.event == "session_ended"
         self._changed()
 
@@ -139,7 +149,7 @@ class Page:
         try:
             asked = json.loads(body)
             state = self._streams[asked.pop("stream")]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return  # not even addressed to anyone
         try:
             known = CommandPayload.model_validate(asked).command in ALLOWED
@@ -210,6 +220,7 @@ class View:
             "started": state.info.started,
             "age_s": round(self._clock.monotonic() - state.heard, 1),
             "ended": state.ended,
+            "alarm": state.alarm,
             "gaps": state.gaps,
             "lost_s": round(state.lost_s, 2),
             "stage": None if state.stage is None else state.stage.model_dump(mode="json", by_alias=True),

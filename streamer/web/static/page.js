@@ -4,6 +4,8 @@ const COLOURS = { W: "#e9a820", N1: "#7fc4d9", N2: "#4b8fd0", N3: "#5a63c8", R: 
 const NAMES = { W: "W", 1: "N1", 2: "N2", 3: "N3", R: "R" };
 const ORDER = ["W", "N1", "N2", "N3", "R"];
 const BINS = 38;
+const BUTTONS = ["lights_off", "lights_on", "mark"];
+const ALARM = ["arm_alarm", "disarm_alarm", "snooze_alarm", "dismiss_alarm"];
 const SILENT_MS = 25000; // the engine says something every 10 s
 const streams = new Map();
 let chosen = null;
@@ -76,6 +78,7 @@ function show() {
   now(one);
   at("source").textContent = `${one.source}, ${one.channel}`;
   list(one);
+  alarm(one.alarm);
   if (window.charts && !document.hidden) window.charts.draw(one);
 }
 
@@ -101,6 +104,19 @@ function now(one) {
   at("quality").className = quality.grade;
   at("quality").textContent = `signal ${quality.grade}` + (quality.reasons.length ? `: ${quality.reasons.join(", ")}` : "");
   at("lost").textContent = one.gaps ? `${span(one.lost_s)} lost in ${one.gaps} gap${one.gaps > 1 ? "s" : ""}` : "nothing lost";
+}
+
+function alarm(one) {
+  at("alarm").hidden = !one;
+  if (!one) return;
+  const [off, rings] = [one.state === "disarmed", one.state === "ringing"];
+  at("alarm").className = one.state;
+  at("alarm_state").textContent = off ? "no alarm" : `alarm ${one.state}, by ${clock(one.deadline)}`;
+  at("arm_alarm").hidden = !off;
+  at("alarm_time").parentElement.hidden = !off;
+  at("disarm_alarm").hidden = off || rings;
+  at("snooze_alarm").hidden = !rings;
+  at("dismiss_alarm").hidden = !rings && one.state !== "snoozed";
 }
 
 function tabs() {
@@ -153,11 +169,12 @@ function say() {
   at("banner").className = calm ? "calm" : "";
   at("now").className = text && !calm || one && one.ended ? "old" : "";
   const ready = one && !one.ended && socket && socket.readyState === WebSocket.OPEN;
-  for (const id of ["lights_off", "lights_on", "mark"]) at(id).disabled = !ready;
+  for (const id of [...BUTTONS, ...ALARM]) at(id).disabled = !ready;
 }
 
-for (const id of ["lights_off", "lights_on", "mark"]) {
-  at(id).onclick = () => socket.send(JSON.stringify({ stream: chosen, command: id, text: "" }));
+for (const id of [...BUTTONS, ...ALARM]) {
+  const text = () => (id === "arm_alarm" ? at("alarm_time").value : "");
+  at(id).onclick = () => socket.send(JSON.stringify({ stream: chosen, command: id, text: text() }));
 }
 function dim(on) {
   document.body.classList.toggle("dim", on);
