@@ -1,0 +1,48 @@
+"""An engine with two sleepers and the page, in its own process: `python -m tests.web.night PORT FOLDER`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from streamer import settings
+from streamer.clock import SystemClock
+from streamer.engine import Engine
+from tests.fakes import Witness
+
+SPEED = 30.0  # a hop of 30 s every second
+
+
+class Ready(Witness):
+    """Says when every stream is open."""
+
+    def started(self, *what: object) -> None:
+        self.sessions.append(what[-1])
+        if len(self.sessions) == 2:
+            print("ready", flush=True)
+
+
+async def main(port: int, folder: str) -> None:
+    """Until SIGTERM."""
+    nights = [
+        {
+            "name": name,
+            "source": {
+                "kind": "simulated",
+                "speed": SPEED,
+                "seed": seed,
+                "chunk_s": 5,
+                "dropouts_per_hour": drops,
+            },
+        }
+        for name, seed, drops in (("anna", 3, 30.0), ("ben", 4, 0.0))
+    ]
+    ready = settings.validate({"session_dir": folder, "web": {"port": port}, "stream": nights}, "test")
+    engine = Engine(ready, SystemClock(), Ready())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, engine.stop)
+    await engine.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))

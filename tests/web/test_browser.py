@@ -1,0 +1,183 @@
+"""The page in headless Chromium against a running engine.
+
+SLEEPSTREAM_SCREENSHOTS names a folder in which the pictures are kept.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from streamer.web.server import POLICY
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; .ci/run installs it"),
+]
+
+
+class Night:
+    """The engine's process."""
+
+    def __init__(self, folder):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self._folder = folder
+        self.start()
+
+    def start(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.web.night", str(self.port), str(self._folder)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout.readline() == "ready\n"
+
+    def end(self, how=signal.SIGTERM):
+        self._process.send_signal(how)
+        self._process.wait(20)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    running = Night(tmp_path_factory.mktemp("sessions"))
+    yield running
+    running.end()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def watched(chromium):
+    """A page whose every message and request is remembered."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.said, page.asked = [], []
+    page.on("console", lambda message: page.said.append(message.text))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("websocket", lambda found: page.asked.append(found.url))
+    yield page
+    context.close()
+
+
+def stage_is_shown(page):
+    expect(page.locator("#stage")).to_have_text(re.compile(r"^(W|N1|N2|N3|R|unscored)$"), timeout=20_000)
+
+
+def keep(page, name):
+    folder = os.environ.get("SLEEPSTREAM_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_everything_is_there_and_nothing_leaves_the_machine(night, watched, size):
+    width, height = SIZES[size]
+    watched.set_viewport_size({"width": width, "height": height})
+    response = watched.goto(night.url)
+    assert response.headers["content-security-policy"] == POLICY
+    stage_is_shown(watched)
+    for chart in ("#eeg", "#night"):
+        watched.wait_for_selector(f"{chart} .main-svg")
+    expect(watched.locator("#sure")).to_have_text(re.compile(r"% sure|not scored"))
+    expect(watched.locator("#quality")).to_have_text(re.compile(r"^signal (good|fair|poor|off)"))
+    expect(watched.locator("#lost")).to_have_text(re.compile(r"lost"))
+    expect(watched.locator("#banner")).to_be_hidden()
+    expect(watched.locator("#sleepers button")).to_have_count(2)
+    expect(watched.locator("#events")).to_contain_text("session started")
+    expect(watched.locator("#alarm")).to_be_hidden()
+    assert "µV" in watched.locator("#eeg").inner_text()
+    assert watched.locator("#stage").evaluate("e => parseFloat(getComputedStyle(e).fontSize)") >= 30
+    assert watched.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no sideways scrolling"
+    keep(watched, size)
+    assert watched.said == []
+    hosts = {url.split("/")[2] for url in watched.asked if not url.startswith(("data:", "blob:"))}
+    assert hosts == {f"127.0.0.1:{night.port}"}
+
+
+def test_the_stage_follows_within_two_hops(night, watched):
+    watched.goto(night.url)
+    stage_is_shown(watched)
+    for _ in range(3):  # a hop lasts a second here, and so does the least pause between two updates
+        before = watched.locator("#clock").inner_text()
+        expect(watched.locator("#clock")).not_to_have_text(before, timeout=2_500)
+
+
+def test_the_other_sleeper(night, watched):
+    watched.goto(night.url)
+    watched.locator("#sleepers button", has_text="ben").click()
+    expect(watched.locator("#source")).to_contain_text("simulated-4")
+    expect(watched.locator("#lost")).to_have_text("nothing lost")
+
+
+def test_buttons_reach_the_engine_and_are_confirmed(night, watched):
+    watched.goto(night.url)
+    stage_is_shown(watched)
+    for name in ("lights off", "mark", "lights on"):
+        watched.get_by_role("button", name=name, exact=True).click()
+        expect(watched.locator("#events")).to_contain_text(name)
+    watched.locator("#dim").click()
+    expect(watched.locator("body")).to_have_class("dim")
+    watched.reload()
+    expect(watched.locator("body")).to_have_class("dim")
+    assert watched.said == []
+
+
+def test_it_says_when_the_engine_is_gone_and_comes_back_with_it(night, watched):
+    watched.goto(night.url)
+    stage_is_shown(watched)
+    night.end(signal.SIGKILL)
+    expect(watched.locator("#banner")).to_contain_text("No connection to the engine", timeout=10_000)
+    expect(watched.locator("#now")).to_have_class("old")
+    expect(watched.locator("#mark")).to_be_disabled()
+    keep(watched, "disconnected")
+    night.start()
+    expect(watched.locator("#banner")).to_be_hidden(timeout=15_000)
+    expect(watched.locator("#now")).not_to_have_class("old")
+    stage_is_shown(watched)
+
+
+def test_what_was_missed_is_caught_up(night, watched):
+    watched.goto(night.url)
+    stage_is_shown(watched)
+    labels = "streams.get(chosen).labels"
+    watched.evaluate("socket.onmessage = null")  # as a phone that sleeps: it hears nothing
+    had = watched.evaluate(f"{labels}.length")
+    before = watched.locator("#clock").inner_text()
+    watched.evaluate("told = Date.now() - 60000; wake()")
+    expect(watched.locator("#clock")).not_to_have_text(before)
+    watched.wait_for_function(f"{labels}.length > {had}")
+    assert watched.evaluate("streams.get(chosen).density.every((d) => d.length === 5)")
+
+
+def test_old_data_are_said_to_be_old(night, watched):
+    watched.goto(night.url)
+    stage_is_shown(watched)
+    watched.evaluate("socket.onmessage = null; streams.get(chosen).heard -= 300000; say()")
+    expect(watched.locator("#banner")).to_have_text(re.compile(r"^The data are 5 min old\.$"))
+    expect(watched.locator("#now")).to_have_class("old")
