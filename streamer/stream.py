@@ -15,6 +15,7 @@ from streamer.messages import Chunk, Gap, Item, Score, StreamInfo, Switch
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
 from streamer.ratewatch import ClockWatch, RateWatch
+from streamer.stopping import unless_stopped
 
 CLOCK_PAIR_S = 60.0
 
@@ -113,26 +114,16 @@ class Stream:
     async def _pump(self, stop: asyncio.Event) -> bool:
         """Take items until there are no more (True) or `stop` is set (False)."""
         items = aiter(self._source)
-        stopped = asyncio.create_task(stop.wait(), name="stop")
-        try:
-            while True:
-                upcoming = asyncio.ensure_future(anext(items, None))
-                try:
-                    await asyncio.wait([upcoming, stopped], return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not upcoming.done():
-                        upcoming.cancel()
-                        await asyncio.wait([upcoming])
-                if upcoming.cancelled():
-                    return False
-                item = upcoming.result()
-                if item is None:
-                    return True
-                self._busy_since = self._clock.monotonic()
-                await self._take(item)
-                self._busy_since = None
-        finally:
-            stopped.cancel()
+        while True:
+            upcoming = await unless_stopped(stop, anext(items, None))
+            if upcoming.cancelled():
+                return False
+            item = upcoming.result()
+            if item is None:
+                return True
+            self._busy_since = self._clock.monotonic()
+            await self._take(item)
+            self._busy_since = None
 
     async def _take(self, item: Item) -> None:
         self._journal.record(item)

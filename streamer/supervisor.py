@@ -22,6 +22,7 @@ from streamer.settings import StreamSettings
 from streamer.sources import open_source
 from streamer.sources.settings import LIVE
 from streamer.statistics import Statistics
+from streamer.stopping import unless_stopped
 from streamer.stream import Given, Source, Stream
 
 BACKOFF_S = 1.0, 60.0  # between two attempts: first, longest
@@ -105,7 +106,7 @@ class Supervisor:
             in_a_row = 1 if self._clock.monotonic() - began > HELD_S else in_a_row + 1
             longest = min(BACKOFF_S[1], BACKOFF_S[0] * 2.0 ** min(in_a_row - 1, 16))
             self._say(error)
-            await self._rest(random.uniform(longest / 2, longest), stop)
+            await unless_stopped(stop, self._clock.sleep(random.uniform(longest / 2, longest)))
             if stop.is_set():
                 return self._conclude(None, stop)
 
@@ -113,8 +114,11 @@ class Supervisor:
         """Open the source and drive it to its end; what went wrong."""
         settings = self._settings
         try:
-            async with open_source(settings.source, settings.signal.channel, self._clock) as source:
-                await self._drive(source, stop)
+            async with contextlib.AsyncExitStack() as stack:
+                source = open_source(settings.source, settings.signal.channel, self._clock)
+                opening = await unless_stopped(stop, stack.enter_async_context(source))
+                if not opening.cancelled():
+                    await self._drive(opening.result(), stop)
         except SleepstreamError as error:
             return error
         except Exception as error:
@@ -209,15 +213,6 @@ class Supervisor:
             publisher.online(False)
             publisher.no_signal()
             publisher.event("error", str(error), {"failures": self.failures})
-
-    async def _rest(self, seconds: float, stop: asyncio.Event) -> None:
-        sleeping = asyncio.create_task(self._clock.sleep(seconds), name="rest")
-        stopped = asyncio.create_task(stop.wait(), name="stop")
-        try:
-            await asyncio.wait([sleeping, stopped], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            stopped.cancel()
 
     def _conclude(self, error: SleepstreamError | None, stop: asyncio.Event) -> Outcome:
         recording = self._recording

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from streamer.clock import SystemClock
 from streamer.engine import Engine
 from streamer.journal import Journal
 from streamer.settings import validate
-from tests.fakes import Witness
+from tests.fakes import Witness, settle
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.paths import eeg
 from tests.sinks.fakes import Subscriber
@@ -182,3 +183,19 @@ def test_live_through_lsl_scores_as_the_file_does(tmp_path):
     # The last epoch of a file is completed by its end; a live stream has no end, only silence.
     assert len(live_epochs) >= 9
     assert live_epochs == file_epochs[: len(live_epochs)]
+
+
+def test_a_device_that_is_still_looked_for_does_not_hold_up_the_end(tmp_path):
+    async def scenario():
+        made = engine(
+            tmp_path, {"name": "anna", "source": {"kind": "lsl", "name": "nowhere", "resolve_s": 600}}
+        )
+        running = asyncio.create_task(made.run())
+        while not any(thread.name.startswith("lsl") for thread in threading.enumerate()):
+            await settle()
+        made.stop()
+        return await asyncio.wait_for(running, 3)
+
+    (outcome,) = asyncio.run(scenario())
+    assert outcome.session is None
+    assert outcome.error is None
