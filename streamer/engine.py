@@ -27,6 +27,7 @@ from streamer.publisher import Observer, Publisher
 from streamer.resume import Found, find, restore, rewarm
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
+from streamer.sinks.homeassistant import HomeAssistant
 from streamer.sinks.jsonl import JsonlSink
 from streamer.sinks.mqtt import MqttSink, MqttStatus
 from streamer.sinks.topics import MqttStream
@@ -147,7 +148,15 @@ class Engine:
             return None
         if settings.embedded:
             await sinks.enter_async_context(Broker(settings.port, settings.host))
-        sink = MqttSink(settings, self._settings.node, self._clock, self._watcher.broker)
+        home = None
+        if self._settings.homeassistant is not None:
+            home = HomeAssistant(
+                self._settings.homeassistant,
+                self._settings.node,
+                self._settings.stream,
+                settings.stage_expiry_s,
+            )
+        sink = MqttSink(settings, self._settings.node, self._clock, self._watcher.broker, home)
         return await sinks.enter_async_context(sink)
 
     async def _deliver(self, mqtt: MqttSink) -> None:

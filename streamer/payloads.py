@@ -100,6 +100,7 @@ class StagePayload(_Scored):
 
     schema_: Literal["sleepstream/stage/1"] = Field("sleepstream/stage/1", alias="schema")
     provisional: bool = Field(description="true off the 30 s grid; such a score is never committed")
+    lasted_s: float = Field(0.0, ge=0, description="for how long `smoothed` has been the same")
     latency_ms: float | None = Field(description="arrival of the window's last sample to publication")
 
 

@@ -8,7 +8,18 @@ from typing import Literal, Protocol
 from streamer.clock import Clock
 from streamer.errors import SinkError
 from streamer.journal import Journal
-from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Gap, Label, Quality, Score, StreamInfo, Switch
+from streamer.messages import (
+    EPOCH_S,
+    RATE_HZ,
+    STAGES,
+    UNSCORED,
+    Gap,
+    Label,
+    Quality,
+    Score,
+    StreamInfo,
+    Switch,
+)
 from streamer.payloads import (
     AlarmPayload,
     EpochPayload,
@@ -91,6 +102,8 @@ class Publisher:
         self._quiet_until = 0  # 100 Hz index: stages up to there belong to a former process
         self._stages = self._epochs = self._events = self._summaries = 0
         self._alarms = 0
+        self._smoothed: Label = UNSCORED
+        self._smoothed_since: int | None = None  # 100 Hz index
         self.night = Night()
         self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
         self.smoothed: list[Label] = []  # likewise, after the smoother
@@ -115,9 +128,16 @@ class Publisher:
                 warmup=score.warmup,
                 quality=_quality(score.quality),
                 provisional=score.epoch is None,
+                lasted_s=self._lasted_s(score),
                 latency_ms=None if latency_ms is None else round(latency_ms, 1),
             )
         )
+
+    def _lasted_s(self, score: Score) -> float:
+        """For how long the smoothed stage has been the same."""
+        if score.smoothed != self._smoothed or self._smoothed_since is None:
+            self._smoothed, self._smoothed_since = score.smoothed, score.end
+        return (score.end - self._smoothed_since) / RATE_HZ
 
     def commit(self, score: Score) -> None:
         """Commit the epoch that a score completes, if it does, and publish no stage."""

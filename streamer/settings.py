@@ -68,6 +68,14 @@ class StreamSettings(_Settings):
         return value
 
 
+class HomeAssistantSettings(_Settings):
+    """MQTT discovery; needs [mqtt]."""
+
+    enabled: bool = True  # False removes every device that was announced
+    prefix: str = Field("homeassistant", pattern=r"^[^+#\s]{1,64}$")  # discovery prefix
+    status_topic: str = Field("homeassistant/status", pattern=r"^[^+#\s]{1,64}$")  # where it says `online`
+
+
 class Settings(_Settings):
     """The whole engine."""
 
@@ -79,12 +87,19 @@ class Settings(_Settings):
     jsonl: JsonlSettings | None = None
     web: WebSettings | None = None
     lsl: LslSinkSettings | None = None
+    homeassistant: HomeAssistantSettings | None = None
     stream: tuple[StreamSettings, ...] = Field(min_length=1)
 
     @field_validator("session_dir")
     @classmethod
     def _expand(cls, value: Path) -> Path:
         return value.expanduser()
+
+    @model_validator(mode="after")
+    def _has_a_broker(self) -> Settings:
+        if self.homeassistant is not None and self.mqtt is None:
+            raise ValueError("[homeassistant] needs [mqtt]")
+        return self
 
     @model_validator(mode="after")
     def _unique_names(self) -> Settings:

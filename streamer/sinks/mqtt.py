@@ -25,6 +25,7 @@ from streamer.errors import SettingsError
 from streamer.outbox import Outbox, Parcel
 from streamer.sinks.client import Client, explain, refuses_login, speaks_only_3, tls_context, unanswered
 from streamer.sinks.commands import CommandInbox, OnCommand, OnRefused
+from streamer.sinks.homeassistant import HomeAssistant
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.topics import OFFLINE, ONLINE, MqttStream, Slot
 
@@ -82,11 +83,13 @@ class MqttSink:
         node: str,
         clock: Clock,
         on_change: Callable[[MqttStatus], None] | None = None,
+        home: HomeAssistant | None = None,
     ) -> None:
         self._settings = settings
         self._node = _level("node", node)
         self._clock = clock
         self._on_change = on_change
+        self._home = home
         self._tls = tls_context(settings)  # once: a wrong file is found now and not in the night
         self._streams: dict[str, MqttStream] = {}
         self._availability = Slot(f"{PREFIX}/{node}/availability", "availability")
@@ -239,6 +242,8 @@ class MqttSink:
         tasks.create_task(client.refused(), name="mqtt refusals")
         tasks.create_task(self._listen(client), name="mqtt commands")
         tasks.create_task(self._keep_current(client, self._availability), name="mqtt node availability")
+        if self._home is not None:
+            tasks.create_task(self._home.announce(client), name="mqtt home assistant")
         for stream in self._streams.values():
             self._attach(connection, stream)
         self._changed("")
@@ -312,8 +317,12 @@ class MqttSink:
         async for message in client.messages:
             name = str(message.topic).removeprefix(f"{PREFIX}/{self._node}/").removesuffix("/command")
             stream = self._streams.get(name)
-            if stream and stream.commands and isinstance(message.payload, bytes):
+            if not isinstance(message.payload, bytes):
+                continue
+            if stream and stream.commands:
                 stream.commands.receive(message.payload, message.retain)
+            elif self._home is not None:
+                await self._home.heard(client, str(message.topic), message.payload, message.retain)
 
     def _pending(self) -> bool:
         slots = [slot for stream in self._streams.values() for slot in stream.slots]

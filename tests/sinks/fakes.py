@@ -92,7 +92,7 @@ class Subscriber:
                 heard = Heard(topic, message.payload, message.retain, message.qos, expiry)
                 self.heard.append(heard)
                 if heard.payload.startswith(b"{"):
-                    self._numbers.setdefault(topic.rpartition("/")[2], set()).add(heard.json["seq"])
+                    self._numbers.setdefault(topic.rpartition("/")[2], set()).add(heard.json.get("seq", -1))
                 self._more.notify_all()
 
 

@@ -1,0 +1,275 @@
+"""Home Assistant finds every sleeper by itself: one device each, by MQTT device discovery, retained.
+
+Format: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload. What was announced is noted
+in retained topics beside it, `sleepstream/<node>/homeassistant/<stream>`: a broker that remembers a device
+remembers the note, too, so that a sleeper who is no longer in the settings is removed at the next start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from streamer import __version__
+from streamer.settings import HomeAssistantSettings, StreamSettings
+from streamer.sinks.client import Client
+
+STAGES = ["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
+RETAINED = ("availability", "stage", "summary", "alarm")  # a stream's own topics, cleared with its device
+
+Component = dict[str, Any]
+
+
+class HomeAssistant:
+    """Announces devices on every connection and whenever Home Assistant starts; removes those that are gone.
+
+    Args:
+        settings: the `[homeassistant]` table.
+        node: name of this engine.
+        streams: every sleeper in the settings, whether or not its device is there.
+        expiry_s: for how long a stage is worth anything.
+
+    Attributes:
+        configs: topic to retained message; none where it is switched off.
+
+    """
+
+    def __init__(
+        self, settings: HomeAssistantSettings, node: str, streams: Sequence[StreamSettings], expiry_s: int
+    ) -> None:
+        self._root = f"sleepstream/{node}"
+        self._notes = f"{self._root}/homeassistant/"
+        self._node = node
+        self._status_topic = settings.status_topic
+        self._streams = {stream.name for stream in streams}
+        self.configs = {
+            f"{settings.prefix}/device/{device_id(node, stream.name)}/config": json.dumps(
+                device(node, stream, expiry_s), separators=(",", ":"), ensure_ascii=False
+            )
+            for stream in streams
+            if settings.enabled
+        }
+        self._announced = dict(
+            zip((stream.name for stream in streams), self.configs, strict=settings.enabled)
+        )
+
+    async def announce(self, client: Client) -> None:
+        """On a new connection: note, then announce; the subscription brings what was noted before.
+
+        Raises:
+            MqttError: the connection broke.
+
+        """
+        await client.subscribe(f"{self._notes}+", qos=1)
+        await client.subscribe(self._status_topic, qos=1)
+        for name, topic in self._announced.items():
+            await client.say(f"{self._notes}{name}", topic, retain=True)
+        await self._publish(client)
+
+    async def heard(self, client: Client, topic: str, body: bytes, retained: bool) -> None:
+        """Take any message; act on those that are for this.
+
+        Raises:
+            MqttError: the connection broke.
+
+        """
+        if topic == self._status_topic and body == b"online" and not retained:
+            await self._publish(client)
+        elif topic.startswith(self._notes) and body and retained:
+            await self._settle(client, topic.removeprefix(self._notes), body.decode("utf-8", "replace"))
+
+    async def _publish(self, client: Client) -> None:
+        for topic, config in self.configs.items():
+            await client.say(topic, config, retain=True)
+
+    async def _settle(self, client: Client, name: str, noted: str) -> None:
+        """Remove what was announced for a stream and is not any more; the note goes last."""
+        if noted == self._announced.get(name):
+            return
+        if noted.endswith(f"/device/{device_id(self._node, name)}/config"):  # ours, and nobody else's
+            await client.say(noted, "", retain=True)
+        if name in self._announced:
+            return
+        if name not in self._streams:
+            for kind in RETAINED:
+                await client.say(f"{self._root}/{name}/{kind}", "", retain=True)
+        await client.say(f"{self._notes}{name}", "", retain=True)
+
+
+def device_id(node: str, stream: str) -> str:
+    """Stable, unique, and only of what a discovery topic may contain."""
+    digest = hashlib.sha256(f"{node}/{stream}".encode()).hexdigest()[:8]
+    return f"sleepstream_{re.sub('[^A-Za-z0-9]', '_', stream)}_{digest}"
+
+
+def device(node: str, stream: StreamSettings, expiry_s: int) -> Component:
+    """The discovery message of one sleeper."""
+    root = f"sleepstream/{node}/{stream.name}"
+    here = {"topic": f"sleepstream/{node}/availability"}
+    identity = device_id(node, stream.name)
+    components = {**_sensors(root, expiry_s), **_controls(root, stream), **_events(root, stream)}
+    for key, component in components.items():
+        component |= {"unique_id": f"{identity}_{key}", "qos": 1}
+        if component["platform"] in ("button", "switch", "event") or key.startswith("alarm"):
+            component["availability"] = [here]  # they work without a band
+    return {
+        "device": {
+            "identifiers": [identity],
+            "name": f"Sleep of {stream.name}",
+            "manufacturer": "sleepstream",
+            "model": "EEG sleep staging",
+            "sw_version": __version__,
+        },
+        "origin": {"name": "sleepstream", "sw_version": __version__},
+        "availability": [here, {"topic": f"{root}/availability"}],
+        "availability_mode": "all",
+        "components": components,
+    }
+
+
+def _sensors(root: str, expiry_s: int) -> dict[str, Component]:
+    stage = {"state_topic": f"{root}/stage", "expire_after": expiry_s}
+    asleep = (
+        "{% if value_json.smoothed in ['N1', 'N2', 'N3', 'R'] %}ON{% elif value_json.smoothed == 'W' %}OFF"
+        "{% else %}None{% endif %}"
+    )
+    attributes = (
+        "{{ {'smoothed': value_json.smoothed, 'probabilities': value_json.probabilities,"
+        " 'provisional': value_json.provisional, 'warmup': value_json.warmup} | tojson }}"
+    )
+    return {
+        "stage": {
+            **_sensor("Stage", "{{ value_json.stage }}", icon="mdi:sleep"),
+            **stage,
+            "device_class": "enum",
+            "options": STAGES,
+            "json_attributes_topic": f"{root}/stage",
+            "json_attributes_template": attributes,
+        },
+        "confidence": {**_sensor("Confidence", _percent("confidence"), "%", "measurement"), **stage},
+        "quality": {
+            **_sensor("Signal quality", "{{ value_json.quality.grade }}", icon="mdi:signal"),
+            **stage,
+            "device_class": "enum",
+            "options": ["good", "fair", "poor", "off"],
+        },
+        "lost": {**_sensor("Lost samples", _percent("quality.lost_fraction"), "%", "measurement"), **stage},
+        "stage_duration": {
+            **_sensor("Time in stage", "{{ (value_json.lasted_s / 60) | round(1) }}", "min", "measurement"),
+            **stage,
+            "device_class": "duration",
+        },
+        "latency": {
+            **_sensor("Latency", "{{ value_json.latency_ms }}", "ms", "measurement"),
+            **stage,
+            "device_class": "duration",
+            "entity_category": "diagnostic",
+        },
+        "time_asleep": {
+            **_sensor("Time asleep", "{{ value_json.statistics.tst_min }}", "min", "measurement"),
+            "state_topic": f"{root}/summary",
+            "device_class": "duration",
+        },
+        "asleep": {
+            "platform": "binary_sensor",
+            "name": "Asleep",
+            "icon": "mdi:power-sleep",
+            "value_template": asleep,
+            **stage,
+        },
+        "worn": {
+            "platform": "binary_sensor",
+            "name": "Band worn",
+            "icon": "mdi:head-check",
+            "value_template": "{{ 'OFF' if value_json.quality.grade == 'off' else 'ON' }}",
+            **stage,
+        },
+    }
+
+
+def _controls(root: str, stream: StreamSettings) -> dict[str, Component]:
+    controls = {
+        "lights_off": _button(root, "Lights off", "lights_off", "mdi:lightbulb-off"),
+        "lights_on": _button(root, "Lights on", "lights_on", "mdi:lightbulb-on"),
+    }
+    if stream.alarm is not None:
+        controls |= {
+            "alarm": {
+                "platform": "switch",
+                "name": "Alarm",
+                "icon": "mdi:alarm",
+                "state_topic": f"{root}/alarm",
+                "value_template": "{{ 'OFF' if value_json.state == 'disarmed' else 'ON' }}",
+                "command_topic": f"{root}/command",
+                "payload_on": '{"command":"arm_alarm"}',
+                "payload_off": '{"command":"disarm_alarm"}',
+                "state_on": "ON",
+                "state_off": "OFF",
+            },
+            "alarm_time": {
+                **_sensor("Alarm time", "{{ value_json.deadline }}"),
+                "state_topic": f"{root}/alarm",
+                "device_class": "timestamp",
+            },
+            "snooze": _button(root, "Snooze", "snooze_alarm", "mdi:alarm-snooze"),
+            "dismiss": _button(root, "Dismiss alarm", "dismiss_alarm", "mdi:alarm-off"),
+        }
+    return controls
+
+
+def _events(root: str, stream: StreamSettings) -> dict[str, Component]:
+    """Event entities never hear what is late: `historical` events are left out."""
+    events: dict[str, Component] = {}
+    if stream.trigger:
+        events["trigger"] = {
+            "platform": "event",
+            "name": "Trigger",
+            "icon": "mdi:flash",
+            "state_topic": f"{root}/event",
+            "event_types": [trigger.name for trigger in stream.trigger],
+            "value_template": _event("trigger", "trigger"),
+        }
+    if stream.alarm is not None:
+        events["alarm_event"] = {
+            "platform": "event",
+            "name": "Alarm event",
+            "icon": "mdi:alarm",
+            "state_topic": f"{root}/event",
+            "event_types": ["armed", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed"],
+            "value_template": _event("alarm", "what"),
+        }
+    return events
+
+
+def _event(name: str, key: str) -> str:
+    return (
+        f"{{% if value_json.event == '{name}' and not value_json.historical %}}"
+        f"{{{{ dict(value_json.data, event_type=value_json.data.{key}, text=value_json.text) | tojson }}}}"
+        "{% endif %}"
+    )
+
+
+def _sensor(
+    name: str, template: str, unit: str | None = None, state_class: str | None = None, icon: str | None = None
+) -> Component:
+    found: Component = {"platform": "sensor", "name": name, "value_template": template}
+    more = {"unit_of_measurement": unit, "state_class": state_class, "icon": icon}
+    return found | {key: value for key, value in more.items() if value is not None}
+
+
+def _percent(value: str) -> str:
+    """A share as percent; "None" is Home Assistant's word for unknown."""
+    return f"{{{{ (100 * value_json.{value}) | round(1) if value_json.{value} is not none else 'None' }}}}"
+
+
+def _button(root: str, name: str, command: str, icon: str) -> Component:
+    return {
+        "platform": "button",
+        "name": name,
+        "icon": icon,
+        "command_topic": f"{root}/command",
+        "payload_press": json.dumps({"command": command}, separators=(",", ":")),
+    }
