@@ -171,8 +171,8 @@ class Page:
 
     @property
     def streams(self) -> Sequence[StreamState]:
-        """Every sleeper, in the order of opening."""
-        return tuple(self._streams.values())
+        """Every sleeper, by name."""
+        return tuple(self._streams[name] for name in sorted(self._streams))
 
     def _changed(self) -> None:
         for view in self._views:

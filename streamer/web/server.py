@@ -72,7 +72,7 @@ class WebServer:
         self._access = Access(settings, token)
         self._period_s = period_s
         self._server: Server | None = None
-        self._clients = 0
+        self.clients = 0  # who watch
         self._plotly: bytes | None = None  # compressed; loaded for the first client
         self.port = settings.port
 
@@ -134,7 +134,7 @@ class WebServer:
         return _response(HTTPStatus.OK, (STATIC / name).read_bytes(), {"Content-Type": kind})
 
     def _admit(self) -> Response | None:
-        if self._clients < MAX_CLIENTS:
+        if self.clients < MAX_CLIENTS:
             return None
         text = f"{MAX_CLIENTS} clients watch already".encode()
         return _response(HTTPStatus.SERVICE_UNAVAILABLE, text, {"Content-Type": "text/plain"})
@@ -149,7 +149,7 @@ class WebServer:
 
     async def _live(self, connection: ServerConnection) -> None:
         """Serve one client until it goes."""
-        self._clients += 1
+        self.clients += 1
         view = self._page.view()
         sender = asyncio.create_task(self._send(connection, view), name="page client")
         try:
@@ -160,7 +160,7 @@ class WebServer:
             pass  # it went away in the middle of something
         finally:
             self._page.leave(view)
-            self._clients -= 1
+            self.clients -= 1
             sender.cancel()
             await asyncio.wait([sender])
 

@@ -14,6 +14,7 @@ window.charts = (() => {
   const GRID = { gridcolor: "#1c232d", zeroline: false, fixedrange: true };
   const INFERNO = [[0, "#000004"], [0.2, "#33095f"], [0.4, "#852167"], [0.6, "#cf4446"], [0.8, "#fb9b06"], [1, "#fcffa4"]];
   let drawn = "";
+  let asked = false;
 
   const stamp = (s) => {
     const d = new Date(s * 1000);
@@ -74,11 +75,23 @@ window.charts = (() => {
     }, CONFIG);
   }
 
-  function draw(one) {
-    if (!window.Plotly) return;
-    eeg(one);
-    night(one);
+  // Plotly is large: it is fetched after the stage has been painted, so that the stage need not wait for it.
+  function load() {
+    asked = true;
+    const script = document.createElement("script");
+    script.src = "plotly.js";
+    script.onload = () => show();
+    script.onerror = () => { asked = false; };
+    requestAnimationFrame(() => setTimeout(() => document.head.append(script)));
   }
-  window.addEventListener("load", () => show());
+
+  function draw(one) {
+    if (window.Plotly) {
+      eeg(one);
+      night(one);
+    } else if (!asked) {
+      load();
+    }
+  }
   return { draw };
 })();

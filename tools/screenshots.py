@@ -1,0 +1,105 @@
+"""The pictures in README and docs, from a simulated night: `python -m tools.screenshots [FOLDER]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+from streamer import settings
+from streamer.clock import SystemClock
+from streamer.engine import Engine
+from streamer.messages import StreamInfo
+from streamer.payloads import EventPayload, StagePayload
+from streamer.report import write_report
+from streamer.sinks.mqtt import MqttStatus
+from tools.browser import chromium
+
+HOURS = 7.5
+STARTED = datetime(2026, 1, 10, 22, 45, tzinfo=UTC)
+SIZES = {"page-desktop": (1280, 900), "page-phone": (390, 844)}
+
+
+class Stopwatch:
+    """Watches a night; stands still when it is almost over, so that there is something to photograph."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.session: Path | None = None
+        self.reached = threading.Event()
+
+    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
+        """Remember the file."""
+        self.session = session
+
+    def staged(self, stream: str, payload: StagePayload) -> None:
+        """Tell the photographer when most of the night is over."""
+        if payload.t_end.timestamp() - STARTED.timestamp() > (HOURS - 0.4) * 3600:
+            self.reached.set()
+
+    def happened(self, stream: str, payload: EventPayload) -> None:
+        """Nothing to do."""
+
+    def broker(self, status: MqttStatus) -> None:
+        """There is none."""
+
+
+async def night(folder: Path, watcher: Stopwatch) -> None:
+    """Run a night through the engine; its last minutes at an ordinary pace."""
+    source = {
+        "kind": "simulated",
+        "hours": HOURS,
+        "seed": 7,
+        "speed": 400,
+        "dropouts_per_hour": 0.5,
+        "dropout_s": 90,
+        "artefacts_per_hour": 4,
+        "started": STARTED.isoformat(),
+    }
+    data = {
+        "session_dir": str(folder),
+        "web": {"port": watcher.port},
+        "stream": [{"name": "anna", "source": source}],
+    }
+    await Engine(settings.validate(data, "screenshots"), SystemClock(), watcher).run()
+
+
+def photograph(url: str, out: Path) -> None:
+    """The page in every size."""
+    with chromium() as browser:
+        for name, (width, height) in SIZES.items():
+            page = browser.new_page(viewport={"width": width, "height": height}, timezone_id="UTC")
+            page.goto(url)
+            page.wait_for_selector("#night .main-svg")
+            page.screenshot(path=out / f"{name}.png", full_page=name == "page-desktop")
+            page.close()
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/images"))
+    parser.add_argument("--port", type=int, default=8431)
+    asked = parser.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    watcher = Stopwatch(asked.port)
+    with tempfile.TemporaryDirectory() as folder:
+        running = threading.Thread(
+            target=lambda: asyncio.run(night(Path(folder), watcher)), name="night", daemon=True
+        )
+        running.start()
+        if not watcher.reached.wait(300):
+            raise SystemExit("the night did not come to its end within 300 s")
+        photograph(f"http://127.0.0.1:{asked.port}/", asked.folder)
+        running.join()
+        assert watcher.session is not None
+        written = write_report(watcher.session, Path(folder))
+        (asked.folder / "report.png").write_bytes(written.png.read_bytes())
+    print(f"written to {asked.folder}")
+
+
+if __name__ == "__main__":
+    main()
