@@ -90,6 +90,7 @@ class Engine:
         self._supervisors: list[Supervisor] = []
         self._publishers: dict[str, Publisher] = {}  # of the present sessions, by stream
         self._topics: dict[str, MqttStream] = {}  # likewise
+        self._outlets: dict[str, Observer] = {}  # of LSL, by stream
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -198,7 +199,7 @@ class Engine:
             journal = await self._open_journal(found.path, meta, backlog, stack)
             info = journal.meta.info
             jsonl = self._open_jsonl(settings.name, stack)
-            observers = self._observers(settings, journal.meta.session, stack)
+            observers = self._observers(settings, stack)
             publisher = self._publisher(settings, info, journal, mqtt, backlog, jsonl, observers)
             self._show(settings, publisher, made.label)
             if found.path is not None:
@@ -271,19 +272,19 @@ class Engine:
             )
         return stack.enter_context(JsonlSink(Path(path.replace("{stream}", stream))))
 
-    def _observers(
-        self, settings: StreamSettings, session: str, stack: AsyncExitStack
-    ) -> tuple[Observer, ...]:
+    def _observers(self, settings: StreamSettings, stack: AsyncExitStack) -> tuple[Observer, ...]:
         """Whoever watches this stream; `stack` outlives it, so that its last event is still heard."""
         watching: tuple[Observer, ...] = (self._watcher,)
         if self._page is not None:
             watching = (self._watcher, self._page)
         if self._settings.lsl is None:
             return watching
-        from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
+        if settings.name not in self._outlets:  # recorders keep theirs when a stream begins a new session
+            from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
 
-        outlets = LslOutlets(self._settings.lsl, self._settings.node, settings.name, session, settings.hop_s)
-        return stack.enter_context(outlets), *watching  # a marker does not wait for a screen
+            outlets = LslOutlets(self._settings.lsl, self._settings.node, settings.name, settings.hop_s)
+            self._outlets[settings.name] = stack.enter_context(outlets)
+        return self._outlets[settings.name], *watching  # a marker does not wait for a screen
 
     def _publisher(
         self,

@@ -47,12 +47,11 @@ class LslOutlets:
         settings: the `[lsl]` table.
         node: name of this engine; part of the source_id.
         stream: name of the sleeper.
-        session: identity of the session, for the metadata.
         hop_s: seconds between stages.
 
     """
 
-    def __init__(self, settings: LslSinkSettings, node: str, stream: str, session: str, hop_s: int) -> None:
+    def __init__(self, settings: LslSinkSettings, node: str, stream: str, hop_s: int) -> None:
         import pylsl
 
         self._now = pylsl.local_clock
@@ -60,7 +59,7 @@ class LslOutlets:
         self._stage: str | None = None
         self._markers: Any = None  # pylsl is untyped
         self._density: Any = None
-        about = {"node": node, "stream": stream, "session": session}
+        about = {"node": node, "stream": stream}
         if settings.markers:
             self._markers = _outlet(pylsl, settings.prefix, about, "markers", "Markers", 1, "string")
         if settings.hypnodensity:

@@ -59,7 +59,7 @@ class Inlets:
 
 
 def test_stage_changes_and_events_become_markers_and_every_stage_its_probabilities():
-    with LslOutlets(LslSinkSettings(prefix=MINE), "home", "anna", "s1", 5) as outlets:
+    with LslOutlets(LslSinkSettings(prefix=MINE), "home", "anna", 5) as outlets:
         inlets = Inlets("anna")
         before = pylsl.local_clock()
         for seq, stage in enumerate(["N2", "N2", "unscored", "R"]):
@@ -84,7 +84,7 @@ def test_stage_changes_and_events_become_markers_and_every_stage_its_probabiliti
 
 
 def test_outlets_say_what_they_carry():
-    with LslOutlets(LslSinkSettings(prefix=MINE), "home", "berta", "s9", 5):
+    with LslOutlets(LslSinkSettings(prefix=MINE), "home", "berta", 5):
         inlets = Inlets("berta")
         markers, density = inlets.markers.info(5), inlets.density.info(5)
     assert (markers.type(), markers.channel_count(), markers.nominal_srate()) == ("Markers", 1, 0.0)
@@ -94,12 +94,12 @@ def test_outlets_say_what_they_carry():
     assert density.get_channel_labels() == list(STAGES)
     assert set(density.get_channel_units()) == {"probability"}
     made = density.desc().child("acquisition")
-    assert made.child_value("session") == "s9"
+    assert made.child_value("stream") == "berta"
     assert made.child_value("hop_s") == "5"
 
 
 def test_either_can_be_left_out():
-    with LslOutlets(LslSinkSettings(prefix=MINE, markers=False), "home", "carla", "s", 30) as outlets:
+    with LslOutlets(LslSinkSettings(prefix=MINE, markers=False), "home", "carla", 30) as outlets:
         outlets.staged("carla", staged(0, "W", 30))
         outlets.happened("carla", event("mark", "hello"))
         names = {stream.name() for stream in pylsl.resolve_streams(1.0)}
@@ -108,7 +108,7 @@ def test_either_can_be_left_out():
 
 
 def test_a_stale_stage_is_a_question_mark_now():
-    with LslOutlets(LslSinkSettings(prefix=MINE), "home", "dora", "s", 30) as outlets:
+    with LslOutlets(LslSinkSettings(prefix=MINE), "home", "dora", 30) as outlets:
         inlets = Inlets("dora")
         outlets.staged("dora", staged(0, "N3", 30))
         now = pylsl.local_clock()
