@@ -19,6 +19,7 @@ from rich.console import Console
 from streamer import __version__, settings
 from streamer.agreement import agreement
 from streamer.clock import SystemClock
+from streamer.command import add_command
 from streamer.engine import Engine, Outcome
 from streamer.errors import RecordingError, SignalError, SleepstreamError, SourceError, UsageError
 from streamer.hypnogram import sleep_stages, stages_per_epoch
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands.add_parser("replay", help="stage a recording through the live path"))
     add_report(commands.add_parser("report", help="the morning: statistics and pictures, one night or many"))
     add_export(commands.add_parser("export", help="a session as EDF+, BIDS, CSV, Profusion, JSON or NPZ"))
+    add_command(commands.add_parser("command", help="say something to an engine that runs"))
     _add_fit(commands.add_parser("fit", help="is every electrode on, before sleep?"))
     _add_doctor(commands.add_parser("doctor", help="check this machine and the settings for known traps"))
     _add_sources(commands.add_parser("sources", help="list LSL streams and BrainFlow boards"))
