@@ -34,7 +34,7 @@ class Memory:
 class Change:
     """Something that the alarm did."""
 
-    what: Literal["armed", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed"]
+    what: Literal["armed", "window_began", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed"]
     cause: str
 
 
@@ -64,6 +64,7 @@ class Alarm:
         self._since: int | None = None  # end of the first score of an unbroken run that may ring it
         self._last: int | None = None
         self._woke: int | None = None  # end of the last score of wake
+        self._window_told = False
 
     def begin(self, now: float, steady: float) -> Change | None:
         """Settle after a start what happened meanwhile, and arm if the settings say so."""
@@ -138,10 +139,20 @@ class Alarm:
             if steady < self._due_steady:
                 return None
             return self._end(Change("gave_up", f"after {self._settings.ring_s:g} s"), now, steady)
-        if memory.state == "disarmed" or (now < memory.due and steady < self._due_steady):
+        if memory.state == "disarmed":
             return None
+        if now < memory.due and steady < self._due_steady:
+            return self._window(now)
         cause = "end of the snooze" if memory.state == "snoozed" else "deadline"
         return self._ring(cause, now, steady)
+
+    def _window(self, now: float) -> Change | None:
+        """Say once that the window has begun."""
+        begun = self.memory.state == "armed" and now >= self.memory.deadline - 60 * self._settings.window_min
+        if not begun or self._window_told:
+            return None
+        self._window_told = True
+        return Change("window_began", f"until {self._told(self.memory.deadline)}")
 
     def _may_ring(self, score: Score) -> bool:
         wants = self._settings
@@ -155,6 +166,7 @@ class Alarm:
 
     def _arm(self, deadline: float, now: float, steady: float, configured: str) -> Change:
         self._since = None
+        self._window_told = False
         self.memory = Memory(deadline=deadline, configured=configured)
         self._wait("armed", deadline, now, steady)
         return Change("armed", f"for {self._told(deadline)}")

@@ -31,6 +31,7 @@ from streamer.sinks.homeassistant import HomeAssistant
 from streamer.sinks.jsonl import JsonlSink
 from streamer.sinks.mqtt import MqttSink, MqttStatus
 from streamer.sinks.topics import MqttStream
+from streamer.sinks.sleepasandroid import SleepAsAndroid
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.stager import Model
 from streamer.supervisor import Outcome, Recording, Supervisor
@@ -277,6 +278,10 @@ class Engine:
         watching: tuple[Observer, ...] = (self._watcher,)
         if self._page is not None:
             watching = (self._watcher, self._page)
+        if self._settings.sleep_as_android is not None:
+            topic = self._settings.sleep_as_android.topic.replace("{stream}", settings.name)
+            android = SleepAsAndroid(topic, lambda to, body: self._topics[settings.name].say(to, body))
+            watching = (*watching, android)
         if self._settings.lsl is None:
             return watching
         if settings.name not in self._outlets:  # recorders keep theirs when a stream begins a new session

@@ -76,6 +76,12 @@ class HomeAssistantSettings(_Settings):
     status_topic: str = Field("homeassistant/status", pattern=r"^[^+#\s]{1,64}$")  # where it says `online`
 
 
+class SleepAsAndroidSettings(_Settings):
+    """The night under the event names of Sleep as Android; needs [mqtt]."""
+
+    topic: str = Field("SleepAsAndroid/{stream}", pattern=r"^[^+#\s]{1,128}$")
+
+
 class Settings(_Settings):
     """The whole engine."""
 
@@ -88,6 +94,7 @@ class Settings(_Settings):
     web: WebSettings | None = None
     lsl: LslSinkSettings | None = None
     homeassistant: HomeAssistantSettings | None = None
+    sleep_as_android: SleepAsAndroidSettings | None = None
     stream: tuple[StreamSettings, ...] = Field(min_length=1)
 
     @field_validator("session_dir")
@@ -99,6 +106,11 @@ class Settings(_Settings):
     def _has_a_broker(self) -> Settings:
         if self.homeassistant is not None and self.mqtt is None:
             raise ValueError("[homeassistant] needs [mqtt]")
+        if self.sleep_as_android is not None:
+            if self.mqtt is None:
+                raise ValueError("[sleep_as_android] needs [mqtt]")
+            if len(self.stream) > 1 and "{stream}" not in self.sleep_as_android.topic:
+                raise ValueError("sleep_as_android.topic would mix several streams; put {stream} into it")
         return self
 
     @model_validator(mode="after")

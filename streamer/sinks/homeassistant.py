@@ -238,7 +238,16 @@ def _events(root: str, stream: StreamSettings) -> dict[str, Component]:
             "name": "Alarm event",
             "icon": "mdi:alarm",
             "state_topic": f"{root}/event",
-            "event_types": ["armed", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed"],
+            "event_types": [
+                "armed",
+                "window_began",
+                "disarmed",
+                "ringing",
+                "snoozed",
+                "dismissed",
+                "gave_up",
+                "missed",
+            ],
             "value_template": _event("alarm", "what"),
         }
     return events
