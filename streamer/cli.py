@@ -26,9 +26,11 @@ from streamer.hypnogram import sleep_stages, stages_per_epoch
 from streamer.logbook import Logbook, Style
 from streamer.messages import Label
 from streamer.morning import add_export, add_report, report
+from streamer.recover import add_recover
 from streamer.settings import Settings
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
+from streamer.status import add_status
 from streamer.terminal import Terminal, show_agreement, show_night
 from streamer.web.settings import PORT, WebSettings
 
@@ -60,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands.add_parser("fit", help="is every electrode on, before sleep?"))
     _add_doctor(commands.add_parser("doctor", help="check this machine and the settings for known traps"))
     _add_sources(commands.add_parser("sources", help="list LSL streams and BrainFlow boards"))
+    add_status(commands.add_parser("status", help="how it goes, by this machine's session files"))
+    add_recover(commands.add_parser("recover", help="save what can be read of a damaged session file"))
     return parser
 
 
@@ -77,7 +81,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_run)
     parser.add_argument("config", type=Path, metavar="CONFIG.toml")
     parser.add_argument("--new", action="store_true", help="do not continue the last session")
-    parser.add_argument("--web", action="store_true", help="the live page, on loopback unless [web] says more")
+    parser.add_argument(
+        "--web", action="store_true", help="the live page, on loopback unless [web] says more"
+    )
     parser.add_argument("--log", choices=("text", "json"), help="one line per event, for services")
 
 

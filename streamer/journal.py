@@ -7,7 +7,8 @@ counted, and listed as a gap.
 
 A parcel leaves through the outbox only once its transaction is on disk: an epoch that was published and then
 lost might be scored differently after a restart, and live output is never rewritten. While the disk refuses,
-parcels leave unwritten: a stage in time is worth more than one in the file.
+parcels leave unwritten: a stage in time is worth more than one in the file. The lock file notes that, so that
+such a session is not continued if its process dies meanwhile.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Self
 from streamer.errors import JournalError
 
 LOCK = ".lock"  # after the session file's name
+KEPT_UP, OUTRUN = b"0", b"1"  # what the lock file says of the session file, also when its process is dead
 
 
 class FileLock:
@@ -39,6 +41,9 @@ class FileLock:
         except OSError as error:
             os.close(descriptor)
             raise JournalError(f"{session} is in use: another process records it; stop that first") from error
+        with contextlib.suppress(OSError):  # on a full disk, where no session can begin either
+            if os.fstat(descriptor).st_size == 0:
+                os.pwrite(descriptor, KEPT_UP, 0)
         return descriptor
 
     def _is_current(self) -> bool:
@@ -62,7 +67,38 @@ class FileLock:
         """Hold it beyond the `with` block."""
         self._kept = True
 
+    def outrun(self, yes: bool) -> None:
+        """Note beside the file whether messages leave that are not in it, because the disk refuses.
+
+        One byte that is there already is overwritten, which a full disk allows; a read-only one does not.
+        """
+        with contextlib.suppress(OSError):
+            os.pwrite(self._descriptor, OUTRUN if yes else KEPT_UP, 0)
+
     def release(self) -> None:
         """Give the right back and leave nothing behind."""
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+
+def outrun(session: Path) -> bool:
+    """Whether the process that died may have sent messages that are not in the session file."""
+    try:
+        return session.with_name(session.name + LOCK).read_bytes()[:1] == OUTRUN
+    except OSError:
+        return False
+
+
+def held(session: Path) -> bool:
+    """Whether a process records this session now."""
+    try:
+        descriptor = os.open(session.with_name(session.name + LOCK), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -227,6 +227,7 @@ class Writer:
         with self.lock:
             if not self.recording:
                 log.warning("recording to %s again", self.path)
+                self._file_lock.outrun(False)
             self._state, self._reason = "recording", ""
             self._commits += 1
             self._slowest_s = max(self._slowest_s, self._clock.monotonic() - self._began)
@@ -239,6 +240,7 @@ class Writer:
         with self.lock:
             if self._state != state:
                 log.warning("cannot record to %s: %s", self.path, error)
+                self._file_lock.outrun(True)
             self._state, self._reason = state, str(error)
             self.ring()
 

@@ -60,7 +60,9 @@ class Logbook(logging.Handler):
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self._style == "json":
             fields = {"t": now, "level": level, "stream": stream, "event": event, "text": text}
-            line = json.dumps({**data, **fields}, ensure_ascii=False)
+            line = json.dumps(
+                {**fields, **data, **fields}, ensure_ascii=False
+            )  # those first, and as said here
         else:
             more = " ".join(f"{key}={value}" for key, value in data.items())
             line = " ".join(

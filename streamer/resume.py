@@ -16,6 +16,7 @@ from streamer.clock import Clock, boot_id
 from streamer.errors import JournalError
 from streamer.journal import NOT_RECORDED
 from streamer.journal_file import JournalReader, Mark, Meta
+from streamer.journal_lock import outrun
 from streamer.messages import Chunk, Gap, Item, Score
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
@@ -81,6 +82,8 @@ def _refusal(reader: JournalReader, fresh: Meta, clock: Clock, within_s: float) 
         return "it was ended"
     if not last.index:
         return "it holds no samples"
+    if outrun(reader.path):
+        return "the disk refused when its process died, so epochs may be out that are not in it"
     same_boot = old.boot == boot_id()
     age_s = clock.monotonic() - last.monotonic if same_boot else clock.wall() - last.wall
     if age_s > within_s:

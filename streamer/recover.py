@@ -1,0 +1,156 @@
+"""Saves what can be read of a damaged session file into a new one; the damaged one is left as it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from streamer import journal_file
+from streamer.errors import JournalError, UsageError
+from streamer.journal_file import APPLICATION_ID, Meta
+
+TABLES = {  # to their key and columns
+    "samples": ("start", "start, n, wall, monotonic, data"),
+    "gaps": ("id", "id, start, stop, reason, wall, monotonic"),
+    "epochs": ("seq", "seq, epoch, t_start, t_end, stage, smoothed, confidence, body"),
+    "events": ("seq", "seq, t, event, body"),
+    "clocks": ("rowid", "sample, wall, monotonic"),
+    "outbox": ("id", "id, kind, body, created"),
+}
+UNREADABLE = "recorded, but the session file was damaged here"
+LONGEST_LEAP = 1 << 40  # over what cannot be read; no key is greater
+Row = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What came of it."""
+
+    path: Path  # of the new file
+    rows: dict[str, int]  # table -> rows saved
+    breaks: int  # places at which a table could not be read on
+    lost_samples: int  # of those before the last one saved, without an earlier entry in the ledger
+
+
+def add_recover(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream recover`."""
+    parser.set_defaults(command=_run)
+    parser.add_argument("file", type=Path, metavar="SESSION.sqlite")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="default: SESSION.recovered.sqlite beside it")
+
+
+def _run(asked: argparse.Namespace) -> int:
+    saved = recover(asked.file, asked.to or asked.file.with_name(f"{asked.file.stem}.recovered.sqlite"))
+    rows = ", ".join(f"{count} {table}" for table, count in saved.rows.items())
+    print(
+        f"written to {saved.path}: {rows} (rows); {saved.breaks} places could not be read, "
+        f"{saved.lost_samples} samples are lost and listed as gaps"
+    )
+    return 0
+
+
+def recover(damaged: Path, to: Path) -> Recovered:
+    """Copy every row that can be read; what is missing between two becomes a gap.
+
+    Raises:
+        UsageError: there is no such file, or `to` exists.
+        JournalError: nothing that a session needs can be read, or the new file cannot be written.
+
+    """
+    if not damaged.is_file():
+        raise UsageError(f"no such file: {damaged}; give the path of a session file")
+    if to.exists():
+        raise UsageError(f"{to} exists and is never overwritten; give another name with --to")
+    uri = f"{damaged.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as source:
+        meta = _meta(source, damaged)
+        with closing(journal_file.create(to, meta)) as target:
+            rows, breaks = {}, 0
+            for table in TABLES:
+                rows[table], broken = _copy(source, target, table, len(meta.info.channels))
+                breaks += broken
+            lost = _list_holes(target)
+    return Recovered(to, rows, breaks, lost)
+
+
+def _meta(source: sqlite3.Connection, path: Path) -> Meta:
+    """What the file says about itself, without which its samples mean nothing."""
+    try:
+        (found,) = source.execute("SELECT application_id FROM pragma_application_id").fetchone()
+        values = {key: json.loads(value) for key, value in source.execute("SELECT key, value FROM meta")}
+        meta = TypeAdapter(Meta).validate_python(values)
+    except (sqlite3.Error, ValueError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise JournalError(f"{path}: nothing can be saved, it does not say what it is ({reason})") from error
+    if found != APPLICATION_ID:
+        raise JournalError(f"{path} is not a sleepstream session (application id {found:#x})")
+    return meta
+
+
+def _copy(
+    source: sqlite3.Connection, target: sqlite3.Connection, table: str, channels: int
+) -> tuple[int, int]:
+    """Copy one table: rows saved, and places that could not be read."""
+    _, columns = TABLES[table]
+    marks = ", ".join("?" * len(columns.split(",")))
+    saved = breaks = 0
+    with target:
+        target.execute("BEGIN IMMEDIATE")
+        for row in _readable(source, table):
+            if row is None:
+                breaks += 1
+            elif _whole(table, row, channels):
+                target.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", row)
+                saved += 1
+    return saved, breaks
+
+
+def _readable(source: sqlite3.Connection, table: str) -> Iterator[Row | None]:
+    """Rows by key; None where some are skipped, by leaps that double until reading works again."""
+    key, columns = TABLES[table]
+    query = f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}"
+    last, leap = -1, 0
+    while leap <= LONGEST_LEAP:
+        try:
+            for at, *row in source.execute(query, (last + leap,)):
+                last, leap = int(at), 0
+                yield tuple(row)
+            return
+        except (sqlite3.Error, UnicodeDecodeError, ValueError, TypeError):
+            if leap == 0:
+                yield None
+            leap = max(1, 2 * leap)
+
+
+def _whole(table: str, row: Row, channels: int) -> bool:
+    """Whether a row can be what it should be."""
+    if table != "samples":
+        return None not in row or table == "epochs"
+    n, data = row[1], row[4]
+    return isinstance(n, int) and isinstance(data, bytes) and len(data) == 4 * channels * n
+
+
+def _list_holes(target: sqlite3.Connection) -> int:
+    """Put into the ledger what is in neither table; how many samples that is."""
+    spans = target.execute(
+        "SELECT start, start + n FROM samples UNION SELECT start, stop FROM gaps ORDER BY 1"
+    )
+    at, holes = 0, []
+    for start, stop in spans:
+        if start > at:
+            holes.append((at, start))
+        at = max(at, stop)
+    with target:
+        target.execute("BEGIN IMMEDIATE")
+        target.executemany(
+            "INSERT INTO gaps(start, stop, reason, wall, monotonic) VALUES (?, ?, ?, 0, 0)",
+            ((start, stop, UNREADABLE) for start, stop in holes),
+        )
+    return sum(stop - start for start, stop in holes)

@@ -1,0 +1,128 @@
+"""How it goes, from the session files of this machine: `sleepstream status`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from streamer.errors import JournalError
+from streamer.journal_file import JournalReader
+from streamer.journal_lock import held
+from streamer.payloads import EventPayload
+from streamer.settings import Settings, load
+
+State = Literal["recording", "silent", "ended", "died", "damaged"]
+SILENT_S = 30.0  # without a sample, by the file
+TROUBLE = ("error", "warning", "no_signal", "gap")
+TEXT_CHARS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One stream's newest session."""
+
+    session: str
+    state: State
+    node: str = ""
+    stream: str = ""
+    age_s: float | None = None  # of the last sample on disk
+    hours: float = 0.0  # since the session's first sample
+    lost_s: float = 0.0  # of signal, by the ledger
+    epochs: int = 0
+    stage: str = ""  # of the last committed epoch
+    undelivered: int = 0  # messages that no broker has acknowledged
+    trouble: str = ""  # the last thing that went wrong
+    mb: float = 0.0  # of the file
+
+    def to_json(self) -> dict[str, object]:
+        """All fields."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """Everything a person needs to know, in one line."""
+        if self.state == "damaged":
+            return f"{self.session}: {self.trouble}"
+        ago = "" if self.age_s is None else f", last sample {self.age_s:.0f} s ago"
+        waiting = f", {self.undelivered} messages wait for the broker" if self.undelivered else ""
+        trouble = f"\n  last trouble: {self.trouble}" if self.trouble else ""
+        return (
+            f"{self.node}/{self.stream}: {self.state}{ago}; {self.hours:.1f} h, {self.epochs} epochs"
+            f"{f', now {self.stage}' if self.stage else ''}, {self.lost_s:.1f} s lost{waiting}\n"
+            f"  session {self.session}, {self.mb:.1f} MB{trouble}"
+        )
+
+
+def add_status(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream status`."""
+    parser.set_defaults(command=_show)
+    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml", help="for its session_dir")
+    parser.add_argument("--json", action="store_true", help="one object a line")
+
+
+def _show(asked: argparse.Namespace) -> int:
+    """0 while every stream's newest session is recorded or was ended, else 1."""
+    default: Path = Settings.model_fields["session_dir"].default
+    folder = load(asked.config).session_dir if asked.config else default.expanduser()
+    found = statuses(folder)
+    for one in found:
+        print(json.dumps(one.to_json()) if asked.json else one.line())
+    if not found and not asked.json:
+        print(f"no session in {folder}")
+    return int(any(one.state not in ("recording", "ended") for one in found))
+
+
+def statuses(folder: Path, now: float | None = None) -> list[Status]:
+    """The newest session of every stream in a folder; a damaged file that is newer than all is told.
+
+    Args:
+        folder: of the session files.
+        now: Unix time, seconds.
+
+    """
+    found: dict[tuple[str, str], Status] = {}
+    for status in _newest_first(folder, time.time() if now is None else now):
+        key = (status.node, status.stream) if status.state != "damaged" else (status.session, "")
+        if status.state == "damaged" and found:
+            continue
+        found.setdefault(key, status)
+    return list(found.values())
+
+
+def _newest_first(folder: Path, now: float) -> Iterator[Status]:
+    for path in sorted(folder.glob("*.sqlite"), reverse=True):
+        try:
+            with JournalReader(path) as reader:
+                yield _status(path, reader, now)
+        except JournalError as error:
+            yield Status(path.stem, "damaged", trouble=str(error))
+
+
+def _status(path: Path, reader: JournalReader, now: float) -> Status:
+    meta, last = reader.meta, reader.last()
+    events, epochs = list(reader.events()), list(reader.epochs())
+    troubles = [event for event in events if event.event in TROUBLE]
+    return Status(
+        session=meta.session,
+        state=_state(path, events, now - last.wall),
+        node=meta.node,
+        stream=meta.stream,
+        age_s=round(now - last.wall, 1) if last.index else None,
+        hours=round(last.index / meta.info.rate_hz / 3600, 3),
+        lost_s=round(sum(gap.stop - gap.start for gap in reader.gaps()) / meta.info.rate_hz, 3),
+        epochs=len(epochs),
+        stage=epochs[-1].stage if epochs else "",
+        undelivered=sum(1 for _ in reader.parcels()),
+        trouble=f"{troubles[-1].t:%H:%M:%S} UTC {troubles[-1].text}"[:TEXT_CHARS] if troubles else "",
+        mb=round(path.stat().st_size / 1e6, 2),
+    )
+
+
+def _state(path: Path, events: list[EventPayload], age_s: float) -> State:
+    if held(path):
+        return "recording" if age_s < SILENT_S else "silent"
+    return "ended" if any(event.event == "session_ended" for event in events) else "died"
