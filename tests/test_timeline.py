@@ -94,6 +94,32 @@ def test_five_percent_of_chunks_dropped_from_clean_times():
     np.testing.assert_array_equal(_indices(items), kept - kept[0])
 
 
+@RATES
+@pytest.mark.parametrize("share", [0.01, 0.05])
+def test_packets_lost_among_packets_that_have_one_time_each(rate, share):
+    k = _ten_minutes(rate)
+    k = k[: len(k) // 12 * 12].reshape(-1, 12)
+    kept = k[np.random.default_rng(8).random(len(k)) >= share].ravel()
+    off = np.abs(_indices(_run(Timeline(rate), (kept // 12 * 12 + 11) / rate)) - (kept - kept[0]))
+    assert off.max() <= 12  # one that is left alone between two lost ones
+    assert np.mean(off > 1) < 0.01
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    jitter_s=st.sampled_from([0.005, 0.01, 0.02, 0.05]),
+    chunk=st.sampled_from([1, 12, 32, 64]),
+    share=st.floats(0.01, 0.5),
+)
+def test_no_amount_of_jitter_and_loss_breaks_it(seed, jitter_s, chunk, share):
+    rng = np.random.default_rng(seed)
+    k = np.arange(256 * 60)
+    kept = k[(rng.random(len(k) // chunk + 1) >= share)[k // chunk]]
+    items = _run(Timeline(256.0), kept / 256.0 + rng.normal(0, jitter_s, len(kept)))
+    _follows(items)
+    assert len(_indices(items)) == len(kept)
+
+
 def test_a_small_loss_within_jitter_is_found_late_but_whole():
     k = np.delete(_ten_minutes(256.0), slice(100_000, 100_012))  # 47 ms, one packet
     items = _run(Timeline(256.0), k / 256.0 + np.random.default_rng(7).normal(0, 0.02, len(k)))
@@ -117,13 +143,16 @@ def test_a_loss_that_ends_in_a_burst_of_what_the_device_had_kept():
     seed=st.integers(0, 99),
     jitter_s=st.sampled_from([0.0, 0.001, 0.02]),
     burst=st.sampled_from([1, 12]),
+    packets_from=st.sampled_from([0, 2900]),
     holes=st.lists(st.tuples(st.integers(0, 7000), st.integers(1, 900)), max_size=5),
 )
-def test_any_chunking_gives_the_same_stream(sizes, seed, jitter_s, burst, holes):
+def test_any_chunking_gives_the_same_stream(sizes, seed, jitter_s, burst, packets_from, holes):
     k = np.arange(8000)
     for start, length in holes:
         k = k[(k < start) | (k >= start + length)]
-    times = (k // burst * burst) / 256.0 + np.random.default_rng(seed).normal(0, jitter_s, len(k))
+    noise = np.random.default_rng(seed).normal(0, jitter_s, len(k))
+    times = (k // burst * burst) / 256.0 + (noise if burst == 1 else noise[k // burst])
+    times = np.where(k < packets_from, k / 256.0 + noise, times)
     whole = _run(Timeline(256.0), times)
     cut = _run(Timeline(256.0), times, sizes)
     assert _gaps(cut) == _gaps(whole)
