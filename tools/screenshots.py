@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import tempfile
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,17 +19,18 @@ from streamer.report import write_report
 from streamer.sinks.mqtt import MqttStatus
 from tools.browser import chromium
 
-HOURS = 7.5
+HOURS = 7.0
 STARTED = datetime(2026, 1, 10, 22, 45, tzinfo=UTC)
 SIZES = {"page-desktop": (1280, 900), "page-phone": (390, 844)}
 
 
 class Stopwatch:
-    """Watches a night; stands still when it is almost over, so that there is something to photograph."""
+    """Says when enough of a night is over to be photographed, and ends it afterwards."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.session: Path | None = None
+        self.end: Callable[[], None] = lambda: None
         self.reached = threading.Event()
 
     def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
@@ -36,8 +38,8 @@ class Stopwatch:
         self.session = session
 
     def staged(self, stream: str, payload: StagePayload) -> None:
-        """Tell the photographer when most of the night is over."""
-        if payload.t_end.timestamp() - STARTED.timestamp() > (HOURS - 0.4) * 3600:
+        """Tell the photographer when it is morning."""
+        if payload.t_end.timestamp() - STARTED.timestamp() > HOURS * 3600:
             self.reached.set()
 
     def happened(self, stream: str, payload: EventPayload) -> None:
@@ -48,10 +50,10 @@ class Stopwatch:
 
 
 async def night(folder: Path, watcher: Stopwatch) -> None:
-    """Run a night through the engine; its last minutes at an ordinary pace."""
+    """Run a night through the engine until the watcher ends it."""
     source = {
         "kind": "simulated",
-        "hours": HOURS,
+        "hours": 24,
         "seed": 7,
         "speed": 400,
         "dropouts_per_hour": 0.5,
@@ -64,7 +66,10 @@ async def night(folder: Path, watcher: Stopwatch) -> None:
         "web": {"port": watcher.port},
         "stream": [{"name": "anna", "source": source}],
     }
-    await Engine(settings.validate(data, "screenshots"), SystemClock(), watcher).run()
+    engine = Engine(settings.validate(data, "screenshots"), SystemClock(), watcher)
+    loop = asyncio.get_running_loop()
+    watcher.end = lambda: loop.call_soon_threadsafe(engine.stop)
+    await engine.run()
 
 
 def photograph(url: str, out: Path) -> None:
@@ -94,6 +99,7 @@ def main() -> None:
         if not watcher.reached.wait(300):
             raise SystemExit("the night did not come to its end within 300 s")
         photograph(f"http://127.0.0.1:{asked.port}/", asked.folder)
+        watcher.end()
         running.join()
         assert watcher.session is not None
         written = write_report(watcher.session, Path(folder))

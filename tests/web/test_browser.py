@@ -169,7 +169,7 @@ def test_what_was_missed_is_caught_up(night, watched):
     watched.evaluate("socket.onmessage = null")  # as a phone that sleeps: it hears nothing
     had = watched.evaluate(f"{labels}.length")
     before = watched.locator("#clock").inner_text()
-    watched.evaluate("told = Date.now() - 60000; wake()")
+    watched.evaluate("told = tried = Date.now() - 60000; wake()")
     expect(watched.locator("#clock")).not_to_have_text(before)
     watched.wait_for_function(f"{labels}.length > {had}")
     assert watched.evaluate("streams.get(chosen).density.every((d) => d.length === 5)")

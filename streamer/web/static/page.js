@@ -11,6 +11,7 @@ const streams = new Map();
 let chosen = null;
 let socket = null;
 let told = 0; // when the engine last said anything
+let tried = 0; // when we last tried to reach it
 let wait = 500;
 let timer = 0;
 
@@ -29,8 +30,11 @@ function span(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
+const silent = () => Date.now() - Math.max(told, tried) > SILENT_MS;
+
 function connect() {
   clearTimeout(timer);
+  tried = Date.now();
   if (socket) socket.onclose = socket.onmessage = null, socket.close();
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
   socket.onmessage = (event) => { wait = 500; take(JSON.parse(event.data)); };
@@ -185,14 +189,14 @@ at("dim").onclick = () => dim(!document.body.classList.contains("dim"));
 dim(localStorage.getItem("dim") === "1");
 function wake() {
   if (document.hidden) return;
-  if (!socket || Date.now() - told > SILENT_MS) connect();
+  if (!socket || silent()) connect();
   else show();
 }
 document.addEventListener("visibilitychange", wake);
 window.addEventListener("online", connect);
 window.addEventListener("pageshow", wake);
 setInterval(() => {
-  if (socket && told && Date.now() - told > SILENT_MS) connect();
+  if (socket && silent()) connect();
   say();
 }, 1000);
 connect();
