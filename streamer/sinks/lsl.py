@@ -7,6 +7,7 @@ Pushing never waits: liblsl sends on threads of its own and drops the oldest whe
 
 from __future__ import annotations
 
+import time
 from math import nan
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ from streamer.messages import STAGES
 from streamer.payloads import EventPayload, StagePayload
 from streamer.sinks.settings import LslSinkSettings
 
+FLUSH_S = 0.2  # liblsl sends on threads of its own, which end with the outlet
 LEAK = 2e-4  # how fast the two clocks may drift apart, s per s
 
 
@@ -73,7 +75,11 @@ class LslOutlets:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Withdraw the outlets: liblsl does so when the last reference goes."""
+        """Withdraw the outlets, as liblsl does with the last reference; blocks a moment for the tail."""
+        outlets = [outlet for outlet in (self._markers, self._density) if outlet is not None]
+        if any(outlet.have_consumers() for outlet in outlets):
+            time.sleep(FLUSH_S)
+        del outlets
         self._markers = self._density = None
 
     def staged(self, stream: str, payload: StagePayload) -> None:

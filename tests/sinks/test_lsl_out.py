@@ -1,5 +1,6 @@
 """Stages as LSL streams, seen through real inlets on the loopback."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -7,12 +8,15 @@ import numpy as np
 import pylsl
 import pytest
 
+from streamer.clock import SystemClock
+from streamer.engine import Engine
 from streamer.errors import SettingsError
 from streamer.messages import STAGES
 from streamer.payloads import EventPayload, Probabilities, QualityPayload, StagePayload, utc
 from streamer.settings import validate
 from streamer.sinks.lsl import LslOutlets, SampleClock
 from streamer.sinks.settings import LslSinkSettings
+from tests.fakes import Witness
 
 # Read by liblsl at its first call, not at import.
 os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
@@ -47,13 +51,14 @@ def event(name, text):
 class Inlets:
     """Both inlets of one stream, open."""
 
-    def __init__(self, stream, prefix=MINE):
+    def __init__(self, stream, prefix=MINE, recover=True):
+        self._recover = recover
         self.markers = self._open(f"{prefix}-{stream}-markers")
         self.density = self._open(f"{prefix}-{stream}-hypnodensity")
 
     def _open(self, name):
         (found,) = pylsl.resolve_byprop("name", name, timeout=10)
-        inlet = pylsl.StreamInlet(found)
+        inlet = pylsl.StreamInlet(found, recover=self._recover)
         inlet.open_stream(timeout=10)
         return inlet
 
@@ -134,6 +139,42 @@ def test_epochs_that_a_gap_brings_at_once_keep_their_own_times():
     times = [clock.push(BEGAN + 30 + 30 * n, 130.1 + 600) for n in range(1, 21)]
     np.testing.assert_allclose(np.diff(times), 30, atol=0.15)
     assert times[-1] == pytest.approx(730.1, abs=0.2)
+
+
+def drain(inlet):
+    """Everything until the outlet is withdrawn."""
+    out = []
+    while True:
+        try:
+            values, time = inlet.pull_sample(timeout=0.2)
+        except pylsl.util.LostError:
+            return out
+        if values is not None:
+            out.append((values, time))
+
+
+def test_an_engine_sends_its_stages(tmp_path):
+    source = {"kind": "simulated", "hours": 0.04, "speed": 24}
+    data = {
+        "session_dir": str(tmp_path),
+        "lsl": {"prefix": MINE},
+        "stream": [{"name": "emma", "hop_s": 5, "source": source}],
+    }
+
+    async def scenario():
+        running = asyncio.create_task(Engine(validate(data, "test"), SystemClock(), Witness()).run())
+        inlets = await asyncio.to_thread(Inlets, "emma", MINE, recover=False)
+        reading = [asyncio.to_thread(drain, inlet) for inlet in (inlets.density, inlets.markers)]
+        densities, markers, (outcome,) = await asyncio.wait_for(asyncio.gather(*reading, running), 60)
+        assert outcome.error is None
+        return densities, [text for (text,), _ in markers]
+
+    densities, markers = asyncio.run(scenario())
+    assert len(densities) >= 10
+    assert all(np.isnan(row).all() or sum(row) == pytest.approx(1, abs=1e-3) for row, _ in densities)
+    times = [time for _, time in densities]
+    assert times == sorted(times)
+    assert "Session ended: the source has ended" in markers
 
 
 def test_the_table_is_validated():
