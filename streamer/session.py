@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer import fallback
 from streamer.channels import choose
 from streamer.conditioner import Conditioner
-from streamer.derivation import Derivation
 from streamer.journal_file import JournalReader, Meta
-from streamer.messages import EPOCH_S, EPOCH_SAMPLES, STAGES, UNSCORED, Chunk, Gap, Item
+from streamer.messages import EPOCH_S, EPOCH_SAMPLES, STAGES, UNSCORED, Chunk, Gap, Item, Switch
 from streamer.payloads import EpochPayload, EventPayload, PublishedStage
 from streamer.settings import SignalSettings
 from streamer.statistics import Statistics, statistics
@@ -156,13 +156,15 @@ def items(path: Path) -> Generator[Item, None, None]:
 def conditioned(night: Night, progress: Progress = unwatched) -> NDArray[np.float32]:
     """The derivation as the network saw it: (labels * 3000,) µV at 100 Hz, 0.3-35 Hz; NaN where lost."""
     info, signal = night.meta.info, _signal(night.meta)
-    pick = choose(info.channels, signal.channel, [info.rate_hz] * len(info.channels))
-    derivation = Derivation(pick, info.channels, signal.unit)
+    derivation = fallback.derivation(info, signal)
     conditioner = Conditioner(info.rate_hz, signal.bridge_s)
     out = np.full(len(night.labels) * EPOCH_SAMPLES, np.nan, dtype=np.float32)
     for item in items(night.path):
         for derived in derivation.push(item):
-            _place(out, conditioner.push(derived))
+            if isinstance(derived, Switch):
+                _place(out, conditioner.restart())
+            else:
+                _place(out, conditioner.push(derived))
         progress(item.stop / max(night.n_samples, 1))
     for derived in derivation.flush():
         _place(out, conditioner.push(derived))

@@ -17,6 +17,7 @@ from streamer.messages import Chunk, Gap, Quality, Switch
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.resampler import Resampler
+from streamer.session import conditioned, read_night
 from streamer.settings import SignalSettings, validate
 from streamer.stream import Stream
 from tests.chunkings import SIZES, cut, joined, stream
@@ -239,11 +240,13 @@ def test_one_channel_needs_no_fallback_and_a_list_is_checked():
             validate({"stream": [{"source": source, "signal": {"channel": bad}}]}, "test")
 
 
-def test_a_change_is_an_event(tmp_path):
+def test_a_change_is_an_event_and_part_of_the_night_as_it_is_read_again(tmp_path):
+    night = _off(_night(150), 0, 60, 150)
+
     async def scenario():
         clock, witness, source = FakeClock(), Witness(), FakeSource(info(RATE, LABELS))
-        meta = Meta("s", "node", "anna", source.info)
         signal = SignalSettings(channel=LABELS)
+        meta = Meta("s", "node", "anna", source.info, settings={"signal": signal.model_dump(mode="json")})
         with (
             Journal.create(tmp_path / "s.sqlite", meta, clock, deliver=False) as journal,
             ThreadPoolExecutor(1) as worker,
@@ -251,7 +254,7 @@ def test_a_change_is_an_event(tmp_path):
             pipeline = Pipeline(source.info, signal, 30, default_model())
             publisher = Publisher("anna", "s", source.info, journal, None, None, (witness,), clock, None)
             running = Stream(source, pipeline, journal, publisher, worker, clock, 10, live=False)
-            source.give(Chunk(0, _off(_night(150), 0, 60, 150)), None)
+            source.give(Chunk(0, night), None)
             await running.run(asyncio.Event())
         return [event for event in witness.events if event.event == "channel_changed"]
 
@@ -259,3 +262,6 @@ def test_a_change_is_an_event(tmp_path):
     assert event.text.startswith("channel AF8 instead of AF7: AF7 was off (flat)")
     assert (event.data["from"], event.data["to"]) == ("AF7", "AF8")
     assert "t_start" in event.data
+    seen = conditioned(read_night(tmp_path / "s.sqlite"))
+    assert not np.isnan(seen).any()
+    assert seen[80 * 100 : 90 * 100].std() < 1e-3 < 1 < seen[110 * 100 :].std()
