@@ -1,0 +1,100 @@
+"""Every example is loaded and run, with simulated nights in place of its devices and recordings."""
+
+import asyncio
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from streamer.cli import main
+from streamer.clock import SystemClock
+from streamer.engine import Engine
+from streamer.journal import Journal
+from streamer.settings import load, validate
+from tests.fakes import Witness
+from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
+from tests.sinks.fakes import Subscriber
+from tests.test_reflexes import fired
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+FILES = sorted(EXAMPLES.glob("*.toml"))
+
+
+def simulated(path, folder, port):
+    """The example's settings on this machine: no device, no recording, no other host."""
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    data["session_dir"] = str(folder)
+    if "mqtt" in data:
+        data["mqtt"] |= (
+            {"port": free_port()} if data["mqtt"].get("embedded") else {"host": "127.0.0.1", "port": port}
+        )
+    if "jsonl" in data:
+        data["jsonl"]["path"] = str(folder / "{stream}.jsonl")
+    if "web" in data:
+        data["web"]["port"] = 0
+    for number, stream in enumerate(data["stream"]):
+        stream["source"] = {"kind": "simulated", "hours": 0.05, "speed": "max", "seed": number}
+        stream.pop("signal", None)
+        stream.get("alarm", {}).pop("command", None)
+        for trigger in stream.get("trigger", ()):
+            trigger |= {
+                "since_onset_min": [0, 999],
+                "dwell_s": 0,
+                "min_probability": 0,
+                "stages": ["W", "N1", "N2"],
+            }
+            trigger |= {"warmup": True, "quality": "poor"}
+    return validate(data, path.name)
+
+
+def test_there_is_one_for_each_in_the_list():
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert len(FILES) >= 4
+    for path in FILES:
+        assert f"({path.name})" in readme
+        assert str(path.relative_to(EXAMPLES.parent)) in path.read_text(encoding="utf-8").split("\n\n")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_says_what_the_settings_understand(path):
+    loaded = load(path)
+    assert all(stream.source.kind != "simulated" for stream in loaded.stream)
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_runs_and_says_what_it_promises(path, tmp_path):
+    async def scenario(port):
+        settings, witness = simulated(path, tmp_path, port), Witness()
+        async with Subscriber(port, "#") as client:
+            outcomes = await Engine(settings, SystemClock(), witness).run()
+            if settings.mqtt is not None and not settings.mqtt.embedded:
+                await client.until_says(f"sleepstream/{settings.node}/availability", b"offline")
+            return settings, outcomes, witness, {item.topic for item in client.heard}
+
+    with Mosquitto() as broker:
+        settings, outcomes, witness, topics = asyncio.run(scenario(broker.port))
+    for stream, outcome in zip(settings.stream, outcomes, strict=True):
+        assert outcome.error is None
+        assert len(outcome.labels) == 6
+        with Journal.open(outcome.session) as session:
+            assert [event.event for event in session.events()][-1] == "session_ended"
+        if settings.jsonl is not None:
+            assert len((tmp_path / f"{stream.name}.jsonl").read_text().splitlines()) == 6
+        if settings.homeassistant is not None:
+            assert any(
+                topic.startswith(f"homeassistant/device/sleepstream_{stream.name}") for topic in topics
+            )
+            assert f"sleepstream/{settings.node}/{stream.name}/alarm" in topics
+        if settings.sleep_as_android is not None:
+            assert f"SleepAsAndroid/{stream.name}" in topics
+        if stream.trigger:
+            assert {event.data["trigger"] for event in fired(witness)} == {"tmr"}  # the other is not armed
+            assert outcome.session.with_suffix(".arms.jsonl").exists()
+
+
+def test_the_commands_in_the_comments_exist(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["command", "--help"])
+    assert caught.value.code == 0
+    assert "arm_trigger" in capsys.readouterr().out
