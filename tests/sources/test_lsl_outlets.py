@@ -60,14 +60,12 @@ def check(items, chunk):
 
 
 WORLDS = {
-    "clean": {},
     "dropped": {"dropped": 0.05},
     "jitter": {"jitter_s": 0.02},
     "drift": {"drift": 200e-6},
     "bursts": {"burst": 12, "chunk": 12},
     "wrong rate": {"said_hz": 250.0},
     "pause": {"pause_s": (120.0, 210.0)},
-    "dropped and drift": {"dropped": 0.05, "drift": 200e-6},
     "dropped, wrong rate": {"dropped": 0.05, "said_hz": 250.0},
     "pause and jitter": {"jitter_s": 0.02, "pause_s": (120.0, 210.0)},
 }
@@ -147,7 +145,7 @@ def test_reborn_as_something_else_is_refused(more, says):
 
 def test_frozen_and_thawed_is_the_same_outlet_and_what_was_missed_is_listed():
     """A computer that hangs: the connection stays open and says nothing."""
-    script = Script("frozen", seconds=300.0, speed=30.0)
+    script = Script("frozen", seconds=600.0, speed=60.0)
 
     async def main():
         items = []
@@ -156,7 +154,7 @@ def test_frozen_and_thawed_is_the_same_outlet_and_what_was_missed_is_listed():
                 items_of = aiter(stream)
                 await collect(items_of, 20 * 256, items)
                 process.send_signal(signal.SIGSTOP)
-                upcoming = asyncio.ensure_future(collect(items_of, 280 * 256, items))
+                upcoming = asyncio.ensure_future(collect(items_of, 450 * 256, items))
                 await asyncio.wait({upcoming}, timeout=3.0)  # long enough to try to connect anew, in vain
                 assert not upcoming.done()
                 process.send_signal(signal.SIGCONT)
@@ -167,7 +165,7 @@ def test_frozen_and_thawed_is_the_same_outlet_and_what_was_missed_is_listed():
 
 
 def test_a_mute_outlet_is_asked_again_until_it_speaks_and_the_wait_is_a_loss():
-    script = Script("mute", seconds=30.0, speed=10.0, wait_s=4.0)
+    script = Script("mute", seconds=30.0, speed=10.0, wait_s=3.0)
 
     async def main():
         items = []
@@ -190,7 +188,7 @@ def test_a_paused_outlet_can_be_left_while_it_is_silent():
                 items_of = aiter(stream)
                 await collect(items_of, 5 * 256 - 1, [])
                 upcoming = asyncio.ensure_future(anext(items_of))
-                await asyncio.wait({upcoming}, timeout=2.0)
+                await asyncio.wait({upcoming}, timeout=1.2)
                 upcoming.cancel()
                 await asyncio.wait({upcoming})
                 assert upcoming.cancelled()
