@@ -1,25 +1,33 @@
-"""What a person sees while it runs: a calm progress line on a terminal, plain lines elsewhere."""
+"""What a person sees while it runs: a calm block on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from streamer.agreement import Agreement
 from streamer.messages import EPOCH_S, STAGES, Label, StreamInfo
-from streamer.payloads import EventPayload, StagePayload
+from streamer.payloads import EventPayload, PublishedStage, StagePayload
 from streamer.sinks.mqtt import MqttStatus
 from streamer.statistics import DEFINITIONS, Statistics
 
+CHANGES = 6  # shown, of the stage
+CALM_S = 0.5  # at least, between two pictures of the block
+GRADES = {"good": "green", "fair": "", "poor": "yellow", "off": "red"}
 COLOURS = {"W": "yellow", "R": "magenta", "N1": "cyan", "N2": "blue", "N3": "bright_blue"}
 PLAIN_EVERY_S = 1800  # of the recording, between two plain lines
 SHOWN = {  # of all statistics, those that answer "how was the night?"
@@ -40,8 +48,21 @@ SHOWN = {  # of all statistics, those that answer "how was the night?"
 LOUD = ("warning", "error", "no_signal", "reconnected", "refused")
 
 
+@dataclass(slots=True)
+class _Shown:
+    """What the block says of one stream."""
+
+    info: StreamInfo
+    payload: StagePayload | None = None
+    done_s: float = 0.0  # of the recording
+    said_s: float | None = None  # where the last plain line was
+    changes: deque[tuple[str, PublishedStage]] = field(default_factory=lambda: deque(maxlen=CHANGES))
+
+
 class Terminal:
-    """Watches every stream of an engine; a context manager, because it owns the screen's last lines.
+    """Watches every stream of an engine: one block that updates in place, or plain lines off a terminal.
+
+    A context manager, because it owns the screen's last lines.
 
     Args:
         console: where to write.
@@ -52,26 +73,21 @@ class Terminal:
     def __init__(self, console: Console, zone: tzinfo | None = UTC) -> None:
         self._console = console
         self._zone = zone
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[state]}"),
-            console=console,
-            expand=True,
-            disable=not console.is_terminal,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._infos: dict[str, StreamInfo] = {}
-        self._said: dict[str, float] = {}  # stream -> seconds of the last plain line
+        self._shown: dict[str, _Shown] = {}
+        self._broker: MqttStatus | None = None
+        # Refreshed from here and not by a thread of its own, which would read what is being changed.
+        self._live = Live(console=console, get_renderable=self.block, auto_refresh=False)
+        self._refreshed = 0.0
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
         """Say what is being staged."""
@@ -82,52 +98,93 @@ class Terminal:
             markup=False,
             soft_wrap=True,
         )
-        self._infos[stream] = info
-        self._tasks[stream] = self._progress.add_task(stream, total=info.duration_s, state="")
+        self._shown[stream] = _Shown(info)
 
     def staged(self, stream: str, payload: StagePayload) -> None:
         """Show the newest stage."""
-        info = self._infos[stream]
-        done_s = payload.t_end.timestamp() - info.started
-        if payload.stage == "no_signal":
-            done_s = self._said.get(stream, 0.0)
-        self._progress.update(self._tasks[stream], completed=done_s, state=self._line(payload))
-        if not self._console.is_terminal and self._due(stream, done_s):
-            self._console.print(f"{stream} {self._line(payload)}", highlight=False)
+        shown = self._shown[stream]
+        before, shown.payload = shown.payload, payload
+        if before is None or before.stage != payload.stage:
+            shown.changes.append((self._clock(payload), payload.stage))
+        if payload.stage != "no_signal":
+            shown.done_s = payload.t_end.timestamp() - shown.info.started
+        self._refresh()
+        due = shown.said_s is None or shown.done_s - shown.said_s >= PLAIN_EVERY_S
+        if due and not self._console.is_terminal:
+            shown.said_s = shown.done_s
+            self._console.print(Text(f"{stream} ") + self._line(payload), soft_wrap=True)
 
     def happened(self, stream: str, payload: EventPayload) -> None:
         """Show an event that a person should know of."""
         if payload.event in LOUD and not (payload.event == "reconnected" and payload.seq <= 1):
-            self._console.print(
-                f"{stream} {payload.event}: {payload.text}", style="yellow", highlight=False, soft_wrap=True
-            )
+            self._warn(f"{stream} {payload.event}: {payload.text}")
 
     def broker(self, status: MqttStatus) -> None:
         """Say when the broker comes and goes."""
+        self._broker = status
+        self._refresh()
+        if self._console.is_terminal:
+            return
         if status.connected:
             self._console.print(f"MQTT {status.protocol}: connected", highlight=False)
         elif status.last_error:
-            self._console.print(
-                f"MQTT: {status.last_error} (staging goes on; epochs wait in the session file)",
-                style="yellow",
-                highlight=False,
-                soft_wrap=True,
-            )
+            self._warn(f"MQTT: {status.last_error} (staging goes on; epochs wait in the session file)")
 
-    def _due(self, stream: str, done_s: float) -> bool:
-        last = self._said.get(stream)
-        if last is not None and done_s - last < PLAIN_EVERY_S:
-            return False
-        self._said[stream] = done_s
-        return True
+    def block(self) -> Group:
+        """What the terminal shows now: two lines a stream, a bar where the end is known, and the broker."""
+        parts: list[RenderableType] = []
+        for stream, shown in self._shown.items():
+            parts.append(Text(f"{stream}  ", style="bold") + self._now(shown))
+            if shown.changes:
+                parts.append(self._changes(shown))
+            if shown.info.duration_s:
+                parts.append(ProgressBar(total=shown.info.duration_s, completed=shown.done_s, width=60))
+        if self._broker is not None:
+            parts.append(_broker_line(self._broker))
+        return Group(*parts)
 
-    def _line(self, payload: StagePayload) -> str:
-        clock = payload.t_end.astimezone(self._zone).strftime("%H:%M:%S")
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if self._console.is_terminal and now - self._refreshed >= CALM_S:
+            self._refreshed = now
+            self._live.refresh()
+
+    def _now(self, shown: _Shown) -> Text:
+        if shown.payload is None:
+            return Text("waiting for the first 30 s", style="dim")
+        lag = shown.payload.latency_ms
+        return self._line(shown.payload) + Text("" if lag is None else f"  lag {lag:.0f} ms", style="dim")
+
+    def _changes(self, shown: _Shown) -> Text:
+        """Say the last changes, newest first."""
+        text = Text("  since", style="dim")
+        for clock, stage in reversed(shown.changes):
+            text.append(f" {clock[:5]} ").append(stage, COLOURS.get(stage, "white")).append(" ·")
+        text.right_crop(2)
+        return text
+
+    def _clock(self, payload: StagePayload) -> str:
+        return payload.t_end.astimezone(self._zone).strftime("%H:%M:%S")
+
+    def _line(self, payload: StagePayload) -> Text:
         sure = "    " if payload.confidence is None else f"{payload.confidence:4.0%}"
-        colour = COLOURS.get(payload.stage, "white")
         quality = payload.quality
         why = f" ({', '.join(quality.reasons)})" if quality.reasons else ""
-        return f"{clock}  [{colour}]{payload.stage:8}[/] {sure}  {quality.grade}{why}"
+        line = Text(f"{self._clock(payload)}  ").append(
+            f"{payload.stage:8}", COLOURS.get(payload.stage, "white")
+        )
+        return line.append(f" {sure}  ").append(f"{quality.grade}{why}", GRADES[quality.grade])
+
+    def _warn(self, text: str) -> None:
+        self._console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def _broker_line(status: MqttStatus) -> Text:
+    if status.connected:
+        waiting = f", {status.backlog} to deliver" if status.backlog else ""
+        return Text(f"MQTT {status.protocol}: connected{waiting}", style="dim")
+    why = status.last_error or "connecting"
+    return Text(f"MQTT: {why} (staging goes on; epochs wait in the session file)", style="yellow")
 
 
 def hypnogram(labels: Sequence[Label], width: int = 72) -> list[str]:
@@ -155,9 +212,9 @@ def show_night(console: Console, labels: Sequence[Label], statistics: Statistics
     table.add_column(justify="right")
     table.add_column(style="dim")
     values = statistics.to_json()
-    for name, field in SHOWN.items():
-        unit, meaning = DEFINITIONS[field]
-        value = values[field]
+    for name, key in SHOWN.items():
+        unit, meaning = DEFINITIONS[key]
+        value = values[key]
         shown = "-" if value is None else f"{value:.1f}".removesuffix(".0")
         table.add_row(name, f"{shown} {unit}", meaning)
     console.print(table)
