@@ -21,7 +21,7 @@ class Augmentation:
     tilt: float = 0.0  # s.d. of the exponent of amplitude against frequency
     wobble: float = 0.0  # s.d. of the smooth random deviations from that power law, natural logarithm
     phase: float = 0.0  # share of sequences cut off the 30 s grid
-    low_pass: float = 0.0  # share of sequences behind a device that ends between 18 and 35 Hz
+    low_pass: float = 0.0  # share of sequences behind a device that ends between 14 and 35 Hz
     noise_uv: float = 0.0  # largest r.m.s. of added white noise
     dropouts: float = 0.0  # share of sequences with short losses (NaN)
     lost_epochs: float = 0.0  # expected share of epochs lost as a whole, both views
@@ -60,7 +60,7 @@ def response(
     log_amplitude += np.interp(octaves, knots, rng.normal(0.0, how.wobble, knots.size))
     amplitude = np.exp(log_amplitude)
     if rng.random() < how.low_pass:
-        edge, order = rng.uniform(18.0, 35.0), rng.uniform(4.0, 16.0)
+        edge, order = rng.uniform(14.0, 35.0), rng.uniform(4.0, 16.0)
         amplitude /= np.sqrt(1 + (frequency_hz / edge) ** (2 * order))
     return amplitude.astype(np.float32)
 

@@ -40,6 +40,7 @@ class Settings(BaseModel):
     trained_on: str = Field(min_length=1)  # goes into the artifact
     phases: tuple[Phase, ...] = Field(min_length=1)
     size: Literal["small", "base"] = "small"
+    start: Path | None = None  # checkpoint whose network to begin with: best.pt of another run
     context: int | None = Field(default=None, gt=1)  # epochs; None leaves the size's own
     seed: int = 0
     held_out_fold: int = Field(

@@ -64,7 +64,11 @@ class Run:
         self.network = MC2SleepNet(self.size).to(device)
         self.phase = self.step = 0
         self.best = -math.inf
-        fit_scales(self.network, self._batches(settings.phases[0], 0, 16, NONE))
+        if settings.start is None:
+            fit_scales(self.network, self._batches(settings.phases[0], 0, 16, NONE))
+        else:
+            self.network.load_state_dict(self._start(settings.start))
+            self.network.temperature.fill_(1.0)
         self._enter()
 
     def _enter(self) -> None:
@@ -75,6 +79,15 @@ class Run:
         trained = [parameter for parameter in self.objective.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, weight_decay=self.settings.weight_decay)
         self.average = AveragedModel(self.network, avg_fn=self._blend, use_buffers=True)
+
+    def _start(self, path: Path) -> dict[str, Tensor]:
+        """Weights of another run; SettingsError when its network has another shape."""
+        saved = load_checkpoint(path, str(self.device))
+        if saved.size != self.size:
+            raise SettingsError(
+                f"start {path}: holds {saved.size}, this run has {self.size}; give another `start`"
+            )
+        return saved.network.state_dict()
 
     def _blend(self, average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
         """Move the average towards the latest weights; faster while it still remembers the beginning."""

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from model.augment import NONE, Augmentation
-from model.checkpoint import load_checkpoint
-from model.data import save_night
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.data import Cut, Sequences, save_night
 from model.export import main as export_main
+from model.mc2sleepnet import SIZES
 from model.settings import Phase, Settings, load_settings
 from model.train import Run, evaluate, fit_scales, main, pace
 from streamer.errors import SettingsError
@@ -24,7 +25,7 @@ NIGHTS = [night(0), night(20), night(21)]
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("model.mc2sleepnet", fromlist=["SIZES"]).SIZES, "small", TINY)
+    monkeypatch.setitem(SIZES, "small", TINY)
 
 
 def settings(out: Path, **changed: object) -> Settings:
@@ -84,12 +85,21 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         Run(settings(tmp_path, seed=3), NIGHTS, CPU).restore()
 
 
+def test_a_run_can_begin_with_the_network_of_another(tmp_path: Path) -> None:
+    net = network(seed=5)
+    net.temperature.fill_(2.0)
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(TINY, net, "rhythms", {}))
+    run = Run(settings(tmp_path / "a", start=tmp_path / "best.pt"), NIGHTS, CPU)
+    assert torch.equal(run.network.joint.weight, net.joint.weight)
+    assert float(run.network.temperature) == 1
+    with pytest.raises(SettingsError, match="holds Size"):
+        Run(settings(tmp_path / "b", start=tmp_path / "best.pt", context=3), NIGHTS, CPU)
+
+
 def test_scales_come_from_the_training_nights() -> None:
     net = network()
-    run_batches = __import__("model.data", fromlist=["Sequences"]).Sequences(
-        NIGHTS, __import__("model.data", fromlist=["Cut"]).Cut(5, 2), (0,), 3
-    )
-    fit_scales(net, [run_batches[k] for k in range(3)])
+    batches = Sequences(NIGHTS, Cut(5, 2), (0,), 3)
+    fit_scales(net, iter([batches[k] for k in range(3)]))
     assert 10 < float(net.raw_scale_uv) < 20  # a sine of 20 µV in noise of 5 µV
     assert float(net.spectrum_mean_db.max()) > float(net.spectrum_mean_db.min()) + 3
 
