@@ -8,10 +8,14 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
+from streamer.clock import SystemClock
+from streamer.engine import Engine
 from streamer.errors import SourceError
 from streamer.messages import Chunk, Gap
+from streamer.settings import validate
 from streamer.sources.lsl import LslSource
 from streamer.sources.settings import LslSettings
+from tests.fakes import Witness
 from tests.outlet import CONFIG, Script, playing, sent
 
 os.environ.setdefault("LSLAPICFG", str(CONFIG))  # read by liblsl at its first call, not at import
@@ -194,3 +198,43 @@ def test_a_paused_outlet_can_be_left_while_it_is_silent():
                 assert upcoming.cancelled()
 
     run(main())
+
+
+@pytest.mark.slow
+def test_a_band_that_comes_back_with_other_electrodes_gets_a_new_session(tmp_path):
+    first = Script("band", seconds=40.0)
+    second = Script("band", seconds=400.0, speed=40.0, labels=("AF8", "AF7", "count"))
+    settings = {
+        "session_dir": str(tmp_path),
+        "stream": [
+            {
+                "name": "anna",
+                "source": {"kind": "lsl", "name": "band", "resolve_s": 30},
+                "signal": {"channel": ["AF7", "#2"]},
+            }
+        ],
+    }
+
+    async def main():
+        witness = Witness()
+        engine = Engine(validate(settings, "test"), SystemClock(), witness)
+        running = asyncio.create_task(engine.run())
+        with playing(first) as process:
+            await witness.until(lambda: witness.stages)
+            process.kill()
+            with playing(second):
+                await witness.until(lambda: witness.event_names().count("session_started") == 2)
+                before = len(witness.stages)
+                await witness.until(lambda: len(witness.stages) > before)
+        engine.stop()
+        await running
+        return witness
+
+    witness = run(main(), 90)
+    assert len(set(witness.sessions)) == 2
+    (said,) = [event.text for event in witness.events if event.event == "error"]
+    assert "came back with 3 channels (AF8" in said
+    assert [name for name in witness.event_names() if name.startswith("session")] == [
+        *("session_started", "session_ended"),
+        *("session_started", "session_ended"),
+    ]
