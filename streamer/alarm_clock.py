@@ -72,6 +72,7 @@ class AlarmClock:
         self._bell = bell or _bell
         memory = recall(path, past)
         self._alarm = Alarm(settings, memory, clock.wall(), clock.monotonic())
+        self._written = self._alarm.memory
         self._ringing: asyncio.Task[None] | None = None
         self._testing: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -101,7 +102,7 @@ class AlarmClock:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        if self._changed.is_set():
+        if self._written != self.memory:  # a write that was cancelled has perhaps not begun
             await asyncio.to_thread(self._write)
 
     def push(self, score: Score, end: float) -> None:
@@ -200,13 +201,15 @@ class AlarmClock:
         """Replace the file; in one thread at a time, since a cancelled one goes on."""
         fresh = self._path.with_name(self._path.name + ".new")
         with self._writing:
+            memory = self.memory
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with fresh.open("w", encoding="utf-8") as file:
-                    json.dump(asdict(self.memory), file)
+                    json.dump(asdict(memory), file)
                     file.flush()
                     os.fsync(file.fileno())
                 fresh.replace(self._path)
+                self._written = memory
             except OSError as error:
                 reason = error.strerror
                 log.error("cannot write %s: %s; a restart would forget the alarm", self._path, reason)

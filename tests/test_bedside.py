@@ -1,0 +1,148 @@
+"""Triggers and alarm around a whole engine: what outlives it, what a restart brings back."""
+
+import asyncio
+import json
+
+import pytest
+
+from streamer.bedside import Bedside
+from streamer.engine import Engine
+from streamer.errors import ArtifactError
+from streamer.journal import Journal, Meta
+from streamer.messages import Channel, StreamInfo
+from streamer.payloads import CommandPayload, EventPayload, utc
+from streamer.publisher import Publisher
+from streamer.reactions import TriggerSettings
+from streamer.reflexes import Reflexes
+from streamer.settings import validate
+from tests.fakes import FakeClock, Witness
+from tests.sinks.samples import NIGHT
+
+INFO = StreamInfo("test", 100, (Channel("Fpz-Cz", "uV"),), NIGHT)
+ALARM = {"deadline": "07:00", "zone": "UTC", "armed": True, "ring_s": 60}
+
+
+def ten_to_seven():
+    return FakeClock(NIGHT + 7 * 3600 + 50 * 60)
+
+
+async def until_done(task, clock, seconds):
+    """Let time pass until a task is done; how long that took, by the fake clock."""
+    began = clock.now
+    while not task.done() and clock.now - began < seconds:
+        await clock.advance(1)
+        await asyncio.sleep(0.001)  # threads: the model, the alarm's file
+    return clock.now - began
+
+
+def settings(folder, kind="lsl", **more):
+    stream = {"name": "anna", "source": {"kind": kind}, "alarm": ALARM}
+    return validate({"node": "n", "session_dir": str(folder), "stream": [stream], **more}, "test")
+
+
+def test_the_alarm_rings_although_the_model_cannot_be_loaded(tmp_path, capsys, caplog):
+    async def scenario():
+        clock = ten_to_seven()
+        (tmp_path / "bad.pt").write_bytes(b"not a model")
+        ready = settings(tmp_path, model={"path": str(tmp_path / "bad.pt")})
+        running = asyncio.create_task(Engine(ready, clock, Witness()).run())
+        took = await until_done(running, clock, 1200)
+        with pytest.raises(ArtifactError):
+            await running
+        return took
+
+    took = asyncio.run(scenario())
+    assert took == pytest.approx(660, abs=5)  # ten minutes to the deadline, one of ringing
+    assert capsys.readouterr().err.count("\a") >= 30
+    assert "stays armed" in caplog.text
+    assert json.loads((tmp_path / "anna@n.alarm.json").read_text())["state"] == "disarmed"
+
+
+def test_a_recording_is_not_held_up_and_a_stop_ends_all(tmp_path, capsys):
+    async def scenario(kind):
+        clock = ten_to_seven()
+        (tmp_path / "bad.pt").write_bytes(b"not a model")
+        engine = Engine(settings(tmp_path, kind, model={"path": str(tmp_path / "bad.pt")}), clock, Witness())
+        running = asyncio.create_task(engine.run())
+        if kind == "lsl":
+            await until_done(running, clock, 30)
+            assert not running.done()
+            engine.stop()
+        with pytest.raises(ArtifactError):
+            await asyncio.wait_for(running, 10)
+
+    asyncio.run(scenario("simulated"))
+    asyncio.run(scenario("lsl"))
+    assert "\a" not in capsys.readouterr().err
+
+
+class Desk:
+    """A journal with a publisher, and the triggers of one stream."""
+
+    def __init__(self, path, *triggers):
+        self.clock = FakeClock(NIGHT)
+        self.journal = Journal.create(path, Meta("s", "n", "anna", INFO), self.clock, deliver=False)
+        self.witness = Witness()
+        self.publisher = Publisher(
+            "anna", "s", INFO, self.journal, None, None, (self.witness,), self.clock, None
+        )
+        wanted = [TriggerSettings.model_validate(one) for one in triggers]
+        self.reflexes = Reflexes(wanted, 5, self.publisher, None, self.clock, False, path)
+
+    def close(self):
+        self.journal.close()
+
+
+def fired(end, name="t"):
+    return EventPayload(
+        session="s", seq=0, t=utc(NIGHT), event="trigger", data={"trigger": name, "end": float(end)}
+    )
+
+
+def test_restored_triggers_know_their_firings_their_arming_and_the_night(tmp_path):
+    desk = Desk(tmp_path / "a.sqlite", {"name": "t", "stages": ["N3"]}, {"name": "u", "stages": ["R"]})
+    lights = EventPayload(session="s", seq=1, t=utc(NIGHT), event="lights_off", data={"epoch": 10})
+    off = EventPayload(session="s", seq=2, t=utc(NIGHT), event="mark", data={"trigger": "u", "armed": False})
+    epochs = [*((k, "N2") for k in range(5)), *((k, "W") for k in range(5, 20)), (20, "N1")]
+    desk.reflexes.restore(epochs, [lights, fired(100), fired(400), off, fired(1, "gone")])
+    assert desk.reflexes.triggers["t"]._fired == [10_000, 40_000]
+    assert desk.reflexes.triggers["t"].armed
+    assert not desk.reflexes.triggers["u"].armed
+    assert desk.reflexes._course.onset == 20 * 3000
+    assert desk.reflexes._course.cycle == 1
+    desk.close()
+
+
+@pytest.mark.parametrize(
+    "command", ["arm_alarm", "snooze_alarm", "arm_trigger", "disarm_trigger", "test_alarm"]
+)
+def test_what_a_stream_does_not_have_is_refused(tmp_path, command):
+    async def scenario():
+        desk = Desk(tmp_path / "a.sqlite")
+        stream = validate({"stream": [{"source": {"kind": "simulated"}}]}, "test").stream[0]
+        async with Bedside(stream, tmp_path, "n", desk.clock, lambda: None) as bedside:
+            bedside.obey(CommandPayload(command=command), desk.publisher)
+        desk.close()
+        return desk.witness.events
+
+    (event,) = asyncio.run(scenario())
+    assert event.event == "refused"
+    assert event.text.startswith(command)
+
+
+def test_an_alarm_without_its_file_is_found_in_the_newest_session(tmp_path):
+    async def scenario():
+        path = tmp_path / "20260101T000000Z-anna-aaaaaa.sqlite"
+        clock = ten_to_seven()
+        with Journal.create(path, Meta("s", "n", "anna", INFO), clock, deliver=False) as journal:
+            due = NIGHT + 8 * 3600
+            data = {"what": "armed", "state": "armed", "deadline": due, "due": due, "snoozes": 0}
+            data |= {"by_command": False, "configured": ""}
+            journal.event(EventPayload(session="s", seq=0, t=utc(NIGHT), event="alarm", data=data))
+        ready = settings(tmp_path).stream[0]
+        ready = ready.model_copy(update={"alarm": ready.alarm.model_copy(update={"armed": False})})
+        async with Bedside(ready, tmp_path, "n", clock, lambda: None) as bedside:
+            return bedside.alarm.memory
+
+    memory = asyncio.run(scenario())
+    assert (memory.state, memory.deadline) == ("armed", NIGHT + 8 * 3600)
