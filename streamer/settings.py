@@ -138,6 +138,8 @@ def load(path: Path) -> Settings:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path} is not valid TOML: nested too deeply") from error
     return validate(data, str(path))
 
 

@@ -118,7 +118,7 @@ def _check_scores(path: Path, reader: JournalReader, model: Model, verdict: Verd
     whole = [one for one in outputs if isinstance(one, Score) and one.epoch is not None]
     committed = list(reader.epochs())
     verdict.notes["epochs"] += len(committed)
-    verdict.lost += max(0, len(whole) - len(committed))
+    verdict.lost += 0 if outrun(path) else max(0, len(whole) - len(committed))
     for score, payload in zip(whole, committed, strict=False):
         same = (score.epoch, score.stage, score.smoothed) == (payload.epoch, payload.stage, payload.smoothed)
         if not same or _rounded(score) != payload.probabilities:

@@ -7,6 +7,7 @@ twice that while it is read). Its dejittering would smooth times over gaps, so i
 from __future__ import annotations
 
 import gzip
+import struct
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -87,6 +88,9 @@ def _load(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         IndexError,
         RuntimeError,
         EOFError,
+        struct.error,
+        MemoryError,  # a length that is damaged may be any number
+        OverflowError,
         ElementTree.ParseError,
     ) as error:
         raise RecordingError(f"{path} is no whole XDF file ({error}); copy it again") from error
