@@ -206,6 +206,8 @@ class Engine:
             if found.path is not None:
                 past = await rewarm(journal.path, made, worker, journal.next_sample)
                 restore(publisher, journal.path, past)
+                if self._page is not None:
+                    self._page.recall(settings.name, past.epochs)
             await self._bedsides[settings.name].attach(publisher, journal.path, stack)
             self._watcher.started(settings.name, info, made.label, journal.path)
             if found.path is None:

@@ -178,7 +178,9 @@ def test_the_demo_ends_with_statistics_and_agreement(tmp_path, capsys):
     assert "MQTT 3.1.1: connected" in said
     assert "60 epochs, accuracy" in said
     assert "SOL" in said
-    assert list(tmp_path.glob("*.sqlite"))
+    (session,) = tmp_path.glob("*.sqlite")
+    assert re.search(r"live page: http://127\.0\.0\.1:\d+/", said)
+    assert f"report: {session.with_suffix('.html')}" in said
 
 
 def _running(tmp_path, toml):

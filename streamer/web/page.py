@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -120,6 +120,12 @@ class Page:
             state.density.append(np.rint(255 * shares).astype(np.uint8).tobytes())
             state.spectrum.append(_column(score.window))
             state.grades.append(GRADES[score.quality.grade])
+
+    def recall(self, stream: str, epochs: Iterable[Score]) -> None:
+        """Take what a former process of this session scored."""
+        for score in epochs:
+            self.scored(stream, score)
+        self._changed()
 
     def staged(self, stream: str, payload: StagePayload) -> None:
         """Take a new stage."""

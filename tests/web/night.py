@@ -38,6 +38,7 @@ async def main(port: int, folder: str) -> None:
         }
         for name, seed, drops in (("anna", 3, 30.0), ("ben", 4, 0.0))
     ]
+    nights[1]["alarm"] = {"deadline": "07:00", "zone": "UTC", "command": ["true"]}
     ready = settings.validate({"session_dir": folder, "web": {"port": port}, "stream": nights}, "test")
     engine = Engine(ready, SystemClock(), Ready())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, engine.stop)

@@ -72,7 +72,7 @@ def chromium():
 @pytest.fixture
 def watched(chromium):
     """A page whose every message and request is remembered."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, timezone_id="UTC")
     page = context.new_page()
     page.set_default_timeout(20_000)
     page.said, page.asked = [], []
@@ -110,7 +110,6 @@ def test_everything_is_there_and_nothing_leaves_the_machine(night, watched, size
     expect(watched.locator("#banner")).to_be_hidden()
     expect(watched.locator("#sleepers button")).to_have_count(2)
     expect(watched.locator("#events")).to_contain_text("session started")
-    expect(watched.locator("#alarm")).to_be_hidden()
     assert "µV" in watched.locator("#eeg").inner_text()
     assert watched.locator("#stage").evaluate("e => parseFloat(getComputedStyle(e).fontSize)") >= 30
     assert watched.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no sideways scrolling"
@@ -146,6 +145,21 @@ def test_buttons_reach_the_engine_and_are_confirmed(night, watched):
     watched.reload()
     expect(watched.locator("body")).to_have_class("dim")
     assert watched.said == []
+
+
+def test_the_alarm_is_armed_and_disarmed_where_there_is_one(night, watched):
+    watched.goto(night.url)
+    watched.locator("#sleepers button", has_text="ben").click()
+    expect(watched.locator("#alarm_state")).to_have_text("no alarm")
+    watched.locator("#alarm_time").fill("06:30")
+    watched.locator("#arm_alarm").click()
+    expect(watched.locator("#alarm_state")).to_have_text("alarm armed, by 06:30")
+    expect(watched.locator("#snooze_alarm")).to_be_hidden()
+    keep(watched, "alarm")
+    watched.locator("#disarm_alarm").click()
+    expect(watched.locator("#alarm_state")).to_have_text("no alarm")
+    watched.locator("#sleepers button", has_text="anna").click()
+    expect(watched.locator("#alarm")).to_be_hidden()
 
 
 def test_it_says_when_the_engine_is_gone_and_comes_back_with_it(night, watched):

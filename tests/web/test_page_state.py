@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from streamer.messages import Score
 from streamer.web.page import BINS
 from tests.fakes import FakeClock
 from tests.web.pages import Bed, bed
@@ -82,6 +83,19 @@ def test_epochs_of_a_former_process_keep_their_place():
     found = told(anna.page.view())
     assert (found["labels"], found["grades"]) == ("W23", "??g")
     assert numbers(found["density"]).reshape(3, 5)[2].tolist() == [13, 13, 13, 204, 13]
+
+
+def test_a_former_process_s_night_is_recalled():
+    anna = bed(FakeClock())
+    anna.labels += ["W", "N2"]
+    scores = [Score(3000 * (k + 1), k, s, s, None, False) for k, s in enumerate(anna.labels)]
+    view = anna.page.view()
+    told(view)
+    anna.page.recall("anna", scores)
+    assert view.changed.is_set()
+    anna.second = 60
+    anna.stage("N3")
+    assert told(anna.page.view())["grades"] == "ggg"
 
 
 def test_events_come_once_and_losses_are_added_up():
