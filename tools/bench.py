@@ -33,6 +33,7 @@ from streamer.settings import SignalSettings, validate
 from streamer.sinks.mqtt import MqttStatus
 from streamer.spectrogram import spectrogram
 from streamer.stager import Model
+from tools.latency import trigger_latency
 
 RATE_HZ = 256  # a headband's
 Figures = dict[str, float | int | str]
@@ -56,6 +57,8 @@ def main() -> None:
     figures |= against_recomputing(model)
     figures |= night(model, asked.hours)
     figures |= asyncio.run(through_the_engine())
+    for outlet, values_ms in asyncio.run(trigger_latency(18831)).items():
+        figures |= percentiles(f"hop1_trigger_{outlet}", values_ms)
     figures["rss_before_model_mb"] = before_mb
     figures["rss_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     show(figures)

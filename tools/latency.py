@@ -1,0 +1,155 @@
+"""How soon a trigger is felt: from the arrival of a hop's last sample to its LSL marker and MQTT message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+
+from streamer.clock import SystemClock
+from streamer.engine import Engine
+from streamer.messages import STAGES, StreamInfo
+from streamer.payloads import EventPayload, StagePayload
+from streamer.settings import Settings, validate
+from streamer.sinks.mqtt import MqttStatus
+
+PREFIX = "sleepstream-bench"
+LOOPBACK = """[ports]
+IPv6 = disable
+[multicast]
+ResolveScope = machine
+ListenAddress = 127.0.0.1
+[lab]
+KnownPeers = {127.0.0.1}
+[log]
+level = -3
+"""
+
+
+class _Watcher:
+    """Waits for the outlets to be there."""
+
+    def __init__(self) -> None:
+        self.ready = asyncio.Event()
+
+    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
+        """They are."""
+        self.ready.set()
+
+    def staged(self, stream: str, payload: StagePayload) -> None:
+        """Nothing to note."""
+
+    def happened(self, stream: str, payload: EventPayload) -> None:
+        """Nothing to note."""
+
+    def broker(self, status: MqttStatus) -> None:
+        """Nothing to note."""
+
+
+class _Recorder:
+    """A real inlet, as LabRecorder has one: when each marker came, on a thread of its own."""
+
+    def __init__(self) -> None:
+        self.came: dict[str, float] = {}  # marker -> Unix s
+        self.open = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="bench recorder")
+
+    def __enter__(self) -> _Recorder:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _listen(self) -> None:
+        import pylsl
+
+        found: list[Any] = pylsl.resolve_byprop("name", f"{PREFIX}-sleeper-markers", timeout=20)
+        inlet = pylsl.StreamInlet(found[0])
+        inlet.open_stream(timeout=20)
+        self.open.set()
+        while not self._ended.is_set():
+            values, _ = inlet.pull_sample(timeout=0.5)
+            if values is not None:
+                self.came[values[0]] = time.time()
+
+
+def settings(folder: str, port: int, embedded: bool, hours: float, speed: float) -> Settings:
+    """Hop 1 s and a trigger that fires at every hop."""
+    mqtt = {"port": port, "embedded": embedded}
+    trigger = {"name": "any", "stages": STAGES, "min_probability": 0, "quality": "off", "warmup": True}
+    source = {"kind": "simulated", "hours": hours, "rate_hz": 256, "speed": speed}
+    stream = {"hop_s": 1, "source": source, "trigger": [{**trigger, "arousal": None}]}
+    data = {"session_dir": folder, "mqtt": mqtt, "lsl": {"prefix": PREFIX}, "stream": [stream]}
+    return validate(data, "bench")
+
+
+async def trigger_latency(
+    port: int, embedded: bool = True, hours: float = 0.1, speed: float = 5.0
+) -> dict[str, list[float]]:
+    """Milliseconds from arrival to each outlet, of every firing of a simulated stretch of night.
+
+    `marker_pushed` is what the engine records itself; `marker` and `mqtt` are taken where they arrive, at an
+    LSL inlet and an MQTT client in this process, and add up to 1 ms of rounding.
+
+    Args:
+        port: of a broker on loopback.
+        embedded: run our own broker there, in this process; else there is one.
+        hours: of signal.
+        speed: times real time; the hops come as much faster.
+
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "lsl_api.cfg"
+        config.write_text(LOOPBACK, encoding="utf-8")
+        os.environ.setdefault("LSLAPICFG", str(config))  # liblsl reads it at its first call
+        watcher = _Watcher()
+        engine = Engine(settings(folder, port, embedded, hours, speed), SystemClock(), watcher)
+        running = asyncio.create_task(engine.run(), name="bench engine")
+        await watcher.ready.wait()
+        heard: list[tuple[float, dict[str, Any]]] = []
+        with _Recorder() as recorder:
+            listening = asyncio.create_task(_listen(port, heard), name="bench subscriber")
+            await asyncio.to_thread(recorder.open.wait, 20)
+            await running
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):  # its broker may be gone
+                await listening
+    return _latencies(heard, recorder.came)
+
+
+async def _listen(port: int, heard: list[tuple[float, dict[str, Any]]]) -> None:
+    async with aiomqtt.Client("127.0.0.1", port) as client:
+        await client.subscribe("sleepstream/+/+/event", qos=0)
+        async for message in client.messages:
+            now = time.time()
+            assert isinstance(message.payload, bytes)
+            heard.append((now, json.loads(message.payload)))
+
+
+def _latencies(heard: list[tuple[float, dict[str, Any]]], came: dict[str, float]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {"marker_pushed": [], "marker": [], "mqtt": []}
+    seen: set[int] = set()
+    for now, event in heard:
+        if "latency_ms" not in event["data"] or event["seq"] in seen:  # the end of the night has no arrival
+            continue
+        seen.add(event["seq"])
+        pushed_ms = float(event["data"]["latency_ms"])
+        arrived = datetime.fromisoformat(event["t"]).timestamp() - pushed_ms / 1000
+        found["marker_pushed"].append(pushed_ms)
+        found["mqtt"].append((now - arrived) * 1000)
+        marker = f"Trigger: {event['text']}"
+        if marker in came:
+            found["marker"].append((came[marker] - arrived) * 1000)
+    return found
