@@ -142,6 +142,19 @@ class AlarmPayload(_Payload):
     snoozes: int = Field(ge=0, description="how often it was snoozed")
 
 
+class HealthPayload(_Payload):
+    """`.../health`, retained: whether the night is kept, and how often the stream had to be begun again."""
+
+    schema_: Literal["sleepstream/health/1"] = Field("sleepstream/health/1", alias="schema")
+    t: datetime
+    recording: Literal["recording", "failing", "failed", "closed"] = Field(
+        description="of the session file; failing: the disk refuses, is tried again, and staging goes on"
+    )
+    reason: str = Field("", description="why the disk refuses, for a person")
+    dropped_samples: int = Field(ge=0, description="not kept because the disk refused; listed as gaps")
+    failures: int = Field(ge=0, description="how often the stream was begun again since the process started")
+
+
 class CommandPayload(BaseModel):
     """`.../command`, subscribed: what a client may ask for."""
 
@@ -156,13 +169,14 @@ class CommandPayload(BaseModel):
     )
 
 
-Message = StagePayload | EpochPayload | EventPayload | SummaryPayload | AlarmPayload
+Message = StagePayload | EpochPayload | EventPayload | SummaryPayload | AlarmPayload | HealthPayload
 KINDS: dict[type[BaseModel], str] = {
     StagePayload: "stage",
     EpochPayload: "epoch",
     EventPayload: "event",
     SummaryPayload: "summary",
     AlarmPayload: "alarm",
+    HealthPayload: "health",
 }
 
 

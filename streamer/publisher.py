@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from streamer.clock import Clock
 from streamer.errors import SinkError
-from streamer.journal import Journal
+from streamer.journal import Journal, JournalStatus
 from streamer.messages import (
     EPOCH_S,
     RATE_HZ,
@@ -25,6 +25,7 @@ from streamer.payloads import (
     EpochPayload,
     EventName,
     EventPayload,
+    HealthPayload,
     Probabilities,
     QualityPayload,
     StagePayload,
@@ -101,7 +102,7 @@ class Publisher:
         self._began = clock.monotonic() - (clock.wall() - info.started)
         self._quiet_until = 0  # 100 Hz index: stages up to there belong to a former process
         self._stages = self._epochs = self._events = self._summaries = 0
-        self._alarms = 0
+        self._alarms = self._healths = 0
         self._smoothed: Label = UNSCORED
         self._smoothed_since: int | None = None  # 100 Hz index
         self.night = Night()
@@ -162,6 +163,7 @@ class Publisher:
         silent = sum(event.event == "no_signal" for event in events)
         self._stages = scores + silent + UNTRACED
         self._epochs = self._summaries = len(epochs)
+        self._healths = len(events)  # each change of it was an event, and so was each start
         self._events = max((event.seq for event in events), default=-1) + 1 + UNTRACED
 
     def continues(self, index: int, monotonic: float) -> None:
@@ -280,6 +282,23 @@ class Publisher:
         self._light(name)
         # The epoch says where in the night, also where the recording's time is not ours.
         self.event(name, text, {"epoch": len(self.labels)})
+
+    def health(self, journal: JournalStatus, failures: int) -> None:
+        """Say whether the night is kept, and how often the stream was begun again."""
+        if self._mqtt is None:
+            return
+        self._mqtt.health(
+            HealthPayload(
+                session=self._session,
+                seq=self._healths,
+                t=utc(self._clock.wall()),
+                recording=journal.state,
+                reason=journal.reason,
+                dropped_samples=journal.dropped_samples,
+                failures=failures,
+            )
+        )
+        self._healths += 1
 
     def _light(self, name: str) -> None:
         if name == "lights_off":

@@ -200,8 +200,10 @@ class Supervisor:
         before: JournalStatus | None = None
         while True:
             status = recording.journal.status
-            if before is not None and status.state != before.state:
-                recording.publisher.event("warning", _told(status), {"recording": status.state})
+            if before is None or status.state != before.state:
+                recording.publisher.health(status, self.failures)
+                if before is not None:
+                    recording.publisher.event("warning", _told(status), {"recording": status.state})
             before = status
             await self._clock.sleep(LOOK_S)
 

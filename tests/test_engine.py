@@ -27,7 +27,7 @@ LSL_CONFIG = ROOT / "tests" / "lsl_api.cfg"
 os.environ.setdefault("LSLAPICFG", str(LSL_CONFIG))  # liblsl reads it at its first call
 SCHEMAS = {
     kind: Draft202012Validator(json.loads((ROOT / "docs" / "schemas" / f"{kind}.json").read_text()))
-    for kind in ("stage", "epoch", "event", "summary")
+    for kind in ("stage", "epoch", "event", "summary", "health")
 }
 
 
@@ -59,7 +59,10 @@ def test_every_topic_reaches_a_real_client_and_fits_its_schema(tmp_path):
     assert [payload["epoch"] for payload in client.of("epoch")] == list(range(6))
     assert {item.topic for item in client.heard} == {
         "sleepstream/test/availability",
-        *(f"sleepstream/test/anna/{kind}" for kind in ("availability", "stage", "epoch", "event", "summary")),
+        *(
+            f"sleepstream/test/anna/{kind}"
+            for kind in ("availability", "stage", "epoch", "event", "summary", "health")
+        ),
     }
     events = [payload["event"] for payload in client.of("event")]
     assert events[0] == "session_started"

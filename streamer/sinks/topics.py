@@ -6,7 +6,7 @@ import asyncio
 
 from streamer.clock import Clock
 from streamer.outbox import Outbox
-from streamer.payloads import AlarmPayload, EventPayload, StagePayload, SummaryPayload, to_json
+from streamer.payloads import AlarmPayload, EventPayload, HealthPayload, StagePayload, SummaryPayload, to_json
 from streamer.sinks.commands import CommandInbox
 
 ONLINE, OFFLINE = "online", "offline"
@@ -53,7 +53,8 @@ class MqttStream:
         self._stage = Slot(f"{root}/stage", "stage", stage_expiry_s)
         self._summary = Slot(f"{root}/summary", "summary")
         self._alarm = Slot(f"{root}/alarm", "alarm")
-        self.slots = (self.availability, self._stage, self._summary, self._alarm)
+        self._health = Slot(f"{root}/health", "health")
+        self.slots = (self.availability, self._stage, self._summary, self._alarm, self._health)
         self.at_once: asyncio.Queue[tuple[str, str]] = asyncio.Queue(URGENT)  # topic and body
         self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
         self._clock = clock
@@ -69,6 +70,10 @@ class MqttStream:
     def alarm(self, payload: AlarmPayload) -> None:
         """Publish what the alarm is about to do; only the newest one counts."""
         self._alarm.put(to_json(payload), self._clock.monotonic())
+
+    def health(self, payload: HealthPayload) -> None:
+        """Publish whether the night is kept; only the newest one counts."""
+        self._health.put(to_json(payload), self._clock.monotonic())
 
     def event(self, payload: EventPayload) -> None:
         """Say at once what is also in the outbox: whichever is acknowledged first settles it."""

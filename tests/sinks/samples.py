@@ -6,6 +6,7 @@ from streamer.payloads import (
     AlarmPayload,
     EpochPayload,
     EventPayload,
+    HealthPayload,
     Probabilities,
     QualityPayload,
     StagePayload,
@@ -59,6 +60,18 @@ def event(seq: int) -> EventPayload:
         event="gap",
         text="1.5 s lost: no packets",
         data={"seconds": 1.5, "reason": "no packets"},
+    )
+
+
+def health(seq: int) -> HealthPayload:
+    return HealthPayload(
+        session=SESSION,
+        seq=seq,
+        t=utc(NIGHT + seq),
+        recording="failing",
+        reason="database or disk is full",
+        dropped_samples=0,
+        failures=1,
     )
 
 
