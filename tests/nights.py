@@ -33,13 +33,22 @@ def session(
     started: float = STARTED,
     ended: bool = True,
     source: str = "replay",
+    channel: object = None,
 ) -> Path:
     """A session of one epoch per label; `samples` (channels, n) are cut where `gaps` (start, stop) are."""
     n = int(30 * rate_hz * len(labels))
     info = StreamInfo("test", rate_hz, tuple(channels), started)
     if samples is None:
         samples = np.random.default_rng(0).normal(0, 20, (len(channels), n))
-    meta = Meta("s1", "node", "anna", info, "abc", {"source": {"kind": source}}, {"sleepstream": "0"})
+    meta = Meta(
+        "s1",
+        "node",
+        "anna",
+        info,
+        "abc",
+        {"source": {"kind": source}, "signal": {"channel": channel}},
+        {"sleepstream": "0"},
+    )
     with Journal.create(path, meta, HandClock(), deliver=False) as journal:
         at = 0
         for start, stop in [*gaps, (samples.shape[1], samples.shape[1])]:

@@ -67,5 +67,6 @@ def test_the_wheel_holds_the_engine_and_its_model_and_nothing_else(tmp_path):
         "streamer/weights/default.pt",
         "streamer/py.typed",
         "streamer/sources/figures.json",
+        "streamer/web/static/page.js",
     } <= set(names)
     assert wheel.stat().st_size < 30e6

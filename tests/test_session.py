@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import JournalError
-from streamer.messages import Chunk, Gap
+from streamer.messages import Channel, Chunk, Gap
 from streamer.session import conditioned, items, read_night
 from tests.nights import session, stages
 
@@ -58,6 +58,19 @@ def test_the_conditioned_signal_keeps_its_place(tmp_path):
     assert np.isfinite(out[:2990]).all()
     assert np.isfinite(out[4010:]).all()
     assert 45 < np.abs(out[5000:8000]).max() < 55
+
+
+def test_the_channel_that_took_over_is_what_is_shown(tmp_path):
+    samples = np.random.default_rng(0).normal(0, 20, (2, 30_000))
+    samples[0, 9000:] = 0  # the first electrode falls off
+    channels = Channel("AF7", "uV"), Channel("AF8", "uV")
+    labels = stages("2" * 10)
+    path = session(tmp_path / "a.sqlite", labels, channels=channels, samples=samples, channel=["AF7", "AF8"])
+    night = read_night(path)
+    assert night.channel == "AF7"
+    out = conditioned(night)
+    assert np.abs(out[9500:11_500]).max() < 1
+    assert np.nanstd(out[20_000:]) > 5
 
 
 def test_the_probabilities_are_nan_where_nothing_was_scored(tmp_path):

@@ -25,7 +25,8 @@ GRADES = {"good": "#4c9f70", "fair": "#d9c94a", "poor": "#e07b39", "off": "#b326
 LOST = "#d0d0d0"
 RED = "#b3261e"
 ROWS: dict[PublishedStage, int] = {"W": 4, "R": 3, "N1": 2, "N2": 1, "N3": 0}
-MARKS = {
+MARKS: dict[str, str] = {
+    "channel_changed": "",
     "lights_off": "lights off",
     "lights_on": "lights on",
     "mark": "",

@@ -80,7 +80,7 @@ def night_page(night: Night, png: bytes, found: Agreement | None, against: Path 
     judged = verdict(night)
     parts = [
         f"<h1>{escape(night.meta.stream)}, {_date(night)}</h1>",
-        f'<p class="dim">{escape(night.meta.info.name)}, channel {escape(night.channel)}, '
+        f'<p class="dim">{escape(night.meta.info.name)}, channel {escape(_channels(night))}, '
         f"{night.meta.info.rate_hz:g} Hz; {_hours(night.duration_s / 60)} recorded</p>",
         _banner(judged),
         "" if judged.grade == "failed" else _headlines(night),
@@ -140,6 +140,12 @@ def _page(title: str, parts: Sequence[str]) -> str:
         + "\n".join(part for part in parts if part)
         + "\n</body></html>\n"
     )
+
+
+def _channels(night: Night) -> str:
+    """Name the staged channels, in the order of their turns."""
+    later = [str(event.data.get("to")) for event in night.events if event.event == "channel_changed"]
+    return ", then ".join([night.channel, *later])
 
 
 def _banner(judged: Verdict) -> str:

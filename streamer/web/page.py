@@ -145,6 +145,8 @@ class Page:
         elif payload.event != "reconnected" or payload.seq > 1:  # the first samples are no news
             state.events.append(payload)
             state.n_events += 1
+        if payload.event == "channel_changed":
+            state.channel = str(payload.data.get("to"))
         if payload.event == "alarm" and "state" in payload.data:
             state.alarm = {"state": payload.data["state"], "deadline": payload.data.get("deadline")}
         state.ended = payload.event == "session_ended"

@@ -114,6 +114,12 @@ def test_events_come_once_and_losses_are_added_up():
     assert [event["event"] for event in told(view)["events"]] == ["reconnected"]
 
 
+def test_another_electrode_takes_over():
+    anna = bed(FakeClock())
+    anna.event("channel_changed", "off", to="AF8")
+    assert told(anna.page.view())["channel"] == "AF8"
+
+
 def test_a_client_that_comes_late_gets_no_more_events_than_are_kept():
     anna = bed(FakeClock())
     for number in range(300):
