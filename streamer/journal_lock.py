@@ -76,7 +76,7 @@ class FileLock:
             os.pwrite(self._descriptor, OUTRUN if yes else KEPT_UP, 0)
 
     def release(self) -> None:
-        """Give the right back and leave nothing behind, but a note that messages are out that are not in it."""
+        """Give the right back; leave nothing behind but a note that messages are out and not in it."""
         if os.pread(self._descriptor, 1, 0) != OUTRUN:
             self._path.unlink(missing_ok=True)
         os.close(self._descriptor)

@@ -30,5 +30,5 @@ class SteppedClock(SystemClock):
 
 if __name__ == "__main__":
     SteppedClock.file = Path(sys.argv[1]).parent / STEP_FILE
-    cli.SystemClock = SteppedClock  # type: ignore[attr-defined, misc]
+    cli.SystemClock = SteppedClock  # type: ignore[attr-defined]
     sys.exit(cli.main(["run", sys.argv[1], "--log", "json"]))

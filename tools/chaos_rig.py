@@ -26,8 +26,8 @@ IPv6 = disable
 ResolveScope = machine
 ListenAddress = 127.0.0.1
 [lab]
-KnownPeers = {127.0.0.1}
-SessionID = sleepstream-chaos
+KnownPeers = {{127.0.0.1}}
+SessionID = sleepstream-chaos-{pid}
 [log]
 level = -3
 """
@@ -197,7 +197,7 @@ class Rig:
         self.begun = pylsl.local_clock()
         self.speed = speed
         lsl = folder / "lsl_api.cfg"
-        lsl.write_text(LSL)
+        lsl.write_text(LSL.format(pid=os.getpid()))
         conf = folder / "mosquitto.conf"
         conf.write_text(
             f"listener {broker_port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nuser root\n"
