@@ -10,7 +10,7 @@ from tools.soak import Look, judge, soak
 def test_growth_is_seen():
     flat = [Look(hour, 380.0 + hour % 2, 16, 5, 29, 7.0) for hour in range(1, 11)]
     assert judge(flat) == []
-    leaking = [Look(hour, 380.0 + 4 * hour, 16 + hour, 5, 29, 7.0 + 3 * hour) for hour in range(1, 11)]
+    leaking = [Look(hour, 380.0 + 4 * hour, 16 + hour, 5, 29, 7.0 + 9 * hour) for hour in range(1, 11)]
     assert [found.split()[0] for found in judge(leaking)] == ["memory", "files", "latency"]
 
 
