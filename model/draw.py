@@ -11,6 +11,7 @@ nights, the experts behind the measurements scored by older rules and called far
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -25,17 +26,30 @@ from streamer.conditioner import bandpass_sos
 from streamer.messages import RATE_HZ
 from streamer.synthesis import DEFAULT, synthesise, varied
 
+# Sleep-EDF's sleepers are old on average, and amplitude falls with age: central N2 elsewhere has about 17 µV.
+CENTRAL_GAIN = 1.3
 YASA_STAGES = ("WAKE", "N1", "N2", "N3", "REM")  # its names, in the order of ours
 
 
 def draw_night(
-    measurements: Measurements, recording: str, seed: int, soft: bool = False, plain: bool = False
+    measurements: Measurements,
+    recording: str,
+    seed: int,
+    soft: bool = False,
+    plain: bool = False,
+    central: bool = False,
 ) -> Night:
-    """Draw one night behind the engine's band-pass; a `plain` one as measured, in the default style."""
+    """Draw one night behind the engine's band-pass.
+
+    A `plain` one is as measured at Fpz-Cz, in the default style; a `central` one as C3 or Cz would see it.
+    """
     rng = np.random.default_rng([seed, measurements.recordings.index(recording)])
     measured, style = measurements.measured(recording), DEFAULT
     if not plain:
-        measured, style = derived(measured, Derivation.draw(rng)), varied(style, int(rng.integers(2**31)))
+        derivation = Derivation.draw(rng)
+        if central:
+            derivation = replace(derivation, central=1.0, gain=CENTRAL_GAIN * derivation.gain)
+        measured, style = derived(measured, derivation), varied(style, int(rng.integers(2**31)))
     samples = np.concatenate(list(synthesise(measured, int(rng.integers(2**31)), style)))
     samples = sosfilt(bandpass_sos(), samples - samples[0]).astype(np.float32)
     return Night(
@@ -66,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--soft", action="store_true", help="add YASA's probabilities (slow)")
     parser.add_argument("--plain", action="store_true", help="as measured at Fpz-Cz, in the default style")
+    parser.add_argument("--central", action="store_true", help="every night as a central derivation")
     options = parser.parse_args(arguments)
     measurements = Measurements.load(options.features)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -73,7 +88,10 @@ def main(arguments: list[str] | None = None) -> None:
     for recording in tqdm(order.tolist(), unit="night"):
         path = options.out / f"{recording}-{options.seed}.npz"
         if not path.exists():
-            save_night(path, draw_night(measurements, recording, options.seed, options.soft, options.plain))
+            night = draw_night(
+                measurements, recording, options.seed, options.soft, options.plain, options.central
+            )
+            save_night(path, night)
 
 
 if __name__ == "__main__":
