@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import os
+import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from streamer.bedside import Bedside
+from streamer.clock import SystemClock
 from streamer.engine import Engine
 from streamer.errors import ArtifactError
 from streamer.journal import Journal, Meta
@@ -16,7 +20,10 @@ from streamer.reactions import TriggerSettings
 from streamer.reflexes import Reflexes
 from streamer.settings import validate
 from tests.fakes import FakeClock, Witness
+from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.sinks.fakes import Subscriber
 from tests.sinks.samples import NIGHT
+from tests.test_cli import COMMAND
 
 INFO = StreamInfo("test", 100, (Channel("Fpz-Cz", "uV"),), NIGHT)
 ALARM = {"deadline": "07:00", "zone": "UTC", "armed": True, "ring_s": 60}
@@ -146,3 +153,76 @@ def test_an_alarm_without_its_file_is_found_in_the_newest_session(tmp_path):
 
     memory = asyncio.run(scenario())
     assert (memory.state, memory.deadline) == ("armed", NIGHT + 8 * 3600)
+
+
+@needs_mosquitto
+def test_the_alarm_is_armed_tested_and_disarmed_by_command(tmp_path):
+    async def scenario(port):
+        witness = Witness()
+        source = {"kind": "simulated", "hours": 8, "speed": 60}
+        alarm = {"deadline": "07:00", "zone": "UTC", "command": ["true"], "test_s": 0.1}
+        data = {"node": "n", "session_dir": str(tmp_path), "mqtt": {"port": port}}
+        data["stream"] = [{"name": "anna", "source": source, "alarm": alarm}]
+        engine = Engine(validate(data, "test"), SystemClock(), witness)
+        running = asyncio.create_task(engine.run())
+        async with Subscriber(port) as client:
+            await client.until(lambda _: [one["state"] for one in client.of("alarm")] == ["disarmed"])
+
+            async def tell(command, text=""):
+                body = json.dumps({"command": command, "text": text})
+                await client._client.publish("sleepstream/n/anna/command", body, qos=1)
+
+            for command, text in (("snooze_alarm", ""), ("test_alarm", ""), ("arm_alarm", "25:00")):
+                await tell(command, text)
+            await tell("arm_alarm", "06:45")
+            await client.until(lambda _: client.of("alarm")[-1]["state"] == "armed")
+            await tell("disarm_alarm")
+            await client.until(lambda _: client.of("alarm")[-1]["state"] == "disarmed")
+            engine.stop()
+            await running
+            return client.of("alarm"), witness.events
+
+    with Mosquitto() as broker:
+        states, events = asyncio.run(scenario(broker.port))
+    armed = next(one for one in states if one["state"] == "armed")
+    assert armed["deadline"].endswith("T06:45:00Z")
+    assert states[-1]["deadline"] is None
+    assert [event.text.split(":")[0] for event in events if event.event == "refused"] == [
+        "snooze_alarm",
+        "arm_alarm",
+    ]
+    assert [event.data["what"] for event in events if event.event == "alarm"] == ["armed", "disarmed"]
+
+
+CONFIG = """
+session_dir = "{folder}"
+[[stream]]
+name = "anna"
+[stream.source]
+kind = "lsl"
+name = "a stream that nobody sends"
+[stream.alarm]
+deadline = "{deadline}"
+zone = "UTC"
+armed = true
+ring_s = 60
+command = ["sh", "-c", "echo ringing > {fifo}"]
+"""
+
+
+@pytest.mark.slow
+def test_killed_without_a_goodbye_and_started_again_it_rings_again(tmp_path):
+    """Real processes and clocks, and no device at all; a pipe tells when it rings."""
+    fifo = tmp_path / "rings"
+    os.mkfifo(fifo)
+    deadline = datetime.now(UTC) + timedelta(seconds=20)
+    config = tmp_path / "c.toml"
+    config.write_text(CONFIG.format(folder=tmp_path / "sessions", deadline=f"{deadline:%H:%M:%S}", fifo=fifo))
+    for _ in range(2):
+        process = subprocess.Popen([*COMMAND, "run", str(config)], stdout=subprocess.DEVNULL)
+        try:
+            assert fifo.read_text() == "ringing\n"
+        finally:
+            process.kill()
+            process.wait()
+    assert datetime.now(UTC) >= deadline.replace(microsecond=0)

@@ -276,6 +276,7 @@ class MqttSink:
         """Publish what cannot wait for the disk, before any backlog; what predates the connection is late."""
         while not stream.at_once.empty():
             stream.at_once.get_nowait()
+        self._progress.set()
         while True:
             topic, body = await stream.at_once.get()
             await client.say(topic, body)
@@ -325,8 +326,10 @@ class MqttSink:
                 await self._home.heard(client, str(message.topic), message.payload, message.retain)
 
     def _pending(self) -> bool:
-        slots = [slot for stream in self._streams.values() for slot in stream.slots]
-        return any(slot.said != slot.version for slot in slots) or self.status.backlog > 0
+        streams = self._streams.values()
+        slots = [slot for stream in streams for slot in stream.slots]
+        unsaid = any(slot.said != slot.version for slot in slots)
+        return unsaid or self.status.backlog > 0 or any(not stream.at_once.empty() for stream in streams)
 
 
 def _as_historical(body: str) -> str:

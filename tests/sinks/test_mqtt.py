@@ -18,7 +18,7 @@ from streamer.payloads import to_json
 from streamer.sinks.mqtt import MqttSink
 from streamer.sinks.settings import MqttSettings
 from tests.mosquitto import SUBSCRIBER, Mosquitto, needs_mosquitto
-from tests.sinks.fakes import PATIENCE_S, HandClock, Subscriber
+from tests.sinks.fakes import PATIENCE_S, Cable, HandClock, Subscriber
 from tests.sinks.samples import NIGHT, epoch, event, stage, summary
 
 pytestmark = needs_mosquitto
@@ -199,3 +199,62 @@ def test_two_streams_of_one_name_are_refused():
     sink.stream("bed", MemoryOutbox())
     with pytest.raises(SettingsError, match="two streams"):
         sink.stream("bed", MemoryOutbox())
+
+
+def test_an_urgent_event_is_said_at_once_and_its_parcel_not_again():
+    async def main(port):
+        outbox = MemoryOutbox()
+        async with Subscriber(port) as subscriber, MqttSink(settings(port), "n", SystemClock()) as sink:
+            stream = sink.stream("bed", outbox)
+            stream.online(True)
+            await subscriber.until_says("sleepstream/n/bed/availability", b"online")
+            stream.event(event(0))  # the disk has not got it yet
+            await subscriber.until_count("event", 1)
+            await sink.flush()
+            put(outbox, event(0), event(1))
+            await subscriber.until_count("event", 2)
+            await sink.flush()
+            assert len(outbox) == 0
+        return subscriber
+
+    with Mosquitto() as broker:
+        subscriber = asyncio.run(main(broker.port))
+    assert [item["seq"] for item in subscriber.of("event")] == [0, 1]
+    assert not any(item.retain for item in subscriber.heard if item.topic.endswith("/event"))
+
+
+def test_an_urgent_event_overtakes_a_backlog():
+    async def main(port):
+        outbox = MemoryOutbox()
+        put(outbox, *(epoch(seq) for seq in range(3000)))
+        async with Subscriber(port) as subscriber, MqttSink(settings(port), "n", SystemClock()) as sink:
+            stream = sink.stream("bed", outbox)
+            await subscriber.until_count("epoch", 1)
+            stream.event(event(7))
+            await subscriber.until_count("event", 1)
+            return len(subscriber.of("epoch"))
+
+    with Mosquitto() as broker:
+        assert asyncio.run(main(broker.port)) < 1500
+
+
+def test_an_urgent_event_without_a_broker_comes_late_from_the_outbox_alone():
+    async def main(port):
+        outbox = MemoryOutbox()
+        async with (
+            Subscriber(port) as subscriber,
+            Cable(port, open_=False) as cable,
+            MqttSink(settings(cable.port), "n", SystemClock()) as sink,
+        ):
+            stream = sink.stream("bed", outbox)
+            for seq in range(100):  # more than may wait
+                stream.event(event(seq))
+            put(outbox, event(99), created=time.time() - 3600)
+            cable.open = True
+            await subscriber.until_count("event", 1)
+            await sink.flush()
+            return subscriber.of("event")
+
+    with Mosquitto() as broker:
+        (late,) = asyncio.run(main(broker.port))
+    assert late == json.loads(to_json(event(99))) | {"historical": True}
