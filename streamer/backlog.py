@@ -12,10 +12,9 @@ from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.journal import Journal, JournalOutbox, JournalReader
 from streamer.outbox import Parcel
-from streamer.resume import sessions
+from streamer.resume import LOOK_BACK, sessions
 
 SPAN = 1 << 40  # parcels that one session may have
-LOOK_BACK = 100  # sessions of a stream, some three months
 log = logging.getLogger(__name__)
 
 

@@ -27,6 +27,7 @@ from streamer.sources.simulated import SimulatedSource
 from streamer.stream import Source
 
 NOT_RUNNING = "not received: sleepstream was not running, or had lost the device"
+LOOK_BACK = 100  # sessions of a stream, some three months
 SLICE = 32  # rows of the session file, about a second each, before another stream's turn on the thread
 
 
@@ -49,7 +50,7 @@ def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
 
     """
     try:
-        newest = _newest(folder, fresh)
+        newest = _newest(folder, fresh, clock)
         if newest is None:
             return Found(None, "there is no earlier session")
         with JournalReader(newest) as reader:
@@ -71,21 +72,32 @@ def sessions(folder: Path, node: str, stream: str) -> Iterator[Path]:
             yield path
 
 
-def _newest(folder: Path, fresh: Meta) -> Path | None:
-    return next(sessions(folder, fresh.node, fresh.stream), None)
+def _newest(folder: Path, fresh: Meta, clock: Clock) -> Path | None:
+    """The session whose last sample is the youngest; names tell less, because wall clocks are set."""
+    ages = {}
+    for path in islice(sessions(folder, fresh.node, fresh.stream), LOOK_BACK):
+        with JournalReader(path) as reader:
+            if reader.last().index:
+                ages[path] = _age_s(reader, clock)
+    return min(ages, key=ages.__getitem__, default=None)
+
+
+def _age_s(reader: JournalReader, clock: Clock) -> float:
+    """Of the last sample; by the clock that nobody sets, if the computer has been up since."""
+    last = reader.last()
+    if reader.meta.boot == boot_id():
+        return clock.monotonic() - last.monotonic
+    return clock.wall() - last.wall
 
 
 def _refusal(reader: JournalReader, fresh: Meta, clock: Clock, within_s: float) -> str:
     """Why the session cannot be continued, or ""."""
-    old, last = reader.meta, reader.last()
+    old = reader.meta
     if any(event.event == "session_ended" for event in reader.events()):
         return "it was ended"
-    if not last.index:
-        return "it holds no samples"
     if outrun(reader.path):
         return "the disk refused when its process died, so epochs may be out that are not in it"
-    same_boot = old.boot == boot_id()
-    age_s = clock.monotonic() - last.monotonic if same_boot else clock.wall() - last.wall
+    age_s = _age_s(reader, clock)
     if age_s > within_s:
         return f"its last sample is {age_s / 60:.0f} min old, more than {within_s / 60:g} min"
     if (old.info.rate_hz, old.info.channels) != (fresh.info.rate_hz, fresh.info.channels):

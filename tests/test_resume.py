@@ -151,8 +151,18 @@ def test_age_is_told_by_the_clock_that_nobody_sets_while_the_computer_runs(tmp_p
 
     dead(tmp_path, HandClock(), replace(META, boot=boot_id()))
     assert find(tmp_path, META, Stepped(), 60).path
-    dead(tmp_path, HandClock(), replace(META, session="20260101T220001Z-anna-abc123", boot="another"))
-    assert "60 min old" in find(tmp_path, META, Stepped(), 60).why
+    other = tmp_path / "other"
+    other.mkdir()
+    dead(other, HandClock(), replace(META, boot="another"))
+    assert "60 min old" in find(other, META, Stepped(), 60).why
+
+
+def test_the_newest_is_told_by_its_samples_not_by_its_name(tmp_path):
+    clock = HandClock()
+    dead(tmp_path, clock, replace(META, session="20260101T230000Z-anna-fff000", boot=boot_id()), ended=True)
+    clock.now += 10
+    path = dead(tmp_path, clock, replace(META, boot=boot_id()))  # the wall clock was set back meanwhile
+    assert find(tmp_path, META, clock, 60).path == path
 
 
 def test_two_processes_cannot_continue_one_session(tmp_path):

@@ -94,7 +94,7 @@ class Chaos:
     def _newest_sample(self) -> int:
         """The device's number of the last sample on disk."""
         best = -1
-        for path in sorted(self.rig.sessions.glob("*.sqlite"))[-2:]:
+        for path in self._youngest()[-2:]:
             try:
                 with JournalReader(path) as reader:
                     for chunk in reader.samples(max(0, reader.last().index - 1)):
@@ -102,6 +102,15 @@ class Chaos:
             except JournalError:
                 continue  # it is being made
         return best
+
+    def _youngest(self) -> list[Path]:
+        """Session files, the youngest last; their names tell the engine's time, which is set."""
+
+        def touched(path: Path) -> int:
+            log = path.with_name(path.name + "-wal")
+            return max(one.stat().st_mtime_ns for one in (path, log) if one.exists())
+
+        return sorted(self.rig.sessions.glob("*.sqlite"), key=touched)
 
     async def _finish(self) -> None:
         """Let everything calm down, and end the engine in peace."""
@@ -187,7 +196,7 @@ class Chaos:
 
     async def _tear(self) -> None:
         """Copy the files as they lie at one moment, cut the last bytes off, and open what is left."""
-        paths = sorted(self.rig.sessions.glob("*.sqlite"))
+        paths = self._youngest()
         if not paths:
             return
         copy = Path(tempfile.mkdtemp(dir=self.rig.folder)) / paths[-1].name
