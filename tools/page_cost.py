@@ -104,7 +104,7 @@ def paint(url: str) -> dict[str, float]:
         page = browser.new_page(viewport={"width": 390, "height": 844})
         began = time.monotonic()
         page.goto(url)
-        page.wait_for_function("document.getElementById('stage').textContent === 'N2'")
+        page.wait_for_selector("#shares i")  # drawn with the first stage
         stage = time.monotonic() - began
         page.wait_for_selector("#night .main-svg")
         charts = time.monotonic() - began

@@ -185,7 +185,7 @@ def test_what_was_missed_is_caught_up(night, watched):
     before = watched.locator("#clock").inner_text()
     watched.evaluate("told = tried = Date.now() - 60000; wake()")
     expect(watched.locator("#clock")).not_to_have_text(before)
-    watched.wait_for_function(f"{labels}.length > {had}")
+    assert watched.evaluate(f"{labels}.length") > had
     assert watched.evaluate("streams.get(chosen).density.every((d) => d.length === 5)")
 
 
