@@ -30,7 +30,7 @@ class Stopwatch:
     def __init__(self, port: int) -> None:
         self.port = port
         self.session: Path | None = None
-        self.end: Callable[[], None] = lambda: None
+        self.end: Callable[[], object] = lambda: None
         self.reached = threading.Event()
 
     def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
@@ -61,7 +61,7 @@ async def night(folder: Path, watcher: Stopwatch) -> None:
         "artefacts_per_hour": 4,
         "started": STARTED.isoformat(),
     }
-    data = {
+    data: dict[str, object] = {
         "session_dir": str(folder),
         "web": {"port": watcher.port},
         "stream": [{"name": "anna", "source": source}],
