@@ -30,8 +30,8 @@ from streamer.sinks.broker import Broker
 from streamer.sinks.homeassistant import HomeAssistant
 from streamer.sinks.jsonl import JsonlSink
 from streamer.sinks.mqtt import MqttSink, MqttStatus
-from streamer.sinks.topics import MqttStream
 from streamer.sinks.sleepasandroid import SleepAsAndroid
+from streamer.sinks.topics import MqttStream
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.stager import Model
 from streamer.supervisor import Outcome, Recording, Supervisor
