@@ -45,7 +45,7 @@ SHOWN = {  # of all statistics, those that answer "how was the night?"
     "cycles": "cycles",
     "unscored": "unscored_min",
 }
-LOUD = ("warning", "error", "no_signal", "reconnected", "refused")
+LOUD = ("session_resumed", "warning", "error", "no_signal", "reconnected", "refused")
 
 
 @dataclass(slots=True)
