@@ -191,6 +191,25 @@ def test_rung_early_and_dismissed_it_does_not_ring_at_the_deadline_too():
     assert again.rang == []
 
 
+def test_rung_early_and_started_again_it_waits_for_the_next_day():
+    sleeper = Sleeper(armed=True)
+    sleeper.until(391, "N2")
+    sleeper.note(sleeper.alarm.dismiss(sleeper.now, sleeper.steady))
+    again = Sleeper(sleeper.alarm.memory, at=392 * MINUTE, armed=True)
+    assert again.alarm.memory.deadline == MIDNIGHT + 31 * HOUR
+
+
+def test_a_hole_in_the_scores_is_no_confirmation():
+    sleeper = Sleeper(armed=True, confirm_s=120)
+    sleeper.until(395, "N3")
+    sleeper.until(396, "N2")
+    sleeper.until(399)  # nothing comes
+    sleeper.until(400, "N2")
+    assert sleeper.rang == []
+    sleeper.until(402, "N2")
+    assert sleeper.rang == [pytest.approx(401.08, abs=0.01)]
+
+
 # ---- restarts, which lose the steady clock
 
 
