@@ -3,8 +3,11 @@
 import asyncio
 import socket
 
+from streamer.clock import SystemClock
+from streamer.engine import Engine
 from streamer.notify import Heart
-from tests.fakes import FakeClock
+from streamer.settings import validate
+from tests.fakes import FakeClock, Witness
 
 
 def heard(listener):
@@ -55,6 +58,15 @@ def test_an_abstract_socket_is_found_and_one_that_is_gone_does_no_harm(tmp_path)
         assert heard(listener) == ["READY=1", "STOPPING=1"]
     asyncio.run(scenario({"NOTIFY_SOCKET": str(tmp_path / "gone"), "WATCHDOG_USEC": "1000000"}))
     asyncio.run(scenario({}))
+
+
+def test_the_engine_says_when_it_is_ready_and_when_it_stops(tmp_path, monkeypatch):
+    source = {"kind": "simulated", "hours": 0.02, "speed": "max"}
+    data = {"session_dir": str(tmp_path), "stream": [{"name": "anna", "source": source}]}
+    with listening(str(tmp_path / "notify")) as listener:
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        asyncio.run(Engine(validate(data, "test"), SystemClock(), Witness()).run())
+        assert heard(listener) == ["READY=1", "STOPPING=1"]
 
 
 def test_another_process_s_watchdog_is_not_ours():
