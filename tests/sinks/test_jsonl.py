@@ -86,3 +86,20 @@ def test_a_full_disk_is_an_error_that_the_sink_survives(tmp_path, small_disk):
     lines = _lines(path)
     assert [json.loads(lines[at])["epoch"] for at in (0, -1)] == [0, 3]
     assert len(lines) == 3
+
+
+def test_an_epoch_that_is_committed_again_after_a_death_keeps_its_line(tmp_path):
+    path = tmp_path / "epochs.jsonl"
+    with JsonlSink(path) as sink:
+        for number in range(3):
+            sink.write(epoch(number))
+    before = path.read_bytes()
+    with path.open("ab") as file:
+        file.write(b'{"torn')
+    with JsonlSink(path) as sink:
+        sink.write(epoch(1))
+        sink.write(epoch(2))
+        assert path.read_bytes() == before + b'{"torn'
+        sink.write(epoch(3))
+    assert path.read_bytes().startswith(before)
+    assert path.read_text().splitlines()[-1] == to_json(epoch(3))
