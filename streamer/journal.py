@@ -90,7 +90,9 @@ class Journal:
         with FileLock(path) as lock:
             writer = Writer(path, journal_file.create(path, meta), lock, clock, capacity_bytes)
             lock.keep()
-        return cls(meta, clock, writer, Position(), deliver)
+        begun = meta.info.started
+        last = Mark(0, begun, clock.monotonic() - (clock.wall() - begun))
+        return cls(meta, clock, writer, Position(last), deliver)
 
     @classmethod
     def resume(

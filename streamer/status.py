@@ -108,7 +108,7 @@ def _status(path: Path, reader: JournalReader, now: float) -> Status:
     troubles = [event for event in events if event.event in TROUBLE]
     return Status(
         session=meta.session,
-        state=_state(path, events, now - last.wall),
+        state=_state(path, events, now - last.wall if last.index else 0.0),
         node=meta.node,
         stream=meta.stream,
         age_s=round(now - last.wall, 1) if last.index else None,

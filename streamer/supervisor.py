@@ -152,13 +152,14 @@ class Supervisor:
             self._end(recording, "the device has another rate or other channels")
             recording = self._recording = None
         self._warming = True
+        begun_before = recording is not None
         if recording is None:
             recording = self._recording = await self._begin(info, self._afresh)
         if recording.pipeline is None:
             recording.pipeline = await self._remade(recording)
         self._warming = False
         journal = recording.journal
-        if journal.next_sample:
+        if begun_before or journal.next_sample:
             start = index_at(journal.last, taken, info.rate_hz)
             start = skip_to(source, self._settings.source, journal.next_sample, start)
             recording.publisher.continues(start, taken)

@@ -145,6 +145,22 @@ def test_a_device_that_fails_is_opened_again_and_the_night_goes_on(tmp_path, mon
     assert rig.witness.event_names()[-1] == "session_ended"
 
 
+def test_time_without_a_device_counts_from_the_beginning(tmp_path, monkeypatch):
+    async def scenario(rig):
+        rig.source(SourceError("unplugged"))
+        await rig.witness.until(lambda: "error" in rig.witness.event_names())
+        await rig.later(BACKOFF_S[0] + 9)
+        rig.source((0, 40))
+        await rig.witness.until(lambda: rig.witness.stages[-1].stage != "no_signal")
+        return await rig.done()
+
+    outcome, _ = run(scenario, tmp_path, monkeypatch)
+    with Journal.open(outcome.session) as session:
+        (gap,) = session.gaps()
+    assert gap.start == 0
+    assert gap.stop == pytest.approx(100 * (BACKOFF_S[0] + 9), abs=100)
+
+
 def test_a_crash_is_logged_and_the_pipeline_remade_from_the_record(tmp_path, monkeypatch, caplog):
     async def scenario(rig):
         Brittle.crash_at = 6500
