@@ -1,0 +1,111 @@
+"""Which recordings there are to prepare, and which file holds the scoring of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamer.errors import RecordingError, UsageError
+from streamer.hypnogram import sleep_stages
+
+# C4-A1 of SHHS is called EEG; where it is missing, C3-A2 stands in.
+SHHS_CHANNELS = ("C4-A1", "EEG", "EEG(sec)", "EEG sec", "EEG 2", "EEG2")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One night to prepare."""
+
+    recording: str  # its name, and the output's
+    subject: str  # empty: whom the file names
+    signal: Path
+    scoring: Path | None  # None: it stands in the recording itself, or beside it
+    channels: tuple[str, ...]  # best first; empty: a sensible one
+    lacking: str  # what to do when there is no scoring
+
+
+def sleep_edf(folder: Path, channel: str | None) -> list[Job]:
+    """The cassette nights of Sleep-EDF Expanded, wherever in the folder; a pair shares 7 characters.
+
+    The telemetry nights (ST...) are another study: no part of Sleep-EDF-78, and with subjects of the same
+    numbers.
+    """
+    hypnograms: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("SC4*-Hypnogram.edf")):
+        hypnograms.setdefault(path.name[:7], []).append(path)
+    jobs = []
+    for path in sorted(folder.rglob("SC4*-PSG.edf")):
+        key = path.name[:7]
+        beside = hypnograms.get(key, [])
+        lacking = f"found {len(beside)} of {key}?-Hypnogram.edf in {folder}; give the one that belongs to it"
+        scoring = beside[0] if len(beside) == 1 else None
+        recording = path.name.removesuffix("-PSG.edf")
+        jobs.append(Job(recording, path.name[3:5], path, scoring, (channel or "EEG Fpz-Cz",), lacking))
+    return _some(jobs, f"{folder} holds no SC4...-PSG.edf; give the folder of Sleep-EDF Expanded")
+
+
+def shhs(folder: Path, channel: str | None) -> list[Job]:
+    """Recordings of SHHS (or another study of the NSRR), wherever in the folder: EDF and XML share a name."""
+    scorings = {path.name: path for path in sorted(folder.rglob("*.xml"))}
+    channels = (channel,) if channel else SHHS_CHANNELS
+    jobs = []
+    for path in sorted(folder.rglob("*.edf")):
+        names = f"{path.stem}-nsrr.xml", f"{path.stem}-profusion.xml"
+        scoring = next((scorings[name] for name in names if name in scorings), None)
+        subject = path.stem.rpartition("-")[2]  # shhs1-200001
+        lacking = f"found no {' or '.join(names)} in {folder}; put it there"
+        jobs.append(Job(path.stem, subject, path, scoring, channels, lacking))
+    return _some(jobs, f"{folder} holds no .edf file; give the folder of the recordings")
+
+
+def files(
+    paths: Sequence[Path], channel: str | None, hypnogram: Path | None, subject: str | None
+) -> list[Job]:
+    """Recordings named one by one; the scoring is given, stands in the recording, or lies beside it."""
+    if hypnogram is not None and len(paths) > 1:
+        raise UsageError(
+            f"--hypnogram is for one recording, and {len(paths)} were given; give them one by one"
+        )
+    jobs = []
+    for path in paths:
+        lacking = (
+            "it has no `Sleep stage` annotations, and there is no "
+            f"{path.stem}.hypnogram.csv beside it; give --hypnogram"
+        )
+        channels = (channel,) if channel else ()
+        whose = subject or ("" if path.suffix.lower() == ".npz" else path.stem)
+        jobs.append(Job(path.stem, whose, path, hypnogram, channels, lacking))
+    return jobs
+
+
+def _some(jobs: list[Job], otherwise: str) -> list[Job]:
+    if not jobs:
+        raise UsageError(otherwise)
+    return jobs
+
+
+def scoring_of(job: Job) -> Path | None:
+    """The file that holds the expert's stages; None: the recording itself.
+
+    Raises:
+        RecordingError: nobody scored it.
+
+    """
+    if job.scoring is not None or sleep_stages(job.signal):
+        return job.scoring
+    beside = _beside(job.signal)
+    if beside is None:
+        raise RecordingError(f"{job.signal}: {job.lacking}")
+    return beside
+
+
+def _beside(path: Path) -> Path | None:
+    """night.hypnogram.csv, or night.csv and the like where that is not the recording."""
+    names = [
+        f"{path.stem}{mark}{kind}"
+        for mark in (".hypnogram", "-hypnogram", "_hypnogram", "")
+        for kind in (".csv", ".tsv", ".txt", ".xml")
+    ]
+    found = (path.with_name(name) for name in names if name != path.name)
+    return next((one for one in found if one.is_file()), None)

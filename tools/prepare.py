@@ -1,0 +1,328 @@
+"""Scored recordings into prepared nights: what `model.train` learns from and `tools.evaluate` takes.
+
+    python -m tools.prepare sleep-edf DIR --out OUT
+    python -m tools.prepare shhs DIR --out OUT
+    python -m tools.prepare files night.edf --channel C4-M1 --hypnogram night.csv --out OUT
+
+Every signal passes the engine's own derivation and conditioner (100 Hz, 0.3-35 Hz, causal), from its first
+sample on, as it would live. Then the rules that published results on Sleep-EDF share: 30 min of wake stay on
+either side of sleep, stage 4 is N3, movement and what nobody scored is no stage. OUT gets one npz per night
+(`model.data.load_night`) and manifest.json. What is there already, from the same input, is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile, is_zipfile
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from model.data import UNSCORED, Night, load_night, save_night
+from streamer.channels import Pick, choose
+from streamer.conditioner import Conditioner
+from streamer.derivation import Derivation
+from streamer.errors import RecordingError, SignalError, SinkError, SleepstreamError, UsageError
+from streamer.hypnogram import sleep_stages, stages_per_epoch
+from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Label
+from streamer.quality import LEAST_REAL
+from streamer.recordings import open_recording
+from streamer.scoring import read_scoring
+from streamer.sources.replay import pick
+from tools.datasets import Job, files, scoring_of, shhs, sleep_edf
+from tools.manifest import Failed, Made, Manifest, Rules, hashed, read_manifest, still_good, write_manifest
+from tools.nsrr import is_xml, xml_stages
+
+WAKE_MIN = 30  # kept on either side of sleep
+WAKE_EPOCHS = WAKE_MIN * 60 // EPOCH_S
+LARGEST_UV = float(np.finfo(np.float16).max)  # prepared nights are float16
+SAVE_EVERY = 20  # nights between two writings of the manifest: what a crash makes us do again
+
+
+class Signal(NamedTuple):
+    """One derivation as the network sees it."""
+
+    samples: NDArray[np.float32]  # (n,) µV at 100 Hz; NaN where lost
+    channel: str
+    rate_hz: float  # of the recording
+    started: float  # Unix time of sample 0
+
+
+# -- one night -----------------------------------------------------------------------------------------------
+
+
+def conditioned(path: Path, channels: Sequence[str]) -> Signal:
+    """The derivation behind the engine's own conditioner.
+
+    Raises:
+        RecordingError: the file is missing or damaged.
+        SignalError: its rate is outside 50-1024 Hz, or there is no signal on the channel.
+        UsageError: there is no such channel.
+
+    """
+    recording = open_recording(path)
+    wanted = _first_known([one.label for one in recording.channels], channels)
+    chosen = choose(recording.channels, wanted, recording.rates_hz)
+    picked, info = pick(recording, wanted, alone=True)
+    if chosen.minus is not None and chosen.minus not in picked:
+        raise UsageError(f"{path}: {chosen.label!r} is no difference: its channels are not sampled together")
+    minus = None if chosen.minus is None else picked.index(chosen.minus)
+    derivation = Derivation(Pick(picked.index(chosen.plus), minus, chosen.label), info.channels)
+    conditioner = Conditioner(info.rate_hz)
+    parts: list[Item] = []
+    for item in recording.items(picked):
+        for derived in derivation.push(item):
+            parts += conditioner.push(derived)
+    for derived in derivation.flush():
+        parts += conditioner.push(derived)
+    parts += conditioner.flush()
+    samples = np.full(max((part.stop for part in parts), default=0), np.nan, np.float32)
+    for part in parts:
+        if isinstance(part, Chunk):
+            samples[part.start : part.stop] = part.samples[0]
+    if not np.nan_to_num(samples).any():
+        raise SignalError(f"{path}: channel {chosen.label!r} is flat or lost throughout; name another")
+    return Signal(samples, chosen.label, info.rate_hz, info.started)
+
+
+def _first_known(labels: Sequence[str], channels: Sequence[str]) -> str | None:
+    """The first that is a label of the recording, else the first: `choose` says what there is instead."""
+    there = {label.casefold() for label in labels}
+    known = (one for one in channels if one.casefold() in there)
+    return next(known, channels[0] if channels else None)
+
+
+def expert_stages(signal: Path, scoring: Path | None, started: float, n_epochs: int) -> NDArray[np.int8]:
+    """(n_epochs,) place in STAGES, -1 where nobody could score.
+
+    Raises:
+        RecordingError: the file that holds them is damaged or holds none.
+
+    """
+    labels: Sequence[Label]
+    if scoring is None:
+        labels = stages_per_epoch(sleep_stages(signal), n_epochs)
+    elif is_xml(scoring):
+        labels = stages_per_epoch(xml_stages(scoring), n_epochs)
+    else:
+        labels = read_scoring(scoring, started, n_epochs)
+    return np.array([STAGES.index(one) if one in STAGES else UNSCORED for one in labels], dtype=np.int8)
+
+
+def by_the_rules(night: Night, drop_unscored: bool) -> Night:
+    """30 min of wake on either side of sleep; an epoch with less than 90 % of its samples is no stage.
+
+    The 30 min are counted in scored epochs, as in the preparation behind the published counts (A. Supratak's,
+    for DeepSleepNet), which takes unscored ones out first. In them, of the 153 nights of Sleep-EDF-78, 151
+    begin and 145 end with exactly 60 epochs of wake.
+
+    Raises:
+        RecordingError: no sleep was scored.
+
+    """
+    scored = np.flatnonzero(night.stages != UNSCORED)
+    asleep = np.flatnonzero(night.stages[scored] > STAGES.index("W"))  # places in `scored`
+    if not asleep.size:
+        raise RecordingError(f"{night.recording}: no epoch was scored as sleep, so nothing of it is kept")
+    kept = np.zeros(night.stages.size, dtype=np.bool_)
+    first, last = max(0, asleep[0] - WAKE_EPOCHS), min(scored.size - 1, asleep[-1] + WAKE_EPOCHS)
+    kept[scored[first] : scored[last] + 1] = True
+    epochs = night.samples.reshape(-1, EPOCH_SAMPLES)
+    stages = np.where(np.isfinite(epochs).mean(1) < LEAST_REAL, np.int8(UNSCORED), night.stages)
+    if drop_unscored:
+        kept &= stages != UNSCORED
+    return replace(
+        night,
+        samples=epochs[kept].reshape(-1),
+        stages=stages[kept],
+        soft=None if night.soft is None else night.soft[kept],
+    )
+
+
+def read_recording(job: Job, scoring: Path | None) -> tuple[Night, str, float]:
+    """The whole recording before the rules, its channel, and its rate in Hz."""
+    signal = conditioned(job.signal, job.channels)
+    n_epochs = signal.samples.size // EPOCH_SAMPLES
+    stages = expert_stages(job.signal, scoring, signal.started, n_epochs)
+    samples = np.clip(signal.samples[: n_epochs * EPOCH_SAMPLES], -LARGEST_UV, LARGEST_UV)
+    night = Night(job.recording, job.subject, samples.astype(np.float16), stages)
+    return night, signal.channel, signal.rate_hz
+
+
+def read_npz(job: Job) -> Night:
+    """What `sleepstream export --to npz` wrote, or a prepared night.
+
+    Raises:
+        RecordingError: it is damaged or something else.
+
+    """
+    if not is_zipfile(job.signal):
+        raise RecordingError(f"{job.signal} is no npz; export it again")
+    try:
+        night = load_night(job.signal)
+        return replace(night, recording=job.recording, subject=job.subject or night.subject)
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        raise RecordingError(f"{job.signal} is damaged ({error}); export it again") from error
+
+
+def make(job: Job, out: Path, before: Made | None, drop_unscored: bool) -> Made:
+    """Prepare one night, unless it is there already.
+
+    Raises:
+        RecordingError, SignalError, UsageError: this recording cannot be prepared.
+        SinkError: the folder cannot be written.
+
+    """
+    ready = job.signal.suffix.lower() == ".npz"
+    scoring = None if ready else scoring_of(job)
+    inputs = tuple(hashed(path) for path in (job.signal, scoring) if path is not None)
+    rules = Rules(channels=job.channels, subject=job.subject, drop_unscored=drop_unscored, wake_min=WAKE_MIN)
+    if before is not None and still_good(before, inputs, rules, out):
+        return before
+    if ready:
+        night, channel, rate_hz = read_npz(job), "", float(RATE_HZ)
+    else:
+        night, channel, rate_hz = read_recording(job, scoring)
+    night = by_the_rules(night, drop_unscored)
+    path = out / f"{job.recording}.npz"
+    try:
+        save_night(path, night)
+    except OSError as error:
+        raise SinkError(f"cannot write {path}: {error.strerror}; choose another --out") from error
+    counts = Counter(STAGES[stage] if stage != UNSCORED else "unscored" for stage in night.stages.tolist())
+    return Made(
+        recording=night.recording,
+        subject=night.subject,
+        output=hashed(path),
+        inputs=inputs,
+        rules=rules,
+        channel=channel,
+        rate_hz=rate_hz,
+        stages={label: counts[label] for label in (*STAGES, "unscored")},
+    )
+
+
+# -- all nights ----------------------------------------------------------------------------------------------
+
+
+def prepare(jobs: Sequence[Job], out: Path, drop_unscored: bool, command: str, console: Console) -> Manifest:
+    """Prepare every night; one that cannot be prepared is said and stops none of the others.
+
+    Raises:
+        UsageError: two recordings would have one output, or an output is an input.
+        RecordingError: the folder's manifest is damaged.
+        SinkError: the folder cannot be written.
+
+    """
+    _check_outputs(jobs, out)
+    before = read_manifest(out)
+    commands = tuple(dict.fromkeys([*before.commands, command]))
+    nights = {made.recording: made for made in before.nights}
+    failed: list[Failed] = []
+
+    def manifest() -> Manifest:
+        ordered = tuple(nights[name] for name in sorted(nights))
+        return Manifest(commands=commands, nights=ordered, failed=tuple(failed))
+
+    try:
+        with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+            for number, job in enumerate(progress.track(jobs, description="nights"), 1):
+                try:
+                    nights[job.recording] = make(job, out, nights.get(job.recording), drop_unscored)
+                except (RecordingError, SignalError, UsageError) as error:
+                    failed.append(Failed(recording=job.recording, error=str(error)))
+                    console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+                if number % SAVE_EVERY == 0:
+                    write_manifest(out, manifest())
+    finally:  # an interrupted run goes on from here
+        write_manifest(out, manifest())
+    return manifest()
+
+
+def _check_outputs(jobs: Sequence[Job], out: Path) -> None:
+    """Refuse to overwrite an input, or one night with another; make the folder."""
+    name, times = Counter(job.recording for job in jobs).most_common(1)[0]
+    if times > 1:
+        raise UsageError(
+            f"{times} recordings are called {name}, and each needs a name of its own; rename them"
+        )
+    outputs = {(out / f"{job.recording}.npz").resolve() for job in jobs}
+    for job in jobs:
+        if job.signal.resolve() in outputs:
+            raise UsageError(f"{job.signal} would be overwritten by its own night; choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.prepare", description=__doc__.split("\n", 1)[0])
+    commands = parser.add_subparsers(dest="kind", required=True)
+    edf = commands.add_parser(
+        "sleep-edf", help="Sleep-EDF Expanded: SC4001E0-PSG.edf, SC4001EC-Hypnogram.edf"
+    )
+    edf.add_argument("folder", type=Path)
+    xml = commands.add_parser(
+        "shhs", help="SHHS: shhs1-200001.edf and shhs1-200001-nsrr.xml (or -profusion.xml)"
+    )
+    xml.add_argument("folder", type=Path)
+    named = commands.add_parser("files", help="EDF, BDF, XDF or CSV, scored; or npz as the engine exports it")
+    named.add_argument("files", type=Path, nargs="+")
+    named.add_argument(
+        "--hypnogram", type=Path, help="EDF+, CSV, text or XML; default: in or beside the file"
+    )
+    named.add_argument("--subject", help="whose nights these are; default: a person for each")
+    for command in (edf, xml, named):
+        command.add_argument("--out", type=Path, required=True, help="folder for the nights")
+        command.add_argument("--channel", help="a label, '#3' or a difference; default: the study's")
+        command.add_argument(
+            "--drop-unscored",
+            action="store_true",
+            help="leave unscored epochs out, instead of marking them -1",
+        )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 1 if any recording failed."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    asked = parsed(given)
+    try:
+        if asked.kind == "files":
+            jobs = files(asked.files, asked.channel, asked.hypnogram, asked.subject)
+        else:
+            jobs = {"sleep-edf": sleep_edf, "shhs": shhs}[asked.kind](asked.folder, asked.channel)
+        command = shlex.join(["python", "-m", "tools.prepare", *given])
+        manifest = prepare(jobs, asked.out, asked.drop_unscored, command, Console(stderr=True))
+    except SleepstreamError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(summary(manifest.nights, len(manifest.failed), asked.out))
+    return 1 if manifest.failed else 0
+
+
+def summary(nights: Iterable[Made], failed: int, out: Path) -> str:
+    """What OUT holds now, in one line."""
+    counts: Counter[str] = Counter()
+    number = 0
+    for night in nights:
+        number += 1
+        counts.update(night.stages)
+    epochs = ", ".join(f"{label} {counts[label]:,}" for label in (*STAGES, "unscored"))
+    return f"{out} holds {number} nights, epochs: {epochs}" + (f"; {failed} failed" if failed else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
