@@ -10,7 +10,10 @@ import edfio
 
 from tests.recording_files import eeg, patched, signal, write_edf
 
-BEGUN = datetime.time(16, 13)
+BEGUN = {
+    "starttime": datetime.time(16, 13),
+    "recording": edfio.Recording(startdate=datetime.date(1989, 4, 24)),
+}
 RUN = tuple[str, int]  # text of the annotation, number of epochs
 
 
@@ -27,7 +30,7 @@ def write_psg(folder: Path, name: str, epochs: int, record_s: float = 30, lost: 
     if lost:
         signals[0] = signal(0 * eeg(30 * epochs), 100, fast[0])
     signals += [signal(eeg(30 * epochs, 1, n), 1, label, unit) for n, (label, unit) in enumerate(slow)]
-    path = write_edf(folder / f"{name}-PSG.edf", signals, starttime=BEGUN, data_record_duration=record_s)
+    path = write_edf(folder / f"{name}-PSG.edf", signals, data_record_duration=record_s, **BEGUN)
     return patched(path, 192, b"EDF+C")
 
 
@@ -37,7 +40,7 @@ def write_hypnogram(folder: Path, name: str, runs: Sequence[RUN]) -> Path:
     for text, count in runs:
         notes.append(edfio.EdfAnnotation(onset, 30 * count, text))
         onset += 30 * count
-    return write_edf(folder / f"{name}-Hypnogram.edf", [], starttime=BEGUN, annotations=notes)
+    return write_edf(folder / f"{name}-Hypnogram.edf", [], annotations=notes, **BEGUN)
 
 
 def write_nsrr(path: Path, runs: Sequence[tuple[str, int]]) -> Path:
