@@ -153,7 +153,11 @@ def create(path: Path, meta: Meta) -> sqlite3.Connection:
         raise JournalError(
             f"{path} exists; a session is never overwritten: give another name or move it away"
         )
-    db = connect(path)
+    try:
+        db = connect(path)
+    except JournalError:
+        path.unlink(missing_ok=True)  # a full disk: nothing is in it
+        raise
     values = _META.dump_python(meta, mode="json")
     try:
         with db:
@@ -161,6 +165,7 @@ def create(path: Path, meta: Meta) -> sqlite3.Connection:
             db.executemany("INSERT INTO meta VALUES (?, ?)", ((k, json.dumps(v)) for k, v in values.items()))
     except sqlite3.Error as error:
         db.close()
+        path.unlink(missing_ok=True)
         raise JournalError(f"cannot create {path}: {error}") from error
     return db
 

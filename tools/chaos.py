@@ -232,13 +232,12 @@ async def unleash(folder: Path, seed: int, faults: int, minutes: float) -> tuple
         async with rig.running():
             chaos = Chaos(rig, seed, verdict)
             await chaos.run(faults, time.monotonic() + 60 * minutes)
-        await asyncio.to_thread(check, rig.sessions, rig.ear.heard, Model.load(), verdict)
+        shutil.copytree(rig.sessions, folder / "night")
+        await asyncio.to_thread(check, folder / "night", rig.ear.heard, Model.load(), verdict)
         verdict.notes["small_disk"] = rig.mounted
         verdict.notes["hours"] = round(verdict.notes["samples"] / 100 / 3600, 2)
     finally:
-        if verdict.broken():
-            shutil.copytree(rig.sessions, folder / "broken", dirs_exist_ok=True)
-            (folder / "heard.jsonl").write_text("\n".join(body for _, body in rig.ear.heard))
+        (folder / "heard.jsonl").write_text("\n".join(body for _, body in rig.ear.heard))
         rig.close()
     return verdict, chaos.done
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +49,7 @@ class Verdict:
 def check(folder: Path, heard: list[tuple[str, str]], model: Model, verdict: Verdict) -> None:
     """Judge a chaos that is over; every message and every session file of it."""
     arrived = [json.loads(body) for kind, body in heard if kind == "epoch"]
-    sessions = sorted(folder.glob("*.sqlite"))
+    sessions = [path for path in sorted(folder.glob("*.sqlite")) if _born(path)]
     verdict.notes["sessions"] = len(sessions)
     verdict.notes["repeated"] = len(arrived) - len({(one["session"], one["seq"]) for one in arrived})
     for name in ("epochs", "gaps", "gap_samples", "samples", "resumed"):
@@ -60,6 +62,12 @@ def check(folder: Path, heard: list[tuple[str, str]], model: Model, verdict: Ver
             events = [event.event for event in reader.events()]
             verdict.abandoned += "session_ended" not in events and not outrun(path)
             verdict.notes["resumed"] += events.count("session_resumed")
+
+
+def _born(path: Path) -> bool:
+    """Whether a session was begun in this file: a death or a full disk may come before the first commit."""
+    with closing(sqlite3.connect(path)) as db:
+        return bool(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
 
 
 def _check_order(reader: JournalReader, arrived: list[dict[str, object]], verdict: Verdict) -> None:
