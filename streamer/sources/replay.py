@@ -9,6 +9,7 @@ from typing import Self
 
 from streamer.channels import Wanted, check_rate, choose
 from streamer.clock import Clock, SystemClock
+from streamer.errors import UsageError
 from streamer.messages import Chunk, Gap, Item, StreamInfo
 from streamer.recordings import Recording, open_recording
 from streamer.sources.settings import ReplaySettings
@@ -72,7 +73,7 @@ def pick(recording: Recording, channel: Wanted, *, alone: bool = False) -> tuple
     """The channels to stream and what they make: all that are sampled with the chosen one, or it `alone`.
 
     Raises:
-        UsageError: the channel is unknown or ambiguous.
+        UsageError: the channel is unknown or ambiguous, or a position in a file of several rates.
         SignalError: its rate is outside 50-1024 Hz.
 
     """
@@ -80,6 +81,12 @@ def pick(recording: Recording, channel: Wanted, *, alone: bool = False) -> tuple
     rate_hz = recording.rates_hz[chosen.plus]
     check_rate(rate_hz, f"channel {chosen.label!r} of {recording.name}")
     together = list(recording.together(chosen.plus))
+    if len(together) < len(recording.channels) and "#" in str(channel):
+        # The stream leaves out what is sampled otherwise, so that a position would mean another channel there.
+        raise UsageError(
+            f"{recording.name} has channels of several rates, in which {channel} is no lasting position; "
+            f"name it by its label, {chosen.label!r}"
+        )
     if alone:
         together = [index for index in together if index in (chosen.plus, chosen.minus)]
     channels = tuple(recording.channels[index] for index in together)

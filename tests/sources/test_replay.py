@@ -69,6 +69,13 @@ def test_edf_gives_its_physical_values(tmp_path):
     assert info.started == datetime.datetime(1985, 1, 1, 1, 2, 3, tzinfo=datetime.UTC).timestamp()
 
 
+def test_a_position_among_several_rates_is_refused_with_the_label(tmp_path):
+    signals = [signal(eeg(10, 50), 50, "Resp"), signal(eeg(10, 100), 100, "C4-M1")]
+    path = write_edf(tmp_path / "a.edf", signals)
+    with pytest.raises(UsageError, match="'C4-M1'"):
+        play(path, "#1")
+
+
 def test_only_channels_of_the_same_rate_are_streamed(tmp_path):
     signals = [signal(eeg(20), 100, "ECG"), signal(eeg(20, 200), 200, "C4"), signal(eeg(20, 200), 200, "M1")]
     path = write_edf(tmp_path / "a.edf", signals)
