@@ -82,7 +82,7 @@ def pick(recording: Recording, channel: Wanted, *, alone: bool = False) -> tuple
     check_rate(rate_hz, f"channel {chosen.label!r} of {recording.name}")
     together = list(recording.together(chosen.plus))
     if len(together) < len(recording.channels) and "#" in str(channel):
-        # The stream leaves out what is sampled otherwise, so that a position would mean another channel there.
+        # The stream leaves out what is sampled otherwise: a position would mean another channel there.
         raise UsageError(
             f"{recording.name} has channels of several rates, in which {channel} is no lasting position; "
             f"name it by its label, {chosen.label!r}"
