@@ -92,10 +92,13 @@ def _check_order(reader: JournalReader, arrived: list[dict[str, object]], verdic
     for one in committed:
         found = first.get(one["seq"])
         verdict.lost += found is None
-        verdict.rewritten += found is not None and found != {**one, "historical": None}
-    verdict.rewritten += len(
-        first.keys() - {one["seq"] for one in committed}
-    )  # said, and then not in the file
+        if found is not None and found != {**one, "historical": None}:
+            verdict.rewritten += 1
+            verdict.what.append(f"said otherwise than committed: {found} {one}")
+    if not outrun(reader.path):
+        unkept = first.keys() - {one["seq"] for one in committed}
+        verdict.rewritten += len(unkept)
+        verdict.what += [f"said and not in the file: {first[seq]}" for seq in unkept]
 
 
 def _check_samples(reader: JournalReader, verdict: Verdict) -> None:
