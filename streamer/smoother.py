@@ -3,9 +3,9 @@
 It is the forward pass of a hidden Markov model with the network as its emission (Bourlard and Morgan,
 Connectionist Speech Recognition, 1994): posterior ~ predicted * (probability / prior ** k). With k = 1 the
 network's own idea of how common a stage is would be divided out entirely; ours has seen minutes of context
-and earned it, so k is 0. On the held-out nights of the model card (`python -m tools.evaluate ... --fold 0`) that
-takes the changes of stage from 13.7 to 5.5 an hour at the cost of .01 of kappa (.709 to .699); k = 0.5 cost
-.04 (.666).
+and earned it, so k is 0. On the held-out nights of the model card (`python -m tools.evaluate ... --fold 0`)
+that takes the changes of stage from 13.7 to 5.5 an hour at the cost of .01 of kappa (.709 to .699); k = 0.5
+cost .04 (.666).
 
 A window counts once. Windows that end less than 30 s apart share samples; were each of them taken as new, one
 ambiguous minute at a 1 s hop would speak with the voice of an hour. So only windows on the 30 s grid are
