@@ -17,10 +17,12 @@ from streamer import __version__
 from streamer.backlog import Backlog, undelivered
 from streamer.bedside import Bedside
 from streamer.clock import Clock, boot_id
+from streamer.disk import too_small
 from streamer.errors import JournalError, SettingsError, SleepstreamError
 from streamer.journal import Journal
 from streamer.journal_file import Meta
 from streamer.messages import StreamInfo
+from streamer.notify import Heart
 from streamer.payloads import utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Observer, Publisher
@@ -139,10 +141,16 @@ class Engine:
                 if self._settings.web is not None and self._page is not None:
                     token = os.environ.get(TOKEN_VARIABLE)
                     await sinks.enter_async_context(WebServer(self._settings.web, self._page, token))
+                await sinks.enter_async_context(Heart(self._clock, self._stuck_s))
                 outcomes = await self._run_streams(model, worker, mqtt, journals)
                 if mqtt is not None and not self._stop.is_set():
                     await self._deliver(mqtt)
                 return outcomes
+
+    def _stuck_s(self) -> float:
+        """For how long the slowest stream has been busy with one piece."""
+        streams = [one.stream for one in self._supervisors if one.stream is not None]
+        return max((stream.stuck_s for stream in streams), default=0.0)
 
     async def _open_mqtt(self, sinks: AsyncExitStack) -> MqttSink | None:
         settings = self._settings.mqtt
@@ -212,6 +220,9 @@ class Engine:
             self._watcher.started(settings.name, info, made.label, journal.path)
             if found.path is None:
                 publisher.event("session_started", f"{info.name}, channel {made.label}", {"why": found.why})
+            warning = too_small(journal.path.parent, info)
+            if warning:
+                publisher.event("warning", warning)
             return Recording(info, journal, made, publisher)
 
         supervisor = Supervisor(settings, self._clock, worker, begin, pipeline)
