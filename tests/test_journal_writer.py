@@ -15,6 +15,7 @@ import pytest
 from streamer.clock import SystemClock
 from streamer.errors import JournalError
 from streamer.journal import NOT_RECORDED, Journal
+from streamer.journal_lock import held, outrun
 from streamer.messages import Gap
 from tests.journals import META, HandClock, HastyClock, chunk, epoch, event, indices
 
@@ -152,7 +153,8 @@ def test_a_disk_that_stays_full_is_an_error_at_the_end(tmp_path):
             journal.close()
         journal.close()  # said once
     assert journal.status.state == "closed"
-    assert not (tmp_path / "s.sqlite.lock").exists()
+    assert not held(tmp_path / "s.sqlite")
+    assert outrun(tmp_path / "s.sqlite"), "the next start must know that this file does not tell everything"
 
 
 def test_a_broken_file_is_reported_and_staging_goes_on(tmp_path, caplog):
