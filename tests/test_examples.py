@@ -10,6 +10,7 @@ from streamer.cli import main
 from streamer.clock import SystemClock
 from streamer.engine import Engine
 from streamer.journal import Journal
+from streamer.messages import STAGES
 from streamer.settings import load, validate
 from tests.fakes import Witness
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
@@ -37,11 +38,13 @@ def simulated(path, folder, port):
         stream.pop("signal", None)
         stream.get("alarm", {}).pop("command", None)
         for trigger in stream.get("trigger", ()):
+            trigger.pop(
+                "since_onset_min", None
+            )  # these minutes are before sleep onset, if the model is right
             trigger |= {
-                "since_onset_min": [0, 999],
                 "dwell_s": 0,
                 "min_probability": 0,
-                "stages": ["W", "N1", "N2"],
+                "stages": list(STAGES),
             }
             trigger |= {"warmup": True, "quality": "poor"}
     return validate(data, path.name)
