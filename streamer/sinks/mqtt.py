@@ -279,7 +279,11 @@ class MqttSink:
         self._progress.set()
         while True:
             topic, body = await stream.at_once.get()
-            await client.say(topic, body)
+            stream.speaking = True
+            try:
+                await client.say(topic, body)
+            finally:
+                stream.speaking = False
             if topic == f"{stream.root}/event":
                 stream.known.add(body)
             self._published["event"] += 1
@@ -329,7 +333,11 @@ class MqttSink:
         streams = self._streams.values()
         slots = [slot for stream in streams for slot in stream.slots]
         unsaid = any(slot.said != slot.version for slot in slots)
-        return unsaid or self.status.backlog > 0 or any(not stream.at_once.empty() for stream in streams)
+        return (
+            unsaid
+            or self.status.backlog > 0
+            or any(not stream.at_once.empty() or stream.speaking for stream in streams)
+        )
 
 
 def _as_historical(body: str) -> str:

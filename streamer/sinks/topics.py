@@ -56,6 +56,7 @@ class MqttStream:
         self._health = Slot(f"{root}/health", "health")
         self.slots = (self.availability, self._stage, self._summary, self._alarm, self._health)
         self.at_once: asyncio.Queue[tuple[str, str]] = asyncio.Queue(URGENT)  # topic and body
+        self.speaking = False  # one of them is on its way, not yet acknowledged
         self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
         self._clock = clock
 

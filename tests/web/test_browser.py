@@ -95,6 +95,21 @@ def keep(page, name):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
+def test_what_happened_before_the_first_epoch_stays(night, watched):
+    watched.goto(night.url)
+    stage_is_shown(watched)
+    watched.evaluate(
+        """() => {
+            socket.onmessage = null;
+            const none = { labels: "", grades: "", density: "", spectrum: "", eeg: null };
+            const news = { ...streams.get(chosen), ...none, session: "another", from: 0, age_s: 0 };
+            take({ streams: [{ ...news, events: [{ seq: 0, t: 0, event: "mark", text: "early" }] }] });
+            take({ streams: [{ ...news, events: [] }] });
+        }"""
+    )
+    assert "early" in watched.locator("#events").inner_text()
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_everything_is_there_and_nothing_leaves_the_machine(night, watched, size):
     width, height = SIZES[size]

@@ -10,6 +10,7 @@ const SILENT_MS = 25000; // the engine says something every 10 s
 const streams = new Map();
 let chosen = null;
 let socket = null;
+let fresh = true; // nothing has come over this connection yet; its first message tells the whole night
 let told = 0; // when the engine last said anything
 let tried = 0; // when we last tried to reach it
 let wait = 500;
@@ -35,6 +36,7 @@ const silent = () => Date.now() - Math.max(told, tried) > SILENT_MS;
 function connect() {
   clearTimeout(timer);
   tried = Date.now();
+  fresh = true;
   if (socket) socket.onclose = socket.onmessage = null, socket.close();
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
   socket.onmessage = (event) => { wait = 500; take(JSON.parse(event.data)); };
@@ -49,6 +51,8 @@ function connect() {
 
 function take(update) {
   told = Date.now();
+  if (fresh) streams.clear();
+  fresh = false;
   for (const news of update.streams) absorb(news);
   if (!streams.has(chosen)) chosen = update.streams.length ? update.streams[0].name : null;
   show();
@@ -56,7 +60,7 @@ function take(update) {
 
 function absorb(news) {
   let one = streams.get(news.name);
-  if (!one || one.session !== news.session || news.from === 0) {
+  if (!one || one.session !== news.session) {
     one = { labels: "", grades: "", density: [], spectrum: [], events: [], eeg: null };
     streams.set(news.name, one);
   }
