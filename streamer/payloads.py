@@ -169,7 +169,6 @@ class CommandPayload(BaseModel):
     )
 
 
-Message = StagePayload | EpochPayload | EventPayload | SummaryPayload | AlarmPayload | HealthPayload
 KINDS: dict[type[BaseModel], str] = {
     StagePayload: "stage",
     EpochPayload: "epoch",
