@@ -1,0 +1,83 @@
+"""Everything in front of the network: raw chunks and gaps in, graded windows and the ledger of losses out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from streamer.conditioner import Conditioner
+from streamer.fallback import derivation, mixed
+from streamer.messages import RATE_HZ, Doubt, Gap, Item, Quality, StreamInfo, Switch, Window
+from streamer.plausibility import Plausibility
+from streamer.quality import QualityMeter, usable
+from streamer.settings import SignalSettings
+from streamer.window import Windows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graded:
+    """A window that is due, and how far it can be trusted."""
+
+    window: Window
+    quality: Quality
+    fast_uv: tuple[float | None, ...]  # r.m.s. in 25-45 Hz of each of its seconds; see quality
+
+    @property
+    def usable(self) -> bool:
+        """Whether the network may see it."""
+        return usable(self.quality)
+
+
+class FrontEnd:
+    """One stream's stages up to the network, driven in the order in which the signal passes them.
+
+    Raises:
+        UsageError: the channel asked for is not there, or is no voltage.
+        SignalError: the stream's rate is outside 50 to 1024 Hz.
+
+    """
+
+    def __init__(self, info: StreamInfo, signal: SignalSettings, hop_s: int) -> None:
+        self._derivation = derivation(info, signal)
+        self.label = self._derivation.label
+        self._plausibility = Plausibility(info.rate_hz, self.label)
+        self._quality = QualityMeter(info.rate_hz, signal.mains_hz)
+        self._conditioner = Conditioner(info.rate_hz, signal.bridge_s)
+        self._windows = Windows(hop_s)
+        self._rate_hz = info.rate_hz
+        self._changed_s = float("-inf")  # since when the present channel is staged
+
+    def push(self, item: Item) -> Iterator[Graded | Gap | Doubt | Switch]:
+        """Take the next item of the source; give each window and each loss (in device samples), in order.
+
+        Lazy: it must be iterated to its end before the next push.
+        """
+        for derived in self._derivation.push(item):
+            yield from self._advance(derived)
+
+    def flush(self) -> Iterator[Graded | Gap | Doubt | Switch]:
+        """The stream has ended: give what the stages still held back."""
+        for derived in self._derivation.flush():
+            yield from self._advance(derived)
+        yield from self._graded(self._conditioner.flush())
+
+    def _advance(self, derived: Item | Switch) -> Iterator[Graded | Gap | Doubt | Switch]:
+        if isinstance(derived, Switch):
+            yield from self._graded(self._conditioner.restart())
+            self._changed_s = derived.at / self._rate_hz
+            yield derived
+            return
+        if isinstance(derived, Gap):
+            yield derived
+        doubt = self._plausibility.push(derived)
+        if doubt is not None:
+            yield Doubt(doubt)
+        self._quality.push(derived)
+        yield from self._graded(self._conditioner.push(derived))
+
+    def _graded(self, conditioned: list[Item]) -> Iterator[Graded]:
+        for item in conditioned:
+            for window in self._windows.push(item):
+                end_s = window.end // RATE_HZ
+                quality = mixed(self._quality.grade(end_s), end_s - self._changed_s)
+                yield Graded(window, quality, self._quality.fast_uv(end_s))
