@@ -29,7 +29,17 @@ LIVE_METHODS = ("encode", "initial_state", "step")
 
 
 def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path) -> Contract:
-    """Script, verify and write `network`; ArtifactError when its passes disagree, and nothing is written."""
+    """Script, verify and write `network`.
+
+    Raises:
+        ArtifactError: its passes disagree, or it sees the future; nothing is written.
+
+    """
+    if not size.causal:
+        raise ArtifactError(
+            "export: this network is bidirectional, it needs epochs that a live night does not have yet; "
+            "train with causal = true"
+        )
     network = network.cpu().eval()
     contract = Contract(
         size=size.name,

@@ -4,6 +4,7 @@ After Na et al., "MC2SleepNet: Multi-modal Cross-masking with Contrastive Learni
 Classification" (arXiv 2502.17470), with the raw backbone of SleePyCo (Lee et al. 2024). What is ours: every
 attention sees the past only and no further back than `context` epochs, and positions are a learnt bias per
 distance instead of absolute, so keys and values can be cached and a live epoch costs one pass over one token.
+What that costs can be measured: `Size` also describes a bidirectional twin and networks that see one view.
 
 Letters in the shapes: B streams, T epochs, D token width, H heads, P remembered epochs, 2 views (raw and
 spectrum, in this order).
@@ -11,7 +12,7 @@ spectrum, in this order).
 
 # No `from __future__ import annotations` here: TorchScript reads the annotations themselves.
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 HEADS = ("joint", "raw_cross", "spectrum_cross", "raw_alone", "spectrum_alone")
 STAGE_COUNT = 5
 FRAMES = 29
+Views = Literal["both", "raw", "spectrum"]
+HIDDEN = {"both": -1, "raw": 1, "spectrum": 0}  # the view that is always its mask token; -1: neither
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,13 @@ class Size:
     feedforward: int
     context: int = 40  # epochs each attention reaches back, its own included
     dropout: float = 0.1
+    causal: bool = True  # False: attention reaches as far ahead as back; for measuring, it cannot be streamed
+    views: Views = "both"
+
+    @property
+    def ahead(self) -> int:
+        """Epochs of the future that attention sees."""
+        return 0 if self.causal else self.context - 1
 
 
 SIZES = {
@@ -182,7 +192,7 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention over the present and remembered past, with a learnt bias per distance in epochs."""
+    """Attention over the epochs within reach, the present included, with a learnt bias per distance."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -192,7 +202,8 @@ class Attention(nn.Module):
         self.merge = nn.Linear(size.width, size.width, bias=False)
         # Heads start from short-sighted to far-sighted, as in ALiBi (Press et al. 2022).
         slopes = torch.logspace(0, -2, size.heads, base=10).unsqueeze(1)
-        self.bias = nn.Parameter(-slopes * torch.arange(size.context))  # (H, context)
+        distance = torch.arange(-size.ahead, size.context)  # in epochs, those of the future below 0
+        self.bias = nn.Parameter(-slopes * distance.abs())  # (H, ahead + context)
 
     def recall(self, source: Tensor, past: Tensor) -> Tensor:
         """Append the keys and values of `source` (B, T, D) to `past` (B, 2, H, P, D/H)."""
@@ -201,7 +212,10 @@ class Attention(nn.Module):
         return torch.cat([past, new.permute(0, 2, 3, 1, 4)], dim=3)
 
     def forward(self, x: Tensor, memory: Tensor, distance: Tensor, blocked: Tensor) -> Tensor:
-        """Let x (B, T, D) look at memory (B, 2, H, P+T, D/H); distance (T, P+T), blocked (B, 1, T, P+T)."""
+        """Let x (B, T, D) look at memory (B, 2, H, P+T, D/H); distance (T, P+T), blocked (B, 1, T, P+T).
+
+        `distance` counts from the farthest future within reach, so that it is a place in the bias.
+        """
         batch, epochs, width = x.shape
         query = self.query(x).view(batch, epochs, self.heads, width // self.heads).transpose(1, 2)
         bias = self.bias[:, distance].unsqueeze(0).masked_fill(blocked, float("-inf"))
@@ -247,6 +261,8 @@ class MC2SleepNet(nn.Module):
         super().__init__()
         self.bins = size.bins
         self.context = size.context
+        self.ahead = size.ahead
+        self.hidden = HIDDEN[size.views]
         self.memory_shape = (
             size.sequence_layers,
             2,
@@ -290,15 +306,18 @@ class MC2SleepNet(nn.Module):
         tokens (B, T, 2, D), present (B, T, 2) bool -> first embeddings and streams, both (B, T, 2, D), and
         the memory with T more places. A view that is not present is its mask token; the clock goes on.
         """
+        if self.hidden >= 0:
+            present = present.clone()
+            present[:, :, self.hidden] = False
         first = torch.where(present.unsqueeze(-1), tokens, self.mask.to(tokens.dtype))
         places = state.memory.size(6)
         now = torch.arange(first.size(1), device=first.device).unsqueeze(1) + places
         place = torch.arange(places + first.size(1), device=first.device).unsqueeze(0)
         distance = now - place  # (T, P+T), in epochs
-        unreachable = (distance < 0) | (distance >= self.context)
+        unreachable = (distance < -self.ahead) | (distance >= self.context)
         unfilled = place < places - state.seen.unsqueeze(1)  # (B, P+T)
         blocked = (unreachable.unsqueeze(0) | unfilled.unsqueeze(1)).unsqueeze(1)
-        distance = distance.clamp(0, self.context - 1)
+        distance = distance.clamp(-self.ahead, self.context - 1) + self.ahead
         raw, spectrum = first[:, :, 0], first[:, :, 1]
         memory: list[Tensor] = []
         for number, (raw_layer, spectrum_layer) in enumerate(
@@ -340,6 +359,7 @@ class MC2SleepNet(nn.Module):
 
     def step(self, tokens: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
         """One epoch of a live stream: tokens (B, 2, D), present (B, 2) -> joint logits (B, 5), next state."""
+        assert self.ahead == 0, "a network that sees the future cannot be streamed"
         first, streams, memory = self.relate(tokens.unsqueeze(1), present.unsqueeze(1), state)
         logits = self.classify(first, streams)[:, 0, 0]
         seen = (state.seen + 1).clamp(max=self.context - 1)

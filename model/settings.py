@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.augment import Augmentation
-from model.mc2sleepnet import SIZES, Size
+from model.mc2sleepnet import SIZES, Size, Views
 from streamer.errors import SettingsError
 
 Strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -41,7 +42,10 @@ class Settings(BaseModel):
     phases: tuple[Phase, ...] = Field(min_length=1)
     size: Literal["small", "base"] = "small"
     start: Path | None = None  # checkpoint whose network to begin with: best.pt of another run
-    context: int | None = Field(default=None, gt=1)  # epochs; None leaves the size's own
+    backbones: Path | None = None  # checkpoint of which only the backbones are begun with
+    context: int | None = Field(default=None, ge=1)  # epochs, its own included; None leaves the size's own
+    causal: bool = True  # False: attention sees as far ahead as back; for measuring, not to be exported
+    views: Views = "both"  # of one view, the other is always its mask token
     seed: int = 0
     held_out_fold: int = Field(
         default=0, ge=0, le=9
@@ -63,9 +67,19 @@ class Settings(BaseModel):
     augmentation: Augmentation = Augmentation()
 
     def shape(self) -> Size:
-        """Return the network's size with this run's context."""
+        """Return the network's size with this run's context, direction and views."""
         size = SIZES[self.size]
-        return size if self.context is None else Size(**{**vars(size), "context": self.context})
+        return replace(size, context=self.context or size.context, causal=self.causal, views=self.views)
+
+    @model_validator(mode="after")
+    def _phases_have_their_views(self) -> Self:
+        """Contrast and cross-masking would teach the one view with the other that the run leaves out."""
+        two = [phase.objective for phase in self.phases if phase.objective != "fine_tune"]
+        if self.views != "both" and two:
+            raise ValueError(f'views = "{self.views}" leaves nothing for {two[0]}, which needs both views')
+        if self.start is not None and self.backbones is not None:
+            raise ValueError("start and backbones name two beginnings; give one")
+        return self
 
 
 def load_settings(path: Path) -> Settings:

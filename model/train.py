@@ -14,6 +14,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,13 @@ class Run:
         self.network = MC2SleepNet(self.size).to(device)
         self.phase = self.step = 0
         self.best = -math.inf
-        if settings.start is None:
-            fit_scales(self.network, self._batches(settings.phases[0], 0, 16, NONE))
-        else:
+        if settings.start is not None:
             self.network.load_state_dict(self._start(settings.start))
             self.network.temperature.fill_(1.0)
+        elif settings.backbones is not None:
+            self._take_backbones(settings.backbones)
+        else:
+            fit_scales(self.network, self._batches(settings.phases[0], 0, 16, NONE))
         self._enter()
 
     def _enter(self) -> None:
@@ -88,6 +91,23 @@ class Run:
                 f"start {path}: holds {saved.size}, this run has {self.size}; give another `start`"
             )
         return saved.network.state_dict()
+
+    def _take_backbones(self, path: Path) -> None:
+        """Begin with what embeds single epochs in another run's network, and with its scales.
+
+        Raises:
+            SettingsError: that network differs in more than what follows the backbones.
+
+        """
+        saved = load_checkpoint(path, str(self.device))
+        ours = replace(
+            self.size, context=saved.size.context, causal=saved.size.causal, views=saved.size.views
+        )
+        if saved.size != ours:
+            raise SettingsError(f"backbones {path}: of {saved.size}, this run has {self.size}; give others")
+        parts = ("raw.", "spectrum.", "raw_scale_uv", "spectrum_mean_db", "spectrum_std_db")
+        weights = {name: kept for name, kept in saved.network.state_dict().items() if name.startswith(parts)}
+        self.network.load_state_dict(weights, strict=False)
 
     def _blend(self, average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
         """Move the average towards the latest weights; faster while it still remembers the beginning."""
@@ -211,7 +231,7 @@ class Run:
         """Go back to what `save` wrote; SettingsError when it was another run."""
         saved = load_checkpoint(self.settings.out / "last.pt", str(self.device))
         progress: dict[str, Any] = saved.progress
-        if progress["settings"] != self.settings.model_dump_json():
+        if Settings.model_validate_json(progress["settings"]) != self.settings:
             raise SettingsError(
                 f"{self.settings.out}: holds a run with other settings; give another `out` or delete it"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.export import export, main, streamed
-from model.mc2sleepnet import MC2SleepNet, State
+from model.mc2sleepnet import MC2SleepNet, Size, State
 from streamer.errors import ArtifactError
 from streamer.stager import Model
 from tests.model.tiny import TINY, network, signal
@@ -64,3 +65,25 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": 1}, tmp_path / "other.pt")
     with pytest.raises(ArtifactError, match="not made by"):
         load_checkpoint(tmp_path / "other.pt")
+
+
+def test_a_bidirectional_network_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = replace(TINY, causal=False)
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(size, network(size), "noise", {}))
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "best.pt"), str(tmp_path / "out.pt")])
+    assert "train with causal = true" in capsys.readouterr().err
+    assert not (tmp_path / "out.pt").exists()
+
+
+@pytest.mark.parametrize("size", [replace(TINY, views="raw"), replace(TINY, context=1)])
+def test_other_causal_networks_can_be_exported(tmp_path: Path, size: Size) -> None:
+    assert export(network(size), size, "noise", tmp_path / "out.pt").context_epochs == size.context
+
+
+def test_a_checkpoint_from_before_there_were_views_is_causal_with_both(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(TINY, network(), "noise", {}))
+    saved = torch.load(tmp_path / "best.pt", weights_only=True)
+    del saved["size"]["causal"], saved["size"]["views"]
+    torch.save(saved, tmp_path / "old.pt")
+    assert load_checkpoint(tmp_path / "old.pt").size == TINY

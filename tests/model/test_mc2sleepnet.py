@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 
 from model.export import streamed
-from model.mc2sleepnet import HEADS, SIZES, MC2SleepNet, parameter_count
+from model.mc2sleepnet import HEADS, SIZES, MC2SleepNet, Views, parameter_count
 from tests.model.tiny import TINY, network, signal
 
 EPOCHS = 11  # more than twice the context
@@ -106,3 +109,56 @@ def test_streamed_helper_gives_probabilities() -> None:
     with torch.no_grad():
         rows = streamed(network(), raw, spectrum, present)
     torch.testing.assert_close(rows.sum(1), torch.ones(3))
+
+
+def test_the_bidirectional_twin_sees_as_far_ahead_as_back_and_no_further() -> None:
+    size = replace(TINY, causal=False, context=3, sequence_layers=1)
+    net, (raw, spectrum, present) = network(size), signal(EPOCHS)
+    with torch.no_grad():
+        before = net(raw, spectrum, present)[:, :, 0]
+        spectrum[:, 6] += 30
+        after = net(raw, spectrum, present)[:, :, 0]
+    changed = (after - before).abs().amax((0, 2))
+    assert changed[4:9].min() > 1e-6
+    assert changed[:4].max() == changed[9:].max() == 0
+
+
+def test_the_bidirectional_twin_can_learn_to_tell_before_from_after() -> None:
+    net, (raw, spectrum, _) = network(replace(TINY, causal=False)), signal(3)
+    present = torch.ones(1, 3, 2, dtype=torch.bool)
+
+    def middle_forth_and_back() -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return net(raw, spectrum, present)[:, 1], net(raw.flip(1), spectrum.flip(1), present)[:, 1]
+
+    torch.testing.assert_close(*middle_forth_and_back())
+    for name, bias in net.named_parameters():
+        if name.endswith("bias") and bias.shape[-1] == 2 * TINY.context - 1:
+            bias.data[:, : TINY.context - 1] = -4.0  # the future counts less
+    forth, back = middle_forth_and_back()
+    assert not torch.allclose(forth, back, atol=1e-4)
+
+
+def test_the_bidirectional_twin_cannot_be_streamed() -> None:
+    net = network(replace(TINY, causal=False))
+    with pytest.raises(AssertionError, match="cannot be streamed"):
+        net.step(torch.zeros(1, 2, 8), torch.ones(1, 2, dtype=torch.bool), net.initial_state(1))
+
+
+@pytest.mark.parametrize(("views", "seen", "hidden"), [("raw", 0, 1), ("spectrum", 1, 0)])
+def test_a_view_left_out_has_no_influence(views: Views, seen: int, hidden: int) -> None:
+    net, (raw, spectrum, present) = network(replace(TINY, views=views)), signal(EPOCHS)
+    signals = [raw, spectrum]
+    with torch.no_grad():
+        before = net(*signals, present)
+        signals[hidden] = torch.full_like(signals[hidden], 50.0)
+        torch.testing.assert_close(net(*signals, present), before, atol=0, rtol=0)
+        signals[seen] = torch.full_like(signals[seen], 50.0)
+        assert not torch.allclose(net(*signals, present)[:, :, 0], before[:, :, 0], atol=1e-4)
+
+
+def test_without_context_every_epoch_stands_alone() -> None:
+    net, (raw, spectrum, present) = network(replace(TINY, context=1)), signal(EPOCHS)
+    with torch.no_grad():
+        whole = net(raw, spectrum, present)[:, 7]
+        torch.testing.assert_close(net(raw[:, 7:8], spectrum[:, 7:8], present[:, 7:8])[:, 0], whole)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from model.train import Run, evaluate, fit_scales, main, pace
 from streamer.errors import SettingsError
 from streamer.stager import Model
 from tests.model.nights import night
-from tests.model.tiny import TINY, network
+from tests.model.tiny import TINY, network, signal
 
 CPU = torch.device("cpu")
 NIGHTS = [night(0), night(20), night(21)]
@@ -94,6 +96,51 @@ def test_a_run_can_begin_with_the_network_of_another(tmp_path: Path) -> None:
     assert float(run.network.temperature) == 1
     with pytest.raises(SettingsError, match="holds Size"):
         Run(settings(tmp_path / "b", start=tmp_path / "best.pt", context=3), NIGHTS, CPU)
+
+
+def test_a_run_can_begin_with_the_backbones_of_another(tmp_path: Path) -> None:
+    net = network(seed=5)
+    net.raw_scale_uv.fill_(33.0)
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(TINY, net, "rhythms", {}))
+    begun = {"backbones": tmp_path / "best.pt", "context": 3, "causal": False}
+    run = Run(settings(tmp_path / "a", **begun), NIGHTS, CPU)
+    raw, spectrum, _ = signal(2)
+    tokens = [one.eval().encode(raw[:, 0], spectrum[:, 0]) for one in (run.network, net)]
+    assert torch.equal(*tokens)
+    assert not torch.equal(run.network.joint.weight, net.joint.weight)
+    asked = settings(tmp_path / "b", backbones=tmp_path / "best.pt")
+    save_checkpoint(
+        tmp_path / "best.pt", Checkpoint(replace(TINY, bins=41), network(replace(TINY, bins=41)), "", {})
+    )
+    with pytest.raises(SettingsError, match="bins=41"):
+        Run(asked, NIGHTS, CPU)
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
+    run = Run(settings(tmp_path), NIGHTS, CPU)
+    run.save()
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    old = json.loads(saved["progress"]["settings"])
+    del old["views"], old["causal"], old["backbones"]
+    saved["progress"]["settings"] = json.dumps(old)
+    torch.save(saved, tmp_path / "last.pt")
+    run.restore()
+
+
+def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="contrast, which needs both views"):
+        settings(tmp_path, views="raw")
+    with pytest.raises(ValueError, match="two beginnings"):
+        settings(tmp_path, start=tmp_path, backbones=tmp_path)
+
+
+@pytest.mark.parametrize("changed", [{"views": "spectrum"}, {"causal": False}, {"context": 1}])
+def test_every_kind_of_network_can_be_trained(tmp_path: Path, changed: dict[str, object]) -> None:
+    phase = {"objective": "fine_tune", "steps": 2, "learning_rate": 1e-3, "epochs": 5, "sequences": 2}
+    run = Run(settings(tmp_path, phases=[phase], **changed), NIGHTS, CPU)
+    run.train()
+    kept = load_checkpoint(tmp_path / "best.pt")
+    assert kept.size == run.size == replace(TINY, **changed)
 
 
 def test_scales_come_from_the_training_nights() -> None:
