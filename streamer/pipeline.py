@@ -7,14 +7,17 @@ samples alone, not on how or when they came.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
 
 from streamer.frontend import FrontEnd, Graded
-from streamer.messages import RATE_HZ, Doubt, Gap, Item, Score, StreamInfo, Switch, most_probable
+from streamer.messages import RATE_HZ, Doubt, Gap, Item, Notice, Score, StreamInfo, Switch, most_probable
 from streamer.settings import SignalSettings
 from streamer.smoother import Smoother
-from streamer.stager import Model, Session
+from streamer.staging import Stager
 
-Output = Score | Gap | Doubt | Switch
+Output = Score | Gap | Doubt | Switch | Notice
+NO_NETWORK = "the network could not be reached"  # among the reasons of a quality
 
 
 class Pipeline:
@@ -26,10 +29,11 @@ class Pipeline:
 
     """
 
-    def __init__(self, info: StreamInfo, signal: SignalSettings, hop_s: int, model: Model) -> None:
+    def __init__(self, info: StreamInfo, signal: SignalSettings, hop_s: int, model: Stager) -> None:
         self._front = FrontEnd(info, signal, hop_s)
         self.label = self._front.label
-        self._session = Session(model)
+        self._session = model.session()
+        self._troubled = False  # the network is out of reach
         self._scorer = Scorer()
 
     def push(self, item: Item) -> Iterator[Output]:
@@ -37,17 +41,24 @@ class Pipeline:
 
         Lazy: it must be iterated to its end before the next push.
         """
-        return map(self._staged, self._front.push(item))
+        return chain.from_iterable(map(self._staged, self._front.push(item)))
 
     def flush(self) -> Iterator[Output]:
         """The stream has ended: score what the stages still held back."""
-        return map(self._staged, self._front.flush())
+        return chain.from_iterable(map(self._staged, self._front.flush()))
 
-    def _staged(self, output: Graded | Gap | Doubt | Switch) -> Output:
+    def _staged(self, output: Graded | Gap | Doubt | Switch) -> Iterator[Output]:
         if not isinstance(output, Graded):
-            return output
-        probabilities, warmup = self._session.score(output.window, output.usable)
-        return self._scorer.score(output, probabilities, warmup)
+            yield output
+            return
+        probabilities, warmup, trouble = self._session.score(output.window, output.usable)
+        if bool(trouble) != self._troubled:
+            self._troubled = not self._troubled
+            yield Notice(trouble or "the network is back")
+        if trouble and output.usable and probabilities is None:
+            quality = replace(output.quality, reasons=(*output.quality.reasons, NO_NETWORK))
+            output = replace(output, quality=quality)
+        yield self._scorer.score(output, probabilities, warmup)
 
 
 class Scorer:

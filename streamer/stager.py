@@ -17,6 +17,7 @@ from streamer.contract import FILE_NAME, Contract, read_contract, weights_sha256
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, Window
 from streamer.spectrogram import BINS
+from streamer.staging import Staged
 
 WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
 FRAMES = EPOCH_SAMPLES // RATE_HZ - 1
@@ -51,8 +52,12 @@ class Model:
         model._warm_up()
         return model
 
+    def session(self) -> Session:
+        """Return the memory of a stream that has seen nothing."""
+        return Session(self)
+
     def _warm_up(self) -> None:
-        session = Session(self)
+        session = self.session()
         silence = np.zeros(EPOCH_SAMPLES, np.float32)
         columns = np.zeros((FRAMES, BINS), np.float32)
         for epoch in range(WARMUP_CALLS):
@@ -73,8 +78,8 @@ class Session:
             self._state = self._model.network.initial_state(1)
         self.epochs_seen = 0  # committed with data, lost ones not counted
 
-    def score(self, window: Window, usable: bool) -> tuple[tuple[float, ...] | None, bool]:
-        """Stage the last 30 s: probabilities in the order of STAGES, and whether the network still warms up.
+    def score(self, window: Window, usable: bool) -> Staged:
+        """Stage the last 30 s.
 
         Off the 30 s grid (`window.epoch is None`) the committed past is read and left as it is. A window that
         is not `usable` gives no probabilities; on the grid it is committed as a lost epoch. Blocks for a
@@ -90,7 +95,7 @@ class Session:
                 if committed:
                     self._state = state
                     self.epochs_seen += usable
-            return probabilities, self.epochs_seen < self._model.contract.warmup_epochs
+            return Staged(probabilities, self.epochs_seen < self._model.contract.warmup_epochs)
 
     def _step(self, window: Window, usable: bool) -> tuple[Tensor, Any]:
         device, network = self._model.device, self._model.network

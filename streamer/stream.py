@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from streamer.clock import Clock, suspended_s
 from streamer.errors import SignalError
 from streamer.journal import Journal
-from streamer.messages import Chunk, Gap, Item, Score, StreamInfo, Switch
+from streamer.messages import Chunk, Gap, Item, Notice, Score, StreamInfo, Switch
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
 from streamer.ratewatch import ClockWatch, RateWatch
@@ -150,7 +150,7 @@ class Stream:
             self._publisher.gap(output)
         elif isinstance(output, Switch):
             self._publisher.switch(output)
-        elif self._live:
+        elif self._live or isinstance(output, Notice):
             self._publisher.event("warning", output.text)
         else:
             raise SignalError(output.text)

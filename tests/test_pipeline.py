@@ -7,13 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.conditioner import Conditioner
-from streamer.messages import STAGES, Chunk, Doubt, Gap
+from streamer.messages import STAGES, Chunk, Doubt, Gap, Notice
+from streamer.pipeline import NO_NETWORK, Pipeline
 from streamer.quality import LEAST_REAL
 from streamer.resampler import Resampler
+from streamer.settings import SignalSettings
 from streamer.stager import Session
+from streamer.staging import Staged
 from streamer.window import Windows
 from tests.chunkings import SIZES, cut, stream
-from tests.paths import default_model, eeg, run, scores
+from tests.paths import default_model, eeg, info, run, scores
 
 GAPS = [(2000, 2010), (6000, 9000), (17_000, 17_002)]  # bridged, long, bridged
 
@@ -133,3 +136,43 @@ def test_sessions_share_weights_and_nothing_else():
         woven.append(first.score(window, True))
         second.score(night[0], True)
     assert woven == alone
+
+
+class Unreachable:
+    """A network that is away for the third and fourth of all windows."""
+
+    contract = default_model().contract
+
+    def __init__(self):
+        self.calls = 0
+
+    def session(self):
+        return self
+
+    def score(self, window, usable):
+        self.calls += 1
+        away = self.calls in (3, 4)
+        return Staged(
+            None if away or not usable else (0.1, 0.1, 0.6, 0.1, 0.1), False, "gone" if away else ""
+        )
+
+
+def test_a_network_that_is_away_leaves_windows_unscored_and_is_said_once():
+    samples = eeg(181, 100)
+    path = Pipeline(info(100), SignalSettings(), 30, Unreachable())
+    outputs = [*path.push(Chunk(0, samples)), *path.flush()]
+    assert [output.text for output in outputs if isinstance(output, Notice)] == [
+        "gone",
+        "the network is back",
+    ]
+    found = scores(outputs)
+    assert [score.stage for score in found] == ["N2", "N2", "unscored", "unscored", "N2", "N2"]
+    assert [NO_NETWORK in score.quality.reasons for score in found] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert {score.quality.grade for score in found} == {"good"}  # the sensor is not to blame

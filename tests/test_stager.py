@@ -47,12 +47,12 @@ def windows(count: int, seed: int = 0) -> list[Window]:
 def test_probabilities_and_warmup(model: Model) -> None:
     session = Session(model)
     scored = [session.score(window, True) for window in windows(6)]
-    for probabilities, _ in scored:
+    for probabilities, _, _ in scored:
         assert probabilities is not None
         assert len(probabilities) == 5
         assert sum(probabilities) == pytest.approx(1)
     needed = model.contract.warmup_epochs
-    assert [warmup for _, warmup in scored] == [epoch + 1 < needed for epoch in range(6)]
+    assert [warmup for _, warmup, _ in scored] == [epoch + 1 < needed for epoch in range(6)]
 
 
 def test_scoring_off_the_grid_does_not_disturb_the_committed_past(model: Model) -> None:
@@ -90,7 +90,7 @@ def test_holes_give_finite_probabilities(model: Model) -> None:
     window = windows(1)[0]
     window.samples[100:300] = np.nan
     window.spectrogram[:4] = np.nan
-    probabilities, _ = Session(model).score(window, True)
+    probabilities, _, _ = Session(model).score(window, True)
     assert probabilities is not None
     assert np.isfinite(probabilities).all()
 
@@ -122,7 +122,7 @@ def test_sessions_share_weights_and_nothing_else(model: Model) -> None:
 
 def test_the_packaged_model_loads_and_stages() -> None:
     model = Model.load()
-    probabilities, _ = Session(model).score(windows(1)[0], True)
+    probabilities, _, _ = Session(model).score(windows(1)[0], True)
     assert probabilities is not None
     assert model.contract.size in {"small", "base"}
 

@@ -147,7 +147,7 @@ def stage_prepared(path: Path, model: Model, hop_s: int, peers: bool) -> Staged:
     session, smoother, windows = Session(model), Smoother.from_figures(), Windows(hop_s)
     scored: list[Scored] = []
     for window in windows.push(Chunk(0, night.samples.astype(np.float64)[None])):
-        given, _ = session.score(window, usable=True)
+        given = session.score(window, usable=True).probabilities
         end_s = window.end // RATE_HZ
         since_s = end_s - (scored[-1].end_s if scored else 0)
         scored.append(Scored(end_s, given, smoother.push(given, since_s)))
