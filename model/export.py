@@ -3,11 +3,13 @@
     python -m model.export CHECKPOINT OUT.pt
 
 Refuses unless the network gives the same probabilities in parallel, streamed, and scripted and streamed.
+Prints what the settings have to say for the engine to load it; a `SHA256SUMS` beside it is renewed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from streamer.contract import FILE_NAME, Contract, weights_sha256
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES
 from streamer.spectrogram import BINS
+from streamer.trust import record
 
 TOLERANCE = 1e-5  # of a probability
 LIVE_METHODS = ("encode", "initial_state", "step")
@@ -122,8 +125,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(1, f"{error}\n")
     print(
         f"{options.out}: size {contract.size}, {contract.parameters} parameters, "
-        f"{options.out.stat().st_size} bytes"
+        f"{options.out.stat().st_size} bytes; to use it, write into the settings:\n"
     )
+    where = json.dumps(str(options.out.resolve()), ensure_ascii=False)  # quoted as TOML does it
+    print(f'[model]\npath = {where}\nsha256 = "{record(options.out)}"')
 
 
 if __name__ == "__main__":

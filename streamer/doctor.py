@@ -24,7 +24,7 @@ from streamer.doctor_checks import Finding
 from streamer.errors import SinkError, SourceError
 from streamer.messages import Channel, Chunk, Score, StreamInfo
 from streamer.pipeline import Pipeline
-from streamer.settings import Settings, SignalSettings
+from streamer.settings import ModelSettings, Settings, SignalSettings
 from streamer.sinks.client import Client, explain, speaks_only_3, tls_context, unanswered
 from streamer.sinks.settings import LOOPBACK, MqttSettings
 from streamer.sources.board import board_id, load_brainflow
@@ -236,15 +236,15 @@ def _radio_blocked() -> bool:
 
 
 def _model(settings: Settings | None, streams: int) -> Iterator[Finding]:
-    wanted = settings.model if settings else None
+    wanted = settings.model if settings else ModelSettings()
     loaded: list[Model] = []
 
     def load() -> str:
-        model = Model.load(wanted.path, wanted.device, wanted.threads) if wanted else Model.load()
+        model = Model.load(**wanted.model_dump())
         loaded.append(model)
         return f"intact, weights {model.contract.weights_sha256[:12]}"
 
-    yield checks.works("model", load, "install sleepstream anew, or set [model] path")
+    yield checks.works("model", load, "install sleepstream again, or look at [model]")
     if loaded:
         hop_s = min(stream.hop_s for stream in settings.stream) if settings else 5
         yield checks.speed(busy_fraction(loaded[0], hop_s), streams, hop_s)

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -130,12 +131,9 @@ class Engine:
                 group.create_task(bedside.outlast(why, self._stop), name=f"alarm of {stream}, alone")
 
     async def _run(self) -> list[Outcome]:
-        model_settings = self._settings.model
+        load = partial(Model.load, **self._settings.model.model_dump())
         with ThreadPoolExecutor(1, thread_name_prefix="model") as worker:
-            loading = asyncio.get_running_loop().run_in_executor(
-                worker, Model.load, model_settings.path, model_settings.device, model_settings.threads
-            )
-            model = await loading
+            model = await asyncio.get_running_loop().run_in_executor(worker, load)
             async with AsyncExitStack() as journals, AsyncExitStack() as sinks:
                 mqtt = await self._open_mqtt(sinks)
                 if self._settings.web is not None and self._page is not None:

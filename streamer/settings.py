@@ -25,11 +25,21 @@ class _Settings(BaseModel):
 
 
 class ModelSettings(_Settings):
-    """Which network, and where it runs."""
+    """Which network, and where it runs: the arguments of `Model.load`."""
 
     path: Path | None = None  # None: the artifact that ships with the engine
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")  # that `path` must have
+    trusted: bool = False  # load whatever `path` holds: a model file can run any code
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _vouched_for(self) -> ModelSettings:
+        if self.path is None and (self.sha256 is not None or self.trusted):
+            raise ValueError("sha256 and trusted are about a path, and there is none")
+        if self.sha256 is not None and self.trusted:
+            raise ValueError("sha256 and trusted: give one of them")
+        return self
 
 
 class SignalSettings(_Settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 import zipfile
-from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, Window
 from streamer.spectrogram import BINS
 from streamer.staging import Staged
+from streamer.trust import PACKAGED, read_trusted
 
 WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
 FRAMES = EPOCH_SAMPLES // RATE_HZ - 1
@@ -32,16 +33,33 @@ class Model:
         self.device = device
 
     @classmethod
-    def load(cls, path: str | Path | None = None, device: str = "cpu", threads: int = 1) -> Model:
+    def load(
+        cls,
+        path: Path | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        *,
+        sha256: str | None = None,
+        trusted: bool = False,
+    ) -> Model:
         """Load an artifact, the packaged one by default, check it against its contract and warm it up.
 
-        `threads` is what torch may use in this process. Raises ArtifactError in one line.
+        Args:
+            path: of the file; another than the packaged one needs one of the last two.
+            device: cpu or cuda.
+            threads: what torch may use in this process.
+            sha256: that the file must have.
+            trusted: whether any file will do.
+
+        Raises:
+            ArtifactError: in one line; nothing in the file was run unless somebody vouches for it.
+
         """
-        source = Path(str(files("streamer").joinpath("weights/default.pt"))) if path is None else Path(path)
-        contract = _contract_inside(source)
+        data, source = read_trusted(path, sha256, trusted), path or PACKAGED
+        contract = _contract_inside(data, source)
         where = _device(device)
         torch.set_num_threads(threads)
-        network = _load_network(source, where)
+        network = _load_network(data, source, where)
         found = weights_sha256(network.state_dict())
         if found != contract.weights_sha256:
             raise ArtifactError(
@@ -117,30 +135,28 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _contract_inside(path: Path) -> Contract:
+def _contract_inside(data: bytes, path: Path) -> Contract:
     """Read the contract without running anything that the file brings along."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{FILE_NAME}")]
             if len(names) != 1:
                 raise ArtifactError(
                     f"model {path}: holds no {FILE_NAME}; make it with python -m model.export"
                 )
             text = archive.read(names[0])
-    except FileNotFoundError:
-        raise ArtifactError(f"model {path}: no such file; give the path of an exported model") from None
     except (OSError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"model {path}: damaged or not a model ({error}); get the file again") from None
     return read_contract(text, str(path))
 
 
-def _load_network(path: Path, device: torch.device) -> Any:
+def _load_network(data: bytes, path: Path, device: torch.device) -> Any:
     """Load TorchScript; the one place in the engine that touches torch.jit."""
     with warnings.catch_warnings():
         # torch 2.13 deprecates TorchScript without offering another format that carries methods and state.
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.load.*", category=DeprecationWarning)
         try:
-            return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+            return torch.jit.load(BytesIO(data), map_location=device).eval()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise ArtifactError(f"model {path}: damaged ({reason}); get the file again") from None

@@ -65,6 +65,7 @@ def test_the_wheel_holds_the_engine_and_its_model_and_nothing_else(tmp_path):
     assert {
         "streamer/cli.py",
         "streamer/weights/default.pt",
+        "streamer/weights/SHA256SUMS",
         "streamer/py.typed",
         "streamer/sources/figures.json",
         "streamer/web/static/page.js",

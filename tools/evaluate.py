@@ -269,7 +269,7 @@ def page(figures: dict[str, Any], model: Model) -> str:
 
 def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
     """Stage every recording, compare, and write both files."""
-    model = Model.load(asked.model)
+    model = Model.load(asked.model, trusted=True)
     results: list[Staged] = []
     for path in track(asked.recordings, "staging", console=Console(stderr=True)):
         if path.suffix == ".npz":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.export import export, main, streamed
 from model.mc2sleepnet import MC2SleepNet, Size, State
 from streamer.errors import ArtifactError
+from streamer.settings import ModelSettings
 from streamer.stager import Model
 from tests.model.tiny import TINY, network, signal
 
@@ -30,7 +33,7 @@ def test_scripted_equals_eager(tmp_path: Path) -> None:
     export(net, TINY, "noise", tmp_path / "tiny.pt")
     with torch.inference_mode():
         eager = torch.softmax(net(raw, spectrum, present)[0, :, 0], -1)
-        scripted = streamed(Model.load(tmp_path / "tiny.pt").network, raw, spectrum, present)
+        scripted = streamed(Model.load(tmp_path / "tiny.pt", trusted=True).network, raw, spectrum, present)
     torch.testing.assert_close(scripted, eager, atol=1e-5, rtol=0)
 
 
@@ -55,10 +58,22 @@ def test_the_command_writes_a_contract_that_tells_the_truth(
     net.temperature.fill_(1.25)
     save_checkpoint(tmp_path / "best.pt", Checkpoint(TINY, net, "noise", {}))
     main([str(tmp_path / "best.pt"), str(tmp_path / "out.pt")])
-    contract = Model.load(tmp_path / "out.pt").contract
+    printed = capsys.readouterr().out
+    wanted = ModelSettings.model_validate(tomllib.loads(printed.partition("\n\n")[2])["model"])
+    contract = Model.load(**wanted.model_dump()).contract
     assert (contract.size, contract.context_epochs, contract.temperature) == ("tiny", 4, 1.25)
     assert contract.trained_on == "noise"
-    assert str(contract.parameters) in capsys.readouterr().out
+    assert str(contract.parameters) in printed
+    assert not wanted.trusted
+
+
+def test_the_record_beside_the_packaged_model_is_renewed(tmp_path: Path) -> None:
+    sums = tmp_path / "SHA256SUMS"
+    sums.write_text(f"{'0' * 64}  default.pt\n{'1' * 64}  other.pt\n")
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(TINY, network(), "noise", {}))
+    main([str(tmp_path / "best.pt"), str(tmp_path / "default.pt")])
+    digest = sha256((tmp_path / "default.pt").read_bytes()).hexdigest()
+    assert sums.read_text() == f"{'1' * 64}  other.pt\n{digest}  default.pt\n"
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:

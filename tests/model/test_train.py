@@ -186,7 +186,7 @@ def test_from_toml_to_artifact(tmp_path: Path) -> None:
     main([str(tmp_path / "run.toml"), "--device", "cpu"])
     assert load_checkpoint(tmp_path / "run" / "best.pt").trained_on == "rhythms"
     export_main([str(tmp_path / "run" / "best.pt"), str(tmp_path / "model.pt")])
-    assert Model.load(tmp_path / "model.pt").contract.trained_on == "rhythms"
+    assert Model.load(tmp_path / "model.pt", trusted=True).contract.trained_on == "rhythms"
     main([str(tmp_path / "run.toml"), "--device", "cpu"])  # finished already: nothing left to do
 
 
