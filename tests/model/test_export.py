@@ -44,6 +44,21 @@ def test_refuses_a_network_whose_streamed_pass_differs(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+class Crowded(MC2SleepNet):
+    """Encodes a few epochs otherwise than one or many."""
+
+    def encode(self, raw: Tensor, spectrum: Tensor) -> Tensor:
+        samples, frames = raw.nan_to_num(0.0), spectrum[:, :, : self.bins].nan_to_num(0.0)
+        tokens = torch.stack([self.raw(samples), self.spectrum(frames)], dim=1)
+        return tokens + float(1 < raw.size(0) < 4)
+
+
+def test_refuses_a_network_whose_blockwise_pass_differs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ArtifactError, match="scripted and blockwise pass differs"):
+        export(Crowded(TINY), TINY, "noise", tmp_path / "bad.pt")
+
+
 def test_refuses_a_network_that_has_diverged(tmp_path: Path) -> None:
     net = network()
     torch.nn.init.constant_(net.joint.weight, torch.nan)
