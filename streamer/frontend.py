@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamer.conditioner import Conditioner
 from streamer.fallback import derivation, mixed
-from streamer.messages import RATE_HZ, Doubt, Gap, Item, Quality, StreamInfo, Switch, Window
+from streamer.messages import RATE_HZ, Chunk, Doubt, Gap, Item, Quality, StreamInfo, Switch, Window
 from streamer.plausibility import Plausibility
 from streamer.quality import QualityMeter, usable
 from streamer.settings import SignalSettings
@@ -63,7 +66,7 @@ class FrontEnd:
 
     def _advance(self, derived: Item | Switch) -> Iterator[Graded | Gap | Doubt | Switch]:
         if isinstance(derived, Switch):
-            yield from self._graded(self._conditioner.restart())
+            yield from self._graded(_conditioned(self._conditioner, derived))
             self._changed_s = derived.at / self._rate_hz
             yield derived
             return
@@ -73,7 +76,7 @@ class FrontEnd:
         if doubt is not None:
             yield Doubt(doubt)
         self._quality.push(derived)
-        yield from self._graded(self._conditioner.push(derived))
+        yield from self._graded(_conditioned(self._conditioner, derived))
 
     def _graded(self, conditioned: list[Item]) -> Iterator[Graded]:
         for item in conditioned:
@@ -81,3 +84,26 @@ class FrontEnd:
                 end_s = window.end // RATE_HZ
                 quality = mixed(self._quality.grade(end_s), end_s - self._changed_s)
                 yield Graded(window, quality, self._quality.fast_uv(end_s))
+
+
+def conditioned(items: Iterable[Item], info: StreamInfo, signal: SignalSettings) -> NDArray[np.float32]:
+    """What of a whole stream the network sees: (n,) µV at 100 Hz, 0.3-35 Hz; NaN where lost.
+
+    Raises:
+        UsageError: the channel asked for is not there, or is no voltage.
+        SignalError: the stream's rate is outside 50 to 1024 Hz.
+
+    """
+    derived, conditioner = derivation(info, signal), Conditioner(info.rate_hz, signal.bridge_s)
+    parts = [part for item in items for one in derived.push(item) for part in _conditioned(conditioner, one)]
+    parts += [part for one in derived.flush() for part in _conditioned(conditioner, one)]
+    parts += conditioner.flush()
+    out = np.full(parts[-1].stop if parts else 0, np.nan, np.float32)
+    for part in parts:
+        if isinstance(part, Chunk):
+            out[part.start : part.stop] = part.samples[0]
+    return out
+
+
+def _conditioned(conditioner: Conditioner, derived: Item | Switch) -> list[Item]:
+    return conditioner.restart() if isinstance(derived, Switch) else conditioner.push(derived)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer import fallback
+from streamer import frontend
 from streamer.channels import choose
-from streamer.conditioner import Conditioner
 from streamer.journal_file import JournalReader, Meta
-from streamer.messages import EPOCH_S, EPOCH_SAMPLES, STAGES, UNSCORED, Chunk, Gap, Item, Switch
+from streamer.messages import EPOCH_S, EPOCH_SAMPLES, STAGES, UNSCORED, Gap, Item
 from streamer.payloads import EpochPayload, EventPayload, PublishedStage
 from streamer.settings import SignalSettings
 from streamer.statistics import Statistics, statistics
@@ -155,28 +154,17 @@ def items(path: Path) -> Generator[Item, None, None]:
 
 def conditioned(night: Night, progress: Progress = unwatched) -> NDArray[np.float32]:
     """The derivation as the network saw it: (labels * 3000,) µV at 100 Hz, 0.3-35 Hz; NaN where lost."""
-    info, signal = night.meta.info, _signal(night.meta)
-    derivation = fallback.derivation(info, signal)
-    conditioner = Conditioner(info.rate_hz, signal.bridge_s)
+
+    def watched() -> Iterator[Item]:
+        for item in items(night.path):
+            yield item
+            progress(item.stop / max(night.n_samples, 1))
+
+    found = frontend.conditioned(watched(), night.meta.info, _signal(night.meta))
     out = np.full(len(night.labels) * EPOCH_SAMPLES, np.nan, dtype=np.float32)
-    for item in items(night.path):
-        for derived in derivation.push(item):
-            if isinstance(derived, Switch):
-                _place(out, conditioner.restart())
-            else:
-                _place(out, conditioner.push(derived))
-        progress(item.stop / max(night.n_samples, 1))
-    for derived in derivation.flush():
-        _place(out, conditioner.push(derived))
-    _place(out, conditioner.flush())
+    length = min(len(out), len(found))
+    out[:length] = found[:length]
     return out
-
-
-def _place(out: NDArray[np.float32], found: Sequence[Item]) -> None:
-    for item in found:
-        if isinstance(item, Chunk):
-            part = out[item.start : item.stop]
-            part[:] = item.samples[0, : part.shape[0]]
 
 
 def _clipped(at: int, gap: Gap) -> tuple[int, list[Gap]]:

@@ -26,12 +26,10 @@ from rich.progress import track
 from model.data import FOLDS, load_night
 from model.draw import second_opinion
 from model.metrics import Agreement, agreement
-from streamer.channels import choose
-from streamer.conditioner import Conditioner
-from streamer.derivation import Derivation
 from streamer.errors import RecordingError, SleepstreamError, UsageError
+from streamer.frontend import conditioned
 from streamer.hypnogram import sleep_stages, stages_per_epoch
-from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Label, Score, StreamInfo
+from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Label, Score
 from streamer.pipeline import Pipeline
 from streamer.recordings import open_recording
 from streamer.settings import SignalSettings
@@ -124,21 +122,8 @@ def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: 
     labels = stages_per_epoch(annotations, sum(score.epoch is not None for score in scores))
     truth = np.array([index(label) for label in labels], dtype=np.int64)
     scored = [Scored(score.end // RATE_HZ, score.probabilities, score.smoothed) for score in scores]
-    peer = ask_yasa(conditioned(items, info, signal), truth.size) if peers else None
+    peer = ask_yasa(np.nan_to_num(conditioned(items, info, signal)), truth.size) if peers else None
     return staged(path.name, path.stem, scored, truth, peer)
-
-
-def conditioned(items: Sequence[Item], info: StreamInfo, signal: SignalSettings) -> NDArray[np.float32]:
-    """The signal that the network sees, 100 Hz µV, lost samples 0: for peers that know no gaps."""
-    derivation = Derivation(choose(info.channels, signal.channel), info.channels, signal.unit)
-    conditioner = Conditioner(info.rate_hz, signal.bridge_s)
-    derived = [*(one for item in items for one in derivation.push(item)), *derivation.flush()]
-    parts = [*(part for one in derived for part in conditioner.push(one)), *conditioner.flush()]
-    out = np.zeros(max((part.stop for part in parts), default=0), np.float32)
-    for part in parts:
-        if isinstance(part, Chunk):
-            out[part.start : part.stop] = part.samples[0]
-    return out
 
 
 def stage_prepared(path: Path, model: Model, hop_s: int, peers: bool) -> Staged:

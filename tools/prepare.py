@@ -29,16 +29,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from model.data import UNSCORED, Night, load_night, save_night
-from streamer.channels import Pick, choose
-from streamer.conditioner import Conditioner
-from streamer.derivation import Derivation
+from streamer import frontend
+from streamer.channels import choose
 from streamer.errors import RecordingError, SignalError, SinkError, SleepstreamError, UsageError
 from streamer.hypnogram import sleep_stages, stages_per_epoch
-from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Label
+from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Label
 from streamer.quality import LEAST_REAL
 from streamer.recordings import open_recording
 from streamer.scoring import read_scoring
-from streamer.sources.replay import pick
+from streamer.settings import SignalSettings
+from streamer.sources.replay import single
 from tools.datasets import Job, files, scoring_of, shhs, sleep_edf
 from tools.manifest import Failed, Made, Manifest, Rules, hashed, read_manifest, still_good, write_manifest
 from tools.nsrr import is_xml, xml_stages
@@ -71,35 +71,12 @@ def conditioned(path: Path, channels: Sequence[str]) -> Signal:
 
     """
     recording = open_recording(path)
-    wanted = _first_known([one.label for one in recording.channels], channels)
-    chosen = choose(recording.channels, wanted, recording.rates_hz)
-    picked, info = pick(recording, wanted, alone=True)
-    if chosen.minus is not None and chosen.minus not in picked:
-        raise UsageError(f"{path}: {chosen.label!r} is no difference: its channels are not sampled together")
-    minus = None if chosen.minus is None else picked.index(chosen.minus)
-    derivation = Derivation(Pick(picked.index(chosen.plus), minus, chosen.label), info.channels)
-    conditioner = Conditioner(info.rate_hz)
-    parts: list[Item] = []
-    for item in recording.items(picked):
-        for derived in derivation.push(item):
-            parts += conditioner.push(derived)
-    for derived in derivation.flush():
-        parts += conditioner.push(derived)
-    parts += conditioner.flush()
-    samples = np.full(max((part.stop for part in parts), default=0), np.nan, np.float32)
-    for part in parts:
-        if isinstance(part, Chunk):
-            samples[part.start : part.stop] = part.samples[0]
+    picked, info, wanted = single(recording, channels)
+    samples = frontend.conditioned(recording.items(picked), info, SignalSettings(channel=wanted))
+    label = choose(info.channels, wanted).label
     if not np.nan_to_num(samples).any():
-        raise SignalError(f"{path}: channel {chosen.label!r} is flat or lost throughout; name another")
-    return Signal(samples, chosen.label, info.rate_hz, info.started)
-
-
-def _first_known(labels: Sequence[str], channels: Sequence[str]) -> str | None:
-    """The first that is a label of the recording, else the first: `choose` says what there is instead."""
-    there = {label.casefold() for label in labels}
-    known = (one for one in channels if one.casefold() in there)
-    return next(known, channels[0] if channels else None)
+        raise SignalError(f"{path}: channel {label!r} is flat or lost throughout; name another")
+    return Signal(samples, label, info.rate_hz, info.started)
 
 
 def expert_stages(signal: Path, scoring: Path | None, started: float, n_epochs: int) -> NDArray[np.int8]:

@@ -21,7 +21,7 @@ from rich.progress import Progress
 from streamer.errors import SleepstreamError
 from streamer.messages import Gap, Item, StreamInfo
 from streamer.recordings import Recording, open_recording
-from streamer.sources.replay import pick, rechunked
+from streamer.sources.replay import pick, rechunked, single
 
 CHUNK_S = 0.1  # sent at once, in seconds of the clock on the wall
 MOST_S = 10.0  # of the recording in one piece, whatever the speed
@@ -54,7 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         recording = open_recording(options.file, options.rate)
-        picked, info = pick(recording, options.channel, alone=not options.all_channels)
+        if options.all_channels:
+            picked, info = pick(recording, options.channel)
+        else:
+            picked, info, _ = single(recording, [options.channel] if options.channel else [])
         play(recording, picked, outlet(info, options.name or info.name), info, options)
     except SleepstreamError as error:
         print(f"error: {error}", file=sys.stderr)

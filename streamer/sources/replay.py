@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from streamer.channels import Wanted, check_rate, choose
+from streamer.channels import Pick, Wanted, check_rate, choose
 from streamer.clock import Clock, SystemClock
 from streamer.errors import UsageError
 from streamer.messages import Chunk, Gap, Item, StreamInfo
@@ -69,8 +69,8 @@ class ReplaySource:
                     yield Chunk(item.start, item.samples, now)
 
 
-def pick(recording: Recording, channel: Wanted, *, alone: bool = False) -> tuple[list[int], StreamInfo]:
-    """The channels to stream and what they make: all that are sampled with the chosen one, or it `alone`.
+def pick(recording: Recording, channel: Wanted) -> tuple[list[int], StreamInfo]:
+    """The channels to stream and what they make: all that are sampled together with the chosen one.
 
     Raises:
         UsageError: the channel is unknown or ambiguous, or a position in a file of several rates.
@@ -78,19 +78,45 @@ def pick(recording: Recording, channel: Wanted, *, alone: bool = False) -> tuple
 
     """
     chosen = choose(recording.channels, channel, recording.rates_hz)
-    rate_hz = recording.rates_hz[chosen.plus]
-    check_rate(rate_hz, f"channel {chosen.label!r} of {recording.name}")
     together = list(recording.together(chosen.plus))
+    info = _info(recording, chosen, together)
     if len(together) < len(recording.channels) and "#" in str(channel):
         # The stream leaves out what is sampled otherwise: a position would mean another channel there.
         raise UsageError(
             f"{recording.name} has channels of several rates, in which {channel} is no lasting position; "
             f"name it by its label, {chosen.label!r}"
         )
-    if alone:
-        together = [index for index in together if index in (chosen.plus, chosen.minus)]
-    channels = tuple(recording.channels[index] for index in together)
-    return together, StreamInfo(recording.name, rate_hz, channels, recording.started, recording.duration_s)
+    return together, info
+
+
+def single(recording: Recording, channels: Sequence[str]) -> tuple[list[int], StreamInfo, str]:
+    """The one or two channels of one derivation, what they make, and how the derivation is called in that.
+
+    `channels` are wanted best first: the first that the recording has a label for is taken, else the first
+    is looked for as `choose` does; without any, a sensible one.
+
+    Raises:
+        UsageError: the channel is unknown or ambiguous, or a difference of channels not sampled together.
+        SignalError: its rate is outside 50-1024 Hz.
+
+    """
+    there = {channel.label.casefold() for channel in recording.channels}
+    known = (one for one in channels if one.casefold() in there)
+    chosen = choose(recording.channels, next(known, channels[0] if channels else None), recording.rates_hz)
+    sides = [chosen.plus] if chosen.minus is None else [chosen.plus, chosen.minus]
+    info = _info(recording, chosen, picked := sorted(set(sides)))
+    if not set(picked) <= set(recording.together(chosen.plus)):
+        raise UsageError(
+            f"{recording.name}: {chosen.label!r} is no difference: its channels are not sampled together"
+        )
+    return picked, info, "-".join(f"#{picked.index(side)}" for side in sides)
+
+
+def _info(recording: Recording, chosen: Pick, picked: Sequence[int]) -> StreamInfo:
+    rate_hz = recording.rates_hz[chosen.plus]
+    check_rate(rate_hz, f"channel {chosen.label!r} of {recording.name}")
+    channels = tuple(recording.channels[index] for index in picked)
+    return StreamInfo(recording.name, rate_hz, channels, recording.started, recording.duration_s)
 
 
 def rechunked(item: Item, size: int) -> Iterator[Item]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from streamer.errors import RecordingError, SignalError, UsageError
 from streamer.messages import Channel, Chunk, Gap
-from streamer.sources.replay import ReplaySource
+from streamer.recordings import open_recording
+from streamer.sources.replay import ReplaySource, single
 from streamer.sources.settings import ReplaySettings
 from tests import recording_files as files
 from tests.recording_files import eeg, patched, signal, write_bdf, write_edf, write_edf_d, write_xdf
@@ -345,3 +346,29 @@ def test_a_bad_xdf(tmp_path):
     write_xdf(path, np.r_[0:500, 100:300] / 100, np.zeros((1, 700)), 100, ["Cz"])
     with pytest.raises(RecordingError, match=r"time jumped by -4.0 s; it is damaged"):
         play(path)
+
+
+@pytest.mark.parametrize(
+    ("channels", "labels", "wanted"),
+    [
+        ([], ["EEG Fpz-Cz"], "#0"),
+        (["C9", "eog"], ["EOG"], "#0"),  # the first that there is
+        (["C4-M1"], ["M1", "C4"], "#1-#0"),  # in file order, and called accordingly
+        (["#3"], ["EOG"], "#0"),  # a position in the file, of which only this channel is streamed
+    ],
+)
+def test_one_derivation_streams_only_its_own_channels(tmp_path, channels, labels, wanted):
+    names = ["M1", "EEG Fpz-Cz", "C4", "EOG"]
+    slow = signal(eeg(60, 1), 1, "Temp rectal", "DegC")
+    made = [signal(eeg(60, 100, number), 100, name) for number, name in enumerate(names)]
+    recording = open_recording(write_edf(tmp_path / "a.edf", [*made, slow]))
+    picked, info, found = single(recording, channels)
+    assert [channel.label for channel in info.channels] == labels
+    assert [recording.channels[index].label for index in picked] == labels
+    assert found == wanted
+
+
+def test_a_difference_of_channels_that_are_not_sampled_together_is_refused(tmp_path):
+    made = [signal(eeg(60, 100), 100, "C4"), signal(eeg(60, 200), 200, "M1")]
+    with pytest.raises(UsageError, match="100 and 200 Hz"):
+        single(open_recording(write_edf(tmp_path / "a.edf", made)), ["C4-M1"])
