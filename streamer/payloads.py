@@ -155,6 +155,18 @@ class HealthPayload(_Payload):
     failures: int = Field(ge=0, description="how often the stream was begun again since the process started")
 
 
+class EnginePayload(BaseModel):
+    """`sleepstream/<node>/engine`, retained: which process has this node name, or last had it."""
+
+    model_config = ConfigDict(frozen=True)  # a later version may say more
+
+    schema_: Literal["sleepstream/engine/1"] = Field("sleepstream/engine/1", alias="schema")
+    instance: str = Field(description="this process; another has another")
+    host: str = Field(description="name of the machine")
+    version: str = Field(description="of sleepstream")
+    started: datetime
+
+
 class CommandPayload(BaseModel):
     """`.../command`, subscribed: what a client may ask for."""
 
@@ -176,6 +188,7 @@ KINDS: dict[type[BaseModel], str] = {
     SummaryPayload: "summary",
     AlarmPayload: "alarm",
     HealthPayload: "health",
+    EnginePayload: "engine",
 }
 
 

@@ -51,7 +51,7 @@ class Client(aiomqtt.Client):
         settings: MqttSettings,
         tls: ssl.SSLContext | None,
         node: str,
-        will: aiomqtt.Will,
+        will: aiomqtt.Will | None,
         protocol: ProtocolVersion,
     ) -> None:
         properties = None

@@ -12,6 +12,8 @@ import contextlib
 import json
 import random
 import re
+import secrets
+import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,16 +22,26 @@ from typing import Self
 
 from aiomqtt import MqttError, ProtocolVersion, Will
 
+from streamer import __version__
 from streamer.clock import Clock
 from streamer.errors import SettingsError
 from streamer.outbox import Outbox, Parcel
-from streamer.sinks.client import Client, explain, refuses_login, speaks_only_3, tls_context, unanswered
+from streamer.payloads import EnginePayload, to_json, utc
+from streamer.sinks.client import (
+    Client,
+    explain,
+    refuses_login,
+    speaks_only_3,
+    tls_context,
+    unanswered,
+)
 from streamer.sinks.commands import CommandInbox, OnCommand, OnRefused
 from streamer.sinks.homeassistant import HomeAssistant
 from streamer.sinks.settings import MqttSettings
-from streamer.sinks.topics import OFFLINE, ONLINE, MqttStream, Slot
+from streamer.sinks.standby import until_free
+from streamer.sinks.topics import OFFLINE, ONLINE, PREFIX, MqttStream, Slot, availability_topic, engine_topic
+from streamer.stopping import unless_stopped
 
-PREFIX = "sleepstream"
 IN_FLIGHT = 8  # parcels; with the slots it stays below the 20 that brokers take before a message must wait
 DRAIN_S = 1.0  # at the stop, for what is still on its way
 GOODBYE_S = 0.4  # for `offline`, and again for the disconnection
@@ -92,7 +104,15 @@ class MqttSink:
         self._home = home
         self._tls = tls_context(settings)  # once: a wrong file is found now and not in the night
         self._streams: dict[str, MqttStream] = {}
-        self._availability = Slot(f"{PREFIX}/{node}/availability", "availability")
+        self._availability = Slot(availability_topic(node), "availability")
+        self._us = EnginePayload(
+            instance=secrets.token_hex(4),
+            host=socket.gethostname(),
+            version=__version__,
+            started=utc(clock.wall()),
+        )
+        self._note = Slot(engine_topic(node), "engine")
+        self._note.put(to_json(self._us), clock.monotonic())
         self._connection: _Connection | None = None
         self._connections = 0
         self._protocol = ""
@@ -186,6 +206,22 @@ class MqttSink:
             await self._rest(
                 self._settings.retry_max_s if refuses_login(error) else self._backoff_s(failures)
             )
+            if self._connections > connections:  # we have lost one that stood: perhaps to a namesake
+                await self._stand_by()
+
+    async def _stand_by(self) -> None:
+        """Leave our name to the process that has taken it, if one has, until it is gone."""
+        protocol = next(one for one, name in _VERSIONS.items() if name == self._protocol)
+        free = until_free(self._settings, self._tls, self._node, self._us, protocol, self._say_taken)
+        waited = await unless_stopped(self._stopping, free)
+        if not waited.cancelled() and not isinstance(waited.exception(), MqttError):
+            waited.result()
+
+    def _say_taken(self, other: EnginePayload) -> None:
+        self._changed(
+            f"node name {self._node!r} was taken by another process, on {other.host} since "
+            f"{other.started:%Y-%m-%d %H:%M} UTC; this one waits until that is gone: give each its own `node`"
+        )
 
     def _backoff_s(self, failures: int) -> float:
         """Exponential, with jitter so that a house full of clients does not return at the same moment."""
@@ -241,7 +277,8 @@ class MqttSink:
         self._availability.put(ONLINE, self._clock.monotonic())
         tasks.create_task(client.refused(), name="mqtt refusals")
         tasks.create_task(self._listen(client), name="mqtt commands")
-        tasks.create_task(self._keep_current(client, self._availability), name="mqtt node availability")
+        for slot in (self._note, self._availability):
+            tasks.create_task(self._keep_current(client, slot), name=f"mqtt {slot.topic}")
         if self._home is not None:
             tasks.create_task(self._home.announce(client), name="mqtt home assistant")
         for stream in self._streams.values():

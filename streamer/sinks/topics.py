@@ -9,8 +9,19 @@ from streamer.outbox import Outbox
 from streamer.payloads import AlarmPayload, EventPayload, HealthPayload, StagePayload, SummaryPayload, to_json
 from streamer.sinks.commands import CommandInbox
 
+PREFIX = "sleepstream"
 ONLINE, OFFLINE = "online", "offline"
 URGENT = 64  # messages that wait to be said at once; the oldest is left to its outbox
+
+
+def availability_topic(node: str) -> str:
+    """Return the topic that says whether an engine of this name is connected."""
+    return f"{PREFIX}/{node}/availability"
+
+
+def engine_topic(node: str) -> str:
+    """Return the topic that says which engine it is, or last was."""
+    return f"{PREFIX}/{node}/engine"
 
 
 class Slot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamer.payloads import (
     AlarmPayload,
+    EnginePayload,
     EpochPayload,
     EventPayload,
     HealthPayload,
@@ -61,6 +62,10 @@ def event(seq: int) -> EventPayload:
         text="1.5 s lost: no packets",
         data={"seconds": 1.5, "reason": "no packets"},
     )
+
+
+def engine(seq: int) -> EnginePayload:
+    return EnginePayload(instance="9f2c41d0", host="pi-3", version="0.1.0", started=utc(NIGHT + seq))
 
 
 def health(seq: int) -> HealthPayload:

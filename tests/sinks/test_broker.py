@@ -200,7 +200,7 @@ def test_mosquitto_sub_as_documented(version):
                 version,
                 "-v",
                 "-C",
-                "2",
+                "3",
                 "-t",
                 "sleepstream/#",
             ]
@@ -216,5 +216,6 @@ def test_mosquitto_sub_as_documented(version):
     else:
         assert {line.split()[0] for line in out.splitlines()} == {
             b"sleepstream/n/availability",
+            b"sleepstream/n/engine",
             b"sleepstream/n/bed/stage",
         }

@@ -65,6 +65,7 @@ def test_mosquitto_sub_sees_every_documented_topic():
         seen = asyncio.run(main(broker.port))
     assert set(seen) == {
         "sleepstream/node1/availability",
+        "sleepstream/node1/engine",
         *(f"sleepstream/node1/bed/{kind}" for kind in ("availability", "stage", "epoch", "event", "summary")),
     }
     for kind in ("stage", "epoch", "event", "summary"):
@@ -92,23 +93,23 @@ def test_what_a_late_subscriber_finds_is_what_is_documented_as_retained():
             put(outbox, event(3), epoch(4))
             await sink.flush()
             async with Subscriber(port) as late:
-                await late.until(lambda heard: len(heard) >= 4)
+                await late.until(lambda heard: len(heard) >= 5)
                 assert sink.status.protocol == "5"
                 assert sink.status.published["epoch"] == sink.status.published["event"] == 1
                 # a message that came after the subscription is not flagged as retained
                 stream.stage(stage(5))
-                await late.until(lambda heard: len(heard) >= 5)
+                await late.until(lambda heard: len(heard) >= 6)
         return late.heard
 
     with Mosquitto() as broker:
         heard = asyncio.run(main(broker.port))
-    found = {item.topic.removeprefix("sleepstream/n/"): item for item in heard[:4]}
-    assert set(found) == {"availability", "bed/availability", "bed/stage", "bed/summary"}
-    assert all(item.retain for item in heard[:4])
+    found = {item.topic.removeprefix("sleepstream/n/"): item for item in heard[:5]}
+    assert set(found) == {"availability", "engine", "bed/availability", "bed/stage", "bed/summary"}
+    assert all(item.retain for item in heard[:5])
     assert 70 <= found["bed/stage"].expiry_s <= 77
     assert found["bed/summary"].expiry_s is None
-    assert heard[4].json["seq"] == 5
-    assert not heard[4].retain
+    assert heard[5].json["seq"] == 5
+    assert not heard[5].retain
 
 
 def test_a_stage_is_not_delayed_by_a_backlog_of_5000_epochs():

@@ -13,6 +13,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from streamer.clock import SystemClock
 from streamer.outbox import MemoryOutbox
+from streamer.payloads import to_json
 from streamer.sinks.client import explain
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
@@ -118,13 +119,13 @@ def test_a_broker_that_is_away_at_the_start_gets_everything_later_as_historical(
 
 def test_the_last_will_speaks_when_the_connection_dies_and_online_follows():
     async def main(port):
-        async with Cable(port) as cable, Subscriber(port) as subscriber:
+        async with Cable(port) as cable, Subscriber(port, "+/+/availability") as subscriber:
             async with MqttSink(settings(cable.port), "n", SystemClock()):
                 await subscriber.until_says("sleepstream/n/availability", b"online")
                 cable.open = False
                 cable.cut()
                 await subscriber.until_says("sleepstream/n/availability", b"offline")
-                async with Subscriber(port) as late:
+                async with Subscriber(port, "+/+/availability") as late:
                     await late.until_says("sleepstream/n/availability", b"offline")
                     assert late.heard[0].retain
                 cable.open = True
@@ -227,6 +228,33 @@ def test_another_process_with_the_same_node_is_named_as_the_trouble():
     lost = MqttError("Disconnected during message iteration")
     lost.__cause__ = MqttCodeError(ReasonCode(PacketTypes.DISCONNECT, "Session taken over"))
     assert "give each its own `node`" in explain(lost, settings(1883))
+
+
+def test_the_older_of_two_processes_of_one_name_stands_by_and_returns_when_the_other_has_gone():
+    async def main(port):
+        first_box, second_box, watch = MemoryOutbox(), MemoryOutbox(), Watch()
+        async with (
+            Subscriber(port) as subscriber,
+            MqttSink(settings(port), "n", SystemClock(), watch) as first,
+        ):
+            first.stream("bed", first_box)
+            await watch.until(lambda status: status.connected)
+            async with MqttSink(settings(port), "n", SystemClock()) as second:
+                second.stream("sofa", second_box)
+                await watch.until(lambda status: "give each its own `node`" in status.last_error)
+                put(first_box, epoch(7))
+                put(second_box, *(epoch(seq) for seq in range(500)))
+                await subscriber.until(lambda heard: sum("sofa" in item.topic for item in heard) >= 500)
+                assert second.status.reconnects == 0  # it was left alone
+                assert len(first_box) == 1  # nothing lost
+            await subscriber.until_says("sleepstream/n/bed/epoch", to_json(epoch(7)).encode())
+            assert first.status.reconnects == 1
+
+    with Mosquitto() as broker:
+        asyncio.run(main(broker.port))
+    came = [line for line in broker.log if "New client connected" in line]
+    assert sum("as sleepstream-n-waits-" in line for line in came) == 1
+    assert sum("as sleepstream-n (" in line for line in came) == 3
 
 
 @pytest.mark.parametrize("state", ["absent", "frozen", "cut off", "silent at the greeting"])
