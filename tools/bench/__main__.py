@@ -1,0 +1,75 @@
+"""The one place for figures of speed and memory.
+
+    python -m tools.bench                          every part that needs nothing but the checkout
+    python -m tools.bench --only hop,night --json figures.json
+
+Each part is measured --repeats times; a figure is the median, a maximum the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from streamer.errors import SleepstreamError
+from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
+
+# Name of the module -> what it measures, and whether it runs unasked.
+PARTS: dict[str, tuple[str, bool]] = {
+    "hop": ("cost of a hop inside the pipeline, and of redoing its whole context instead", True),
+    "night": ("a whole night from its samples, in time and memory", True),
+    "latency": ("last sample to publication, through the whole engine", True),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print tables, write JSON if asked."""
+    asked, names, out = _options(arguments)
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {"machine": machine()}
+    try:
+        for name in names:
+            part = import_module(f"tools.bench.{name}")
+            figures: Figures = median_of([part.measure(asked) for _ in range(asked.repeats)])
+            wanted = getattr(part, "WANTED", {})
+            show(f"{name}: {PARTS[name][0]}", figures, wanted)
+            found[name] = figures | {"missed": missed(figures, wanted)}
+            if out is not None:  # after each part: a long run that is ended leaves what it has
+                out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    except SleepstreamError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None]:
+    width = max(map(len, PARTS))
+    listed = "\n".join(f"  {name:{width}}  {what}" for name, (what, _) in PARTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench",
+        description=f"{__doc__}\nParts:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", metavar="PART,PART", help="these parts, in this order")
+    parser.add_argument("--model", type=Path, help="an artifact (default: the packaged one)")
+    parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
+    parser.add_argument("--repeats", type=int, default=3, help="of each part (default: 3)")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    given = parser.parse_args(arguments)
+    names = given.only.split(",") if given.only else [name for name, (_, unasked) in PARTS.items() if unasked]
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        parser.error(f"no part {', '.join(map(repr, unknown))}; there are {', '.join(PARTS)}")
+    if given.repeats < 1:
+        parser.error(f"--repeats {given.repeats}: give at least 1")
+    return Asked(model=given.model, hours=given.hours, repeats=given.repeats), names, given.json
+
+
+if __name__ == "__main__":
+    sys.exit(main())

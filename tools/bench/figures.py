@@ -1,0 +1,119 @@
+"""What a measurement gives, and how several are summed up and shown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+Figure = float | int | str
+Figures = dict[str, Figure]
+Wanted = dict[str, tuple[Literal["<=", ">="], float]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says about all parts."""
+
+    model: Path | None = None  # an artifact; None: the packaged one
+    hours: float = 8.0  # length of a night
+    repeats: int = 1
+
+
+def machine() -> Figures:
+    """Describe where and with what the figures came about."""
+    name = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            name = line.split(":", 1)[1].strip()
+    return {
+        "processor": name,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count() or 0,
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "load_1min": round(os.getloadavg()[0], 2),  # others were at work if this is above 0
+        "torch_threads": torch.get_num_threads(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Keep this thread, and those it starts, on one core of those it may use."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def resident_mb() -> float:
+    """Resident memory of this process now, MB."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def percentiles(name: str, values_ms: Sequence[float]) -> Figures:
+    """Median, 99th percentile and maximum."""
+    return {
+        f"{name}_p50_ms": float(np.percentile(values_ms, 50)),
+        f"{name}_p99_ms": float(np.percentile(values_ms, 99)),
+        f"{name}_max_ms": max(values_ms),
+    }
+
+
+def median_s(work: Callable[[], object], times: int) -> float:
+    """Seconds that one piece of work takes, the median of so many."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def median_of(runs: Sequence[Figures]) -> Figures:
+    """Sum up repeats: the median of each figure, of a maximum the largest."""
+    out: Figures = {}
+    for name, first in runs[0].items():
+        values = [value for run in runs if not isinstance(value := run[name], str)]
+        pick = max if name.endswith(("_max_ms", "_max_s")) else statistics.median
+        out[name] = first if isinstance(first, str) else pick(values)
+    return out
+
+
+def missed(figures: Figures, wanted: Wanted) -> list[str]:
+    """Name the figures that are not what is wanted."""
+    out = []
+    for name, (sign, limit) in wanted.items():
+        value = figures[name]
+        if isinstance(value, str) or not (value <= limit if sign == "<=" else value >= limit):
+            out.append(name)
+    return out
+
+
+def show(title: str, figures: Figures, wanted: Wanted) -> None:
+    """Print a table."""
+    table = Table("figure", "value", "wanted", box=None)
+    bad = missed(figures, wanted)
+    for name, value in figures.items():
+        limit = " ".join(map(str, wanted.get(name, ())))
+        text = str(value) if isinstance(value, str) or value == int(value) else f"{value:.4g}"
+        table.add_row(name, text, f"{limit}  MISSED" if name in bad else limit)
+    Console(soft_wrap=True).print(title, table, "")

@@ -1,0 +1,32 @@
+"""A whole night from its samples through the pipeline: what it takes in time, and in memory that grows."""
+
+from __future__ import annotations
+
+import gc
+import time
+from itertools import chain
+
+from streamer.messages import Score
+from streamer.stager import Model
+from tools.bench.figures import Asked, Figures, one_core, resident_mb
+from tools.bench.signals import pipeline, seconds_of_eeg
+
+WANTED = {"night_s": ("<=", 10.0)}  # of 8 h
+
+
+def measure(asked: Asked) -> Figures:
+    """Stage a night at 256 Hz and hop 30 s on one core."""
+    path = pipeline(Model.load(asked.model, trusted=True), 30)
+    gc.collect()
+    before_mb = resident_mb()
+    with one_core():
+        began = time.perf_counter()
+        outputs = (out for chunk in seconds_of_eeg(int(asked.hours * 3600)) for out in path.push(chunk))
+        epochs = sum(isinstance(out, Score) for out in chain(outputs, path.flush()))
+        took = time.perf_counter() - began
+    return {
+        "epochs": epochs,
+        "night_s": took,
+        "times_real_time": asked.hours * 3600 / took,
+        "memory_growth_mb": resident_mb() - before_mb,
+    }

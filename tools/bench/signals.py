@@ -1,0 +1,27 @@
+"""What the parts feed to the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from streamer.messages import Channel, Chunk, StreamInfo
+from streamer.pipeline import Pipeline
+from streamer.settings import SignalSettings
+from streamer.staging import Stager
+
+RATE_HZ = 256  # a headband's
+
+
+def seconds_of_eeg(count: int) -> Iterator[Chunk]:
+    """Noise at EEG's amplitude, one second a chunk; the cost does not depend on what the samples are."""
+    rng = np.random.default_rng(0)
+    for second in range(count):
+        yield Chunk(second * RATE_HZ, rng.standard_normal((1, RATE_HZ)) * 20)
+
+
+def pipeline(model: Stager, hop_s: int) -> Pipeline:
+    """Build the path that the engine runs."""
+    info = StreamInfo("bench", RATE_HZ, (Channel("Fpz-Cz", "uV"),), 0.0)
+    return Pipeline(info, SignalSettings(), hop_s, model)
