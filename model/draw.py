@@ -21,35 +21,29 @@ from scipy.signal import sosfilt
 from tqdm import tqdm
 
 from model.data import Night, save_night
-from model.resynthesis import Derivation, Measurements, derived
+from model.resynthesis import CENTRAL, FRONTAL, PARIETAL, Derivation, Measurements
 from streamer.conditioner import bandpass_sos
 from streamer.messages import RATE_HZ
 from streamer.synthesis import DEFAULT, synthesise, varied
 
-# Sleep-EDF's sleepers are old on average, and amplitude falls with age: central N2 elsewhere has about 17 µV.
-CENTRAL_GAIN = 1.3
+PLACES = {"frontal": FRONTAL, "central": CENTRAL, "parietal": PARIETAL}
+DEPTHS = (0.05, 0.55)  # how much the bands wax and wane: real alpha in quiet wake does so little
 YASA_STAGES = ("WAKE", "N1", "N2", "N3", "REM")  # its names, in the order of ours
 
 
 def draw_night(
-    measurements: Measurements,
-    recording: str,
-    seed: int,
-    soft: bool = False,
-    plain: bool = False,
-    central: bool = False,
+    measurements: Measurements, recording: str, seed: int, soft: bool = False, at: Derivation | None = None
 ) -> Night:
     """Draw one night behind the engine's band-pass.
 
-    A `plain` one is as measured at Fpz-Cz, in the default style; a `central` one as C3 or Cz would see it.
+    `at` one derivation it has the default style; without, a place, an amplifier and a style of its own.
     """
     rng = np.random.default_rng([seed, measurements.recordings.index(recording)])
-    measured, style = measurements.measured(recording), DEFAULT
-    if not plain:
+    derivation, style = at, DEFAULT
+    if derivation is None:
         derivation = Derivation.draw(rng)
-        if central:
-            derivation = replace(derivation, central=1.0, gain=CENTRAL_GAIN * derivation.gain)
-        measured, style = derived(measured, derivation), varied(style, int(rng.integers(2**31)))
+        style = replace(varied(DEFAULT, int(rng.integers(2**31))), depth=float(rng.uniform(*DEPTHS)))
+    measured = measurements.measured(recording, derivation)
     samples = np.concatenate(list(synthesise(measured, int(rng.integers(2**31)), style)))
     samples = sosfilt(bandpass_sos(), samples - samples[0]).astype(np.float32)
     return Night(
@@ -79,8 +73,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder for the nights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--soft", action="store_true", help="add YASA's probabilities (slow)")
-    parser.add_argument("--plain", action="store_true", help="as measured at Fpz-Cz, in the default style")
-    parser.add_argument("--central", action="store_true", help="every night as a central derivation")
+    parser.add_argument(
+        "--at", choices=PLACES, help="every night there, in the default style (default: somewhere else each)"
+    )
     options = parser.parse_args(arguments)
     measurements = Measurements.load(options.features)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -88,10 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
     for recording in tqdm(order.tolist(), unit="night"):
         path = options.out / f"{recording}-{options.seed}.npz"
         if not path.exists():
-            night = draw_night(
-                measurements, recording, options.seed, options.soft, options.plain, options.central
-            )
-            save_night(path, night)
+            at = PLACES.get(options.at)
+            save_night(path, draw_night(measurements, recording, options.seed, options.soft, at))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ
@@ -23,86 +22,83 @@ Array = NDArray[np.float64]
 Samples = NDArray[np.float32]
 
 KEYS = {"recording": 0, "y": 0, "A_raw10": 10, "B_time39": 39, "C_band30": 30}
-EYE_GAIN = 0.045  # slow power at Fpz-Cz per slow power of the horizontal EOG
-BRAIN_GAIN = 2.0  # slow power at Fpz-Cz per slow power at Pz-Oz
+# Slow power at Fpz-Cz is that of the brain, in proportion to Pz-Oz, and of the eyes, in proportion to the
+# EOG. Medians over the measured epochs: wake with still eyes 40 µV² at 9 µV² of Pz-Oz and 98 µV² of the EOG,
+# wake with busy eyes 349 at 24 and 2689, N2 105 at 37 and 87, REM 46 at 17 and 108.
+EYE_GAIN = 0.12  # slow power at Fpz-Cz per slow power of the horizontal EOG
+BRAIN_GAIN = 2.9  # slow power at Fpz-Cz per slow power at Pz-Oz
+QUIET = 10  # percentile of epochs in which a channel holds next to nothing outside 0.5-30 Hz
 
-
-FRONTAL_TO_CENTRAL = (1.2, 1.4, 1.8, 2.0, 2.0, 2.2, 2.2)  # times a band's power from the brain, median
-EYES_AT_CENTRE = 0.1  # of the power that the eyes bring to the frontal derivation
 EYES = (1, 1, 0.5, 0, 0, 0, 0)  # share of a band that is eyes, as part of that of the slow bands
-MUSCLE_AT_CENTRE = 1.5  # of the power that the forehead's muscle brings: a mastoid reference brings its own
 MUSCLE = (0, 0, 0.1, 0.3, 0.5, 0.8, 1)  # density of muscle noise against that above 30 Hz
 
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """Another electrode, amplifier and head: how a night's band powers change on the way from Fpz-Cz."""
+    """Another electrode, amplifier and head: what of the two measured derivations it picks up, in power."""
 
-    central: float = 0.0  # 0 the frontal derivation as measured, 1 a central one (C3-A1, Cz-A1)
-    gain: float = 1.0  # times the amplitude
+    brain: float = 1.0  # of what Fpz-Cz has from the brain
+    parietal: float = 0.0  # of Pz-Oz, which has the alpha of quiet wake and hardly any eyes
+    eyes: float = 1.0  # of what Fpz-Cz has from the eyes
+    muscle: float = 1.0  # of what Fpz-Cz has from the forehead's muscle
     tilt: float = 0.0  # exponent: amplitude grows as (f / 6 Hz) ** tilt
     bend: float = 0.0  # amplitude of the middle frequencies against both ends, natural logarithm
 
     @classmethod
     def draw(cls, generator: np.random.Generator) -> Derivation:
-        """One for a night: half of them central or nearly so, gains within x0.6-x1.7, mild tilts."""
-        size = generator.standard_normal(3)
-        return cls(
-            central=float(np.clip(generator.uniform(-0.4, 1.4), 0, 1)),
-            gain=float(np.exp(0.25 * size[0])),
-            tilt=float(0.1 * size[1]),
-            bend=float(0.1 * size[2]),
-        )
+        """One for a night: at the forehead (one in four), the centre, or the back of the head (one in eight).
+
+        Central ones see the waves of sleep about as large as both measured derivations together, and a
+        twentieth to a third of what the forehead adds.
+        """
+        size = generator.standard_normal(6)
+        place = generator.random()
+        tilt, bend = 0.1 * size[4:]
+        if place < 0.25:
+            gain = np.exp(0.4 * size[0])
+            few = generator.uniform(0.3, 1.0, 2)
+            return cls(gain, gain * generator.uniform(0, 0.5), gain * few[0], gain * few[1], tilt, bend)
+        eyes, muscle = np.exp(-2.0 + 0.7 * size[2]), np.exp(-1.0 + 0.8 * size[3])
+        if place > 0.875:
+            return cls(0.0, 4 * np.exp(0.4 * size[1]), eyes / 2, muscle, tilt, bend)
+        return cls(1.3 * np.exp(0.4 * size[0]), np.exp(0.5 * size[1]), eyes, muscle, tilt, bend)
 
 
-FRONTAL = Derivation()
+FRONTAL = Derivation()  # Fpz-Cz itself
+CENTRAL = Derivation(brain=1.3, parietal=1.0, eyes=0.13, muscle=0.37)
+PARIETAL = Derivation(brain=0.0, parietal=4.0, eyes=0.07, muscle=0.37)
 
 
-def derived(measured: Measured, derivation: Derivation) -> Measured:
-    """What `derivation` would have measured on the same sleeper at the same time.
+def derived(frontal: Measured, parietal: Measured, derivation: Derivation) -> Measured:
+    """What `derivation` would have measured on the same sleeper at the same time as Fpz-Cz and Pz-Oz.
 
-    Eyes fade and the brain grows from the forehead to the crown. How much is eyes is measured epoch by epoch
-    (`Measured.eye`), how much is muscle follows from what lies above 30 Hz, so nothing here knows the stage.
-    The factors were set by hand so that the medians per stage come near those of the four DREAMS excerpts
-    (C3-A1, Cz-A1), and the best for YASA of eight such sets was kept: scores on those excerpts are not blind
-    to this choice.
+    How much of Fpz-Cz is eyes is measured epoch by epoch (`Measured.eye`), how much is muscle follows from
+    what lies above 30 Hz, so nothing here knows the stage. Parts add up in power.
     """
-    power = measured.power_uv2
-    eyes = measured.eye[:, None] * np.array(EYES) * power
+    power = frontal.power_uv2
+    eyes = frontal.eye[:, None] * np.array(EYES) * power
     widths = np.diff(np.array(BANDS_HZ), axis=1)[:, 0]
     muscle = np.minimum(power[:, HIGH:] / widths[HIGH] * np.array(MUSCLE) * widths, 0.9 * (power - eyes))
-    central = derivation.central
-    kept = 1 - central * (1 - EYES_AT_CENTRE)
-    eyes, brain = kept * eyes, (power - eyes - muscle) * np.array(FRONTAL_TO_CENTRAL) ** central
-    muscle = (1 - central * (1 - MUSCLE_AT_CENTRE)) * muscle
+    brain = derivation.brain * (power - eyes - muscle)
+    eyes, muscle = derivation.eyes * eyes, derivation.muscle * muscle
+    behind = derivation.parietal * parietal.power_uv2
     octaves = np.log([np.sqrt(a * b) / 6 for a, b in BANDS_HZ])
     curve = derivation.tilt * octaves + derivation.bend * (1 - (octaves / 2) ** 2).clip(-1)
-    scale = derivation.gain**2 * np.exp(2 * curve)
-    power = eyes + brain + muscle
+    power = eyes + brain + muscle + behind
     slow = slice(LOW, DELTA + 1)
-    fewer = 1 - measured.eye * (1 - kept)  # transients: those that were eyes go with them
+    eye = eyes[:, slow].sum(1) / np.maximum(power[:, slow].sum(1), 1e-9)
+    # Transients of the forehead that were eyes go with them; those of the brain are seen from both places.
+    fewer = 1 - np.clip(frontal.eye - eye, 0, 1)
+    back = behind.sum(1) / power.sum(1)
+    spread = np.sqrt(np.maximum(0, 1 - fewer * (1 - frontal.spread**2)))
+    kurtosis = np.where(frontal.kurtosis > 0, fewer**2, 1) * frontal.kurtosis
     return Measured(
-        power_uv2=power * scale,
-        spread=np.sqrt(np.maximum(0, 1 - fewer * (1 - measured.spread**2))),
-        kurtosis=np.where(measured.kurtosis > 0, fewer**2, 1) * measured.kurtosis,
-        skewness=measured.skewness,
-        eye=eyes[:, slow].sum(1) / power[:, slow].sum(1),
+        power_uv2=power * np.exp(2 * curve),
+        spread=spread + back * (parietal.spread - spread),
+        kurtosis=kurtosis + back * (parietal.kurtosis - kurtosis),
+        skewness=frontal.skewness + back * (parietal.skewness - frontal.skewness),
+        eye=eye,
     )
-
-
-def recoloured(windows: Samples, generator: np.random.Generator, strength_db: float = 2.0) -> Samples:
-    """`windows` (n, time) at 100 Hz, each through a smooth random gain curve of its own: cheap, on the fly.
-
-    The curve is a straight line per octave between random gains (s.d. `strength_db`) at 0.4, 1.6, 6.4 and
-    25.6 Hz. Zero phase, so it belongs before the causal conditioning, as another electrode would.
-    """
-    frequency = np.fft.rfftfreq(windows.shape[1], 1 / RATE_HZ)
-    place = np.clip(np.log(np.maximum(frequency, 0.1) / 0.4) / np.log(4), 0, 3)
-    hats = np.maximum(0, 1 - np.abs(place - np.arange(4)[:, None]))  # (4, bins)
-    curve_db = generator.normal(0, strength_db, (len(windows), 4)) @ hats
-    gain = np.exp(curve_db * (np.log(10) / 20)).astype(np.float32)
-    coloured: Samples = fft.irfft(fft.rfft(windows, axis=1) * gain, windows.shape[1], axis=1)
-    return coloured
 
 
 class Measurements:
@@ -151,9 +147,14 @@ class Measurements:
         """(n_epochs,) 0 W, 1 N1, 2 N2, 3 N3, 4 R."""
         return self._table["y"][self._find(recording)].astype(np.int8)
 
-    def measured(self, recording: str) -> Measured:
-        """What was measured on the frontal channel Fpz-Cz, missing values taken from their neighbours."""
-        return measure(*(self.column(key, recording) for key in ("A_raw10", "B_time39", "C_band30")))
+    def measured(self, recording: str, derivation: Derivation = FRONTAL) -> Measured:
+        """What `derivation` measured or would have, missing values taken from their neighbours."""
+        raw, time, band = (self.column(key, recording) for key in ("A_raw10", "B_time39", "C_band30"))
+        time, band = _filled(time), _filled(band)
+        frontal = measure_frontal(raw, time, band)
+        return (
+            frontal if derivation == FRONTAL else derived(frontal, measure_parietal(time, band), derivation)
+        )
 
     def column(self, key: str, recording: str) -> Array:
         """One block of the table's columns for one night (n_epochs, columns), as it was measured."""
@@ -166,7 +167,7 @@ class Measurements:
 
         Two recordings share no noise under the same seed.
         """
-        measured = derived(self.measured(recording), derivation)
+        measured = self.measured(recording, derivation)
         own = (seed << 32) + zlib.crc32(recording.encode())
         return np.concatenate(list(synthesise(measured, own, style)))
 
@@ -179,16 +180,27 @@ class Measurements:
         return self._rows[recording]
 
 
-def measure(raw: Array, time: Array, band: Array) -> Measured:
-    """What a night is drawn from, out of columns (n, 10), (n, 39), (n, 30) of consecutive epochs."""
-    time, band = _filled(time), _filled(band)
+def measure_frontal(raw: Array, time: Array, band: Array) -> Measured:
+    """Fpz-Cz out of columns (n, 10), (n, 39), (n, 30) of consecutive epochs, the last two without a NaN."""
     total = np.maximum(raw[:, 5] * 1e12 / EPOCH_SAMPLES - (raw[:, 0] * 1e6) ** 2, 1e-3)
     bands = raw[:, 6:10] * 1e12 * 2 / EPOCH_SAMPLES**2  # Parseval: 0.5-4, 4-8, 8-13, 13-30 Hz in µV²
     power = np.empty((len(raw), len(BANDS_HZ)))
     power[:, 1:3] = bands[:, :2]
     share = np.exp(band[:, 2:5])  # Welch power in 8-12, 12-16, 16-30 Hz: which part of 8-30 Hz is whose
     power[:, 3:6] = bands[:, 2:].sum(1)[:, None] * share / share.sum(1)[:, None]
-    rest = np.maximum(total - bands.sum(1), 0)
+    return _whole(power, total, time[:, :6], _eye(time, band))
+
+
+def measure_parietal(time: Array, band: Array) -> Measured:
+    """Pz-Oz out of columns (n, 39), (n, 30) of the consecutive epochs of one night; none of it is eyes."""
+    power = np.empty((len(time), len(BANDS_HZ)))
+    power[:, 1:6] = _absolute(time[:, 13], band[:, 10:15])
+    return _whole(power, time[:, 13] ** 2, time[:, 13:19], np.zeros(len(time)))
+
+
+def _whole(power: Array, total: Array, time: Array, eye: Array) -> Measured:
+    """Add what lies outside 0.5-30 Hz of `power` (n, 7), and the moments out of six columns of `time`."""
+    rest = np.maximum(total - power[:, 1:6].sum(1), 0)
     power[:, HIGH] = np.clip(_high(power, total, time[:, 5]), 1e-3, np.maximum(rest, 2e-3))
     power[:, LOW] = np.clip((rest - power[:, HIGH]) / 2, 1e-2, 2 * power[:, 1])  # the other half drifts below
     return Measured(
@@ -196,8 +208,19 @@ def measure(raw: Array, time: Array, band: Array) -> Measured:
         spread=time[:, 1] / np.maximum(1.349 * time[:, 0], 1e-3),
         kurtosis=time[:, 3],
         skewness=time[:, 2],
-        eye=_eye(time, band),
+        eye=eye,
     )
+
+
+def _absolute(sd_uv: Array, log_power: Array) -> Array:
+    """Band powers in µV² (n, 5) of one night, out of those (log) of the night divided by its own s.d.
+
+    The divisor is not known, but an epoch's variance is; where next to nothing lies outside the bands, their
+    sum is the variance.
+    """
+    power = np.exp(log_power)
+    absolute: Array = power * np.percentile(sd_uv**2 / power.sum(1), QUIET)
+    return absolute
 
 
 def _high(power: Array, total: Array, mobility: Array) -> Array:
@@ -210,8 +233,8 @@ def _high(power: Array, total: Array, mobility: Array) -> Array:
 
 def _eye(time: Array, band: Array) -> Array:
     """Share 0..1 of the slow frontal power that eyes explain, from the EOG against the posterior EEG."""
-    eyes = EYE_GAIN * time[:, 26] ** 2 * band[:, 25]
-    brain = BRAIN_GAIN * time[:, 13] ** 2 * band[:, 15]
+    eyes = EYE_GAIN * _absolute(time[:, 26], band[:, 20:25])[:, 0]
+    brain = BRAIN_GAIN * _absolute(time[:, 13], band[:, 10:15])[:, 0]
     share: Array = eyes / np.maximum(eyes + brain, 1e-6)
     return np.clip(share, 0, 1)
 

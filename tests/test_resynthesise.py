@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from model.resynthesis import FRONTAL, Derivation, Measurements, derived, recoloured
+from model.resynthesis import FRONTAL, Derivation, Measurements, derived
 from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES
 from streamer.sources.night import from_vectors, to_vectors
@@ -100,38 +100,47 @@ def test_the_stage_is_never_looked_at(features):
 
 def test_the_frontal_derivation_is_what_was_measured(nights):
     measured = nights.measured("SC4001E0")
-    same = derived(measured, FRONTAL)
+    same = derived(measured, nights.measured("SC4012E0"), FRONTAL)
     assert same.power_uv2 == pytest.approx(measured.power_uv2)
     assert same.eye == pytest.approx(measured.eye)
     assert same.spread == pytest.approx(measured.spread)
+    assert same.kurtosis == pytest.approx(measured.kurtosis)
 
 
-def test_eyes_fade_towards_the_centre_and_gain_is_gain(nights):
-    measured = nights.measured("SC4001E0")
-    central = derived(measured, Derivation(central=1.0))
-    assert (central.eye <= measured.eye + 1e-9).all()
-    louder = derived(measured, Derivation(gain=2.0))
-    assert louder.power_uv2 == pytest.approx(4 * measured.power_uv2)
-    tilted = derived(measured, Derivation(tilt=0.3))
-    assert tilted.power_uv2[:, 5].mean() > measured.power_uv2[:, 5].mean()
-    assert tilted.power_uv2[:, 1].mean() < measured.power_uv2[:, 1].mean()
+def test_the_parietal_derivation_has_the_power_of_pz_oz():
+    columns = table()
+    own = columns["recording"] == NAMES[0]
+    columns["B_time39"][own, 18] = 0.05  # next to nothing above 30 Hz
+    columns["C_band30"][own, 12] += np.linspace(0, 3, EPOCHS)  # alpha at Pz-Oz alone
+    columns["B_time39"][own, 13] = np.sqrt(9 * np.exp(columns["C_band30"][own, 10:15]).sum(1))
+    measured = Measurements(columns).measured(NAMES[0], Derivation(0.0, 1.0, 0.0, 0.0))
+    whole = np.isfinite(columns["C_band30"][own, 12]) & np.isfinite(columns["B_time39"][own, 13])
+    asked = 9 * np.exp(columns["C_band30"][own, 10:15])
+    assert measured.power_uv2[whole, 1:6] == pytest.approx(asked[whole], rel=0.02)
+    assert (measured.eye == 0).all()
+
+
+def test_each_part_of_a_derivation_is_picked_up_by_itself(nights):
+    frontal = nights.measured(NAMES[0])
+    parts = [Derivation(*row) for row in np.eye(4)]
+    brain, back, eyes, muscle = (nights.measured(NAMES[0], part).power_uv2 for part in parts)
+    assert brain + eyes + muscle == pytest.approx(frontal.power_uv2)
+    assert not np.allclose(back, brain)
+    assert (eyes[:, 3:] == 0).all()
+    assert (muscle[:, :2] == 0).all()
+    still = nights.measured(NAMES[0], Derivation(eyes=0.1))
+    assert (still.eye < frontal.eye).all()
+    tilted = nights.measured(NAMES[0], Derivation(tilt=0.3)).power_uv2
+    assert tilted[:, 5].mean() > frontal.power_uv2[:, 5].mean()
+    assert tilted[:, 1].mean() < frontal.power_uv2[:, 1].mean()
 
 
 def test_drawn_derivations_are_seeded():
     one, two = (Derivation.draw(np.random.default_rng(seed)) for seed in (1, 2))
     assert one == Derivation.draw(np.random.default_rng(1)) != two
-    assert 0 <= one.central <= 1
-
-
-def test_recolouring_is_smooth_and_mild():
-    noise = np.random.default_rng(0).standard_normal((8, 6000)).astype(np.float32)
-    coloured = recoloured(noise, np.random.default_rng(1))
-    assert coloured.shape == noise.shape
-    assert coloured.dtype == np.float32
-    gain = np.abs(np.fft.rfft(coloured)) / np.abs(np.fft.rfft(noise))
-    assert np.abs(np.diff(np.log(gain[:, 30:]), axis=1)).max() < 0.05
-    assert 0.2 < gain[:, 30:].min() < gain[:, 30:].max() < 5
-    assert np.allclose(recoloured(noise, np.random.default_rng(1), strength_db=0.0), noise, atol=1e-5)
+    many = [Derivation.draw(np.random.default_rng(seed)) for seed in range(200)]
+    assert sum(one.brain == 0 for one in many) == pytest.approx(25, abs=15)  # the back of the head
+    assert sum(one.eyes > 0.5 for one in many) == pytest.approx(40, abs=20)  # the forehead
 
 
 def test_vectors_come_back(nights):

@@ -22,6 +22,7 @@ from rich.progress import Progress
 from rich.table import Table
 from scipy import stats
 
+from model.draw import PLACES
 from model.resynthesis import FRONTAL, Derivation, Measurements
 from streamer.errors import SleepstreamError, UsageError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES
@@ -157,7 +158,7 @@ def agreement(truth: Stages, scored: Stages) -> tuple[float, float, Array, NDArr
 
 
 def check(
-    table: Measurements, recordings: Sequence[str], seed: int, style: Style, central: float, console: Console
+    table: Measurements, recordings: Sequence[str], seed: int, style: Style, at: Derivation, console: Console
 ) -> None:
     """Print how YASA scores nights drawn again, and how their measures compare per stage."""
     truth: list[Stages] = []
@@ -166,7 +167,7 @@ def check(
     asked: list[Array] = []
     with Progress(console=console) as progress:
         for recording in progress.track(recordings, description="nights"):
-            samples = table.resynthesise(recording, seed, style, Derivation(central=central))
+            samples = table.resynthesise(recording, seed, style, at)
             scored.append(yasa_stages(samples))
             truth.append(table.stages(recording))
             found.append(measure(samples))
@@ -281,9 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--vary", action="store_true", help="a style and a derivation of its own for every night"
     )
-    parser.add_argument(
-        "--central", type=float, default=0.0, help="--check at 0 Fpz-Cz ... 1 a central derivation"
-    )
+    parser.add_argument("--at", choices=PLACES, default="frontal", help="where --check puts the electrodes")
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args(arguments)
     try:
@@ -306,7 +305,7 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
     if asked.check is not None:
         some = asked.recordings or table.recordings
         some = some[:: max(1, len(some) // asked.check)][: asked.check]  # spread over the subjects
-        check(table, some, asked.seed, STYLES[asked.style], asked.central, console)
+        check(table, some, asked.seed, STYLES[asked.style], PLACES[asked.at], console)
     return 0
 
 

@@ -10,7 +10,7 @@ from scipy.signal import welch
 
 from model.data import load_nights
 from model.draw import draw_night, main
-from model.resynthesis import Measurements
+from model.resynthesis import FRONTAL, Measurements
 from tests.test_resynthesise import NAMES, table
 
 
@@ -28,7 +28,7 @@ def test_a_night_belongs_to_its_seed(measurements: Measurements) -> None:
 
 
 def test_it_lies_behind_the_engines_band_pass(measurements: Measurements) -> None:
-    night = draw_night(measurements, NAMES[0], 0, plain=True)
+    night = draw_night(measurements, NAMES[0], 0, at=FRONTAL)
     hz, power = welch(night.samples.astype(np.float64), 100, nperseg=1000)
     raw = measurements.resynthesise(NAMES[0], 0)
     _, before = welch(raw.astype(np.float64), 100, nperseg=1000)
