@@ -17,14 +17,13 @@ from pathlib import Path
 from rich.console import Console
 
 from streamer import __version__, settings
-from streamer.agreement import agreement
+from streamer.agreement import agreement, agreement_text
 from streamer.clock import SystemClock
 from streamer.command import add_command
 from streamer.engine import Engine, Outcome
-from streamer.errors import RecordingError, SignalError, SleepstreamError, SourceError, UsageError
-from streamer.hypnogram import sleep_stages, stages_per_epoch
+from streamer.errors import SleepstreamError, SourceError, UsageError
+from streamer.hypnogram import refuse_empty, sleep_stages, stages_per_epoch
 from streamer.logbook import Logbook, Style
-from streamer.messages import Label
 from streamer.morning import add_export, add_report, report
 from streamer.recover import add_recover
 from streamer.settings import Settings
@@ -216,20 +215,14 @@ def _replay(asked: argparse.Namespace) -> int:
         raise UsageError(f"{out} already holds a session, which is never overwritten; give another --out")
     (outcome,) = _drive(ready, console, session_path=out / "session.sqlite")
     _conclude(outcome, console)
-    _refuse_empty(outcome.labels, asked.file)
+    refuse_empty(outcome.labels, asked.file)
     if truth:
-        _compare(stages_per_epoch(truth, len(outcome.labels)), outcome, out / "agreement.json", console)
+        stages = stages_per_epoch(truth, len(outcome.labels))
+        text = agreement_text(stages, outcome.labels, outcome.smoothed)
+        (out / "agreement.json").write_text(text, encoding="utf-8")
+        show_agreement(console, agreement(stages, outcome.labels), "the file's own stages")
     console.print(f"\nwritten to {out}", highlight=False, soft_wrap=True)
     return 0
-
-
-def _compare(truth: Sequence[Label], outcome: Outcome, path: Path, console: Console) -> None:
-    """Write how well the stages, and the smoothed ones, agree with a scorer's; show the former."""
-    found = agreement(truth, outcome.labels)
-    smoothed = agreement(truth, outcome.smoothed)
-    text = json.dumps({**found.to_json(), "smoothed": smoothed.to_json()}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
-    show_agreement(console, found, "the file's own stages")
 
 
 def _fit(asked: argparse.Namespace) -> int:
@@ -289,17 +282,6 @@ def _replay_settings(asked: argparse.Namespace, out: Path) -> Settings:
     stream["signal"] = told
     stream["source"] = {"kind": "replay", "path": asked.file, "speed": asked.speed, "rate_hz": asked.rate}
     return settings.validate({**data, "stream": [stream]}, "replay")
-
-
-def _refuse_empty(labels: Sequence[Label], file: Path) -> None:
-    """A recording of which nothing could be scored must not look like a result."""
-    if not labels:
-        raise RecordingError(f"{file} holds no whole epoch of 30 s; nothing was scored")
-    if all(label == "unscored" for label in labels):
-        raise SignalError(
-            f"{file}: none of its {len(labels)} epochs could be scored; the channel is flat, railed or lost "
-            "throughout: choose another with --channel"
-        )
 
 
 def _conclude(outcome: Outcome, console: Console) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from streamer.errors import RecordingError, SignalError
 from streamer.messages import EPOCH_S, UNSCORED, Label
 from streamer.recordings import read_head
 from streamer.sources.edf import read_annotations
@@ -92,3 +93,20 @@ def stages_per_epoch(scored: Sequence[Scored], n_epochs: int) -> tuple[Label, ..
         next((stage for stage, seconds in stages.items() if seconds >= half - tolerance), UNSCORED)
         for stages in covered
     )
+
+
+def refuse_empty(labels: Sequence[Label], file: Path) -> None:
+    """A recording of which nothing could be scored must not look like a result.
+
+    Raises:
+        RecordingError: it is shorter than an epoch.
+        SignalError: no epoch of it could be scored.
+
+    """
+    if not labels:
+        raise RecordingError(f"{file} holds no whole epoch of 30 s; nothing was scored")
+    if all(label == "unscored" for label in labels):
+        raise SignalError(
+            f"{file}: none of its {len(labels)} epochs could be scored; the channel is flat, railed or lost "
+            "throughout: choose another with --channel"
+        )

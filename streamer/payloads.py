@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from streamer.messages import Grade
+from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Grade, Quality, Score
 
 PublishedStage = Literal["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
 EventName = Literal[
@@ -195,3 +195,41 @@ KINDS: dict[type[BaseModel], str] = {
 def to_json(message: BaseModel) -> str:
     """A payload as the UTF-8 JSON text that is published and journaled."""
     return message.model_dump_json(by_alias=True)
+
+
+def epoch_payload(
+    score: Score, epoch: int, session: str, seq: int, started: float, historical: bool = False
+) -> EpochPayload:
+    """A score on the 30 s grid as what is committed of it; `started` is the Unix time of sample 0."""
+    end = started + score.end / RATE_HZ
+    return EpochPayload(
+        session=session,
+        seq=seq,
+        epoch=epoch,
+        t_start=utc(end - EPOCH_S),
+        t_end=utc(end),
+        stage=score.stage,
+        smoothed=score.smoothed,
+        probabilities=probabilities_of(score),
+        confidence=confidence_of(score),
+        warmup=score.warmup,
+        quality=quality_of(score.quality),
+        historical=historical,
+    )
+
+
+def probabilities_of(score: Score) -> Probabilities | None:
+    """To five decimals; None when unscored."""
+    if score.probabilities is None:
+        return None
+    return Probabilities(**{stage: round(p, 5) for stage, p in zip(STAGES, score.probabilities, strict=True)})
+
+
+def confidence_of(score: Score) -> float | None:
+    """The largest probability; None when unscored."""
+    return None if score.probabilities is None else round(max(score.probabilities), 5)
+
+
+def quality_of(quality: Quality) -> QualityPayload:
+    """As it is published."""
+    return QualityPayload(grade=quality.grade, reasons=quality.reasons, lost_fraction=quality.lost_fraction)

@@ -9,9 +9,7 @@ from streamer.clock import Clock
 from streamer.errors import SinkError
 from streamer.journal import Journal, JournalStatus
 from streamer.messages import (
-    EPOCH_S,
     RATE_HZ,
-    STAGES,
     UNSCORED,
     Gap,
     Label,
@@ -26,10 +24,12 @@ from streamer.payloads import (
     EventName,
     EventPayload,
     HealthPayload,
-    Probabilities,
-    QualityPayload,
     StagePayload,
     SummaryPayload,
+    confidence_of,
+    epoch_payload,
+    probabilities_of,
+    quality_of,
     utc,
 )
 from streamer.sinks.jsonl import JsonlSink
@@ -124,10 +124,10 @@ class Publisher:
                 t_end=utc(self._time(score.end)),
                 stage=score.stage,
                 smoothed=score.smoothed,
-                probabilities=_probabilities(score),
-                confidence=_confidence(score),
+                probabilities=probabilities_of(score),
+                confidence=confidence_of(score),
                 warmup=score.warmup,
-                quality=_quality(score.quality),
+                quality=quality_of(score.quality),
                 provisional=score.epoch is None,
                 lasted_s=self._lasted_s(score),
                 latency_ms=None if latency_ms is None else round(latency_ms, 1),
@@ -183,7 +183,7 @@ class Publisher:
                 probabilities=None,
                 confidence=None,
                 warmup=True,
-                quality=_quality(NO_SIGNAL),
+                quality=quality_of(NO_SIGNAL),
                 provisional=True,
                 latency_ms=None,
             )
@@ -319,23 +319,9 @@ class Publisher:
             observer.staged(self._stream, payload)
 
     def _commit(self, score: Score, epoch: int) -> None:
-        end = self._time(score.end)
         age_s = self._clock.monotonic() - self._began - score.end / RATE_HZ
         late = self._late_after_s is not None and age_s > self._late_after_s
-        payload = EpochPayload(
-            session=self._session,
-            seq=self._epochs,
-            epoch=epoch,
-            t_start=utc(end - EPOCH_S),
-            t_end=utc(end),
-            stage=score.stage,
-            smoothed=score.smoothed,
-            probabilities=_probabilities(score),
-            confidence=_confidence(score),
-            warmup=score.warmup,
-            quality=_quality(score.quality),
-            historical=late,
-        )
+        payload = epoch_payload(score, epoch, self._session, self._epochs, self._info.started, late)
         self._epochs += 1
         self.labels.append(score.stage)
         self.smoothed.append(score.smoothed)
@@ -375,17 +361,3 @@ class Publisher:
 def _epoch_of(event: EventPayload) -> int:
     epoch = event.data.get("epoch")
     return epoch if isinstance(epoch, int) else 0
-
-
-def _probabilities(score: Score) -> Probabilities | None:
-    if score.probabilities is None:
-        return None
-    return Probabilities(**{stage: round(p, 5) for stage, p in zip(STAGES, score.probabilities, strict=True)})
-
-
-def _confidence(score: Score) -> float | None:
-    return None if score.probabilities is None else round(max(score.probabilities), 5)
-
-
-def _quality(quality: Quality) -> QualityPayload:
-    return QualityPayload(grade=quality.grade, reasons=quality.reasons, lost_fraction=quality.lost_fraction)

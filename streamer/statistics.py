@@ -56,6 +56,14 @@ class Statistics:
         values = {name: getattr(self, name) for name in DEFINITIONS}
         return {name: None if value is None else round(value, 2) for name, value in values.items()}
 
+    def described(self) -> dict[str, dict[str, str | float | None]]:
+        """The same, each with its unit and definition."""
+        values = self.to_json()
+        return {
+            name: {"value": values[name], "unit": unit, "definition": meaning}
+            for name, (unit, meaning) in DEFINITIONS.items()
+        }
+
 
 # name -> (unit, definition)
 DEFINITIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import RecordingError, UsageError
-from streamer.hypnogram import sleep_stages
+from streamer.hypnogram import sleep_stages, stages_per_epoch
+from streamer.messages import Label
+from streamer.scoring import read_scoring
+from tools.nsrr import is_xml, xml_stages
 
 # C4-A1 of SHHS is called EEG; where it is missing, C3-A2 stands in.
 SHHS_CHANNELS = ("C4-A1", "EEG", "EEG(sec)", "EEG sec", "EEG 2", "EEG2")
+SCORING_KINDS = (".csv", ".tsv", ".txt", ".xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +98,32 @@ def scoring_of(job: Job) -> Path | None:
     """
     if job.scoring is not None or sleep_stages(job.signal):
         return job.scoring
-    beside = _beside(job.signal)
+    beside = scoring_beside(job.signal)
     if beside is None:
         raise RecordingError(f"{job.signal}: {job.lacking}")
     return beside
 
 
-def _beside(path: Path) -> Path | None:
+def scoring_beside(path: Path) -> Path | None:
     """night.hypnogram.csv, or night.csv and the like where that is not the recording."""
     names = [
         f"{path.stem}{mark}{kind}"
         for mark in (".hypnogram", "-hypnogram", "_hypnogram", "")
-        for kind in (".csv", ".tsv", ".txt", ".xml")
+        for kind in SCORING_KINDS
     ]
     found = (path.with_name(name) for name in names if name != path.name)
     return next((one for one in found if one.is_file()), None)
+
+
+def expert_stages(signal: Path, scoring: Path | None, started: float, n_epochs: int) -> tuple[Label, ...]:
+    """One label per epoch, from the scoring's file, or without one from the recording's own annotations.
+
+    Raises:
+        RecordingError: the file that holds them is damaged or holds none.
+
+    """
+    if scoring is None:
+        return stages_per_epoch(sleep_stages(signal), n_epochs)
+    if is_xml(scoring):
+        return stages_per_epoch(xml_stages(scoring), n_epochs)
+    return read_scoring(scoring, started, n_epochs)

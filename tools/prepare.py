@@ -32,16 +32,13 @@ from model.data import UNSCORED, Night, load_night, save_night
 from streamer import frontend
 from streamer.channels import choose
 from streamer.errors import RecordingError, SignalError, SinkError, SleepstreamError, UsageError
-from streamer.hypnogram import sleep_stages, stages_per_epoch
-from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Label
+from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES
 from streamer.quality import LEAST_REAL
 from streamer.recordings import open_recording
-from streamer.scoring import read_scoring
 from streamer.settings import SignalSettings
 from streamer.sources.replay import single
-from tools.datasets import Job, files, scoring_of, shhs, sleep_edf
+from tools.datasets import Job, expert_stages, files, scoring_of, shhs, sleep_edf
 from tools.manifest import Failed, Made, Manifest, Rules, hashed, read_manifest, still_good, write_manifest
-from tools.nsrr import is_xml, xml_stages
 
 WAKE_MIN = 30  # kept on either side of sleep
 WAKE_EPOCHS = WAKE_MIN * 60 // EPOCH_S
@@ -79,23 +76,6 @@ def conditioned(path: Path, channels: Sequence[str]) -> Signal:
     return Signal(samples, label, info.rate_hz, info.started)
 
 
-def expert_stages(signal: Path, scoring: Path | None, started: float, n_epochs: int) -> NDArray[np.int8]:
-    """(n_epochs,) place in STAGES, -1 where nobody could score.
-
-    Raises:
-        RecordingError: the file that holds them is damaged or holds none.
-
-    """
-    labels: Sequence[Label]
-    if scoring is None:
-        labels = stages_per_epoch(sleep_stages(signal), n_epochs)
-    elif is_xml(scoring):
-        labels = stages_per_epoch(xml_stages(scoring), n_epochs)
-    else:
-        labels = read_scoring(scoring, started, n_epochs)
-    return np.array([STAGES.index(one) if one in STAGES else UNSCORED for one in labels], dtype=np.int8)
-
-
 def by_the_rules(night: Night, drop_unscored: bool) -> Night:
     """30 min of wake on either side of sleep; an epoch with less than 90 % of its samples is no stage.
 
@@ -130,7 +110,8 @@ def read_recording(job: Job, scoring: Path | None) -> tuple[Night, str, float]:
     """The whole recording before the rules, its channel, and its rate in Hz."""
     signal = conditioned(job.signal, job.channels)
     n_epochs = signal.samples.size // EPOCH_SAMPLES
-    stages = expert_stages(job.signal, scoring, signal.started, n_epochs)
+    labels = expert_stages(job.signal, scoring, signal.started, n_epochs)
+    stages = np.array([STAGES.index(one) if one in STAGES else UNSCORED for one in labels], dtype=np.int8)
     samples = np.clip(signal.samples[: n_epochs * EPOCH_SAMPLES], -LARGEST_UV, LARGEST_UV)
     night = Night(job.recording, job.subject, samples.astype(np.float16), stages)
     return night, signal.channel, signal.rate_hz

@@ -11,7 +11,6 @@ from streamer.exports.notes import notes
 from streamer.messages import STAGES
 from streamer.payloads import PublishedStage, utc
 from streamer.session import Night, Progress
-from streamer.statistics import DEFINITIONS
 
 PROFUSION: dict[PublishedStage, int] = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 5}
 PROFUSION_UNSCORED = 9
@@ -42,7 +41,6 @@ def write_profusion(night: Night, path: Path, progress: Progress) -> list[str]:
 
 def write_json(night: Night, path: Path, progress: Progress) -> list[str]:
     """Everything but the samples."""
-    values = night.statistics().to_json()
     data = {
         "meta": asdict(night.meta),
         "channel": night.channel,
@@ -52,10 +50,7 @@ def write_json(night: Night, path: Path, progress: Progress) -> list[str]:
         "lights_on_epoch": night.lights_on if night.marked("lights_on") else None,
         "ended": night.ended,
         "hypnogram": night.labels,
-        "statistics": {
-            name: {"value": values[name], "unit": unit, "definition": meaning}
-            for name, (unit, meaning) in DEFINITIONS.items()
-        },
+        "statistics": night.statistics().described(),
         "epochs": [epoch.model_dump(mode="json", by_alias=True) for epoch in night.epochs],
         "events": [event.model_dump(mode="json", by_alias=True) for event in night.events],
         "gaps": [{"start": gap.start, "stop": gap.stop, "reason": gap.reason} for gap in night.gaps],
