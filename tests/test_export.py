@@ -72,6 +72,18 @@ def read_edfio(path):
 READERS = pytest.mark.parametrize("read", [read_mne, read_pyedflib, read_edfio])
 
 
+@pytest.mark.parametrize("started", [STARTED, STARTED + 0.25])
+def test_the_hypnogram_alone_as_annotations(tmp_path, started):
+    path = session(tmp_path / "s.sqlite", stages(LETTERS), gaps=GAPS, events=EVENTS, started=started)
+    out = export(path, "annotations", tmp_path / "h.edf")
+    assert read_scoring(out, started, len(LETTERS)) == tuple(stages(LETTERS))
+    read = [(note["onset"], note["duration"], note["description"]) for note in mne.read_annotations(out)]
+    assert read == [(one.onset, one.duration or 0.0, one.text) for one in edfio.read_edf(out).annotations]
+    assert [text for onset, _, text in read if onset == 30.0] == ["Lights off", "Sleep stage W"]
+    assert sum(text == "BAD_gap" for _, _, text in read) == len(GAPS)
+    assert edfio.read_edf(out).startdate == datetime.fromtimestamp(started, UTC).date()
+
+
 @READERS
 def test_edf_is_read_back(whole, tmp_path, read):
     path, samples = whole

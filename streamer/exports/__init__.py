@@ -7,25 +7,32 @@ from pathlib import Path
 from typing import Final
 
 from streamer.errors import UsageError
+from streamer.exports.annotations import write_annotations
 from streamer.exports.arrays import write_npz
 from streamer.exports.bids import write_bids
 from streamer.exports.edf import write_continuous, write_edf
 from streamer.exports.tables import write_csv, write_json, write_profusion
 from streamer.session import Night, Progress, read_night, unwatched
 
-__all__ = ["FORMATS", "export"]
+__all__ = ["FORMATS", "SCORES", "export"]
 
 Write = Callable[[Night, Path, Progress], list[str]]
 # name -> (suffix of the file, or "" for a folder; who writes it; what it is)
 FORMATS: Final[dict[str, tuple[str, Write, str]]] = {
     "edf": (".edf", write_edf, "EDF+ (EDF+D where there are gaps): every channel, stages as annotations"),
     "edfc": (".edf", write_continuous, "the same, gaps held and annotated: for MNE and pyedflib"),
+    "annotations": (
+        "-hypnogram.edf",
+        write_annotations,
+        "EDF+ without signals: stages, lights, marks, losses",
+    ),
     "bids": ("", write_bids, "a BIDS dataset around such an EDF+"),
     "csv": (".csv", write_csv, "onset, duration, label: for YASA and EDFbrowser"),
     "profusion": (".txt", write_profusion, "one number per epoch: 0 1 2 3 5, 9 where unscored"),
     "json": (".json", write_json, "epochs, statistics with definitions, events, losses"),
     "npz": (".npz", write_npz, "conditioned signal and stages, as for training"),
 }
+SCORES: Final = ("annotations", "csv", "profusion", "json")  # those that need no samples
 
 
 def export(
