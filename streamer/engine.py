@@ -21,7 +21,7 @@ from streamer.clock import Clock, boot_id
 from streamer.disk import too_small
 from streamer.errors import JournalError, SettingsError, SleepstreamError
 from streamer.journal import Journal
-from streamer.journal_file import Meta
+from streamer.journal_rows import Meta
 from streamer.messages import StreamInfo
 from streamer.notify import Heart
 from streamer.payloads import utc

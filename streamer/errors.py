@@ -9,7 +9,8 @@ SleepstreamError            anything we say on purpose; one line: what was asked
     ├── ArtifactError       a model file that is damaged, foreign or does not fit this engine
     ├── SourceError         a live device or stream that cannot be opened or has changed its nature
     ├── SinkError           an output that refuses us for good (bad credentials, unwritable folder)
-    └── JournalError        a session file that is foreign, damaged or in use
+    └── JournalError        a session file that is foreign, in use or cannot be written
+        └── DamagedError    one that cannot be read, or not to its end
 """
 
 
@@ -54,4 +55,8 @@ class SinkError(RunError):
 
 
 class JournalError(RunError):
-    """A session file that is foreign, damaged or in use."""
+    """A session file that is foreign, in use or cannot be written."""
+
+
+class DamagedError(JournalError):
+    """A session file that cannot be read, or not to its end."""

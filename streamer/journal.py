@@ -24,8 +24,9 @@ import numpy as np
 
 from streamer import journal_file
 from streamer.clock import Clock, boot_id
-from streamer.journal_file import Block, ClockPair, JournalReader, Mark, Meta, Position
+from streamer.journal_file import Block, ClockPair, JournalReader, Mark, Position
 from streamer.journal_lock import FileLock
+from streamer.journal_rows import Meta
 from streamer.journal_writer import COMMIT_S, JournalStatus, Writer
 from streamer.messages import Gap, Item
 from streamer.outbox import Parcel

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from streamer.errors import JournalError
+from streamer.errors import DamagedError, JournalError
 from streamer.journal_lock import LOCK
-from streamer.messages import Chunk, Gap, StreamInfo
+from streamer.journal_rows import COLUMNS, Meta, Row, meta_rows, read_meta, whole
+from streamer.messages import Chunk, Gap
 from streamer.outbox import Parcel
 from streamer.payloads import EpochPayload, EventPayload
 
@@ -50,23 +50,6 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     """,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """What a session file says about itself."""
-
-    session: str
-    node: str
-    stream: str
-    info: StreamInfo
-    model_sha256: str = ""
-    settings: dict[str, JsonValue] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)  # package -> version
-    boot: str = ""  # start of the computer that its monotonic times count from, in the file's last process
-
-
-_META = TypeAdapter(Meta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +141,10 @@ def create(path: Path, meta: Meta) -> sqlite3.Connection:
     except JournalError:
         path.unlink(missing_ok=True)  # a full disk: nothing is in it
         raise
-    values = _META.dump_python(meta, mode="json")
     try:
         with db:
             db.execute("BEGIN IMMEDIATE")
-            db.executemany("INSERT INTO meta VALUES (?, ?)", ((k, json.dumps(v)) for k, v in values.items()))
+            db.executemany("INSERT INTO meta VALUES (?, ?)", meta_rows(meta))
     except sqlite3.Error as error:
         db.close()
         path.unlink(missing_ok=True)
@@ -264,23 +246,20 @@ class JournalReader:
 
     def samples(self, start: int = 0) -> Iterator[Chunk]:
         """Blocks of samples in order, (channels, n) in the source's unit; the first holds index `start`."""
-        channels = len(self.meta.info.channels)
-        query = "SELECT start, n, monotonic, data FROM samples WHERE start + n > ? ORDER BY start"
-        for first, n, monotonic, data in self._rows(query, start):
-            if len(data) != 4 * channels * n:
-                raise self._damaged(f"samples at {first} are {len(data)} bytes, not {4 * channels * n}")
-            block = np.frombuffer(data, dtype="<f4").reshape(channels, n)
+        rows = self._table("samples", "WHERE start + n > ? ORDER BY start", start)
+        for first, n, _, monotonic, data in rows:
+            block = np.frombuffer(data, dtype="<f4").reshape(-1, n)
             skip = max(0, start - first)
             yield Chunk(first + skip, block[:, skip:].astype(np.float64), monotonic)
 
     def gaps(self) -> Iterator[Gap]:
         """Every missing stretch, in the order of its discovery."""
-        for row in self._rows("SELECT start, stop, reason, monotonic FROM gaps ORDER BY id"):
-            yield Gap(*row)
+        for _, start, stop, reason, _, monotonic in self._table("gaps", "ORDER BY id"):
+            yield Gap(start, stop, reason, monotonic)
 
     def epochs(self) -> Iterator[EpochPayload]:
         """Every committed epoch, in order."""
-        for (body,) in self._rows("SELECT body FROM epochs ORDER BY seq"):
+        for *_, body in self._table("epochs", "ORDER BY seq"):
             try:
                 yield EpochPayload.model_validate_json(body)
             except ValidationError as error:
@@ -288,7 +267,7 @@ class JournalReader:
 
     def events(self) -> Iterator[EventPayload]:
         """Every event, in order."""
-        for (body,) in self._rows("SELECT body FROM events ORDER BY seq"):
+        for *_, body in self._table("events", "ORDER BY seq"):
             try:
                 yield EventPayload.model_validate_json(body)
             except ValidationError as error:
@@ -296,21 +275,21 @@ class JournalReader:
 
     def clock_pairs(self) -> Iterator[ClockPair]:
         """What both clocks said, in order."""
-        for row in self._rows("SELECT sample, wall, monotonic FROM clocks ORDER BY rowid"):
+        for row in self._table("clocks", "ORDER BY rowid"):
             yield ClockPair(*row)
 
     def parcels(self) -> Iterator[Parcel]:
         """Messages that no broker has acknowledged, in order."""
-        for row in self._rows("SELECT id, kind, body, created FROM outbox ORDER BY id"):
+        for row in self._table("outbox", "ORDER BY id"):
             yield Parcel(*row)
 
     def last(self) -> Mark:
         """How far the stream had come, lost samples included, and when."""
-        samples = "SELECT start + n AS stop, wall, monotonic FROM samples ORDER BY start DESC LIMIT 1"
-        gaps = "SELECT stop, wall, monotonic FROM gaps ORDER BY stop DESC LIMIT 1"
-        both = f"SELECT * FROM ({samples}) UNION ALL SELECT * FROM ({gaps}) ORDER BY 1"
-        marks = [Mark(*row) for row in self._rows(both)]
-        return marks[-1] if marks else Mark()
+        samples = self._table("samples", "ORDER BY start DESC LIMIT 1")
+        marks = [Mark(start + n, wall, monotonic) for start, n, wall, monotonic, _ in samples]
+        gaps = self._table("gaps", "ORDER BY stop DESC LIMIT 1")
+        marks += [Mark(stop, wall, monotonic) for _, _, stop, _, wall, monotonic in gaps]
+        return max(marks, key=lambda mark: mark.index, default=Mark())
 
     def position(self) -> Position:
         """Where the one that wrote it was stopped."""
@@ -328,10 +307,19 @@ class JournalReader:
         ((value,),) = self._rows(f"SELECT {expression}")
         return int(value)
 
-    def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+    def _table(self, table: str, which: str, *values: object) -> Iterator[Row]:
+        """Whole rows of a table, in the order of its columns."""
+        columns = ", ".join(COLUMNS[table])
+        for row in self._rows(f"SELECT {columns} FROM {table} {which}", *values):
+            if not whole(table, row, self.meta.info):
+                raise self._damaged(f"table {table} holds what no journal writes")
+            yield row
+
+    def _rows(self, query: str, *values: object) -> Iterator[Row]:
         try:
-            yield from self._db.execute(query, values)
-        except sqlite3.DatabaseError as error:
+            # Not from the cursor itself: that would be closed at the end, perhaps later than its connection.
+            yield from iter(self._db.execute(query, values).fetchone, None)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite's own words may be damaged, too
             raise self._damaged(str(error)) from error
 
     def _check(self, thorough: bool) -> None:
@@ -350,11 +338,12 @@ class JournalReader:
 
     def _meta(self) -> Meta:
         try:
-            return _META.validate_python(
-                {k: json.loads(v) for k, v in self._rows("SELECT key, value FROM meta")}
-            )
-        except (ValueError, ValidationError) as error:
+            return read_meta((key, value) for key, value in self._rows("SELECT key, value FROM meta"))
+        except ValueError as error:
             raise self._damaged("it does not say what it is") from error
 
-    def _damaged(self, what: str) -> JournalError:
-        return JournalError(f"{self.path} is damaged or not a sleepstream session: {what}")
+    def _damaged(self, what: str) -> DamagedError:
+        return DamagedError(
+            f"{self.path} is damaged or not a sleepstream session: {what}; sleepstream recover saves what "
+            "can be read"
+        )

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from streamer import journal_file
 from streamer.errors import JournalError, UsageError
-from streamer.journal_file import APPLICATION_ID, Meta
+from streamer.journal_file import APPLICATION_ID
+from streamer.journal_rows import COLUMNS, Meta, Row, read_meta, whole
+from streamer.messages import StreamInfo
 
-TABLES = {  # to their key and columns
-    "samples": ("start", "start, n, wall, monotonic, data"),
-    "gaps": ("id", "id, start, stop, reason, wall, monotonic"),
-    "epochs": ("seq", "seq, epoch, t_start, t_end, stage, smoothed, confidence, body"),
-    "events": ("seq", "seq, t, event, body"),
-    "clocks": ("rowid", "sample, wall, monotonic"),
-    "outbox": ("id", "id, kind, body, created"),
-}
+KEYS = {"samples": "start", "gaps": "id", "epochs": "seq", "events": "seq", "clocks": "rowid", "outbox": "id"}
 UNREADABLE = "recorded, but the session file was damaged here"
 LONGEST_LEAP = 1 << 40  # over what cannot be read; no key is greater
-Row = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +64,8 @@ def recover(damaged: Path, to: Path) -> Recovered:
         meta = _meta(source, damaged)
         with closing(journal_file.create(to, meta)) as target:
             rows, breaks = {}, 0
-            for table in TABLES:
-                rows[table], broken = _copy(source, target, table, len(meta.info.channels))
+            for table in KEYS:
+                rows[table], broken = _copy(source, target, table, meta.info)
                 breaks += broken
             lost = _list_holes(target)
     return Recovered(to, rows, breaks, lost)
@@ -84,9 +75,8 @@ def _meta(source: sqlite3.Connection, path: Path) -> Meta:
     """What the file says about itself, without which its samples mean nothing."""
     try:
         (found,) = source.execute("SELECT application_id FROM pragma_application_id").fetchone()
-        values = {key: json.loads(value) for key, value in source.execute("SELECT key, value FROM meta")}
-        meta = TypeAdapter(Meta).validate_python(values)
-    except (sqlite3.Error, ValueError, ValidationError) as error:
+        meta = read_meta(source.execute("SELECT key, value FROM meta"))
+    except (sqlite3.Error, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise JournalError(f"{path}: nothing can be saved, it does not say what it is ({reason})") from error
     if found != APPLICATION_ID:
@@ -95,18 +85,17 @@ def _meta(source: sqlite3.Connection, path: Path) -> Meta:
 
 
 def _copy(
-    source: sqlite3.Connection, target: sqlite3.Connection, table: str, channels: int
+    source: sqlite3.Connection, target: sqlite3.Connection, table: str, info: StreamInfo
 ) -> tuple[int, int]:
     """Copy one table: rows saved, and places that could not be read."""
-    _, columns = TABLES[table]
-    marks = ", ".join("?" * len(columns.split(",")))
+    columns, marks = ", ".join(COLUMNS[table]), ", ".join("?" * len(COLUMNS[table]))
     saved = breaks = 0
     with target:
         target.execute("BEGIN IMMEDIATE")
         for row in _readable(source, table):
-            if row is None:
+            if row is None or not whole(table, row, info):
                 breaks += 1
-            elif _whole(table, row, channels):
+            else:
                 target.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", row)
                 saved += 1
     return saved, breaks
@@ -114,7 +103,7 @@ def _copy(
 
 def _readable(source: sqlite3.Connection, table: str) -> Iterator[Row | None]:
     """Rows by key; None where some are skipped, by leaps that double until reading works again."""
-    key, columns = TABLES[table]
+    key, columns = KEYS[table], ", ".join(COLUMNS[table])
     query = f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}"
     last, leap = -1, 0
     while leap <= LONGEST_LEAP:
@@ -127,14 +116,6 @@ def _readable(source: sqlite3.Connection, table: str) -> Iterator[Row | None]:
             if leap == 0:
                 yield None
             leap = max(1, 2 * leap)
-
-
-def _whole(table: str, row: Row, channels: int) -> bool:
-    """Whether a row can be what it should be."""
-    if table != "samples":
-        return None not in row or table == "epochs"
-    n, data = row[1], row[4]
-    return isinstance(n, int) and isinstance(data, bytes) and len(data) == 4 * channels * n
 
 
 def _list_holes(target: sqlite3.Connection) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import glob
+import logging
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -13,10 +14,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from streamer.clock import Clock, boot_id
-from streamer.errors import JournalError
+from streamer.errors import DamagedError, JournalError
 from streamer.journal import NOT_RECORDED
-from streamer.journal_file import JournalReader, Mark, Meta
+from streamer.journal_file import JournalReader, Mark
 from streamer.journal_lock import outrun
+from streamer.journal_rows import Meta
 from streamer.messages import Chunk, Gap, Item, Score
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
@@ -29,6 +31,7 @@ from streamer.stream import Source
 NOT_RUNNING = "not received: sleepstream was not running, or had lost the device"
 LOOK_BACK = 100  # sessions of a stream, some three months
 SLICE = 32  # rows of the session file, about a second each, before another stream's turn on the thread
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,9 @@ def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
             return Found(None, "there is no earlier session")
         with JournalReader(newest) as reader:
             why = _refusal(reader, fresh, clock, within_s)
+        if not why:
+            with JournalReader(newest, thorough=True) as reader:
+                reader.position()
     except JournalError as error:
         return Found(None, str(error))
     return Found(None, f"{newest.stem} is not continued: {why}") if why else Found(newest, "")
@@ -76,9 +82,12 @@ def _newest(folder: Path, fresh: Meta, clock: Clock) -> Path | None:
     """The session whose last sample is the youngest; names tell less, because wall clocks are set."""
     ages = {}
     for path in islice(sessions(folder, fresh.node, fresh.stream), LOOK_BACK):
-        with JournalReader(path) as reader:
-            if reader.last().index:
-                ages[path] = _age_s(reader, clock)
+        try:
+            with JournalReader(path) as reader:
+                if reader.last().index:
+                    ages[path] = _age_s(reader, clock)
+        except DamagedError as error:  # it must not stand in the way of a sound one
+            log.warning("%s", error)
     return min(ages, key=ages.__getitem__, default=None)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.clock import Clock
-from streamer.errors import RunError, SleepstreamError, SourceError, UsageError
+from streamer.errors import DamagedError, RunError, SleepstreamError, SourceError, UsageError
 from streamer.journal import Journal, JournalStatus
 from streamer.messages import Label, StreamInfo
 from streamer.pipeline import Pipeline
@@ -120,6 +120,8 @@ class Supervisor:
                 if not opening.cancelled():
                     await self._drive(opening.result(), stop)
         except SleepstreamError as error:
+            if isinstance(error, DamagedError):
+                self._distrust()
             return error
         except Exception as error:
             log.exception("stream %s has crashed", settings.name)

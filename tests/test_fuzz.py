@@ -1,27 +1,35 @@
 """Whatever a file or a client brings: our own error or an answer, and never a crash or a hang.
 
-A few hundred inputs in the daily run; each of the five readers gets 25,000 with
+A few hundred inputs in the daily run; each reader gets 25,000 with
 `SLEEPSTREAM_FUZZ=25000 pytest tests/test_fuzz.py --timeout 0`.
 """
 
+import gzip
 import json
 import os
+import sqlite3
 import tomllib
-from functools import cache
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 
+import edfio
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import SleepstreamError
-from streamer.messages import Chunk
+from streamer.hypnogram import sleep_stages
+from streamer.journal import Journal
+from streamer.messages import Chunk, Gap
 from streamer.recordings import open_recording
+from streamer.recover import recover
+from streamer.resume import find
 from streamer.settings import load
 from streamer.sinks.commands import MAX_BYTES, CommandInbox
-from tests.journals import HandClock
+from tests.journals import META, HandClock, chunk, epoch, event
 from tests.paths import run, scores
-from tests.recording_files import eeg, signal, write_edf, write_xdf
+from tests.recording_files import eeg, signal, write_bdf, write_edf, write_edf_d, write_xdf
 
 EXAMPLES = int(os.environ.get("SLEEPSTREAM_FUZZ", "60"))
 fuzzed = settings(
@@ -61,6 +69,11 @@ NASTY = [
     b"{",
     b"[" * 2000,
     b"EDF+D",
+    b"\x14",
+    b"<info>",
+    b"</info>",
+    b"inf",
+    b"1e300",
     b" " * 300,
 ]
 
@@ -90,35 +103,46 @@ def damaged(draw, sound):
     return bytes(data)
 
 
-@cache
-def sound(folder, kind):
-    path = folder / f"sound.{kind}"
-    if kind == "edf":
-        write_edf(path, [signal(eeg(6), 100), signal(eeg(6, seed=1), 100, "EEG Fpz-Cz")])
-    elif kind == "xdf":
-        write_xdf(path, 1000 + np.arange(600) / 100, np.tile(eeg(6), (1, 1)), 100, ["Fpz-Cz"])
-    else:
-        path.write_bytes(CSV)
-    return path.read_bytes()
+def write_sound(kind, path):
+    """A recording of a few seconds, with all that its format knows."""
+    match kind:
+        case "edf":
+            notes = [edfio.EdfAnnotation(n, 1, f"Sleep stage {n}") for n in range(5)]
+            write_edf(path, [signal(eeg(6), 100), signal(eeg(6, 50), 50, "EMG")], annotations=notes)
+        case "d.edf":
+            write_edf_d(path, [signal(eeg(4), 100), signal(eeg(4, seed=1), 100, "Fpz-Cz")], [0, 1, 7, 8])
+        case "bdf":
+            write_bdf(path, eeg(6), 100)
+        case "xdf" | "xdf.gz":
+            write_xdf(path, 1000 + np.arange(600) / 100, eeg(6)[None], 100, ["Fpz-Cz"])
+            if kind == "xdf.gz":
+                path.write_bytes(gzip.compress(path.read_bytes()))
+        case "csv":
+            path.write_bytes(CSV)
+        case "iso.csv":
+            begun = datetime(2026, 1, 1, tzinfo=UTC)
+            rows = (f"{begun + timedelta(seconds=n / 100)};{n % 40}" for n in range(300))
+            path.write_text("\n".join(["Time;C3", *rows]))
 
 
-@pytest.mark.parametrize("kind", ["edf", "xdf", "csv"])
+@pytest.mark.parametrize("kind", ["edf", "d.edf", "bdf", "xdf", "xdf.gz", "csv", "iso.csv"])
 @pytest.mark.filterwarnings("ignore")  # what libraries say about broken files is their affair
-def test_recordings(tmp_path_factory, kind):
-    folder = tmp_path_factory.mktemp(kind)
-    path = folder / f"fuzzed.{kind}"
+def test_recordings(tmp_path, kind):
+    path = tmp_path / f"fuzzed.{kind}"
+    write_sound(kind, path)
 
     @fuzzed
-    @given(damaged(sound(folder, kind)))
+    @given(damaged(path.read_bytes()))
     def read(data):
         path.write_bytes(data)
         said = ""
         try:
-            items = open_recording(path, None).items([0])
+            recording = open_recording(path)
             at = 0
-            for _, item in zip(range(MOST_ITEMS), items, strict=False):
+            for _, item in zip(range(MOST_ITEMS), recording.items([0]), strict=False):
                 assert item.start >= at
                 at = item.stop
+            sleep_stages(path)
         except SleepstreamError as error:
             said = str(error)
         assert "\n" not in said
@@ -146,6 +170,83 @@ def test_settings(tmp_path):
     assert tomllib.loads(TOML.decode())
     path.write_bytes(TOML)
     assert load(path).node == "bedroom"
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # a signalling NaN
+def test_sessions(tmp_path):
+    """A session file whose pages or rows are damaged is told apart, and saved as far as it can be."""
+    path, saved = tmp_path / "x-sleeper-y.sqlite", tmp_path / "saved.sqlite"
+    with Journal.create(path, META, HandClock()) as journal:
+        journal.record(chunk(0, 500))
+        journal.record(Gap(500, 600, "radio"))
+        journal.epoch(epoch(0))
+        journal.event(event(0))
+    whole = path.read_bytes()
+
+    @fuzzed
+    @given(
+        st.lists(st.tuples(st.integers(0, len(whole)), st.binary(max_size=40)), max_size=5),
+        st.lists(st.tuples(st.sampled_from(CELLS), CELL), max_size=2),
+        st.integers(0, len(whole)) | st.just(len(whole)),
+    )
+    def read(scrawls, cells, size):
+        path.write_bytes(whole)
+        for cell, value in cells:
+            change(path, cell, value)
+        data = bytearray(path.read_bytes())
+        for at, scrawl in scrawls:
+            data[at : at + len(scrawl)] = scrawl
+        path.write_bytes(data[:size])
+        for attempt in (
+            look,
+            lambda path: find(tmp_path, META, HandClock(), 1e9),
+            lambda path: recover(path, saved),
+        ):
+            said = ""
+            try:
+                attempt(path)
+            except SleepstreamError as error:
+                said = str(error)
+            assert "\n" not in said
+        saved.unlink(missing_ok=True)
+
+    read()
+
+
+CELLS = [
+    (table, column)
+    for table, columns in {
+        "meta": ["value"],
+        "samples": ["start", "n", "wall", "monotonic", "data"],
+        "gaps": ["start", "stop", "reason", "wall", "monotonic"],
+        "epochs": ["seq", "body"],
+        "events": ["seq", "body"],
+        "clocks": ["sample", "wall", "monotonic"],
+        "outbox": ["kind", "body", "created"],
+    }.items()
+    for column in columns
+]
+CELL = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(max_size=50),
+    st.binary(max_size=50),
+    st.sampled_from(NASTY),
+)
+
+
+def change(path, cell, value):
+    """Write anything into one column, as no engine would."""
+    table, column = cell
+    with closing(sqlite3.connect(path)) as db, db, suppress(sqlite3.IntegrityError):
+        db.execute(f"UPDATE {table} SET {column} = ?", (value,))
+
+
+def look(path):
+    with Journal.open(path) as reader:
+        reader.position()
+        for rows in (reader.samples, reader.gaps, reader.epochs, reader.events, reader.clock_pairs):
+            list(rows())
 
 
 KEYS = st.one_of(st.sampled_from(["command", "text", "at", "schema"]), st.text(max_size=20))

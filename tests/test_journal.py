@@ -120,7 +120,7 @@ def test_parcels_come_in_order_and_stay_until_acknowledged(tmp_path):
         with Journal.create(path, META, HastyClock()) as journal:
             for number in range(5):
                 journal.epoch(epoch(number))
-            journal.outbox.append("summary", "{}", 1.0)
+            journal.outbox.append("event", "{}", 1.0)
             assert await take(journal, 6) == [0, 1, 2, 3, 4, 5]
             assert len(journal.outbox) == 6
             for number in (0, 1, 3, 3, 99):  # twice and unknown do no harm

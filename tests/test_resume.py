@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -163,6 +164,27 @@ def test_the_newest_is_told_by_its_samples_not_by_its_name(tmp_path):
     clock.now += 10
     path = dead(tmp_path, clock, replace(META, boot=boot_id()))  # the wall clock was set back meanwhile
     assert find(tmp_path, META, clock, 60).path == path
+
+
+@pytest.mark.parametrize(
+    "harm", ["UPDATE samples SET data = x'00'", "UPDATE outbox SET body = 'x'", "UPDATE gaps SET stop = -1"]
+)
+def test_a_damaged_session_is_not_continued_and_stands_in_no_ones_way(tmp_path, harm, caplog):
+    clock = HandClock()
+    path = tmp_path / f"{META.session}.sqlite"
+    with Journal.create(path, META, clock) as journal:
+        journal.record(Chunk(0, np.zeros((1, 3000)), clock.monotonic()))
+        journal.record(Gap(3000, 3100, "radio", clock.monotonic()))
+        journal.epoch(epoch(0))
+        journal.record(Chunk(3100, np.zeros((1, 100)), clock.monotonic()))
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(harm)
+    assert find(tmp_path, META, clock, 60).path is None
+    assert "is damaged" in find(tmp_path, META, clock, 60).why + caplog.text
+    sound = dead(tmp_path, clock, replace(META, session="20260101T200000Z-anna-aaa000"))
+    clock.now += 1
+    if "outbox" not in harm:  # the newest by its samples, which are sound
+        assert find(tmp_path, META, clock, 60).path == sound
 
 
 def test_two_processes_cannot_continue_one_session(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamer import supervisor as module
-from streamer.errors import SourceError, UsageError
+from streamer.errors import DamagedError, SourceError, UsageError
 from streamer.journal import Journal, Meta
 from streamer.messages import Channel, Chunk, Gap, Score
 from streamer.pipeline import Pipeline
@@ -198,6 +198,31 @@ def test_a_record_that_cannot_be_read_back_begins_another(tmp_path, monkeypatch,
     outcome, rig = run(scenario, tmp_path, monkeypatch)
     assert len(rig.sessions) == 2
     assert outcome.session == rig.sessions[1].path
+
+
+def test_a_record_that_is_damaged_begins_another(tmp_path, monkeypatch):
+    """It was sound when it was written, and is not when it is needed again."""
+
+    async def broken(path, *_):
+        raise DamagedError(f"{path} is damaged")
+
+    async def scenario(rig):
+        monkeypatch.setattr(module, "rewarm", broken)
+        Brittle.crash_at = 6500
+        rig.source((0, 70))
+        await rig.witness.until(lambda: "error" in rig.witness.event_names())
+        rig.source((0, 10))
+        await rig.later(BACKOFF_S[0])
+        await rig.witness.until(lambda: "session_ended" in rig.witness.event_names())
+        rig.source((0, 40))
+        await rig.later(2 * BACKOFF_S[0])
+        await rig.witness.until(lambda: rig.witness.stages[-1].stage not in ("no_signal", "unscored"))
+        return await rig.done()
+
+    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    assert len(rig.sessions) == 2
+    assert outcome.session == rig.sessions[1].path
+    assert outcome.error is None
 
 
 def test_a_device_that_came_back_as_another_begins_another_session(tmp_path, monkeypatch):

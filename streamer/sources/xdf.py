@@ -7,8 +7,10 @@ twice that while it is read). Its dejittering would smooth times over gaps, so i
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import xml.etree.ElementTree as ElementTree
+import zlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,6 +93,9 @@ def _load(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         struct.error,
         MemoryError,  # a length that is damaged may be any number
         OverflowError,
+        AttributeError,  # XML of another shape
+        TypeError,
+        zlib.error,
         ElementTree.ParseError,
     ) as error:
         raise RecordingError(f"{path} is no whole XDF file ({error}); copy it again") from error
@@ -100,7 +105,7 @@ def _load(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 def _regular(stream: dict[str, Any]) -> bool:
     """Whether this is a stream of numbers at a nominal rate, with samples."""
     numeric = stream["info"]["channel_format"][0] != "string"
-    return numeric and _rate(stream) > 0 and len(stream["time_stamps"]) > 0
+    return numeric and 0 < _rate(stream) < math.inf and len(stream["time_stamps"]) > 0
 
 
 def _rate(stream: dict[str, Any]) -> float:
@@ -111,25 +116,32 @@ def _channels(stream: dict[str, Any]) -> list[Channel]:
     """Labels and units from desc/channels/channel, or the stream's name and a number where there are none."""
     info = stream["info"]
     count = int(info["channel_count"][0])
-    described = (((info.get("desc") or [None])[0] or {}).get("channels") or [None])[0] or {}
-    entries = described.get("channel") or []
-    if len(entries) != count:
-        return [Channel(f"{info['name'][0]} {n}", "") for n in range(count)]
+    name = _text(info, "name")
+    described = _first(_first(info, "desc"), "channels")
+    entries = described.get("channel") if isinstance(described, dict) else None
+    if not isinstance(entries, list) or len(entries) != count:
+        return [Channel(f"{name} {n}", "") for n in range(count)]
     return [
-        Channel(_first(entry, "label") or f"{info['name'][0]} {n}", _first(entry, "unit"))
+        Channel(_text(entry, "label") or f"{name} {n}", _text(entry, "unit"))
         for n, entry in enumerate(entries)
     ]
 
 
-def _first(entry: dict[str, list[str | None]], key: str) -> str:
-    return ((entry.get(key) or [None])[0] or "").strip()
+def _first(tree: Any, key: str) -> Any:
+    """The first element of that name in pyxdf's picture of the XML, None where there is none."""
+    found = tree.get(key) if isinstance(tree, dict) else None
+    return found[0] if isinstance(found, list) and found else None
+
+
+def _text(tree: Any, key: str) -> str:
+    found = _first(tree, key)
+    return found.strip() if isinstance(found, str) else ""
 
 
 def _started(header: dict[str, Any]) -> float:
     """When the recorder says it began; XDF states it to the second at best."""
-    text = ((header.get("info") or {}).get("datetime") or [None])[0]
     try:
-        when = datetime.fromisoformat(text or "")
-    except ValueError:
+        when = datetime.fromisoformat(_text(header.get("info"), "datetime"))
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         return UNKNOWN_START
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

@@ -372,3 +372,48 @@ def test_a_difference_of_channels_that_are_not_sampled_together_is_refused(tmp_p
     made = [signal(eeg(60, 100), 100, "C4"), signal(eeg(60, 200), 200, "M1")]
     with pytest.raises(UsageError, match="100 and 200 Hz"):
         single(open_recording(write_edf(tmp_path / "a.edf", made)), ["C4-M1"])
+
+
+ENTRY = b"<channel><label>Fpz1</label><unit>microvolts</unit></channel>"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"<version>1.0</version>", b"1.0"),
+        (b"<label>Fpz1</label>", b"<label><a/></label>"),
+        (ENTRY, b"Fpz1"),
+        (b"<channels>" + ENTRY + b"</channels>", b"Fpz1"),
+    ],
+)
+def test_an_xdf_whose_xml_has_another_shape_is_read(tmp_path, old, new):
+    """What the fuzzer found; the file counts its bytes, so every length is kept."""
+    path = write_xdf(tmp_path / "a.xdf", np.arange(500) / 100, np.zeros((1, 500)), 100, ["Fpz1"])
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new.ljust(len(old)), 1))
+    items, info = play(path)
+    assert samples_of(items).shape == (1, 500)
+    assert len(info.channels) == 1
+
+
+@pytest.mark.parametrize("rate", [b"inf", b"nan", b"-10"])
+def test_an_xdf_without_a_rate_is_refused(tmp_path, rate):
+    path = write_xdf(tmp_path / "a.xdf", np.arange(500) / 100, np.zeros((1, 500)), 100, ["Cz"])
+    path.write_bytes(path.read_bytes().replace(b"<nominal_srate>100", b"<nominal_srate>" + rate))
+    with pytest.raises(RecordingError, match="regular rate"):
+        play(path)
+
+
+def test_an_xdf_whose_names_or_compressed_bytes_are_damaged(tmp_path):
+    path = write_xdf(tmp_path / "a.xdf", np.arange(500) / 100, np.zeros((1, 500)), 100, ["Cz"])
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"<name>Muse</name>", b"<name><a/></name>"))
+    with pytest.raises(RecordingError, match="no whole XDF"):
+        play(path)
+    packed = bytearray(gzip.compress(data))
+    packed[30] ^= 0xFF
+    path = tmp_path / "a.xdf.gz"
+    path.write_bytes(packed)
+    with pytest.raises(RecordingError, match="no whole XDF"):
+        play(path)
