@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,13 +85,29 @@ def load_nights(folders: Iterable[Path]) -> list[Night]:
     return [load_night(path) for path in paths]
 
 
+def fold_of(subject: str) -> int:
+    """The fold that tests a person: SleePyCo's for Sleep-EDF's people, for others drawn from their name."""
+    for number, subjects in enumerate(FOLDS):
+        if subject in {f"{one:02d}" for one in subjects}:
+            return number
+    return int.from_bytes(sha256(subject.encode()).digest()[:8], "big") % len(FOLDS)
+
+
 def split(nights: Sequence[Night], fold: int) -> tuple[list[Night], list[Night]]:
-    """Nights of everyone else, and nights of the fold's test subjects; never one person in both."""
-    held_out = {f"{subject:02d}" for subject in FOLDS[fold]}
-    return (
-        [night for night in nights if night.subject not in held_out],
-        [night for night in nights if night.subject in held_out],
-    )
+    """Nights of everyone else, and nights of the fold's test subjects; never one person in both.
+
+    Raises:
+        RecordingError: no night is left on one of the sides.
+
+    """
+    learn = [night for night in nights if fold_of(night.subject) != fold]
+    held_out = [night for night in nights if fold_of(night.subject) == fold]
+    if not learn or not held_out:
+        raise RecordingError(
+            f"fold {fold}: {len(learn)} prepared nights of other people, {len(held_out)} of its own; "
+            "training needs both, so give nights of more people or another fold"
+        )
+    return learn, held_out
 
 
 def spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,15 @@ def test_prepared_nights_through_the_packaged_model(
     assert (figures["recordings"], figures["pooled"]["epochs"]) == (1, 6)
     assert figures["off_grid"]["epochs"] == 10
     assert "| **all** | 6 |" in capsys.readouterr().out
+
+
+def test_a_prepared_epoch_that_lost_more_than_a_tenth_is_not_scored(tmp_path: Path) -> None:
+    made = night(20, epochs=6)
+    made.samples[3000 : 3000 + 290] = np.nan
+    made.samples[9000 : 9000 + 310] = np.nan
+    save_night(tmp_path / "a.npz", replace(made, subject="shhs1-200001"))
+    assert main([str(tmp_path / "a.npz"), "--fold", "7", "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "evaluation.json").read_text())["pooled"]["epochs"] == 5
 
 
 def test_a_fold_without_its_subjects_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

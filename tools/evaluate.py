@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from model.data import FOLDS, load_night
+from model.data import FOLDS, fold_of, load_night
 from model.draw import second_opinion
 from model.metrics import Agreement, agreement
 from streamer.errors import RecordingError, SleepstreamError, UsageError
@@ -31,6 +31,7 @@ from streamer.frontend import conditioned
 from streamer.hypnogram import sleep_stages, stages_per_epoch
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Label, Score
 from streamer.pipeline import Pipeline
+from streamer.quality import LEAST_REAL
 from streamer.recordings import open_recording
 from streamer.settings import SignalSettings
 from streamer.smoother import Smoother
@@ -132,7 +133,8 @@ def stage_prepared(path: Path, model: Model, hop_s: int, peers: bool) -> Staged:
     session, smoother, windows = Session(model), Smoother.from_figures(), Windows(hop_s)
     scored: list[Scored] = []
     for window in windows.push(Chunk(0, night.samples.astype(np.float64)[None])):
-        given = session.score(window, usable=True).probabilities
+        real = np.isfinite(window.samples).mean()  # a prepared night keeps no more of its quality than this
+        given = session.score(window, usable=bool(real >= LEAST_REAL)).probabilities
         end_s = window.end // RATE_HZ
         since_s = end_s - (scored[-1].end_s if scored else 0)
         scored.append(Scored(end_s, given, smoother.push(given, since_s)))
@@ -258,7 +260,7 @@ def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
     results: list[Staged] = []
     for path in track(asked.recordings, "staging", console=Console(stderr=True)):
         if path.suffix == ".npz":
-            if asked.fold is not None and int(load_night(path).subject) not in FOLDS[asked.fold]:
+            if asked.fold is not None and fold_of(load_night(path).subject) != asked.fold:
                 continue
             results.append(stage_prepared(path, model, asked.hop, asked.peers))
         else:

@@ -14,6 +14,7 @@ from model.data import (
     Cut,
     Sequences,
     cut_sequence,
+    fold_of,
     load_night,
     load_nights,
     save_night,
@@ -66,6 +67,20 @@ def test_nobody_is_on_both_sides_and_every_one_is_held_out_once() -> None:
         learn, held_out = split(nights, fold)
         assert not {one.subject for one in learn} & {one.subject for one in held_out}
         assert len(learn) + len(held_out) == 78
+        assert {int(one.subject) for one in held_out} == set(FOLDS[fold])
+
+
+def test_people_of_other_studies_have_a_fold_too_and_always_the_same() -> None:
+    nights = [replace(night(0, 4), subject=f"shhs1-{number}") for number in range(200001, 200101)]
+    sizes = [len(split(nights, fold)[1]) for fold in range(10)]
+    assert sum(sizes) == 100
+    assert min(sizes) > 2
+    assert fold_of("shhs1-200001") == 7  # a fold that changed would test on people who were trained on
+
+
+def test_a_fold_without_people_is_refused() -> None:
+    with pytest.raises(RecordingError, match="fold 1: 1 prepared nights of other people, 0 of its own"):
+        split([night(0)], 1)
 
 
 def test_targets_mix_and_leave_out_the_unscored() -> None:
