@@ -41,7 +41,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
-    """Read a checkpoint; ArtifactError when it is another kind of file."""
+    """Read a checkpoint; ArtifactError when it is not there or another kind of file."""
+    if not path.exists():
+        raise ArtifactError(f"checkpoint {path}: no such file; train that run first")
     saved = torch.load(path, map_location=device, weights_only=True)
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise ArtifactError(f"checkpoint {path}: not made by model.train; give last.pt or best.pt of a run")

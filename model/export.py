@@ -137,8 +137,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
     options = parser.parse_args(arguments)
-    saved = load_checkpoint(options.checkpoint)
     try:
+        saved = load_checkpoint(options.checkpoint)
         contract = export(saved.network, saved.size, saved.trained_on, options.out)
     except ArtifactError as error:
         parser.exit(1, f"{error}\n")

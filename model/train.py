@@ -236,11 +236,10 @@ class Run:
                 f"{self.settings.out}: holds a run with other settings; give another `out` or delete it"
             )
         self.phase, self.step, self.best = progress["phase"], progress["step"], progress["best"]
-        if self.phase == len(self.settings.phases):
-            return
-        self._enter()
-        self.objective.load_state_dict(progress["objective"])
-        self.optimiser.load_state_dict(progress["optimiser"])
+        if self.phase < len(self.settings.phases):
+            self._enter()
+            self.objective.load_state_dict(progress["objective"])
+            self.optimiser.load_state_dict(progress["optimiser"])
         self.average.load_state_dict(progress["average"])
 
 
@@ -283,6 +282,22 @@ def evaluate(
     return agreement(given.softmax(-1), stage), given, stage
 
 
+def trained(settings: Settings, nights: Sequence[Night], device: torch.device) -> Run:
+    """Train a run to its end, from where it was if it has begun.
+
+    Raises:
+        SettingsError: its folder holds a run with other settings.
+        RecordingError: the nights are too short, or of too few people.
+
+    """
+    settings.out.mkdir(parents=True, exist_ok=True)
+    run = Run(settings, nights, device)
+    if (settings.out / "last.pt").exists():
+        run.restore()
+    run.train()
+    return run
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Train as the TOML says, or go on with it."""
     parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__.split("\n", 1)[0])
@@ -299,11 +314,7 @@ def main(arguments: list[str] | None = None) -> None:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     try:
         settings = load_settings(options.settings)
-        settings.out.mkdir(parents=True, exist_ok=True)
-        run = Run(settings, load_nights(settings.nights), device)
-        if (settings.out / "last.pt").exists():
-            run.restore()
-        run.train()
+        trained(settings, load_nights(settings.nights), device)
     except SleepstreamError as error:
         parser.exit(error.exit_code, f"{error}\n")
     finally:

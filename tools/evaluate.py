@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from model.data import FOLDS, fold_of, load_night
+from model.data import FOLDS, Night, fold_of, load_night
 from model.draw import second_opinion
 from model.metrics import Agreement, agreement
 from streamer.errors import RecordingError, SleepstreamError, UsageError
@@ -127,9 +127,8 @@ def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: 
     return staged(path.name, path.stem, scored, truth, peer)
 
 
-def stage_prepared(path: Path, model: Model, hop_s: int, peers: bool) -> Staged:
+def stage_prepared(name: str, night: Night, model: Model, hop_s: int, peers: bool) -> Staged:
     """Stream a prepared night from the conditioner on."""
-    night = load_night(path)
     session, smoother, windows = Session(model), Smoother.from_figures(), Windows(hop_s)
     scored: list[Scored] = []
     for window in windows.push(Chunk(0, night.samples.astype(np.float64)[None])):
@@ -139,7 +138,7 @@ def stage_prepared(path: Path, model: Model, hop_s: int, peers: bool) -> Staged:
         since_s = end_s - (scored[-1].end_s if scored else 0)
         scored.append(Scored(end_s, given, smoother.push(given, since_s)))
     peer = ask_yasa(night.samples.astype(np.float32), night.stages.size) if peers else None
-    return staged(path.name, night.subject, scored, night.stages.astype(np.int64), peer)
+    return staged(name, night.subject, scored, night.stages.astype(np.int64), peer)
 
 
 def ask_yasa(samples: NDArray[np.float32], epochs: int) -> Floats:
@@ -260,9 +259,9 @@ def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
     results: list[Staged] = []
     for path in track(asked.recordings, "staging", console=Console(stderr=True)):
         if path.suffix == ".npz":
-            if asked.fold is not None and fold_of(load_night(path).subject) != asked.fold:
-                continue
-            results.append(stage_prepared(path, model, asked.hop, asked.peers))
+            night = load_night(path)
+            if asked.fold is None or fold_of(night.subject) == asked.fold:
+                results.append(stage_prepared(path.name, night, model, asked.hop, asked.peers))
         else:
             results.append(stage_edf(path, model, asked.hop, asked.channel, asked.peers))
     if not results:

@@ -91,6 +91,14 @@ def test_the_record_beside_the_packaged_model_is_renewed(tmp_path: Path) -> None
     assert sums.read_text() == f"{'1' * 64}  other.pt\n{digest}  default.pt\n"
 
 
+def test_a_checkpoint_that_is_not_there_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "best.pt"), str(tmp_path / "out.pt")])
+    assert capsys.readouterr().err.endswith("best.pt: no such file; train that run first\n")
+
+
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": 1}, tmp_path / "other.pt")
     with pytest.raises(ArtifactError, match="not made by"):

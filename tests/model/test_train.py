@@ -15,7 +15,7 @@ from model.data import Cut, Sequences, save_night
 from model.export import main as export_main
 from model.mc2sleepnet import SIZES
 from model.settings import Phase, Settings, load_settings
-from model.train import Run, evaluate, fit_scales, main, pace
+from model.train import Run, evaluate, fit_scales, main, pace, trained
 from streamer.errors import SettingsError
 from streamer.stager import Model
 from tests.model.nights import night
@@ -79,6 +79,13 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(tmp_path: Path, stopped_a
     ours, theirs = weights(second), weights(through)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert second.best == through.best
+
+
+def test_a_run_that_has_ended_is_restored_with_its_averages(tmp_path: Path) -> None:
+    run = trained(settings(tmp_path), NIGHTS, CPU)
+    again = trained(settings(tmp_path), NIGHTS, CPU)
+    theirs = weights(run)
+    assert all(torch.equal(kept, theirs[name]) for name, kept in weights(again).items())
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""Ablations and folds on small nights: every variant is what it says, and nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.checkpoint import load_checkpoint
+from model.data import save_night
+from model.mc2sleepnet import SIZES
+from model.settings import load_settings
+from streamer.stager import Model
+from tests.model.nights import night
+from tests.model.tiny import TINY
+from tools import ablate, folds
+from tools.evaluate import Rows, Staged
+
+TOML = """
+nights = ["{folder}/nights"]
+out = "unused"
+trained_on = "rhythms"
+context = 4
+held_out_fold = 2
+[[phases]]
+objective = "contrast"
+steps = 2
+learning_rate = 1e-3
+epochs = 5
+sequences = 2
+[[phases]]
+objective = "cross_mask"
+steps = 3
+learning_rate = 1e-3
+epochs = 5
+sequences = 2
+[[phases]]
+objective = "fine_tune"
+frozen = true
+steps = 2
+learning_rate = 1e-3
+epochs = 5
+sequences = 2
+[[phases]]
+objective = "fine_tune"
+steps = 3
+learning_rate = 1e-3
+epochs = 5
+sequences = 2
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings of a run on nights of three people, of folds 0 and 2; one night was drawn twice."""
+    monkeypatch.setitem(SIZES, "small", TINY)
+    (tmp_path / "nights").mkdir()
+    for subject, seed in ((0, 0), (20, 0), (20, 1), (21, 0)):
+        save_night(tmp_path / "nights" / f"{subject}-{seed}.npz", night(subject, seed=seed))
+    (tmp_path / "run.toml").write_text(TOML.format(folder=tmp_path))
+    return tmp_path / "run.toml"
+
+
+def refused(main: Callable[[list[str]], None], *arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    return int(str(ended.value.code))
+
+
+def test_every_variant_takes_as_many_steps_and_differs_in_what_it_is_named_for(config: Path) -> None:
+    made = {name: one for _, name, one in ablate.plan(load_settings(config), Path("out"), seed=3)}
+    assert {sum(phase.steps for phase in one.phases) for one in made.values()} == {10}
+    assert {one.seed for one in made.values()} == {3}
+    assert len({one.out for one in made.values()}) == len(made)
+
+    def objectives(name: str) -> list[str]:
+        return [phase.objective + " frozen" * phase.frozen for phase in made[name].phases]
+
+    assert objectives("without contrast") == ["cross_mask", "fine_tune"]
+    assert objectives("without cross-masking") == ["contrast", "fine_tune frozen", "fine_tune"]
+    assert objectives("without either, raw signal only") == ["fine_tune"]
+    assert made["without either, raw signal only"].views == "raw"
+    assert made["without either, spectrogram only"].views == "spectrum"
+    contexts = {name: one.shape().context for name, one in made.items() if name.startswith("context")}
+    assert sorted(contexts.values()) == [1, 4, 5, 10, 20, 60]
+    assert all(objectives(name) == ["cross_mask", "fine_tune frozen"] for name in contexts)
+    assert not made["bidirectional, 4 each way"].causal
+
+
+def test_ablation_from_settings_to_tables(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = config.parent / "out"
+    chosen = ["reference", "context 4, as the reference", "bidirectional, 4 each way"]
+    ask = [str(config), "--out", str(out), "--seeds", "2", "--device", "cpu", "--only"]
+    ablate.main([*ask, "reference"])
+    written = (out / "reference-0" / "result.json").stat().st_mtime_ns
+    ablate.main([*ask, *chosen])
+    assert (out / "reference-0" / "result.json").stat().st_mtime_ns == written
+    tables = json.loads((out / "ablation.json").read_text())
+    first, second = tables["tables"]
+    assert [row["name"] for row in (*first, *second)] == chosen
+    assert all(row["seeds"] == [0, 1] for row in (*first, *second))
+    # two of the three nights of the fold's people are draws of one sleep
+    assert {run["agreement"]["epochs"] for run in tables["runs"]} == {24}
+    assert first[0]["beside_first"] == 0
+    by_seed = {(run["name"], run["seed"]): run["agreement"]["kappa"] for run in tables["runs"]}
+    gains = [by_seed[chosen[2], seed] - by_seed[chosen[1], seed] for seed in (0, 1)]
+    assert second[1]["beside_first"] == pytest.approx(np.mean(gains))
+    assert "| bidirectional, 4 each way |" in capsys.readouterr().out
+    frozen = load_checkpoint(out / "bidirectional-4-each-way-1" / ablate.NETWORK)
+    reference = load_checkpoint(out / "reference-1" / ablate.NETWORK)
+    assert not frozen.size.causal
+    weights = reference.network.raw.state_dict()
+    assert all(weights[name].equal(kept) for name, kept in frozen.network.raw.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "only", "reason"),
+    [
+        (("frozen = true", "frozen = false"), "reference", "needs the phases contrast, cross_mask"),
+        (("context = 4", "causal = false"), "reference", "must be trained from nothing, causal"),
+        (("", ""), "colour", "variant 'colour': unknown; there are 'reference', "),
+        (("", ""), "context 5", "reference-0/network.pt: no such file; train that run first"),
+    ],
+)
+def test_what_cannot_be_ablated_is_one_line(
+    config: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], only: str, reason: str
+) -> None:
+    config.write_text(config.read_text().replace(*change))
+    assert refused(ablate.main, str(config), "--out", str(config.parent / "out"), "--only", only) != 0
+    said = capsys.readouterr().err
+    assert reason in said
+    assert said.count("\n") == 1
+
+
+def test_folds_are_trained_without_their_people_streamed_and_pooled(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = config.parent / "out"
+    folds.main([str(config), "--out", str(out), "--device", "cpu"])
+    first = json.loads((out / "folds.json").read_text())
+    assert {fold: one["subjects"] for fold, one in first["folds"].items()} == {"0": 1, "2": 2}
+    assert first["pool"]["pooled"]["epochs"] == 36
+    correct = sum(one["pooled"]["accuracy"] * one["pooled"]["epochs"] for one in first["folds"].values())
+    assert first["pool"]["pooled"]["accuracy"] == pytest.approx(correct / 36)
+    assert "# Folds: 2 of 10, 3 people" in capsys.readouterr().out
+    assert Model.load(out / "2" / "model.pt").contract.temperature == 1
+    (out / "2" / "model.pt").unlink()
+    folds.main([str(config), "--out", str(out), "--device", "cpu"])  # nothing is trained or staged again
+    assert not (out / "2" / "model.pt").exists()
+    assert json.loads((out / "folds.json").read_text()) == first
+
+
+def test_a_folder_with_folds_of_another_run_is_refused(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings(config).model_copy(update={"out": config.parent / "out" / "2"})
+    settings.out.mkdir(parents=True)
+    rows = Rows(np.full((2, 5), 0.2), np.zeros(2, np.int64), np.zeros(2, np.int64))
+    folds.write_staged(settings.out / "staged.npz", [Staged("a", "20", rows, rows, None)], settings)
+    assert folds.read_staged(settings.out / "staged.npz", settings)[0].grid.truth.size == 2
+    assert refused(folds.main, str(config), "--out", str(config.parent / "out"), "--only", "2") != 0
+    assert "another --out" in capsys.readouterr().err
+    assert refused(folds.main, str(config), "--out", str(config.parent / "out"), "--only", "5") != 0
+    assert "none of the prepared nights" in capsys.readouterr().err
+
+
+def test_the_settings_of_the_table_are_a_reference() -> None:
+    ablate.check(load_settings(Path(__file__).parents[1] / "model" / "configs" / "ablation.toml"))

@@ -1,0 +1,156 @@
+"""The ten folds: trained without the people of each, measured on them by streaming, pooled over all.
+
+    python -m tools.folds model/configs/ablation.toml --out runs/folds
+
+Nothing is chosen on the people of a fold: its network is the averaged one at the end of the schedule, and its
+probabilities are not calibrated. Each recording counts once, in the first folder of nights that holds it.
+Writes folds.json and folds.md into --out after every fold, and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from model.data import FOLDS, Night, fold_of, load_nights
+from model.export import export
+from model.settings import Settings, load_settings
+from model.train import trained
+from streamer.errors import SettingsError, SleepstreamError, UsageError
+from streamer.messages import EPOCH_S
+from streamer.stager import Model
+from tools.ablate import changed, once_each
+from tools.evaluate import Rows, Staged, stage_prepared, summarise
+
+
+def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device) -> list[Staged]:
+    """Train without the fold's people and stream their nights, unless that was done before.
+
+    Raises:
+        SettingsError: the folder holds a fold of another run.
+        RecordingError: the nights are too short, or of too few people.
+
+    """
+    kept = settings.out / "staged.npz"
+    if kept.exists():
+        return read_staged(kept, settings)
+    run = trained(settings, nights, device)
+    export(run.averaged(), run.size, settings.trained_on, settings.out / "model.pt")
+    model = Model.load(settings.out / "model.pt")
+    results = [
+        stage_prepared(night.recording, night, model, EPOCH_S, peers=False)
+        for night in track(once_each(run.held_out), "staging", console=Console(stderr=True))
+    ]
+    write_staged(kept, results, settings)
+    return results
+
+
+def write_staged(path: Path, results: Sequence[Staged], settings: Settings) -> None:
+    """Keep what was committed; it appears whole or not at all."""
+    partial = path.with_suffix(".partial.npz")
+    np.savez(
+        partial,
+        settings=settings.model_dump_json(),
+        names=[one.name for one in results],
+        subjects=[one.subject for one in results],
+        epochs=[len(one.grid.truth) for one in results],
+        probabilities=np.concatenate([one.grid.probabilities for one in results]),
+        smoothed=np.concatenate([one.grid.smoothed for one in results]),
+        truth=np.concatenate([one.grid.truth for one in results]),
+    )
+    partial.replace(path)
+
+
+def read_staged(path: Path, settings: Settings) -> list[Staged]:
+    """What `write_staged` kept, if it was the same run; SettingsError if not."""
+    with np.load(path, allow_pickle=False) as file:
+        if Settings.model_validate_json(str(file["settings"])) != settings:
+            raise SettingsError(
+                f"{path.parent}: holds a fold of a run with other settings; give another --out or delete it"
+            )
+        ends = np.cumsum(file["epochs"])[:-1]
+        parts = [np.split(file[column], ends) for column in ("probabilities", "smoothed", "truth")]
+        nothing = Rows(np.empty((0, 5)), np.empty(0, np.int64), np.empty(0, np.int64))
+        return [
+            Staged(str(name), str(subject), Rows(*columns), nothing, None)
+            for name, subject, *columns in zip(file["names"], file["subjects"], *parts, strict=True)
+        ]
+
+
+def page(figures: dict[str, Any]) -> str:
+    """The folds and their pool as Markdown."""
+    folds = figures["folds"]
+    lines = [
+        f"# Folds: {len(folds)} of {len(FOLDS)}, {figures['pool']['subjects']} people",
+        "",
+        "| fold | people | epochs | accuracy | kappa | macro-F1 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, one in [*folds.items(), ("**pooled**", figures["pool"])]:
+        pooled = one["pooled"]
+        lines.append(
+            f"| {name} | {one['subjects']} | {pooled['epochs']} | {pooled['accuracy']:.3f} | "
+            f"{pooled['kappa']:.3f} | {pooled['macro_f1']:.3f} |"
+        )
+    pool = figures["pool"]
+    f1 = ", ".join(f"{stage} {value:.2f}" for stage, value in pool["pooled"]["f1"].items())
+    changes = pool["changes_per_hour"]
+    lines += [
+        "",
+        f"F1 pooled: {f1}. Kappa, s.d. over folds {figures['kappa_sd_over_folds']:.3f}, over people "
+        f"{pool['kappa_sd_over_subjects']:.3f}. Changes of stage an hour: scorer {changes['scorer']:.1f}, "
+        f"raw {changes['raw']:.1f}, smoothed {changes['smoothed']:.1f} "
+        f"(kappa {pool['smoothed']['kappa']:.3f}).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def cross_validate(asked: argparse.Namespace) -> dict[str, Any]:
+    """Every fold asked for that has people, pooled."""
+    settings = load_settings(asked.settings)
+    nights = load_nights(settings.nights)
+    there = {fold_of(night.subject) for night in nights}
+    wanted = [fold for fold in asked.only or range(len(FOLDS)) if fold in there]
+    if not wanted:
+        raise UsageError(f"folds {asked.only}: none of the prepared nights is of their people")
+    staged: dict[int, list[Staged]] = {}
+    figures: dict[str, Any] = {}
+    for fold in wanted:
+        one = changed(settings, held_out_fold=fold, out=asked.out / str(fold), validation_nights=1)
+        staged[fold] = stage_fold(one, nights, torch.device(asked.device))
+        folds = {str(number): summarise(results, EPOCH_S) for number, results in staged.items()}
+        figures = {
+            "folds": folds,
+            "pool": summarise([one for results in staged.values() for one in results], EPOCH_S),
+            "kappa_sd_over_folds": float(np.std([one["pooled"]["kappa"] for one in folds.values()])),
+        }
+        (asked.out / "folds.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        (asked.out / "folds.md").write_text(page(figures), "utf-8")
+    return figures
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the folds, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m tools.folds", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("settings", type=Path, help="TOML of the run, see model/configs")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the table")
+    parser.add_argument("--only", type=int, nargs="+", choices=range(len(FOLDS)), metavar="FOLD")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    asked = parser.parse_args(arguments)
+    try:
+        figures = cross_validate(asked)
+    except SleepstreamError as error:
+        parser.exit(error.exit_code, f"{error}\n")
+    print(page(figures))
+
+
+if __name__ == "__main__":
+    main()
