@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -108,21 +109,33 @@ def index(label: Label) -> int:
     return -1 if label == "unscored" else STAGES.index(label)
 
 
-def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: bool) -> Staged:
-    """Stream an annotated recording through the whole pipeline."""
+def live(items: Iterable[Item], pipeline: Pipeline) -> list[Scored]:
+    """Every window that the whole pipeline makes of a recording."""
+    pushed = (output for item in items for output in pipeline.push(item))
+    return [
+        Scored(output.end // RATE_HZ, output.probabilities, output.smoothed)
+        for output in chain(pushed, pipeline.flush())
+        if isinstance(output, Score)
+    ]
+
+
+def expert(path: Path, epochs: int) -> Stages:
+    """(epochs,) the scorer's stages in the annotations of a recording; RecordingError when it has none."""
     annotations = sleep_stages(path)
     if not annotations:
         raise RecordingError(f"{path}: has no `Sleep stage` annotations; give a scored recording")
+    labels = stages_per_epoch(annotations, epochs)
+    return np.array([index(label) for label in labels], dtype=np.int64)
+
+
+def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: bool) -> Staged:
+    """Stream an annotated recording through the whole pipeline."""
     recording = open_recording(path)
     chosen, info = pick(recording, channel)
     signal = SignalSettings(channel=channel)
     items = list(recording.items(chosen))
-    pipeline = Pipeline(info, signal, hop_s, model)
-    outputs = [output for item in items for output in pipeline.push(item)] + list(pipeline.flush())
-    scores = [output for output in outputs if isinstance(output, Score)]
-    labels = stages_per_epoch(annotations, sum(score.epoch is not None for score in scores))
-    truth = np.array([index(label) for label in labels], dtype=np.int64)
-    scored = [Scored(score.end // RATE_HZ, score.probabilities, score.smoothed) for score in scores]
+    scored = live(items, Pipeline(info, signal, hop_s, model))
+    truth = expert(path, sum(one.end_s % EPOCH_S == 0 for one in scored))
     peer = ask_yasa(np.nan_to_num(conditioned(items, info, signal)), truth.size) if peers else None
     return staged(path.name, path.stem, scored, truth, peer)
 

@@ -44,7 +44,7 @@ def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device
         return read_staged(kept, settings)
     run = trained(settings, nights, device)
     export(run.averaged(), run.size, settings.trained_on, settings.out / "model.pt")
-    model = Model.load(settings.out / "model.pt")
+    model = Model.load(settings.out / "model.pt", trusted=True)
     results = [
         stage_prepared(night.recording, night, model, EPOCH_S, peers=False)
         for night in track(once_each(run.held_out), "staging", console=Console(stderr=True))

@@ -1,0 +1,318 @@
+"""How far the staging falls when the same nights come from another amplifier, electrode, room or rate.
+
+    python -m tools.robustness night1.edf prepared/*.npz --out robustness
+
+EDF files need `Sleep stage` annotations and are changed in front of the whole engine. Prepared nights (npz)
+lie behind its conditioner: what that keeps away (hum, other rates) is not tried on them. Every condition is
+compared with the unchanged signal on the epochs that were staged in both. Writes robustness.json and
+robustness.md into --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from scipy import fft
+from scipy.signal import resample_poly
+
+from model.augment import PIVOT_HZ
+from model.data import Night, load_night
+from streamer.channels import choose
+from streamer.derivation import Derivation
+from streamer.errors import SleepstreamError
+from streamer.messages import EPOCH_S, RATE_HZ, Channel, Chunk, Floats, StreamInfo
+from streamer.pipeline import Pipeline
+from streamer.recordings import open_recording
+from streamer.settings import SignalSettings
+from streamer.sources.replay import pick
+from streamer.stager import Model
+from tools.evaluate import Rows, Staged, compared, expert, live, stage_prepared, staged
+
+HUM_UV = 30.0  # r.m.s. on the average: dry electrodes in a bedroom, above what quality calls line noise
+BAND_HZ = 35.0  # noise is given as r.m.s. up to here, whatever the rate
+LOST = 0.1  # share of epochs
+RUN = 3  # mean length of a loss, in epochs
+BLOCK_S = 60  # samples that reach the pipeline at once; the result does not depend on it
+RATES_HZ = (50, 64, 128, 200, 256, 512)
+HOPS_S = (1, 5, 10)
+ALLOWED = 0.05  # fall of kappa that is not marked
+
+Signal = tuple[Floats, float]  # samples (n,) µV, NaN where lost, and their rate in Hz
+Change = Callable[[Floats, float, np.random.Generator], Signal | None]  # None: cannot be at this rate
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that happens to a night; `behind` the conditioner it can still be seen."""
+
+    name: str
+    change: Change
+    behind: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """One scored night as it is."""
+
+    name: str
+    subject: str
+    samples: Floats  # (n,) µV, NaN where lost
+    rate_hz: float
+    path: Path | None  # of the recording whose annotations hold the stages; None for a prepared night
+    night: Night | None
+
+
+def gain(factor: float) -> Change:
+    """Another amplitude."""
+    return lambda samples, rate_hz, rng: (factor * samples, rate_hz)
+
+
+def hum(mains_hz: int) -> Change:
+    """The mains, waxing and waning by half over minutes, with a tenth of its third harmonic."""
+
+    def change(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal | None:
+        if mains_hz >= rate_hz / 2:
+            return None
+        t = np.arange(samples.size) / rate_hz
+        wave = np.sin(2 * np.pi * mains_hz * t + rng.uniform(0, 2 * np.pi))
+        if 3 * mains_hz < rate_hz / 2:
+            wave += 0.1 * np.sin(6 * np.pi * mains_hz * t)
+        swell = 1 + 0.5 * np.sin(2 * np.pi * t / 180 + rng.uniform(0, 2 * np.pi))
+        return samples + np.sqrt(2) * HUM_UV * swell * wave, rate_hz
+
+    return change
+
+
+def noise(uv: float) -> Change:
+    """White noise of `uv` r.m.s. between 0 and 35 Hz; what is above never passes the conditioner."""
+
+    def change(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal:
+        spectrum = fft.rfft(rng.standard_normal(samples.size))
+        spectrum[fft.rfftfreq(samples.size, 1 / rate_hz) > BAND_HZ] = 0
+        made = fft.irfft(spectrum, samples.size)
+        return samples + uv * made / made.std(), rate_hz
+
+    return change
+
+
+def tilt(exponent: float) -> Change:
+    """Another reference: amplitude times (f / 6 Hz) to the `exponent`, between 0.5 and 35 Hz."""
+
+    def change(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal:
+        size = fft.next_fast_len(samples.size, real=True)
+        frequency = fft.rfftfreq(size, 1 / rate_hz)
+        spectrum = fft.rfft(np.nan_to_num(samples), size)
+        spectrum *= (np.clip(frequency, 0.5, BAND_HZ) / PIVOT_HZ) ** exponent
+        return np.where(np.isnan(samples), np.nan, fft.irfft(spectrum, size)[: samples.size]), rate_hz
+
+    return change
+
+
+def lost(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal:
+    """Whole epochs lost in runs, a tenth of the night."""
+    epochs = int(samples.size / rate_hz / EPOCH_S)
+    gone = np.zeros(epochs, np.bool_)
+    while gone.sum() < round(LOST * epochs):
+        first = int(rng.integers(epochs))
+        gone[first : first + int(rng.geometric(1 / RUN))] = True
+    gone[np.flatnonzero(gone)[round(LOST * epochs) :]] = False
+    changed = samples.copy()
+    for epoch in np.flatnonzero(gone):
+        changed[round(epoch * EPOCH_S * rate_hz) : round((epoch + 1) * EPOCH_S * rate_hz)] = np.nan
+    return changed, rate_hz
+
+
+def resampled(to_hz: int) -> Change:
+    """Another device's rate, its anti-alias filter included."""
+
+    def change(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal | None:
+        if rate_hz == to_hz:
+            return None
+        ratio = Fraction(to_hz / rate_hz).limit_denominator(4096)
+        made = resample_poly(np.nan_to_num(samples), ratio.numerator, ratio.denominator)
+        nearest = np.minimum((np.arange(made.size) * rate_hz / to_hz).astype(int), samples.size - 1)
+        return np.where(np.isnan(samples[nearest]), np.nan, made), float(to_hz)
+
+    return change
+
+
+CONDITIONS = (
+    *(Condition(f"gain x{factor:g}", gain(factor)) for factor in (0.5, 0.7, 1.4, 2.0)),
+    *(Condition(f"hum {mains_hz} Hz, {HUM_UV:g} µV", hum(mains_hz), behind=False) for mains_hz in (50, 60)),
+    Condition("a tenth of the epochs lost", lost),
+    *(Condition(f"spectral tilt {exponent:+g}", tilt(exponent)) for exponent in (-0.3, 0.3)),
+    *(Condition(f"white noise {uv:g} µV", noise(uv)) for uv in (2.0, 5.0)),
+    *(Condition(f"from {rate_hz} Hz", resampled(rate_hz), behind=False) for rate_hz in RATES_HZ),
+)
+
+
+def open_source(path: Path, channel: str | None) -> Source:
+    """Read a night as it is.
+
+    Raises:
+        RecordingError: missing or damaged.
+        UsageError: no such channel.
+
+    """
+    if path.suffix == ".npz":
+        night = load_night(path)
+        return Source(path.name, night.subject, night.samples.astype(np.float64), RATE_HZ, None, night)
+    recording = open_recording(path)
+    chosen, info = pick(recording, channel)
+    derivation = Derivation(choose(info.channels, channel), info.channels)
+    parts = [*(one for item in recording.items(chosen) for one in derivation.push(item)), *derivation.flush()]
+    samples = np.full(max((part.stop for part in parts), default=0), np.nan)
+    for part in parts:
+        if isinstance(part, Chunk):
+            samples[part.start : part.stop] = part.samples[0]
+    return Source(path.name, path.stem, samples, info.rate_hz, path, None)
+
+
+def windows(source: Source, signal: Signal, model: Model, hop_s: int) -> Staged:
+    """Stage a night in which the signal is `signal`."""
+    samples, rate_hz = signal
+    if source.night is not None:
+        changed = replace(source.night, samples=samples.astype(np.float16))
+        return stage_prepared(source.name, changed, model, hop_s, peers=False)
+    info = StreamInfo(source.name, rate_hz, (Channel("EEG", "uV"),), 0.0)
+    size = round(BLOCK_S * rate_hz)
+    items = (Chunk(at, samples[None, at : at + size]) for at in range(0, samples.size, size))
+    scored = live(items, Pipeline(info, SignalSettings(), hop_s, model))
+    assert source.path is not None
+    truth = expert(source.path, sum(one.end_s % EPOCH_S == 0 for one in scored))
+    return staged(source.name, source.subject, scored, truth, None)
+
+
+def shared(one: Rows, other: Rows) -> tuple[Rows, Rows]:
+    """The epochs that were staged in both."""
+    n = min(one.truth.size, other.truth.size)  # another rate may end within another epoch
+    both = ~np.isnan(one.probabilities[:n, 0] + other.probabilities[:n, 0])
+    first, second = (
+        Rows(rows.probabilities[:n][both], rows.smoothed[:n][both], one.truth[:n][both])
+        for rows in (one, other)
+    )
+    return first, second
+
+
+def beside(before: Sequence[Rows], after: Sequence[Rows]) -> dict[str, Any]:
+    """Figures of a condition and their fall, over the epochs that were staged with and without it."""
+    pairs = [shared(one, other) for one, other in zip(before, after, strict=True)]
+    was, now = compared(one for one, _ in pairs), compared(other for _, other in pairs)
+    figures = {key: getattr(now, key) for key in ("accuracy", "kappa", "macro_f1")}
+    return {
+        "recordings": len(pairs),
+        "epochs": now.epochs,
+        "staged": now.epochs / compared(before).epochs,
+        **figures,
+        "fall": {key: getattr(was, key) - value for key, value in figures.items()},
+    }
+
+
+def off_grid(rows: Rows, hop_s: int) -> Rows:
+    """Of the windows between epochs, made every second, those that a hop of `hop_s` would have made."""
+    offset_s = 1 + np.arange(rows.truth.size) % (EPOCH_S - 1)  # the whole epochs are not among them
+    chosen = offset_s % hop_s == 0
+    return Rows(rows.probabilities[chosen], rows.smoothed[chosen], rows.truth[chosen])
+
+
+def try_all(sources: Sequence[Source], model: Model) -> dict[str, Any]:
+    """Every figure, ready for JSON."""
+    before = [
+        windows(source, (source.samples, source.rate_hz), model, hop_s=1)
+        for source in track(sources, "as it is", console=Console(stderr=True))
+    ]
+    grids = [one.grid for one in before]
+    after: dict[str, list[tuple[Rows, Rows]]] = {condition.name: [] for condition in CONDITIONS}
+    tries = [(condition, number) for condition in CONDITIONS for number in range(len(sources))]
+    for condition, number in track(tries, "changed", console=Console(stderr=True)):
+        source = sources[number]
+        rng = np.random.default_rng([number, *condition.name.encode()])  # whatever else is tried
+        made = condition.change(source.samples, source.rate_hz, rng)
+        if made is not None and (condition.behind or source.night is None):
+            changed = windows(source, made, model, hop_s=EPOCH_S).grid
+            after[condition.name].append((grids[number], changed))
+    whole = compared(grids)
+    hops = {hop_s: compared(off_grid(one.off_grid, hop_s) for one in before) for hop_s in HOPS_S}
+    return {
+        "recordings": [source.name for source in sources],
+        "as_it_is": whole.as_dict(),
+        "conditions": {
+            name: beside([one for one, _ in pairs], [other for _, other in pairs])
+            for name, pairs in after.items()
+            if pairs
+        },
+        "hops": {
+            str(hop_s): found.as_dict() | {"fall": {"kappa": whole.kappa - found.kappa}}
+            for hop_s, found in hops.items()
+        },
+    }
+
+
+def page(figures: dict[str, Any], model: Model) -> str:
+    """The figures as Markdown."""
+    contract, whole = model.contract, figures["as_it_is"]
+    lines = [
+        f"# Robustness: {len(figures['recordings'])} recordings, {whole['epochs']} epochs",
+        "",
+        f"Model: {contract.size}, {contract.parameters} parameters, weights {contract.weights_sha256[:12]}. "
+        "The fall is against the unchanged signal on the same epochs, those staged with and without the "
+        f"change; **bold** where kappa falls by more than {ALLOWED:g}.",
+        "",
+        "| | recordings | staged | accuracy | kappa | macro-F1 | fall of kappa |",
+        "|---|---|---|---|---|---|---|",
+        f"| as it is | {len(figures['recordings'])} | | {whole['accuracy']:.3f} | {whole['kappa']:.3f} | "
+        f"{whole['macro_f1']:.3f} | |",
+    ]
+    for name, row in figures["conditions"].items():
+        lines.append(
+            f"| {name} | {row['recordings']} | {row['staged']:.0%} | {row['accuracy']:.3f} | "
+            f"{row['kappa']:.3f} | {row['macro_f1']:.3f} | {fall(row)} |"
+        )
+    for hop_s, row in figures["hops"].items():
+        lines.append(
+            f"| between epochs, hop {hop_s} s | {len(figures['recordings'])} | | {row['accuracy']:.3f} | "
+            f"{row['kappa']:.3f} | {row['macro_f1']:.3f} | {fall(row)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def fall(row: dict[str, Any]) -> str:
+    """The fall of kappa, bold if it is more than is allowed."""
+    text = f"{row['fall']['kappa']:+.3f}"
+    return f"**{text}**" if row["fall"]["kappa"] > ALLOWED else text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Try every condition, and print the page."""
+    parser = argparse.ArgumentParser(prog="python -m tools.robustness", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("recordings", nargs="+", type=Path, help="annotated EDF files or prepared nights")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--model", type=Path, help="an exported model (default: the packaged one)")
+    parser.add_argument("--channel", help="of EDF files; default: a sensible EEG channel")
+    asked = parser.parse_args(arguments)
+    try:
+        model = Model.load(asked.model, trusted=True)
+        figures = try_all([open_source(path, asked.channel) for path in asked.recordings], model)
+    except SleepstreamError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "robustness.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    text = page(figures, model)
+    (asked.out / "robustness.md").write_text(text, "utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
