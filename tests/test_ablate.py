@@ -12,7 +12,7 @@ import pytest
 from model.checkpoint import load_checkpoint
 from model.data import save_night
 from model.mc2sleepnet import SIZES
-from model.settings import load_settings
+from model.settings import Settings, load_settings
 from streamer.stager import Model
 from tests.model.nights import night
 from tests.model.tiny import TINY
@@ -33,7 +33,13 @@ epochs = 5
 sequences = 2
 [[phases]]
 objective = "cross_mask"
-steps = 3
+steps = 2
+learning_rate = 1e-3
+epochs = 5
+sequences = 2
+[[phases]]
+objective = "fine_tune"
+steps = 4
 learning_rate = 1e-3
 epochs = 5
 sequences = 2
@@ -41,12 +47,6 @@ sequences = 2
 objective = "fine_tune"
 frozen = true
 steps = 2
-learning_rate = 1e-3
-epochs = 5
-sequences = 2
-[[phases]]
-objective = "fine_tune"
-steps = 3
 learning_rate = 1e-3
 epochs = 5
 sequences = 2
@@ -70,59 +70,66 @@ def refused(main: Callable[[list[str]], None], *arguments: str) -> int:
     return int(str(ended.value.code))
 
 
+def objectives(settings: Settings) -> list[str]:
+    return [phase.objective + " frozen" * phase.frozen for phase in settings.phases]
+
+
 def test_every_variant_takes_as_many_steps_and_differs_in_what_it_is_named_for(config: Path) -> None:
-    made = {name: one for _, name, one in ablate.plan(load_settings(config), Path("out"), seed=3)}
+    made = ablate.plan(load_settings(config), Path("out"), seed=3)
     assert {sum(phase.steps for phase in one.phases) for one in made.values()} == {10}
     assert {one.seed for one in made.values()} == {3}
     assert len({one.out for one in made.values()}) == len(made)
-
-    def objectives(name: str) -> list[str]:
-        return [phase.objective + " frozen" * phase.frozen for phase in made[name].phases]
-
-    assert objectives("without contrast") == ["cross_mask", "fine_tune"]
-    assert objectives("without cross-masking") == ["contrast", "fine_tune frozen", "fine_tune"]
-    assert objectives("without either, raw signal only") == ["fine_tune"]
-    assert made["without either, raw signal only"].views == "raw"
-    assert made["without either, spectrogram only"].views == "spectrum"
-    contexts = {name: one.shape().context for name, one in made.items() if name.startswith("context")}
-    assert sorted(contexts.values()) == [1, 4, 5, 10, 20, 60]
-    assert all(objectives(name) == ["cross_mask", "fine_tune frozen"] for name in contexts)
+    assert objectives(made["without contrast"]) == ["cross_mask", "fine_tune", "fine_tune frozen"]
+    assert objectives(made["without cross-masking"]) == ["contrast", "fine_tune", "fine_tune frozen"]
+    assert [phase.steps for phase in made["without contrast"].phases] == [2, 6, 2]
+    for name, views in (("raw signal", "raw"), ("spectrogram", "spectrum")):
+        one = made[f"fine-tuning only, {name} only"]
+        assert (objectives(one), one.views) == (["fine_tune", "fine_tune frozen"], views)
+    contexts = [one.shape().context for name, one in made.items() if name.startswith("context")]
+    assert contexts == [1, 5, 10, 20, 60]
     assert not made["bidirectional, 4 each way"].causal
+    assert made["size base"].size == "base"
 
 
-def test_ablation_from_settings_to_tables(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_given_backbones_only_the_sequence_stage_differs(config: Path) -> None:
+    settings = load_settings(config)
+    given = ablate.changed(settings, phases=settings.phases[1:2] + settings.phases[3:], backbones=Path("a"))
+    made = ablate.plan(given, Path("out"), seed=0)
+    assert not {"size base", "without contrast"} & set(made)
+    assert {one.backbones for one in made.values()} == {Path("a")}
+    assert objectives(made["fine-tuning only"]) == ["fine_tune frozen"]
+
+
+def test_ablation_from_settings_to_table(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = config.parent / "out"
-    chosen = ["reference", "context 4, as the reference", "bidirectional, 4 each way"]
+    bidirectional = "bidirectional, 4 each way"
     ask = [str(config), "--out", str(out), "--seeds", "2", "--device", "cpu", "--only"]
     ablate.main([*ask, "reference"])
     written = (out / "reference-0" / "result.json").stat().st_mtime_ns
-    ablate.main([*ask, *chosen])
+    ablate.main([*ask, bidirectional])
     assert (out / "reference-0" / "result.json").stat().st_mtime_ns == written
-    tables = json.loads((out / "ablation.json").read_text())
-    first, second = tables["tables"]
-    assert [row["name"] for row in (*first, *second)] == chosen
-    assert all(row["seeds"] == [0, 1] for row in (*first, *second))
+    table = json.loads((out / "ablation.json").read_text())
+    assert [(row["name"], row["seeds"]) for row in table["rows"]] == [
+        ("reference", [0, 1]),
+        (bidirectional, [0, 1]),
+    ]
     # two of the three nights of the fold's people are draws of one sleep
-    assert {run["agreement"]["epochs"] for run in tables["runs"]} == {24}
-    assert first[0]["beside_first"] == 0
-    by_seed = {(run["name"], run["seed"]): run["agreement"]["kappa"] for run in tables["runs"]}
-    gains = [by_seed[chosen[2], seed] - by_seed[chosen[1], seed] for seed in (0, 1)]
-    assert second[1]["beside_first"] == pytest.approx(np.mean(gains))
-    assert "| bidirectional, 4 each way |" in capsys.readouterr().out
-    frozen = load_checkpoint(out / "bidirectional-4-each-way-1" / ablate.NETWORK)
-    reference = load_checkpoint(out / "reference-1" / ablate.NETWORK)
-    assert not frozen.size.causal
-    weights = reference.network.raw.state_dict()
-    assert all(weights[name].equal(kept) for name, kept in frozen.network.raw.state_dict().items())
+    assert {run["agreement"]["epochs"] for run in table["runs"]} == {24}
+    assert table["rows"][0]["beside_reference"] == 0
+    kappa = {(run["name"], run["seed"]): run["agreement"]["kappa"] for run in table["runs"]}
+    gains = [kappa[bidirectional, seed] - kappa["reference", seed] for seed in (0, 1)]
+    assert table["rows"][1]["beside_reference"] == pytest.approx(np.mean(gains))
+    assert f"| {bidirectional} |" in capsys.readouterr().out
+    assert not load_checkpoint(out / "bidirectional-4-each-way-1" / ablate.NETWORK).size.causal
 
 
 @pytest.mark.parametrize(
     ("change", "only", "reason"),
     [
-        (("frozen = true", "frozen = false"), "reference", "needs the phases contrast, cross_mask"),
-        (("context = 4", "causal = false"), "reference", "must be trained from nothing, causal"),
+        (("fine_tune", "cross_mask"), "reference", "it learns no stages"),
+        (("context = 4", "causal = false"), "reference", "take start, views and causal out"),
         (("", ""), "colour", "variant 'colour': unknown; there are 'reference', "),
-        (("", ""), "context 5", "reference-0/network.pt: no such file; train that run first"),
+        (("context", 'backbones = "gone.pt"\ncontext'), "reference", "gone.pt: no such file"),
     ],
 )
 def test_what_cannot_be_ablated_is_one_line(
@@ -167,5 +174,6 @@ def test_a_folder_with_folds_of_another_run_is_refused(
     assert "none of the prepared nights" in capsys.readouterr().err
 
 
-def test_the_settings_of_the_table_are_a_reference() -> None:
-    ablate.check(load_settings(Path(__file__).parents[1] / "model" / "configs" / "ablation.toml"))
+def test_the_settings_of_the_tables_are_references() -> None:
+    for name in ("ablation", "ablation_sequence"):
+        ablate.check(load_settings(Path(__file__).parents[1] / "model" / "configs" / f"{name}.toml"))

@@ -30,7 +30,7 @@ from model.metrics import Agreement, agreement
 from streamer.errors import RecordingError, SleepstreamError, UsageError
 from streamer.frontend import conditioned
 from streamer.hypnogram import sleep_stages, stages_per_epoch
-from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Label, Score
+from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Label, Score
 from streamer.pipeline import Pipeline
 from streamer.quality import LEAST_REAL
 from streamer.recordings import open_recording
