@@ -20,8 +20,7 @@ from streamer.pipeline import Pipeline
 from streamer.session import items
 from streamer.settings import StreamSettings
 from streamer.stager import Model
-
-COUNTER = 1  # the channel in which every sample tells its number
+from tools.chaos_engine import COUNTER
 
 
 @dataclass(slots=True)

@@ -1,17 +1,26 @@
-"""`sleepstream run` with one thing changed: a wall clock that a file can set, to the second.
+"""`sleepstream run` with two things added: a wall clock that a file can set, and a witness of every sample.
 
 The steps are faked at the engine's one clock seam, because setting the machine's clock would hit everyone.
+The witness notes when each sample was handed to the journal, so that what a death may cost is judged by what
+this very process had received, however fast or slow the machine is.
 """
 
 from __future__ import annotations
 
+import os
+import struct
 import sys
 from pathlib import Path
 
-from streamer import cli
+from streamer import cli, engine
 from streamer.clock import SystemClock
+from streamer.journal import Journal
+from streamer.messages import Chunk, Item
 
 STEP_FILE = "clock-step"  # in the folder of the configuration: seconds by which the wall clock is wrong
+WITNESS_FILE = "handed-{pid}"  # likewise: what the process with this number was given, and when
+NOTE = struct.Struct("dd")  # the device's number of the newest sample; steady seconds
+COUNTER = 1  # the channel in which every sample tells its number
 
 
 class SteppedClock(SystemClock):
@@ -28,7 +37,23 @@ class SteppedClock(SystemClock):
         return super().wall() + step
 
 
+class WitnessedJournal(Journal):
+    """A journal whose samples are noted elsewhere, too, at the moment in which they are handed over."""
+
+    descriptor: int
+
+    def record(self, item: Item) -> None:
+        """Take an item, and note its last sample; what `write` was given outlives the process."""
+        super().record(item)
+        if isinstance(item, Chunk) and item.samples.shape[1]:
+            os.write(self.descriptor, NOTE.pack(item.samples[COUNTER, -1], SystemClock().monotonic()))
+
+
 if __name__ == "__main__":
-    SteppedClock.file = Path(sys.argv[1]).parent / STEP_FILE
+    folder = Path(sys.argv[1]).parent
+    SteppedClock.file = folder / STEP_FILE
     cli.SystemClock = SteppedClock  # type: ignore[attr-defined]
+    witness = folder / WITNESS_FILE.format(pid=os.getpid())
+    WitnessedJournal.descriptor = os.open(witness, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    engine.Journal = WitnessedJournal  # type: ignore[misc]
     sys.exit(cli.main(["run", sys.argv[1], "--log", "json"]))

@@ -9,17 +9,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiomqtt
 import pylsl
 
+from streamer.sinks.client import PASSWORD, USER
+from tools.cable import Cable
 from tools.chaos_engine import STEP_FILE
 
 ROOT = Path(__file__).parents[1]
-MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
+MOSQUITTO = shutil.which("mosquitto", path=PATH)
+MOSQUITTO_PASSWD = shutil.which("mosquitto_passwd", path=PATH)
 LSL = """[ports]
 IPv6 = disable
 [multicast]
@@ -46,7 +49,15 @@ name = "chaos"
 [stream.signal]
 channel = "Fpz-Cz"
 """
-DISK_MB = 48
+BROKER = """listener {port} 127.0.0.1
+allow_anonymous false
+password_file {logins}
+max_queued_messages 0
+user root
+"""
+DISK_MB = 256  # more than 80 minutes at 60 times real time fill
+LOOK_S = 0.1
+ENGINE, EAR = "engine", "ear"  # who logs in at the broker; their passwords are their names
 
 
 class Process:
@@ -65,6 +76,11 @@ class Process:
         """Whether it does."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its number; -1 before the first start."""
+        return -1 if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Start it, unless it runs."""
         if self.runs:
@@ -80,83 +96,16 @@ class Process:
             self._process.send_signal(number)
 
     async def end(self, number: int = signal.SIGKILL, patience_s: float = 30.0) -> int | None:
-        """Signal it, and wait until it has ended; its exit code."""
+        """Signal it, and wait until it has ended: its exit code, or None if it had to be killed."""
         self.send(number)
-        if self._process is None:
+        process = self._process
+        if process is None:
             return None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return await asyncio.to_thread(self._process.wait, patience_s)
-        self._process.kill()
-        self._process.wait()
+        if await until(lambda: process.poll() is not None, patience_s):
+            return process.returncode
+        process.kill()
+        process.wait()
         return None
-
-
-class Cable:
-    """A TCP link from the engine to the broker that can be cut, held and throttled."""
-
-    def __init__(self, target: int) -> None:
-        self.port = 0
-        self.open = True  # else new connections are cut at once
-        self.pause_s = 0.0  # before each piece of 1 kB is passed on
-        self._target = target
-        self._flows = asyncio.Event()
-        self._flows.set()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def lay(self) -> None:
-        """Listen on a free loopback port."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = int(self._server.sockets[0].getsockname()[1])
-
-    async def remove(self) -> None:
-        """Cut everything and stop listening."""
-        self._server.close()
-        self.cut()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def cut(self) -> None:
-        """Both ends lose their connections without a goodbye."""
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
-
-    def hold(self) -> None:
-        """Packets are dropped, not refused: connections stay up, and nothing gets through."""
-        self._flows.clear()
-
-    def release(self) -> None:
-        """Let everything through."""
-        self._flows.set()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if not self.open:
-                raise OSError
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
-            writer.transport.abort()
-            return
-        self._writers |= {writer, back}
-        for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._pump(source, sink), name="cable")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(1024):
-                await asyncio.sleep(self.pause_s)
-                await self._flows.wait()
-                sink.write(data)
-                await sink.drain()
-        except OSError:
-            return  # cut
-        finally:
-            sink.close()
 
 
 class Ear:
@@ -174,7 +123,9 @@ class Ear:
         """Until cancelled."""
         while True:
             with contextlib.suppress(aiomqtt.MqttError):
-                async with aiomqtt.Client("127.0.0.1", self._port, identifier="ear", timeout=2) as client:
+                async with aiomqtt.Client(
+                    "127.0.0.1", self._port, username=EAR, password=EAR, identifier=EAR, timeout=2
+                ) as client:
                     await client.subscribe("sleepstream/chaos/anna/#", qos=0)
                     self.listens.set()
                     async for message in client.messages:
@@ -190,7 +141,8 @@ class Rig:
     """All of it, in one folder."""
 
     def __init__(self, folder: Path, broker_port: int, speed: float) -> None:
-        assert MOSQUITTO, "mosquitto is not installed"
+        assert MOSQUITTO
+        assert MOSQUITTO_PASSWD, "mosquitto is not installed"
         self.folder = folder
         self.sessions = folder / "sessions"
         self.config = folder / "chaos.toml"
@@ -199,9 +151,9 @@ class Rig:
         lsl = folder / "lsl_api.cfg"
         lsl.write_text(LSL.format(pid=os.getpid()))
         conf = folder / "mosquitto.conf"
-        conf.write_text(
-            f"listener {broker_port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nuser root\n"
-        )
+        self._logins = folder / "logins"
+        self._write_logins(ENGINE)
+        conf.write_text(BROKER.format(port=broker_port, logins=self._logins))
         self.broker = Process(MOSQUITTO, "-c", str(conf))
         where = {"LSLAPICFG": str(lsl)}
         self.engine = Process(
@@ -209,7 +161,7 @@ class Rig:
             "-m",
             "tools.chaos_engine",
             str(self.config),
-            environment=where,
+            environment={**where, USER: ENGINE, PASSWORD: ENGINE},
             log=folder / "engine.log",
         )
         self.outlet = Process(
@@ -222,22 +174,21 @@ class Rig:
     async def running(self) -> AsyncIterator[None]:
         """Start everything; end everything."""
         self.mounted = _mount(self.sessions)
-        await self.cable.lay()
-        self.config.write_text(CONFIG.format(sessions=self.sessions, port=self.cable.port))
-        ear = asyncio.create_task(self.ear.listen(), name="ear")
-        try:
-            self.broker.start()
-            self.outlet.start()
-            await self.ear.listens.wait()
-            self.engine.start()
-            yield
-        finally:
-            await self.engine.end()
-            await self.outlet.end()
-            ear.cancel()
-            await asyncio.wait([ear])
-            await self.broker.end()
-            await self.cable.remove()
+        async with self.cable:
+            self.config.write_text(CONFIG.format(sessions=self.sessions, port=self.cable.port))
+            ear = asyncio.create_task(self.ear.listen(), name="ear")
+            try:
+                self.broker.start()
+                self.outlet.start()
+                await self.ear.listens.wait()
+                self.engine.start()
+                yield
+            finally:
+                await self.engine.end()
+                await self.outlet.end()
+                ear.cancel()
+                await asyncio.wait([ear])
+                await self.broker.end()
 
     def close(self) -> None:
         """Give the small disk back; what was on it is gone."""
@@ -247,6 +198,20 @@ class Rig:
     def step_clock(self, seconds: float) -> None:
         """Set the engine's wall clock wrong by so much."""
         (self.folder / STEP_FILE).write_text(str(seconds))
+
+    def let_in(self, yes: bool) -> None:
+        """Have the broker take the engine's password, or refuse it, from now on."""
+        self._write_logins(ENGINE if yes else "another one")
+        self.broker.send(signal.SIGHUP)
+
+    def _write_logins(self, password: str) -> None:
+        """Who may log in; the ear always may."""
+        assert MOSQUITTO_PASSWD
+        made = self._logins.with_suffix(".new")
+        for who, word in ((EAR, EAR), (ENGINE, password)):
+            made.touch()
+            subprocess.run([MOSQUITTO_PASSWD, "-b", str(made), who, word], check=True, capture_output=True)
+        made.replace(self._logins)
 
     def sent(self, now: float) -> int:
         """How many samples the device has taken by a moment of LSL time."""
@@ -262,12 +227,13 @@ def _mount(folder: Path) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-async def until(condition: object, seconds: float, look_s: float = 0.1) -> bool:
-    """Wait until a callable says yes; whether it did in time."""
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
+async def until(condition: Callable[[], bool], seconds: float, look_s: float = LOOK_S) -> bool:
+    """Wait until a callable says yes; whether it did in time.
+
+    Time is counted in looks: on a machine that is too busy to look so often, patience lasts longer.
+    """
+    for _ in range(round(seconds / look_s)):
+        if condition():
+            return True
         await asyncio.sleep(look_s)
-    return True
+    return condition()

@@ -1,4 +1,4 @@
-"""Small real counterparts: a subscriber, a cable that can be cut, a clock that is set by hand."""
+"""Small real counterparts: a subscriber, a clock that is set by hand."""
 
 from __future__ import annotations
 
@@ -94,66 +94,6 @@ class Subscriber:
                 if heard.payload.startswith(b"{"):
                     self._numbers.setdefault(topic.rpartition("/")[2], set()).add(heard.json.get("seq", -1))
                 self._more.notify_all()
-
-
-class Cable:
-    """A TCP link to `target` that can be cut, closed and blocked; the sink is given its `port`."""
-
-    def __init__(self, target: int, open_: bool = True) -> None:
-        self.target = target
-        self.port = 0
-        self.open = open_
-        self._flow = asyncio.Event()
-        self._flow.set()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        self.cut()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def cut(self) -> None:
-        """Both ends lose the connection at once, without a goodbye."""
-        for writer in self._writers:
-            writer.transport.abort()
-
-    def block(self) -> None:
-        """Connections stay up, but nothing gets through any more."""
-        self._flow.clear()
-
-    def unblock(self) -> None:
-        self._flow.set()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self.open:
-            writer.transport.abort()
-            return
-        there, back = await asyncio.open_connection("127.0.0.1", self.target)
-        self._writers |= {writer, back}
-        for source, sink in ((reader, back), (there, writer)):
-            self._tasks.add(asyncio.create_task(self._pump(source, sink), name="cable"))
-
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(4096):
-                await self._flow.wait()
-                sink.write(data)
-                await sink.drain()
-        except OSError:
-            pass  # cut
-        finally:
-            sink.close()
 
 
 class HandClock:

@@ -17,9 +17,10 @@ from streamer.payloads import to_json
 from streamer.sinks.client import explain
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
-from tests.sinks.fakes import PATIENCE_S, Cable, HandClock, Subscriber
+from tests.sinks.fakes import PATIENCE_S, HandClock, Subscriber
 from tests.sinks.samples import NIGHT, epoch, stage
 from tests.sinks.test_mqtt import put, settings
+from tools.cable import Cable
 
 pytestmark = needs_mosquitto
 
@@ -168,12 +169,12 @@ def test_a_connection_that_is_up_but_passes_nothing_is_given_up():
         ):
             sink.stream("bed", outbox)
             await watch.until(lambda status: status.connected)
-            cable.block()
+            cable.hold()
             put(outbox, epoch(0))
             await watch.until(lambda status: status.last_error)
             assert "does not answer" in watch.seen[-1].last_error
             assert sink.status.backlog == 1
-            cable.unblock()
+            cable.release()
             await subscriber.until_count("epoch", 1)
             assert sink.status.protocol == "5"
 
@@ -278,7 +279,7 @@ def test_stopping_takes_less_than_3_s_whatever_the_broker_does(state):
                     broker.freeze()
                 elif state == "cut off":
                     await sink.flush()
-                    cable.block()
+                    cable.hold()
                 put(outbox, epoch(1))
                 began = time.perf_counter()
         return time.perf_counter() - began, len(outbox)
