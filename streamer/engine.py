@@ -27,7 +27,7 @@ from streamer.notify import Heart
 from streamer.payloads import utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Observer, Publisher
-from streamer.resume import Found, find, restore, rewarm
+from streamer.resume import Found, Past, find, recall, restore
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
 from streamer.sinks.homeassistant import HomeAssistant
@@ -208,20 +208,26 @@ class Engine:
             jsonl = self._open_jsonl(settings.name, stack)
             observers = self._observers(settings, stack)
             publisher = self._publisher(settings, info, journal, mqtt, backlog, jsonl, observers)
-            self._show(settings, publisher, made.label)
             if found.path is not None:
-                past = await rewarm(journal.path, made, worker, journal.next_sample)
-                restore(publisher, journal.path, past)
-                if self._page is not None:
-                    self._page.recall(settings.name, past.epochs)
-            await self._bedsides[settings.name].attach(publisher, journal.path, stack)
-            self._watcher.started(settings.name, info, made.label, journal.path)
-            if found.path is None:
-                publisher.event("session_started", f"{info.name}, channel {made.label}", {"why": found.why})
-            warning = too_small(journal.path.parent, info)
-            if warning:
-                publisher.event("warning", warning)
-            return Recording(info, journal, made, publisher)
+                recall(publisher, journal.path)  # first: from now on somebody may ask it to say something
+            self._publishers[settings.name] = publisher
+            self._show(settings, publisher, made.label)
+
+            async def ready(past: Past | None) -> None:
+                if past is not None:
+                    restore(publisher, journal.path, past)
+                    if self._page is not None:
+                        self._page.recall(settings.name, past.epochs)
+                await self._bedsides[settings.name].attach(publisher, journal.path, stack)
+                self._watcher.started(settings.name, info, made.label, journal.path)
+                if past is None:
+                    what = f"{info.name}, channel {made.label}"
+                    publisher.event("session_started", what, {"why": found.why})
+                warning = too_small(journal.path.parent, info)
+                if warning:
+                    publisher.event("warning", warning)
+
+            return Recording(info, journal, made if found.path is None else None, publisher, ready)
 
         supervisor = Supervisor(settings, self._clock, worker, begin, pipeline)
         self._supervisors.append(supervisor)
@@ -318,7 +324,7 @@ class Engine:
             topics = self._stream_topics(mqtt, settings.name, backlog)
         if isinstance(settings.source, LIVE) and self._settings.mqtt is not None:
             late_after_s = self._settings.mqtt.late_after_s
-        publisher = Publisher(
+        return Publisher(
             settings.name,
             journal.meta.session,
             info,
@@ -329,8 +335,6 @@ class Engine:
             self._clock,
             late_after_s,
         )
-        self._publishers[settings.name] = publisher
-        return publisher
 
     def _stream_topics(self, mqtt: MqttSink, name: str, backlog: Backlog) -> MqttStream:
         """The topics of one stream, the same for each session that it has in this process."""

@@ -15,11 +15,11 @@ from rich.table import Table
 from streamer.channels import Pick, choose_all, is_voltage
 from streamer.clock import Clock
 from streamer.derivation import Derivation
+from streamer.intake import Source
 from streamer.messages import Chunk, Item, Quality, StreamInfo
 from streamer.quality import QualityMeter
 from streamer.settings import SignalSettings, StreamSettings
 from streamer.sources import open_source
-from streamer.stream import Source
 
 SPAN_S = 5  # what is judged: long enough to trust, short enough to see a finger's effect
 SILENT_S = 3.0

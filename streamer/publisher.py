@@ -145,8 +145,8 @@ class Publisher:
         if score.epoch is not None and score.epoch >= self._epochs:  # never twice
             self._commit(score, score.epoch)
 
-    def resume(self, epochs: Sequence[EpochPayload], events: Sequence[EventPayload], scores: int) -> None:
-        """Go on where a former process of this session stopped; `scores` is how many it has published.
+    def resume(self, epochs: Sequence[EpochPayload], events: Sequence[EventPayload]) -> None:
+        """Go on where a former process of this session stopped.
 
         Numbers go on after those that it may have used without a trace: of the last two seconds.
         """
@@ -161,10 +161,14 @@ class Publisher:
         for event in lights:
             self._light(event.event)
         silent = sum(event.event == "no_signal" for event in events)
-        self._stages = scores + silent + UNTRACED
+        self._stages = silent + UNTRACED
         self._epochs = self._summaries = len(epochs)
         self._healths = len(events)  # each change of it was an event, and so was each start
         self._events = max((event.seq for event in events), default=-1) + 1 + UNTRACED
+
+    def skip_stages(self, count: int) -> None:
+        """Number stages on after those that a former process has published besides, which leave no record."""
+        self._stages += count
 
     def continues(self, index: int, monotonic: float) -> None:
         """The device is back: sample `index` was taken at `monotonic` s. Stages of before are not said."""

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from streamer.clock import Clock, boot_id
 from streamer.errors import DamagedError, JournalError
+from streamer.intake import Source
 from streamer.journal import NOT_RECORDED
 from streamer.journal_file import JournalReader, Mark
 from streamer.journal_lock import outrun
@@ -26,7 +27,6 @@ from streamer.session import items
 from streamer.settings import StreamSettings
 from streamer.sources.settings import SimulatedSettings, SourceSettings
 from streamer.sources.simulated import SimulatedSource
-from streamer.stream import Source
 
 NOT_RUNNING = "not received: sleepstream was not running, or had lost the device"
 LOOK_BACK = 100  # sessions of a stream, some three months
@@ -145,16 +145,17 @@ class Past:
                 self.epochs.append(output)
 
 
-async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, next_sample: int) -> Past:
+async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -> Past:
     """Run a session's samples and gaps through a new pipeline, which then is as if it had never stopped.
 
-    Eight hours take some ten seconds of `worker`, in slices, so that other streams get their turn.
+    Eight hours take some ten seconds of `worker`, in slices, so that other streams get their turn. When it is
+    cancelled it ends after the slice under way, and the pipeline is of no use.
 
     Args:
-        path: of the session file; it may be open for writing.
+        path: of the session file; it may be open for writing, and grow.
         pipeline: new.
         worker: the thread that pipelines run on.
-        next_sample: where the ledger ends; what the file lacks up to there counts as lost.
+        until: sample at which to end; what the file lacks up to there counts as lost.
 
     Raises:
         JournalError: the file is damaged.
@@ -163,18 +164,20 @@ async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, next_sample: 
     loop, past, recorded = asyncio.get_running_loop(), Past(), items(path)
 
     def step() -> bool:
+        """Whether there is more to come."""
         batch = list(islice(recorded, SLICE))
         for item in batch:
-            _push(pipeline, item, past)
-        return bool(batch)
+            if item.start < until:
+                _push(pipeline, _before(item, until), past)
+        return bool(batch) and past.stop < until
 
     try:
         while await loop.run_in_executor(worker, step):
             pass
     finally:
         await loop.run_in_executor(worker, recorded.close)  # its connection belongs to that thread
-    if past.stop < next_sample:
-        rest = Gap(past.stop, next_sample, NOT_RECORDED)
+    if past.stop < until:
+        rest = Gap(past.stop, until, NOT_RECORDED)
         await loop.run_in_executor(worker, _push, pipeline, rest, past)
     return past
 
@@ -185,11 +188,26 @@ def _push(pipeline: Pipeline, item: Item, past: Past) -> None:
     past.stop = item.stop
 
 
+def _before(item: Item, stop: int) -> Item:
+    """The part of an item that lies before `stop`."""
+    if item.stop <= stop:
+        return item
+    if isinstance(item, Gap):
+        return replace(item, stop=stop)
+    return replace(item, samples=item.samples[:, : stop - item.start])
+
+
+def recall(publisher: Publisher, path: Path) -> None:
+    """Have a publisher count on from what a session's file says."""
+    with JournalReader(path) as reader:
+        publisher.resume(tuple(reader.epochs()), tuple(reader.events()))
+
+
 def restore(publisher: Publisher, path: Path, past: Past) -> None:
-    """Have a publisher go on with a session: nothing is said again, and what was not yet said is said now."""
+    """Have it go on with the session: nothing is said again, and what was not yet said is said now."""
     with JournalReader(path) as reader:
         epochs, events = tuple(reader.epochs()), tuple(reader.events())
-    publisher.resume(epochs, events, past.scores)
+    publisher.skip_stages(past.scores)
     said = {
         (event.data.get("t_start"), event.data.get("seconds")) for event in events if event.event == "gap"
     }

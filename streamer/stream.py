@@ -1,17 +1,15 @@
-"""One sleeper: drives an open source through the pipeline to its end, and watches for silence."""
+"""One sleeper: drives what was taken in through the pipeline to its end, and watches for silence."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from types import TracebackType
-from typing import Protocol, Self
 
 from streamer.clock import Clock, suspended_s
 from streamer.errors import SignalError
+from streamer.intake import Intake
 from streamer.journal import Journal
-from streamer.messages import Chunk, Gap, Item, Notice, Score, StreamInfo, Switch
+from streamer.messages import Chunk, Gap, Item, Notice, Score, Switch
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
 from streamer.ratewatch import ClockWatch, RateWatch
@@ -20,41 +18,17 @@ from streamer.stopping import unless_stopped
 CLOCK_PAIR_S = 60.0
 
 
-class Given(Protocol):
-    """What iterates chunks and gaps, in order."""
-
-    info: StreamInfo
-
-    def __aiter__(self) -> AsyncIterator[Item]:
-        """Iterate the stream, once."""
-        ...
-
-
-class Source(Given, Protocol):
-    """Where samples come from: an async context manager; `info` is there once it is entered."""
-
-    async def __aenter__(self) -> Self:
-        """Open; may wait for the device."""
-        ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close, however the stream ended."""
-        ...
-
-
 class Stream:
-    """The short loop: next item, journal, pipeline, publisher.
+    """The short loop: next item, pipeline, publisher.
 
     The pipeline runs on `worker`, the model's one thread, so that no score holds up the event loop; meanwhile
-    the source keeps what arrives, within its own bounds. `stop` takes effect between two items and nowhere
-    else: what has arrived by then is scored and published.
+    `intake` records what arrives and keeps it. `stop` takes effect between two items and nowhere else: what
+    has arrived by then is scored and published.
 
     Args:
-        source: open.
+        intake: gives every item once it is recorded.
         pipeline: this stream's own.
-        journal: takes every item before it is scored.
+        journal: takes what the clocks say.
         publisher: takes what comes out.
         worker: the thread that the pipeline runs on.
         clock: for the watchdog.
@@ -65,7 +39,7 @@ class Stream:
 
     def __init__(
         self,
-        source: Given,
+        intake: Intake,
         pipeline: Pipeline,
         journal: Journal,
         publisher: Publisher,
@@ -74,7 +48,7 @@ class Stream:
         silence_s: float,
         live: bool,
     ) -> None:
-        self._source = source
+        self._intake = intake
         self._pipeline = pipeline
         self._journal = journal
         self._publisher = publisher
@@ -84,7 +58,7 @@ class Stream:
         self._live = live
         self._heard = clock.monotonic()
         self._silent = True  # until the first sample
-        self._rate = RateWatch(source.info.rate_hz)
+        self._rate = RateWatch(intake.info.rate_hz)
         self._busy_since: float | None = None
 
     @property
@@ -93,7 +67,7 @@ class Stream:
         return 0.0 if self._busy_since is None else self._clock.monotonic() - self._busy_since
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Drive the source until it ends or `stop` is set.
+        """Drive the stream until its source ends or `stop` is set.
 
         Raises:
             SignalError: a recording whose samples cannot be EEG in the unit that they claim.
@@ -113,26 +87,25 @@ class Stream:
 
     async def _pump(self, stop: asyncio.Event) -> bool:
         """Take items until there are no more (True) or `stop` is set (False)."""
-        items = aiter(self._source)
         while True:
-            upcoming = await unless_stopped(stop, anext(items, None))
+            upcoming = await unless_stopped(stop, self._intake.next())
             if upcoming.cancelled():
-                return False
+                break
             item = upcoming.result()
             if item is None:
                 return True
-            self._busy_since = self._clock.monotonic()
             await self._take(item)
-            self._busy_since = None
+        for left in await self._intake.end():
+            await self._take(left)
+        return False
 
     async def _take(self, item: Item) -> None:
-        self._journal.record(item)
+        self._busy_since = self._clock.monotonic()
         if isinstance(item, Chunk):
             self._hear()
             self._check_rate(item)
         await self._advance(item)
-        if not self._live:
-            await self._journal.room()
+        self._busy_since = None
 
     async def _advance(self, item: Item | None) -> None:
         """Score one item, or what is left at the end, on the model's thread; publish here."""

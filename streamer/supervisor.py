@@ -13,17 +13,18 @@ from pathlib import Path
 
 from streamer.clock import Clock
 from streamer.errors import DamagedError, RunError, SleepstreamError, SourceError, UsageError
+from streamer.intake import Given, Intake, Source
 from streamer.journal import Journal, JournalStatus
 from streamer.messages import Label, StreamInfo
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
-from streamer.resume import Continued, index_at, rewarm, skip_to
+from streamer.resume import Continued, Past, index_at, rewarm, skip_to
 from streamer.settings import StreamSettings
 from streamer.sources import open_source
 from streamer.sources.settings import LIVE
 from streamer.statistics import Statistics
 from streamer.stopping import unless_stopped
-from streamer.stream import Given, Source, Stream
+from streamer.stream import Stream
 
 BACKOFF_S = 1.0, 60.0  # between two attempts: first, longest
 HELD_S = 120.0  # an attempt that lasted so long was a success
@@ -52,6 +53,8 @@ class Recording:
     journal: Journal
     pipeline: Pipeline | None  # None: to be made anew from the journal
     publisher: Publisher
+    # To be called once, when the pipeline has its memory: what it made of the record, None of a new session.
+    ready: Callable[[Past | None], Awaitable[None]] | None = None
 
 
 class Supervisor:
@@ -135,9 +138,9 @@ class Supervisor:
             self._recording.pipeline = None
         if self._warming:
             self._afresh = True
-            if self._recording is not None:
+            if self._recording is not None and self._recording.ready is None:
                 self._end(self._recording, "it could not be read back; a new session begins")
-                self._recording = None
+            self._recording = None
         self._warming = False
 
     def _again(self, error: SleepstreamError, stop: asyncio.Event) -> bool:
@@ -157,21 +160,60 @@ class Supervisor:
         begun_before = recording is not None
         if recording is None:
             recording = self._recording = await self._begin(info, self._afresh)
-        if recording.pipeline is None:
-            recording.pipeline = await self._remade(recording)
-        self._warming = False
+        given: Given = source
+        if begun_before or recording.journal.next_sample:
+            given = self._continued(source, recording, taken)
+        until = recording.journal.next_sample
+        async with Intake(given, recording.journal, self._live) as intake:
+            try:
+                if await self._warm(recording, until, stop):
+                    self._warming = False
+                    await self._stream(intake, recording, stop)
+            finally:
+                if intake.waiting:  # the record holds what the pipeline has not seen
+                    recording.pipeline = None
+
+    def _continued(self, source: Source, recording: Recording, taken: float) -> Continued:
+        """The source on the clock of a session that is under way; its index 0 was taken at `taken` s."""
         journal = recording.journal
-        if begun_before or journal.next_sample:
-            start = index_at(journal.last, taken, info.rate_hz)
-            start = skip_to(source, self._settings.source, journal.next_sample, start)
-            recording.publisher.continues(start, taken)
-            given: Given = Continued(source, start, journal.next_sample, taken)
-        else:
-            given = source
+        start = index_at(journal.last, taken, source.info.rate_hz)
+        start = skip_to(source, self._settings.source, journal.next_sample, start)
+        recording.publisher.continues(start, taken)
+        return Continued(source, start, journal.next_sample, taken)
+
+    async def _warm(self, recording: Recording, until: int, stop: asyncio.Event) -> bool:
+        """Give the pipeline the memory of the session up to sample `until`; False if `stop` came before."""
+        past = None
+        if recording.pipeline is None:
+            remaking = await unless_stopped(stop, self._remade(recording, until))
+            if remaking.cancelled():
+                return False
+            recording.pipeline, past = remaking.result()
+        if recording.ready is not None:
+            await recording.ready(past)
+            recording.ready = None
+        elif past is not None:
+            for score in past.epochs[len(recording.publisher.labels) :]:
+                recording.publisher.commit(score)
+        return True
+
+    async def _remade(self, recording: Recording, until: int) -> tuple[Pipeline, Past]:
+        """A new pipeline with the memory of the session so far."""
+        pipeline = self._pipeline(recording.info)
+        journal = recording.journal
+        if recording.ready is None:  # else a former process wrote all of it
+            with contextlib.suppress(TimeoutError):  # a disk that refuses: what it lacks counts as lost
+                async with asyncio.timeout(FLUSH_S):
+                    await journal.flush()
+        return pipeline, await rewarm(journal.path, pipeline, self._worker, until)
+
+    async def _stream(self, intake: Intake, recording: Recording, stop: asyncio.Event) -> None:
+        """Drive the pipeline with what is taken in."""
+        assert recording.pipeline is not None
         self.stream = Stream(
-            given,
+            intake,
             recording.pipeline,
-            journal,
+            recording.journal,
             recording.publisher,
             self._worker,
             self._clock,
@@ -185,18 +227,6 @@ class Supervisor:
             self.stream = None
             watch.cancel()
             await asyncio.wait([watch])
-
-    async def _remade(self, recording: Recording) -> Pipeline:
-        """A new pipeline with the memory of the session so far."""
-        pipeline = self._pipeline(recording.info)
-        journal = recording.journal
-        with contextlib.suppress(TimeoutError):  # a disk that refuses: what it lacks counts as lost
-            async with asyncio.timeout(FLUSH_S):
-                await journal.flush()
-        past = await rewarm(journal.path, pipeline, self._worker, journal.next_sample)
-        for score in past.epochs[len(recording.publisher.labels) :]:
-            recording.publisher.commit(score)
-        return pipeline
 
     async def _watch_journal(self, recording: Recording) -> None:
         """Say when the disk refuses, and when it takes what it is given again."""
@@ -227,7 +257,10 @@ class Supervisor:
         if error is not None:
             publisher.event("error", str(error))
         publisher.online(False)
-        self._end(recording, "stopped" if stop.is_set() else "the source has ended")
+        if self._warming:  # it still lacks what the record gives: the next start goes on with it
+            log.warning("stream %s was stopped while its session was read back", self._settings.name)
+        else:
+            self._end(recording, "stopped" if stop.is_set() else "the source has ended")
         return Outcome(
             self._settings.name,
             recording.journal.path,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from streamer.conditioner import Conditioner
 from streamer.errors import SettingsError, UsageError
 from streamer.fallback import CHANGED, OFF_S, POOR_S, SPAN_S, Fallback, derivation, mixed
+from streamer.intake import Intake
 from streamer.journal import Journal
 from streamer.journal_file import Meta
 from streamer.messages import Chunk, Gap, Quality, Switch
@@ -253,9 +254,10 @@ def test_a_change_is_an_event_and_part_of_the_night_as_it_is_read_again(tmp_path
         ):
             pipeline = Pipeline(source.info, signal, 30, default_model())
             publisher = Publisher("anna", "s", source.info, journal, None, None, (witness,), clock, None)
-            running = Stream(source, pipeline, journal, publisher, worker, clock, 10, live=False)
             source.give(Chunk(0, night), None)
-            await running.run(asyncio.Event())
+            async with Intake(source, journal, live=False) as intake:
+                running = Stream(intake, pipeline, journal, publisher, worker, clock, 10, live=False)
+                await running.run(asyncio.Event())
         return [event for event in witness.events if event.event == "channel_changed"]
 
     (event,) = asyncio.run(asyncio.wait_for(scenario(), 60))

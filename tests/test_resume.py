@@ -232,10 +232,11 @@ def test_the_position_survives_in_the_file(tmp_path):
 # ---- with what memory
 
 
-def engine(folder, source, witness=None, resume_s=1800.0):
+def engine(folder, source, witness=None, resume_s=1800.0, mqtt=None):
     data = {
         "node": "test",
         "session_dir": str(folder),
+        "mqtt": mqtt,
         "stream": [{"name": "anna", "hop_s": 10, "source": source}],
     }
     return Engine(validate(data, "test"), SystemClock(), witness or Witness(), resume_s=resume_s)

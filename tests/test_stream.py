@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from streamer.errors import SignalError, SourceError
+from streamer.intake import Intake
 from streamer.journal import Journal
 from streamer.journal_file import Meta
 from streamer.messages import Chunk, Gap
@@ -44,17 +45,21 @@ class Rig:
             self.clock,
             60.0 if live else None,
         )
-        stream = Stream(
-            self.source,
-            pipeline,
-            self.journal,
-            self.publisher,
-            self.worker,
-            self.clock,
-            silence_s=10,
-            live=live,
-        )
-        self.task = asyncio.create_task(stream.run(self.stop))
+        self.task = asyncio.create_task(self.run(pipeline, live))
+
+    async def run(self, pipeline, live):
+        async with Intake(self.source, self.journal, live) as intake:
+            stream = Stream(
+                intake,
+                pipeline,
+                self.journal,
+                self.publisher,
+                self.worker,
+                self.clock,
+                silence_s=10,
+                live=live,
+            )
+            await stream.run(self.stop)
 
     async def until(self, condition):
         """Let the loop and the worker thread run until something is true."""
@@ -180,6 +185,6 @@ def test_cancelling_half_way_closes_what_was_open(tmp_path):
             with pytest.raises(asyncio.CancelledError):
                 await r.task
             names = {task.get_name() for task in asyncio.all_tasks()}
-            assert not names & {"watchdog", "stop"}
+            assert not names & {"watchdog", "stop", "intake"}
 
     asyncio.run(scenario())

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from streamer.publisher import Publisher
 from streamer.session import items
 from streamer.settings import StreamSettings
 from streamer.supervisor import BACKOFF_S, Recording, Supervisor
-from tests.fakes import FakeClock, FakeSource, Witness
+from tests.fakes import FakeClock, FakeSource, Witness, settle
 from tests.paths import default_model, eeg, info
 
 EEG = eeg(600, 100)
@@ -30,11 +31,14 @@ class Poison(Exception):
 
 
 class Brittle(Pipeline):
-    """Crashes once, at a sample that it is told."""
+    """Crashes once, at a sample that it is told, and does nothing while its gate is closed."""
 
     crash_at = -1
+    gate = threading.Event()
+    gate.set()
 
     def push(self, item):
+        assert Brittle.gate.wait(20)
         if item.start <= Brittle.crash_at < item.stop:
             Brittle.crash_at = -1
             raise Poison("boom")
@@ -74,6 +78,7 @@ class Rig:
         )
         publisher = Publisher("anna", name, session, journal, None, None, (self.witness,), self.clock, 60.0)
         self.sessions.append(journal)
+        self.publisher = publisher
         return Recording(session, journal, self.pipeline(session), publisher)
 
     def source(self, *parts, about=INFO):
@@ -223,6 +228,59 @@ def test_a_record_that_is_damaged_begins_another(tmp_path, monkeypatch):
     assert len(rig.sessions) == 2
     assert outcome.session == rig.sessions[1].path
     assert outcome.error is None
+
+
+def test_what_arrives_while_the_record_is_read_back_is_recorded_at_once_and_scored_afterwards(
+    tmp_path, monkeypatch
+):
+    async def scenario(rig):
+        Brittle.crash_at = 6500
+        rig.source((0, 60), (60, 70))
+        await rig.witness.until(lambda: "error" in rig.witness.event_names())
+        Brittle.gate.clear()
+        await rig.later(BACKOFF_S[0])
+        rig.source((0, 60), (60, 90))
+        await settle()
+        (journal,) = rig.sessions
+        await rig.later(2)
+        await asyncio.wait_for(journal.flush(), 20)
+        with Journal.open(journal.path) as session:
+            assert session.last().index == journal.next_sample > 7000 + 9000
+        said = len(rig.witness.stages)
+        Brittle.gate.set()
+        await rig.witness.until(lambda: len(rig.publisher.labels) == journal.next_sample // 3000)
+        assert len(rig.witness.stages) > said
+        return await rig.done()
+
+    try:
+        outcome, _ = run(scenario, tmp_path, monkeypatch)
+    finally:
+        Brittle.gate.set()
+    whole = rescored(outcome.session)
+    assert [stage for _, stage, _ in committed(outcome.session)] == [one.stage for one in whole]
+
+
+def test_a_stop_while_the_record_is_read_back_leaves_it_to_the_next_start(tmp_path, monkeypatch):
+    async def scenario(rig):
+        Brittle.crash_at = 6500
+        rig.source((0, 60), (60, 70))
+        await rig.witness.until(lambda: "error" in rig.witness.event_names())
+        Brittle.gate.clear()
+        await rig.later(BACKOFF_S[0])
+        rig.source((0, 60))
+        await settle()
+        rig.stop.set()
+        await settle()
+        Brittle.gate.set()
+        return await rig.done()
+
+    try:
+        outcome, rig = run(scenario, tmp_path, monkeypatch)
+    finally:
+        Brittle.gate.set()
+    assert outcome.error is None
+    assert outcome.session == rig.sessions[0].path
+    assert "session_ended" not in rig.witness.event_names()
 
 
 def test_a_device_that_came_back_as_another_begins_another_session(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from streamer.clock import Clock
 from streamer.sources.settings import BrainflowSettings, LslSettings, ReplaySettings, SourceSettings
 
 if TYPE_CHECKING:
-    from streamer.stream import Source
+    from streamer.intake import Source
 
 
 def open_source(settings: SourceSettings, channel: Wanted, clock: Clock) -> Source:

@@ -1,0 +1,128 @@
+"""Takes what a source gives into the journal at once, and keeps it until the pipeline has time for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from streamer.journal import Journal
+from streamer.messages import Chunk, Item, StreamInfo
+
+AHEAD_BYTES = 16 << 20  # of samples: half an hour of 4 channels at 256 Hz
+
+
+class Given(Protocol):
+    """What iterates chunks and gaps, in order."""
+
+    info: StreamInfo
+
+    def __aiter__(self) -> AsyncIterator[Item]:
+        """Iterate the stream, once."""
+        ...
+
+
+class Source(Given, Protocol):
+    """Where samples come from: an async context manager; `info` is there once it is entered."""
+
+    async def __aenter__(self) -> Self:
+        """Open; may wait for the device."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close, however the stream ended."""
+        ...
+
+
+class Intake:
+    """`async with Intake(...) as intake` records from now on; `intake.next()` gives what was recorded.
+
+    What reaches the host does not wait for the pipeline, which may be reading a whole night back first: it is
+    recorded when it comes. A device is read ahead of the pipeline up to `AHEAD_BYTES`, and then left to its
+    own buffer; a recording is not read ahead at all, and waits for the disk, too.
+
+    Args:
+        given: open; iterated once.
+        journal: takes every item.
+        live: a device, which cannot wait.
+
+    """
+
+    def __init__(self, given: Given, journal: Journal, live: bool) -> None:
+        self.info = given.info
+        self._given = given
+        self._journal = journal
+        self._live = live
+        self._items: deque[Item] = deque()  # recorded, and not yet given
+        self._bytes = 0  # of their samples
+        self._came = asyncio.Event()  # an item, or the end
+        self._went = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many items are recorded that nobody has taken."""
+        return len(self._items)
+
+    async def next(self) -> Item | None:
+        """The next item, or None when the source has ended.
+
+        Raises:
+            SourceError, RecordingError: what the source raised, after all that it gave before.
+            JournalError: the journal is closed.
+
+        """
+        while not self._items:
+            if self._task.done():
+                self._task.result()
+                return None
+            self._came.clear()
+            await self._came.wait()
+        return self._take()
+
+    async def end(self) -> list[Item]:
+        """Take nothing in any more; what was recorded and not yet given."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        return [self._take() for _ in range(len(self._items))]
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="intake")
+        self._task.add_done_callback(self._ended)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        async for item in self._given:
+            self._journal.record(item)
+            self._items.append(item)
+            self._bytes += _nbytes(item)
+            self._came.set()
+            while self._items and self._bytes >= (AHEAD_BYTES if self._live else 0):
+                self._went.clear()
+                await self._went.wait()
+            if not self._live:
+                await self._journal.room()
+
+    def _take(self) -> Item:
+        item = self._items.popleft()
+        self._bytes -= _nbytes(item)
+        self._went.set()
+        return item
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # is heard by whoever asks for the next item, if anybody does
+        self._came.set()
+
+
+def _nbytes(item: Item) -> int:
+    return item.samples.nbytes if isinstance(item, Chunk) else 0

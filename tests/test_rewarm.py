@@ -1,0 +1,183 @@
+"""While a session is read back after a death: stops are obeyed, commands heard, new samples kept apart."""
+
+import asyncio
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from streamer import engine as module
+from streamer import resume
+from streamer.clock import SystemClock
+from streamer.journal import Journal, Meta
+from streamer.messages import Chunk, Gap, Score
+from streamer.pipeline import Pipeline
+from streamer.resume import SLICE, rewarm
+from streamer.session import items
+from streamer.settings import SignalSettings
+from tests.fakes import Witness, settle
+from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.paths import default_model, eeg, info
+from tests.sinks.fakes import Subscriber
+from tests.test_resume import STARTED, check, engine, recorded
+
+EEG = eeg(300, 100)
+NIGHT = {"kind": "simulated", "hours": 0.2, "speed": 600, "started": STARTED, "dropouts_per_hour": 60}
+
+
+class Gated(Pipeline):
+    """Does nothing while its gate is closed; tells that it was asked to, and how often."""
+
+    gate = threading.Event()
+    asked = threading.Event()
+    pushed = 0
+
+    def push(self, item):
+        Gated.pushed += 1
+        Gated.asked.set()
+        assert Gated.gate.wait(20)
+        return super().push(item)
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Every pipeline of an engine is a gated one, the gate open at first; it is the test's to close."""
+    monkeypatch.setattr(module, "Pipeline", Gated)
+    monkeypatch.setattr(resume, "SLICE", 1)
+    Gated.gate.set()
+    yield Gated
+    Gated.gate.set()
+
+
+def close(gate):
+    gate.gate.clear()
+    gate.asked.clear()
+    gate.pushed = 0
+
+
+async def asked(gate):
+    assert await asyncio.to_thread(gate.asked.wait, 20)
+
+
+async def cut_short(folder):
+    """A night whose process died in the middle of it; how many epochs it has."""
+    witness = Witness()
+    running = asyncio.create_task(engine(folder, NIGHT, witness).run())
+    await witness.until(lambda: len(witness.stages) > 30)
+    running.cancel()
+    await asyncio.wait([running])
+    (path,) = folder.glob("*.sqlite")
+    return path, len(recorded(path))
+
+
+def test_a_stop_ends_it_at_once_and_the_next_start_goes_on(tmp_path, gate):
+    async def scenario():
+        path, epochs = await cut_short(tmp_path)
+        close(gate)
+        witness = Witness()
+        second = engine(tmp_path, NIGHT, witness)
+        running = asyncio.create_task(second.run())
+        await asked(gate)
+        second.stop()
+        await settle()
+        gate.gate.set()
+        (stopped,) = await asyncio.wait_for(running, 20)
+        assert gate.pushed == 1
+        assert stopped.error is None
+        assert stopped.session == path
+        assert len(stopped.labels) == epochs
+        assert witness.events == []
+        (rest,) = await engine(tmp_path, NIGHT).run()
+        (whole,) = await engine(tmp_path / "whole", NIGHT).run()
+        return rest, whole
+
+    rest, whole = asyncio.run(scenario())
+    assert recorded(rest.session) == recorded(whole.session)
+    check(rest.session, resumed=1)
+
+
+@needs_mosquitto
+def test_a_command_meanwhile_is_obeyed_and_does_not_end_the_connection(tmp_path, gate):
+    async def scenario(port):
+        await cut_short(tmp_path)
+        close(gate)
+        witness = Witness()
+        second = engine(tmp_path, NIGHT, witness, mqtt={"port": port})
+        running = asyncio.create_task(second.run())
+        async with Subscriber(port) as client:
+            await asked(gate)
+            await witness.until(lambda: witness.brokers)
+            while "mark" not in witness.event_names():  # it may not have subscribed yet
+                body = json.dumps({"command": "mark", "text": "woke up"})
+                await client._client.publish("sleepstream/test/anna/command", body, qos=1)
+                await asyncio.sleep(0.05)
+            gate.gate.set()
+            await client.until(lambda _: "session_ended" in [one["event"] for one in client.of("event")])
+            (outcome,) = await running
+        assert all(status.connected for status in witness.brokers)
+        return outcome, witness.event_names()
+
+    with Mosquitto() as broker:
+        outcome, events = asyncio.run(scenario(broker.port))
+    assert events.index("mark") < events.index("session_resumed")
+    check(outcome.session, resumed=1)
+
+
+# ---- the reading alone
+
+
+def session(folder):
+    """A session file whose every tenth second is lost: 60 rows, twice as many as one slice takes."""
+    path = folder / "s.sqlite"
+    with Journal.create(path, Meta("s", "node", "anna", info(100)), SystemClock(), deliver=False) as journal:
+        for start in range(0, 30_000, 1000):
+            journal.record(Chunk(start, EEG[:, start : start + 900]))
+            journal.record(Gap(start + 900, start + 1000, "radio"))
+    return path
+
+
+def pipeline(kind=Pipeline):
+    return kind(info(100), SignalSettings(), 10, default_model())
+
+
+@pytest.mark.parametrize("until", [15_050, 16_950, 30_000])
+def test_it_goes_as_far_as_it_is_told_in_a_file_that_grows(tmp_path, until):
+    path = session(tmp_path)
+    unbroken = pipeline()
+    whole = [one for item in items(path) for one in unbroken.push(item) if isinstance(one, Score)]
+    warmed = pipeline()
+    with ThreadPoolExecutor(1) as worker:
+        past = asyncio.run(rewarm(path, warmed, worker, until))
+    assert past.stop == until
+    assert past.scores == sum(one.end <= until for one in whole)
+    later = [
+        replace(item, start=max(item.start, until))
+        if isinstance(item, Gap)
+        else Chunk(max(item.start, until), item.samples[:, max(0, until - item.start) :])
+        for item in items(path)
+        if item.stop > until
+    ]
+    again = [one for item in later for one in warmed.push(item) if isinstance(one, Score)]
+    assert [one.probabilities for one in again] == [one.probabilities for one in whole[past.scores :]]
+
+
+def test_cancelled_it_ends_after_the_slice_under_way(tmp_path):
+    path = session(tmp_path)
+    Gated.gate.set()
+    close(Gated)
+
+    async def scenario():
+        with ThreadPoolExecutor(1) as worker:
+            running = asyncio.create_task(rewarm(path, pipeline(Gated), worker, 30_000))
+            await asked(Gated)
+            running.cancel()
+            await settle()
+            assert not running.done(), "its connection belongs to the thread that is busy"
+            Gated.gate.set()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+
+    asyncio.run(scenario())
+    assert Gated.pushed == SLICE
