@@ -35,6 +35,7 @@ from streamer.sinks.jsonl import JsonlSink
 from streamer.sinks.mqtt import MqttSink, MqttStatus
 from streamer.sinks.sleepasandroid import SleepAsAndroid
 from streamer.sinks.topics import MqttStream
+from streamer.sources import Opener, open_source
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.stager import Model
 from streamer.supervisor import Outcome, Recording, Supervisor
@@ -73,6 +74,7 @@ class Engine:
         resume_s: a session in `settings.session_dir` that was not ended is continued if its last sample is
             no older than this; 0: begin anew; None: likewise, and leave alone what earlier sessions could not
             deliver.
+        sources: makes a stream's source from its settings.
 
     """
 
@@ -83,8 +85,10 @@ class Engine:
         watcher: Watcher,
         session_path: Callable[[str], Path] | None = None,
         resume_s: float | None = None,
+        sources: Opener = open_source,
     ) -> None:
         self._settings = settings
+        self._sources = sources
         self._clock = clock
         self._watcher = watcher
         self._session_path = session_path or (lambda session: settings.session_dir / f"{session}.sqlite")
@@ -229,7 +233,7 @@ class Engine:
 
             return Recording(info, journal, made if found.path is None else None, publisher, ready)
 
-        supervisor = Supervisor(settings, self._clock, worker, begin, pipeline)
+        supervisor = Supervisor(settings, self._clock, worker, begin, pipeline, self._sources)
         self._supervisors.append(supervisor)
         return await supervisor.run(self._stop)
 

@@ -20,7 +20,7 @@ from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.resume import Continued, Past, index_at, rewarm, skip_to
 from streamer.settings import StreamSettings
-from streamer.sources import open_source
+from streamer.sources import Opener, open_source
 from streamer.sources.settings import LIVE
 from streamer.statistics import Statistics
 from streamer.stopping import unless_stopped
@@ -70,6 +70,7 @@ class Supervisor:
         begin: makes the session for a source that is open, or finds the one to go on with; told whether it
             must be a new one.
         pipeline: makes a new pipeline for a session.
+        sources: makes the source from its settings.
 
     Attributes:
         failures: how often the stream had to be begun again.
@@ -84,6 +85,7 @@ class Supervisor:
         worker: Executor,
         begin: Callable[[StreamInfo, bool], Awaitable[Recording]],
         pipeline: Callable[[StreamInfo], Pipeline],
+        sources: Opener = open_source,
     ) -> None:
         self.failures = 0
         self.stream: Stream | None = None
@@ -92,6 +94,7 @@ class Supervisor:
         self._worker = worker
         self._begin = begin
         self._pipeline = pipeline
+        self._sources = sources
         self._live = isinstance(settings.source, LIVE)
         self._recording: Recording | None = None
         self._afresh = False  # the earlier session could not be gone on with
@@ -118,7 +121,7 @@ class Supervisor:
         settings = self._settings
         try:
             async with contextlib.AsyncExitStack() as stack:
-                source = open_source(settings.source, settings.signal.channel, self._clock)
+                source = self._sources(settings.source, settings.signal.channel, self._clock)
                 opening = await unless_stopped(stop, stack.enter_async_context(source))
                 if not opening.cancelled():
                     await self._drive(opening.result(), stop)

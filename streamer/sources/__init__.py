@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from streamer.channels import Wanted
@@ -10,6 +11,8 @@ from streamer.sources.settings import BrainflowSettings, LslSettings, ReplaySett
 
 if TYPE_CHECKING:
     from streamer.intake import Source
+
+Opener = Callable[[SourceSettings, Wanted, Clock], "Source"]
 
 
 def open_source(settings: SourceSettings, channel: Wanted, clock: Clock) -> Source:
