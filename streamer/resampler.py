@@ -82,6 +82,11 @@ class Resampler:
         """100 Hz index of the next sample to come out."""
         return self._next
 
+    def ready(self, end: int) -> int:
+        """100 Hz index one past the last output that can be had once the input has come to index `end`."""
+        # Output k sits at k * down on the common clock and reaches `half` to either side of it.
+        return end if self._identity else ((end - 1) * self.up - self._half) // self.down + 1
+
     def push(self, samples: Floats) -> Floats:
         """Resample what can be resampled: (n,) -> (m,)."""
         if samples.shape[0] == 0:
@@ -119,9 +124,7 @@ class Resampler:
 
     def _drain(self, end: int, stop: int | None = None) -> Floats:
         """Every output whose whole support lies before input index `end`."""
-        # Output k sits at k * down on the common clock and reaches `half` to either side of it.
-        ready = ((end - 1) * self.up - self._half) // self.down + 1
-        ready = ready if stop is None else min(ready, stop)
+        ready = self.ready(end) if stop is None else min(self.ready(end), stop)
         if ready <= self._next:
             return np.empty(0)
         filtered = upfirdn(self._taps, self._buffer, self.up, self.down)

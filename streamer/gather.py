@@ -1,0 +1,53 @@
+"""Keeps the small pieces that a device sends together until they can complete a second."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamer.messages import RATE_HZ, Chunk, Gap, Item
+from streamer.resampler import Resampler
+
+
+class Gather:
+    """Twenty pieces a second in, one chunk a second out: a tenth of the work, and no score comes later.
+
+    A window ends on a whole second, so nothing can come of the pieces in between; and what comes of a stream
+    does not depend on how it was cut. A piece that completes a second of the resampler's output leaves at
+    once with all before it; so does a gap, and the first piece after it. (Where a device marks samples as not
+    a number, what they cut short may wait for the next second.)
+
+    Args:
+        rate_hz: of the device.
+
+    Raises:
+        SignalError: the rate is outside 50 to 1024 Hz.
+
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        self._resampler = Resampler(rate_hz)  # only to know what it will have given by when
+        self._held: list[Chunk] = []
+        self._seconds = 0  # that are complete
+        self._lost = False  # a loss is told with the first sample after it
+
+    def push(self, item: Item) -> list[Item]:
+        """Take the next piece; give what is to be worked on now."""
+        if isinstance(item, Gap):
+            self._lost = True
+            return [*self.flush(), item]
+        if self._held and item.start != self._held[-1].stop:
+            return [*self.flush(), item]  # not for us to judge
+        self._held.append(item)
+        seconds = self._resampler.ready(item.stop) // RATE_HZ
+        if seconds <= self._seconds and not self._lost:
+            return []
+        self._seconds, self._lost = seconds, False
+        return self.flush()
+
+    def flush(self) -> list[Item]:
+        """Give what is held: the stream ends, or is left."""
+        held, self._held = self._held, []
+        if len(held) <= 1:
+            return [*held]
+        samples = np.concatenate([chunk.samples for chunk in held], axis=1)
+        return [Chunk(held[0].start, samples, held[-1].arrived)]
