@@ -16,6 +16,7 @@ from typing import Protocol
 
 from streamer import __version__
 from streamer.backlog import Backlog, undelivered
+from streamer.batching import Batcher
 from streamer.bedside import Bedside
 from streamer.clock import Clock, boot_id
 from streamer.disk import too_small
@@ -35,7 +36,7 @@ from streamer.sinks.jsonl import JsonlSink
 from streamer.sinks.mqtt import MqttSink, MqttStatus
 from streamer.sinks.sleepasandroid import SleepAsAndroid
 from streamer.sinks.topics import MqttStream
-from streamer.sources import Opener, open_source
+from streamer.sources import Opener
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.stager import Model
 from streamer.supervisor import Outcome, Recording, Supervisor
@@ -74,7 +75,7 @@ class Engine:
         resume_s: a session in `settings.session_dir` that was not ended is continued if its last sample is
             no older than this; 0: begin anew; None: likewise, and leave alone what earlier sessions could not
             deliver.
-        sources: makes a stream's source from its settings.
+        sources: makes a stream's source from its settings; default: `open_source`.
 
     """
 
@@ -85,7 +86,7 @@ class Engine:
         watcher: Watcher,
         session_path: Callable[[str], Path] | None = None,
         resume_s: float | None = None,
-        sources: Opener = open_source,
+        sources: Opener | None = None,
     ) -> None:
         self._settings = settings
         self._sources = sources
@@ -144,7 +145,8 @@ class Engine:
                     token = os.environ.get(TOKEN_VARIABLE)
                     await sinks.enter_async_context(WebServer(self._settings.web, self._page, token))
                 await sinks.enter_async_context(Heart(self._clock, self._stuck_s))
-                outcomes = await self._run_streams(model, worker, mqtt, journals)
+                batcher = Batcher(worker, self._clock)
+                outcomes = await self._run_streams(model, batcher, mqtt, journals)
                 if mqtt is not None and not self._stop.is_set():
                     await self._deliver(mqtt)
                 return outcomes
@@ -180,11 +182,11 @@ class Engine:
             self._watcher.broker(mqtt.status)
 
     async def _run_streams(
-        self, model: Model, worker: ThreadPoolExecutor, mqtt: MqttSink | None, journals: AsyncExitStack
+        self, model: Model, batcher: Batcher, mqtt: MqttSink | None, journals: AsyncExitStack
     ) -> list[Outcome]:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._run_stream(stream, model, worker, mqtt, journals), name=stream.name)
+                group.create_task(self._run_stream(stream, model, batcher, mqtt, journals), name=stream.name)
                 for stream in self._settings.stream
             ]
         return [task.result() for task in tasks]
@@ -193,7 +195,7 @@ class Engine:
         self,
         settings: StreamSettings,
         model: Model,
-        worker: ThreadPoolExecutor,
+        batcher: Batcher,
         mqtt: MqttSink | None,
         stack: AsyncExitStack,
     ) -> Outcome:
@@ -233,7 +235,7 @@ class Engine:
 
             return Recording(info, journal, made if found.path is None else None, publisher, ready)
 
-        supervisor = Supervisor(settings, self._clock, worker, begin, pipeline, self._sources)
+        supervisor = Supervisor(settings, self._clock, batcher, begin, pipeline, self._sources)
         self._supervisors.append(supervisor)
         return await supervisor.run(self._stop)
 

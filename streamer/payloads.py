@@ -143,7 +143,7 @@ class AlarmPayload(_Payload):
 
 
 class HealthPayload(_Payload):
-    """`.../health`, retained: whether the night is kept, and how often the stream had to be begun again."""
+    """`.../health`, retained: whether the night is kept, and how the engine keeps up with it."""
 
     schema_: Literal["sleepstream/health/1"] = Field("sleepstream/health/1", alias="schema")
     t: datetime
@@ -153,6 +153,12 @@ class HealthPayload(_Payload):
     reason: str = Field("", description="why the disk refuses, for a person")
     dropped_samples: int = Field(ge=0, description="not kept because the disk refused; listed as gaps")
     failures: int = Field(ge=0, description="how often the stream was begun again since the process started")
+    least_hop_s: int = Field(
+        0, ge=0, description="the machine cannot keep up: provisional stages so far apart; 0: as configured"
+    )
+    thinned: int = Field(
+        0, ge=0, description="provisional stages left out for that since the process started; never an epoch"
+    )
 
 
 class EnginePayload(BaseModel):

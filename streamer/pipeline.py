@@ -6,7 +6,7 @@ samples alone, not on how or when they came.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
@@ -14,14 +14,18 @@ from streamer.frontend import FrontEnd, Graded
 from streamer.messages import RATE_HZ, Doubt, Gap, Item, Notice, Score, StreamInfo, Switch, most_probable
 from streamer.settings import SignalSettings
 from streamer.smoother import Smoother
-from streamer.staging import Stager
+from streamer.staging import Staged, Stager
 
 Output = Score | Gap | Doubt | Switch | Notice
+Part = Graded | Gap | Doubt | Switch  # what is before the network
 NO_NETWORK = "the network could not be reached"  # among the reasons of a quality
 
 
 class Pipeline:
     """One stream's stages, driven in the order in which the signal passes them.
+
+    `push` and `flush` are all of it. Who has the windows of several streams to score uses the halves: `front`
+    for what is before the network, `session` for the network, `take` for what is behind it.
 
     Raises:
         UsageError: the channel asked for is not there, or is no voltage.
@@ -32,9 +36,14 @@ class Pipeline:
     def __init__(self, info: StreamInfo, signal: SignalSettings, hop_s: int, model: Stager) -> None:
         self._front = FrontEnd(info, signal, hop_s)
         self.label = self._front.label
-        self._session = model.session()
+        self.session = model.session()
         self._troubled = False  # the network is out of reach
         self._scorer = Scorer()
+
+    @property
+    def scored_s(self) -> int:
+        """Where the last scored window ended, seconds of the stream."""
+        return self._scorer.scored_s
 
     def push(self, item: Item) -> Iterator[Output]:
         """Take the next item of the source; give each score and each loss (in device samples), in order.
@@ -47,18 +56,30 @@ class Pipeline:
         """The stream has ended: score what the stages still held back."""
         return chain.from_iterable(map(self._staged, self._front.flush()))
 
-    def _staged(self, output: Graded | Gap | Doubt | Switch) -> Iterator[Output]:
-        if not isinstance(output, Graded):
-            yield output
-            return
-        probabilities, warmup, trouble = self._session.score(output.window, output.usable)
+    def front(self, items: Iterable[Item] | None) -> Iterator[Part]:
+        """The half before the network, for several items, or for the end of the stream (None); lazy, too.
+
+        Each `Graded` is to be scored by `session`, and the outcome taken, before the next part is asked for.
+        """
+        if items is None:
+            return self._front.flush()
+        return chain.from_iterable(map(self._front.push, items))
+
+    def take(self, graded: Graded, staged: Staged) -> Iterator[Output]:
+        """The half behind the network: give the score that its word on a window comes to."""
+        probabilities, warmup, trouble = staged
         if bool(trouble) != self._troubled:
             self._troubled = not self._troubled
             yield Notice(trouble or "the network is back")
-        if trouble and output.usable and probabilities is None:
-            quality = replace(output.quality, reasons=(*output.quality.reasons, NO_NETWORK))
-            output = replace(output, quality=quality)
-        yield self._scorer.score(output, probabilities, warmup)
+        if trouble and graded.usable and probabilities is None:
+            quality = replace(graded.quality, reasons=(*graded.quality.reasons, NO_NETWORK))
+            graded = replace(graded, quality=quality)
+        yield self._scorer.score(graded, probabilities, warmup)
+
+    def _staged(self, part: Part) -> Iterator[Output]:
+        if not isinstance(part, Graded):
+            return iter((part,))
+        return self.take(part, self.session.score(part.window, part.usable))
 
 
 class Scorer:
@@ -66,14 +87,14 @@ class Scorer:
 
     def __init__(self) -> None:
         self._smoother = Smoother.from_figures()
-        self._scored_s = 0  # where the last window ended
+        self.scored_s = 0  # where the last window ended
 
     def score(self, graded: Graded, probabilities: tuple[float, ...] | None, warmup: bool) -> Score:
         """Take what the network says of the next window; None where it was not usable."""
         window = graded.window
         end_s = window.end // RATE_HZ
-        smoothed = self._smoother.push(probabilities, end_s - self._scored_s)
-        self._scored_s = end_s
+        smoothed = self._smoother.push(probabilities, end_s - self.scored_s)
+        self.scored_s = end_s
         return Score(
             end=window.end,
             epoch=window.epoch,

@@ -287,8 +287,8 @@ class Publisher:
         # The epoch says where in the night, also where the recording's time is not ours.
         self.event(name, text, {"epoch": len(self.labels)})
 
-    def health(self, journal: JournalStatus, failures: int) -> None:
-        """Say whether the night is kept, and how often the stream was begun again."""
+    def health(self, journal: JournalStatus, failures: int, least_hop_s: int, thinned: int) -> None:
+        """Say whether the night is kept, and how the engine keeps up with it."""
         if self._mqtt is None:
             return
         self._mqtt.health(
@@ -300,6 +300,8 @@ class Publisher:
                 reason=journal.reason,
                 dropped_samples=journal.dropped_samples,
                 failures=failures,
+                least_hop_s=least_hop_s,
+                thinned=thinned,
             )
         )
         self._healths += 1

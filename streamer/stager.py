@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 import zipfile
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,11 @@ class Session:
                 if committed:
                     self._state = state
                     self.epochs_seen += usable
-            return Staged(probabilities, self.epochs_seen < self._model.contract.warmup_epochs)
+            return Staged(probabilities, self._warmup)
+
+    @property
+    def _warmup(self) -> bool:
+        return self.epochs_seen < self._model.contract.warmup_epochs
 
     def _step(self, window: Window, usable: bool) -> tuple[Tensor, Any]:
         device, network = self._model.device, self._model.network
@@ -123,6 +128,25 @@ class Session:
         raw = torch.from_numpy(window.samples)[None].to(device)
         spectrum = torch.from_numpy(window.spectrogram)[None].to(device)
         return network.step(network.encode(raw, spectrum), present, self._state)  # type: ignore[no-any-return]
+
+
+def score_together(asked: Sequence[tuple[Session, Window]]) -> list[Staged]:
+    """Stage usable windows off the 30 s grid, each of another stream of one model, in one pass.
+
+    Probabilities differ from those of `Session.score` by the last bits, because matrix products add up in
+    another order when there are more rows: by 2e-7 with the packaged model, 1e-5 is promised. No past is
+    changed, so what is committed later is, to the bit, what it would have been.
+    """
+    model = asked[0][0]._model
+    with torch.inference_mode():
+        raw = torch.from_numpy(np.stack([window.samples for _, window in asked])).to(model.device)
+        spectra = torch.from_numpy(np.stack([window.spectrogram for _, window in asked])).to(model.device)
+        states = [session._state for session, _ in asked]
+        state = type(states[0])(*(torch.cat(parts) for parts in zip(*states, strict=True)))
+        present = torch.ones((len(asked), 2), dtype=torch.bool, device=model.device)
+        logits, _ = model.network.step(model.network.encode(raw, spectra), present, state)
+        rows = torch.softmax(logits.double(), 1).tolist()
+    return [Staged(tuple(row), session._warmup) for row, (session, _) in zip(rows, asked, strict=True)]
 
 
 def _device(name: str) -> torch.device:

@@ -35,6 +35,7 @@ class Status:
     lost_s: float = 0.0  # of signal, by the ledger
     epochs: int = 0
     stage: str = ""  # of the last committed epoch
+    thinned: int = 0  # provisional stages that the machine had no time for, as last said
     undelivered: int = 0  # messages that no broker has acknowledged
     trouble: str = ""  # the last thing that went wrong
     mb: float = 0.0  # of the file
@@ -49,10 +50,11 @@ class Status:
             return f"{self.session}: {self.trouble}"
         ago = "" if self.age_s is None else f", last sample {self.age_s:.0f} s ago"
         waiting = f", {self.undelivered} messages wait for the broker" if self.undelivered else ""
+        thinned = f", {self.thinned} provisional stages left out" if self.thinned else ""
         trouble = f"\n  last trouble: {self.trouble}" if self.trouble else ""
         return (
             f"{self.node}/{self.stream}: {self.state}{ago}; {self.hours:.1f} h, {self.epochs} epochs"
-            f"{f', now {self.stage}' if self.stage else ''}, {self.lost_s:.1f} s lost{waiting}\n"
+            f"{f', now {self.stage}' if self.stage else ''}, {self.lost_s:.1f} s lost{thinned}{waiting}\n"
             f"  session {self.session}, {self.mb:.1f} MB{trouble}"
         )
 
@@ -116,6 +118,7 @@ def _status(path: Path, reader: JournalReader, now: float) -> Status:
         lost_s=round(sum(gap.stop - gap.start for gap in reader.gaps()) / meta.info.rate_hz, 3),
         epochs=len(epochs),
         stage=epochs[-1].stage if epochs else "",
+        thinned=max((int(event.data.get("thinned") or 0) for event in events), default=0),
         undelivered=sum(1 for _ in reader.parcels()),
         trouble=f"{troubles[-1].t:%H:%M:%S} UTC {troubles[-1].text}"[:TEXT_CHARS] if troubles else "",
         mb=round(path.stat().st_size / 1e6, 2),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor
 
+from streamer.batching import Lane
 from streamer.clock import Clock, suspended_s
 from streamer.errors import SignalError
+from streamer.gather import Gather
 from streamer.intake import Intake
 from streamer.journal import Journal
 from streamer.messages import Chunk, Gap, Item, Notice, Score, Switch
@@ -21,19 +22,18 @@ CLOCK_PAIR_S = 60.0
 class Stream:
     """The short loop: next item, pipeline, publisher.
 
-    The pipeline runs on `worker`, the model's one thread, so that no score holds up the event loop; meanwhile
-    `intake` records what arrives and keeps it. `stop` takes effect between two items and nowhere else: what
-    has arrived by then is scored and published.
+    The pipeline runs on the model's one thread, so that no score holds up the event loop; meanwhile `intake`
+    records what arrives and keeps it. `stop` takes effect between two items and nowhere else: what has
+    arrived by then is scored and published.
 
     Args:
         intake: gives every item once it is recorded.
         pipeline: this stream's own.
         journal: takes what the clocks say.
         publisher: takes what comes out.
-        worker: the thread that the pipeline runs on.
+        lane: to the thread that the pipeline runs on.
         clock: for the watchdog.
         silence_s: no samples for this long: the stage becomes `no_signal`.
-        live: a device, which cannot wait and whose wrong unit is no reason to end the night.
 
     """
 
@@ -43,19 +43,19 @@ class Stream:
         pipeline: Pipeline,
         journal: Journal,
         publisher: Publisher,
-        worker: Executor,
+        lane: Lane,
         clock: Clock,
         silence_s: float,
-        live: bool,
     ) -> None:
         self._intake = intake
         self._pipeline = pipeline
         self._journal = journal
         self._publisher = publisher
-        self._worker = worker
+        self._lane = lane
         self._clock = clock
         self._silence_s = silence_s
-        self._live = live
+        self._live = lane.live  # a device's wrong unit is no reason to end the night
+        self._gather = Gather(intake.info.rate_hz)
         self._heard = clock.monotonic()
         self._silent = True  # until the first sample
         self._rate = RateWatch(intake.info.rate_hz)
@@ -89,32 +89,31 @@ class Stream:
         """Take items until there are no more (True) or `stop` is set (False)."""
         while True:
             upcoming = await unless_stopped(stop, self._intake.next())
-            if upcoming.cancelled():
-                break
-            item = upcoming.result()
+            over = upcoming.cancelled() or upcoming.exception() is not None
+            item = None if over else upcoming.result()
             if item is None:
-                return True
+                break
             await self._take(item)
-        for left in await self._intake.end():
-            await self._take(left)
-        return False
+        if upcoming.cancelled():
+            for left in await self._intake.end():
+                await self._take(left)
+        await self._advance(self._gather.flush())
+        return not upcoming.cancelled() and upcoming.result() is None  # or raises what broke the source
 
     async def _take(self, item: Item) -> None:
         self._busy_since = self._clock.monotonic()
         if isinstance(item, Chunk):
             self._hear()
             self._check_rate(item)
-        await self._advance(item)
+        await self._advance(self._gather.push(item))
         self._busy_since = None
 
-    async def _advance(self, item: Item | None) -> None:
-        """Score one item, or what is left at the end, on the model's thread; publish here."""
-        loop = asyncio.get_running_loop()
-        for output in await loop.run_in_executor(self._worker, self._outputs, item):
+    async def _advance(self, items: list[Item] | None) -> None:
+        """Score items, or what is left at the end (None), on the model's thread; publish here."""
+        if items == []:
+            return
+        for output in await self._lane.outputs(self._pipeline, items):
             self._publish(output)
-
-    def _outputs(self, item: Item | None) -> list[Output]:
-        return list(self._pipeline.flush() if item is None else self._pipeline.push(item))
 
     def _publish(self, output: Output) -> None:
         if isinstance(output, Score):

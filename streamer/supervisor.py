@@ -7,15 +7,15 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamer.batching import Batcher
 from streamer.clock import Clock
 from streamer.errors import DamagedError, RunError, SleepstreamError, SourceError, UsageError
 from streamer.intake import Given, Intake, Source
 from streamer.journal import Journal, JournalStatus
-from streamer.messages import Label, StreamInfo
+from streamer.messages import EPOCH_S, Label, StreamInfo
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.resume import Continued, Past, index_at, rewarm, skip_to
@@ -66,11 +66,11 @@ class Supervisor:
     Args:
         settings: of the stream.
         clock: time.
-        worker: the thread that pipelines run on.
+        batcher: the thread that pipelines run on.
         begin: makes the session for a source that is open, or finds the one to go on with; told whether it
             must be a new one.
         pipeline: makes a new pipeline for a session.
-        sources: makes the source from its settings.
+        sources: makes a stream's source from its settings; default: `open_source`.
 
     Attributes:
         failures: how often the stream had to be begun again.
@@ -82,20 +82,21 @@ class Supervisor:
         self,
         settings: StreamSettings,
         clock: Clock,
-        worker: Executor,
+        batcher: Batcher,
         begin: Callable[[StreamInfo, bool], Awaitable[Recording]],
         pipeline: Callable[[StreamInfo], Pipeline],
-        sources: Opener = open_source,
+        sources: Opener | None = None,
     ) -> None:
         self.failures = 0
         self.stream: Stream | None = None
         self._settings = settings
         self._clock = clock
-        self._worker = worker
+        self._worker = batcher.worker
         self._begin = begin
         self._pipeline = pipeline
-        self._sources = sources
+        self._sources = sources or open_source
         self._live = isinstance(settings.source, LIVE)
+        self._lane = batcher.lane(self._live)
         self._recording: Recording | None = None
         self._afresh = False  # the earlier session could not be gone on with
         self._warming = False  # the pipeline is being given the memory of a session
@@ -218,12 +219,11 @@ class Supervisor:
             recording.pipeline,
             recording.journal,
             recording.publisher,
-            self._worker,
+            self._lane,
             self._clock,
             self._settings.silence_s,
-            self._live,
         )
-        watch = asyncio.create_task(self._watch_journal(recording), name=f"journal of {self._settings.name}")
+        watch = asyncio.create_task(self._watch_health(recording), name=f"health of {self._settings.name}")
         try:
             await self.stream.run(stop)
         finally:
@@ -231,17 +231,29 @@ class Supervisor:
             watch.cancel()
             await asyncio.wait([watch])
 
-    async def _watch_journal(self, recording: Recording) -> None:
-        """Say when the disk refuses, and when it takes what it is given again."""
+    async def _watch_health(self, recording: Recording) -> None:
+        """Say when the disk refuses or the machine cannot keep up, and when that is over."""
         before: JournalStatus | None = None
+        before_hop_s = 0
         while True:
-            status = recording.journal.status
-            if before is None or status.state != before.state:
-                recording.publisher.health(status, self.failures)
-                if before is not None:
-                    recording.publisher.event("warning", _told(status), {"recording": status.state})
-            before = status
+            status, hop_s = recording.journal.status, self._least_hop_s
+            if before is None or status.state != before.state or hop_s != before_hop_s:
+                recording.publisher.health(status, self.failures, hop_s, self._lane.thinned)
+            if before is not None and status.state != before.state:
+                recording.publisher.event("warning", _told(status), {"recording": status.state})
+            if hop_s != before_hop_s:
+                text = _thinning(hop_s, self._lane.thinned)
+                recording.publisher.event(
+                    "warning", text, {"least_hop_s": hop_s, "thinned": self._lane.thinned}
+                )
+            before, before_hop_s = status, hop_s
             await self._clock.sleep(LOOK_S)
+
+    @property
+    def _least_hop_s(self) -> int:
+        """How far apart provisional stages are for want of time; 0: as configured."""
+        hop_s = self._lane.least_hop_s
+        return hop_s if hop_s > self._settings.hop_s else 0
 
     def _say(self, error: SleepstreamError) -> None:
         """Say what failed; a stale stage must not stand for a live one."""
@@ -274,7 +286,8 @@ class Supervisor:
         )
 
     def _end(self, recording: Recording, why: str) -> None:
-        recording.publisher.event("session_ended", why)
+        thinned = self._lane.thinned
+        recording.publisher.event("session_ended", why, {"thinned": thinned} if thinned else {})
 
 
 def _alike(one: StreamInfo, other: StreamInfo) -> bool:
@@ -285,3 +298,10 @@ def _told(status: JournalStatus) -> str:
     if status.state == "recording":
         return f"the disk takes the recording again; {status.dropped_samples} samples were not kept"
     return f"the recording cannot be written: {status.reason}; staging goes on, make room"
+
+
+def _thinning(hop_s: int, thinned: int) -> str:
+    if hop_s:
+        sparse = "none" if hop_s == EPOCH_S else f"{hop_s} s apart"
+        return f"the machine cannot keep up: provisional stages {sparse}; every epoch is staged"
+    return f"the machine keeps up again; {thinned} provisional stages were left out"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from streamer.messages import Item, StreamInfo
 from streamer.payloads import EventPayload, StagePayload
@@ -39,11 +40,12 @@ class FakeClock:
         end = self.now + seconds
         await settle()
         while self._sleepers and self._sleepers[0][0] <= end:
-            self.now, _, woken = heapq.heappop(self._sleepers)
+            at, _, woken = heapq.heappop(self._sleepers)
+            self.now = max(self.now, at)  # work may have taken it further
             if not woken.done():
                 woken.set_result(None)
             await settle()
-        self.now = end
+        self.now = max(self.now, end)
         await settle()
 
 
@@ -51,6 +53,34 @@ async def settle(turns: int = 20) -> None:
     """Let every task that can run do so."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+class Inline(Executor):
+    """A worker whose work is done when it is handed over: threads without their chance."""
+
+    def submit(self, work, /, *args, **kwargs):
+        done = Future()
+        done.set_result(work(*args, **kwargs))
+        return done
+
+
+class Network:
+    """A real network that notes how many windows it is given at a time, and takes its time over them."""
+
+    def __init__(self, real: Any, clock: FakeClock | None = None) -> None:
+        self.cost_s = 0.0  # of one window
+        self.passes: list[int] = []
+        self._real = real
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def encode(self, raw: Any, spectrum: Any) -> Any:
+        self.passes.append(len(raw))
+        if self._clock is not None:
+            self._clock.now += self.cost_s * len(raw)
+        return self._real.encode(raw, spectrum)
 
 
 class FakeSource:

@@ -21,7 +21,7 @@ def made(folder, session, stream="anna", ended=True):
     journal.epoch(epoch(0))
     journal.event(event(0).model_copy(update={"event": "warning", "text": "the disk is full"}))
     if ended:
-        journal.event(event(1).model_copy(update={"event": "session_ended"}))
+        journal.event(event(1).model_copy(update={"event": "session_ended", "data": {"thinned": 12}}))
     return journal
 
 
@@ -37,7 +37,9 @@ def test_the_newest_session_of_each_stream_tells_how_it_goes(tmp_path):
         "anna": "ended",
         "ben": "died",
     }
+    assert "12 provisional stages left out" in found["anna"].line()
     ben = found["ben"]
+    assert ben.thinned == 0
     assert (ben.lost_s, ben.epochs, ben.stage, ben.undelivered) == (10.0, 1, "N2", 2)
     assert "the disk is full" in ben.line()
     assert "2 messages wait" in ben.line()

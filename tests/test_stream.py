@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from streamer.batching import Batcher
 from streamer.errors import SignalError, SourceError
 from streamer.intake import Intake
 from streamer.journal import Journal
@@ -45,20 +46,11 @@ class Rig:
             self.clock,
             60.0 if live else None,
         )
-        self.task = asyncio.create_task(self.run(pipeline, live))
+        self.task = asyncio.create_task(self.run(pipeline, Batcher(self.worker, self.clock).lane(live)))
 
-    async def run(self, pipeline, live):
-        async with Intake(self.source, self.journal, live) as intake:
-            stream = Stream(
-                intake,
-                pipeline,
-                self.journal,
-                self.publisher,
-                self.worker,
-                self.clock,
-                silence_s=10,
-                live=live,
-            )
+    async def run(self, pipeline, lane):
+        async with Intake(self.source, self.journal, lane.live) as intake:
+            stream = Stream(intake, pipeline, self.journal, self.publisher, lane, self.clock, silence_s=10)
             await stream.run(self.stop)
 
     async def until(self, condition):

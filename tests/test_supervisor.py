@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from streamer import supervisor as module
+from streamer.batching import Batcher
 from streamer.errors import DamagedError, SourceError, UsageError
 from streamer.journal import Journal, Meta
 from streamer.messages import Channel, Chunk, Gap, Score
@@ -38,11 +39,19 @@ class Brittle(Pipeline):
     gate.set()
 
     def push(self, item):
+        self.check(item)
+        return super().push(item)
+
+    def front(self, items):
+        for item in items or ():
+            self.check(item)
+        return super().front(items)
+
+    def check(self, item):
         assert Brittle.gate.wait(20)
         if item.start <= Brittle.crash_at < item.stop:
             Brittle.crash_at = -1
             raise Poison("boom")
-        return super().push(item)
 
 
 class Rig:
@@ -54,7 +63,8 @@ class Rig:
         self.worker, self.sessions = ThreadPoolExecutor(1), []
         self.settings = settings
         monkeypatch.setattr(module, "open_source", lambda *_: self)
-        self.supervisor = Supervisor(settings, self.clock, self.worker, self.begin, self.pipeline)
+        self.batcher = Batcher(self.worker, self.clock)
+        self.supervisor = Supervisor(settings, self.clock, self.batcher, self.begin, self.pipeline)
         self.task = asyncio.create_task(self.supervisor.run(self.stop))
 
     async def __aenter__(self):
@@ -344,3 +354,21 @@ def test_a_crash_in_one_stream_leaves_another_alone(tmp_path, monkeypatch):
     (first, second), _ = run(scenario, tmp_path, monkeypatch)
     assert first.error is None
     assert len(second.labels) == 3
+
+
+def test_it_is_said_when_the_machine_cannot_keep_up_and_when_that_is_over(tmp_path, monkeypatch):
+    settings = LIVE.model_copy(update={"hop_s": 5})
+
+    async def scenario(rig):
+        rig.source((0, 40))
+        await rig.witness.until(lambda: rig.witness.stages)
+        for hop_s in (2, 10, 0):  # the first is shorter than what this stream does anyway
+            rig.batcher.overload.least_hop_s = hop_s
+            await rig.later(1.1)
+        return await rig.done()
+
+    _, rig = run(scenario, tmp_path, monkeypatch, settings)
+    said = [event for event in rig.witness.events if "least_hop_s" in event.data]
+    assert [event.data["least_hop_s"] for event in said] == [10, 0]
+    assert "provisional stages 10 s apart" in said[0].text
+    assert "keeps up again" in said[1].text

@@ -1,0 +1,227 @@
+"""The model's one thread: it runs every stream's pipeline, and scores in one pass what is due together.
+
+Nobody waits for company. Whoever comes while the thread is at work waits for the pass that is under way, and
+goes into the next one with all others who came meanwhile: a stream that is alone pays nothing, and passes
+grow with the load. A pass takes one window of each stream, and `MOST` of them, in the order in which they
+came, so that one with a long piece to catch up on holds nobody up.
+
+Only provisional windows share a pass. One on the 30 s grid is scored alone, so that epochs and all that
+follows from them are, to the bit, what they are for a stream that has the machine to itself, and what a
+session that is continued makes of them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+
+from streamer.clock import Clock
+from streamer.frontend import Graded
+from streamer.messages import RATE_HZ, Item, Window
+from streamer.overload import Overload
+from streamer.pipeline import Output, Pipeline
+from streamer.stager import Session, score_together
+from streamer.staging import Staged
+
+MOST = 16  # windows in a pass; more would take longer, and hardly less time each
+PASSES = 64  # before the thread lets others have a turn: a stream that reads back its night
+
+
+class Lane:
+    """One stream's entrance to the model's thread; made by `Batcher.lane`.
+
+    Attributes:
+        thinned: how many provisional windows were left out because the machine could not keep up.
+
+    """
+
+    def __init__(self, batcher: Batcher, live: bool) -> None:
+        self.thinned = 0
+        self.live = live
+        self.overload = batcher.overload
+        self._batcher = batcher
+
+    @property
+    def least_hop_s(self) -> int:
+        """How far apart provisional stages are to be for now, at least; 0: as they come."""
+        return self.overload.least_hop_s if self.live else 0
+
+    async def outputs(self, pipeline: Pipeline, items: Iterable[Item] | None) -> list[Output]:
+        """Run items, or the end of the stream (None), through a pipeline; whatever that raises is raised.
+
+        One at a time: the next may be handed over when these have come back.
+        """
+        return await self._batcher.run(self, pipeline, items)
+
+
+class _Job:
+    """What one stream has handed over, and how far the thread has got with it."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        pipeline: Pipeline,
+        items: Iterable[Item] | None,
+        clock: Clock,
+        done: asyncio.Future[list[Output]],
+    ) -> None:
+        self.pipeline = pipeline
+        self.done = done
+        self.due: Graded | None = None  # waits for the network
+        self._lane = lane
+        self._clock = clock
+        self._since = clock.monotonic()  # when it was its turn
+        self._parts = pipeline.front(items)
+        self._outputs: list[Output] = []
+        self._error: BaseException | None = None
+
+    @property
+    def shares(self) -> bool:
+        """Whether the window that is due may go into a pass with others."""
+        due = self.due
+        if due is None or due.window.epoch is not None or not due.usable:
+            return False
+        return isinstance(self.pipeline.session, Session)
+
+    @property
+    def asked(self) -> tuple[Session, Window]:
+        """What is due, for a pass that is shared."""
+        assert self.due is not None
+        assert isinstance(self.pipeline.session, Session)
+        return self.pipeline.session, self.due.window
+
+    def advance(self) -> None:
+        """Work up to the next window that is to be scored; if there is none, all is done."""
+        self.due = None
+        for part in self._parts:
+            if not isinstance(part, Graded):
+                self._outputs.append(part)
+            elif self._too_soon(part):
+                self._lane.thinned += 1
+            else:
+                self.due = part
+                return
+
+    def take(self, staged: Staged) -> None:
+        """Hear what came of the window that is due, and advance."""
+        assert self.due is not None
+        self._outputs += self.pipeline.take(self.due, staged)
+        if self._lane.live and self.due.window.epoch is None:
+            self._lane.overload.scored(self._since)
+        self._since = self._clock.monotonic()
+        self.advance()
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Carry what goes wrong over to the one who waits, and to nobody else."""
+        try:
+            yield
+        except BaseException as error:  # not swallowed: `tell` hands it to where the stream is supervised
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Have it end with an error."""
+        self._error, self.due = error, None
+
+    def tell(self) -> None:
+        """On the event loop: wake the stream, unless it is gone."""
+        if self.done.cancelled():
+            return
+        if self._error is None:
+            self.done.set_result(self._outputs)
+        else:
+            self.done.set_exception(self._error)
+
+    def _too_soon(self, graded: Graded) -> bool:
+        window = graded.window
+        return (
+            window.epoch is None and window.end // RATE_HZ - self.pipeline.scored_s < self._lane.least_hop_s
+        )
+
+
+class Batcher:
+    """Shared by all streams of a process.
+
+    Args:
+        worker: of one thread.
+        clock: tells how long things take.
+
+    Attributes:
+        worker: the same, for whoever else needs the model's thread.
+        overload: how far apart provisional stages have to be for the machine to keep up.
+
+    """
+
+    def __init__(self, worker: Executor, clock: Clock) -> None:
+        self.worker = worker
+        self.overload = Overload(clock)
+        self._clock = clock
+        self._jobs: deque[_Job] = deque()  # the event loop appends; all else is the thread's
+        self._running = False
+
+    def lane(self, live: bool) -> Lane:
+        """Make a stream's own entrance; `live`: a device, which cannot wait."""
+        return Lane(self, live)
+
+    async def run(self, lane: Lane, pipeline: Pipeline, items: Iterable[Item] | None) -> list[Output]:
+        """Work on what a stream hands over, beside what others do."""
+        loop = asyncio.get_running_loop()
+        job = _Job(lane, pipeline, items, self._clock, loop.create_future())
+        self._jobs.append(job)
+        if not self._running:
+            self._running = True
+            loop.call_soon(self._start, loop)  # not at once: who is ready in the same turn comes along
+        return await job.done
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_in_executor(self.worker, self._passes, loop).add_done_callback(self._passed)
+
+    def _passed(self, passes: asyncio.Future[None]) -> None:
+        passes.result()
+        self._running = bool(self._jobs)
+        if self._running:
+            self._start(passes.get_loop())
+
+    def _passes(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On the thread: work until nobody is left, or others should have a turn."""
+        for _ in range(PASSES):
+            jobs = [self._jobs.popleft() for _ in range(min(MOST, len(self._jobs)))]
+            if not jobs:
+                return
+            began = self._clock.monotonic()
+            self._pass(jobs)
+            self.overload.worked(began)
+            self._jobs.extend(job for job in jobs if job.due is not None)
+            for job in jobs:
+                if job.due is None:
+                    loop.call_soon_threadsafe(job.tell)
+
+    def _pass(self, jobs: Sequence[_Job]) -> None:
+        """Score the next window of each of these, and have each advance to the one after it."""
+        for job in jobs:
+            if job.due is None:
+                with job.trying():
+                    job.advance()
+        together = [job for job in jobs if job.shares]
+        if len(together) < 2:
+            together = []
+        for job in jobs:
+            if job.due is not None and job not in together:
+                with job.trying():
+                    job.take(job.pipeline.session.score(job.due.window, job.due.usable))
+        if together:
+            self._share(together)
+
+    def _share(self, jobs: Sequence[_Job]) -> None:
+        try:
+            staged = score_together([job.asked for job in jobs])
+        except BaseException as error:  # as in `trying`; windows are alike, so it is nobody's in particular
+            for job in jobs:
+                job.fail(error)
+            return
+        for job, one in zip(jobs, staged, strict=True):
+            with job.trying():
+                job.take(one)

@@ -1,0 +1,208 @@
+"""Many streams on one thread: epochs to the bit as if alone, provisional stages to 1e-5, nobody held up."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.batching import MOST, Batcher
+from streamer.messages import Score
+from streamer.pipeline import Pipeline
+from streamer.settings import SignalSettings
+from streamer.stager import Model
+from tests.chunkings import cut, stream
+from tests.fakes import FakeClock, Inline, Network
+from tests.paths import default_model, eeg, info, run, scores
+
+PROMISED = 1e-5  # of a probability, between one that was scored with others and one that was not
+
+
+def recorded_model(clock=None):
+    """The packaged model, and what its network is given."""
+    real = default_model()
+    network = Network(real.network, clock)
+    return Model(network, real.contract, real.device), network
+
+
+def pipeline(model, hop_s=1):
+    return Pipeline(info(100), SignalSettings(), hop_s, model)
+
+
+async def staged(lane, made, pieces, turns=()):
+    """Everything that comes of a stream whose pieces are handed over after so many turns of the loop each."""
+    out, turns = [], list(turns)
+    for number, piece in enumerate(pieces):
+        for _ in range(turns[number % len(turns)] if turns else 0):
+            await asyncio.sleep(0)
+        out += await lane.outputs(made, [piece])
+    return out + await lane.outputs(made, None)
+
+
+def together(streams, model, worker):
+    """What comes of several streams at once; each is its hop, its pieces and its turns."""
+
+    async def scenario():
+        batcher = Batcher(worker, FakeClock())
+        return await asyncio.gather(
+            *(
+                staged(batcher.lane(True), pipeline(model, hop_s), pieces, turns)
+                for hop_s, pieces, turns in streams
+            )
+        )
+
+    return asyncio.run(scenario())
+
+
+def assert_as_promised(found, alone):
+    """The same outputs in the same order; epochs to the bit, provisional probabilities to 1e-5."""
+    assert len(found) == len(alone)
+    for one, other in zip(found, alone, strict=True):
+        if not isinstance(other, Score) or other.epoch is not None or other.probabilities is None:
+            assert one == other
+            continue
+        assert (one.end, one.epoch, one.warmup, one.quality) == (
+            other.end,
+            None,
+            other.warmup,
+            other.quality,
+        )
+        np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=PROMISED)
+
+
+STREAM = st.tuples(
+    st.sampled_from([1, 2, 5, 7, 30]),  # hop
+    st.integers(0, 3),  # whose EEG
+    st.lists(st.sampled_from([29, 100, 331, 2999, 7919]), min_size=1, max_size=4),  # pieces
+    st.lists(st.integers(0, 9), min_size=1, max_size=4),  # turns before each
+    st.lists(st.sampled_from([(2000, 2010), (3100, 4700), (7000, 7400)]), max_size=2, unique=True),  # gaps
+)
+
+
+@settings(max_examples=8)
+@given(streams=st.lists(STREAM, min_size=1, max_size=6))
+def test_any_company_changes_no_epoch_and_provisional_stages_by_the_last_bits(streams):
+    model, _ = recorded_model()
+    given = [
+        (hop_s, stream(eeg(95, 100, seed), gaps), sizes, turns) for hop_s, seed, sizes, turns, gaps in streams
+    ]
+    found = together(
+        [(hop_s, list(cut(items, sizes)), turns) for hop_s, items, sizes, turns in given], model, Inline()
+    )
+    for outputs, (hop_s, items, _, _) in zip(found, given, strict=True):
+        assert_as_promised(outputs, run(items, 100, hop_s))
+
+
+def test_what_is_due_together_is_scored_together_and_epochs_alone():
+    model, network = recorded_model()
+    streams = [(1, list(cut(stream(eeg(62, 100, seed)), [100])), ()) for seed in range(5)]
+    found = together(streams, model, Inline())
+    off_the_grid = 31 - 1  # seconds 31 to 62, without 60
+    assert network.passes.count(5) == off_the_grid + 1
+    assert network.passes.count(1) == 5 * 2
+    for outputs, (_, pieces, _) in zip(found, streams, strict=True):
+        assert_as_promised(outputs, run(pieces, 100, 1))
+
+
+def test_a_pass_is_bounded():
+    model, network = recorded_model()
+    streams = [(1, list(cut(stream(eeg(32, 100)), [100])), ())] * (MOST + 3)
+    together(streams, model, Inline())
+    assert max(network.passes) == MOST
+    assert 3 in network.passes
+
+
+def test_a_stream_that_is_alone_has_every_score_to_the_bit():
+    model, network = recorded_model()
+    items = stream(eeg(95, 100), [(4000, 4500)])
+    with ThreadPoolExecutor(1) as worker:
+        (found,) = together([(1, list(cut(items, [331])), ())], model, worker)
+    assert found == run(items, 100, 1)
+    assert set(network.passes) == {1}
+
+
+def test_real_threads_change_nothing():
+    model, _ = recorded_model()
+    given = [(hop_s, stream(eeg(95, 100, hop_s))) for hop_s in (1, 1, 2, 5)]
+    with ThreadPoolExecutor(1) as worker:
+        found = together([(hop_s, list(cut(items, [100])), ()) for hop_s, items in given], model, worker)
+    for outputs, (hop_s, items) in zip(found, given, strict=True):
+        assert_as_promised(outputs, run(items, 100, hop_s))
+
+
+def test_who_has_a_long_piece_to_catch_up_on_holds_nobody_up():
+    model, _ = recorded_model()
+    done = []
+
+    async def hand_over(lane, name, seconds):
+        await lane.outputs(pipeline(model), stream(eeg(seconds, 100)))
+        done.append(name)
+
+    async def scenario():
+        batcher = Batcher(Inline(), FakeClock())
+        names = {"after a loss": 150, "anna": 31, "bert": 32}
+        await asyncio.gather(*(hand_over(batcher.lane(True), name, length) for name, length in names.items()))
+
+    asyncio.run(scenario())
+    assert done == ["anna", "bert", "after a loss"]
+
+
+class Poison(Exception):
+    """A mistake in the program."""
+
+
+def test_a_crash_is_told_to_its_own_stream_only():
+    class Crashing(Pipeline):
+        def front(self, items):
+            yield from super().front(items)
+            raise Poison("boom")
+
+    async def scenario():
+        batcher = Batcher(Inline(), FakeClock())
+        model, items = default_model(), stream(eeg(40, 100))
+        crashing = Crashing(info(100), SignalSettings(), 1, model)
+        return await asyncio.gather(
+            batcher.lane(True).outputs(crashing, items),
+            batcher.lane(True).outputs(pipeline(model), items),
+            return_exceptions=True,
+        )
+
+    crashed, well = asyncio.run(scenario())
+    assert isinstance(crashed, Poison)
+    assert len(scores(well)) == 11
+
+
+def test_a_network_that_fails_leaves_nobody_waiting():
+    model, network = recorded_model()
+
+    async def scenario():
+        batcher = Batcher(Inline(), FakeClock())
+        made, lanes = [pipeline(model) for _ in range(3)], [batcher.lane(True) for _ in range(3)]
+        for number in range(3):
+            await lanes[number].outputs(made[number], stream(eeg(30, 100)))
+        network.encode = None
+        piece = stream(eeg(31, 100))[0]
+        piece = type(piece)(3000, piece.samples[:, 3000:])
+        return await asyncio.gather(
+            *(lane.outputs(one, [piece]) for lane, one in zip(lanes, made, strict=True)),
+            return_exceptions=True,
+        )
+
+    assert [type(error) for error in asyncio.run(scenario())] == [TypeError] * 3
+
+
+def test_who_no_longer_waits_is_not_told():
+    async def scenario():
+        with ThreadPoolExecutor(1) as worker:
+            batcher = Batcher(worker, FakeClock())
+            lane, model = batcher.lane(True), default_model()
+            gone = asyncio.create_task(lane.outputs(pipeline(model), stream(eeg(60, 100))))
+            await asyncio.sleep(0)
+            gone.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await gone
+            return await batcher.lane(True).outputs(pipeline(model), stream(eeg(40, 100)))
+
+    assert len(scores(asyncio.run(scenario()))) == 11
