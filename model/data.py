@@ -133,10 +133,14 @@ class Batch(NamedTuple):
     spectrum: Tensor  # (B, T, 29, 128) dB
     target: Tensor  # (B, T, 5) probabilities, all zero where there is no stage to learn
     present: Tensor  # (B, T, 2) bool, False where an epoch was lost
+    tokens: Tensor | None = (
+        None  # (B, T, 2, D), where the epochs were embedded before; then no raw, no spectrum
+    )
 
     def to(self, device: torch.device) -> Batch:
-        """Move all four."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        """Move all of it."""
+        there = {name: one for name, one in self._asdict().items() if one is not None}
+        return Batch(**{name: one.to(device, non_blocking=True) for name, one in there.items()})
 
 
 @dataclass(frozen=True)

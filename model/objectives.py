@@ -76,7 +76,7 @@ class CrossMask(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """L1 between rebuilt and original tokens over all epochs that are there, both directions averaged."""
         with torch.no_grad():
-            tokens = self.network.encode_all(batch.raw, batch.spectrum)
+            tokens = embedded(self.network, batch)
         return (self.direction(tokens, batch.present, 0) + self.direction(tokens, batch.present, 1)) / 2
 
     def direction(self, tokens: Tensor, present: Tensor, view: int) -> Tensor:
@@ -125,9 +125,14 @@ class FineTune(nn.Module):
         in which each stage is that much more or less frequent than in the training nights.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            tokens = self.network.encode_all(batch.raw, batch.spectrum)
+            tokens = embedded(self.network, batch)
         weighted = batch._replace(target=batch.target * self.weights)
         return stage_loss(self.network.decode(tokens, batch.present), weighted)
+
+
+def embedded(network: MC2SleepNet, batch: Batch) -> Tensor:
+    """Tokens (B, T, 2, D) of a batch."""
+    return network.encode_all(batch.raw, batch.spectrum) if batch.tokens is None else batch.tokens
 
 
 def stage_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -22,12 +22,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from model.augment import NONE, Augmentation
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.data import Batch, Cut, Night, Sequences, load_nights, split, whole
+from model.encoded import EncodedNight, EncodedSequences
 from model.mc2sleepnet import MC2SleepNet
 from model.metrics import Agreement, agreement, calibrate
 from model.objectives import Contrast, CrossMask, FineTune
@@ -54,8 +55,15 @@ def objective_of(phase: Phase, network: MC2SleepNet, settings: Settings) -> nn.M
 class Run:
     """One training run: the network, the phase it is in, and how far it has come."""
 
-    def __init__(self, settings: Settings, nights: Sequence[Night], device: torch.device) -> None:
-        self.settings, self.device = settings, device
+    def __init__(
+        self,
+        settings: Settings,
+        nights: Sequence[Night],
+        device: torch.device,
+        encoded: Sequence[EncodedNight] | None = None,
+    ) -> None:
+        """Begin; `encoded` are nights to learn from, if the run keeps the backbones that embedded them."""
+        self.settings, self.device, self.encoded = settings, device, encoded
         self.rank = int(os.environ.get("RANK", "0"))
         self.learn, self.held_out = split(nights, settings.held_out_fold)
         stride = max(1, len(self.held_out) // settings.validation_nights)
@@ -169,7 +177,11 @@ class Run:
     def _batches(self, phase: Phase, first: int, count: int, augmentation: Augmentation) -> Iterator[Batch]:
         cut = Cut(phase.epochs, phase.sequences, self.settings.soft_share, augmentation)
         seed = (self.settings.seed, self.phase, self.rank)
-        dataset = Sequences(self.learn, cut, seed, count, first)
+        dataset: Dataset[Batch] = (
+            Sequences(self.learn, cut, seed, count, first)
+            if self.encoded is None
+            else EncodedSequences(self.encoded, cut, seed, count, first)
+        )
         return iter(DataLoader(dataset, batch_size=None, num_workers=self.settings.workers))
 
     def _validate(self) -> None:
@@ -282,7 +294,12 @@ def evaluate(
     return agreement(given.softmax(-1), stage), given, stage
 
 
-def trained(settings: Settings, nights: Sequence[Night], device: torch.device) -> Run:
+def trained(
+    settings: Settings,
+    nights: Sequence[Night],
+    device: torch.device,
+    encoded: Sequence[EncodedNight] | None = None,
+) -> Run:
     """Train a run to its end, from where it was if it has begun.
 
     Raises:
@@ -291,7 +308,7 @@ def trained(settings: Settings, nights: Sequence[Night], device: torch.device) -
 
     """
     settings.out.mkdir(parents=True, exist_ok=True)
-    run = Run(settings, nights, device)
+    run = Run(settings, nights, device, encoded)
     if (settings.out / "last.pt").exists():
         run.restore()
     run.train()

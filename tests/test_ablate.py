@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.checkpoint import load_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.data import save_night
 from model.mc2sleepnet import SIZES
 from model.settings import Settings, load_settings
 from streamer.stager import Model
 from tests.model.nights import night
-from tests.model.tiny import TINY
+from tests.model.tiny import TINY, network
 from tools import ablate, folds
 from tools.evaluate import Rows, Staged
 
@@ -121,6 +121,22 @@ def test_ablation_from_settings_to_table(config: Path, capsys: pytest.CaptureFix
     assert table["rows"][1]["beside_reference"] == pytest.approx(np.mean(gains))
     assert f"| {bidirectional} |" in capsys.readouterr().out
     assert not load_checkpoint(out / "bidirectional-4-each-way-1" / ablate.NETWORK).size.causal
+
+
+def test_given_backbones_stay_as_they_are_and_nights_are_embedded_once(config: Path) -> None:
+    net = network(seed=5)
+    save_checkpoint(config.parent / "given.pt", Checkpoint(TINY, net, "rhythms", {}))
+    frozen = config.read_text().replace('"fine_tune"\nsteps = 4', '"fine_tune"\nfrozen = true\nsteps = 4')
+    begun = f'backbones = "{config.parent / "given.pt"}"\n'
+    config.write_text(begun + frozen.replace('"contrast"', '"cross_mask"'))
+    out = config.parent / "out"
+    ablate.main([str(config), "--out", str(out), "--device", "cpu", "--only", "reference", "context 1"])
+    made = load_checkpoint(out / "context-1-0" / ablate.NETWORK).network
+    given = net.raw.state_dict()
+    assert all(given[name].equal(kept) for name, kept in made.raw.state_dict().items())
+    assert not made.joint.weight.equal(
+        load_checkpoint(out / "reference-0" / ablate.NETWORK).network.joint.weight
+    )
 
 
 @pytest.mark.parametrize(

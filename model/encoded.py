@@ -1,0 +1,65 @@
+"""Nights that are embedded once, for the many runs that leave the same backbones as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from model.augment import Augmentation, lose_epochs
+from model.data import Batch, Cut, Night, targets, whole
+from model.mc2sleepnet import MC2SleepNet
+from streamer.errors import RecordingError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedNight:
+    """One night as the sequence stage sees it."""
+
+    tokens: Tensor  # (n_epochs, 2, D)
+    target: Tensor  # (n_epochs, 5) probabilities, all zero where there is no stage to learn
+
+
+@torch.inference_mode()
+def encode_night(
+    network: MC2SleepNet, night: Night, soft_share: float, augmentation: Augmentation, seed: int
+) -> EncodedNight:
+    """Embed one night on its 30 s grid, changed once as a whole by `augmentation`."""
+    raw, spectrum, _ = whole(night, replace(augmentation, lost_epochs=0.0, lost_views=0.0), seed)
+    pieces = zip(torch.split(raw[0], 256), torch.split(spectrum[0], 256), strict=True)
+    device = network.mask.device
+    tokens = torch.cat([network.encode(one.to(device), other.to(device)).cpu() for one, other in pieces])
+    return EncodedNight(tokens, torch.from_numpy(targets(night, soft_share)))
+
+
+class EncodedSequences(Dataset[Batch]):
+    """As `model.data.Sequences`, of embedded nights: what is lost is drawn anew, the signal is not."""
+
+    def __init__(
+        self, nights: Sequence[EncodedNight], cut: Cut, seed: Sequence[int], batches: int, first: int = 0
+    ) -> None:
+        self.nights = [night for night in nights if len(night.target) >= cut.epochs]
+        if not self.nights:
+            raise RecordingError(f"no embedded night has {cut.epochs} epochs; draw or prepare some")
+        self.cut, self.seed, self.batches, self.first = cut, seed, batches, first
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: int) -> Batch:
+        if index >= self.batches:
+            raise IndexError(index)
+        rng = np.random.default_rng([*self.seed, self.first + index])
+        epochs, tokens, target, present = self.cut.epochs, [], [], []
+        for which in rng.integers(len(self.nights), size=self.cut.sequences):
+            night = self.nights[which]
+            start = int(rng.integers(len(night.target) - epochs + 1))
+            tokens.append(night.tokens[start : start + epochs])
+            target.append(night.target[start : start + epochs])
+            present.append(torch.from_numpy(lose_epochs(epochs, self.cut.augmentation, rng)))
+        nothing = torch.empty(len(tokens), epochs, 0)
+        return Batch(nothing, nothing, torch.stack(target), torch.stack(present), torch.stack(tokens))
