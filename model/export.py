@@ -1,9 +1,9 @@
-"""Turn a checkpoint into the one file the engine loads: TorchScript, and inside it the contract.
+"""Turn a checkpoint into the one file the engine loads: TorchScript, ONNX graphs, and the contract.
 
     python -m model.export CHECKPOINT OUT.pt
 
-Refuses unless the network gives the same probabilities in parallel, streamed, scripted and streamed, and
-scripted and in blocks of epochs.
+Refuses unless the network gives the same probabilities in parallel, streamed, scripted and streamed,
+scripted and in blocks of epochs, and streamed by ONNX Runtime.
 Prints what the settings have to say for the engine to load it; a `SHA256SUMS` beside it is renewed.
 """
 
@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,13 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import load_checkpoint
+from model.graphs import graphs
 from model.mc2sleepnet import FRAMES, MC2SleepNet, Size, parameter_count
 from streamer import __version__
 from streamer.contract import FILE_NAME, Contract, weights_sha256
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES
+from streamer.network import OnnxNetwork
 from streamer.parallel import advance
 from streamer.spectrogram import BINS
 from streamer.trust import record
@@ -33,8 +37,15 @@ TOLERANCE = 1e-5  # of a probability
 LIVE_METHODS = ("encode", "initial_state", "step", "relate", "classify")  # what the engine calls
 
 
-def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path) -> Contract:
+def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path, *, onnx: bool = True) -> Contract:
     """Script, verify and write `network`.
+
+    Args:
+        network: the weights.
+        size: that it was made with.
+        trained_on: in words.
+        out: the artifact.
+        onnx: add the graphs for ONNX Runtime (seconds); without them the engine takes the slower TorchScript.
 
     Raises:
         ArtifactError: its passes disagree, or it sees the future; nothing is written.
@@ -46,6 +57,7 @@ def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path) -> Cont
             "train with causal = true"
         )
     network = network.cpu().eval()
+    files = graphs(network) if onnx else {}
     contract = Contract(
         size=size.name,
         parameters=parameter_count(network),
@@ -56,19 +68,21 @@ def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path) -> Cont
         created=datetime.now(UTC).replace(microsecond=0),
         versions={"sleepstream": __version__, "torch": torch.__version__},
         weights_sha256=weights_sha256(network.state_dict()),
+        graphs_sha256={name: sha256(graph).hexdigest() for name, graph in files.items()},
     )
     partial = out.with_name(f".{out.name}.partial")
     try:
-        scripted = save_scripted(network, contract, partial)
-        verify(network, scripted, size.context)
+        scripted = save_scripted(network, contract, files, partial)
+        verify(network, scripted, OnnxNetwork(scripted, files) if onnx else None, size.context)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
     return contract
 
 
-def save_scripted(network: MC2SleepNet, contract: Contract, path: Path) -> Any:
-    """Script the live methods and write them with the contract; only here does `model` touch torch.jit."""
+def save_scripted(network: MC2SleepNet, contract: Contract, files: Mapping[str, bytes], path: Path) -> Any:
+    """Script the live methods and write them with all else; only here does `model` touch torch.jit."""
+    extra = {FILE_NAME: contract.model_dump_json(by_alias=True), **files}
     with warnings.catch_warnings():
         # torch 2.13 deprecates TorchScript without offering another format that carries methods and state.
         warnings.filterwarnings(
@@ -77,11 +91,11 @@ def save_scripted(network: MC2SleepNet, contract: Contract, path: Path) -> Any:
         for name in LIVE_METHODS:
             torch.jit.export(getattr(type(network), name))
         scripted = torch.jit.script(network)
-        torch.jit.save(scripted, str(path), _extra_files={FILE_NAME: contract.model_dump_json(by_alias=True)})
+        torch.jit.save(scripted, str(path), _extra_files=extra)
     return scripted
 
 
-def verify(network: MC2SleepNet, scripted: Any, context: int) -> None:
+def verify(network: MC2SleepNet, scripted: Any, onnx: OnnxNetwork | None, context: int) -> None:
     """Refuse a network that would do otherwise live than it did in training.
 
     The signal outlasts the context, has lost samples, lost epochs and lost views.
@@ -100,6 +114,8 @@ def verify(network: MC2SleepNet, scripted: Any, context: int) -> None:
             "scripted and streamed": streamed(scripted, raw, spectrum, present),
             "scripted and blockwise": in_blocks(scripted, raw, spectrum, present, max(2, context - 1)),
         }
+        if onnx is not None:
+            passes["ONNX"] = streamed(onnx, raw, spectrum, present)
         for name, found in passes.items():
             worst = float((found - parallel).abs().max())
             if not worst <= TOLERANCE:  # NaN must not pass
@@ -136,10 +152,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m model.export", description=__doc__.split("\n", 1)[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--no-onnx", action="store_true", help="leave the graphs for ONNX Runtime out")
     options = parser.parse_args(arguments)
     try:
         saved = load_checkpoint(options.checkpoint)
-        contract = export(saved.network, saved.size, saved.trained_on, options.out)
+        contract = export(saved.network, saved.size, saved.trained_on, options.out, onnx=not options.no_onnx)
     except ArtifactError as error:
         parser.exit(1, f"{error}\n")
     print(

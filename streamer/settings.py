@@ -32,6 +32,7 @@ class ModelSettings(_Settings):
     trusted: bool = False  # load whatever `path` holds: a model file can run any code
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, le=64)
+    runtime: Literal["auto", "onnx", "torchscript"] = "auto"  # auto: what docs/speed.md found the fastest
 
     @model_validator(mode="after")
     def _vouched_for(self) -> ModelSettings:

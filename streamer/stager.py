@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 import zipfile
 from collections.abc import Sequence
 from io import BytesIO
@@ -14,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamer.contract import FILE_NAME, Contract, read_contract, weights_sha256
+from streamer.contract import FILE_NAME, Contract, read_contract
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, Window
+from streamer.network import Runtime, load_network, with_onnx
 from streamer.spectrogram import BINS
 from streamer.staging import Staged
 from streamer.trust import PACKAGED, read_trusted
@@ -26,10 +26,10 @@ FRAMES = EPOCH_SAMPLES // RATE_HZ - 1
 
 
 class Model:
-    """A loaded artifact: scripted network and contract. Holds no state of any stream."""
+    """A loaded artifact: network and contract. Holds no state of any stream."""
 
     def __init__(self, network: Any, contract: Contract, device: torch.device) -> None:
-        self.network = network  # a torch.jit.ScriptModule, whose methods no type checker knows
+        self.network = network  # its methods come out of the artifact: no type checker knows them
         self.contract = contract
         self.device = device
 
@@ -39,6 +39,7 @@ class Model:
         path: Path | None = None,
         device: str = "cpu",
         threads: int = 1,
+        runtime: Runtime = "auto",
         *,
         sha256: str | None = None,
         trusted: bool = False,
@@ -48,7 +49,8 @@ class Model:
         Args:
             path: of the file; another than the packaged one needs one of the last two.
             device: cpu or cuda.
-            threads: what torch may use in this process.
+            threads: what the network may use in this process.
+            runtime: of the live methods; auto: ONNX Runtime on a CPU if the artifact has graphs for it.
             sha256: that the file must have.
             trusted: whether any file will do.
 
@@ -60,13 +62,11 @@ class Model:
         contract = _contract_inside(data, source)
         where = _device(device)
         torch.set_num_threads(threads)
-        network = _load_network(data, source, where)
-        found = weights_sha256(network.state_dict())
-        if found != contract.weights_sha256:
-            raise ArtifactError(
-                f"model {source}: its weights (sha256 {found[:12]}...) are not those its contract describes "
-                f"({contract.weights_sha256[:12]}...); get the file again"
-            )
+        network = load_network(data, source, contract, where)
+        if runtime == "auto":
+            runtime = "onnx" if contract.graphs_sha256 and where.type == "cpu" else "torchscript"
+        if runtime == "onnx":
+            network = with_onnx(network, data, source, contract, where, threads)
         model = cls(network, contract, where)
         model._warm_up()
         return model
@@ -172,15 +172,3 @@ def _contract_inside(data: bytes, path: Path) -> Contract:
     except (OSError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"model {path}: damaged or not a model ({error}); get the file again") from None
     return read_contract(text, str(path))
-
-
-def _load_network(data: bytes, path: Path, device: torch.device) -> Any:
-    """Load TorchScript; the one place in the engine that touches torch.jit."""
-    with warnings.catch_warnings():
-        # torch 2.13 deprecates TorchScript without offering another format that carries methods and state.
-        warnings.filterwarnings("ignore", message=r".*torch\.jit\.load.*", category=DeprecationWarning)
-        try:
-            return torch.jit.load(BytesIO(data), map_location=device).eval()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ArtifactError(f"model {path}: damaged ({reason}); get the file again") from None

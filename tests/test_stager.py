@@ -22,7 +22,7 @@ from tests.model.tiny import TINY, network
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.pt"
-    export(network(), TINY, "noise", path)
+    export(network(), TINY, "noise", path, onnx=False)
     return path
 
 
@@ -168,7 +168,7 @@ def test_a_contract_without_a_network(artifact: Path, tmp_path: Path) -> None:
 
 def test_changed_weights(artifact: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
-    export(network(seed=1), TINY, "noise", other)
+    export(network(seed=1), TINY, "noise", other, onnx=False)
     with zipfile.ZipFile(artifact) as archive:
         name = next(name for name in archive.namelist() if name.endswith("contract.json"))
         contract = archive.read(name)

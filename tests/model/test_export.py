@@ -30,7 +30,7 @@ class Amnesiac(MC2SleepNet):
 
 def test_scripted_equals_eager(tmp_path: Path) -> None:
     net, (raw, spectrum, present) = network(), signal(11)
-    export(net, TINY, "noise", tmp_path / "tiny.pt")
+    export(net, TINY, "noise", tmp_path / "tiny.pt", onnx=False)
     with torch.inference_mode():
         eager = torch.softmax(net(raw, spectrum, present)[0, :, 0], -1)
         scripted = streamed(Model.load(tmp_path / "tiny.pt", trusted=True).network, raw, spectrum, present)
@@ -40,7 +40,7 @@ def test_scripted_equals_eager(tmp_path: Path) -> None:
 def test_refuses_a_network_whose_streamed_pass_differs(tmp_path: Path) -> None:
     torch.manual_seed(0)
     with pytest.raises(ArtifactError, match="streamed pass differs"):
-        export(Amnesiac(TINY), TINY, "noise", tmp_path / "bad.pt")
+        export(Amnesiac(TINY), TINY, "noise", tmp_path / "bad.pt", onnx=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,14 +56,14 @@ class Crowded(MC2SleepNet):
 def test_refuses_a_network_whose_blockwise_pass_differs(tmp_path: Path) -> None:
     torch.manual_seed(0)
     with pytest.raises(ArtifactError, match="scripted and blockwise pass differs"):
-        export(Crowded(TINY), TINY, "noise", tmp_path / "bad.pt")
+        export(Crowded(TINY), TINY, "noise", tmp_path / "bad.pt", onnx=False)
 
 
 def test_refuses_a_network_that_has_diverged(tmp_path: Path) -> None:
     net = network()
     torch.nn.init.constant_(net.joint.weight, torch.nan)
     with pytest.raises(ArtifactError, match="nan"):
-        export(net, TINY, "noise", tmp_path / "bad.pt")
+        export(net, TINY, "noise", tmp_path / "bad.pt", onnx=False)
 
 
 def test_the_command_writes_a_contract_that_tells_the_truth(
@@ -72,7 +72,7 @@ def test_the_command_writes_a_contract_that_tells_the_truth(
     net = network()
     net.temperature.fill_(1.25)
     save_checkpoint(tmp_path / "best.pt", Checkpoint(TINY, net, "noise", {}))
-    main([str(tmp_path / "best.pt"), str(tmp_path / "out.pt")])
+    main([str(tmp_path / "best.pt"), str(tmp_path / "out.pt"), "--no-onnx"])
     printed = capsys.readouterr().out
     wanted = ModelSettings.model_validate(tomllib.loads(printed.partition("\n\n")[2])["model"])
     contract = Model.load(**wanted.model_dump()).contract
@@ -86,7 +86,7 @@ def test_the_record_beside_the_packaged_model_is_renewed(tmp_path: Path) -> None
     sums = tmp_path / "SHA256SUMS"
     sums.write_text(f"{'0' * 64}  default.pt\n{'1' * 64}  other.pt\n")
     save_checkpoint(tmp_path / "best.pt", Checkpoint(TINY, network(), "noise", {}))
-    main([str(tmp_path / "best.pt"), str(tmp_path / "default.pt")])
+    main([str(tmp_path / "best.pt"), str(tmp_path / "default.pt"), "--no-onnx"])
     digest = sha256((tmp_path / "default.pt").read_bytes()).hexdigest()
     assert sums.read_text() == f"{'1' * 64}  other.pt\n{digest}  default.pt\n"
 
@@ -116,7 +116,9 @@ def test_a_bidirectional_network_is_refused(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("size", [replace(TINY, views="raw"), replace(TINY, context=1)])
 def test_other_causal_networks_can_be_exported(tmp_path: Path, size: Size) -> None:
-    assert export(network(size), size, "noise", tmp_path / "out.pt").context_epochs == size.context
+    assert (
+        export(network(size), size, "noise", tmp_path / "out.pt", onnx=False).context_epochs == size.context
+    )
 
 
 def test_a_checkpoint_from_before_there_were_views_is_causal_with_both(tmp_path: Path) -> None:

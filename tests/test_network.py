@@ -1,0 +1,94 @@
+"""The runtimes: ONNX Runtime gives what TorchScript gives, and runs only what the contract names."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.export import export, streamed
+from streamer.errors import ArtifactError
+from streamer.network import GRAPHS, OnnxNetwork, with_onnx
+from streamer.stager import Model, Session
+from tests.model.tiny import TINY, network, signal
+from tests.test_stager import windows
+
+pytestmark = pytest.mark.slow  # torch takes seconds to export a graph
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.pt"
+    export(network(), TINY, "noise", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(artifact: Path) -> Model:
+    return Model.load(artifact, trusted=True)
+
+
+def test_the_fastest_runtime_is_taken_unasked(model: Model) -> None:
+    assert isinstance(model.network, OnnxNetwork)
+    assert set(model.contract.graphs_sha256) == set(GRAPHS)
+
+
+def test_streamed_equals_the_eager_network(model: Model) -> None:
+    net, (raw, spectrum, present) = network(), signal(11)
+    with torch.inference_mode():
+        eager = torch.softmax(net(raw, spectrum, present)[0, :, 0], -1)
+        found = streamed(model.network, raw, spectrum, present)
+    torch.testing.assert_close(found, eager, atol=1e-5, rtol=0)
+
+
+def test_any_number_of_streams(model: Model) -> None:
+    net, (raw, spectrum, present) = model.network, signal(6, batch=3)
+    with torch.inference_mode():
+        together, alone = net.initial_state(3), [net.initial_state(1) for _ in range(3)]
+        for epoch in range(6):
+            tokens = net.encode(raw[:, epoch], spectrum[:, epoch])
+            logits, together = net.step(tokens, present[:, epoch], together)
+            for stream in range(3):
+                one = slice(stream, stream + 1)
+                row, alone[stream] = net.step(
+                    net.encode(raw[one, epoch], spectrum[one, epoch]), present[one, epoch], alone[stream]
+                )
+                torch.testing.assert_close(logits[one], row, atol=1e-5, rtol=0)
+
+
+def test_both_runtimes_stage_alike(artifact: Path, model: Model) -> None:
+    scripted = Model.load(artifact, runtime="torchscript", trusted=True)
+    assert not isinstance(scripted.network, OnnxNetwork)
+    ours, theirs = Session(model), Session(scripted)
+    for window in windows(9):
+        usable = window.epoch != 3
+        mine, other = ours.score(window, usable), theirs.score(window, usable)
+        assert mine.warmup == other.warmup
+        assert mine.probabilities == (other.probabilities and pytest.approx(other.probabilities, abs=1e-5))
+
+
+def test_off_the_grid_the_committed_past_stays_as_it_is(model: Model) -> None:
+    quiet, hopping = Session(model), Session(model)
+    for window, between in zip(windows(6), windows(6, seed=1), strict=True):
+        hopping.score(replace(between, epoch=None), True)
+        assert quiet.score(window, True) == hopping.score(window, True)
+
+
+def test_a_graph_that_is_not_the_contracts_is_not_run(artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "forged.pt"
+    with zipfile.ZipFile(artifact) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name) + b" " * name.endswith("step.onnx"))
+    with pytest.raises(ArtifactError, match="ONNX graphs are not those of its contract"):
+        Model.load(path, trusted=True)
+
+
+def test_asked_for_where_it_cannot_be_had(artifact: Path, model: Model, tmp_path: Path) -> None:
+    export(network(), TINY, "noise", tmp_path / "plain.pt", onnx=False)
+    with pytest.raises(ArtifactError, match="holds no ONNX graphs; use runtime torchscript"):
+        Model.load(tmp_path / "plain.pt", runtime="onnx", trusted=True)
+    with pytest.raises(ArtifactError, match="serves the CPU, not cuda"):
+        with_onnx(None, b"", artifact, model.contract, torch.device("cuda"), 1)
