@@ -5,6 +5,7 @@ Synchronous and without a clock of its own; `alarm_clock.py` runs it, makes the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta, tzinfo
 from typing import Literal
@@ -114,23 +115,34 @@ class Alarm:
         self.memory = replace(self.memory, snoozes=self.memory.snoozes + 1)
         return Change("snoozed", f"until {self._told(self.memory.due)}")
 
+    def recall(self, scores: Iterable[Score]) -> None:
+        """Begin with a session, or go on with one, whose scores so far these are; nothing rings for them."""
+        self._since = self._last = self._woke = None
+        for score in scores:
+            self._follow(score)
+
     def push(self, score: Score, now: float, steady: float) -> Change | None:
         """Take the next live score; within the window it may ring the alarm."""
         wants = self._settings
+        self._follow(score)
+        if self._since is None:
+            return None
+        waited_s = (score.end - self._since) / RATE_HZ
+        begin = self.memory.deadline - 60 * wants.window_min
+        if self.memory.state != "armed" or not begin <= now or waited_s < wants.confirm_s:
+            return None
+        return self._ring(f"{score.stage} for {waited_s:g} s within the window", now, steady)
+
+    def _follow(self, score: Score) -> None:
+        """Begin, go on with or break the run of scores that may ring it."""
         unbroken = self._last is not None and score.end - self._last <= 30 * RATE_HZ
         self._last = score.end
         if score.smoothed == "W":
             self._woke = score.end
         if not self._may_ring(score):
             self._since = None
-            return None
-        if self._since is None or not unbroken:
+        elif self._since is None or not unbroken:
             self._since = score.end
-        waited_s = (score.end - self._since) / RATE_HZ
-        begin = self.memory.deadline - 60 * wants.window_min
-        if self.memory.state != "armed" or not begin <= now or waited_s < wants.confirm_s:
-            return None
-        return self._ring(f"{score.stage} for {waited_s:g} s within the window", now, steady)
 
     def tick(self, now: float, steady: float) -> Change | None:
         """Do what is due by the clock alone; call it every second."""

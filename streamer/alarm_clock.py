@@ -105,6 +105,10 @@ class AlarmClock:
         if self._written != self.memory:  # a write that was cancelled has perhaps not begun
             await asyncio.to_thread(self._write)
 
+    def recall(self, scores: Iterable[Score]) -> None:
+        """Begin with a session, or go on with one, whose scores so far these are; nothing rings for them."""
+        self._alarm.recall(scores)
+
     def push(self, score: Score, end: float) -> None:
         """Take a score that ended at Unix time `end`; one that comes late is left aside."""
         now = self._clock.wall()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import glob
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +18,11 @@ from streamer.alarm_clock import AlarmClock
 from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.journal_file import JournalReader
+from streamer.messages import RATE_HZ
 from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reflexes import Reflexes
+from streamer.resume import Past
 from streamer.settings import StreamSettings
 from streamer.sources.settings import LIVE
 
@@ -51,6 +53,7 @@ class Bedside:
         self._node = node
         self._clock = clock
         self._stop = stop
+        self._darkened = ""  # the session in which the lights went off last
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -67,8 +70,24 @@ class Bedside:
     ) -> None:
         await self._stack.aclose()
 
-    async def attach(self, publisher: Publisher, session: Path, stack: AsyncExitStack) -> None:
-        """Begin to hear a session's scores, and go on with what it holds; `stack` ends with the session."""
+    async def attach(
+        self,
+        publisher: Publisher,
+        session: Path,
+        stack: AsyncExitStack,
+        past: Past | None = None,
+        events: Sequence[EventPayload] = (),
+    ) -> None:
+        """Begin to hear a session's scores.
+
+        Args:
+            publisher: of the session.
+            session: its file.
+            stack: ends with the session.
+            past: what a former process has heard of it.
+            events: what that has said.
+
+        """
         settings = self._settings
         if settings.trigger:
             actions = Actions(lambda problem: publisher.event("error", problem))
@@ -77,10 +96,15 @@ class Bedside:
             self.reflexes = Reflexes(
                 settings.trigger, settings.hop_s, publisher, actions, self._clock, live, session
             )
-            self.reflexes.restore(*await asyncio.to_thread(_read, session))
+            if past is not None:
+                stop = round(past.stop / publisher.info.rate_hz * RATE_HZ)
+                self.reflexes.restore(past.scores, events, stop)
+                if self._darkened == publisher.session:  # while the record was read back
+                    self.reflexes.lights_off()
             publisher.listeners.append(self.reflexes.push)
         if self.alarm is not None:
-            self._attach_alarm(self.alarm, publisher)
+            self.alarm.recall(past.scores if past is not None else ())
+            self._attach_alarm(self.alarm, publisher, events)
 
     def obey(self, command: CommandPayload, publisher: Publisher) -> None:
         """Do what a client asked for, or refuse it with an event."""
@@ -90,8 +114,10 @@ class Bedside:
             self._stop()
         elif name == "lights_off" or name == "lights_on" or name == "mark":
             publisher.command(name, text)
-            if name == "lights_off" and self.reflexes is not None:
-                self.reflexes.lights_off()
+            if name == "lights_off":
+                self._darkened = publisher.session
+                if self.reflexes is not None:
+                    self.reflexes.lights_off()
         elif name == "arm_trigger" or name == "disarm_trigger":
             refused = self._arm_trigger(text, name == "arm_trigger", publisher)
         else:
@@ -115,14 +141,15 @@ class Bedside:
 
     def _arm_trigger(self, text: str, armed: bool, publisher: Publisher) -> str:
         if self.reflexes is None:
-            return "this stream has no trigger"
+            waits = "the session is still being read back; ask again in some seconds"
+            return waits if self._settings.trigger else "this stream has no trigger"
         refused = self.reflexes.arm(text, armed)
         if not refused:
             said = f"{text or 'all triggers'} {'armed' if armed else 'disarmed'}"
             publisher.event("mark", said, {"trigger": text, "armed": armed})
         return refused
 
-    def _attach_alarm(self, alarm: AlarmClock, publisher: Publisher) -> None:
+    def _attach_alarm(self, alarm: AlarmClock, publisher: Publisher, events: Sequence[EventPayload]) -> None:
         def tell(change: Change, memory: Memory) -> None:
             data = {"what": change.what, **asdict(memory)}
             publisher.urgent("alarm", f"{change.what.replace('_', ' ')}: {change.cause}", data)
@@ -133,7 +160,8 @@ class Bedside:
         publisher.listeners.append(alarm.push)
         memory = alarm.memory
         publisher.alarm(memory.state, memory.deadline, memory.snoozes)
-        if memory.state != "disarmed":
+        told = [event.data.get("state") for event in events if event.event == "alarm"]
+        if memory.state != "disarmed" or told[-1:] not in ([], ["disarmed"]):  # it may have rung in vain
             said = f"{memory.state}: for {utc(memory.deadline):%Y-%m-%d %H:%M} UTC"
             publisher.event("alarm", said, {"what": memory.state, **asdict(memory)})
 
@@ -147,9 +175,3 @@ class Bedside:
             except JournalError as error:
                 log.warning("%s", error)
         return []
-
-
-def _read(session: Path) -> tuple[list[tuple[int, str]], list[EventPayload]]:
-    """The stage of each epoch of a session, and its events."""
-    with JournalReader(session) as reader:
-        return [(one.epoch, one.stage) for one in reader.epochs()], list(reader.events())

@@ -6,7 +6,7 @@ import asyncio
 import os
 import platform
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -25,7 +25,7 @@ from streamer.journal import Journal
 from streamer.journal_rows import Meta
 from streamer.messages import StreamInfo
 from streamer.notify import Heart
-from streamer.payloads import utc
+from streamer.payloads import EventPayload, utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Observer, Publisher
 from streamer.resume import Found, Past, find, recall, restore
@@ -214,17 +214,17 @@ class Engine:
             jsonl = self._open_jsonl(settings.name, stack)
             observers = self._observers(settings, stack)
             publisher = self._publisher(settings, info, journal, mqtt, backlog, jsonl, observers)
-            if found.path is not None:
-                recall(publisher, journal.path)  # first: from now on somebody may ask it to say something
+            # First of all: from now on somebody may ask it to say something.
+            said = recall(publisher, journal.path) if found.path is not None else ()
             self._publishers[settings.name] = publisher
-            self._show(settings, publisher, made.label)
+            self._show(settings, publisher, made.label, said)
 
             async def ready(past: Past | None) -> None:
                 if past is not None:
                     restore(publisher, journal.path, past)
                     if self._page is not None:
                         self._page.recall(settings.name, past.epochs)
-                await self._bedsides[settings.name].attach(publisher, journal.path, stack)
+                await self._bedsides[settings.name].attach(publisher, journal.path, stack, past, said)
                 self._watcher.started(settings.name, info, made.label, journal.path)
                 if past is None:
                     what = f"{info.name}, channel {made.label}"
@@ -353,8 +353,10 @@ class Engine:
             )
         return self._topics[name]
 
-    def _show(self, settings: StreamSettings, publisher: Publisher, channel: str) -> None:
-        """Let the live page see the stream, and its buttons be obeyed."""
+    def _show(
+        self, settings: StreamSettings, publisher: Publisher, channel: str, said: Iterable[EventPayload]
+    ) -> None:
+        """Let the live page see the stream and what has been said of it, and its buttons be obeyed."""
         name, page = settings.name, self._page
         if page is None:
             return
@@ -369,6 +371,8 @@ class Engine:
             lambda reason: publisher.event("refused", reason),
             alarm=settings.alarm is not None,
         )
+        for payload in said:
+            page.happened(name, payload)
         publisher.listeners.append(lambda score, _: page.scored(name, score))
 
 

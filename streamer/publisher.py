@@ -104,7 +104,8 @@ class Publisher:
         self._stages = self._epochs = self._events = self._summaries = 0
         self._alarms = self._healths = 0
         self._smoothed: Label = UNSCORED
-        self._smoothed_since: int | None = None  # 100 Hz index
+        self._smoothed_since = 0  # 100 Hz index
+        self.heard = 0  # 100 Hz index up to which scores have come
         self.night = Night()
         self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
         self.smoothed: list[Label] = []  # likewise, after the smoother
@@ -114,6 +115,7 @@ class Publisher:
         for listener in self.listeners:
             listener(score, self._time(score.end))
         self.commit(score)
+        self._follow(score)
         if score.end <= self._quiet_until:
             return
         latency_ms = (self._clock.monotonic() - score.arrived) * 1000 if score.arrived else None
@@ -129,16 +131,16 @@ class Publisher:
                 warmup=score.warmup,
                 quality=quality_of(score.quality),
                 provisional=score.epoch is None,
-                lasted_s=self._lasted_s(score),
+                lasted_s=(score.end - self._smoothed_since) / RATE_HZ,
                 latency_ms=None if latency_ms is None else round(latency_ms, 1),
             )
         )
 
-    def _lasted_s(self, score: Score) -> float:
-        """For how long the smoothed stage has been the same."""
-        if score.smoothed != self._smoothed or self._smoothed_since is None:
+    def _follow(self, score: Score) -> None:
+        """Note how far the scores have come, and since when the smoothed stage has been the same."""
+        if score.smoothed != self._smoothed or not self.heard:
             self._smoothed, self._smoothed_since = score.smoothed, score.end
-        return (score.end - self._smoothed_since) / RATE_HZ
+        self.heard = score.end
 
     def commit(self, score: Score) -> None:
         """Commit the epoch that a score completes, if it does, and publish no stage."""
@@ -166,9 +168,11 @@ class Publisher:
         self._healths = len(events)  # each change of it was an event, and so was each start
         self._events = max((event.seq for event in events), default=-1) + 1 + UNTRACED
 
-    def skip_stages(self, count: int) -> None:
-        """Number stages on after those that a former process has published besides, which leave no record."""
-        self._stages += count
+    def recall(self, scores: Sequence[Score]) -> None:
+        """Hear the scores of a former process of this session, and number stages on after them."""
+        self._stages += len(scores)
+        for score in scores:
+            self._follow(score)
 
     def continues(self, index: int, monotonic: float) -> None:
         """The device is back: sample `index` was taken at `monotonic` s. Stages of before are not said."""

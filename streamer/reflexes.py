@@ -8,7 +8,8 @@ from pathlib import Path
 
 from streamer.actions import Actions, Value
 from streamer.clock import Clock
-from streamer.messages import RATE_HZ, STAGES, Score
+from streamer.journal import PROMISE_S
+from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Score
 from streamer.payloads import EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions import TriggerSettings
@@ -71,29 +72,54 @@ class Reflexes:
         self._course.push(score)
         age_s = 0.0
         if self._lateness is not None and score.arrived:
-            age_s = self._lateness.push(end, self._clock.monotonic())
+            now = self._clock.monotonic()
+            age_s = max(self._lateness.push(end, now), now - score.arrived)  # on the way here, and in here
         for trigger in self.triggers.values():
             firing = trigger.push(score, end, self._course, age_s)
             if firing is not None:
                 self._fire(trigger.settings, firing, end)
 
-    def restore(self, epochs: Sequence[tuple[int, str]], events: Sequence[EventPayload]) -> None:
-        """Go on with a session: its epochs by number and stage, and its events; nothing fires."""
-        lights = [event.data.get("epoch") for event in events if event.event == "lights_off"]
-        begin = next((one for one in reversed(lights) if isinstance(one, int)), 0)
-        for number, stage in epochs:
-            if number >= begin:
-                self._course.epoch(number, stage)
+    def restore(self, scores: Sequence[Score], events: Sequence[EventPayload], stop: int) -> None:
+        """Go on with a session as if its process had not died: hear its scores again, and fire nothing.
+
+        The events say what has fired, but the last of them may have died with the process. What would have
+        fired in that time counts as fired, lest there be one too many.
+
+        Args:
+            scores: every one so far.
+            events: every one in the record.
+            stop: 100 Hz index at which the record ends.
+
+        """
         for event in events:
             if event.event == "mark" and isinstance(armed := event.data.get("armed"), bool):
                 self.arm(str(event.data.get("trigger", "")), armed)
         for name, trigger in self.triggers.items():
-            ends = [
-                event.data["end"]
-                for event in events
-                if event.data.get("trigger") == name and "end" in event.data
-            ]
-            trigger.recall([round(float(end) * RATE_HZ) for end in ends if end is not None])
+            ends = [event.data.get("end") for event in events if event.data.get("trigger") == name]
+            trigger.recall([round(end * RATE_HZ) for end in ends if isinstance(end, int | float)])
+        lights = [event.data.get("epoch") for event in events if event.event == "lights_off"]
+        begins = [epoch * EPOCH_SAMPLES for epoch in lights if isinstance(epoch, int)]
+        for score in scores:
+            while begins and score.end > begins[0]:
+                self._course.lights_off()
+                del begins[0]
+            self._course.push(score)
+            now = self._publisher.info.started + score.end / RATE_HZ
+            for trigger in self.triggers.values():
+                lost_s = max(PROMISE_S, trigger.settings.max_age_s)  # it fires no later than that
+                doubtful = score.end > stop - lost_s * RATE_HZ
+                self._doubt(trigger.again(score, now, self._course, doubtful))
+        if begins:
+            self._course.lights_off()
+
+    def _doubt(self, firing: Firing | None) -> None:
+        """Say what may have fired without a record, in the words by which `restore` will know it again."""
+        if firing is not None:
+            text = f"{firing.trigger} may have fired as the process died, and counts as fired"
+            end_s = firing.score.end / RATE_HZ
+            self._publisher.event(
+                "warning", text, {"trigger": firing.trigger, "number": firing.number, "end": end_s}
+            )
 
     def lights_off(self) -> None:
         """The night begins anew: sleep onset and cycles are counted from here."""

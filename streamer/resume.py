@@ -21,6 +21,7 @@ from streamer.journal_file import JournalReader, Mark
 from streamer.journal_lock import outrun
 from streamer.journal_rows import Meta
 from streamer.messages import Chunk, Gap, Item, Score
+from streamer.payloads import EventPayload
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
 from streamer.session import items
@@ -131,8 +132,7 @@ class Past:
     """What the pipeline makes of a session's own samples."""
 
     stop: int = 0  # index one past the last of them
-    scores: int = 0
-    epochs: list[Score] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)  # provisional ones without their windows
     gaps: list[Gap] = field(default_factory=list)  # as the ledger says them
 
     def take(self, output: Output) -> None:
@@ -140,9 +140,12 @@ class Past:
         if isinstance(output, Gap):
             self.gaps.append(output)
         elif isinstance(output, Score):
-            self.scores += 1
-            if output.epoch is not None:
-                self.epochs.append(output)
+            self.scores.append(replace(output, window=None) if output.epoch is None else output)
+
+    @property
+    def epochs(self) -> list[Score]:
+        """The scores that commit one."""
+        return [score for score in self.scores if score.epoch is not None]
 
 
 async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -> Past:
@@ -197,21 +200,24 @@ def _before(item: Item, stop: int) -> Item:
     return replace(item, samples=item.samples[:, : stop - item.start])
 
 
-def recall(publisher: Publisher, path: Path) -> None:
-    """Have a publisher count on from what a session's file says."""
+def recall(publisher: Publisher, path: Path) -> tuple[EventPayload, ...]:
+    """Have a publisher count on from what a session's file says; the events in it."""
     with JournalReader(path) as reader:
-        publisher.resume(tuple(reader.epochs()), tuple(reader.events()))
+        epochs, events = tuple(reader.epochs()), tuple(reader.events())
+    publisher.resume(epochs, events)
+    return events
 
 
 def restore(publisher: Publisher, path: Path, past: Past) -> None:
     """Have it go on with the session: nothing is said again, and what was not yet said is said now."""
     with JournalReader(path) as reader:
         epochs, events = tuple(reader.epochs()), tuple(reader.events())
-    publisher.skip_stages(past.scores)
+    publisher.recall(past.scores)
     said = {
         (event.data.get("t_start"), event.data.get("seconds")) for event in events if event.event == "gap"
     }
-    again = [score for score in past.epochs[: len(epochs)] if score.stage != epochs[score.epoch or 0].stage]
+    scored = past.epochs
+    again = [score for score in scored[: len(epochs)] if score.stage != epochs[score.epoch or 0].stage]
     publisher.event(
         "session_resumed",
         f"after {past.stop / publisher.info.rate_hz / 60:.1f} min, {len(epochs)} epochs of them scored",
@@ -220,7 +226,7 @@ def restore(publisher: Publisher, path: Path, past: Past) -> None:
     for gap in past.gaps:
         if publisher.gap_data(gap) not in said:
             publisher.gap(gap)
-    for score in past.epochs[len(epochs) :]:
+    for score in scored[len(epochs) :]:
         publisher.commit(score)
 
 

@@ -197,8 +197,10 @@ class Supervisor:
             await recording.ready(past)
             recording.ready = None
         elif past is not None:
-            for score in past.epochs[len(recording.publisher.labels) :]:
-                recording.publisher.commit(score)
+            publisher = recording.publisher
+            for score in past.scores:  # those that a crash kept from it
+                if score.end > publisher.heard:
+                    publisher.score(score)
         return True
 
     async def _remade(self, recording: Recording, until: int) -> tuple[Pipeline, Past]:

@@ -145,7 +145,19 @@ class Trigger:
 
     def recall(self, ends: list[int]) -> None:
         """Continue a night: the 100 Hz positions of the firings it has had, in order."""
-        self._fired = list(ends)
+        self._fired = sorted(ends)
+
+    def again(self, score: Score, now: float, course: Course, doubtful: bool) -> Firing | None:
+        """Hear a score of a night that is continued, in order, so that its dwell goes on; after `recall`.
+
+        Nothing is fired for it any more. Where it is `doubtful` whether the record is whole, what would have
+        fired counts as fired, and is returned.
+        """
+        if doubtful and (not self._fired or score.end > self._fired[-1]):
+            return self.push(score, now, course)
+        self._dwell(score)
+        self._last = score.end
+        return None
 
     def _dwell(self, score: Score) -> float:
         """Begin, go on with or break the run of scores in the stage; the probability of the stages."""

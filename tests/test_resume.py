@@ -20,7 +20,7 @@ from streamer.clock import SystemClock, boot_id
 from streamer.engine import Engine
 from streamer.errors import JournalError
 from streamer.journal import Journal, Meta
-from streamer.messages import Chunk, Gap, Score
+from streamer.messages import STAGES, Chunk, Gap, Score
 from streamer.pipeline import Pipeline
 from streamer.resume import NOT_RUNNING, Continued, find
 from streamer.session import items
@@ -231,13 +231,35 @@ def test_the_position_survives_in_the_file(tmp_path):
 
 # ---- with what memory
 
+TRIGGER = {
+    "name": "t",
+    "stages": STAGES,
+    "min_probability": 0,
+    "quality": "off",
+    "warmup": True,
+    "arousal": None,
+    "dwell_s": 20,
+    "refractory_s": 50,
+    "max_per_night": 4,
+}
+
+
+def firings(path):
+    """What the trigger has done in a session, in its own words."""
+    with Journal.open(path) as session:
+        return [
+            [one.data[key] for key in ("end", "number", "dwell_s", "cycle")]
+            for one in session.events()
+            if one.event == "trigger"
+        ]
+
 
 def engine(folder, source, witness=None, resume_s=1800.0, mqtt=None):
     data = {
         "node": "test",
         "session_dir": str(folder),
         "mqtt": mqtt,
-        "stream": [{"name": "anna", "hop_s": 10, "source": source}],
+        "stream": [{"name": "anna", "hop_s": 10, "source": source, "trigger": [TRIGGER]}],
     }
     return Engine(validate(data, "test"), SystemClock(), witness or Witness(), resume_s=resume_s)
 
@@ -254,17 +276,22 @@ def test_a_night_that_was_cut_short_equals_one_that_was_not(tmp_path):
         return witness
 
     async def nights():
-        (whole,) = await engine(tmp_path / "whole", {**source, "speed": 100}).run()
+        first = Witness()
+        (whole,) = await engine(tmp_path / "whole", {**source, "speed": 100}, first).run()
         await cut(60)
         second = await cut(70)
         (rest,) = await engine(tmp_path / "cut", {**source, "speed": 100}).run()
-        return whole, second, rest
+        return whole, first, second, rest
 
-    whole, second, rest = asyncio.run(nights())
+    whole, first, second, rest = asyncio.run(nights())
     assert len(list((tmp_path / "cut").glob("*.sqlite"))) == 1
     assert rest.labels == whole.labels
     assert rest.statistics == whole.statistics
     assert recorded(rest.session) == recorded(whole.session)
+    assert firings(rest.session) == firings(whole.session)
+    assert len(firings(whole.session)) == 4
+    lasted = {one.t_end: one.lasted_s for one in first.stages}
+    assert [one.lasted_s for one in second.stages] == [lasted[one.t_end] for one in second.stages]
     check(rest.session, resumed=2)
     assert second.stages[0].seq > 6
     assert not [one for one in second.stages if one.t_end < second.stages[0].t_end]

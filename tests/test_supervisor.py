@@ -60,6 +60,7 @@ class Rig:
     def __init__(self, folder, monkeypatch, settings=LIVE):
         self.clock, self.witness, self.stop = FakeClock(), Witness(), asyncio.Event()
         self.folder, self.sources, self.opened = folder, asyncio.Queue(), 0
+        self.heard = []  # ends of the scores that triggers and alarm hear
         self.worker, self.sessions = ThreadPoolExecutor(1), []
         self.settings = settings
         monkeypatch.setattr(module, "open_source", lambda *_: self)
@@ -89,6 +90,7 @@ class Rig:
         publisher = Publisher("anna", name, session, journal, None, None, (self.witness,), self.clock, 60.0)
         self.sessions.append(journal)
         self.publisher = publisher
+        publisher.listeners.append(lambda score, _: self.heard.append(score.end))
         return Recording(session, journal, self.pipeline(session), publisher)
 
     def source(self, *parts, about=INFO):
@@ -179,7 +181,7 @@ def test_time_without_a_device_counts_from_the_beginning(tmp_path, monkeypatch):
 def test_a_crash_is_logged_and_the_pipeline_remade_from_the_record(tmp_path, monkeypatch, caplog):
     async def scenario(rig):
         Brittle.crash_at = 6500
-        rig.source((0, 60), (60, 70))
+        rig.source((0, 50), (50, 70))
         await rig.witness.until(lambda: "error" in rig.witness.event_names())
         await rig.later(BACKOFF_S[0])
         rig.source((0, 60))
@@ -194,6 +196,7 @@ def test_a_crash_is_logged_and_the_pipeline_remade_from_the_record(tmp_path, mon
     assert len(rig.sessions) == 1
     assert [one.stage for one in whole[: len(found)]] == [stage for _, stage, _ in found]
     assert [one.epoch for one in whole[: len(found)]] == [number for number, *_ in found]
+    assert rig.heard == [one.end for one in whole[: len(found)]], "also what was lost in the crash, in order"
 
 
 def test_a_record_that_cannot_be_read_back_begins_another(tmp_path, monkeypatch, caplog):

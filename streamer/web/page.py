@@ -108,7 +108,7 @@ class Page:
     def scored(self, stream: str, score: Score) -> None:
         """Take the window behind a stage, and on the 30 s grid its column of the night."""
         state = self._streams[stream]
-        state.window = score.window
+        state.window = score.window or state.window
         if score.epoch is None:
             return
         missing = score.epoch - len(state.grades)
@@ -122,9 +122,11 @@ class Page:
             state.grades.append(GRADES[score.quality.grade])
 
     def recall(self, stream: str, epochs: Iterable[Score]) -> None:
-        """Take what a former process of this session scored."""
+        """Take what a former process of this session scored, and tell every client the whole night again."""
         for score in epochs:
             self.scored(stream, score)
+        for view in self._views:
+            view.forget(stream)
         self._changed()
 
     def staged(self, stream: str, payload: StagePayload) -> None:
@@ -210,18 +212,24 @@ class View:
         self._clock = clock
         self._told: dict[str, Told] = {}
 
+    def forget(self, stream: str) -> None:
+        """The client has not been told all of a stream's past: it is told again, from the first epoch on."""
+        self._told.pop(stream, None)
+
     def update(self) -> str:
-        """All that is new, as JSON; `from` says at which epoch the new ones begin, 0 for a new session."""
+        """All that is new, as JSON; `from` says at which epoch the new ones begin, `whole` that it is all."""
         self.changed.clear()
         return json.dumps({"streams": [self._stream(state) for state in self._page.streams]})
 
     def _stream(self, state: StreamState) -> Json:
         told = self._told.get(state.name)
-        if told is None or told.session != state.session:
+        whole = told is None or told.session != state.session
+        if told is None or whole:
             told = self._told[state.name] = Told(state.session)
         out: Json = {
             "name": state.name,
             "session": state.session,
+            "whole": whole,
             "source": state.info.name,
             "channel": state.channel,
             "hop_s": state.hop_s,

@@ -60,12 +60,12 @@ function take(update) {
 
 function absorb(news) {
   let one = streams.get(news.name);
-  if (!one || one.session !== news.session) {
+  if (!one || one.session !== news.session || news.whole) {
     one = { labels: "", grades: "", density: [], spectrum: [], events: [], eeg: null };
     streams.set(news.name, one);
   }
   if (news.from > one.labels.length) return socket.close(); // we missed something: begin anew
-  const { labels, grades, density, spectrum, events, eeg, from, ...now } = news;
+  const { labels, grades, density, spectrum, events, eeg, from, whole, ...now } = news;
   Object.assign(one, now, { heard: Date.now() - news.age_s * 1000 });
   one.labels = one.labels.slice(0, from) + labels;
   one.grades = one.grades.slice(0, from) + grades;
