@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
@@ -49,12 +49,12 @@ class Lane:
         """How far apart provisional stages are to be for now, at least; 0: as they come."""
         return self.overload.least_hop_s if self.live else 0
 
-    async def outputs(self, pipeline: Pipeline, items: Iterable[Item] | None) -> list[Output]:
-        """Run items, or the end of the stream (None), through a pipeline; whatever that raises is raised.
+    async def outputs(self, pipeline: Pipeline, item: Item | None) -> list[Output]:
+        """Run an item, or the end of the stream (None), through a pipeline; whatever that raises is raised.
 
-        One at a time: the next may be handed over when these have come back.
+        One at a time: the next may be handed over when what comes of this one is there.
         """
-        return await self._batcher.run(self, pipeline, items)
+        return await self._batcher.run(self, pipeline, item)
 
 
 class _Job:
@@ -64,7 +64,7 @@ class _Job:
         self,
         lane: Lane,
         pipeline: Pipeline,
-        items: Iterable[Item] | None,
+        item: Item | None,
         clock: Clock,
         done: asyncio.Future[list[Output]],
     ) -> None:
@@ -74,7 +74,7 @@ class _Job:
         self._lane = lane
         self._clock = clock
         self._since = clock.monotonic()  # when it was its turn
-        self._parts = pipeline.front(items)
+        self._parts = pipeline.front(item)
         self._outputs: list[Output] = []
         self._error: BaseException | None = None
 
@@ -166,10 +166,10 @@ class Batcher:
         """Make a stream's own entrance; `live`: a device, which cannot wait."""
         return Lane(self, live)
 
-    async def run(self, lane: Lane, pipeline: Pipeline, items: Iterable[Item] | None) -> list[Output]:
+    async def run(self, lane: Lane, pipeline: Pipeline, item: Item | None) -> list[Output]:
         """Work on what a stream hands over, beside what others do."""
         loop = asyncio.get_running_loop()
-        job = _Job(lane, pipeline, items, self._clock, loop.create_future())
+        job = _Job(lane, pipeline, item, self._clock, loop.create_future())
         self._jobs.append(job)
         if not self._running:
             self._running = True

@@ -13,8 +13,8 @@ class Gather:
 
     A window ends on a whole second, so nothing can come of the pieces in between; and what comes of a stream
     does not depend on how it was cut. A piece that completes a second of the resampler's output leaves at
-    once with all before it; so does a gap, and the first piece after it. (Where a device marks samples as not
-    a number, what they cut short may wait for the next second.)
+    once with all before it; so does a gap, and the first piece of all and after a gap. (Where a device marks
+    samples as not a number, what they cut short may wait for the next second.)
 
     Args:
         rate_hz: of the device.
@@ -28,20 +28,23 @@ class Gather:
         self._resampler = Resampler(rate_hz)  # only to know what it will have given by when
         self._held: list[Chunk] = []
         self._seconds = 0  # that are complete
-        self._lost = False  # a loss is told with the first sample after it
+        self._resumed = True  # the next piece says that samples come, and tells the loss before it
+
+    def __len__(self) -> int:
+        return len(self._held)
 
     def push(self, item: Item) -> list[Item]:
         """Take the next piece; give what is to be worked on now."""
         if isinstance(item, Gap):
-            self._lost = True
+            self._resumed = True
             return [*self.flush(), item]
         if self._held and item.start != self._held[-1].stop:
             return [*self.flush(), item]  # not for us to judge
         self._held.append(item)
         seconds = self._resampler.ready(item.stop) // RATE_HZ
-        if seconds <= self._seconds and not self._lost:
+        if seconds <= self._seconds and not self._resumed:
             return []
-        self._seconds, self._lost = seconds, False
+        self._seconds, self._resumed = max(seconds, 0), False
         return self.flush()
 
     def flush(self) -> list[Item]:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Protocol, Self
 
+from streamer.clock import Clock
+from streamer.gather import Gather
 from streamer.journal import Journal
 from streamer.messages import Chunk, Item, StreamInfo
 
@@ -42,21 +44,29 @@ class Intake:
     """`async with Intake(...) as intake` records from now on; `intake.next()` gives what was recorded.
 
     What reaches the host does not wait for the pipeline, which may be reading a whole night back first: it is
-    recorded when it comes. A device is read ahead of the pipeline up to `AHEAD_BYTES`, and then left to its
-    own buffer; a recording is not read ahead at all, and waits for the disk, too.
+    recorded when it comes, and small pieces are kept together, since nothing would come of each alone. A
+    device is read ahead of the pipeline up to `AHEAD_BYTES`, and then left to its own buffer; a recording is
+    not read ahead at all, and waits for the disk, too.
 
     Args:
         given: open; iterated once.
         journal: takes every item.
         live: a device, which cannot wait.
+        clock: tells when samples came.
+
+    Attributes:
+        heard: when the last ones did, monotonic seconds.
 
     """
 
-    def __init__(self, given: Given, journal: Journal, live: bool) -> None:
+    def __init__(self, given: Given, journal: Journal, live: bool, clock: Clock) -> None:
         self.info = given.info
+        self.heard = clock.monotonic()
         self._given = given
         self._journal = journal
         self._live = live
+        self._clock = clock
+        self._gather = Gather(given.info.rate_hz)
         self._items: deque[Item] = deque()  # recorded, and not yet given
         self._bytes = 0  # of their samples
         self._came = asyncio.Event()  # an item, or the end
@@ -65,10 +75,10 @@ class Intake:
     @property
     def waiting(self) -> int:
         """How many items are recorded that nobody has taken."""
-        return len(self._items)
+        return len(self._items) + len(self._gather)
 
     async def next(self) -> Item | None:
-        """The next item, or None when the source has ended.
+        """The next item, of a second or so, or None when the source has ended.
 
         Raises:
             SourceError, RecordingError: what the source raised, after all that it gave before.
@@ -101,11 +111,21 @@ class Intake:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
+        try:
+            await self._record()
+        finally:
+            self._items.extend(self._gather.flush())
+
+    async def _record(self) -> None:
         async for item in self._given:
             self._journal.record(item)
-            self._items.append(item)
+            if isinstance(item, Chunk):
+                self.heard = self._clock.monotonic()
             self._bytes += _nbytes(item)
-            self._came.set()
+            ready = self._gather.push(item)
+            if ready:
+                self._items.extend(ready)
+                self._came.set()
             while self._items and self._bytes >= (AHEAD_BYTES if self._live else 0):
                 self._went.clear()
                 await self._went.wait()

@@ -6,7 +6,7 @@ samples alone, not on how or when they came.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 
@@ -50,20 +50,18 @@ class Pipeline:
 
         Lazy: it must be iterated to its end before the next push.
         """
-        return chain.from_iterable(map(self._staged, self._front.push(item)))
+        return chain.from_iterable(map(self._staged, self.front(item)))
 
     def flush(self) -> Iterator[Output]:
         """The stream has ended: score what the stages still held back."""
-        return chain.from_iterable(map(self._staged, self._front.flush()))
+        return chain.from_iterable(map(self._staged, self.front(None)))
 
-    def front(self, items: Iterable[Item] | None) -> Iterator[Part]:
-        """The half before the network, for several items, or for the end of the stream (None); lazy, too.
+    def front(self, item: Item | None) -> Iterator[Part]:
+        """The half before the network, of an item, or of the end of the stream (None); lazy, too.
 
         Each `Graded` is to be scored by `session`, and the outcome taken, before the next part is asked for.
         """
-        if items is None:
-            return self._front.flush()
-        return chain.from_iterable(map(self._front.push, items))
+        return self._front.flush() if item is None else self._front.push(item)
 
     def take(self, graded: Graded, staged: Staged) -> Iterator[Output]:
         """The half behind the network: give the score that its word on a window comes to."""

@@ -7,7 +7,6 @@ import asyncio
 from streamer.batching import Lane
 from streamer.clock import Clock, suspended_s
 from streamer.errors import SignalError
-from streamer.gather import Gather
 from streamer.intake import Intake
 from streamer.journal import Journal
 from streamer.messages import Chunk, Gap, Item, Notice, Score, Switch
@@ -55,8 +54,6 @@ class Stream:
         self._clock = clock
         self._silence_s = silence_s
         self._live = lane.live  # a device's wrong unit is no reason to end the night
-        self._gather = Gather(intake.info.rate_hz)
-        self._heard = clock.monotonic()
         self._silent = True  # until the first sample
         self._rate = RateWatch(intake.info.rate_hz)
         self._busy_since: float | None = None
@@ -89,30 +86,27 @@ class Stream:
         """Take items until there are no more (True) or `stop` is set (False)."""
         while True:
             upcoming = await unless_stopped(stop, self._intake.next())
-            over = upcoming.cancelled() or upcoming.exception() is not None
-            item = None if over else upcoming.result()
-            if item is None:
+            if upcoming.cancelled():
                 break
+            item = upcoming.result()
+            if item is None:
+                return True
             await self._take(item)
-        if upcoming.cancelled():
-            for left in await self._intake.end():
-                await self._take(left)
-        await self._advance(self._gather.flush())
-        return not upcoming.cancelled() and upcoming.result() is None  # or raises what broke the source
+        for left in await self._intake.end():
+            await self._take(left)
+        return False
 
     async def _take(self, item: Item) -> None:
         self._busy_since = self._clock.monotonic()
         if isinstance(item, Chunk):
             self._hear()
             self._check_rate(item)
-        await self._advance(self._gather.push(item))
+        await self._advance(item)
         self._busy_since = None
 
-    async def _advance(self, items: list[Item] | None) -> None:
-        """Score items, or what is left at the end (None), on the model's thread; publish here."""
-        if items == []:
-            return
-        for output in await self._lane.outputs(self._pipeline, items):
+    async def _advance(self, item: Item | None) -> None:
+        """Score an item, or what is left at the end (None), on the model's thread; publish here."""
+        for output in await self._lane.outputs(self._pipeline, item):
             self._publish(output)
 
     def _publish(self, output: Output) -> None:
@@ -128,7 +122,6 @@ class Stream:
             raise SignalError(output.text)
 
     def _hear(self) -> None:
-        self._heard = self._clock.monotonic()
         if self._silent:
             self._silent = False
             self._publisher.online(True)
@@ -153,7 +146,7 @@ class Stream:
     async def _watch(self) -> None:
         """Say so when nothing arrives; a stale stage must not stand for a live one."""
         while True:
-            quiet = self._clock.monotonic() - self._heard
+            quiet = self._clock.monotonic() - self._intake.heard
             if quiet < self._silence_s:
                 await self._clock.sleep(self._silence_s - quiet)
                 continue

@@ -168,7 +168,7 @@ class Supervisor:
         if begun_before or recording.journal.next_sample:
             given = self._continued(source, recording, taken)
         until = recording.journal.next_sample
-        async with Intake(given, recording.journal, self._live) as intake:
+        async with Intake(given, recording.journal, self._live, self._clock) as intake:
             try:
                 if await self._warm(recording, until, stop):
                     self._warming = False

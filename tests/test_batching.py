@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.batching import MOST, Batcher
-from streamer.messages import Score
+from streamer.messages import Chunk, Score
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.stager import Model
@@ -31,13 +31,18 @@ def pipeline(model, hop_s=1):
     return Pipeline(info(100), SignalSettings(), hop_s, model)
 
 
+def whole(seconds):
+    """A stream as one piece."""
+    return Chunk(0, eeg(seconds, 100))
+
+
 async def staged(lane, made, pieces, turns=()):
     """Everything that comes of a stream whose pieces are handed over after so many turns of the loop each."""
     out, turns = [], list(turns)
     for number, piece in enumerate(pieces):
         for _ in range(turns[number % len(turns)] if turns else 0):
             await asyncio.sleep(0)
-        out += await lane.outputs(made, [piece])
+        out += await lane.outputs(made, piece)
     return out + await lane.outputs(made, None)
 
 
@@ -137,7 +142,7 @@ def test_who_has_a_long_piece_to_catch_up_on_holds_nobody_up():
     done = []
 
     async def hand_over(lane, name, seconds):
-        await lane.outputs(pipeline(model), stream(eeg(seconds, 100)))
+        await lane.outputs(pipeline(model), whole(seconds))
         done.append(name)
 
     async def scenario():
@@ -155,17 +160,17 @@ class Poison(Exception):
 
 def test_a_crash_is_told_to_its_own_stream_only():
     class Crashing(Pipeline):
-        def front(self, items):
-            yield from super().front(items)
+        def front(self, item):
+            yield from super().front(item)
             raise Poison("boom")
 
     async def scenario():
         batcher = Batcher(Inline(), FakeClock())
-        model, items = default_model(), stream(eeg(40, 100))
+        model, item = default_model(), whole(40)
         crashing = Crashing(info(100), SignalSettings(), 1, model)
         return await asyncio.gather(
-            batcher.lane(True).outputs(crashing, items),
-            batcher.lane(True).outputs(pipeline(model), items),
+            batcher.lane(True).outputs(crashing, item),
+            batcher.lane(True).outputs(pipeline(model), item),
             return_exceptions=True,
         )
 
@@ -181,12 +186,11 @@ def test_a_network_that_fails_leaves_nobody_waiting():
         batcher = Batcher(Inline(), FakeClock())
         made, lanes = [pipeline(model) for _ in range(3)], [batcher.lane(True) for _ in range(3)]
         for number in range(3):
-            await lanes[number].outputs(made[number], stream(eeg(30, 100)))
+            await lanes[number].outputs(made[number], whole(30))
         network.encode = None
-        piece = stream(eeg(31, 100))[0]
-        piece = type(piece)(3000, piece.samples[:, 3000:])
+        piece = Chunk(3000, eeg(1, 100))
         return await asyncio.gather(
-            *(lane.outputs(one, [piece]) for lane, one in zip(lanes, made, strict=True)),
+            *(lane.outputs(one, piece) for lane, one in zip(lanes, made, strict=True)),
             return_exceptions=True,
         )
 
@@ -198,11 +202,11 @@ def test_who_no_longer_waits_is_not_told():
         with ThreadPoolExecutor(1) as worker:
             batcher = Batcher(worker, FakeClock())
             lane, model = batcher.lane(True), default_model()
-            gone = asyncio.create_task(lane.outputs(pipeline(model), stream(eeg(60, 100))))
+            gone = asyncio.create_task(lane.outputs(pipeline(model), whole(60)))
             await asyncio.sleep(0)
             gone.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await gone
-            return await batcher.lane(True).outputs(pipeline(model), stream(eeg(40, 100)))
+            return await batcher.lane(True).outputs(pipeline(model), whole(40))
 
     assert len(scores(asyncio.run(scenario()))) == 11

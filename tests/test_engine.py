@@ -59,6 +59,7 @@ def test_every_topic_reaches_a_real_client_and_fits_its_schema(tmp_path):
     assert [payload["epoch"] for payload in client.of("epoch")] == list(range(6))
     assert {item.topic for item in client.heard} == {
         "sleepstream/test/availability",
+        "sleepstream/test/engine",
         *(
             f"sleepstream/test/anna/{kind}"
             for kind in ("availability", "stage", "epoch", "event", "summary", "health")

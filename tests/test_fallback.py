@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.batching import Batcher
 from streamer.conditioner import Conditioner
 from streamer.errors import SettingsError, UsageError
 from streamer.fallback import CHANGED, OFF_S, POOR_S, SPAN_S, Fallback, derivation, mixed
@@ -255,8 +256,9 @@ def test_a_change_is_an_event_and_part_of_the_night_as_it_is_read_again(tmp_path
             pipeline = Pipeline(source.info, signal, 30, default_model())
             publisher = Publisher("anna", "s", source.info, journal, None, None, (witness,), clock, None)
             source.give(Chunk(0, night), None)
-            async with Intake(source, journal, live=False) as intake:
-                running = Stream(intake, pipeline, journal, publisher, worker, clock, 10, live=False)
+            async with Intake(source, journal, False, clock) as intake:
+                lane = Batcher(worker, clock).lane(live=False)
+                running = Stream(intake, pipeline, journal, publisher, lane, clock, 10)
                 await running.run(asyncio.Event())
         return [event for event in witness.events if event.event == "channel_changed"]
 

@@ -56,7 +56,7 @@ def test_small_pieces_leave_once_a_second():
     pieces = list(cut(stream(eeg(20, 256)), [13]))
     gather = Gather(256)
     given = [gather.push(piece) for piece in pieces]
-    assert sum(map(bool, given)) == 19  # the first and the last half-second wait for the resampler
+    assert sum(map(bool, given)) == 1 + 19  # the first piece; the last second waits for the resampler
     assert max(chunk.samples.shape[1] for chunks in given for chunk in chunks) <= 256 + 13 + 26
     assert gather.flush()
     assert not gather.flush()
@@ -64,6 +64,8 @@ def test_small_pieces_leave_once_a_second():
 
 def test_a_source_that_skips_samples_is_not_mended():
     gather = Gather(256)
-    assert gather.push(Chunk(0, np.zeros((1, 10)))) == []
-    first, second = gather.push(Chunk(20, np.zeros((1, 10))))
-    assert (first.start, first.stop, second.start) == (0, 10, 20)
+    assert [chunk.stop for chunk in gather.push(Chunk(0, np.zeros((1, 10))))] == [10]
+    assert gather.push(Chunk(10, np.zeros((1, 10)))) == []
+    assert len(gather) == 1
+    first, second = gather.push(Chunk(30, np.zeros((1, 10))))
+    assert (first.start, first.stop, second.start) == (10, 20, 30)

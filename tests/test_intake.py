@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 
 from streamer import intake as module
@@ -22,7 +23,7 @@ async def taking(folder, live=True):
     source = FakeSource(INFO)
     journal = Journal.create(folder / "s.sqlite", META, HandClock(), deliver=False)
     try:
-        async with Intake(source, journal, live) as intake:
+        async with Intake(source, journal, live, HandClock()) as intake:
             yield source, journal, intake
     finally:
         await asyncio.to_thread(journal.close)
@@ -112,5 +113,27 @@ def test_at_the_end_nothing_more_is_taken_in_and_the_rest_is_given(tmp_path):
             assert journal.next_sample == 512
             assert intake.waiting == 0
         assert "intake" not in {task.get_name() for task in asyncio.all_tasks()}
+
+    asyncio.run(scenario())
+
+
+def test_small_pieces_are_recorded_at_once_and_given_together(tmp_path):
+    async def scenario():
+        async with taking(tmp_path) as (source, journal, intake):
+            source.give(*(chunk(12 * at, 12) for at in range(20)))
+            await settle()
+            assert journal.next_sample == 240
+            assert (await intake.next()).stop == 12  # the first says that samples come
+            waiting = asyncio.create_task(intake.next())
+            await settle()
+            assert not waiting.done()
+            assert intake.waiting == 19
+            source.give(*(chunk(12 * at, 12) for at in range(20, 24)))
+            item = await asyncio.wait_for(waiting, 5)
+            assert (item.start, item.stop) == (12, 288)
+            np.testing.assert_array_equal(item.samples[0], np.arange(12, 288))
+            source.give(chunk(288, 12), None)
+            assert (await intake.next()).stop == 300
+            assert await intake.next() is None
 
     asyncio.run(scenario())

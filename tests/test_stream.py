@@ -49,7 +49,7 @@ class Rig:
         self.task = asyncio.create_task(self.run(pipeline, Batcher(self.worker, self.clock).lane(live)))
 
     async def run(self, pipeline, lane):
-        async with Intake(self.source, self.journal, lane.live) as intake:
+        async with Intake(self.source, self.journal, lane.live, self.clock) as intake:
             stream = Stream(intake, pipeline, self.journal, self.publisher, lane, self.clock, silence_s=10)
             await stream.run(self.stop)
 

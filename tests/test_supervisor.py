@@ -38,14 +38,10 @@ class Brittle(Pipeline):
     gate = threading.Event()
     gate.set()
 
-    def push(self, item):
-        self.check(item)
-        return super().push(item)
-
-    def front(self, items):
-        for item in items or ():
+    def front(self, item):
+        if item is not None:
             self.check(item)
-        return super().front(items)
+        return super().front(item)
 
     def check(self, item):
         assert Brittle.gate.wait(20)
