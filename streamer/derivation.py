@@ -75,8 +75,10 @@ class Derivation:
 
     def _split(self, start: int, samples: Floats, arrived: float) -> list[Item]:
         """Cut a chunk into runs of real samples, and gaps for what is not a number."""
-        out: list[Item] = []
         real = np.isfinite(samples)
+        if samples.shape[0] and real.all():
+            return [*self.flush(), Chunk(start, samples[None], arrived)]
+        out: list[Item] = []
         edges = np.flatnonzero(np.diff(real)) + 1
         for begin, end in zip([0, *edges], [*edges, samples.shape[0]], strict=True):
             if begin == end:

@@ -6,7 +6,9 @@ beyond 900 µV of the middle) are what people who live with headbands use; the o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 
 import numpy as np
@@ -71,8 +73,8 @@ class QualityMeter:
 
     def grade(self, end_s: int, span_s: int = EPOCH_S) -> Quality:
         """Quality of the `span_s` before second `end_s`; older seconds are forgotten."""
-        for old in [second for second in self._seconds if second < end_s - span_s]:
-            del self._seconds[old]
+        while self._seconds and (oldest := next(iter(self._seconds))) < end_s - span_s:  # they are in order
+            del self._seconds[oldest]
         seconds = [self._seconds[s] for s in range(end_s - span_s, end_s) if s in self._seconds]
         lost = 1 - sum(second.real for second in seconds) / span_s
         return _judge(seconds, min(max(lost, 0.0), 1.0))
@@ -96,12 +98,12 @@ class QualityMeter:
         self._stop = ceil((self._second + 1) * self._rate_hz)
 
     def _measure(self, samples: Floats, expected: int) -> Second:
-        sd = float(samples.std())
-        beyond = np.abs(samples - np.median(samples)) > RAILED_UV
+        centred = samples - samples.mean()
+        sd = math.sqrt(float(np.square(centred).mean()))
         fast_uv: float | None = None
         hum = False
         if samples.shape[0] == expected:  # a spectrum across a hole would mean nothing
-            power = self._power(samples)
+            power = self._power(centred)
             fast_uv = self._rms(power, 25, 45)
             hum = self._mains_hz < self._rate_hz / 2 - 1 and (
                 self._rms(power, self._mains_hz - 1, self._mains_hz + 1) > HUM_UV
@@ -110,35 +112,52 @@ class QualityMeter:
             real=samples.shape[0] / expected,
             sd_uv=sd,
             flat=sd < FLAT_SD_UV,
-            railed=float(beyond.mean()) > RAILED_SHARE,
+            railed=_railed(samples),
             big=sd > BIG_SD_UV,
             muscle=fast_uv is not None and fast_uv > MUSCLE_UV,
             hum=hum,
             fast_uv=fast_uv,
         )
 
-    def _power(self, samples: Floats) -> Floats:
+    def _power(self, centred: Floats) -> Floats:
         """One-sided power per bin in µV²; the bins are 1 Hz apart, so a bin's number is its frequency."""
-        taper = np.hanning(samples.shape[0] + 1)[:-1]
-        spectrum = np.abs(np.fft.rfft((samples - samples.mean()) * taper)) ** 2
-        power: Floats = 2 * spectrum / (samples.shape[0] * float(np.sum(taper**2)))
+        taper, energy = _taper(centred.shape[0])
+        spectrum = np.abs(np.fft.rfft(centred * taper)) ** 2
+        power: Floats = 2 * spectrum / (centred.shape[0] * energy)
         return power
 
     def _rms(self, power: Floats, low_hz: int, high_hz: int) -> float:
         """Root mean square in a band, without the mains' own bins unless they are what is asked for."""
         bins = slice(low_hz, high_hz + 1)
-        return float(np.sqrt(power[bins].sum()))
+        return math.sqrt(float(power[bins].sum()))
+
+
+@cache
+def _taper(count: int) -> tuple[Floats, float]:
+    """A periodic Hann window of one second, (count,), and its energy; one or two lengths per stream."""
+    taper: Floats = np.hanning(count + 1)[:-1]
+    return taper, float(np.sum(taper**2))
+
+
+def _railed(samples: Floats) -> bool:
+    if float(samples.max()) - float(samples.min()) <= RAILED_UV:  # nearly always, and spares the median
+        return False
+    beyond = np.abs(samples - np.median(samples)) > RAILED_UV
+    return float(beyond.mean()) > RAILED_SHARE
 
 
 def _judge(seconds: list[Second], lost: float) -> Quality:
     """Grade 30 s from its seconds: the worst finding decides, every finding is named."""
     count = max(len(seconds), 1)
+    bad = [s for s in seconds if s.flat or s.railed or s.big or s.muscle or s.hum]
+    if not bad and not lost:
+        return Quality("good")
     share = {
-        "flat": sum(s.flat for s in seconds) / count,
-        "railed": sum(s.railed for s in seconds) / count,
-        "movement": sum(s.big for s in seconds) / count,
-        "muscle": sum(s.muscle for s in seconds) / count,
-        "line noise": sum(s.hum for s in seconds) / count,
+        "flat": sum(s.flat for s in bad) / count,
+        "railed": sum(s.railed for s in bad) / count,
+        "movement": sum(s.big for s in bad) / count,
+        "muscle": sum(s.muscle for s in bad) / count,
+        "line noise": sum(s.hum for s in bad) / count,
     }
     off = {"flat": 0.5, "railed": 0.5, "lost": 0.5}
     poor = {"flat": 0.1, "railed": 0.1, "lost": 0.1, "movement": 0.5}

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.resources import files
 from typing import Self
 
@@ -58,6 +59,7 @@ class Smoother:
                 "transitions cannot be divided into fractions of an epoch (no basis of eigenvectors)"
             )
         self._inverse = np.linalg.inv(self._vectors)
+        self._transitions = lru_cache(EPOCH_S)(self._power)  # a hop asks for the same few again and again
         self.reset()
 
     @classmethod
@@ -98,7 +100,7 @@ class Smoother:
             self._belief, self._belief_s = self.posterior, self._now_s
         return UNSCORED if probabilities is None else STAGES[int(self.posterior.argmax())]
 
-    def _transitions(self, epochs: float) -> Floats:
+    def _power(self, epochs: float) -> Floats:
         """The matrix for that many epochs, (5, 5), or what comes nearest to it.
 
         Not every stochastic matrix has a stochastic root (Higham and Lin, On pth roots of stochastic

@@ -32,6 +32,7 @@ class Model:
         self.network = network  # its methods come out of the artifact: no type checker knows them
         self.contract = contract
         self.device = device
+        self.present = {usable: torch.full((1, 2), usable, device=device) for usable in (False, True)}
 
     @classmethod
     def load(
@@ -122,7 +123,7 @@ class Session:
 
     def _step(self, window: Window, usable: bool) -> tuple[Tensor, Any]:
         device, network = self._model.device, self._model.network
-        present = torch.full((1, 2), usable, device=device)
+        present = self._model.present[usable]
         if not usable:  # nothing to encode: the network puts its mask tokens here
             return network.step(torch.zeros_like(network.mask)[None], present, self._state)  # type: ignore[no-any-return]
         raw = torch.from_numpy(window.samples)[None].to(device)

@@ -13,11 +13,12 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from streamer.errors import SleepstreamError
+from streamer.network import Runtime
 from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
 
 # Name of the module -> what it measures, and whether it runs unasked.
@@ -58,6 +59,7 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
     )
     parser.add_argument("--only", metavar="PART,PART", help="these parts, in this order")
     parser.add_argument("--model", type=Path, help="an artifact (default: the packaged one)")
+    parser.add_argument("--runtime", choices=get_args(Runtime), default="auto", help="of the network")
     parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
     parser.add_argument("--repeats", type=int, default=3, help="of each part (default: 3)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -68,7 +70,7 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
         parser.error(f"no part {', '.join(map(repr, unknown))}; there are {', '.join(PARTS)}")
     if given.repeats < 1:
         parser.error(f"--repeats {given.repeats}: give at least 1")
-    return Asked(model=given.model, hours=given.hours, repeats=given.repeats), names, given.json
+    return Asked(given.model, given.hours, given.repeats, given.runtime), names, given.json
 
 
 if __name__ == "__main__":

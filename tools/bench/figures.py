@@ -18,6 +18,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from streamer.network import Runtime
+
 Figure = float | int | str
 Figures = dict[str, Figure]
 Wanted = dict[str, tuple[Literal["<=", ">="], float]]
@@ -30,6 +32,7 @@ class Asked:
     model: Path | None = None  # an artifact; None: the packaged one
     hours: float = 8.0  # length of a night
     repeats: int = 1
+    runtime: Runtime = "auto"  # of the network
 
 
 def machine() -> Figures:
@@ -86,6 +89,16 @@ def median_s(work: Callable[[], object], times: int) -> float:
         work()
         taken.append(time.perf_counter() - began)
     return statistics.median(taken)
+
+
+def cpu_s(work: Callable[[], object], times: int, quantile: float = 0.5) -> float:
+    """CPU seconds that one piece of work takes this thread; unlike the wall's, neighbours add little."""
+    taken = []
+    for _ in range(times):
+        began = time.thread_time()
+        work()
+        taken.append(time.thread_time() - began)
+    return float(np.quantile(taken, quantile))
 
 
 def median_of(runs: Sequence[Figures]) -> Figures:

@@ -12,6 +12,7 @@ from streamer.settings import SignalSettings
 from streamer.staging import Stager
 
 RATE_HZ = 256  # a headband's
+INFO = StreamInfo("bench", RATE_HZ, (Channel("Fpz-Cz", "uV"),), 0.0)
 
 
 def seconds_of_eeg(count: int) -> Iterator[Chunk]:
@@ -23,5 +24,4 @@ def seconds_of_eeg(count: int) -> Iterator[Chunk]:
 
 def pipeline(model: Stager, hop_s: int) -> Pipeline:
     """Build the path that the engine runs."""
-    info = StreamInfo("bench", RATE_HZ, (Channel("Fpz-Cz", "uV"),), 0.0)
-    return Pipeline(info, SignalSettings(), hop_s, model)
+    return Pipeline(INFO, SignalSettings(), hop_s, model)
