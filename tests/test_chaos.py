@@ -5,7 +5,32 @@ import asyncio
 import pytest
 
 from tests.mosquitto import needs_mosquitto
-from tools.chaos import unleash
+from tools.chaos import Chaos, unleash
+from tools.chaos_check import Verdict
+from tools.chaos_rig import Rig
+
+
+@needs_mosquitto
+def test_every_kind_of_fault_comes_before_any_comes_again_and_the_seed_says_when(tmp_path):
+    def drawn(seed):
+        folder = tmp_path / f"{seed} {len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        rig = Rig(folder, 1, 60.0)
+        rig.mounted = True
+        chaos = Chaos(rig, seed, Verdict())
+        return [chaos.draw() for _ in range(40)]
+
+    first = drawn(1)
+    names = [name for strike in first for name, _ in strike]
+    others = [name for name in names if not name.startswith(("kill -9", "SIGTERM"))]
+    assert len(set(others[:10])) == len(set(others)) == 10
+    assert len(set(names)) == 14
+    assert 5 < sum(len(strike) == 2 for strike in first) < 20
+    again = drawn(1)
+    assert [[(name, draw.random()) for name, draw in strike] for strike in again] == [
+        [(name, draw.random()) for name, draw in strike] for strike in first
+    ]
+    assert [name for strike in drawn(2) for name, _ in strike] != names
 
 
 @pytest.mark.slow
@@ -14,5 +39,6 @@ from tools.chaos import unleash
 def test_nothing_that_is_promised_breaks(tmp_path):
     verdict, done = asyncio.run(unleash(tmp_path, seed=11, faults=20, minutes=5))
     assert done.total() >= 20
+    assert len(done) >= 12, "of 14 kinds, and of 13 where a small disk may not be mounted"
     assert verdict.broken() == 0, verdict
     assert verdict.notes["epochs"] > 20

@@ -57,17 +57,20 @@ class Chaos:
             await asyncio.sleep(self._draw.uniform(0.2, 1.5))
         await self._finish()
 
-    async def _strike(self) -> None:
-        """One fault; a third of the time the engine dies during another."""
+    def draw(self) -> list[tuple[str, random.Random]]:
+        """One fault; a third of the time the engine dies during another. Each with dice of its own."""
         both = self._draw.random() < 0.3
         names = [self._next(deadly=False)] if both or self._draw.random() < 0.6 else []
         if both or not names:
             names.append(self._next(deadly=True))
-        draws = [random.Random(self._draw.random()) for _ in names]
+        return [(name, random.Random(self._draw.random())) for name in names]
+
+    async def _strike(self) -> None:
+        drawn = self.draw()
         known = self._faults.others | self._faults.deaths
-        self._faults.calm = NO_ROOM not in names
-        await asyncio.gather(*(known[name](draw) for name, draw in zip(names, draws, strict=True)))
-        self.done.update(names)
+        self._faults.calm = NO_ROOM not in dict(drawn)
+        await asyncio.gather(*(known[name](dice) for name, dice in drawn))
+        self.done.update(name for name, _ in drawn)
 
     def _next(self, *, deadly: bool) -> str:
         """A name out of the hat; when that is empty, all go in again."""

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,12 @@ def check(folder: Path, heard: list[tuple[str, str]], model: Model, verdict: Ver
 
 
 def _born(path: Path) -> bool:
-    """Whether a session was begun in this file: a death or a full disk may come before the first commit."""
+    """Whether a session was begun in this file: a death or a full disk may come before that is on disk."""
     with closing(sqlite3.connect(path)) as db:
-        return bool(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+        return bool(
+            db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").fetchone()[0]
+            and db.execute("SELECT count(*) FROM meta").fetchone()[0]
+        )
 
 
 def _check_order(reader: JournalReader, arrived: list[dict[str, object]], verdict: Verdict) -> None:
@@ -143,6 +147,17 @@ def _rounded(score: Score) -> Probabilities | None:
     return Probabilities(W=w, N1=n1, N2=n2, N3=n3, R=r)
 
 
+def birth(wal: Path) -> int:
+    """Where in a write-ahead log its first two transactions end, which may be those that make a session file.
+
+    What is cut off before leaves no session. 0 if there are not so many.
+    """
+    log = wal.read_bytes()
+    page = int.from_bytes(log[8:12], "big")
+    ends = (at + 24 + page for at in range(32, len(log), 24 + page) if any(log[at + 4 : at + 8]))
+    return next(islice(ends, 1, None), 0)
+
+
 def check_torn(copy: Path, later: Path, verdict: Verdict) -> None:
     """A copy with its end cut off must open, and hold an earlier state of what the file holds now."""
     try:
@@ -152,7 +167,10 @@ def check_torn(copy: Path, later: Path, verdict: Verdict) -> None:
         with JournalReader(later) as reader:
             now = list(reader.epochs())
         Journal.resume(copy, SystemClock()).close()
-    except JournalError:
+    except JournalError as error:
         verdict.torn += 1
+        verdict.what.append(f"torn: {error}")
         return
-    verdict.torn += epochs != now[: len(epochs)] or any(stop > end for _, stop in samples)
+    if epochs != now[: len(epochs)] or any(stop > end for _, stop in samples):
+        verdict.torn += 1
+        verdict.what.append(f"torn: {copy.name} with {len(epochs)} epochs is no earlier state")

@@ -14,7 +14,7 @@ import pylsl
 
 from streamer.clock import SystemClock
 from streamer.journal import PROMISE_S
-from tools.chaos_check import Verdict, check_torn
+from tools.chaos_check import Verdict, birth, check_torn
 from tools.chaos_evidence import handed, newest_sample, youngest
 from tools.chaos_rig import Rig, until
 
@@ -185,9 +185,10 @@ class Faults:
                 shutil.copyfile(source, copy.with_name(copy.name + end))
         self._rig.engine.send(signal.SIGCONT)
         wal = copy.with_name(copy.name + "-wal")
-        if wal.exists() and wal.stat().st_size:
+        begun = birth(wal) if wal.exists() else 0
+        if begun:
             with wal.open("r+b") as file:
-                file.truncate(draw.randrange(wal.stat().st_size))
+                file.truncate(draw.randint(begun, wal.stat().st_size))
             await asyncio.to_thread(check_torn, copy, paths[-1], self._verdict)
         shutil.rmtree(copy.parent)
 

@@ -159,7 +159,8 @@ def test_a_stage_that_has_expired_meanwhile_is_not_said_again():
         assert [item["seq"] for item in asyncio.run(main(broker))] == [2]
 
 
-def test_a_connection_that_is_up_but_passes_nothing_is_given_up():
+@pytest.mark.parametrize("half_open", [False, True])
+def test_a_connection_that_is_up_but_passes_nothing_is_given_up(half_open):
     async def main(port):
         outbox, watch = MemoryOutbox(), Watch()
         async with (
@@ -169,7 +170,10 @@ def test_a_connection_that_is_up_but_passes_nothing_is_given_up():
         ):
             sink.stream("bed", outbox)
             await watch.until(lambda status: status.connected)
-            cable.hold()
+            if half_open:
+                cable.orphan()
+            else:
+                cable.hold()
             put(outbox, epoch(0))
             await watch.until(lambda status: status.last_error)
             assert "does not answer" in watch.seen[-1].last_error
