@@ -37,8 +37,8 @@ def test_every_kind_of_fault_comes_before_any_comes_again_and_the_seed_says_when
 @pytest.mark.timeout(600)
 @needs_mosquitto
 def test_nothing_that_is_promised_breaks(tmp_path):
-    verdict, done = asyncio.run(unleash(tmp_path, seed=11, faults=20, minutes=5))
+    verdict, done = asyncio.run(unleash(tmp_path, seed=77, faults=20, minutes=10))
     assert done.total() >= 20
-    assert len(done) >= 12, "of 14 kinds, and of 13 where a small disk may not be mounted"
+    assert len(done) >= 13, "all 14 kinds, where a small disk may be mounted"
     assert verdict.broken() == 0, verdict
     assert verdict.notes["epochs"] > 20

@@ -143,6 +143,7 @@ class Rig:
     def __init__(self, folder: Path, broker_port: int, speed: float) -> None:
         assert MOSQUITTO
         assert MOSQUITTO_PASSWD, "mosquitto is not installed"
+        self.mounted = False  # whether the sessions lie on a small disk of their own
         self.folder = folder
         self.sessions = folder / "sessions"
         self.config = folder / "chaos.toml"
