@@ -23,8 +23,7 @@ from streamer.frontend import Graded
 from streamer.messages import RATE_HZ, Item, Window
 from streamer.overload import Overload
 from streamer.pipeline import Output, Pipeline
-from streamer.stager import Session, score_together
-from streamer.staging import Staged
+from streamer.staging import Staged, StagingSession
 
 MOST = 16  # windows in a pass; more would take longer, and hardly less time each
 PASSES = 64  # before the thread lets others have a turn: a stream that reads back its night
@@ -84,13 +83,12 @@ class _Job:
         due = self.due
         if due is None or due.window.epoch is not None or not due.usable:
             return False
-        return isinstance(self.pipeline.session, Session)
+        return self.pipeline.session.together is not None
 
     @property
-    def asked(self) -> tuple[Session, Window]:
+    def asked(self) -> tuple[StagingSession, Window]:
         """What is due, for a pass that is shared."""
         assert self.due is not None
-        assert isinstance(self.pipeline.session, Session)
         return self.pipeline.session, self.due.window
 
     def advance(self) -> None:
@@ -217,7 +215,9 @@ class Batcher:
 
     def _share(self, jobs: Sequence[_Job]) -> None:
         try:
-            staged = score_together([job.asked for job in jobs])
+            together = jobs[0].pipeline.session.together  # they are all of one model
+            assert together is not None
+            staged = together([job.asked for job in jobs])
         except BaseException as error:  # as in `trying`; windows are alike, so it is nobody's in particular
             for job in jobs:
                 job.fail(error)

@@ -5,11 +5,13 @@ The contract travels inside the artifact as `contract.json`, beside the weights 
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from streamer.conditioner import BAND_HZ, ORDER
@@ -84,8 +86,25 @@ def read_contract(text: str | bytes, source: str) -> Contract:
     return contract
 
 
+def contract_inside(data: bytes, path: Path) -> Contract:
+    """Read the contract without running anything that the file brings along."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/extra/{FILE_NAME}")]
+            if len(names) != 1:
+                raise ArtifactError(
+                    f"model {path}: holds no {FILE_NAME}; make it with python -m model.export"
+                )
+            text = archive.read(names[0])
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"model {path}: damaged or not a model ({error}); get the file again") from None
+    return read_contract(text, str(path))
+
+
 def weights_sha256(state: Mapping[str, Any]) -> str:
     """Digest of every tensor of a state dict: names, kinds, shapes and bytes, in the order of the names."""
+    import torch  # only where weights are: a client of a model server has none
+
     digest = sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

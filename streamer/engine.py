@@ -38,7 +38,7 @@ from streamer.sinks.sleepasandroid import SleepAsAndroid
 from streamer.sinks.topics import MqttStream
 from streamer.sources import Opener
 from streamer.sources.settings import LIVE, ReplaySettings
-from streamer.stager import Model
+from streamer.staging import Stager, opened
 from streamer.supervisor import Outcome, Recording, Supervisor
 from streamer.web.access import TOKEN_VARIABLE
 from streamer.web.page import Page
@@ -136,10 +136,11 @@ class Engine:
                 group.create_task(bedside.outlast(why, self._stop), name=f"alarm of {stream}, alone")
 
     async def _run(self) -> list[Outcome]:
-        load = partial(Model.load, **self._settings.model.model_dump())
+        load = partial(opened, self._settings.model)
         with ThreadPoolExecutor(1, thread_name_prefix="model") as worker:
             model = await asyncio.get_running_loop().run_in_executor(worker, load)
             async with AsyncExitStack() as journals, AsyncExitStack() as sinks:
+                journals.callback(model.close)
                 mqtt = await self._open_mqtt(sinks)
                 if self._settings.web is not None and self._page is not None:
                     token = os.environ.get(TOKEN_VARIABLE)
@@ -182,7 +183,7 @@ class Engine:
             self._watcher.broker(mqtt.status)
 
     async def _run_streams(
-        self, model: Model, batcher: Batcher, mqtt: MqttSink | None, journals: AsyncExitStack
+        self, model: Stager, batcher: Batcher, mqtt: MqttSink | None, journals: AsyncExitStack
     ) -> list[Outcome]:
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -194,7 +195,7 @@ class Engine:
     async def _run_stream(
         self,
         settings: StreamSettings,
-        model: Model,
+        model: Stager,
         batcher: Batcher,
         mqtt: MqttSink | None,
         stack: AsyncExitStack,
@@ -248,7 +249,7 @@ class Engine:
         folder = self._settings.session_dir
         return await asyncio.to_thread(find, folder, meta, self._clock, self._resume_s)
 
-    def _meta(self, session: str, settings: StreamSettings, info: StreamInfo, model: Model) -> Meta:
+    def _meta(self, session: str, settings: StreamSettings, info: StreamInfo, model: Stager) -> Meta:
         return Meta(
             session=session,
             node=self._settings.node,

@@ -7,6 +7,7 @@ SleepstreamError            anything we say on purpose; one line: what was asked
     ├── RecordingError      a recording that is missing, damaged or not what it claims to be
     ├── SignalError         samples that cannot be EEG: wrong unit, flat throughout, rate out of range
     ├── ArtifactError       a model file that is damaged, foreign or does not fit this engine
+    ├── ModelServerError    a model server that is away, or answers what it should not
     ├── SourceError         a live device or stream that cannot be opened or has changed its nature
     ├── SinkError           an output that refuses us for good (bad credentials, unwritable folder)
     └── JournalError        a session file that is foreign, in use or cannot be written
@@ -44,6 +45,10 @@ class SignalError(RunError):
 
 class ArtifactError(RunError):
     """A model file that is damaged, foreign or does not fit this engine."""
+
+
+class ModelServerError(RunError):
+    """A model server that is away, or answers what it should not."""
 
 
 class SourceError(RunError):

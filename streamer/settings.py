@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from streamer.errors import SettingsError
 from streamer.reactions import AlarmSettings, TriggerSettings
+from streamer.remote_settings import RemoteSettings
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings
 from streamer.sources.settings import SourceSettings
 from streamer.web.settings import WebSettings
@@ -25,7 +26,7 @@ class _Settings(BaseModel):
 
 
 class ModelSettings(_Settings):
-    """Which network, and where it runs: the arguments of `Model.load`."""
+    """Which network, and where it runs; all but `remote` are the arguments of `Model.load`."""
 
     path: Path | None = None  # None: the artifact that ships with the engine
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")  # that `path` must have
@@ -33,6 +34,7 @@ class ModelSettings(_Settings):
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, le=64)
     runtime: Literal["auto", "onnx", "torchscript"] = "auto"  # auto: what docs/speed.md found the fastest
+    remote: RemoteSettings | None = None  # run it on a server; `path` still says which network it has to be
 
     @model_validator(mode="after")
     def _vouched_for(self) -> ModelSettings:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-import zipfile
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamer.contract import FILE_NAME, Contract, read_contract
+from streamer.contract import Contract, contract_inside
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, Window
 from streamer.network import Runtime, load_network, with_onnx
 from streamer.spectrogram import BINS
-from streamer.staging import Staged
+from streamer.staging import Staged, Together
 from streamer.trust import PACKAGED, read_trusted
 
 WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
@@ -60,7 +58,7 @@ class Model:
 
         """
         data, source = read_trusted(path, sha256, trusted), path or PACKAGED
-        contract = _contract_inside(data, source)
+        contract = contract_inside(data, source)
         where = _device(device)
         torch.set_num_threads(threads)
         network = load_network(data, source, contract, where)
@@ -75,6 +73,9 @@ class Model:
     def session(self) -> Session:
         """Return the memory of a stream that has seen nothing."""
         return Session(self)
+
+    def close(self) -> None:
+        """Memory is all it holds."""
 
     def _warm_up(self) -> None:
         session = self.session()
@@ -118,6 +119,11 @@ class Session:
             return Staged(probabilities, self._warmup)
 
     @property
+    def together(self) -> Together:
+        """What stages windows of several streams in one pass."""
+        return score_together
+
+    @property
     def _warmup(self) -> bool:
         return self.epochs_seen < self._model.contract.warmup_epochs
 
@@ -158,18 +164,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ArtifactError(f"device {name!r}: torch finds no CUDA device here; use cpu")
     return device
-
-
-def _contract_inside(data: bytes, path: Path) -> Contract:
-    """Read the contract without running anything that the file brings along."""
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"/extra/{FILE_NAME}")]
-            if len(names) != 1:
-                raise ArtifactError(
-                    f"model {path}: holds no {FILE_NAME}; make it with python -m model.export"
-                )
-            text = archive.read(names[0])
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"model {path}: damaged or not a model ({error}); get the file again") from None
-    return read_contract(text, str(path))

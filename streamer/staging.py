@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from streamer.contract import Contract
+from streamer.contract import Contract, contract_inside
 from streamer.messages import Window
+from streamer.settings import ModelSettings
+from streamer.trust import PACKAGED, read_trusted
 
 
 class Staged(NamedTuple):
@@ -16,8 +19,16 @@ class Staged(NamedTuple):
     trouble: str = ""  # what keeps the network from being had, in one line; the sensor is not to blame
 
 
+Together = Callable[[Sequence[tuple[Any, Window]]], list[Staged]]  # sessions of one model, and their windows
+
+
 class StagingSession(Protocol):
     """One sleeper's committed past."""
+
+    @property
+    def together(self) -> Together | None:
+        """What stages usable windows off the 30 s grid, of several sessions, in one pass; None: nothing."""
+        ...
 
     def score(self, window: Window, usable: bool) -> Staged:
         """Stage the last 30 s; on the 30 s grid (`window.epoch`) they are committed to the past.
@@ -36,3 +47,34 @@ class Stager(Protocol):
     def session(self) -> StagingSession:
         """Return the memory of a stream that has seen nothing."""
         ...
+
+    def close(self) -> None:
+        """Let go of what it holds beyond memory."""
+        ...
+
+
+def opened(settings: ModelSettings) -> Stager:
+    """Return the network that the settings ask for, where they want it. Blocks for a second or so.
+
+    torch is loaded only if the network is to run here: a client of a server needs a third of the memory.
+
+    Raises:
+        ArtifactError: the artifact cannot be used. A server that is away is no error: it may come back.
+
+    """
+    wanted = settings.model_dump(exclude={"remote"})
+    if settings.remote is None or settings.remote.fallback:
+        from streamer.stager import Model
+
+        local = Model.load(**wanted)
+        if settings.remote is None:
+            return local
+    else:
+        local = None
+    from streamer.model_server import ModelServer
+    from streamer.remote import RemoteModel
+
+    data = read_trusted(settings.path, settings.sha256, settings.trusted)
+    contract = contract_inside(data, settings.path or PACKAGED)
+    server = ModelServer(settings.remote, contract.weights_sha256)
+    return RemoteModel(contract, server, settings.remote, local)
