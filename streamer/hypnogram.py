@@ -8,6 +8,7 @@ from pathlib import Path
 
 from streamer.errors import RecordingError, SignalError
 from streamer.messages import EPOCH_S, UNSCORED, Label
+from streamer.payloads import PublishedStage
 from streamer.recordings import read_head
 from streamer.sources.edf import read_annotations
 from streamer.sources.edf_header import is_edf
@@ -95,7 +96,7 @@ def stages_per_epoch(scored: Sequence[Scored], n_epochs: int) -> tuple[Label, ..
     )
 
 
-def refuse_empty(labels: Sequence[Label], file: Path) -> None:
+def refuse_empty(labels: Sequence[PublishedStage], file: Path) -> None:
     """A recording of which nothing could be scored must not look like a result.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,11 @@ def scoring_of(job: Job) -> Path | None:
 
 
 def scoring_beside(path: Path) -> Path | None:
-    """night.hypnogram.csv, or night.csv and the like where that is not the recording."""
+    """night.hypnogram.csv, or night.csv and the like where that is not the recording; or Sleep-EDF's pair."""
+    if path.name.endswith("-PSG.edf"):
+        pairs = list(path.parent.glob(f"{glob.escape(path.name[:7])}?-Hypnogram.edf"))
+        if len(pairs) == 1:
+            return pairs[0]
     names = [
         f"{path.stem}{mark}{kind}"
         for mark in (".hypnogram", "-hypnogram", "_hypnogram", "")

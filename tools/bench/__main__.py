@@ -25,6 +25,7 @@ from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
 PARTS: dict[str, tuple[str, bool]] = {
     "hop": ("cost of a hop inside the pipeline, and of redoing its whole context instead", True),
     "night": ("a whole night from its samples, in time and memory", True),
+    "archives": ("tools.score on one and two processes, against sleepstream replay", True),
     "latency": ("last sample to publication, through the whole engine", True),
 }
 

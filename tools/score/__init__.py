@@ -1,0 +1,1 @@
+"""An archive of recordings, staged in parallel: `python -m tools.score --help`."""

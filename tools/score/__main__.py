@@ -1,0 +1,119 @@
+"""Stage an archive: every recording that a pattern names, in parallel, the results into one folder.
+
+    python -m tools.score 'archive/**/*.edf' --out scores
+    python -m tools.score 'archive/**/*.edf' --out scores --ray auto     # over a Ray cluster
+
+DIR gets a folder for each recording, with epochs.jsonl, statistics.json and, where somebody scored it,
+agreement.json; and manifest.jsonl. Called again, it does what is new, changed or failed. Ctrl-C ends it and
+loses nothing. Exit code: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from streamer.errors import SleepstreamError
+from streamer.exports import SCORES
+from streamer.trust import read_trusted
+from tools.score import cluster, processes
+from tools.score.archive import Crew, Tally, fill
+from tools.score.manifest import Asked, Manifest
+from tools.score.recordings import find
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    given = _parsed(arguments)
+    console = Console(stderr=True)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        tally = _run(given, console)
+    except SleepstreamError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on from {given.out}", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print(
+        f"{given.out}: {tally.staged} recordings staged, {tally.there} there already, {tally.failed} failed"
+        + ("; why, says manifest.jsonl" if tally.failed else "")
+    )
+    return 1 if tally.failed else 0
+
+
+def _run(given: argparse.Namespace, console: Console) -> Tally:
+    recordings, refused = find(given.pattern, given.out)
+    # To name a file on the command line is to vouch for it, as it is now, on whatever machine it is loaded.
+    digest = sha256(read_trusted(given.model, trusted=True)).hexdigest()
+    asked = Asked(
+        channels=tuple(given.channel or ()),
+        unit=given.unit,
+        rate_hz=given.rate,
+        formats=tuple(sorted(set(given.to or ()))),
+        model_sha256=digest,
+    )
+    with Manifest(given.out) as manifest:
+        return fill(manifest, recordings, refused, asked, _crew(given, asked), console)
+
+
+def _crew(given: argparse.Namespace, asked: Asked) -> Crew:
+    """Who does the work: processes here, or a cluster."""
+    model = None if given.model is None else given.model.resolve()
+    if given.ray is None:
+        return lambda jobs: processes.staged(jobs, asked, model, given.processes)
+    return lambda jobs: cluster.staged(jobs, asked, model, given.ray, given.processes)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A SIGTERM ends the run as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.score",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("pattern", nargs="+", help="a file, or a quoted pattern; ** is any depth of folders")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--channel", action="append", help="a label or a difference; several times: the first that there is"
+    )
+    parser.add_argument("--unit", choices=("V", "mV", "uV", "nV"), help="if the files' is wrong or missing")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="of CSV files without times")
+    parser.add_argument("--model", type=Path, help="an exported model (default: the packaged one)")
+    parser.add_argument("--to", action="append", choices=SCORES, help="also write the hypnogram; see export")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument(
+        "--processes", type=_some, default=cores, metavar="N", help=f"at once (default: {cores}, one a core)"
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="of a Ray cluster (extra `ray`); auto: this machine's; local: begin one",
+    )
+    return parser.parse_args(arguments)
+
+
+def _some(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Fills a folder with the results of an archive: does what is due, keeps what is there, notes what failed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streamer.errors import SinkError
+from tools.score.manifest import Asked, Done, Failed, Manifest, complete, untouched
+from tools.score.night import FILES, Job, Outcomes, Result, Touched
+from tools.score.recordings import Recording
+
+PARTIAL = ".partial"  # folder below DIR, of what is being written
+Crew = Callable[[Sequence[Job]], Outcomes]  # stages every job, in whatever order they are done
+
+
+@dataclass(slots=True)
+class Tally:
+    """How it went."""
+
+    there: int = 0  # already, and unchanged
+    staged: int = 0
+    failed: int = 0
+
+
+def fill(
+    manifest: Manifest,
+    recordings: Sequence[Recording],
+    refused: Mapping[str, str],
+    asked: Asked,
+    crew: Crew,
+    console: Console,
+) -> Tally:
+    """Stage every recording that is due; the manifest has each result when the next is begun.
+
+    Args:
+        manifest: of the folder, open.
+        recordings: all of the archive.
+        refused: names that cannot be staged, each with a line that says why.
+        asked: what, besides its files, decides a result.
+        crew: who does the work.
+        console: for the progress bar, and a line for each failure.
+
+    Raises:
+        SinkError: the folder cannot be written.
+        ArtifactError: the model cannot be used.
+        RunError: the workers cannot be had.
+
+    """
+    jobs = due(manifest, recordings, asked)
+    tally = Tally(there=len(recordings) - len(jobs))
+    columns = TextColumn("recordings"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=len(recordings) + len(refused), completed=tally.there)
+
+        def note(entry: Done | Failed) -> None:
+            manifest.add(entry)
+            progress.advance(bar)
+            if isinstance(entry, Failed):
+                tally.failed += 1
+                console.print(entry.error, soft_wrap=True, markup=False, highlight=False)
+
+        for name, why in refused.items():
+            note(Failed(recording=name, error=why))
+        if not jobs:
+            return tally
+        with closing(crew(jobs)) as outcomes:
+            for job, said in outcomes:
+                if isinstance(said, Touched):
+                    before = manifest.entries[job.recording.name]
+                    note(before.model_copy(update={"inputs": said.inputs}))
+                    tally.there += 1
+                else:
+                    write(manifest.folder, said)
+                    note(said.entry)
+                    tally.staged += isinstance(said.entry, Done)
+    return tally
+
+
+def due(manifest: Manifest, recordings: Sequence[Recording], asked: Asked) -> list[Job]:
+    """Every recording without a complete result of its files as they look now, asked for alike."""
+    jobs = []
+    for recording in recordings:
+        before = manifest.entries.get(recording.name)
+        if not isinstance(before, Done):
+            jobs.append(Job(recording))
+            continue
+        keep = before.asked == asked and complete(before, manifest.folder)
+        if not (keep and untouched(before, recording.inputs)):
+            jobs.append(Job(recording, before.inputs, keep))
+    return jobs
+
+
+def write(folder: Path, result: Result) -> None:
+    """Put the files of a result in their place, each whole or not at all, and take away older ones.
+
+    Raises:
+        SinkError: the folder cannot be written.
+
+    """
+    if not result.files:
+        return
+    place, partial = folder / result.entry.recording, folder / PARTIAL
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(exist_ok=True)
+        for name, data in result.files.items():
+            (partial / name).write_bytes(data)
+        for name in FILES:
+            if name in result.files:
+                (partial / name).replace(place / name)
+            else:
+                (place / name).unlink(missing_ok=True)
+        shutil.rmtree(partial)  # with what a killed run left in it
+    except OSError as error:
+        raise SinkError(
+            f"cannot write {place}: {error.strerror}; choose another --out, or make room"
+        ) from error

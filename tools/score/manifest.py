@@ -1,0 +1,220 @@
+"""What became of every recording of an archive: DIR/manifest.jsonl, one line each.
+
+Lines are appended as results come, each with the operating system and on the disk before the next, so that a
+run that was killed goes on where it was; the last line for a recording counts. A run that ends writes the
+file anew, sorted and whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, BinaryIO, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from streamer import __version__
+from streamer.errors import RecordingError, SinkError, UsageError
+
+FILE_NAME = "manifest.jsonl"
+SCHEMA: Literal["sleepstream/scored/1"] = "sleepstream/scored/1"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Input(_Frozen):
+    """A file as it was when it was read."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+class Asked(_Frozen):
+    """What, besides its files, decides the result of a recording."""
+
+    channels: tuple[str, ...] = ()  # best first; none: a sensible one
+    unit: Literal["V", "mV", "uV", "nV"] | None = None
+    rate_hz: float | None = None  # of a CSV without times
+    formats: tuple[str, ...] = ()  # of the hypnogram, beside epochs.jsonl
+    model_sha256: str  # of the artifact
+    sleepstream: str = __version__
+
+
+class Compared(_Frozen):
+    """How well the stages agree with an expert's; the whole of it is in agreement.json."""
+
+    n: int
+    accuracy: float | None
+    kappa: float | None
+    macro_f1: float | None
+
+
+class _Line(_Frozen):
+    schema_: Literal["sleepstream/scored/1"] = Field(default=SCHEMA, alias="schema")
+    recording: str  # its name, and the folder of its results below DIR
+    finished: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+
+class Done(_Line):
+    """A recording that was staged."""
+
+    status: Literal["done"] = "done"
+    inputs: tuple[Input, ...]  # the recording, then the scoring beside it
+    asked: Asked
+    outputs: dict[str, int]  # the files in its folder, and their sizes
+    channel: str
+    rate_hz: float
+    started: datetime
+    duration_s: float
+    lost_s: float
+    epochs: int
+    statistics: dict[str, float | None]
+    agreement: Compared | None  # None: nobody else scored it
+    took_s: float
+
+
+class Failed(_Line):
+    """A recording that could not be staged; it is tried again by the next run."""
+
+    status: Literal["failed"] = "failed"
+    error: str  # one line
+    inputs: tuple[str, ...] = ()
+
+
+Entry = Annotated[Done | Failed, Field(discriminator="status")]
+_ENTRY: TypeAdapter[Done | Failed] = TypeAdapter(Entry)
+
+
+class Manifest:
+    """The entries of one folder, by recording; one process at a time.
+
+    Raises:
+        UsageError: the folder cannot be made, or another process is filling it.
+        RecordingError: there is a manifest that this version cannot read.
+        SinkError: it cannot be written.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries: dict[str, Done | Failed] = {}
+        self._path = folder / FILE_NAME
+        self._lock: BinaryIO | None = None
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / ".lock").open("wb")
+        except OSError as error:
+            raise UsageError(f"cannot use {self.folder}: {error.strerror}; choose another --out") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._read()
+            self._write()  # without what a killed run left torn
+            self._file = self._path.open("ab")
+        except BlockingIOError:
+            self._lock.close()
+            raise UsageError(f"{self.folder} is being filled by another process; wait for it") from None
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._file is not None
+        assert self._lock is not None
+        try:
+            self._file.close()
+            self._write()
+        finally:
+            self._lock.close()
+
+    def add(self, entry: Done | Failed) -> None:
+        """Write one line; when this returns it is on the disk."""
+        assert self._file is not None
+        self.entries[entry.recording] = entry
+        try:
+            self._file.write(_text(entry))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path}: {error.strerror}; make room") from error
+
+    def _read(self) -> None:
+        try:
+            lines = self._path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UsageError(f"cannot read {self._path}: {error.strerror}; choose another --out") from error
+        for number, line in enumerate(lines[:-1], 1):  # what follows the last line's end is torn
+            try:
+                entry = _ENTRY.validate_json(line)
+            except ValidationError as error:
+                raise RecordingError(
+                    f"{self._path}, line {number}, is not of a manifest that this version reads; move the "
+                    "file away or choose another --out"
+                ) from error
+            self.entries[entry.recording] = entry
+
+    def _write(self) -> None:
+        """All entries, one line each, whole or not at all."""
+        partial = self._path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                file.writelines(_text(self.entries[name]) for name in sorted(self.entries))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self._path)
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path}: {error.strerror}; choose another --out") from error
+
+
+def _text(entry: Done | Failed) -> bytes:
+    return entry.model_dump_json(by_alias=True).encode() + b"\n"
+
+
+def described(path: Path) -> Input:
+    """A file with its digest.
+
+    Raises:
+        RecordingError: it cannot be read.
+
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found = path.stat()
+    except OSError as error:
+        raise RecordingError(f"cannot read {path}: {error.strerror}; check the path") from error
+    return Input(path=str(path), bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=digest)
+
+
+def untouched(done: Done, inputs: Iterable[Path]) -> bool:
+    """Whether the files of a result look as they did, without reading them."""
+    try:
+        found = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in inputs]
+    except OSError:
+        return False
+    return found == [(one.path, one.bytes, one.mtime_ns) for one in done.inputs]
+
+
+def complete(done: Done, folder: Path) -> bool:
+    """Whether everything that was written for a result is there, by its size."""
+    place = folder / done.recording
+    try:
+        return all((place / name).stat().st_size == size for name, size in done.outputs.items())
+    except OSError:
+        return False

@@ -1,0 +1,217 @@
+"""One recording into the files of its result; what every worker does, whichever machine it is on."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import traceback
+from collections.abc import Generator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from streamer import __version__
+from streamer.agreement import agreement, agreement_text
+from streamer.errors import SignalError, SleepstreamError, UsageError
+from streamer.exports import FORMATS
+from streamer.hypnogram import refuse_empty
+from streamer.journal_file import Meta
+from streamer.messages import STAGES, Doubt, Gap, Score, StreamInfo
+from streamer.parallel import ParallelPipeline
+from streamer.payloads import EpochPayload, PublishedStage, epoch_payload, to_json, utc
+from streamer.pipeline import Output
+from streamer.recordings import open_recording
+from streamer.session import Night, unwatched
+from streamer.settings import SignalSettings
+from streamer.sources.replay import single
+from streamer.stager import Model
+from tools.datasets import expert_stages
+from tools.score.manifest import Asked, Compared, Done, Failed, Input, described
+from tools.score.recordings import Recording
+
+HYPNOGRAMS = {  # format -> the file of a result
+    "annotations": "hypnogram.edf",
+    "csv": "hypnogram.csv",
+    "profusion": "hypnogram.txt",
+    "json": "night.json",
+}
+FILES = ("epochs.jsonl", "statistics.json", "agreement.json", *HYPNOGRAMS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One recording, and what is known of its result."""
+
+    recording: Recording
+    before: tuple[Input, ...] = ()  # the files that its folder holds a result of
+    keep: bool = False  # that is complete, and was asked for alike
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one."""
+
+    entry: Done | Failed
+    files: dict[str, bytes]  # none: what is there stays
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """Its files have another time or place than before, and the same content."""
+
+    inputs: tuple[Input, ...]
+
+
+Outcomes = Generator[tuple[Job, Result | Touched], None, None]
+
+
+def outcome(job: Job, asked: Asked, model: Model) -> Result | Touched:
+    """Stage one recording; whatever is wrong with it is its own affair, and said in one line."""
+    recording = job.recording
+    try:
+        inputs = tuple(described(path) for path in recording.inputs)
+        if job.keep and [one.sha256 for one in inputs] == [one.sha256 for one in job.before]:
+            return Touched(inputs)
+        if job.before and _another(job.before[0], inputs[0]):
+            raise UsageError(
+                f"{recording.name} holds the result of {job.before[0].path}, which is another recording; "
+                "choose another --out"
+            )
+        return _staged(recording, inputs, asked, model)
+    except SleepstreamError as error:
+        said = " ".join(str(error).split())
+    except Exception as error:  # the supervised edge: one file must not stop the others
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"internal error {error!r} in {Path(last.filename).name}, line {last.lineno}"
+    return Result(failure(recording, said), {})
+
+
+def _another(one: Input, other: Input) -> bool:
+    return one.path != other.path and one.sha256 != other.sha256
+
+
+def failure(recording: Recording, error: str) -> Failed:
+    """The entry of a recording that could not be staged; its error names the file."""
+    path = str(recording.path)
+    named = error if path in error else f"{path}: {error}"
+    return Failed(recording=recording.name, error=named, inputs=tuple(map(str, recording.inputs)))
+
+
+def _staged(recording: Recording, inputs: tuple[Input, ...], asked: Asked, model: Model) -> Result:
+    began = time.perf_counter()
+    key = sha256("".join((*(one.sha256 for one in inputs), asked.model_dump_json())).encode())
+    session = f"{recording.path.stem}-{key.hexdigest()[:12]}"
+    night, smoothed = _night(recording, session, asked, model)
+    refuse_empty(night.labels, recording.path)
+    files = {
+        "epochs.jsonl": "".join(f"{to_json(one)}\n" for one in night.epochs).encode(),
+        "statistics.json": _statistics(night, asked).encode(),
+        **_hypnograms(night, asked.formats),
+    }
+    compared = None
+    truth = expert_stages(recording.path, recording.scoring, night.started, len(night.labels))
+    if any(one in STAGES for one in truth):
+        found = agreement(truth, night.labels)
+        compared = Compared(n=found.n, accuracy=found.accuracy, kappa=found.kappa, macro_f1=found.macro_f1)
+        files["agreement.json"] = agreement_text(truth, night.labels, smoothed).encode()
+    done = Done(
+        recording=recording.name,
+        inputs=inputs,
+        asked=asked,
+        outputs={name: len(data) for name, data in sorted(files.items())},
+        channel=night.channel,
+        rate_hz=night.meta.info.rate_hz,
+        started=utc(night.started),
+        duration_s=round(night.duration_s, 3),
+        lost_s=round(night.lost_s, 3),
+        epochs=len(night.labels),
+        statistics=night.statistics().to_json(),
+        agreement=compared,
+        took_s=round(time.perf_counter() - began, 2),
+    )
+    return Result(done, files)
+
+
+def _night(
+    recording: Recording, session: str, asked: Asked, model: Model
+) -> tuple[Night, list[PublishedStage]]:
+    """Stage it as `sleepstream replay` would, in blocks; the smoothed stages beside it.
+
+    Raises:
+        RecordingError: the file is damaged or of no known kind.
+        SignalError: its rate or its unit cannot be EEG's.
+        UsageError: there is no such channel.
+
+    """
+    opened = open_recording(recording.path, asked.rate_hz)
+    picked, info, channel = single(opened, asked.channels)
+    pipeline = ParallelPipeline(info, SignalSettings(channel=channel, unit=asked.unit), model)
+    epochs: list[EpochPayload] = []
+    gaps: list[Gap] = []
+
+    def take(output: Output) -> None:
+        if isinstance(output, Score):
+            number = len(epochs)
+            epochs.append(epoch_payload(output, number, session, number, info.started))
+        elif isinstance(output, Gap):
+            gaps.append(output)
+        elif isinstance(output, Doubt):
+            raise SignalError(output.text)
+
+    stop = 0
+    for item in opened.items(picked):
+        stop = item.stop
+        for output in pipeline.push(item):
+            take(output)
+    for output in pipeline.flush():
+        take(output)
+    night = Night(
+        path=recording.path,
+        meta=_meta(session, info, asked),
+        channel=pipeline.label,
+        epochs=tuple(epochs),
+        labels=tuple(epoch.stage for epoch in epochs),
+        gaps=tuple(gaps),
+        events=(),
+        n_samples=stop,
+        lights_off=0,
+        lights_on=len(epochs),
+        ended=True,
+    )
+    return night, [epoch.smoothed for epoch in epochs]
+
+
+def _meta(session: str, info: StreamInfo, asked: Asked) -> Meta:
+    settings: dict[str, JsonValue] = {"signal": {"channel": list(asked.channels) or None, "unit": asked.unit}}
+    return Meta(
+        session, "archive", info.name, info, asked.model_sha256, settings, {"sleepstream": __version__}
+    )
+
+
+def _statistics(night: Night, asked: Asked) -> str:
+    """All of the night but its epochs."""
+    said = {
+        "session": night.meta.session,
+        "model_sha256": asked.model_sha256,
+        "channel": night.channel,
+        "rate_hz": night.meta.info.rate_hz,
+        "started": utc(night.started).isoformat(),
+        "duration_s": night.duration_s,
+        "epochs": len(night.labels),
+        "gaps": [{"start": gap.start, "stop": gap.stop, "reason": gap.reason} for gap in night.gaps],
+        "statistics": night.statistics().described(),
+    }
+    return json.dumps(said, indent=1) + "\n"
+
+
+def _hypnograms(night: Night, formats: tuple[str, ...]) -> dict[str, bytes]:
+    files = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in formats:
+            path = Path(folder) / HYPNOGRAMS[name]
+            FORMATS[name][1](night, path, unwatched)
+            files[path.name] = path.read_bytes()
+    return files

@@ -1,0 +1,65 @@
+"""Which recordings an archive holds, and what each of their results is called."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamer.errors import UsageError
+from tools.datasets import SCORING_KINDS, scoring_beside
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One file to stage."""
+
+    name: str  # of its results: where it lies below the pattern's first wildcard, without the suffix
+    path: Path
+    scoring: Path | None  # an expert's stages beside it
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Every file that the result depends on."""
+        return (self.path,) if self.scoring is None else (self.path, self.scoring)
+
+
+def find(patterns: Sequence[str], out: Path) -> tuple[list[Recording], dict[str, str]]:
+    """Every file that a pattern names, but for what lies in `out` and for the scorings of other files.
+
+    Returns:
+        The recordings by name, and names that several of them claim, each with a line that says so.
+
+    Raises:
+        UsageError: a pattern names no file.
+
+    """
+    named: dict[Path, str] = {}
+    for pattern in patterns:
+        root = _root(pattern)
+        found = [Path(one).resolve() for one in glob.glob(pattern, recursive=True)]
+        files = [one for one in found if one.is_file() and not one.is_relative_to(out.resolve())]
+        if not files:
+            raise UsageError(f"{pattern} names no file; give a pattern such as 'archive/**/*.edf', quoted")
+        named |= {path: path.relative_to(root).with_suffix("").as_posix() for path in files}
+    scorings = {path: scoring_beside(path) for path in named}
+    taken = {one for path, one in scorings.items() if path.suffix.lower() not in SCORING_KINDS}
+    recordings = [Recording(name, path, scorings[path]) for path, name in named.items() if path not in taken]
+    recordings.sort(key=lambda one: (one.name, one.path))
+    counts = Counter(one.name for one in recordings)
+    several = {name: _several(name, recordings) for name, count in counts.items() if count > 1}
+    return [one for one in recordings if one.name not in several], several
+
+
+def _root(pattern: str) -> Path:
+    """The folder below which results are named: that of the first wildcard."""
+    parts = Path(pattern).parts
+    fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    return Path(*parts[:fixed]).resolve()
+
+
+def _several(name: str, recordings: Sequence[Recording]) -> str:
+    files = ", ".join(str(one.path) for one in recordings if one.name == name)
+    return f"{name} would be the result of several files ({files}); stage them into different folders"
