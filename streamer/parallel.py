@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from streamer.frontend import FrontEnd, Graded
-from streamer.messages import EPOCH_S, Doubt, Gap, Item, StreamInfo, Switch
-from streamer.pipeline import Output, Scorer
+from streamer.messages import EPOCH_S, Item, StreamInfo
+from streamer.pipeline import Output, Part, Scorer
 from streamer.settings import SignalSettings
 from streamer.stager import Model
 from streamer.staging import Staged
@@ -42,7 +42,7 @@ class ParallelPipeline:
         self._network = Blocks(model)
         self._scorer = Scorer()
         self._block = block
-        self._waiting: list[Graded | Gap | Doubt | Switch] = []
+        self._waiting: list[Part] = []
         self._epochs = 0  # of those that wait
 
     def push(self, item: Item) -> Iterator[Output]:
@@ -56,7 +56,7 @@ class ParallelPipeline:
             yield from self._take(output)
         yield from self._release()
 
-    def _take(self, output: Graded | Gap | Doubt | Switch) -> Iterator[Output]:
+    def _take(self, output: Part) -> Iterator[Output]:
         self._waiting.append(output)
         self._epochs += isinstance(output, Graded)
         if self._epochs == self._block:
