@@ -17,6 +17,9 @@ from streamer.sources.settings import SourceSettings
 from streamer.web.settings import WebSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]  # one MQTT topic level
+# Several levels, without wildcards, spaces and NUL or its like, for which a broker ends the connection.
+TOPIC_PATTERN = r"^[^+#\s\x00-\x1f\x7f-\x9f]{1,256}$"
+Topic = Annotated[str, Field(pattern=TOPIC_PATTERN)]
 
 
 class _Settings(BaseModel):
@@ -85,14 +88,14 @@ class HomeAssistantSettings(_Settings):
     """MQTT discovery; needs [mqtt]."""
 
     enabled: bool = True  # False removes every device that was announced
-    prefix: str = Field("homeassistant", pattern=r"^[^+#\s]{1,64}$")  # discovery prefix
-    status_topic: str = Field("homeassistant/status", pattern=r"^[^+#\s]{1,64}$")  # where it says `online`
+    prefix: Topic = "homeassistant"  # discovery prefix
+    status_topic: Topic = "homeassistant/status"  # where it says `online`
 
 
 class SleepAsAndroidSettings(_Settings):
     """The night under the event names of Sleep as Android; needs [mqtt]."""
 
-    topic: str = Field("SleepAsAndroid/{stream}", pattern=r"^[^+#\s]{1,128}$")
+    topic: Topic = "SleepAsAndroid/{stream}"
 
 
 class Settings(_Settings):

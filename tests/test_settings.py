@@ -22,6 +22,9 @@ channel = "AF7-TP9"
 """
 
 
+TOPICS = (("homeassistant", "prefix"), ("homeassistant", "status_topic"), ("sleep_as_android", "topic"))
+
+
 def _said(tmp_path, text):
     path = tmp_path / "config.toml"
     path.write_text(text)
@@ -71,6 +74,16 @@ def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path, wrong, rig
         ('name = "anna"', 'name = "a/b"', "a/b"),
         ('name = "anna"', 'name = "#"', "#"),
         ('node = "bedroom"', 'node = ""', "node"),
+        *(
+            ('name = "anna"', f'name = "{name}"', "stream.0.name")
+            for name in ("+", "a+", "a\\u0000", "a\\n", "$a")
+        ),
+        *(('node = "bedroom"', f'node = "{name}"', "node") for name in ("+", "a/b", "#", "a\\u0000", "$SYS")),
+        *(
+            ("[mqtt]", f'[{table}]\n{key} = "{topic}"\n[mqtt]', f"{table}.{key}")
+            for table, key in TOPICS
+            for topic in ("+", "a/#", "a\\u0000b", "a b", "a\\n", "", "a" * 257)
+        ),
         ('speed = "max"', "speed = -1", "speed"),
         ("[[stream]]", "[stream]", "stream"),
         ("[mqtt]", "[mqtt", "not valid TOML"),

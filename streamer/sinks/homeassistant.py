@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamer import __version__
-from streamer.settings import HomeAssistantSettings, StreamSettings
+from streamer.settings import TOPIC_PATTERN, HomeAssistantSettings, StreamSettings
 from streamer.sinks.client import Client
 
 STAGES = ["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
 RETAINED = ("availability", "stage", "summary", "alarm")  # a stream's own topics, cleared with its device
+TOPIC = re.compile(TOPIC_PATTERN)
 
 Component = dict[str, Any]
 
@@ -89,7 +90,8 @@ class HomeAssistant:
         """Remove what was announced for a stream and is not any more; the note goes last."""
         if noted == self._announced.get(name):
             return
-        if noted.endswith(f"/device/{device_id(self._node, name)}/config"):  # ours, and nobody else's
+        own = f"/device/{device_id(self._node, name)}/config"
+        if noted.endswith(own) and TOPIC.fullmatch(noted):  # ours, nobody else's, and not many at once
             await client.say(noted, "", retain=True)
         if name in self._announced:
             return

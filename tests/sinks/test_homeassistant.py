@@ -403,6 +403,28 @@ def test_switched_off_or_moved_to_another_prefix_the_old_device_goes():
 
 
 @needs_mosquitto
+@pytest.mark.parametrize("before", ["homeassistant/#", "+", "a\0b"])
+def test_a_forged_note_with_wildcards_does_not_end_the_connection(before):
+    async def scenario(port):
+        house = House(port)
+        forged = f"{before}/device/{device_id('n', 'eve')}/config".encode()
+        await house.say("sleepstream/n/homeassistant/eve", forged, retain=True)
+
+        async def gone(subscriber):
+            await subscriber.until(
+                lambda heard: any(
+                    item.topic == "sleepstream/n/homeassistant/eve" and not item.payload for item in heard
+                )
+            )
+
+        await night(port, "anna", until=gone)
+        assert f"homeassistant/device/{device_id('n', 'anna')}/config" in await house.retained()
+
+    with Mosquitto() as broker:
+        asyncio.run(scenario(broker.port))
+
+
+@needs_mosquitto
 def test_a_forged_note_removes_nothing_of_others():
     async def scenario(port):
         house = House(port)
