@@ -16,11 +16,14 @@ from streamer.clock import SystemClock
 from streamer.engine import Engine
 from streamer.journal import Journal
 from streamer.settings import validate
+from streamer.sinks.commands import BURST
 from tests.fakes import Witness, settle
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.paths import eeg
 from tests.sinks.fakes import Subscriber
+from tests.sinks.test_mqtt_commands import JUNK
 from tests.test_cli import write_edf
+from tests.test_resume import recorded, rescored
 
 ROOT = Path(__file__).parent.parent
 LSL_CONFIG = ROOT / "tests" / "lsl_api.cfg"
@@ -116,6 +119,38 @@ def test_commands_are_obeyed_or_refused(tmp_path):
     ]
     assert names[-1] == "session_ended"
     assert outcomes[0].error is None
+
+
+@needs_mosquitto
+@pytest.mark.slow
+def test_a_flood_of_junk_commands_changes_no_stage(tmp_path):
+    """Ten thousand of every kind; staging is held up by none: the stages go on while they come."""
+
+    async def scenario(port):
+        witness = Witness()
+        made = engine(tmp_path, simulated(speed=30, hours=8, hop_s=10), mqtt={"port": port}, witness=witness)
+        running = asyncio.create_task(made.run())
+        async with Subscriber(port, "sleepstream/test/anna/stage") as client:
+            await client.until_count("stage", 1)
+            bodies = list(JUNK.values())
+            for number in range(10_000):
+                await client._client.publish(
+                    "sleepstream/test/anna/command", bodies[number % len(bodies)], qos=0
+                )
+                if number % 1000 == 999:
+                    await client.until_count("stage", len(client.of("stage")) + 1)
+            made.stop()
+            (outcome,) = await running
+        return outcome, witness
+
+    with Mosquitto() as broker:
+        outcome, witness = asyncio.run(scenario(broker.port))
+    assert outcome.error is None
+    assert len(outcome.labels) >= 2
+    assert recorded(outcome.session) == rescored(outcome.session)[: len(outcome.labels)]
+    began, ended = (one.t.timestamp() for one in (witness.events[0], witness.events[-1]))
+    refused = witness.event_names().count("refused")
+    assert 1 <= refused <= 2 * (BURST + 1 + ended - began)  # one for each token, and one where they run out
 
 
 def test_several_sleepers_share_a_model_and_a_failing_one_leaves_the_others(tmp_path):

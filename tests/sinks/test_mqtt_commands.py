@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streamer.clock import SystemClock
 from streamer.outbox import MemoryOutbox
+from streamer.sinks.client import QUEUED_COMMANDS
 from streamer.sinks.commands import BURST, MAX_BYTES, CommandInbox
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, needs_mosquitto
@@ -176,3 +177,47 @@ def test_ten_thousand_junk_commands_do_not_delay_the_stage():
         commands, refusals = asyncio.run(main(broker.port))
     assert commands == []
     assert 1 <= len(refusals) <= BURST + 30
+
+
+@needs_mosquitto
+def test_a_flood_that_is_not_looked_at_is_dropped_and_not_kept():
+    """While the one who reads the commands is busy, no more of them wait than agreed; the stage goes out."""
+
+    class Busy:
+        """A house that is never done with the first message."""
+
+        def __init__(self):
+            self.asked = asyncio.Event()
+
+        async def announce(self, client):
+            await client.subscribe("house/status", qos=1)
+
+        async def heard(self, client, topic, body, retained):
+            self.asked.set()
+            await asyncio.Event().wait()
+
+    async def main(port):
+        house, commands = Busy(), []
+        async with (
+            Subscriber(port, "sleepstream/n/bed/stage") as subscriber,
+            MqttSink(settings(port), "n", SystemClock(), home=house) as sink,
+            await _publisher(port) as client,
+        ):
+            stream = sink.stream("bed", MemoryOutbox(), commands.append, commands.append)
+            stream.online(True)
+            await sink.flush()
+            while not house.asked.is_set():
+                await client.publish("house/status", b"x", qos=1)
+            waiting = []
+            for seq in range(2000):
+                await client.publish("sleepstream/n/bed/command", MARK, qos=0)
+                if seq % 200 == 0:
+                    stream.stage(stage(seq))
+                    await subscriber.until_count("stage", seq // 200 + 1)
+                    waiting.append(len(sink._connection.client.messages))
+        return waiting, commands
+
+    with Mosquitto() as broker:
+        waiting, commands = asyncio.run(main(broker.port))
+    assert max(waiting) == QUEUED_COMMANDS
+    assert commands == []
