@@ -26,9 +26,13 @@ def simulated(path, folder, port):
     data = tomllib.loads(path.read_text(encoding="utf-8"))
     data["session_dir"] = str(folder)
     if "mqtt" in data:
+        data["mqtt"].pop("tls", None)
+        data["mqtt"].pop("ca_file", None)
         data["mqtt"] |= (
             {"port": free_port()} if data["mqtt"].get("embedded") else {"host": "127.0.0.1", "port": port}
         )
+    if "remote" in data.get("model", {}):
+        data["model"] = {"remote": data["model"]["remote"] | {"url": f"http://127.0.0.1:{free_port()}"}}
     if "jsonl" in data:
         data["jsonl"]["path"] = str(folder / "{stream}.jsonl")
     if "web" in data:
