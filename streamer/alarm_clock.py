@@ -63,7 +63,7 @@ class AlarmClock:
         past: Iterable[EventPayload] = (),
         bell: Callable[[], None] | None = None,
     ) -> None:
-        self.on_change: Listener = lambda _change, _memory: None
+        self.on_change: Listener = _nobody
         self.on_problem: Callable[[str], None] = log.error
         self._stream = stream
         self._settings = settings
@@ -80,6 +80,11 @@ class AlarmClock:
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()  # neither armed nor ringing
         self.saved = asyncio.Event()  # the file says what is so
+
+    def unheard(self) -> None:
+        """Tell nobody, from now on: the session has ended."""
+        self.on_change = _nobody
+        self.on_problem = log.error
 
     @property
     def memory(self) -> Memory:
@@ -235,6 +240,10 @@ def recall(path: Path, past: Iterable[EventPayload] = ()) -> Memory | None:
         return _MEMORY.validate_python(kept)
     except ValidationError:
         return None
+
+
+def _nobody(_change: Change, _memory: Memory) -> None:
+    """Hear nothing."""
 
 
 def _bell() -> None:

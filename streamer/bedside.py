@@ -19,13 +19,14 @@ from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.journal_file import JournalReader
 from streamer.messages import RATE_HZ
-from streamer.payloads import CommandPayload, EventPayload, utc
+from streamer.payloads import CommandName, CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reflexes import Reflexes
 from streamer.resume import Past
 from streamer.settings import StreamSettings
 from streamer.sources.settings import LIVE
 
+NO_SESSION = "no session has begun: the device is looked for"
 log = logging.getLogger(__name__)
 
 
@@ -105,32 +106,45 @@ class Bedside:
         if self.alarm is not None:
             self.alarm.recall(past.scores if past is not None else ())
             self._attach_alarm(self.alarm, publisher, events)
+            stack.callback(self.alarm.unheard)
 
-    def obey(self, command: CommandPayload, publisher: Publisher) -> None:
-        """Do what a client asked for, or refuse it with an event."""
-        name, text = command.command, command.text
-        refused = ""
+    def obey(self, command: CommandPayload, publisher: Publisher | None) -> None:
+        """Do what a client asked for, or refuse it with an event; without a session there is no publisher."""
+        refused = self._do(command.command, command.text, publisher)
+        if refused and publisher is not None:
+            publisher.event("refused", f"{command.command}: {refused}")
+        elif refused:
+            log.warning("%s: %s refused: %s", self._settings.name, command.command, refused)
+
+    def _do(self, name: CommandName, text: str, publisher: Publisher | None) -> str:
+        """Do what was asked; why not, or ""."""
         if name == "stop":
             self._stop()
-        elif name == "lights_off" or name == "lights_on" or name == "mark":
+            return ""
+        if name == "arm_trigger" or name == "disarm_trigger":
+            return self._arm_trigger(text, name == "arm_trigger", publisher)
+        if name == "lights_off" or name == "lights_on" or name == "mark":
+            if publisher is None:
+                return NO_SESSION
             publisher.command(name, text)
             if name == "lights_off":
                 self._darkened = publisher.session
                 if self.reflexes is not None:
                     self.reflexes.lights_off()
-        elif name == "arm_trigger" or name == "disarm_trigger":
-            refused = self._arm_trigger(text, name == "arm_trigger", publisher)
-        else:
-            refused = "this stream has no alarm" if self.alarm is None else self.alarm.obey(name, text)
-        if refused:
-            publisher.event("refused", f"{name}: {refused}")
+            return ""
+        return "this stream has no alarm" if self.alarm is None else self.alarm.obey(name, text)
 
     async def outlast(self, why: str, stop: asyncio.Event) -> None:
         """Stay until the alarm has rung, although all else has ended; a recording needs no waking."""
         alarm = self.alarm
         if alarm is None or alarm.memory.state == "disarmed" or not isinstance(self._settings.source, LIVE):
             return
-        log.error("%s; the alarm of %s stays armed, and Ctrl-C ends it", why, self._settings.name)
+        log.error(
+            "%s; the alarm of %s stays %s; a command or Ctrl-C ends it",
+            why,
+            self._settings.name,
+            alarm.memory.state,
+        )
         over = asyncio.create_task(alarm.over(), name="alarm to be over")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -139,10 +153,13 @@ class Bedside:
             over.cancel()
             stopped.cancel()
 
-    def _arm_trigger(self, text: str, armed: bool, publisher: Publisher) -> str:
+    def _arm_trigger(self, text: str, armed: bool, publisher: Publisher | None) -> str:
+        if not self._settings.trigger:
+            return "this stream has no trigger"
+        if publisher is None:
+            return NO_SESSION
         if self.reflexes is None:
-            waits = "the session is still being read back; ask again in some seconds"
-            return waits if self._settings.trigger else "this stream has no trigger"
+            return "the session is still being read back; ask again in some seconds"
         refused = self.reflexes.arm(text, armed)
         if not refused:
             said = f"{text or 'all triggers'} {'armed' if armed else 'disarmed'}"

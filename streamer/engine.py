@@ -25,7 +25,7 @@ from streamer.journal import Journal
 from streamer.journal_rows import Meta
 from streamer.messages import StreamInfo
 from streamer.notify import Heart
-from streamer.payloads import EventPayload, utc
+from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Observer, Publisher
 from streamer.resume import Found, Past, find, recall, restore
@@ -98,7 +98,7 @@ class Engine:
         self._page = None if settings.web is None else Page(clock)
         self._supervisors: list[Supervisor] = []
         self._publishers: dict[str, Publisher] = {}  # of the present sessions, by stream
-        self._topics: dict[str, MqttStream] = {}  # likewise
+        self._topics: dict[str, MqttStream] = {}  # by stream, the same for all its sessions
         self._outlets: dict[str, Observer] = {}  # of LSL, by stream
         self._stop = asyncio.Event()
 
@@ -122,12 +122,10 @@ class Engine:
                 )
                 self._bedsides[settings.name] = await stack.enter_async_context(bedside)
             try:
-                outcomes = await self._run()
+                return await self._run()
             except SleepstreamError as error:
                 await self._outlast(str(error))
                 raise
-            await self._outlast("every stream has ended")
-            return outcomes
 
     async def _outlast(self, why: str) -> None:
         """An alarm that is armed rings, whatever else has come to an end."""
@@ -150,6 +148,7 @@ class Engine:
                 outcomes = await self._run_streams(model, batcher, mqtt, journals)
                 if mqtt is not None and not self._stop.is_set():
                     await self._deliver(mqtt)
+                await self._outlast("every stream has ended")  # while it can still be told to be quiet
                 return outcomes
 
     def _stuck_s(self) -> float:
@@ -201,6 +200,9 @@ class Engine:
         stack: AsyncExitStack,
     ) -> Outcome:
         backlog = Backlog()
+        if mqtt is not None:  # at once: an alarm can be told to be quiet before there is a session
+            obey, refuse = partial(self._obey, settings.name), partial(self._refuse, settings.name)
+            self._topics[settings.name] = mqtt.stream(settings.name, backlog, obey, refuse)
 
         def pipeline(info: StreamInfo) -> Pipeline:
             return Pipeline(info, settings.signal, settings.hop_s, model)
@@ -214,7 +216,7 @@ class Engine:
             info = journal.meta.info
             jsonl = self._open_jsonl(settings.name, stack)
             observers = self._observers(settings, stack)
-            publisher = self._publisher(settings, info, journal, mqtt, backlog, jsonl, observers)
+            publisher = self._publisher(settings, info, journal, jsonl, observers)
             # First of all: from now on somebody may ask it to say something.
             said = recall(publisher, journal.path) if found.path is not None else ()
             self._publishers[settings.name] = publisher
@@ -320,15 +322,10 @@ class Engine:
         settings: StreamSettings,
         info: StreamInfo,
         journal: Journal,
-        mqtt: MqttSink | None,
-        backlog: Backlog,
         jsonl: JsonlSink | None,
         observers: tuple[Observer, ...],
     ) -> Publisher:
-        topics: MqttStream | None = None
         late_after_s = None
-        if mqtt is not None:
-            topics = self._stream_topics(mqtt, settings.name, backlog)
         if isinstance(settings.source, LIVE) and self._settings.mqtt is not None:
             late_after_s = self._settings.mqtt.late_after_s
         return Publisher(
@@ -336,23 +333,19 @@ class Engine:
             journal.meta.session,
             info,
             journal,
-            topics,
+            self._topics.get(settings.name),
             jsonl,
             observers,
             self._clock,
             late_after_s,
         )
 
-    def _stream_topics(self, mqtt: MqttSink, name: str, backlog: Backlog) -> MqttStream:
-        """The topics of one stream, the same for each session that it has in this process."""
-        if name not in self._topics:
-            self._topics[name] = mqtt.stream(
-                name,
-                backlog,
-                lambda command: self._bedsides[name].obey(command, self._publishers[name]),
-                lambda reason: self._publishers[name].event("refused", reason),
-            )
-        return self._topics[name]
+    def _obey(self, stream: str, command: CommandPayload) -> None:
+        self._bedsides[stream].obey(command, self._publishers.get(stream))
+
+    def _refuse(self, stream: str, reason: str) -> None:
+        if stream in self._publishers:
+            self._publishers[stream].event("refused", reason)
 
     def _show(
         self, settings: StreamSettings, publisher: Publisher, channel: str, said: Iterable[EventPayload]

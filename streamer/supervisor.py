@@ -148,16 +148,22 @@ class Supervisor:
         self._warming = False
 
     def _again(self, error: SleepstreamError, stop: asyncio.Event) -> bool:
-        """Whether another attempt makes sense: a device may come back, a wrong setting does not."""
-        if stop.is_set() or not self._live or isinstance(error, UsageError):
+        """Whether another attempt makes sense: a device may come back, a wrong setting does not.
+
+        Settings that were right for this session are right: then the device is another, and may be changed.
+        """
+        if stop.is_set() or not self._live:
             return False
-        return self._recording is not None or self._afresh or isinstance(error, SourceError)
+        return self._recording is not None or (
+            not isinstance(error, UsageError) and (self._afresh or isinstance(error, SourceError))
+        )
 
     async def _drive(self, source: Source, stop: asyncio.Event) -> None:
         info = source.info
         taken = self._clock.monotonic() - (self._clock.wall() - info.started)  # when its index 0 was
         recording = self._recording
         if recording is not None and not _alike(recording.info, info):
+            self._pipeline(info)  # first: what cannot be staged ends no session
             self._end(recording, "the device has another rate or other channels")
             recording = self._recording = None
         self._warming = True

@@ -21,7 +21,7 @@ from streamer.reactions import TriggerSettings
 from streamer.reflexes import Reflexes
 from streamer.resume import Past
 from streamer.settings import validate
-from tests.fakes import FakeClock, Witness
+from tests.fakes import FakeClock, FakeSource, Witness
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.sinks.fakes import Subscriber
 from tests.sinks.samples import NIGHT
@@ -219,6 +219,66 @@ def test_the_alarm_is_armed_tested_and_disarmed_by_command(tmp_path):
         "arm_alarm",
     ]
     assert [event.data["what"] for event in events if event.event == "alarm"] == ["armed", "disarmed"]
+
+
+class Ends(FakeSource):
+    """A device that is found, sends nothing, and ends; or one that is never found."""
+
+    def __init__(self, found):
+        super().__init__(INFO)
+        self.found = found
+        self.give(None)
+
+    async def __aenter__(self):
+        if not self.found:
+            await asyncio.Event().wait()
+        return self
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("found", [True, False], ids=["its device has ended", "no device was found"])
+def test_an_alarm_that_rings_alone_can_be_told_to_be_quiet(tmp_path, found):
+    async def scenario(port):
+        data = {"node": "n", "session_dir": str(tmp_path), "mqtt": {"port": port}}
+        alarm = {**ALARM, "command": ["sleep", "60"], "armed": False}
+        data["stream"] = [{"name": "anna", "source": {"kind": "lsl"}, "alarm": alarm}]
+        settings, witness, heard = validate(data, "test"), Witness(), asyncio.Queue()
+        engine = Engine(settings, SystemClock(), witness, sources=lambda *_: Ends(found))
+        async with Bedside(settings.stream[0], tmp_path, "n", SystemClock(), lambda: None) as before:
+            before.alarm.obey("arm_alarm", (datetime.now(UTC) + timedelta(seconds=2)).isoformat())
+            await before.alarm.saved.wait()
+        running = asyncio.create_task(engine.run())
+        async with Subscriber(port) as client:
+            if found:
+                await client.until(lambda _: "ringing" in [one["state"] for one in client.of("alarm")])
+                await client.until(lambda _: "session_ended" in [one["event"] for one in client.of("event")])
+            else:
+                await client.until_says("sleepstream/n/availability", b"online")
+                alarm = engine._bedsides["anna"].alarm
+                alarm.on_change = lambda change, _: heard.put_nowait(change.what)
+                while alarm.memory.state != "ringing":
+                    await heard.get()
+
+            async def tell(command):
+                body = json.dumps({"command": command})
+                await client._client.publish("sleepstream/n/anna/command", body, qos=1)
+
+            await tell("snooze_alarm")
+            await tell("mark")
+            await tell("dismiss_alarm")
+            if found:
+                await client.until(lambda _: client.of("alarm")[-1]["state"] == "disarmed")
+            else:
+                assert [await heard.get(), await heard.get()] == ["snoozed", "dismissed"]
+                engine.stop()
+            await asyncio.wait_for(running, 10)
+        return witness.events
+
+    with Mosquitto() as broker:
+        events = asyncio.run(scenario(broker.port))
+    said = [event.data["what"] for event in events if event.event == "alarm"]
+    assert said[-3:] == (["ringing", "snoozed", "dismissed"] if found else [])
+    assert json.loads((tmp_path / "anna@n.alarm.json").read_text())["state"] == "disarmed"
 
 
 CONFIG = """

@@ -338,6 +338,32 @@ def test_what_another_attempt_cannot_mend_ends_the_stream(tmp_path, monkeypatch,
     assert rig.opened == 1
 
 
+def test_a_device_that_is_another_for_a_while_ends_neither_the_night_nor_the_session(tmp_path, monkeypatch):
+    """What was right for this session is not the settings' fault: a renamed channel may be renamed back."""
+
+    async def scenario(rig):
+        rig.source((0, 40), SourceError("unplugged"))
+        await rig.witness.until(lambda: "error" in rig.witness.event_names())
+        rig.sources.put_nowait(UsageError("no channel of that name"))  # of a source that looks for itself
+        await rig.later(BACKOFF_S[0])
+        rig.source((0, 40), about=info(100, ("AF7",)))
+        await rig.later(2 * BACKOFF_S[0])
+        await rig.witness.until(lambda: rig.supervisor.failures == 3)
+        rig.source((0, 70))
+        await rig.later(4 * BACKOFF_S[0])
+        await rig.witness.until(lambda: rig.witness.stages[-1].stage not in ("no_signal", "unscored"))
+        return await rig.done()
+
+    named = {"name": "anna", "source": {"kind": "lsl"}, "signal": {"channel": "Fpz-Cz"}}
+    outcome, rig = run(scenario, tmp_path, monkeypatch, StreamSettings.model_validate(named))
+    assert outcome.error is None
+    assert len(rig.sessions) == 1
+    errors = [event.text for event in rig.witness.events if event.event == "error"]
+    assert "no channel of that name" in errors[1]
+    assert "AF7" in errors[2]
+    assert rig.witness.event_names().count("session_ended") == 1
+
+
 def test_a_crash_in_one_stream_leaves_another_alone(tmp_path, monkeypatch):
     async def scenario(rig):
         Brittle.crash_at = 100

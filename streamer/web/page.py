@@ -151,7 +151,7 @@ class Page:
             state.channel = str(payload.data.get("to"))
         if payload.event == "alarm" and "state" in payload.data:
             state.alarm = {"state": payload.data["state"], "deadline": payload.data.get("deadline")}
-        state.ended = payload.event == "session_ended"
+        state.ended = state.ended or payload.event == "session_ended"  # the alarm may outlast it
         self._changed()
 
     def command(self, body: str) -> None:
