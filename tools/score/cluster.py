@@ -92,14 +92,14 @@ def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, 
 def _connect(address: str, processes: int) -> None:
     import ray
 
-    local = {"num_cpus": processes, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    local = {"num_cpus": processes, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(
             address=address,
             runtime_env={"py_modules": [str(CODE / "streamer"), str(CODE / "tools")]},
             log_to_driver=False,
             logging_level=logging.ERROR,
-            **(local if address == "local" else {}),
+            **local,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise RunError(

@@ -28,6 +28,7 @@ class Worker:
         self.process = spawn.Process(target=work, args=(theirs, asked, model), name="stager", daemon=True)
         self.process.start()
         theirs.close()  # so that the line breaks when the process does
+        self.ready = False  # its model is loaded
         self.dead = False
         self.job: Job | None = None
 
@@ -38,7 +39,7 @@ class Worker:
             self.line.send(job)
 
     def hear(self) -> tuple[Job, Result | Touched] | None:
-        """Take what it says, once there is something; None: it is ready for its first recording.
+        """Take what it says, once there is something; None: nothing about a recording.
 
         Raises:
             ArtifactError: it cannot use the model.
@@ -52,12 +53,16 @@ class Worker:
             self.dead = True
             self.process.join()
             why = _why(self.process.exitcode)
-            if job is None:
-                raise RunError(f"a worker process died while it had nothing to do ({why})") from None
-            died = f"the process that staged it died ({why})"
-            return job, Result(failure(job.recording, died), {})
+            if not self.ready:
+                raise RunError(f"a worker process died at its start ({why}); try fewer --processes") from None
+            said = (
+                None
+                if job is None
+                else Result(failure(job.recording, f"the process that staged it died ({why})"), {})
+            )
         if isinstance(said, SleepstreamError):
             raise said
+        self.ready = True
         return None if job is None else (job, said)
 
 
@@ -82,7 +87,7 @@ def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, processes: int
 
     Raises:
         ArtifactError: the model cannot be used.
-        RunError: a worker died before it could do anything.
+        RunError: a worker died at its start.
 
     """
     waiting = list(reversed(jobs))
