@@ -145,6 +145,40 @@ def test_a_full_disk_stops_neither_staging_nor_delivery_and_recording_resumes(tm
     assert sorted([*found, *range(gap.start, gap.stop)]) == list(range(402_000)), "every index once"
 
 
+def make_read_only(journal: Journal, yes: bool) -> None:
+    """SQLite then says what it says on a disk that was remounted so: permissions would not bind root."""
+    writer = journal._writer
+    with writer.lock:
+        writer._db.execute(f"PRAGMA query_only = {yes:d}")
+
+
+def test_a_disk_that_becomes_read_only_stops_neither_staging_nor_delivery(tmp_path, caplog):
+    path = tmp_path / "s.sqlite"
+
+    async def night() -> None:
+        with Journal.create(path, META, HastyClock()) as journal:
+            journal.record(chunk(0, 1000))
+            await journal.flush()
+            make_read_only(journal, True)
+            journal.record(chunk(1000, 1000))
+            journal.epoch(epoch(0))
+            assert (await journal.outbox.after(-1)).kind == "epoch", "delivered though not written"
+            await journal.room()  # does not hang
+            assert journal.status.state == "failing"
+            assert "readonly" in journal.status.reason
+            make_read_only(journal, False)
+            journal.record(chunk(2000, 1000))
+            await journal.flush()
+            assert journal.status.state == "recording"
+            assert journal.status.dropped_samples == 0
+
+    asyncio.run(asyncio.wait_for(night(), 20))
+    assert indices(path) == list(range(3000))
+    assert "readonly" in caplog.text
+    with Journal.open(path) as reader:
+        assert [payload.epoch for payload in reader.epochs()] == [0]
+
+
 def test_a_disk_that_stays_full_is_an_error_at_the_end(tmp_path):
     with files_no_larger_than(100_000):
         journal = Journal.create(tmp_path / "s.sqlite", META, HastyClock())

@@ -21,6 +21,7 @@ from streamer.settings import StreamSettings
 from streamer.supervisor import BACKOFF_S, Recording, Supervisor
 from tests.fakes import FakeClock, FakeSource, Witness, settle
 from tests.paths import default_model, eeg, info
+from tests.test_journal_writer import make_read_only
 
 EEG = eeg(600, 100)
 LIVE = StreamSettings.model_validate({"name": "anna", "source": {"kind": "lsl"}})
@@ -362,6 +363,41 @@ def test_a_device_that_is_another_for_a_while_ends_neither_the_night_nor_the_ses
     assert "no channel of that name" in errors[1]
     assert "AF7" in errors[2]
     assert rig.witness.event_names().count("session_ended") == 1
+
+
+def test_a_disk_that_becomes_read_only_is_said_and_the_stages_go_on(tmp_path, monkeypatch):
+    def staged(rig):
+        return sum(one.stage != "no_signal" for one in rig.witness.stages)
+
+    async def told(rig, state):
+        while not [one for one in rig.witness.events if one.data.get("recording") == state]:
+            await rig.later(1)
+            writer = rig.sessions[0]._writer
+            with writer.lock:
+                writer.lock.notify()  # the journal's thread does not see a fake clock go on by itself
+            await asyncio.to_thread(writer._thread.join, 0.01)
+
+    async def scenario(rig):
+        source = rig.source((0, 40))
+        await rig.witness.until(lambda: rig.witness.stages)
+        make_read_only(rig.sessions[0], True)
+        source.give(Chunk(4000, EEG[:, 4000:6500], rig.clock.now))
+        await told(rig, "failing")
+        before = staged(rig)
+        source.give(Chunk(6500, EEG[:, 6500:9500], rig.clock.now))
+        await rig.witness.until(lambda: staged(rig) > before)
+        make_read_only(rig.sessions[0], False)
+        await told(rig, "recording")
+        return await rig.done()
+
+    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    assert outcome.error is None
+    texts = [one.text for one in rig.witness.events if "recording" in one.data]
+    assert "readonly" in texts[0]
+    assert "takes the recording again" in texts[1]
+    with Journal.open(outcome.session) as session:
+        assert sum(one.samples.shape[1] for one in session.samples()) == 9500
+        assert [one.epoch for one in session.epochs()] == [0, 1, 2]
 
 
 def test_a_crash_in_one_stream_leaves_another_alone(tmp_path, monkeypatch):
