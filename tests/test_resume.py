@@ -319,13 +319,13 @@ def config(folder, source):
     return path
 
 
+COMMAND = [sys.executable, "-c", "import sys; from streamer.cli import main; sys.exit(main())", "run"]
+SURROUNDINGS = {"cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+
+
 @contextlib.contextmanager
 def running(path):
-    code = "import sys; from streamer.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "run", str(path)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([*COMMAND, str(path)], **SURROUNDINGS, stdout=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -365,3 +365,20 @@ def test_kill_9_at_random_moments_costs_nothing_but_a_listed_gap(tmp_path):
         while len(list(tmp_path.glob("*.sqlite"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
     assert len(list(tmp_path.glob("*.sqlite"))) == 2
+
+
+@pytest.mark.slow
+def test_a_second_process_on_one_session_is_refused_and_the_first_goes_on(tmp_path):
+    path = config(tmp_path, {"kind": "simulated", "hours": 8, "speed": 10})
+    with running(path) as first:
+        at = grown(tmp_path, 2560)
+        second = subprocess.run(
+            [*COMMAND, str(path)], **SURROUNDINGS, capture_output=True, text=True, timeout=60
+        )
+        assert second.returncode == 1
+        assert "in use: another process records it" in " ".join(second.stderr.split())
+        grown(tmp_path, at + 2560)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(20) == 0
+    (session,) = tmp_path.glob("*.sqlite")
+    check(session, resumed=0)
