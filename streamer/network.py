@@ -55,17 +55,10 @@ class OnnxNetwork:
     def step(self, tokens: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
         """One epoch: tokens (B, 2, D), present (B, 2) bool -> joint logits (B, 5), next state."""
         memory, seen = state
-        logits, memory_after, seen_after = self._step.run(
-            None,
-            {
-                "tokens": tokens.numpy(),
-                "present": present.numpy(),
-                "memory": memory.numpy(),
-                "seen": seen.numpy(),
-            },
-        )
-        after = State(torch.from_numpy(memory_after), torch.from_numpy(seen_after))
-        return torch.from_numpy(logits), after
+        given = {"tokens": tokens, "present": present, "memory": memory, "seen": seen}
+        logits, new = self._step.run(None, {name: tensor.numpy() for name, tensor in given.items()})
+        after = torch.cat([memory[:, :, :, :, :, :, 1:], torch.from_numpy(new)], dim=6)
+        return torch.from_numpy(logits), State(after, (seen + 1).clamp(max=memory.size(6)))
 
     def initial_state(self, batch: int) -> State:
         """Return the state of `batch` streams that have seen nothing."""

@@ -24,6 +24,10 @@ from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
 # Name of the module -> what it measures, and whether it runs unasked.
 PARTS: dict[str, tuple[str, bool]] = {
     "hop": ("cost of a hop inside the pipeline, and of redoing its whole context instead", True),
+    "sizes": ("both sizes of the network, per epoch of 30 s, against GSSC", True),
+    "growth": ("a hop at hours 1 to 12, and with contexts of 10 to 240 epochs", True),
+    "start": ("from a fresh process to the first score", True),
+    "peers": ("other stagers, redoing the night so far for each new epoch", True),
     "night": ("a whole night from its samples, in time and memory", True),
     "archives": ("tools.score on one and two processes, against sleepstream replay", True),
     "latency": ("last sample to publication, through the whole engine", True),
@@ -61,6 +65,7 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
     parser.add_argument("--only", metavar="PART,PART", help="these parts, in this order")
     parser.add_argument("--model", type=Path, help="an artifact (default: the packaged one)")
     parser.add_argument("--runtime", choices=get_args(Runtime), default="auto", help="of the network")
+    parser.add_argument("--peer", metavar="NAME=ADAPTER", action="append", default=[], help="see peers.py")
     parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
     parser.add_argument("--repeats", type=int, default=3, help="of each part (default: 3)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -71,7 +76,10 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
         parser.error(f"no part {', '.join(map(repr, unknown))}; there are {', '.join(PARTS)}")
     if given.repeats < 1:
         parser.error(f"--repeats {given.repeats}: give at least 1")
-    return Asked(given.model, given.hours, given.repeats, given.runtime), names, given.json
+    peers = dict(peer.partition("=")[::2] for peer in given.peer)
+    if not all(name and adapter for name, adapter in peers.items()):
+        parser.error(f"--peer {' '.join(given.peer)}: give NAME=ADAPTER")
+    return Asked(given.model, given.hours, given.repeats, given.runtime, peers), names, given.json
 
 
 if __name__ == "__main__":

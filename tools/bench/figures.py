@@ -7,9 +7,9 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,9 @@ class Asked:
     hours: float = 8.0  # length of a night
     repeats: int = 1
     runtime: Runtime = "auto"  # of the network
+    peers: Mapping[str, str] = field(
+        default_factory=dict
+    )  # other stagers: name -> what runs it; see peers.py
 
 
 def machine() -> Figures:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from streamer.messages import Channel, Chunk, StreamInfo
+from streamer.messages import Channel, Chunk, Item, StreamInfo
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
+from streamer.sources.settings import SimulatedSettings
+from streamer.sources.simulated import SimulatedSource
 from streamer.staging import Stager
 
 RATE_HZ = 256  # a headband's
@@ -25,3 +27,8 @@ def seconds_of_eeg(count: int) -> Iterator[Chunk]:
 def pipeline(model: Stager, hop_s: int) -> Pipeline:
     """Build the path that the engine runs."""
     return Pipeline(INFO, SignalSettings(), hop_s, model)
+
+
+def simulated(hours: float, seed: int = 7) -> Iterator[Item]:
+    """A night that looks like one, as `INFO` describes it, for what depends on what the samples are."""
+    return SimulatedSource(SimulatedSettings(seed=seed, hours=hours, rate_hz=RATE_HZ)).items()

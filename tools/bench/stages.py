@@ -75,8 +75,8 @@ def stage_costs(model: Model, hops: int = 300) -> Figures:
     watch = _Watch()
     watched, plain = _watched(model, watch), pipeline(model, 1)
     rows: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory() as folder, _journal(Path(folder)) as journal:
-        voice = _publisher(journal)
+    with tempfile.TemporaryDirectory() as folder, journal_in(Path(folder)) as journal:
+        voice = publisher(journal)
         for second, chunk in enumerate(seconds_of_eeg(WARM_S + hops)):
             watch.spent.clear()
             list(watched.push(chunk))
@@ -95,12 +95,13 @@ def stage_costs(model: Model, hops: int = 300) -> Figures:
     return {f"{stage}_us": float(np.median([row[stage] for row in rows])) * 1e6 for stage in rows[0]}
 
 
-def _journal(folder: Path) -> Journal:
+def journal_in(folder: Path) -> Journal:
+    """Begin a session file."""
     meta = Meta("bench", "bench", "bench", INFO, "", {}, {})
     return Journal.create(folder / "bench.sqlite", meta, SystemClock(), deliver=True)
 
 
-def _publisher(journal: Journal) -> Publisher:
-    """One with everything but the network that its messages would go out to."""
+def publisher(journal: Journal) -> Publisher:
+    """Return a voice with everything but the network that its messages would go out to."""
     topics = MqttStream("bench", journal.outbox, 60.0, SystemClock())
     return Publisher("bench", "bench", INFO, journal, topics, None, (), SystemClock(), None)

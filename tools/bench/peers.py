@@ -1,0 +1,106 @@
+"""Other stagers, used live as they can be: the night so far staged anew for each new epoch.
+
+YASA is measured where it is installed (extra `peers`). Any other stager joins with `--peer NAME=ADAPTER`:
+
+- `module:function`: a Python callable; it is given the night so far, (n,) float32 µV at 100 Hz, to stage it;
+- anything else: a command; the path of an .npy file with the same array is appended to it. Its start counts.
+
+Costs are CPU time of the process, or of the command's, at the end of a night of --hours. `hop` is what we do
+when an epoch's last second has come, as `--only hop` has it; `epoch` all that we do in its 30 s at hop 30 s.
+"""
+
+from __future__ import annotations
+
+import resource
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.draw import second_opinion
+from streamer.errors import UsageError
+from streamer.frontend import conditioned
+from streamer.messages import RATE_HZ
+from streamer.settings import SignalSettings
+from streamer.stager import Model
+from tools.bench.figures import Asked, Figures, one_core
+from tools.bench.signals import INFO, simulated
+from tools.bench.sizes import live_s
+from tools.bench.stages import stage_costs
+
+Samples = NDArray[np.float32]
+WANTED = {"yasa_over_hop": (">=", 1000.0)}
+
+
+def measure(asked: Asked) -> Figures:
+    """Measure on one core."""
+    peers = {name: adapter(text) for name, text in asked.peers.items()}
+    if find_spec("yasa") is not None:
+        peers["yasa"] = _process_s(second_opinion)
+    with one_core():
+        model = Model.load(asked.model, runtime=asked.runtime, trusted=True)
+        epoch_s, hop_s = live_s(model), float(stage_costs(model)["hop_us"]) / 1e6
+        figures: Figures = {"hop_ms": hop_s * 1000, "epoch_ms": epoch_s * 1000}
+        if "yasa" not in peers:
+            figures["yasa"] = "not installed: pip install 'sleepstream[peers]'"
+        night = conditioned(simulated(asked.hours) if peers else (), INFO, SignalSettings())
+        for name, cost_s in peers.items():
+            cost_s(night[: 600 * RATE_HZ])  # what it loads once, it need not load again
+            taken = cost_s(night)
+            figures |= {
+                f"{name}_s": taken,
+                f"{name}_over_hop": taken / hop_s,
+                f"{name}_over_epoch": taken / epoch_s,
+            }
+    return figures
+
+
+def adapter(text: str) -> Callable[[Samples], float]:
+    """Make of what --peer says a function that stages samples and tells the CPU seconds.
+
+    Raises:
+        UsageError: there is no such module or function.
+
+    """
+    module, _, function = text.partition(":")
+    if not (module.replace(".", "").isidentifier() and function.isidentifier()):
+        return _command_s(text)
+    try:
+        return _process_s(getattr(import_module(module), function))
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"peer {text!r}: {error}; give module:function, or a command") from None
+
+
+def _process_s(stage: Callable[[Samples], object]) -> Callable[[Samples], float]:
+    def run(samples: Samples) -> float:
+        began = time.process_time()
+        stage(samples)
+        return time.process_time() - began
+
+    return run
+
+
+def _command_s(command: str) -> Callable[[Samples], float]:
+    def run(samples: Samples) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "night.npy"
+            np.save(path, samples)
+            before = _children_s()
+            done = subprocess.run([*shlex.split(command), str(path)], stdout=subprocess.DEVNULL, check=False)
+            if done.returncode != 0:
+                raise UsageError(f"peer {command!r}: ended with {done.returncode}; try it by hand")
+            return _children_s() - before
+
+    return run
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
