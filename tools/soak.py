@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,8 +48,9 @@ class Look:
 class Observer:
     """Watches the engine from within its own process."""
 
-    def __init__(self, every_s: float) -> None:
+    def __init__(self, every_s: float, tell: Callable[[Look], None]) -> None:
         self.looks: list[Look] = []
+        self._tell = tell
         self._every_s = every_s
         self._started = 0.0
         self._next_s = every_s
@@ -80,6 +82,7 @@ class Observer:
                 None if p99 is None else round(p99, 1),
             )
         )
+        self._tell(self.looks[-1])
 
     def happened(self, stream: str, payload: EventPayload) -> None:
         """Nothing to count."""
@@ -107,8 +110,10 @@ def judge(looks: list[Look]) -> list[str]:
     return found
 
 
-async def soak(folder: Path, hours: float, speed: float, hop_s: int) -> list[Look]:
-    """Run a night with an embedded broker; what each of its parts left behind."""
+async def soak(
+    folder: Path, hours: float, speed: float, hop_s: int, tell: Callable[[Look], None] = lambda look: None
+) -> list[Look]:
+    """Run a night with an embedded broker; what each of its parts left behind, told as it comes."""
     source = {
         "kind": "simulated",
         "hours": hours,
@@ -125,7 +130,7 @@ async def soak(folder: Path, hours: float, speed: float, hop_s: int) -> list[Loo
         },
         "soak",
     )
-    observer = Observer(min(3600.0, hours * 3600 / 10))
+    observer = Observer(min(3600.0, hours * 3600 / 10), tell)
     (outcome,) = await Engine(ready, SystemClock(), observer).run()
     if outcome.error is not None:
         raise outcome.error
@@ -139,10 +144,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--speed", type=float, default=300.0, help="times real time; 1 for a night as it is")
     parser.add_argument("--hop", type=int, default=5, help="seconds between scores")
     asked = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        looks = asyncio.run(soak(Path(folder), asked.hours, asked.speed, asked.hop))
-    for look in looks:
+
+    def tell(look: Look) -> None:
         print(json.dumps(asdict(look)), flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        looks = asyncio.run(soak(Path(folder), asked.hours, asked.speed, asked.hop, tell))
     found = judge(looks)
     print("; ".join(found) or "nothing grew")
     return 1 if found else 0
