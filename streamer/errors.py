@@ -11,7 +11,8 @@ SleepstreamError            anything we say on purpose; one line: what was asked
     ├── SourceError         a live device or stream that cannot be opened or has changed its nature
     ├── SinkError           an output that refuses us for good (bad credentials, unwritable folder)
     └── JournalError        a session file that is foreign, in use or cannot be written
-        └── DamagedError    one that cannot be read, or not to its end
+        ├── DamagedError    one that cannot be read, or not to its end
+        └── DiskError       one that cannot be made, because the disk refuses for now
 """
 
 
@@ -65,3 +66,7 @@ class JournalError(RunError):
 
 class DamagedError(JournalError):
     """A session file that cannot be read, or not to its end."""
+
+
+class DiskError(JournalError):
+    """A session file that cannot be made, because the disk is full or fails; it may not be so for ever."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from streamer.errors import DamagedError, JournalError
+from streamer.errors import DamagedError, DiskError, JournalError
 from streamer.journal_lock import LOCK
 from streamer.journal_rows import COLUMNS, Meta, Row, meta_rows, read_meta, whole
 from streamer.messages import Chunk, Gap
@@ -129,6 +129,7 @@ def create(path: Path, meta: Meta) -> sqlite3.Connection:
     """Make a new session file, ready to be written.
 
     Raises:
+        DiskError: the disk is full, or fails.
         JournalError: there is a file already, or none can be made.
 
     """
@@ -148,7 +149,7 @@ def create(path: Path, meta: Meta) -> sqlite3.Connection:
     except sqlite3.Error as error:
         db.close()
         path.unlink(missing_ok=True)
-        raise JournalError(f"cannot create {path}: {error}") from error
+        raise _refused(f"cannot create {path}", error) from error
     return db
 
 
@@ -172,8 +173,15 @@ def connect(path: Path) -> sqlite3.Connection:
             db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")
     except sqlite3.Error as error:
         db.close()
-        raise JournalError(f"cannot record to {path}: {error}") from error
+        raise _refused(f"cannot record to {path}", error) from error
     return db
+
+
+def _refused(what: str, error: sqlite3.Error) -> JournalError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the kind, without SQLite's finer distinctions
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return DiskError(f"{what}: {error}; make room")
+    return JournalError(f"{what}: {error}")
 
 
 def write(db: sqlite3.Connection, batch: Batch) -> None:

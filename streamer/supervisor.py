@@ -12,7 +12,7 @@ from pathlib import Path
 
 from streamer.batching import Batcher
 from streamer.clock import Clock
-from streamer.errors import DamagedError, RunError, SleepstreamError, SourceError, UsageError
+from streamer.errors import DamagedError, DiskError, RunError, SleepstreamError, SourceError, UsageError
 from streamer.intake import Given, Intake, Source
 from streamer.journal import Journal, JournalStatus
 from streamer.messages import EPOCH_S, Label, StreamInfo
@@ -148,14 +148,15 @@ class Supervisor:
         self._warming = False
 
     def _again(self, error: SleepstreamError, stop: asyncio.Event) -> bool:
-        """Whether another attempt makes sense: a device may come back, a wrong setting does not.
+        """Whether another attempt makes sense: a device or room may come back, a wrong setting does not.
 
         Settings that were right for this session are right: then the device is another, and may be changed.
         """
         if stop.is_set() or not self._live:
             return False
         return self._recording is not None or (
-            not isinstance(error, UsageError) and (self._afresh or isinstance(error, SourceError))
+            not isinstance(error, UsageError)
+            and (self._afresh or isinstance(error, (SourceError, DiskError)))
         )
 
     async def _drive(self, source: Source, stop: asyncio.Event) -> None:

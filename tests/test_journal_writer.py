@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from streamer.clock import SystemClock
-from streamer.errors import JournalError
+from streamer.errors import DiskError, JournalError
 from streamer.journal import NOT_RECORDED, Journal
 from streamer.journal_lock import held, outrun
 from streamer.messages import Gap
@@ -177,6 +177,15 @@ def test_a_disk_that_becomes_read_only_stops_neither_staging_nor_delivery(tmp_pa
     assert "readonly" in caplog.text
     with Journal.open(path) as reader:
         assert [payload.epoch for payload in reader.epochs()] == [0]
+
+
+def test_a_session_for_which_there_is_no_room_is_refused_and_leaves_no_file(tmp_path):
+    with files_no_larger_than(10_000), pytest.raises(DiskError, match="make room"):
+        Journal.create(tmp_path / "s.sqlite", META, HastyClock())
+    assert not (tmp_path / "s.sqlite").exists()
+    with pytest.raises(JournalError) as refused:  # no disk ever takes this one
+        Journal.create(tmp_path / "nowhere" / "s.sqlite", META, HastyClock())
+    assert not isinstance(refused.value, DiskError)
 
 
 def test_a_disk_that_stays_full_is_an_error_at_the_end(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from streamer import supervisor as module
 from streamer.batching import Batcher
-from streamer.errors import DamagedError, SourceError, UsageError
+from streamer.errors import DamagedError, DiskError, SourceError, UsageError
 from streamer.journal import Journal, Meta
 from streamer.messages import Channel, Chunk, Gap, Score
 from streamer.pipeline import Pipeline
@@ -59,7 +59,7 @@ class Rig:
         self.folder, self.sources, self.opened = folder, asyncio.Queue(), 0
         self.heard = []  # ends of the scores that triggers and alarm hear
         self.worker, self.sessions = ThreadPoolExecutor(1), []
-        self.settings = settings
+        self.settings, self.refusals = settings, []
         monkeypatch.setattr(module, "open_source", lambda *_: self)
         self.batcher = Batcher(self.worker, self.clock)
         self.supervisor = Supervisor(settings, self.clock, self.batcher, self.begin, self.pipeline)
@@ -80,6 +80,8 @@ class Rig:
         return Brittle(session, self.settings.signal, self.settings.hop_s, default_model())
 
     async def begin(self, session, afresh):
+        if self.refusals:
+            raise self.refusals.pop()
         name = f"s{len(self.sessions)}"
         journal = Journal.create(
             self.folder / f"{name}.sqlite", Meta(name, "node", "anna", session), self.clock, deliver=False
@@ -322,6 +324,22 @@ def test_the_rest_grows_and_a_stop_ends_it(tmp_path, monkeypatch):
 
     outcome, _ = run(scenario, tmp_path, monkeypatch)
     assert outcome.session is None
+
+
+def test_a_disk_with_no_room_for_a_session_is_tried_until_there_is(tmp_path, monkeypatch):
+    async def scenario(rig):
+        rig.refusals = [DiskError("full; make room")] * 2
+        for attempt in range(3):
+            rig.source((0, 40))
+            await settle()
+            await rig.later(BACKOFF_S[0] * 2**attempt)
+        await rig.witness.until(lambda: rig.witness.stages)
+        return await rig.done()
+
+    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    assert outcome.error is None
+    assert rig.supervisor.failures == 2
+    assert len(committed(outcome.session)) == 1
 
 
 @pytest.mark.parametrize("kind", ["replay", "lsl"])
