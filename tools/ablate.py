@@ -37,6 +37,7 @@ from streamer.errors import SettingsError, SleepstreamError, UsageError
 
 REFERENCE = "reference"
 NETWORK = "network.pt"  # of a run: the averaged one at its end
+RESULT = "result.json"  # of a run
 CONTEXTS = (1, 5, 10, 20, 60)  # epochs, beside the reference's own
 Result = dict[str, Any]
 
@@ -127,6 +128,13 @@ def encoded(settings: Settings, nights: Sequence[Night]) -> list[EncodedNight] |
     ]
 
 
+def kept(settings: Settings) -> Result | None:
+    """The result of a run that was measured before."""
+    path = settings.out / RESULT
+    result: Result | None = json.loads(path.read_text("utf-8")) if path.exists() else None
+    return result if result and Settings.model_validate(result["settings"]) == settings else None
+
+
 def measure(
     name: str,
     settings: Settings,
@@ -134,12 +142,7 @@ def measure(
     device: torch.device,
     embedded: Sequence[EncodedNight] | None,
 ) -> Result:
-    """Train a variant and measure it, unless that was done before."""
-    kept = settings.out / "result.json"
-    if kept.exists():
-        before: Result = json.loads(kept.read_text("utf-8"))
-        if Settings.model_validate(before["settings"]) == settings:
-            return before
+    """Train a variant, measure it and keep the result."""
     begun = time.monotonic()
     run = trained(settings, nights, device, embedded)
     network = run.averaged()
@@ -154,7 +157,7 @@ def measure(
         "agreement": found.as_dict(),
         "settings": settings.model_dump(mode="json"),
     }
-    kept.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    (settings.out / RESULT).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     return result
 
 
@@ -212,14 +215,21 @@ def ablate(asked: argparse.Namespace) -> list[Result]:
     for name in asked.only or ():
         if name not in names:
             raise UsageError(f"variant {name!r}: unknown; there are {', '.join(map(repr, names))}")
-    nights = load_nights(settings.nights)
-    embedded = encoded(settings, nights)
-    results: list[Result] = []
-    for name, one in runs:
-        if not asked.only or name in asked.only or (one.out / "result.json").exists():
-            results.append(measure(name, one, nights, torch.device(asked.device), embedded))
-            write(asked.out, results)
-    return results
+    results = {one.out: result for _, one in runs if (result := kept(one))}
+    wanted = [(name, one) for name, one in runs if not asked.only or name in asked.only]
+    if any(one.out not in results for _, one in wanted):
+        nights = load_nights(settings.nights)
+        embedded = encoded(settings, nights)
+    for name, one in wanted:
+        if one.out not in results:
+            results[one.out] = measure(name, one, nights, torch.device(asked.device), embedded)
+            write(asked.out, in_order(results, runs))
+    return in_order(results, runs)
+
+
+def in_order(results: dict[Path, Result], runs: Sequence[tuple[str, Settings]]) -> list[Result]:
+    """What there is, in the order of the table."""
+    return [results[one.out] for _, one in runs if one.out in results]
 
 
 def write(out: Path, results: Sequence[Result]) -> None:

@@ -43,7 +43,7 @@ def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device
     if kept.exists():
         return read_staged(kept, settings)
     run = trained(settings, nights, device)
-    export(run.averaged(), run.size, settings.trained_on, settings.out / "model.pt")
+    export(run.averaged(), run.size, settings.trained_on, settings.out / "model.pt", onnx=False)
     model = Model.load(settings.out / "model.pt", trusted=True)
     results = [
         stage_prepared(night.recording, night, model, EPOCH_S, peers=False)
