@@ -1,21 +1,16 @@
-"""A real mosquitto on a free loopback port, that can be killed, frozen and started again."""
+"""The mosquitto of the tests: a real one, that never drops what a slow subscriber has not read yet."""
 
 from __future__ import annotations
 
-import getpass
 import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import threading
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
-PROGRAM = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+from tools import mosquitto
+from tools.mosquitto import PROGRAM, free_port
+
+__all__ = ["SUBSCRIBER", "Mosquitto", "free_port", "needs_mosquitto"]
+
 SUBSCRIBER = shutil.which("mosquitto_sub")
 
 needs_mosquitto = pytest.mark.skipif(
@@ -23,82 +18,8 @@ needs_mosquitto = pytest.mark.skipif(
 )
 
 
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Mosquitto:
+class Mosquitto(mosquitto.Mosquitto):
     """`with Mosquitto() as broker:` serves `broker.port`; `options` are further lines of mosquitto.conf."""
 
     def __init__(self, *options: str, anonymous: bool = True) -> None:
-        assert PROGRAM
-        self.port = free_port()
-        self._folder = tempfile.TemporaryDirectory(prefix="mosquitto-")
-        self._config = Path(self._folder.name) / "mosquitto.conf"
-        lines = [
-            f"listener {self.port} 127.0.0.1",
-            f"allow_anonymous {'true' if anonymous else 'false'}",
-            f"user {getpass.getuser()}",
-            "log_dest stderr",
-            "max_queued_messages 0",
-            *options,
-        ]
-        self._config.write_text("\n".join(lines) + "\n")
-        self._process: subprocess.Popen[str] | None = None
-        self._log: threading.Thread | None = None
-        self.log: list[str] = []
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-        self._folder.cleanup()
-
-    def start(self) -> None:
-        """Return once it accepts connections."""
-        assert PROGRAM
-        command = [PROGRAM, "-c", str(self._config)]
-        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        running = threading.Event()
-        self._log = threading.Thread(target=self._read_log, args=(self._process, running))
-        self._log.start()
-        if not running.wait(5) or self._process.poll() is not None:
-            self.kill()
-            raise RuntimeError("mosquitto did not start: " + " | ".join(self.log))
-
-    def kill(self) -> None:
-        """As kill -9 does: no goodbye, nothing saved."""
-        if self._process is None:
-            return
-        assert self._log
-        assert self._process.stderr
-        self._process.kill()
-        self._process.wait()
-        self._log.join()
-        self._process.stderr.close()
-        self._process = None
-
-    def freeze(self) -> None:
-        """It stays connected and accepts connections, but does nothing any more."""
-        assert self._process
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Go on where `freeze` stopped it."""
-        assert self._process
-        self._process.send_signal(signal.SIGCONT)
-
-    def _read_log(self, process: subprocess.Popen[str], running: threading.Event) -> None:
-        assert process.stderr
-        for line in process.stderr:
-            self.log.append(line.rstrip())
-            if line.rstrip().endswith("running"):
-                running.set()
-        running.set()  # it has ended: whoever waits finds out
+        super().__init__("max_queued_messages 0", *options, anonymous=anonymous)

@@ -30,6 +30,7 @@ PARTS: dict[str, tuple[str, bool]] = {
     "peers": ("other stagers, redoing the night so far for each new epoch", True),
     "night": ("a whole night from its samples, in time and memory", True),
     "archives": ("tools.score on one and two processes, against sleepstream replay", True),
+    "fleet": ("real engines on one mosquitto, then ever more sleepers replayed, until it breaks", False),
     "latency": ("last sample to publication, through the whole engine", True),
 }
 
@@ -68,9 +69,12 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
     parser.add_argument("--peer", metavar="NAME=ADAPTER", action="append", default=[], help="see peers.py")
     parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
     parser.add_argument("--repeats", type=int, default=3, help="of each part (default: 3)")
+    parser.add_argument("--fleet", type=int, metavar="N", help="the part fleet, once, with N real sleepers")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args(arguments)
     names = given.only.split(",") if given.only else [name for name, (_, unasked) in PARTS.items() if unasked]
+    if given.fleet is not None:
+        names, given.repeats = ["fleet"], 1
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         parser.error(f"no part {', '.join(map(repr, unknown))}; there are {', '.join(PARTS)}")
@@ -79,7 +83,10 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
     peers = dict(peer.partition("=")[::2] for peer in given.peer)
     if not all(name and adapter for name, adapter in peers.items()):
         parser.error(f"--peer {' '.join(given.peer)}: give NAME=ADAPTER")
-    return Asked(given.model, given.hours, given.repeats, given.runtime, peers), names, given.json
+    if given.fleet is not None and given.fleet < 1:
+        parser.error(f"--fleet {given.fleet}: give at least 1")
+    asked = Asked(given.model, given.hours, given.repeats, given.runtime, peers, given.fleet or Asked.fleet)
+    return asked, names, given.json
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Asked:
     peers: Mapping[str, str] = field(
         default_factory=dict
     )  # other stagers: name -> what runs it; see peers.py
+    fleet: int = 8  # sleepers that real engines stage at once
 
 
 def machine() -> Figures:

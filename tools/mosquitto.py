@@ -1,0 +1,110 @@
+"""A real mosquitto on a free loopback port, that can be killed, frozen and started again."""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from streamer.errors import RunError
+
+PROGRAM = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Mosquitto:
+    """`with Mosquitto() as broker:` serves `broker.port`; `options` are further lines of mosquitto.conf.
+
+    Raises:
+        RunError: mosquitto is not installed, or does not start.
+
+    """
+
+    def __init__(self, *options: str, anonymous: bool = True) -> None:
+        if PROGRAM is None:
+            raise RunError("mosquitto is not installed; run: apt install mosquitto")
+        self.port = free_port()
+        self._folder = tempfile.TemporaryDirectory(prefix="mosquitto-")
+        self._config = Path(self._folder.name) / "mosquitto.conf"
+        lines = [
+            f"listener {self.port} 127.0.0.1",
+            f"allow_anonymous {'true' if anonymous else 'false'}",
+            f"user {getpass.getuser()}",
+            "log_dest stderr",
+            *options,
+        ]
+        self._config.write_text("\n".join(lines) + "\n")
+        self._process: subprocess.Popen[str] | None = None
+        self._log: threading.Thread | None = None
+        self.log: list[str] = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Return once it accepts connections."""
+        assert PROGRAM
+        command = [PROGRAM, "-c", str(self._config)]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        running = threading.Event()
+        self._log = threading.Thread(target=self._read_log, args=(self._process, running))
+        self._log.start()
+        if not running.wait(5) or self._process.poll() is not None:
+            self.kill()
+            raise RunError("mosquitto did not start: " + " | ".join(self.log))
+
+    def kill(self) -> None:
+        """As kill -9 does: no goodbye, nothing saved."""
+        if self._process is None:
+            return
+        assert self._log
+        assert self._process.stderr
+        self._process.kill()
+        self._process.wait()
+        self._log.join()
+        self._process.stderr.close()
+        self._process = None
+
+    def freeze(self) -> None:
+        """It stays connected and accepts connections, but does nothing any more."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    @property
+    def pid(self) -> int:
+        """Number of its process."""
+        assert self._process
+        return self._process.pid
+
+    def thaw(self) -> None:
+        """Go on where `freeze` stopped it."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    def _read_log(self, process: subprocess.Popen[str], running: threading.Event) -> None:
+        assert process.stderr
+        for line in process.stderr:
+            self.log.append(line.rstrip())
+            if line.rstrip().endswith("running"):
+                running.set()
+        running.set()  # it has ended: whoever waits finds out
