@@ -40,7 +40,6 @@ from streamer.sinks.homeassistant import HomeAssistant
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.standby import until_free
 from streamer.sinks.topics import OFFLINE, ONLINE, PREFIX, MqttStream, Slot, availability_topic, engine_topic
-from streamer.stopping import unless_stopped
 
 IN_FLIGHT = 8  # parcels; with the slots it stays below the 20 that brokers take before a message must wait
 DRAIN_S = 1.0  # at the stop, for what is still on its way
@@ -212,10 +211,10 @@ class MqttSink:
     async def _stand_by(self) -> None:
         """Leave our name to the process that has taken it, if one has, until it is gone."""
         protocol = next(one for one, name in _VERSIONS.items() if name == self._protocol)
-        free = until_free(self._settings, self._tls, self._node, self._us, protocol, self._say_taken)
-        waited = await unless_stopped(self._stopping, free)
-        if not waited.cancelled() and not isinstance(waited.exception(), MqttError):
-            waited.result()
+        with contextlib.suppress(MqttError):
+            await until_free(
+                self._settings, self._tls, self._node, self._us, protocol, self._say_taken, self._stopping
+            )
 
     def _say_taken(self, other: EnginePayload) -> None:
         self._changed(

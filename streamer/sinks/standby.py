@@ -13,6 +13,7 @@ from streamer.payloads import EnginePayload
 from streamer.sinks.client import Client
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.topics import ONLINE, availability_topic, engine_topic
+from streamer.stopping import unless_stopped
 
 LOOK_S = 1.0  # for the retained note of who has the name; a broker sends it right after the subscription
 
@@ -24,6 +25,7 @@ async def until_free(
     ours: EnginePayload,
     protocol: ProtocolVersion,
     taken: Callable[[EnginePayload], None],
+    stopping: asyncio.Event,
 ) -> None:
     """Return at once when nobody else has connected as `node` since `ours` did, else once they have gone.
 
@@ -37,6 +39,8 @@ async def until_free(
         ours: what we have said of ourselves under that name.
         protocol: that the broker spoke with us.
         taken: is told once who has the name.
+        stopping: once set, it returns soon; a connection that is being made is not cancelled, since nobody
+            would then end it.
 
     Raises:
         MqttError: the connection has ended.
@@ -56,9 +60,12 @@ async def until_free(
                 patience_s = None if told and online else settings.retry_max_s if told else LOOK_S
                 try:
                     async with asyncio.timeout(patience_s):
-                        message = await anext(aiter(client.messages))
+                        upcoming = await unless_stopped(stopping, anext(client.messages))
                 except TimeoutError:
                     return
+                if upcoming.cancelled():
+                    return
+                message = upcoming.result()
                 if message.topic.matches(engine_topic(node)):
                     holder = _note(message.payload)
                 else:
