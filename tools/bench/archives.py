@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import edfio
 import numpy as np
@@ -32,19 +33,19 @@ def measure(asked: Asked) -> Figures:
             os.link(folder / "night0.edf", folder / f"night{number}.edf")
         model = [] if asked.model is None else ["--model", str(asked.model)]
         score = [sys.executable, "-m", "tools.score", str(folder / "*.edf"), *model]
-        took = {"replay": _per_night(REPLAYED, *(_replay(folder, n, asked.model) for n in range(REPLAYED)))}
+        replays = [_replay(folder, number, asked.model) for number in range(REPLAYED)]
+        costs = {"replay": _cost(replays, REPLAYED)}
         for name, processes in (("one_process", "1"), ("two_processes", "2")):
-            command = [*score, "--out", str(folder / name), "--processes", processes]
-            took[name] = _per_night(NIGHTS, command)
+            costs[name] = _cost([[*score, "--out", str(folder / name), "--processes", processes]], NIGHTS)
     figures: Figures = {"nights": NIGHTS}
-    for name, (wall_s, cpu_s) in took.items():
-        figures[f"{name}_nights_per_s"] = 1 / wall_s
-        figures[f"{name}_times_real_time"] = asked.hours * 3600 / wall_s
-        figures[f"{name}_cpu_s_per_night"] = cpu_s  # which others at work on this machine do not change
+    for name, cost in costs.items():
+        figures[f"{name}_nights_per_s"] = 1 / cost.wall_s
+        figures[f"{name}_times_real_time"] = asked.hours * 3600 / cost.wall_s
+        figures[f"{name}_cpu_s_per_night"] = cost.cpu_s  # which others at work on this machine do not change
+        figures[f"{name}_peak_mb"] = cost.peak_mb
     return figures | {
-        "one_process_over_replay": took["replay"][0] / took["one_process"][0],
-        "two_processes_over_one": took["one_process"][0] / took["two_processes"][0],
-        "largest_process_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        "one_process_over_replay": costs["replay"].wall_s / costs["one_process"].wall_s,
+        "two_processes_over_one": costs["one_process"].wall_s / costs["two_processes"].wall_s,
     }
 
 
@@ -68,22 +69,30 @@ def _replay(folder: Path, number: int, model: Path | None) -> list[str]:
     return [sys.executable, "-c", command, "replay", str(recording), *options]
 
 
-def _per_night(nights: int, *commands: list[str]) -> tuple[float, float]:
-    """Wall and processor seconds that commands take, divided by the nights that they stage.
+class Cost(NamedTuple):
+    """Of one night."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float  # of the largest process that took part
+
+
+def _cost(commands: Sequence[list[str]], nights: int) -> Cost:
+    """What commands cost, one after the other, divided by the nights that they stage.
 
     Raises:
         RunError: one failed.
 
     """
-    began, cpu_s = time.perf_counter(), _cpu_s()
+    wall_s = cpu_s = peak_mb = 0.0
     for command in commands:
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            raise RunError(f"{' '.join(command[:4])} failed: {ended.stderr.strip()}")
-    return (time.perf_counter() - began) / nights, (_cpu_s() - cpu_s) / nights
-
-
-def _cpu_s() -> float:
-    """Of every process that was begun from here and has ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+        began = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RunError(f"{' '.join(command[:4])} failed; what it said stands above")
+        wall_s += time.perf_counter() - began
+        cpu_s += used.ru_utime + used.ru_stime
+        peak_mb = max(peak_mb, used.ru_maxrss / 1024)
+    return Cost(wall_s / nights, cpu_s / nights, peak_mb)
