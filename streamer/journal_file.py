@@ -23,6 +23,7 @@ from streamer.payloads import EpochPayload, EventPayload
 
 APPLICATION_ID = 0x536C5374  # "SlSt"
 ROW_BYTES = 1 << 20  # of samples in one row
+CACHE_KIB = 256  # of the writer's, who appends; SQLite's own 2 MB would be half of what a stream takes
 # One script per version of the file; `PRAGMA user_version` counts those applied. Append, never edit.
 MIGRATIONS: Final[tuple[str, ...]] = (
     f"""
@@ -168,6 +169,7 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
             db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from streamer.errors import JournalError
 from streamer.journal import Journal
+from streamer.journal_file import CACHE_KIB, create
 from tests.journals import META, HandClock, chunk, epoch
 
 
@@ -91,3 +93,8 @@ def test_a_payload_that_does_not_validate_is_damage(tmp_path):
     db.close()
     with Journal.open(path) as reader, pytest.raises(JournalError, match="an epoch does not validate"):
         list(reader.epochs())
+
+
+def test_a_writer_keeps_little_in_memory(tmp_path):
+    with contextlib.closing(create(tmp_path / "s.sqlite", META)) as db:
+        assert db.execute("PRAGMA cache_size").fetchone() == (-CACHE_KIB,)

@@ -32,6 +32,7 @@ PARTS: dict[str, tuple[str, bool]] = {
     "archives": ("tools.score on one and two processes, against sleepstream replay", True),
     "fleet": ("real engines on one mosquitto, then ever more sleepers replayed, until it breaks", False),
     "latency": ("last sample to publication, through the whole engine", True),
+    "streams": ("how many sleepers a core carries with latency held, and the memory of each", False),
 }
 
 

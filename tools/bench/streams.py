@@ -1,0 +1,304 @@
+"""How many sleepers a core carries with p99 latency held, and what each of them costs in time and memory.
+
+Every point is a process of its own on a core of its own: the whole engine with N devices of four channels at
+256 Hz, whose samples come every 50 ms as LSL's do, in real time, each at a moment of its own. It records to
+disk and publishes to mosquitto. The devices are made of noise and cost next to nothing; all else is what runs
+at night. Two cores are two such processes at the same time, because Python runs on one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.channels import Wanted as Label
+from streamer.clock import Clock, SystemClock
+from streamer.engine import Engine
+from streamer.errors import UsageError
+from streamer.intake import Source
+from streamer.messages import Channel, Chunk, StreamInfo
+from streamer.payloads import EventPayload, StagePayload
+from streamer.settings import Settings, validate
+from streamer.sinks.mqtt import MqttStatus
+from streamer.sources.settings import SourceSettings
+from tools.bench.figures import Asked, Figures, Wanted, resident_mb
+from tools.bench.signals import RATE_HZ
+
+HOPS_S = (1, 5, 30)
+SHARES = (0.7, 0.8, 0.9, 1.0)  # of a core, by the time that fewer streams take
+LIMIT_MS = 100.0  # p99 of what arrives to what is published
+FIRST = 24  # streams from which the rest is estimated
+MEMORY = (1, 16)  # streams between which a slope is drawn
+CHUNK_S = 0.05  # longest that streamer/sources/lsl.py lets samples wait for company
+BEFORE_S = 29  # recorded before we looked: the first window comes a second later
+LONG_BEFORE_S = 1800  # likewise for memory, which grows until SQLite's cache is full
+PIECE_S, PAUSE_S = 30, 0.5  # how that is handed over: slowly enough for nothing to pile up
+APART_S = 0.1  # between two devices at the start
+PRESENT_MS, PATIENCE_S = 5000.0, 180.0
+SETTLE_S = 5.0
+MEASURE_S = 20.0
+PORT = 18841
+CHANNELS = tuple(Channel(label, "uV") for label in ("TP9", "AF7", "AF8", "TP10"))
+NOISE_S = 120
+CORES = sorted(os.sched_getaffinity(0))[-2:]
+NAMES = {1: "one_core", 2: "two_cores"}
+WANTED: Wanted = {"stream_mb": ("<=", 5.0)} | {
+    f"hop{hop_s}_{NAMES[count]}_load70_p99_ms": ("<=", LIMIT_MS)
+    for hop_s in HOPS_S
+    for count in range(1, len(CORES) + 1)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one process did."""
+
+    streams: int
+    load: float  # of one core, 0..1
+    stages: int
+    p50_ms: float
+    p99_ms: float
+    thinned: bool  # the engine found that it could not keep up
+    rss_mb: float
+
+    @property
+    def held(self) -> bool:
+        """Whether everything came, and in time."""
+        return self.p99_ms <= LIMIT_MS and not self.thinned
+
+
+def measure(asked: Asked) -> Figures:
+    """Find both: memory, then for each hop what one core carries, and two; takes some twenty minutes."""
+    with tempfile.TemporaryDirectory() as folder, _Mosquitto(Path(folder)):
+        found = _memory()
+        for hop_s in HOPS_S:
+            for count in range(1, len(CORES) + 1):
+                found |= capacity(hop_s, CORES[:count], _run)
+    return found
+
+
+def _memory() -> Figures:
+    """What the engine takes, and each stream of it: the slope between two counts."""
+    points = [_run(count, 1, CORES[:1], LONG_BEFORE_S)[0] for count in MEMORY]
+    slope, fixed = np.polyfit(MEMORY, [point.rss_mb for point in points], 1)
+    return {"fixed_mb": float(fixed), "stream_mb": float(slope)}
+
+
+def capacity(hop_s: int, cores: Sequence[int], run: Callable[..., list[Point]]) -> Figures:
+    """More and more streams, by the load that fewer make, until latency is lost."""
+    name = f"hop{hop_s}_{NAMES[len(cores)]}"
+    point = _worst(run(FIRST, hop_s, cores))
+    found: Figures = {f"{name}_ms_per_stream_s": 1000 * point.load / FIRST}
+    most = 0
+    for share in SHARES:
+        count = max(1, round(share * point.streams / point.load))
+        point = _worst(run(count, hop_s, cores))
+        if share == SHARES[0]:
+            found[f"{name}_load70_streams"] = count * len(cores)
+            found[f"{name}_load70_load"] = point.load
+            found[f"{name}_load70_p50_ms"] = point.p50_ms
+            found[f"{name}_load70_p99_ms"] = point.p99_ms
+        if not point.held:
+            break
+        most = count * len(cores)
+    return found | {f"{name}_streams_held": most}
+
+
+def _worst(points: Sequence[Point]) -> Point:
+    """Several processes as one: the mean load, the worst latency."""
+    return Point(
+        streams=points[0].streams,
+        load=statistics.fmean(point.load for point in points),
+        stages=sum(point.stages for point in points),
+        p50_ms=max(point.p50_ms for point in points),
+        p99_ms=max(point.p99_ms for point in points),
+        thinned=any(point.thinned for point in points),
+        rss_mb=max(point.rss_mb for point in points),
+    )
+
+
+def _run(count: int, hop_s: int, cores: Sequence[int], before_s: float = BEFORE_S) -> list[Point]:
+    """One process of `count` streams on each of these cores, at the same time."""
+    command = [sys.executable, "-m", "tools.bench.streams", str(count), str(hop_s), str(before_s)]
+    processes = [subprocess.Popen([*command, str(core)], stdout=subprocess.PIPE, text=True) for core in cores]
+    said = [process.communicate()[0] for process in processes]
+    return [Point(**json.loads(one.splitlines()[-1])) for one in said]
+
+
+class _Mosquitto:
+    """A real broker on loopback, for as long as the context lasts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._config = folder / "mosquitto.conf"
+
+    def __enter__(self) -> Self:
+        self._config.write_text(f"listener {PORT} 127.0.0.1\nallow_anonymous true\n", encoding="utf-8")
+        path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+        try:
+            self._process = subprocess.Popen(
+                ["mosquitto", "-c", self._config],
+                env={**os.environ, "PATH": path},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        except FileNotFoundError:
+            raise UsageError("tools.bench streams: needs mosquitto, which is not installed") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+class Headband:
+    """Noise at EEG's amplitude, in real time.
+
+    `arrived` is when a sample was due, however late it is taken: a device does not wait.
+    """
+
+    info: StreamInfo
+
+    def __init__(self, noise: NDArray[np.float64], before_s: float, wait_s: float, clock: Clock) -> None:
+        self._noise = noise
+        self._before_s = before_s
+        self._wait_s = wait_s
+        self._clock = clock
+
+    async def __aenter__(self) -> Self:
+        """Begin at a moment of its own."""
+        await self._clock.sleep(self._wait_s)
+        self.info = StreamInfo("bench", RATE_HZ, CHANNELS, self._clock.wall() - self._before_s)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held open."""
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        """What was recorded since the last look, at least CHUNK_S of it."""
+        began, start = self._clock.monotonic() - self._before_s, 0
+        while True:
+            stop = min(int((self._clock.monotonic() - began) * RATE_HZ), start + PIECE_S * RATE_HZ)
+            at = start % (RATE_HZ * NOISE_S // 2)
+            yield Chunk(start, self._noise[:, at : at + stop - start], began + stop / RATE_HZ)
+            wait_s = began + (stop + 1) / RATE_HZ + CHUNK_S - self._clock.monotonic()
+            await self._clock.sleep(PAUSE_S if stop - start == PIECE_S * RATE_HZ else max(0.0, wait_s))
+            start = stop
+
+
+class _Listener:
+    """Collects what the engine says of its own latency, while it is told to."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.ms: list[float] = []
+        self.thinned = False
+        self._behind: set[str] = set()  # streams that have not yet got to the present
+        self._news = asyncio.Event()
+
+    async def all_present(self, streams: set[str]) -> None:
+        """Wait until all have got to the present, and nothing is left out; but not for ever."""
+        self._behind = streams
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while self._behind or self.thinned:
+                    self._news.clear()
+                    await self._news.wait()
+
+    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
+        """Nothing to note."""
+
+    def staged(self, stream: str, payload: StagePayload) -> None:
+        """Note the time from the last sample's arrival to this publication."""
+        if payload.latency_ms is None:
+            return
+        if payload.latency_ms < PRESENT_MS:
+            self._behind.discard(stream)
+            self._news.set()
+        if self.open:
+            self.ms.append(payload.latency_ms)
+
+    def happened(self, stream: str, payload: EventPayload) -> None:
+        """Note whether the machine cannot keep up."""
+        if "least_hop_s" in payload.data:
+            self.thinned = bool(payload.data["least_hop_s"])
+            self._news.set()
+
+    def broker(self, status: MqttStatus) -> None:
+        """Nothing to note."""
+
+
+async def carry(count: int, hop_s: int, before_s: float, folder: Path) -> Point:
+    """Run so many streams in this process, and measure once each has had its first window."""
+    rng = np.random.default_rng()
+    noise = rng.standard_normal((len(CHANNELS), RATE_HZ * NOISE_S)) * 20
+    starting_s = max(hop_s, count * APART_S)
+    waits = iter(rng.permutation(np.linspace(0, starting_s, count, endpoint=False)))
+
+    def headband(settings: SourceSettings, channel: Label, clock: Clock) -> Source:
+        return Headband(noise, before_s, float(next(waits)), clock)
+
+    listener = _Listener()
+    engine = Engine(_settings(count, hop_s, folder), SystemClock(), listener, sources=headband)
+    running = asyncio.create_task(engine.run())
+    await listener.all_present({f"s{n}" for n in range(count)})
+    await asyncio.sleep(SETTLE_S)
+    spent_s, began = time.process_time(), time.perf_counter()
+    listener.open = True
+    await asyncio.sleep(max(MEASURE_S, hop_s))
+    listener.open = False
+    load = (time.process_time() - spent_s) / (time.perf_counter() - began)
+    rss_mb = resident_mb()
+    engine.stop()
+    await running
+    p50_ms, p99_ms = np.percentile(listener.ms, (50, 99)) if listener.ms else (float("inf"),) * 2
+    return Point(count, load, len(listener.ms), float(p50_ms), float(p99_ms), listener.thinned, rss_mb)
+
+
+def _settings(count: int, hop_s: int, folder: Path) -> Settings:
+    streams = [{"name": f"s{n}", "hop_s": hop_s, "source": {"kind": "lsl"}} for n in range(count)]
+    node = f"bench-{os.getpid()}"
+    return validate(
+        {"node": node, "session_dir": str(folder), "mqtt": {"port": PORT}, "stream": streams}, "bench"
+    )
+
+
+def main() -> None:
+    """One point, in a process of its own: a line of JSON."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("streams", type=int)
+    parser.add_argument("hop_s", type=int)
+    parser.add_argument("before_s", type=float)
+    parser.add_argument("core", type=int)
+    asked = parser.parse_args()
+    os.sched_setaffinity(0, {asked.core})
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with tempfile.TemporaryDirectory() as folder:
+        print(
+            json.dumps(asdict(asyncio.run(carry(asked.streams, asked.hop_s, asked.before_s, Path(folder)))))
+        )
+
+
+if __name__ == "__main__":
+    main()
