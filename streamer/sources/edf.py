@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from streamer.errors import RecordingError
 from streamer.messages import Channel, Chunk, Gap, Item
 from streamer.sources.edf_header import Header, rate_of, read_header, text_of
+from streamer.timeline import LEAP_S
 
 SLAB_S = 60.0  # read at once
 # One time-stamped annotation list: onset, [0x15 duration], 0x14, texts each ended by 0x14, then 0.
@@ -83,6 +84,13 @@ class EdfRecording:
         if not self._header.discontinuous:
             return np.arange(count, dtype=np.int64) * per_record
         onsets = np.array([onset for onset, _ in _records(self._path, self._header, range(count))])
+        leaps = np.flatnonzero(np.diff(onsets) > LEAP_S + self._header.record_s)
+        if leaps.size:
+            record = int(leaps[0]) + 1
+            raise RecordingError(
+                f"{self._path}: record {record + 1} of {count} starts at {onsets[record]:g} s, more than a "
+                "day after the one in front of it; repair its times, for example with EDFbrowser"
+            )
         starts: NDArray[np.int64] = np.rint((onsets - onsets[0]) * rate_hz).astype(np.int64)
         back = np.flatnonzero(np.diff(starts) < per_record - 1)  # one sample may come from rounding
         if back.size:

@@ -93,6 +93,19 @@ def test_bdf(tmp_path):
     assert info.rate_hz == 256
 
 
+@pytest.mark.parametrize("onset", [b"+99999999", b"+999999999999999999999", b"+90000"])
+def test_an_edf_d_that_leaps_by_days_is_refused(tmp_path, onset):
+    """It would be a gap of years, which the pipeline would go through epoch by epoch."""
+    path = write_edf_d(tmp_path / "a.edf", [signal(eeg(4), 100)], [0, 1, 7, 8])
+    data = bytearray(path.read_bytes())
+    new = onset + b"\x14\x14\0"
+    at = data.rindex(b"+8\x14\x14\0")
+    data[at : at + len(new)] = new
+    path.write_bytes(data)
+    with pytest.raises(RecordingError, match=r"record 4 of 4 starts at .* more than a day after"):
+        play(path)
+
+
 def test_edf_d_has_gaps_where_its_records_jump(tmp_path):
     one = signal(eeg(6), 100)
     path = write_edf_d(tmp_path / "a.edf", [one], [0.5, 1.5, 4.5, 5.5, 60.5, 61.51])
