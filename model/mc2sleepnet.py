@@ -4,6 +4,8 @@ After Na et al., "MC2SleepNet: Multi-modal Cross-masking with Contrastive Learni
 Classification" (arXiv 2502.17470), with the raw backbone of SleePyCo (Lee et al. 2024). What is ours: every
 attention sees the past only and no further back than `context` epochs, and positions are a learnt bias per
 distance instead of absolute, so keys and values can be cached and a live epoch costs one pass over one token.
+`Size.bands_hz` pools the spectrum into bands, and adds the whole epoch's power as one more frame: a network
+that was taught on drawn signals carries over to real ones by band powers, not by what lies within a band.
 What that costs can be measured: `Size` also describes a bidirectional twin and networks that see one view.
 
 Letters in the shapes: B streams, T epochs, D token width, H heads, P remembered epochs, 2 views (raw and
@@ -22,6 +24,8 @@ HEADS = ("joint", "raw_cross", "spectrum_cross", "raw_alone", "spectrum_alone")
 STAGE_COUNT = 5
 FRAMES = 29
 Views = Literal["both", "raw", "spectrum"]
+BIN_HZ = 100 / 256
+BANDS_HZ = (0.5, 4.0, 8.0, 12.0, 16.0, 30.0)  # delta, theta, alpha, sigma, beta
 HIDDEN = {"both": -1, "raw": 1, "spectrum": 0}  # the view that is always its mask token; -1: neither
 
 
@@ -42,6 +46,19 @@ class Size:
     dropout: float = 0.1
     causal: bool = True  # False: attention reaches as far ahead as back; for measuring, it cannot be streamed
     views: Views = "both"
+    bands_hz: tuple[
+        float, ...
+    ] = ()  # edges of the bands that the spectrum is pooled into; (): bins as they are
+
+    @property
+    def features(self) -> int:
+        """Numbers per frame of the spectrum."""
+        return len(self.bands_hz) - 1 if self.bands_hz else self.bins
+
+    @property
+    def frames(self) -> int:
+        """Frames of an epoch; with bands, one for the whole of it."""
+        return FRAMES + 1 if self.bands_hz else FRAMES
 
     @property
     def ahead(self) -> int:
@@ -51,7 +68,7 @@ class Size:
 
 SIZES = {
     "base": Size("base", 128, (64, 128, 192, 256, 256), (2, 2, 3, 3, 3), 128, 4, 4, 8, 1024),
-    "small": Size("small", 64, (8, 16, 32, 48, 64), (1, 1, 2, 2, 2), 90, 2, 2, 4, 192),
+    "small": Size("small", 64, (8, 16, 32, 48, 64), (1, 1, 2, 2, 2), 90, 2, 2, 4, 192, bands_hz=BANDS_HZ),
 }
 
 
@@ -161,12 +178,12 @@ class SpectrumLayer(nn.Module):
 
 
 class SpectrumBackbone(nn.Module):
-    """(B, 29, bins) normalised dB -> (B, D)."""
+    """(B, frames, features) normalised dB -> (B, D)."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        self.embed = nn.Linear(size.bins, size.width)
-        self.place = nn.Parameter(torch.randn(FRAMES, size.width) * 0.02)
+        self.embed = nn.Linear(size.features, size.width)
+        self.place = nn.Parameter(torch.randn(size.frames, size.width) * 0.02)
         self.layers = nn.Sequential(*(SpectrumLayer(size) for _ in range(size.spectrum_layers)))
         self.pool = Pool(size.width)
 
@@ -174,6 +191,13 @@ class SpectrumBackbone(nn.Module):
         """Embed normalised frames, lost ones 0."""
         embedded: Tensor = self.pool(self.layers(self.embed(spectrum) + self.place))
         return embedded
+
+
+def bands(size: Size) -> Tensor:
+    """(bins, features): 1 where a bin of the spectrum lies in a band, its lower edge included."""
+    hz = (torch.arange(size.bins, dtype=torch.float32) + 1) * BIN_HZ
+    edges = torch.tensor(size.bands_hz)
+    return ((hz[:, None] >= edges[:-1]) & (hz[:, None] < edges[1:])).float()
 
 
 class FeedForward(nn.Module):
@@ -256,6 +280,7 @@ class MC2SleepNet(nn.Module):
     spectrum_mean_db: Tensor
     spectrum_std_db: Tensor
     temperature: Tensor
+    bands: Tensor  # (bins, features) 1 where a bin belongs to a band
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -281,16 +306,30 @@ class MC2SleepNet(nn.Module):
         self.singles = nn.ModuleList(nn.Linear(size.width, STAGE_COUNT) for _ in HEADS[1:])
         # Fixed after training starts: the scales of the training set, and the calibration (Guo et al. 2017).
         self.register_buffer("raw_scale_uv", torch.tensor(20.0))
-        self.register_buffer("spectrum_mean_db", torch.full((size.bins,), 35.0))
-        self.register_buffer("spectrum_std_db", torch.full((size.bins,), 10.0))
+        self.register_buffer("spectrum_mean_db", torch.full((size.features,), 35.0))
+        self.register_buffer("spectrum_std_db", torch.full((size.features,), 10.0))
         self.register_buffer("temperature", torch.tensor(1.0))
+        self.pooled = len(size.bands_hz) > 0
+        self.register_buffer("bands", bands(size), persistent=False)
 
     def encode(self, raw: Tensor, spectrum: Tensor) -> Tensor:
         """Embed epochs one by one: (B, 3000) µV and (B, 29, 128) dB, NaN where lost -> tokens (B, 2, D)."""
         samples = torch.nan_to_num(raw / self.raw_scale_uv, nan=0.0).clamp(-25.0, 25.0)
-        frames = (spectrum[:, :, : self.bins] - self.spectrum_mean_db) / self.spectrum_std_db
+        frames = (self.look(spectrum) - self.spectrum_mean_db) / self.spectrum_std_db
         frames = torch.nan_to_num(frames, nan=0.0).clamp(-6.0, 6.0)
         return torch.stack([self.raw(samples), self.spectrum(frames)], dim=1)
+
+    def look(self, spectrum: Tensor) -> Tensor:
+        """Return what the network uses of (B, 29, 128) dB: (B, frames, features) dB, NaN where lost."""
+        used = spectrum[:, :, : self.bins]
+        if not self.pooled:
+            return used
+        there = ~torch.isnan(used).any(2, keepdim=True)  # (B, 29, 1)
+        power = torch.pow(10.0, torch.nan_to_num(used, nan=0.0) / 10.0) @ self.bands
+        weight = there.to(power.dtype)
+        whole = (power * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)  # NaN where all is lost
+        power = torch.where(there, power, torch.full_like(power, float("nan")))
+        return 10.0 * torch.log10(torch.cat([power, whole], dim=1))
 
     def initial_state(self, batch: int) -> State:
         """Return the state of `batch` streams that have seen nothing."""

@@ -265,7 +265,7 @@ def pace(step: int, phase: Phase) -> float:
 def fit_scales(network: MC2SleepNet, batches: Iterator[Batch]) -> None:
     """Set the fixed scales of both views from training signals."""
     parts = list(batches)
-    spectrum = torch.cat([batch.spectrum.flatten(0, 2) for batch in parts])[:, : network.bins]
+    spectrum = torch.cat([network.look(batch.spectrum.flatten(0, 1)).flatten(0, 1) for batch in parts])
     network.raw_scale_uv.fill_(torch.cat([batch.raw.flatten() for batch in parts]).std())
     network.spectrum_mean_db.copy_(spectrum.mean(0))
     network.spectrum_std_db.copy_(spectrum.std(0))

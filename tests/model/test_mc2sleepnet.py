@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from model.export import streamed
-from model.mc2sleepnet import HEADS, SIZES, MC2SleepNet, Views, parameter_count
+from model.mc2sleepnet import BANDS_HZ, HEADS, SIZES, MC2SleepNet, Size, Views, parameter_count
 from tests.model.tiny import TINY, network, signal
 
 EPOCHS = 11  # more than twice the context
+POOLED = replace(TINY, bands_hz=BANDS_HZ)
 
 
-def test_streaming_equals_parallel() -> None:
-    net, (raw, spectrum, present) = network(), signal(EPOCHS)
+@pytest.mark.parametrize("size", [TINY, POOLED])
+def test_streaming_equals_parallel(size: Size) -> None:
+    net, (raw, spectrum, present) = network(size), signal(EPOCHS)
     with torch.no_grad():
         parallel = net(raw, spectrum, present)
         state, rows = net.initial_state(1), []
@@ -89,6 +91,32 @@ def test_lost_samples_are_neutral() -> None:
         spectrum[:, 1, :4, : TINY.bins] = net.spectrum_mean_db
         assert lost.isfinite().all()
         torch.testing.assert_close(net.encode(raw[:, 1], spectrum[:, 1]), lost)
+
+
+def test_bands_hold_the_power_of_their_bins_and_of_the_whole_epoch() -> None:
+    net = network(replace(TINY, bins=90, bands_hz=BANDS_HZ))
+    spectrum = torch.full((1, 29, 128), 7.0)
+    spectrum[0, 14, 19:31] = 27.0  # one frame, within 8-12 Hz
+    seen = net.look(spectrum)[0]
+    counts = torch.tensor([9.0, 10.0, 10.0, 10.0, 36.0])  # bins of 100 / 256 Hz in each band
+    assert seen.shape == (30, 5)
+    torch.testing.assert_close(seen[0], 7.0 + 10 * counts.log10())
+    rise = (seen[14] - seen[0]).round(decimals=1)
+    assert rise[2] == pytest.approx(20.0, abs=0.1)
+    assert (rise[[0, 4]] == 0).all()
+    torch.testing.assert_close(seen[29, 2], 7.0 + 10 * (10 * (28 + 100) / 29 * torch.ones(())).log10())
+
+
+def test_a_band_that_lost_frames_goes_on_with_the_others() -> None:
+    net = network(POOLED)
+    spectrum = torch.full((2, 29, 128), 7.0)
+    spectrum[0, :9] = torch.nan
+    spectrum[1] = torch.nan
+    seen = net.look(spectrum)
+    assert seen[0, :9].isnan().all()
+    torch.testing.assert_close(seen[0, 29], seen[0, 20])
+    assert seen[1].isnan().all()
+    assert net.encode(torch.zeros(2, 3000), spectrum).isfinite().all()
 
 
 def test_temperature_divides_the_logits() -> None:
