@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from streamer.messages import EPOCH_SAMPLES, RATE_HZ
+from streamer.messages import RATE_HZ
 
 PIVOT_HZ = 6.0  # where a tilt neither lifts nor lowers: between the slow waves and the spindles
 
@@ -23,7 +23,6 @@ class Augmentation:
     phase: float = 0.0  # share of sequences cut off the 30 s grid
     low_pass: float = 0.0  # share of sequences behind a device that ends between 14 and 35 Hz
     noise_uv: float = 0.0  # largest r.m.s. of added white noise
-    scramble: float = 0.0  # share of sequences whose windows keep their spectra only: phases are drawn again
     dropouts: float = 0.0  # share of sequences with short losses (NaN)
     lost_epochs: float = 0.0  # expected share of epochs lost as a whole, both views
     lost_views: float = 0.0  # expected share of epochs that lose one view
@@ -44,8 +43,6 @@ def augment(samples: NDArray[np.float32], how: Augmentation, rng: np.random.Gene
     changed: NDArray[np.float32] = fft.irfft(spectrum, size)[: samples.size].astype(np.float32)
     if how.noise_uv > 0:
         changed += rng.uniform(0, how.noise_uv) * rng.standard_normal(samples.size, np.float32)
-    if rng.random() < how.scramble:
-        changed = scrambled(changed, rng)
     if rng.random() < how.dropouts:
         lose_samples(changed, rng)
     return changed
@@ -66,14 +63,6 @@ def response(
         edge, order = rng.uniform(14.0, 35.0), rng.uniform(4.0, 16.0)
         amplitude /= np.sqrt(1 + (frequency_hz / edge) ** (2 * order))
     return amplitude.astype(np.float32)
-
-
-def scrambled(samples: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw the phases of every 30 s of (n * 3000,) µV again: the same spectrum, no waveform to rely on."""
-    spectrum = fft.rfft(samples.reshape(-1, EPOCH_SAMPLES), axis=1)
-    turn = np.exp(2j * np.pi * rng.random(spectrum.shape)).astype(np.complex64)
-    drawn: NDArray[np.float32] = fft.irfft(np.abs(spectrum) * turn, EPOCH_SAMPLES, axis=1)
-    return drawn.reshape(-1).astype(np.float32)
 
 
 def lose_samples(samples: NDArray[np.float32], rng: np.random.Generator) -> None:

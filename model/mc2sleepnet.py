@@ -13,7 +13,9 @@ spectrum, in this order).
 """
 
 # No `from __future__ import annotations` here: TorchScript reads the annotations themselves.
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -193,13 +195,6 @@ class SpectrumBackbone(nn.Module):
         return embedded
 
 
-def bands(size: Size) -> Tensor:
-    """(bins, features): 1 where a bin of the spectrum lies in a band, its lower edge included."""
-    hz = (torch.arange(size.bins, dtype=torch.float32) + 1) * BIN_HZ
-    edges = torch.tensor(size.bands_hz)
-    return ((hz[:, None] >= edges[:-1]) & (hz[:, None] < edges[1:])).float()
-
-
 class FeedForward(nn.Module):
     """Two linear maps with a GELU between."""
 
@@ -280,7 +275,7 @@ class MC2SleepNet(nn.Module):
     spectrum_mean_db: Tensor
     spectrum_std_db: Tensor
     temperature: Tensor
-    bands: Tensor  # (bins, features) 1 where a bin belongs to a band
+    bands: list[tuple[int, int]]  # first bin of each band, and the one after its last
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -309,27 +304,28 @@ class MC2SleepNet(nn.Module):
         self.register_buffer("spectrum_mean_db", torch.full((size.features,), 35.0))
         self.register_buffer("spectrum_std_db", torch.full((size.features,), 10.0))
         self.register_buffer("temperature", torch.tensor(1.0))
-        self.pooled = len(size.bands_hz) > 0
-        self.register_buffer("bands", bands(size), persistent=False)
+        edges = [math.ceil(hz / BIN_HZ) - 1 for hz in size.bands_hz]  # the first bin at or above each
+        self.bands = [(low, min(high, size.bins)) for low, high in pairwise(edges)]
 
     def encode(self, raw: Tensor, spectrum: Tensor) -> Tensor:
         """Embed epochs one by one: (B, 3000) µV and (B, 29, 128) dB, NaN where lost -> tokens (B, 2, D)."""
         samples = torch.nan_to_num(raw / self.raw_scale_uv, nan=0.0).clamp(-25.0, 25.0)
         frames = (self.look(spectrum) - self.spectrum_mean_db) / self.spectrum_std_db
         frames = torch.nan_to_num(frames, nan=0.0).clamp(-6.0, 6.0)
-        return torch.stack([self.raw(samples), self.spectrum(frames)], dim=1)
+        spectral = self.spectrum(frames)
+        waves = torch.zeros_like(spectral) if self.hidden == 0 else self.raw(samples)
+        return torch.stack([waves, spectral], dim=1)
 
     def look(self, spectrum: Tensor) -> Tensor:
         """Return what the network uses of (B, 29, 128) dB: (B, frames, features) dB, NaN where lost."""
         used = spectrum[:, :, : self.bins]
-        if not self.pooled:
+        if len(self.bands) == 0:
             return used
-        there = ~torch.isnan(used).any(2, keepdim=True)  # (B, 29, 1)
-        power = torch.pow(10.0, torch.nan_to_num(used, nan=0.0) / 10.0) @ self.bands
-        weight = there.to(power.dtype)
-        whole = (power * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)  # NaN where all is lost
-        power = torch.where(there, power, torch.full_like(power, float("nan")))
-        return 10.0 * torch.log10(torch.cat([power, whole], dim=1))
+        bins = torch.pow(10.0, used / 10.0)
+        power = torch.stack([bins[:, :, low:high].sum(2) for low, high in self.bands], dim=2)
+        there = ~torch.isnan(power)
+        whole = torch.nan_to_num(power, nan=0.0).sum(1, keepdim=True) / there.sum(1, keepdim=True)
+        return 10.0 * torch.log10(torch.cat([power, whole], dim=1))  # whole: 0 / 0, so NaN, where all is lost
 
     def initial_state(self, batch: int) -> State:
         """Return the state of `batch` streams that have seen nothing."""

@@ -13,7 +13,7 @@ from model.mc2sleepnet import BANDS_HZ, HEADS, SIZES, MC2SleepNet, Size, Views, 
 from tests.model.tiny import TINY, network, signal
 
 EPOCHS = 11  # more than twice the context
-POOLED = replace(TINY, bands_hz=BANDS_HZ)
+POOLED = replace(TINY, bins=90, bands_hz=BANDS_HZ)
 
 
 @pytest.mark.parametrize("size", [TINY, POOLED])
@@ -94,7 +94,7 @@ def test_lost_samples_are_neutral() -> None:
 
 
 def test_bands_hold_the_power_of_their_bins_and_of_the_whole_epoch() -> None:
-    net = network(replace(TINY, bins=90, bands_hz=BANDS_HZ))
+    net = network(POOLED)
     spectrum = torch.full((1, 29, 128), 7.0)
     spectrum[0, 14, 19:31] = 27.0  # one frame, within 8-12 Hz
     seen = net.look(spectrum)[0]
