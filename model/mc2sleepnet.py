@@ -283,15 +283,8 @@ class MC2SleepNet(nn.Module):
         self.context = size.context
         self.ahead = size.ahead
         self.hidden = HIDDEN[size.views]
-        self.memory_shape = (
-            size.sequence_layers,
-            2,
-            2,
-            2,
-            size.heads,
-            size.context - 1,
-            size.width // size.heads,
-        )
+        places, depth = size.context - 1, size.width // size.heads
+        self.memory_shape = (size.sequence_layers, 2, 2, 2, size.heads, places, depth)
         self.raw = RawBackbone(size)
         self.spectrum = SpectrumBackbone(size)
         self.raw_layers = nn.ModuleList(SequenceLayer(size) for _ in range(size.sequence_layers))
