@@ -89,7 +89,7 @@ class Night:
     async def play(self):
         devices = [asyncio.create_task(self.device(lane, seed)) for seed, lane in enumerate(self.lanes)]
         while not all(one.done() for one in devices):
-            await self.clock.advance(0.05)
+            await self.clock.advance(1.0)
         return [one.result() for one in devices]
 
 

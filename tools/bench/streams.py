@@ -33,7 +33,7 @@ from streamer.clock import Clock, SystemClock
 from streamer.engine import Engine
 from streamer.errors import UsageError
 from streamer.intake import Source
-from streamer.messages import Channel, Chunk, StreamInfo
+from streamer.messages import EPOCH_S, Channel, Chunk, StreamInfo
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import Settings, validate
 from streamer.sinks.mqtt import MqttStatus
@@ -96,7 +96,7 @@ def measure(asked: Asked) -> Figures:
 
 def _memory() -> Figures:
     """What the engine takes, and each stream of it: the slope between two counts."""
-    points = [_run(count, 1, CORES[:1], LONG_BEFORE_S)[0] for count in MEMORY]
+    points = [_run(count, EPOCH_S, CORES[:1], LONG_BEFORE_S)[0] for count in MEMORY]
     slope, fixed = np.polyfit(MEMORY, [point.rss_mb for point in points], 1)
     return {"fixed_mb": float(fixed), "stream_mb": float(slope)}
 
