@@ -77,8 +77,15 @@ def main(arguments: list[str] | None = None) -> None:
         from ray import serve
     except ImportError:
         raise SystemExit("tools.serve: needs Ray Serve; run: pip install 'sleepstream[ray]'") from None
-    own = {} if asked.address else {"_node_ip_address": "127.0.0.1"}  # a cluster of our own is nobody else's
-    ray.init(asked.address, include_dashboard=False, log_to_driver=False, configure_logging=False, **own)
+    # "local": a cluster of our own, even if another one is or was on this machine, and for nobody else
+    own = {} if asked.address else {"_node_ip_address": "127.0.0.1"}
+    ray.init(
+        asked.address or "local",
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        **own,
+    )
     serve.start(http_options={"host": asked.host, "port": asked.port})
     app = application(
         load,

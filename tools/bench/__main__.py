@@ -31,6 +31,7 @@ PARTS: dict[str, tuple[str, bool]] = {
     "night": ("a whole night from its samples, in time and memory", True),
     "archives": ("tools.score on one and two processes, against sleepstream replay", True),
     "fleet": ("real engines on one mosquitto, then ever more sleepers replayed, until it breaks", False),
+    "remote": ("a client of tools.serve on this machine, beside the same network at home", False),
     "latency": ("last sample to publication, through the whole engine", True),
     "streams": ("how many sleepers a core carries with latency held, and the memory of each", False),
 }
