@@ -112,6 +112,16 @@ def with_onnx(
     """
     if device.type != "cpu":
         raise ArtifactError(f"runtime 'onnx' serves the CPU, not {device}; use runtime torchscript")
+    return OnnxNetwork(scripted, graphs_inside(data, path, contract), threads)
+
+
+def graphs_inside(data: bytes, path: Path, contract: Contract) -> dict[str, bytes]:
+    """Read the ONNX graphs of an artifact by their names.
+
+    Raises:
+        ArtifactError: there are none, or they are not those of the contract.
+
+    """
     if set(contract.graphs_sha256) != set(GRAPHS):
         raise ArtifactError(
             f"model {path}: holds no ONNX graphs; use runtime torchscript, or export it again with them"
@@ -127,7 +137,7 @@ def with_onnx(
         raise ArtifactError(
             f"model {path}: its ONNX graphs are not those of its contract; get the file again"
         )
-    return OnnxNetwork(scripted, graphs, threads)
+    return graphs
 
 
 def _session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:

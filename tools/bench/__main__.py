@@ -25,6 +25,7 @@ from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
 PARTS: dict[str, tuple[str, bool]] = {
     "hop": ("cost of a hop inside the pipeline, and of redoing its whole context instead", True),
     "sizes": ("both sizes of the network, per epoch of 30 s, against GSSC", True),
+    "runtimes": ("what runs the network fastest on a CPU, and with how many bits", False),
     "growth": ("a hop at hours 1 to 12, and with contexts of 10 to 240 epochs", True),
     "start": ("from a fresh process to the first score", True),
     "peers": ("other stagers, redoing the night so far for each new epoch", True),

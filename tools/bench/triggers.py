@@ -1,4 +1,4 @@
-"""How soon a trigger is felt: from the arrival of a hop's last sample to its LSL marker and MQTT message."""
+"""How soon a hop is felt: from the arrival of its last sample to the stage, LSL marker and MQTT message."""
 
 from __future__ import annotations
 
@@ -36,17 +36,22 @@ level = -3
 
 
 class _Watcher:
-    """Waits for the outlets to be there."""
+    """Waits for the outlets to be there, and notes when the last sample of each stage came."""
 
     def __init__(self) -> None:
         self.ready = asyncio.Event()
+        self.published_ms: list[float] = []  # after the arrival
+        self.arrived: dict[int, float] = {}  # number of the stage -> Unix s
 
     def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
         """They are."""
         self.ready.set()
 
     def staged(self, stream: str, payload: StagePayload) -> None:
-        """Nothing to note."""
+        """Note what the engine says of its own latency."""
+        if payload.latency_ms is not None:
+            self.published_ms.append(payload.latency_ms)
+            self.arrived[payload.seq] = time.time() - payload.latency_ms / 1000
 
     def happened(self, stream: str, payload: EventPayload) -> None:
         """Nothing to note."""
@@ -95,13 +100,13 @@ def settings(folder: str, port: int, embedded: bool, hours: float, speed: float)
     return validate(data, "bench")
 
 
-async def trigger_latency(
+async def outlet_latency(
     port: int, embedded: bool = True, hours: float = 0.1, speed: float = 5.0
 ) -> dict[str, list[float]]:
-    """Milliseconds from arrival to each outlet, of every firing of a simulated stretch of night.
+    """Milliseconds from arrival to each outlet, of every hop of a simulated stretch of night.
 
-    `marker_pushed` is what the engine records itself; `marker` and `mqtt` are taken where they arrive, at an
-    LSL inlet and an MQTT client in this process, and add up to 1 ms of rounding.
+    `published` and `trigger_marker_pushed` are what the engine records itself; the others are taken where
+    they arrive, at an LSL inlet and an MQTT client in this process, and add up to 1 ms of rounding.
 
     Args:
         port: of a broker on loopback.
@@ -126,12 +131,19 @@ async def trigger_latency(
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):  # its broker may be gone
                 await listening
-    return _latencies(heard, recorder.came)
+    received = [
+        (now - watcher.arrived[message["seq"]]) * 1000
+        for now, message in heard
+        if message["schema"] == "sleepstream/stage/1" and message["seq"] in watcher.arrived
+    ]
+    triggers = _latencies([one for one in heard if "event" in one[1]], recorder.came)
+    return {"published": watcher.published_ms, "received": received, **triggers}
 
 
 async def _listen(port: int, heard: list[tuple[float, dict[str, Any]]]) -> None:
     async with aiomqtt.Client("127.0.0.1", port) as client:
-        await client.subscribe("sleepstream/+/+/event", qos=0)
+        for kind in ("event", "stage"):
+            await client.subscribe(f"sleepstream/+/+/{kind}", qos=0)
         async for message in client.messages:
             now = time.time()
             assert isinstance(message.payload, bytes)
@@ -139,7 +151,7 @@ async def _listen(port: int, heard: list[tuple[float, dict[str, Any]]]) -> None:
 
 
 def _latencies(heard: list[tuple[float, dict[str, Any]]], came: dict[str, float]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {"marker_pushed": [], "marker": [], "mqtt": []}
+    found: dict[str, list[float]] = {"trigger_marker_pushed": [], "trigger_marker": [], "trigger_mqtt": []}
     seen: set[int] = set()
     for now, event in heard:
         if "latency_ms" not in event["data"] or event["seq"] in seen:  # the end of the night has no arrival
@@ -147,9 +159,9 @@ def _latencies(heard: list[tuple[float, dict[str, Any]]], came: dict[str, float]
         seen.add(event["seq"])
         pushed_ms = float(event["data"]["latency_ms"])
         arrived = datetime.fromisoformat(event["t"]).timestamp() - pushed_ms / 1000
-        found["marker_pushed"].append(pushed_ms)
-        found["mqtt"].append((now - arrived) * 1000)
+        found["trigger_marker_pushed"].append(pushed_ms)
+        found["trigger_mqtt"].append((now - arrived) * 1000)
         marker = f"Trigger: {event['text']}"
         if marker in came:
-            found["marker"].append((came[marker] - arrived) * 1000)
+            found["trigger_marker"].append((came[marker] - arrived) * 1000)
     return found
