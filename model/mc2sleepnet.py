@@ -305,8 +305,9 @@ class MC2SleepNet(nn.Module):
         samples = torch.nan_to_num(raw / self.raw_scale_uv, nan=0.0).clamp(-25.0, 25.0)
         frames = (self.look(spectrum) - self.spectrum_mean_db) / self.spectrum_std_db
         frames = torch.nan_to_num(frames, nan=0.0).clamp(-6.0, 6.0)
-        spectral = self.spectrum(frames)
-        waves = torch.zeros_like(spectral) if self.hidden == 0 else self.raw(samples)
+        masks = self.mask.unsqueeze(0).expand(raw.size(0), -1, -1)  # a hidden view costs nothing
+        waves = masks[:, 0] if self.hidden == 0 else self.raw(samples)
+        spectral = masks[:, 1] if self.hidden == 1 else self.spectrum(frames)
         return torch.stack([waves, spectral], dim=1)
 
     def look(self, spectrum: Tensor) -> Tensor:
@@ -334,9 +335,7 @@ class MC2SleepNet(nn.Module):
         tokens (B, T, 2, D), present (B, T, 2) bool -> first embeddings and streams, both (B, T, 2, D), and
         the memory with T more places. A view that is not present is its mask token; the clock goes on.
         """
-        if self.hidden >= 0:
-            present = present.clone()
-            present[:, :, self.hidden] = False
+        present = present & (torch.arange(2, device=present.device) != self.hidden)
         first = torch.where(present.unsqueeze(-1), tokens, self.mask.to(tokens.dtype))
         places = state.memory.size(6)
         now = torch.arange(first.size(1), device=first.device).unsqueeze(1) + places
