@@ -249,13 +249,13 @@ def _model(settings: Settings | None, streams: int) -> Iterator[Finding]:
 
     yield checks.works("model", load, "install sleepstream again, or look at [model]")
     if loaded and wanted.remote is not None:
-        yield _model_server(loaded[0], wanted.remote)
+        yield model_server(loaded[0], wanted.remote)
     elif loaded:
         hop_s = min(stream.hop_s for stream in settings.stream) if settings else 5
         yield checks.speed(busy_fraction(loaded[0], hop_s), streams, hop_s)
 
 
-def _model_server(model: Stager, remote: RemoteSettings) -> Finding:
+def model_server(model: Stager, remote: RemoteSettings) -> Finding:
     """Whether a window comes back staged, and how soon, once the connection stands."""
     silence = np.zeros(EPOCH_SAMPLES, np.float32), np.zeros((COLUMNS, BINS), np.float32)
     session, window = model.session(), Window(EPOCH_SAMPLES, None, *silence)

@@ -78,16 +78,22 @@ class RemoteModel:
 
 
 class RemoteSession:
-    """One sleeper's stream. Keeps its committed past, 160 kB for the packaged model, between two requests."""
+    """One sleeper's stream.
+
+    Attributes:
+        memory: the committed past as the server gave it, 160 kB for the packaged model; empty at first.
+        epochs_seen: committed with data, lost ones not counted.
+
+    """
 
     def __init__(self, model: RemoteModel) -> None:
         self._model = model
         self.together = None  # the server sees to that
-        self._memory = np.zeros(0, np.float32)  # (1, ...) of the model's shape, once that is known
+        self.memory = np.zeros(0, np.float32)  # (1, ...) of the model's shape, once that is known
         self._seen = np.zeros((1, 1), np.int64)
         self._owed: deque[Window | None] = deque(maxlen=OWED_EPOCHS)  # committed, not yet told; None: lost
         self._trouble = ""  # at the last step
-        self.epochs_seen = 0  # committed with data, lost ones not counted
+        self.epochs_seen = 0
 
     def score(self, window: Window, usable: bool) -> Staged:
         """Stage the last 30 s; see `StagingSession`. Blocks for at most twice the server's `timeout_s`."""
@@ -113,20 +119,20 @@ class RemoteSession:
             if logits is not None and time.monotonic() > until:
                 raise ModelServerError(f"the model server is back; {len(self._owed)} epochs to catch up")
             answer = self._step(self._owed[0], (stateless.LOGITS, stateless.MEMORY, stateless.SEEN))
-            self._memory, self._seen = answer[stateless.MEMORY], answer[stateless.SEEN]
+            self.memory, self._seen = answer[stateless.MEMORY], answer[stateless.SEEN]
             logits = answer[stateless.LOGITS]
             self.epochs_seen += self._owed.popleft() is not None
         return logits
 
     def _step(self, window: Window | None, wanted: tuple[str, ...]) -> Tensors:
-        if not self._memory.size:
-            self._memory = np.zeros((1, *self._model.memory_shape()), np.float32)
+        if not self.memory.size:
+            self.memory = np.zeros((1, *self._model.memory_shape()), np.float32)
         samples, spectrogram = _LOST if window is None else (window.samples, window.spectrogram)
         given = {
             stateless.RAW: samples[None],
             stateless.SPECTRUM: spectrogram[None],
             stateless.PRESENT: np.full((1, 2), window is not None),
-            stateless.MEMORY_IN: self._memory,
+            stateless.MEMORY_IN: self.memory,
             stateless.SEEN_IN: self._seen,
         }
         answer, self._trouble = self._model.step(given, wanted)

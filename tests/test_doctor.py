@@ -12,10 +12,14 @@ from streamer import doctor
 from streamer import doctor_checks as checks
 from streamer.cli import main
 from streamer.errors import ArtifactError, SinkError
-from streamer.settings import validate
+from streamer.remote_settings import RemoteSettings
+from streamer.settings import ModelSettings, validate
 from streamer.sinks.broker import Broker
 from streamer.sinks.settings import MqttSettings
+from streamer.staging import opened
+from tests.model_server import ModelServerThread
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
+from tests.paths import default_model
 
 DAY = 86_400
 INHIBITED = "sleepstream 1000 anna 4242 systemd-inhibit sleep:idle sleep staging block"
@@ -135,6 +139,21 @@ def test_a_broker_that_is_not_there_is_one_line():
     with pytest.raises(SinkError, match=r"127\.0\.0\.1:") as caught:
         asyncio.run(doctor.greet(MqttSettings(port=free_port()), "doctor-test"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_server_is_asked_for_a_window():
+    with ModelServerThread(default_model()) as server:
+        remote = RemoteSettings(url=server.url, timeout_s=20)
+        found = doctor.model_server(opened(ModelSettings(remote=remote)), remote)
+        assert server.asked >= 2
+    assert found.status == "ok"
+    assert f"{server.url} stages a window in" in found.found
+    for fallback, status in ((False, "failed"), (True, "warning")):
+        away = remote.model_copy(update={"fallback": fallback})
+        found = doctor.model_server(opened(ModelSettings(remote=away)), away)
+        assert found.status == status
+        assert "is not there" in found.found
+        assert "tools.serve" in found.advice
 
 
 def test_the_whole_command(tmp_path, capsys):

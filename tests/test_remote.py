@@ -106,6 +106,9 @@ def test_while_the_server_fails_windows_are_unscored_and_afterwards_nothing_is_m
                 time.now += 60  # its rest is over
             found.append(session.score(window, usable))
         assert server.asked < 2 * len(found)  # a server that fails is left alone
+        undisturbed = ours.session()
+        staged(undisturbed)
+        assert np.array_equal(session.memory, undisturbed.memory)  # what a resumed session comes to
         ours.close()
     assert all(one.probabilities is None and server.url in one.trouble for one in found[12:20])
     assert "\n" not in found[13].trouble

@@ -22,7 +22,6 @@ from tools.bench.fleet_listener import Heard, Listener
 from tools.bench.fleet_replay import CYCLE_S, Replay
 from tools.mosquitto import Mosquitto
 
-HOP_S = 1  # the most that an engine can say
 PROCESSES = 2  # of engines, and of replay
 SECONDS = 31  # an epoch of each
 SETTLE_S = 120.0  # for the engines to load, and 30 s of signal to pass
@@ -39,7 +38,9 @@ NIGHT_S = 8 * 3600
 def measure(asked: Asked) -> Figures:
     """Measure `asked.fleet` sleepers, then replay ever more of them."""
     with Mosquitto() as broker, Listener(broker.port) as listener:
-        heard, figures = _engines(broker, listener, asked.fleet)
+        _, figures = _engines(broker, listener, asked.fleet, 30)
+        heard, at_most = _engines(broker, listener, asked.fleet, 1)
+        figures |= at_most | _percentiles("engines_hop1", _from_last_sample_ms(heard))
         figures |= _night(heard) | {"synthesis_cpu_s_per_sleeper_and_night": _synthesis_cpu_s()}
         sleepers, knee = FIRST, 0
         while sleepers <= MOST:
@@ -55,11 +56,12 @@ def measure(asked: Asked) -> Figures:
     return figures
 
 
-def _engines(broker: Mosquitto, listener: Listener, sleepers: int) -> tuple[Heard, Figures]:
-    """What real engines say and cost, while each stages a second's hop of each sleeper."""
+def _engines(broker: Mosquitto, listener: Listener, sleepers: int, hop_s: int) -> tuple[Heard, Figures]:
+    """What real engines say and cost while they stage all sleepers at a hop."""
+    listener.begin()
     with (
         tempfile.TemporaryDirectory() as folder,
-        Engines(Path(folder), broker.port, sleepers, PROCESSES, HOP_S) as engines,
+        Engines(Path(folder), broker.port, sleepers, PROCESSES, hop_s) as engines,
     ):
         patience = time.monotonic() + SETTLE_S
         while listener.heard().sleepers < sleepers:
@@ -71,16 +73,17 @@ def _engines(broker: Mosquitto, listener: Listener, sleepers: int) -> tuple[Hear
         time.sleep(SECONDS)
         used = engines.cpu_s() - before[0], cpu_s(broker.pid) - before[1]
         heard = listener.heard()
-    expected = sleepers * heard.seconds / HOP_S
-    figures: Figures = {
+    expected = sleepers * (heard.seconds // hop_s)
+    share = used[0] / heard.seconds / sleepers
+    name = f"engines_hop{hop_s}"
+    return heard, {
         "engines_sleepers": sleepers,
         "engines_processes": min(PROCESSES, sleepers),
-        "engines_stages_lost_share": max(0.0, 1 - heard.messages["stage"] / expected),
-        "engines_cpu_share_per_sleeper": used[0] / heard.seconds / sleepers,
-        "engines_cpu_s_per_sleeper_and_night": used[0] / heard.seconds / sleepers * NIGHT_S,
-        "engines_broker_cpu_share": used[1] / heard.seconds,
+        f"{name}_stages_lost_share": max(0.0, 1 - heard.messages["stage"] / expected),
+        f"{name}_cpu_share_per_sleeper": share,
+        f"{name}_cpu_s_per_sleeper_and_night": share * NIGHT_S,
+        f"{name}_broker_cpu_share": used[1] / heard.seconds,
     }
-    return heard, figures | _percentiles("engines", _from_last_sample_ms(heard))
 
 
 def _night(heard: Heard) -> Figures:
