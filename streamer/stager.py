@@ -141,7 +141,7 @@ def score_together(asked: Sequence[tuple[Session, Window]]) -> list[Staged]:
     """Stage usable windows off the 30 s grid, each of another stream of one model, in one pass.
 
     Probabilities differ from those of `Session.score` by the last bits, because matrix products add up in
-    another order when there are more rows: by 2e-7 with the packaged model, 1e-5 is promised. No past is
+    another order when there are more rows: by 3e-7 with the packaged model, 1e-5 is promised. No past is
     changed, so what is committed later is, to the bit, what it would have been.
     """
     model = asked[0][0]._model

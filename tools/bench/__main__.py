@@ -34,6 +34,7 @@ PARTS: dict[str, tuple[str, bool]] = {
     "fleet": ("real engines on one mosquitto, then ever more sleepers replayed, until it breaks", False),
     "remote": ("a client of tools.serve on this machine, beside the same network at home", False),
     "latency": ("last sample to publication, through the whole engine", True),
+    "passes": ("a window alone, and in one pass of the network with those of other streams", True),
     "streams": ("how many sleepers a core carries with latency held, and the memory of each", False),
 }
 
