@@ -204,6 +204,10 @@ def test_names_are_places_below_the_wildcard(tmp_path):
         "s2/night",
     ]
     assert [one.name for one in find([str(tmp_path / "s1/night.edf")], tmp_path / "out")[0]] == ["night"]
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "n1.edf").symlink_to(tmp_path / "s1" / "night.edf")
+    (linked,) = find([str(tmp_path / "links/*.edf")], tmp_path / "out")[0]
+    assert (linked.name, linked.path) == ("n1", tmp_path / "links" / "n1.edf")
     with pytest.raises(UsageError, match="names no file"):
         find([str(tmp_path / "*.xdf")], tmp_path / "out")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,8 +40,9 @@ def find(patterns: Sequence[str], out: Path) -> tuple[list[Recording], dict[str,
     named: dict[Path, str] = {}
     for pattern in patterns:
         root = _root(pattern)
-        found = [Path(one).resolve() for one in glob.glob(pattern, recursive=True)]
-        files = [one for one in found if one.is_file() and not one.is_relative_to(out.resolve())]
+        # Not resolved: an archive of links (git-annex) has names of its own, and its files lie elsewhere.
+        found = [_absolute(one) for one in glob.glob(pattern, recursive=True)]
+        files = [one for one in found if one.is_file() and not one.is_relative_to(_absolute(out))]
         if not files:
             raise UsageError(f"{pattern} names no file; give a pattern such as 'archive/**/*.edf', quoted")
         named |= {path: path.relative_to(root).with_suffix("").as_posix() for path in files}
@@ -53,11 +55,15 @@ def find(patterns: Sequence[str], out: Path) -> tuple[list[Recording], dict[str,
     return [one for one in recordings if one.name not in several], several
 
 
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
 def _root(pattern: str) -> Path:
     """The folder below which results are named: that of the first wildcard."""
     parts = Path(pattern).parts
     fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-    return Path(*parts[:fixed]).resolve()
+    return _absolute(Path(*parts[:fixed]))
 
 
 def _several(name: str, recordings: Sequence[Recording]) -> str:
