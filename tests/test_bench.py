@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from streamer.errors import UsageError
 from tests.model.tiny import TINY
 from tools.bench.__main__ import PARTS, main
 from tools.bench.figures import median_of, missed
 from tools.bench.floor import multiply_adds
+from tools.bench.peers import adapter
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -59,3 +65,18 @@ def test_multiply_adds_are_those_of_convolutions_linear_maps_and_attention() -> 
     assert width % heads == 0
     view = TINY.sequence_layers * (2 * attention + 2 * width * TINY.feedforward)
     assert step == 2 * view + 2 * width * 5 + 4 * width * 5
+
+
+def test_a_peer_is_a_callable_or_a_command(tmp_path: Path) -> None:
+    samples = np.zeros(6000, np.float32)
+    assert adapter("numpy:ptp")(samples) >= 0
+    kept = tmp_path / "kept.txt"
+    code = f"import sys, numpy as np; open({str(kept)!r}, 'w').write(str(np.load(sys.argv[1]).shape))"
+    assert adapter(f"{sys.executable} -c {shlex.quote(code)}")(samples) > 0
+    assert kept.read_text() == "(6000,)"
+
+
+@pytest.mark.parametrize("text", ["nowhere:stage", "math:stage", f"{sys.executable} -c exit(3)"])
+def test_a_peer_that_is_not_there_is_refused_by_its_name(text: str) -> None:
+    with pytest.raises(UsageError, match=f"peer {re.escape(repr(text))}"):
+        adapter(text)(np.zeros(6000, np.float32))
