@@ -43,7 +43,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, scripted: Any, graphs: Mapping[str, bytes], threads: int = 1) -> None:
-        self._scripted = scripted
+        self.scripted = scripted
         self.mask: Tensor = scripted.mask
         self._encode, self._step = (_session(graphs[name], threads) for name in GRAPHS)
 
@@ -62,19 +62,19 @@ class OnnxNetwork:
 
     def initial_state(self, batch: int) -> State:
         """Return the state of `batch` streams that have seen nothing."""
-        return State(*self._scripted.initial_state(batch))
+        return State(*self.scripted.initial_state(batch))
 
     def relate(self, tokens: Tensor, present: Tensor, state: State) -> Any:
         """Run T further epochs through both stacks at once, as the network does."""
-        return self._scripted.relate(tokens, present, state)
+        return self.scripted.relate(tokens, present, state)
 
     def classify(self, first: Tensor, streams: Tensor) -> Any:
         """Give the logits of all heads, as the network does."""
-        return self._scripted.classify(first, streams)
+        return self.scripted.classify(first, streams)
 
     def forward(self, raw: Tensor, spectrum: Tensor, present: Tensor) -> Any:
         """Run whole sequences at once, as the network does."""
-        return self._scripted.forward(raw, spectrum, present)
+        return self.scripted.forward(raw, spectrum, present)
 
 
 def load_network(data: bytes, path: Path, contract: Contract, device: torch.device) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import UsageError
-from tests.model.tiny import TINY
+from tests.model.tiny import TINY, network
 from tools.bench.__main__ import PARTS, main
 from tools.bench.figures import median_of, missed
 from tools.bench.floor import multiply_adds
@@ -59,7 +59,7 @@ def test_multiply_adds_are_those_of_convolutions_linear_maps_and_attention() -> 
     pools = [places * (width * width + width) for places in (5, 29)]
     layer = 29 * (4 * width * width + 2 * width * TINY.feedforward) + 2 * 29 * 29 * width
     spectrum = 29 * TINY.bins * width + TINY.spectrum_layers * layer
-    encode, step = multiply_adds(TINY)
+    encode, step = multiply_adds(network(TINY))
     assert encode == sum(blocks) + sum(gates) + sum(pools) + spectrum
     attention = 4 * width * width + 2 * TINY.context * width
     assert width % heads == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.mc2sleepnet import FRAMES, MC2SleepNet, Size
+from model.mc2sleepnet import FRAMES, Size
 from streamer.messages import EPOCH_SAMPLES
 from streamer.spectrogram import BINS
 from tools.bench.figures import Figures, cpu_s
@@ -15,9 +17,12 @@ from tools.bench.figures import Figures, cpu_s
 FASTEST = 0.2  # quantile of the times of a product: a floor is not what a neighbour slows down
 
 
-def floor(size: Size) -> Figures:
-    """Millions of multiply-adds (M), their speed (G/s), and what that comes to for one epoch (µs)."""
-    encode, step = multiply_adds(size)
+def floor(network: Any, size: Size) -> Figures:
+    """Millions of multiply-adds (M), their speed (G/s), and what that comes to for one epoch (µs).
+
+    `size` says which products are typical.
+    """
+    encode, step = multiply_adds(network)
     speed = gemm_speed(size)
     return {
         "encode_macs_m": encode / 1e6,
@@ -28,9 +33,11 @@ def floor(size: Size) -> Figures:
     }
 
 
-def multiply_adds(size: Size) -> tuple[int, int]:
-    """Count those of `encode` and of `step` for one epoch: convolutions, linear maps and attention."""
-    network = MC2SleepNet(size).eval()
+def multiply_adds(network: Any) -> tuple[int, int]:
+    """Count those of `encode` and of `step` for one epoch: convolutions, linear maps and attention.
+
+    The network is one that torch runs, scripted or not.
+    """
     raw, spectrum = torch.zeros(1, EPOCH_SAMPLES), torch.zeros(1, FRAMES, BINS)
     present = torch.ones(1, 2, dtype=torch.bool)
     counts = []

@@ -7,7 +7,6 @@ and `step` are the network's, the floors its multiply-adds at the speed of the f
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,9 +34,9 @@ def measure(asked: Asked) -> Figures:
 def hop_against_floor(model: Model) -> Figures:
     """Every stage, the floors, and the whole hop over the encoder's own floor and over the encoder."""
     figures = stage_costs(model)
-    if model.contract.size in SIZES:
-        figures |= floor(replace(SIZES[model.contract.size], context=model.contract.context_epochs))
-        figures["hop_over_encode_floor"] = figures["hop_us"] / figures["encode_floor_us"]
+    scripted = getattr(model.network, "scripted", model.network)  # torch counts what torch runs
+    figures |= floor(scripted, SIZES.get(model.contract.size, SIZES["small"]))
+    figures["hop_over_encode_floor"] = figures["hop_us"] / figures["encode_floor_us"]
     figures["hop_over_encode"] = figures["hop_us"] / figures["encode_us"]
     return figures
 
