@@ -125,6 +125,8 @@ def test_recordings_and_prepared_nights_through_the_packaged_model(
     assert alone["as_it_is"] == same["pooled"]
     assert alone["hops"]["5"]["kappa"] == pytest.approx(same["off_grid"]["kappa"])
     assert alone["hops"]["5"]["epochs"] == same["off_grid"]["epochs"]
+    assert main([str(tmp_path / "b.npz"), "--no-hops", "--out", str(tmp_path / "fast")]) == 0
+    assert json.loads((tmp_path / "fast" / "robustness.json").read_text()) == alone | {"hops": {}}
 
 
 def test_a_recording_that_nobody_scored_is_one_line(

@@ -225,10 +225,11 @@ def off_grid(rows: Rows, hop_s: int) -> Rows:
     return Rows(rows.probabilities[chosen], rows.smoothed[chosen], rows.truth[chosen])
 
 
-def try_all(sources: Sequence[Source], model: Model) -> dict[str, Any]:
+def try_all(sources: Sequence[Source], model: Model, hops_s: Sequence[int] = HOPS_S) -> dict[str, Any]:
     """Every figure, ready for JSON."""
+    finest_s = 1 if hops_s else EPOCH_S
     before = [
-        windows(source, (source.samples, source.rate_hz), model, hop_s=1)
+        windows(source, (source.samples, source.rate_hz), model, finest_s)
         for source in track(sources, "as it is", console=Console(stderr=True))
     ]
     grids = [one.grid for one in before]
@@ -242,7 +243,7 @@ def try_all(sources: Sequence[Source], model: Model) -> dict[str, Any]:
             changed = windows(source, made, model, hop_s=EPOCH_S).grid
             after[condition.name].append((grids[number], changed))
     whole = compared(grids)
-    hops = {hop_s: compared(off_grid(one.off_grid, hop_s) for one in before) for hop_s in HOPS_S}
+    hops = {hop_s: compared(off_grid(one.off_grid, hop_s) for one in before) for hop_s in hops_s}
     return {
         "recordings": [source.name for source in sources],
         "as_it_is": whole.as_dict(),
@@ -299,10 +300,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--model", type=Path, help="an exported model (default: the packaged one)")
     parser.add_argument("--channel", help="of EDF files; default: a sensible EEG channel")
+    parser.add_argument(
+        "--no-hops",
+        action="store_true",
+        help="leave out the windows between epochs, which take most of the time",
+    )
     asked = parser.parse_args(arguments)
     try:
         model = Model.load(asked.model, trusted=True)
-        figures = try_all([open_source(path, asked.channel) for path in asked.recordings], model)
+        sources = [open_source(path, asked.channel) for path in asked.recordings]
+        figures = try_all(sources, model, () if asked.no_hops else HOPS_S)
     except SleepstreamError as error:
         print(error, file=sys.stderr)
         return error.exit_code
