@@ -353,7 +353,8 @@ class JournalReader:
             raise self._damaged("it does not say what it is") from error
 
     def _damaged(self, what: str) -> DamagedError:
+        reason = " ".join(what.split())  # SQLite may quote what is damaged, line breaks and all
         return DamagedError(
-            f"{self.path} is damaged or not a sleepstream session: {what}; sleepstream recover saves what "
+            f"{self.path} is damaged or not a sleepstream session: {reason}; sleepstream recover saves what "
             "can be read"
         )

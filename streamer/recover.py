@@ -77,7 +77,7 @@ def _meta(source: sqlite3.Connection, path: Path) -> Meta:
         (found,) = source.execute("SELECT application_id FROM pragma_application_id").fetchone()
         meta = read_meta(source.execute("SELECT key, value FROM meta"))
     except (sqlite3.Error, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())
         raise JournalError(f"{path}: nothing can be saved, it does not say what it is ({reason})") from error
     if found != APPLICATION_ID:
         raise JournalError(f"{path} is not a sleepstream session (application id {found:#x})")

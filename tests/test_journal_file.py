@@ -11,6 +11,7 @@ import pytest
 from streamer.errors import JournalError
 from streamer.journal import Journal
 from streamer.journal_file import CACHE_KIB, create
+from streamer.recover import recover
 from tests.journals import META, HandClock, chunk, epoch
 
 
@@ -72,6 +73,17 @@ def test_foreign_and_damaged_files_are_refused_and_left_alone(tmp_path, damage):
     with pytest.raises(JournalError):
         Journal.create(path, META, HandClock())
     assert path.read_bytes() == before
+
+
+def test_a_schema_that_sqlite_quotes_in_several_lines_is_said_in_one(tmp_path):
+    """What the fuzzer found."""
+    path = tmp_path / "s.sqlite"
+    data = recorded(path)
+    path.write_bytes(data.replace(b"start INTEGER PRIMARY KEY", b"[tart INTEGER PRIMARY KEY"))
+    for attempt in (Journal.open, lambda path: recover(path, tmp_path / "saved.sqlite")):
+        with pytest.raises(JournalError) as caught:
+            attempt(path)
+        assert "\n" not in str(caught.value)
 
 
 def test_missing_files_and_folders_are_one_line_errors(tmp_path):
