@@ -8,6 +8,7 @@ and `step`. So its weights go into another script, which encodes and steps, stat
 
 import argparse
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.mc2sleepnet import SIZES, MC2SleepNet, Size, State
+from model.mc2sleepnet import HIDDEN, SIZES, MC2SleepNet, Size, State
 from streamer import stateless
 from streamer.contract import Contract
 from streamer.errors import ArtifactError, SleepstreamError
@@ -138,7 +139,9 @@ def main(arguments: list[str] | None = None) -> None:
         model = Model.load(asked.artifact, runtime="torchscript", sha256=asked.sha256)
         if model.contract.size not in SIZES:
             raise ArtifactError(f"model {asked.artifact}: its size {model.contract.size!r} is none we know")
-        home = write_repository(model, SIZES[model.contract.size], asked.repository)
+        (views,) = (name for name, view in HIDDEN.items() if view == model.network.hidden)
+        size = replace(SIZES[model.contract.size], views=views, context=model.contract.context_epochs)
+        home = write_repository(model, size, asked.repository)
     except SleepstreamError as error:
         parser.exit(1, f"{error}\n")
     print(f"{home}: start it with  tritonserver --model-repository {asked.repository}")

@@ -121,17 +121,14 @@ def test_a_stage_is_not_delayed_by_a_backlog_of_5000_epochs():
             put(outbox, *(epoch(seq) for seq in range(5000)))
             await subscriber.until_count("epoch", 200)
             stream.stage(stage(1))
-            began = time.perf_counter()
             await subscriber.until_count("stage", 1)
-            waited_s = time.perf_counter() - began
             behind = len(outbox)
             await subscriber.until_count("epoch", 5000)
-        return waited_s, behind, [item["seq"] for item in subscriber.of("epoch")]
+        return behind, [item["seq"] for item in subscriber.of("epoch")]
 
     with Mosquitto() as broker:
-        waited_s, behind, order = asyncio.run(main(broker.port))
-    assert behind > 1000
-    assert waited_s < 0.5
+        behind, order = asyncio.run(main(broker.port))
+    assert behind > 1000  # it came while these still waited
     assert order == list(range(5000))
 
 
