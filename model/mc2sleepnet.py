@@ -28,11 +28,7 @@ FRAMES = 29
 Views = Literal["both", "raw", "spectrum"]
 BIN_HZ = 100 / 256
 BANDS_HZ = (0.5, 4.0, 8.0, 12.0, 16.0, 30.0)  # delta, theta, alpha, sigma, beta
-HIDDEN: dict[Views, int] = {
-    "both": -1,
-    "raw": 1,
-    "spectrum": 0,
-}  # the view that is always its mask token; -1: neither
+HIDDEN: dict[Views, int] = {"both": -1, "raw": 1, "spectrum": 0}  # the view that is always masked; -1: none
 
 
 @dataclass(frozen=True)
