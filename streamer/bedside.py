@@ -17,7 +17,7 @@ from streamer.alarm import Change, Memory
 from streamer.alarm_clock import AlarmClock
 from streamer.clock import Clock
 from streamer.errors import JournalError
-from streamer.journal_file import JournalReader
+from streamer.journal import JournalReader
 from streamer.messages import RATE_HZ
 from streamer.payloads import CommandName, CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher

@@ -19,10 +19,9 @@ from streamer.backlog import Backlog, undelivered
 from streamer.batching import Batcher
 from streamer.bedside import Bedside
 from streamer.clock import Clock, boot_id
-from streamer.disk import too_small
 from streamer.errors import JournalError, SettingsError, SleepstreamError
-from streamer.journal import Journal
-from streamer.journal_rows import Meta
+from streamer.journal import Journal, Meta
+from streamer.journal.disk import too_small
 from streamer.messages import StreamInfo
 from streamer.notify import Heart
 from streamer.payloads import CommandPayload, EventPayload, utc

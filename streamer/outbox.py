@@ -1,7 +1,7 @@
 """Messages that must arrive, in order, however long the broker is away: the contract and the in-memory one.
 
 `stage` and `summary` never pass through here: they are only worth their newest value. `epoch` and `event` do.
-The journal (`journal.py`) offers the same methods over its SQLite table, which is what a night uses.
+The journal (`journal/recorder.py`) offers the same methods over its SQLite table, which is what a night uses.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer import journal_file
 from streamer.errors import JournalError, UsageError
-from streamer.journal_file import APPLICATION_ID
-from streamer.journal_rows import COLUMNS, Meta, Row, read_meta, whole
+from streamer.journal import file as session_file
+from streamer.journal.file import APPLICATION_ID
+from streamer.journal.rows import COLUMNS, Meta, Row, read_meta, whole
 from streamer.messages import StreamInfo
 
 KEYS = {"samples": "start", "gaps": "id", "epochs": "seq", "events": "seq", "clocks": "rowid", "outbox": "id"}
@@ -62,7 +62,7 @@ def recover(damaged: Path, to: Path) -> Recovered:
     uri = f"{damaged.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as source:
         meta = _meta(source, damaged)
-        with closing(journal_file.create(to, meta)) as target:
+        with closing(session_file.create(to, meta)) as target:
             rows, breaks = {}, 0
             for table in KEYS:
                 rows[table], broken = _copy(source, target, table, meta.info)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from streamer import frontend
 from streamer.channels import choose
-from streamer.journal_file import JournalReader
-from streamer.journal_rows import Meta
+from streamer.journal import JournalReader, Meta
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, STAGES, UNSCORED, Gap, Item
 from streamer.payloads import EpochPayload, EventPayload, PublishedStage
 from streamer.settings import SignalSettings

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from streamer.errors import JournalError
-from streamer.journal_file import JournalReader
-from streamer.journal_lock import held
+from streamer.journal import JournalReader
+from streamer.journal.lock import held
 from streamer.payloads import EventPayload
 from streamer.settings import Settings, load
 

@@ -14,7 +14,7 @@ from streamer.errors import SettingsError, UsageError
 from streamer.fallback import CHANGED, OFF_S, POOR_S, SPAN_S, Fallback, derivation, mixed
 from streamer.intake import Intake
 from streamer.journal import Journal
-from streamer.journal_file import Meta
+from streamer.journal.file import Meta
 from streamer.messages import Chunk, Gap, Quality, Switch
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher

@@ -5,11 +5,11 @@ import sqlite3
 
 import pytest
 
-from streamer import journal_file
 from streamer.cli import main
 from streamer.errors import JournalError, UsageError
 from streamer.journal import Journal
-from streamer.journal_file import Batch, Block
+from streamer.journal import file as session_file
+from streamer.journal.file import Batch, Block
 from streamer.recover import UNREADABLE, recover
 from tests.journals import META, HastyClock, chunk, epoch, event
 
@@ -17,7 +17,7 @@ from tests.journals import META, HastyClock, chunk, epoch, event
 def session(folder, seconds=600):
     """A session file with a transaction for each second, as a night makes them."""
     path = folder / "s.sqlite"
-    db = journal_file.create(path, META)
+    db = session_file.create(path, META)
     db.execute("PRAGMA synchronous = OFF")  # it is only a test
     for second in range(seconds):
         batch = Batch()
@@ -27,7 +27,7 @@ def session(folder, seconds=600):
         else:
             samples = chunk(second * 256, 256).samples.astype("<f4")
             batch.blocks.append(Block(second * 256, 0.0, 0.0, samples))
-        journal_file.write(db, batch)
+        session_file.write(db, batch)
     db.close()
     with Journal.resume(path, HastyClock()) as journal:
         for number in range(seconds // 30):

@@ -10,7 +10,7 @@ from streamer.batching import Batcher
 from streamer.errors import SignalError, SourceError
 from streamer.intake import Intake
 from streamer.journal import Journal
-from streamer.journal_file import Meta
+from streamer.journal.file import Meta
 from streamer.messages import Chunk, Gap
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher

@@ -20,8 +20,8 @@ from streamer.session import items
 from streamer.settings import StreamSettings
 from streamer.supervisor import BACKOFF_S, Recording, Supervisor
 from tests.fakes import FakeClock, FakeSource, Witness, settle
+from tests.journal.test_writer import make_read_only
 from tests.paths import default_model, eeg, info
-from tests.test_journal_writer import make_read_only
 
 EEG = eeg(600, 100)
 LIVE = StreamSettings.model_validate({"name": "anna", "source": {"kind": "lsl"}})

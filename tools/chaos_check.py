@@ -14,7 +14,7 @@ import numpy as np
 from streamer.clock import SystemClock
 from streamer.errors import JournalError
 from streamer.journal import Journal, JournalReader
-from streamer.journal_lock import outrun
+from streamer.journal.lock import outrun
 from streamer.messages import Score
 from streamer.payloads import Probabilities
 from streamer.pipeline import Pipeline

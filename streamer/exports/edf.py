@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from streamer.channels import is_voltage
 from streamer.derivation import microvolts_per
 from streamer.exports.notes import Note, notes
-from streamer.journal_file import JournalReader
+from streamer.journal import JournalReader
 from streamer.messages import Channel, Floats
 from streamer.session import Night, Progress
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from streamer.clock import SystemClock
 from streamer.journal import Journal
-from streamer.journal_file import Meta
+from streamer.journal.file import Meta
 from streamer.messages import Score
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher

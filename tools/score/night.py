@@ -18,7 +18,7 @@ from streamer.agreement import agreement, agreement_text
 from streamer.errors import SignalError, SleepstreamError, UsageError
 from streamer.exports import FORMATS
 from streamer.hypnogram import refuse_empty
-from streamer.journal_rows import Meta
+from streamer.journal import Meta
 from streamer.messages import STAGES, Doubt, Gap, Score, StreamInfo
 from streamer.parallel import ParallelPipeline
 from streamer.payloads import EpochPayload, PublishedStage, epoch_payload, to_json, utc

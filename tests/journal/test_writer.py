@@ -15,7 +15,7 @@ import pytest
 from streamer.clock import SystemClock
 from streamer.errors import DiskError, JournalError
 from streamer.journal import NOT_RECORDED, Journal
-from streamer.journal_lock import held, outrun
+from streamer.journal.lock import held, outrun
 from streamer.messages import Gap
 from tests.journals import META, HandClock, HastyClock, chunk, epoch, event, indices
 
@@ -221,5 +221,5 @@ def test_a_broken_file_is_reported_and_staging_goes_on(tmp_path, caplog):
         with pytest.raises(JournalError, match="UNIQUE"):
             journal.close()
 
-    with caplog.at_level(logging.CRITICAL, logger="streamer.journal_writer"):
+    with caplog.at_level(logging.CRITICAL, logger="streamer.journal.writer"):
         asyncio.run(asyncio.wait_for(night(), 20))

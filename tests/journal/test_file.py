@@ -10,7 +10,7 @@ import pytest
 
 from streamer.errors import JournalError
 from streamer.journal import Journal
-from streamer.journal_file import CACHE_KIB, create
+from streamer.journal.file import CACHE_KIB, create
 from streamer.recover import recover
 from tests.journals import META, HandClock, chunk, epoch
 

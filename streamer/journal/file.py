@@ -1,4 +1,4 @@
-"""What a session file holds, and how it is created, checked and read; `journal.py` writes it."""
+"""What a session file holds, and how it is created, checked and read; `recorder.py` writes it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from streamer.errors import DamagedError, DiskError, JournalError
-from streamer.journal_lock import LOCK
-from streamer.journal_rows import COLUMNS, Meta, Row, meta_rows, read_meta, whole
+from streamer.journal.lock import LOCK
+from streamer.journal.rows import COLUMNS, Meta, Row, meta_rows, read_meta, whole
 from streamer.messages import Chunk, Gap
 from streamer.outbox import Parcel
 from streamer.payloads import EpochPayload, EventPayload

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from streamer import journal_file
 from streamer.clock import Clock
 from streamer.errors import JournalError
-from streamer.journal_file import Batch, Block
-from streamer.journal_lock import FileLock
+from streamer.journal import file as session_file
+from streamer.journal.file import Batch, Block
+from streamer.journal.lock import FileLock
 
 COMMIT_S = 1.0  # no two transactions begin closer together than this
 LINGER_S = 1.2  # 25 of them are 30 s: after the first epoch, those of samples alone make way for the next one
@@ -220,7 +220,7 @@ class Writer:
             self._pending = Batch(self._pending.ticket)
         self._began = self._clock.monotonic()
         try:
-            journal_file.write(self._db, self._writing)
+            session_file.write(self._db, self._writing)
         except sqlite3.OperationalError as error:  # full, read-only, I/O error; our own mistakes are not
             self._trouble("failing", error)
             return False

@@ -22,17 +22,15 @@ from typing import Self
 
 import numpy as np
 
-from streamer import journal_file
 from streamer.clock import Clock, boot_id
-from streamer.journal_file import Block, ClockPair, JournalReader, Mark, Position
-from streamer.journal_lock import FileLock
-from streamer.journal_rows import Meta
-from streamer.journal_writer import COMMIT_S, JournalStatus, Writer
+from streamer.journal import file as session_file
+from streamer.journal.file import Block, JournalReader, Mark, Position
+from streamer.journal.lock import FileLock
+from streamer.journal.rows import Meta
+from streamer.journal.writer import COMMIT_S, JournalStatus, Writer
 from streamer.messages import Gap, Item
 from streamer.outbox import Parcel
 from streamer.payloads import EpochPayload, EventPayload, to_json
-
-__all__ = ["ClockPair", "Journal", "JournalOutbox", "JournalReader", "JournalStatus", "Meta"]
 
 PROMISE_S = 2.0
 CAPACITY_BYTES = 64 << 20  # 4.5 h of 4 channels at 256 Hz
@@ -89,7 +87,7 @@ class Journal:
 
         """
         with FileLock(path) as lock:
-            writer = Writer(path, journal_file.create(path, meta), lock, clock, capacity_bytes)
+            writer = Writer(path, session_file.create(path, meta), lock, clock, capacity_bytes)
             lock.keep()
         begun = meta.info.started
         last = Mark(0, begun, clock.monotonic() - (clock.wall() - begun))
@@ -108,7 +106,7 @@ class Journal:
         with FileLock(path) as lock:
             with JournalReader(path, thorough=True) as reader:
                 meta, position = reader.meta, reader.position()
-            writer = Writer(path, journal_file.connect(path), lock, clock, capacity_bytes)
+            writer = Writer(path, session_file.connect(path), lock, clock, capacity_bytes)
             lock.keep()
         boot = boot_id()
         if boot != meta.boot:

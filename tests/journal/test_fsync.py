@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from streamer import journal_file
-from streamer.journal_file import Batch, Block
+from streamer.journal import file as session_file
+from streamer.journal.file import Batch, Block
 from tests.journals import META, chunk
 
 TRANSACTIONS = 6
@@ -17,12 +17,12 @@ STRACE = shutil.which("strace")
 
 def transactions(path, synchronous):
     """What the child does: a session file, and some transactions of a second each."""
-    db = journal_file.create(path, META)
+    db = session_file.create(path, META)
     if synchronous is not None:
         db.execute(f"PRAGMA synchronous = {synchronous}")
     for second in range(TRANSACTIONS):
         samples = chunk(second * 256, 256).samples.astype("<f4")
-        journal_file.write(db, Batch(blocks=[Block(second * 256, 0.0, 0.0, samples)]))
+        session_file.write(db, Batch(blocks=[Block(second * 256, 0.0, 0.0, samples)]))
         print(f"committed {second}", flush=True)
     db.close()
 
@@ -31,7 +31,7 @@ def traced(folder, synchronous=""):
     """For each transaction, the writes to the log that no sync followed before it counted as committed."""
     assert STRACE
     path = folder / f"s{synchronous}.sqlite"
-    command = [sys.executable, "-m", "tests.test_fsync", str(path), synchronous]
+    command = [sys.executable, "-m", "tests.journal.test_fsync", str(path), synchronous]
     calls = "trace=write,pwrite64,fsync,fdatasync"
     ran = subprocess.run(
         [STRACE, "-f", "-y", "-e", calls, *command], capture_output=True, text=True, timeout=60

@@ -194,7 +194,7 @@ async def live(path: Path, epochs: bool) -> None:
 
 
 def child(path: Path, *, epochs: bool) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.test_journal", str(path), "epochs" if epochs else ""]
+    command = [sys.executable, "-m", "tests.journal.test_recorder", str(path), "epochs" if epochs else ""]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
