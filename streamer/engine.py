@@ -17,7 +17,6 @@ from typing import Protocol
 from streamer import __version__
 from streamer.backlog import Backlog, undelivered
 from streamer.batching import Batcher
-from streamer.bedside import Bedside
 from streamer.clock import Clock, boot_id
 from streamer.errors import JournalError, SettingsError, SleepstreamError
 from streamer.journal import Journal, Meta
@@ -27,6 +26,7 @@ from streamer.notify import Heart
 from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Observer, Publisher
+from streamer.reactions.bedside import Bedside
 from streamer.resume import Found, Past, find, recall, restore
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker

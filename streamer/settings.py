@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streamer.errors import SettingsError
-from streamer.reactions import AlarmSettings, TriggerSettings
+from streamer.reactions.settings import AlarmSettings, TriggerSettings
 from streamer.remote_settings import RemoteSettings
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings
 from streamer.sources.settings import SourceSettings

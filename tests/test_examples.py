@@ -14,8 +14,8 @@ from streamer.messages import STAGES
 from streamer.settings import load, validate
 from tests.fakes import Witness
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
+from tests.reactions.test_reflexes import fired
 from tests.sinks.fakes import Subscriber
-from tests.test_reflexes import fired
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FILES = sorted(EXAMPLES.glob("*.toml"))

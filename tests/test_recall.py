@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.alarm import Alarm
 from streamer.messages import RATE_HZ, STAGES, Channel, StreamInfo
 from streamer.payloads import EventPayload, utc
-from streamer.reactions import AlarmSettings, TriggerSettings
-from streamer.reflexes import Reflexes
+from streamer.reactions.alarm import Alarm
+from streamer.reactions.reflexes import Reflexes
+from streamer.reactions.settings import AlarmSettings, TriggerSettings
 from tests.fakes import FakeClock
+from tests.reactions.test_triggers import score
 from tests.sinks.samples import NIGHT
-from tests.test_triggers import score
 from tests.web.pages import bed
 
 HOP_S = 5

@@ -12,16 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamer.actions import Actions
-from streamer.alarm import Change, Memory
-from streamer.alarm_clock import AlarmClock
 from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.journal import JournalReader
 from streamer.messages import RATE_HZ
 from streamer.payloads import CommandName, CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
-from streamer.reflexes import Reflexes
+from streamer.reactions.actions import Actions
+from streamer.reactions.alarm import Change, Memory
+from streamer.reactions.alarm_clock import AlarmClock
+from streamer.reactions.reflexes import Reflexes
 from streamer.resume import Past
 from streamer.settings import StreamSettings
 from streamer.sources.settings import LIVE

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from streamer.bedside import Bedside
 from streamer.clock import SystemClock
 from streamer.engine import Engine
 from streamer.errors import ArtifactError
@@ -17,16 +16,17 @@ from streamer.journal import Journal, Meta
 from streamer.messages import Channel, StreamInfo
 from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
-from streamer.reactions import TriggerSettings
-from streamer.reflexes import Reflexes
+from streamer.reactions.bedside import Bedside
+from streamer.reactions.reflexes import Reflexes
+from streamer.reactions.settings import TriggerSettings
 from streamer.resume import Past
 from streamer.settings import validate
 from tests.fakes import FakeClock, FakeSource, Witness
 from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.reactions.test_triggers import score
 from tests.sinks.fakes import Subscriber
 from tests.sinks.samples import NIGHT
 from tests.test_cli import COMMAND
-from tests.test_triggers import score
 
 INFO = StreamInfo("test", 100, (Channel("Fpz-Cz", "uV"),), NIGHT)
 ALARM = {"deadline": "07:00", "zone": "UTC", "armed": True, "ring_s": 60}

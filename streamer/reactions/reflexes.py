@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from streamer.actions import Actions, Value
 from streamer.clock import Clock
 from streamer.journal import PROMISE_S
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Score
 from streamer.payloads import EventPayload, utc
 from streamer.publisher import Publisher
-from streamer.reactions import TriggerSettings
-from streamer.triggers import Course, Firing, Trigger
+from streamer.reactions.actions import Actions, Value
+from streamer.reactions.settings import TriggerSettings
+from streamer.reactions.triggers import Course, Firing, Trigger
 
 FORGIVE = 0.005  # s per s: how fast a device's clock may fall behind without its samples counting as late
 

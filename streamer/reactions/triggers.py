@@ -14,7 +14,7 @@ from itertools import accumulate
 from statistics import median
 
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Grade, Score
-from streamer.reactions import ArousalSettings, TriggerSettings
+from streamer.reactions.settings import ArousalSettings, TriggerSettings
 from streamer.statistics import CYCLE_NREM, SLEEP
 
 HOUR = 3600 * RATE_HZ

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
-from streamer.actions import AT_ONCE, Actions, osc_message, run
-from streamer.reactions import ActionSettings
+from streamer.reactions.actions import AT_ONCE, Actions, osc_message, run
+from streamer.reactions.settings import ActionSettings
 
 FACTS = {"name": "tmr", "stage": "N3", "probability": 0.91}
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from streamer.reactions import ActionSettings
+from streamer.reactions.settings import ActionSettings
 
 AT_ONCE = 8  # programs; what is started beyond that is refused and said
 

@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from streamer.alarm import MISSED_S, Alarm, Memory, next_time
-from streamer.alarm_clock import AlarmClock, recall
 from streamer.messages import RATE_HZ, STAGES, Score
 from streamer.payloads import EventPayload, utc
-from streamer.reactions import AlarmSettings
+from streamer.reactions.alarm import MISSED_S, Alarm, Memory, next_time
+from streamer.reactions.alarm_clock import AlarmClock, recall
+from streamer.reactions.settings import AlarmSettings
 from tests.fakes import FakeClock
 
 MIDNIGHT = datetime(2026, 1, 2, tzinfo=UTC).timestamp()

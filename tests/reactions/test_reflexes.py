@@ -13,16 +13,17 @@ from streamer.clock import SystemClock
 from streamer.engine import Engine
 from streamer.journal import Journal
 from streamer.messages import EPOCH_S, STAGES
-from streamer.reactions import TriggerSettings
+from streamer.reactions.settings import TriggerSettings
+from streamer.reactions.triggers import is_sham
 from streamer.settings import validate
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
-from streamer.triggers import is_sham
 from tests.fakes import Witness
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.sinks.fakes import Subscriber
 
-os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent / "lsl_api.cfg"))  # liblsl reads it at first use
+# liblsl reads it at first use
+os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
 
 TMR = {
     "name": "tmr",

@@ -20,12 +20,12 @@ from typing import Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from streamer.actions import run
-from streamer.alarm import Alarm, Change, Memory
 from streamer.clock import Clock
 from streamer.messages import Score
 from streamer.payloads import EventPayload
-from streamer.reactions import AlarmSettings
+from streamer.reactions.actions import run
+from streamer.reactions.alarm import Alarm, Change, Memory
+from streamer.reactions.settings import AlarmSettings
 
 TICK_S = 1.0
 PAUSE_S = 1.0  # between two repetitions of the noise

@@ -11,7 +11,7 @@ from datetime import datetime, time, timedelta, tzinfo
 from typing import Literal
 
 from streamer.messages import RATE_HZ, STAGES, Score
-from streamer.reactions import AlarmSettings
+from streamer.reactions.settings import AlarmSettings
 from streamer.statistics import SLEEP
 
 MISSED_S = 4 * 3600.0  # a deadline that passed longer ago, while nothing ran, is not rung for any more

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Quality, Score
-from streamer.reactions import TriggerSettings
-from streamer.reflexes import Lateness
-from streamer.triggers import Course, Trigger, is_sham
+from streamer.reactions.reflexes import Lateness
+from streamer.reactions.settings import TriggerSettings
+from streamer.reactions.triggers import Course, Trigger, is_sham
 
 EVENING = datetime(2025, 12, 31, 23, tzinfo=UTC).timestamp()
 
