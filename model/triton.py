@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from model.mc2sleepnet import HIDDEN, SIZES, MC2SleepNet, Size, State
-from streamer import stateless
 from streamer.contract import Contract
 from streamer.errors import ArtifactError, SleepstreamError
-from streamer.kserve import Tensors
-from streamer.model_server import served_name
+from streamer.remote import stateless
+from streamer.remote.client import served_name
+from streamer.remote.kserve import Tensors
 from streamer.stager import Model
 
 TOLERANCE = 1e-5  # of a logit and of what is remembered

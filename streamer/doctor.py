@@ -24,7 +24,7 @@ from streamer.doctor_checks import Finding, Status
 from streamer.errors import SinkError, SourceError
 from streamer.messages import EPOCH_SAMPLES, Channel, Chunk, Score, StreamInfo, Window
 from streamer.pipeline import Pipeline
-from streamer.remote_settings import RemoteSettings
+from streamer.remote.settings import RemoteSettings
 from streamer.settings import ModelSettings, Settings, SignalSettings
 from streamer.sinks.client import Client, explain, speaks_only_3, tls_context, unanswered
 from streamer.sinks.settings import LOOPBACK, MqttSettings

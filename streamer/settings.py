@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from streamer.errors import SettingsError
 from streamer.reactions.settings import AlarmSettings, TriggerSettings
-from streamer.remote_settings import RemoteSettings
+from streamer.remote.settings import RemoteSettings
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings
 from streamer.sources.settings import SourceSettings
 from streamer.web.settings import WebSettings

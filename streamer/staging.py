@@ -71,8 +71,8 @@ def opened(settings: ModelSettings) -> Stager:
             return local
     else:
         local = None
-    from streamer.model_server import ModelServer
-    from streamer.remote import RemoteModel
+    from streamer.remote.client import ModelServer
+    from streamer.remote.model import RemoteModel
 
     data = read_trusted(settings.path, settings.sha256, settings.trusted)
     contract = contract_inside(data, settings.path or PACKAGED)

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
-from streamer.kserve import Tensors
+from streamer.remote.kserve import Tensors
 from streamer.stager import Model
 from tools.model_service import Reply, Service, together
 

@@ -12,7 +12,7 @@ from streamer import doctor
 from streamer import doctor_checks as checks
 from streamer.cli import main
 from streamer.errors import ArtifactError, SinkError
-from streamer.remote_settings import RemoteSettings
+from streamer.remote.settings import RemoteSettings
 from streamer.settings import ModelSettings, validate
 from streamer.sinks.broker import Broker
 from streamer.sinks.settings import MqttSettings

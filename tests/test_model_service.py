@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from streamer import stateless
-from streamer.kserve import LENGTH_HEADER, pack_request, unpack_response
+from streamer.remote import stateless
+from streamer.remote.kserve import LENGTH_HEADER, pack_request, unpack_response
 from streamer.stager import Model
 from tests.model_server import ModelServerThread
 from tests.paths import default_model

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from streamer.remote_settings import TOKEN_VARIABLE, RemoteSettings
+from streamer.remote.settings import TOKEN_VARIABLE, RemoteSettings
 from streamer.settings import ModelSettings
 from streamer.staging import opened
 from tests.mosquitto import free_port
 from tests.paths import default_model
-from tests.test_remote import assert_same
+from tests.remote.test_model import assert_same
 from tests.test_stager import windows
 
 CLIENTS = 6

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamer import __version__, stateless
+from streamer import __version__
 from streamer.errors import ModelServerError
-from streamer.kserve import LENGTH_HEADER, Tensors, pack_response, unpack_request
-from streamer.model_server import served_name
+from streamer.remote import stateless
+from streamer.remote.client import served_name
+from streamer.remote.kserve import LENGTH_HEADER, Tensors, pack_response, unpack_request
 from streamer.stager import Model
 
 Infer = Callable[[Tensors], Awaitable[Tensors]]

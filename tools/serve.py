@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from streamer.errors import SleepstreamError
-from streamer.kserve import Tensors
-from streamer.remote_settings import TOKEN_VARIABLE
+from streamer.remote.kserve import Tensors
+from streamer.remote.settings import TOKEN_VARIABLE
 from streamer.stager import Model
 from tools.model_service import Service, together
 

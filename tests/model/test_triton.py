@@ -13,8 +13,8 @@ from tritonclient.grpc import model_config_pb2
 
 from model.export import export
 from model.triton import Forward, main, write_repository
-from streamer import stateless
 from streamer.errors import ArtifactError
+from streamer.remote import stateless
 from streamer.stager import Model
 from streamer.trust import PACKAGED
 from tests.model.tiny import TINY, network

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from streamer import stateless
 from streamer.errors import RunError
-from streamer.kserve import DATATYPES, pack_request, pack_response
 from streamer.messages import EPOCH_SAMPLES, Window
-from streamer.remote_settings import RemoteSettings
+from streamer.remote import stateless
+from streamer.remote.kserve import DATATYPES, pack_request, pack_response
+from streamer.remote.settings import RemoteSettings
 from streamer.settings import ModelSettings
 from streamer.spectrogram import BINS
 from streamer.stager import Model

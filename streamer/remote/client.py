@@ -12,10 +12,10 @@ from typing import TypeVar
 import urllib3
 from urllib3 import exceptions
 
-from streamer import stateless
 from streamer.errors import ModelServerError
-from streamer.kserve import LENGTH_HEADER, Packed, Tensors, pack_request, unpack_response
-from streamer.remote_settings import TOKEN_VARIABLE, RemoteSettings
+from streamer.remote import stateless
+from streamer.remote.kserve import LENGTH_HEADER, Packed, Tensors, pack_request, unpack_response
+from streamer.remote.settings import TOKEN_VARIABLE, RemoteSettings
 
 RETRY_MIN_S = 1.0  # after a first failure; doubles up to the settings' `retry_max_s`
 MAX_BYTES = 64 * 2**20  # of an answer

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from streamer.errors import ModelServerError
-from streamer.kserve import DATATYPES, Tensors
 from streamer.messages import EPOCH_SAMPLES
+from streamer.remote.kserve import DATATYPES, Tensors
 from streamer.spectrogram import BINS
 from streamer.window import COLUMNS
 

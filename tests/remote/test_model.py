@@ -17,10 +17,10 @@ from streamer.clock import SystemClock
 from streamer.engine import Engine
 from streamer.errors import ModelServerError
 from streamer.journal import Journal
-from streamer.model_server import ModelServer
 from streamer.pipeline import NO_NETWORK
-from streamer.remote import OWED_EPOCHS, RemoteModel
-from streamer.remote_settings import TOKEN_VARIABLE, RemoteSettings
+from streamer.remote.client import ModelServer
+from streamer.remote.model import OWED_EPOCHS, RemoteModel
+from streamer.remote.settings import TOKEN_VARIABLE, RemoteSettings
 from streamer.settings import ModelSettings, validate
 from streamer.stager import Model
 from streamer.staging import opened
@@ -121,7 +121,7 @@ def test_after_an_outage_longer_than_what_is_kept_the_past_is_the_same_as_ever(
 ) -> None:
     assert all(size.sequence_layers * (size.context - 1) < OWED_EPOCHS for size in SIZES.values())
     kept = TINY.sequence_layers * (TINY.context - 1) + 1
-    monkeypatch.setattr("streamer.remote.OWED_EPOCHS", kept)
+    monkeypatch.setattr("streamer.remote.model.OWED_EPOCHS", kept)
     time, count = HandTime(), kept + 20
     with ModelServerThread(model) as server:
         ours = remote(model, server.url, time, timeout_s=30)

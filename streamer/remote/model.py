@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer import stateless
 from streamer.contract import Contract
 from streamer.errors import ModelServerError
-from streamer.kserve import Tensors
 from streamer.messages import EPOCH_SAMPLES, Window
-from streamer.model_server import ModelServer
-from streamer.remote_settings import RemoteSettings
+from streamer.remote import stateless
+from streamer.remote.client import ModelServer
+from streamer.remote.kserve import Tensors
+from streamer.remote.settings import RemoteSettings
 from streamer.spectrogram import BINS
 from streamer.staging import Staged
 from streamer.window import COLUMNS

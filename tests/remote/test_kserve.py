@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from streamer.errors import ModelServerError
-from streamer.kserve import (
+from streamer.remote.kserve import (
     DATATYPES,
     LENGTH_HEADER,
     pack_request,
