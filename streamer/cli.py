@@ -20,9 +20,9 @@ from streamer import __version__, settings
 from streamer.agreement import agreement, agreement_text
 from streamer.clock import SystemClock
 from streamer.command import add_command
-from streamer.engine import Engine, Outcome
 from streamer.errors import SleepstreamError, SourceError, UsageError
 from streamer.hypnogram import refuse_empty, sleep_stages, stages_per_epoch
+from streamer.live.engine import Engine, Outcome
 from streamer.logbook import Logbook, Style
 from streamer.morning import add_export, add_report, report
 from streamer.recover import add_recover

@@ -15,7 +15,7 @@ from rich.table import Table
 from streamer.channels import Pick, choose_all, is_voltage
 from streamer.clock import Clock
 from streamer.derivation import Derivation
-from streamer.intake import Source
+from streamer.live.intake import Source
 from streamer.messages import Chunk, Item, Quality, StreamInfo
 from streamer.quality import QualityMeter
 from streamer.settings import SignalSettings, StreamSettings

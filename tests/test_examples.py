@@ -8,8 +8,8 @@ import pytest
 
 from streamer.cli import main
 from streamer.clock import SystemClock
-from streamer.engine import Engine
 from streamer.journal import Journal
+from streamer.live.engine import Engine
 from streamer.messages import STAGES
 from streamer.settings import load, validate
 from tests.fakes import Witness

@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.batching import Batcher
 from streamer.conditioner import Conditioner
 from streamer.errors import SettingsError, UsageError
 from streamer.fallback import CHANGED, OFF_S, POOR_S, SPAN_S, Fallback, derivation, mixed
-from streamer.intake import Intake
 from streamer.journal import Journal
 from streamer.journal.file import Meta
+from streamer.live.batching import Batcher
+from streamer.live.intake import Intake
+from streamer.live.stream import Stream
 from streamer.messages import Chunk, Gap, Quality, Switch
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.resampler import Resampler
 from streamer.session import conditioned, read_night
 from streamer.settings import SignalSettings, validate
-from streamer.stream import Stream
 from tests.chunkings import SIZES, cut, joined, stream
 from tests.fakes import FakeClock, FakeSource, Witness
 from tests.paths import default_model, eeg, info, scores

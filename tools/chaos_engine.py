@@ -12,9 +12,10 @@ import struct
 import sys
 from pathlib import Path
 
-from streamer import cli, engine
+from streamer import cli
 from streamer.clock import SystemClock
 from streamer.journal import Journal
+from streamer.live import engine
 from streamer.messages import Chunk, Item
 
 STEP_FILE = "clock-step"  # in the folder of the configuration: seconds by which the wall clock is wrong

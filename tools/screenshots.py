@@ -12,7 +12,7 @@ from pathlib import Path
 
 from streamer import settings
 from streamer.clock import SystemClock
-from streamer.engine import Engine
+from streamer.live.engine import Engine
 from streamer.messages import StreamInfo
 from streamer.payloads import EventPayload, StagePayload
 from streamer.report import write_report

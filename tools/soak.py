@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from streamer.clock import SystemClock
-from streamer.engine import Engine
+from streamer.live.engine import Engine
 from streamer.messages import StreamInfo
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate

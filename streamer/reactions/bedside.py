@@ -15,6 +15,7 @@ from typing import Self
 from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.journal import JournalReader
+from streamer.live.resume import Past
 from streamer.messages import RATE_HZ
 from streamer.payloads import CommandName, CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
@@ -22,7 +23,6 @@ from streamer.reactions.actions import Actions
 from streamer.reactions.alarm import Change, Memory
 from streamer.reactions.alarm_clock import AlarmClock
 from streamer.reactions.reflexes import Reflexes
-from streamer.resume import Past
 from streamer.settings import StreamSettings
 from streamer.sources.settings import LIVE
 

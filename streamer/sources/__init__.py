@@ -10,7 +10,7 @@ from streamer.clock import Clock
 from streamer.sources.settings import BrainflowSettings, LslSettings, ReplaySettings, SourceSettings
 
 if TYPE_CHECKING:
-    from streamer.intake import Source
+    from streamer.live.intake import Source
 
 Opener = Callable[[SourceSettings, Wanted, Clock], "Source"]
 

@@ -10,16 +10,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streamer.clock import SystemClock
-from streamer.engine import Engine
 from streamer.errors import ArtifactError
 from streamer.journal import Journal, Meta
+from streamer.live.engine import Engine
+from streamer.live.resume import Past
 from streamer.messages import Channel, StreamInfo
 from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions.bedside import Bedside
 from streamer.reactions.reflexes import Reflexes
 from streamer.reactions.settings import TriggerSettings
-from streamer.resume import Past
 from streamer.settings import validate
 from tests.fakes import FakeClock, FakeSource, Witness
 from tests.mosquitto import Mosquitto, needs_mosquitto

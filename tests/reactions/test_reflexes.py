@@ -10,8 +10,8 @@ from pathlib import Path
 import pylsl
 
 from streamer.clock import SystemClock
-from streamer.engine import Engine
 from streamer.journal import Journal
+from streamer.live.engine import Engine
 from streamer.messages import EPOCH_S, STAGES
 from streamer.reactions.settings import TriggerSettings
 from streamer.reactions.triggers import is_sham

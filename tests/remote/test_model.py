@@ -14,9 +14,9 @@ import pytest
 from model.export import export
 from model.mc2sleepnet import SIZES
 from streamer.clock import SystemClock
-from streamer.engine import Engine
 from streamer.errors import ModelServerError
 from streamer.journal import Journal
+from streamer.live.engine import Engine
 from streamer.pipeline import NO_NETWORK
 from streamer.remote.client import ModelServer
 from streamer.remote.model import OWED_EPOCHS, RemoteModel
@@ -255,7 +255,7 @@ def test_a_night_without_its_server_is_recorded_and_says_why_it_is_unscored(tmp_
 
 def test_a_client_of_a_server_needs_no_torch() -> None:
     code = (
-        "import sys, streamer.engine, streamer.cli\n"
+        "import sys, streamer.live.engine, streamer.cli\n"
         "from streamer.settings import ModelSettings\n"
         "from streamer.staging import opened\n"
         "model = opened(ModelSettings(remote={'url': 'http://127.0.0.1:9'}))\n"

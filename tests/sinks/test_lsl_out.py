@@ -9,8 +9,8 @@ import pylsl
 import pytest
 
 from streamer.clock import SystemClock
-from streamer.engine import Engine
 from streamer.errors import SettingsError
+from streamer.live.engine import Engine
 from streamer.messages import STAGES
 from streamer.payloads import EventPayload, Probabilities, QualityPayload, StagePayload, utc
 from streamer.settings import validate

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from streamer.clock import SystemClock
-from streamer.engine import Engine
 from streamer.errors import SettingsError
+from streamer.live.engine import Engine
 from streamer.settings import validate
 from streamer.sinks.sleepasandroid import SleepAsAndroid
 from tests.fakes import Witness

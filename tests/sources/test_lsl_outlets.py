@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from streamer.clock import SystemClock
-from streamer.engine import Engine
 from streamer.errors import SourceError
+from streamer.live.engine import Engine
 from streamer.messages import Chunk, Gap
 from streamer.settings import validate
 from streamer.sources.lsl import LslSource

@@ -8,7 +8,7 @@ import sys
 
 from streamer import settings
 from streamer.clock import SystemClock
-from streamer.engine import Engine
+from streamer.live.engine import Engine
 from tests.fakes import Witness
 
 SPEED = 30.0  # a hop of 30 s every second

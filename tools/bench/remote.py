@@ -30,7 +30,7 @@ NIGHT_EPOCHS = 960
 CLIENT = """
 import sys
 from pathlib import Path
-import streamer.engine
+import streamer.live.engine
 from streamer.settings import ModelSettings
 from streamer.staging import opened
 model = opened(ModelSettings(**({"remote": {"url": "http://127.0.0.1:9"}} if sys.argv[1] == "thin" else {})))

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from streamer.channels import Wanted as Label
 from streamer.clock import Clock, SystemClock
-from streamer.engine import Engine
 from streamer.errors import UsageError
-from streamer.intake import Source
+from streamer.live.engine import Engine
+from streamer.live.intake import Source
 from streamer.messages import EPOCH_S, Channel, Chunk, StreamInfo
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import Settings, validate

@@ -16,7 +16,7 @@ from typing import Any
 import aiomqtt
 
 from streamer.clock import SystemClock
-from streamer.engine import Engine
+from streamer.live.engine import Engine
 from streamer.messages import STAGES, StreamInfo
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import Settings, validate

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from streamer.clock import Clock, boot_id
 from streamer.errors import DamagedError, JournalError
-from streamer.intake import Source
 from streamer.journal import NOT_RECORDED, Meta
 from streamer.journal.file import JournalReader, Mark
 from streamer.journal.lock import outrun
+from streamer.live.intake import Source
 from streamer.messages import Chunk, Gap, Item, Score
 from streamer.payloads import EventPayload
 from streamer.pipeline import Output, Pipeline

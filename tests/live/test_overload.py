@@ -3,12 +3,12 @@
 import asyncio
 from itertools import pairwise
 
-from streamer.batching import Batcher
+from streamer.live.batching import Batcher
+from streamer.live.overload import CALM_S, HOPS_S, LATE_S, Overload
 from streamer.messages import Chunk
-from streamer.overload import CALM_S, HOPS_S, LATE_S, Overload
 from tests.fakes import FakeClock, Inline
+from tests.live.test_batching import pipeline, recorded_model
 from tests.paths import eeg, run, scores
-from tests.test_batching import pipeline, recorded_model
 
 STREAMS = 3
 SECONDS = 270

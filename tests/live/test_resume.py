@@ -17,19 +17,19 @@ import numpy as np
 import pytest
 
 from streamer.clock import SystemClock, boot_id
-from streamer.engine import Engine
 from streamer.errors import JournalError
 from streamer.journal import Journal, Meta
+from streamer.live.engine import Engine
+from streamer.live.resume import NOT_RUNNING, Continued, find
 from streamer.messages import STAGES, Chunk, Gap, Score
 from streamer.pipeline import Pipeline
-from streamer.resume import NOT_RUNNING, Continued, find
 from streamer.session import items
 from streamer.settings import SignalSettings, StreamSettings, validate
 from tests.fakes import FakeSource, Witness
 from tests.journals import HandClock, chunk, epoch, event
 from tests.paths import default_model, info
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STARTED = "2026-01-01T22:00:00Z"
 SETTINGS = StreamSettings.model_validate({"name": "anna", "source": {"kind": "lsl"}})
 META = Meta(

@@ -7,9 +7,9 @@ import pytest
 
 from streamer.clock import SystemClock, suspended_s
 from streamer.journal import Journal
+from streamer.live.ratewatch import ClockWatch, RateWatch
 from streamer.messages import Chunk
-from streamer.ratewatch import ClockWatch, RateWatch
-from tests.test_stream import rig
+from tests.live.test_stream import rig
 
 
 def watch(nominal_hz, true_hz, minutes, jitter_s=0.0, stalls=(), seed=0):

@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import replace
 
-from streamer.backlog import Backlog, undelivered
 from streamer.journal import Journal
+from streamer.live.backlog import Backlog, undelivered
 from tests.journals import META, HastyClock, epoch, take
 
 NAMES = ("20260101T000000Z-anna-aaaaaa", "20260102T000000Z-anna-aaaaaa", "20260103T000000Z-anna-aaaaaa")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.batching import MOST, Batcher
+from streamer.live.batching import MOST, Batcher
 from streamer.messages import Chunk, Score
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings

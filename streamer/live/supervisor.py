@@ -10,21 +10,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.batching import Batcher
 from streamer.clock import Clock
 from streamer.errors import DamagedError, DiskError, RunError, SleepstreamError, SourceError, UsageError
-from streamer.intake import Given, Intake, Source
 from streamer.journal import Journal, JournalStatus
+from streamer.live.batching import Batcher
+from streamer.live.intake import Given, Intake, Source
+from streamer.live.resume import Continued, Past, index_at, rewarm, skip_to
+from streamer.live.stream import Stream
 from streamer.messages import EPOCH_S, Label, StreamInfo
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
-from streamer.resume import Continued, Past, index_at, rewarm, skip_to
 from streamer.settings import StreamSettings
 from streamer.sources import Opener, open_source
 from streamer.sources.settings import LIVE
 from streamer.statistics import Statistics
 from streamer.stopping import unless_stopped
-from streamer.stream import Stream
 
 BACKOFF_S = 1.0, 60.0  # between two attempts: first, longest
 HELD_S = 120.0  # an attempt that lasted so long was a success

@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Protocol
 
 from streamer import __version__
-from streamer.backlog import Backlog, undelivered
-from streamer.batching import Batcher
 from streamer.clock import Clock, boot_id
 from streamer.errors import JournalError, SettingsError, SleepstreamError
 from streamer.journal import Journal, Meta
 from streamer.journal.disk import too_small
+from streamer.live.backlog import Backlog, undelivered
+from streamer.live.batching import Batcher
+from streamer.live.notify import Heart
+from streamer.live.resume import Found, Past, find, recall, restore
+from streamer.live.supervisor import Outcome, Recording, Supervisor
 from streamer.messages import StreamInfo
-from streamer.notify import Heart
 from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Observer, Publisher
 from streamer.reactions.bedside import Bedside
-from streamer.resume import Found, Past, find, recall, restore
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
 from streamer.sinks.homeassistant import HomeAssistant
@@ -38,7 +39,6 @@ from streamer.sinks.topics import MqttStream
 from streamer.sources import Opener
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.staging import Stager, opened
-from streamer.supervisor import Outcome, Recording, Supervisor
 from streamer.web.access import TOKEN_VARIABLE
 from streamer.web.page import Page
 from streamer.web.server import WebServer

@@ -13,19 +13,19 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from streamer.clock import SystemClock
-from streamer.engine import Engine
 from streamer.journal import Journal
+from streamer.live.engine import Engine
 from streamer.settings import validate
 from streamer.sinks.commands import BURST
 from tests.fakes import Witness, settle
+from tests.live.test_resume import recorded, rescored
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.paths import eeg
 from tests.sinks.fakes import Subscriber
 from tests.sinks.test_mqtt_commands import JUNK
 from tests.test_cli import write_edf
-from tests.test_resume import recorded, rescored
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LSL_CONFIG = ROOT / "tests" / "lsl_api.cfg"
 os.environ.setdefault("LSLAPICFG", str(LSL_CONFIG))  # liblsl reads it at its first call
 SCHEMAS = {

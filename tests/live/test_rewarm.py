@@ -8,20 +8,20 @@ from dataclasses import replace
 
 import pytest
 
-from streamer import engine as module
-from streamer import resume
 from streamer.clock import SystemClock
 from streamer.journal import Journal, Meta
+from streamer.live import engine as module
+from streamer.live import resume
+from streamer.live.resume import SLICE, rewarm
 from streamer.messages import Chunk, Gap, Score
 from streamer.pipeline import Pipeline
-from streamer.resume import SLICE, rewarm
 from streamer.session import items
 from streamer.settings import SignalSettings
 from tests.fakes import Witness, settle
+from tests.live.test_resume import STARTED, check, engine, recorded
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.paths import default_model, eeg, info
 from tests.sinks.fakes import Subscriber
-from tests.test_resume import STARTED, check, engine, recorded
 
 EEG = eeg(300, 100)
 NIGHT = {"kind": "simulated", "hours": 0.2, "speed": 600, "started": STARTED, "dropouts_per_hour": 60}

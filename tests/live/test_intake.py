@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from streamer import intake as module
 from streamer.errors import JournalError, SourceError
-from streamer.intake import Intake
 from streamer.journal import Journal
+from streamer.live import intake as module
+from streamer.live.intake import Intake
 from streamer.messages import Gap
 from tests.fakes import FakeSource, settle
 from tests.journals import INFO, META, HandClock, chunk

@@ -1,6 +1,6 @@
 """Four sleepers in one process, in real time: two LSL streams, a BrainFlow board, a simulated night.
 
-`python -m tests.test_devices_soak 600` runs it longer and prints the figures.
+`python -m tests.live.test_devices_soak 600` runs it longer and prints the figures.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from streamer.clock import SystemClock
-from streamer.engine import Engine
+from streamer.live.engine import Engine
 from streamer.settings import validate
 
-CONFIG = Path(__file__).parent / "lsl_api.cfg"
+CONFIG = Path(__file__).parent.parent / "lsl_api.cfg"
 STREAMS = ("lsl-a", "lsl-b", "board", "night")
 HOP_S = 2
 MINE = f"soak-{os.getpid()}"  # others on this machine may test at the same time

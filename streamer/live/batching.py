@@ -20,8 +20,8 @@ from contextlib import contextmanager
 
 from streamer.clock import Clock
 from streamer.frontend import Graded
+from streamer.live.overload import Overload
 from streamer.messages import RATE_HZ, Item, Window
-from streamer.overload import Overload
 from streamer.pipeline import Output, Pipeline
 from streamer.staging import Staged, StagingSession
 

@@ -4,8 +4,8 @@ import asyncio
 import socket
 
 from streamer.clock import SystemClock
-from streamer.engine import Engine
-from streamer.notify import Heart
+from streamer.live.engine import Engine
+from streamer.live.notify import Heart
 from streamer.settings import validate
 from tests.fakes import FakeClock, Witness
 

@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from streamer.batching import Batcher
 from streamer.errors import SignalError, SourceError
-from streamer.intake import Intake
 from streamer.journal import Journal
 from streamer.journal.file import Meta
+from streamer.live.batching import Batcher
+from streamer.live.intake import Intake
+from streamer.live.stream import Stream
 from streamer.messages import Chunk, Gap
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.settings import SignalSettings
-from streamer.stream import Stream
 from tests.fakes import FakeClock, FakeSource, Witness
 from tests.paths import default_model, eeg, info
 

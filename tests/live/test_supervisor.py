@@ -9,16 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamer import supervisor as module
-from streamer.batching import Batcher
 from streamer.errors import DamagedError, DiskError, SourceError, UsageError
 from streamer.journal import Journal, Meta
+from streamer.live import supervisor as module
+from streamer.live.batching import Batcher
+from streamer.live.supervisor import BACKOFF_S, Recording, Supervisor
 from streamer.messages import Channel, Chunk, Gap, Score
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.session import items
 from streamer.settings import StreamSettings
-from streamer.supervisor import BACKOFF_S, Recording, Supervisor
 from tests.fakes import FakeClock, FakeSource, Witness, settle
 from tests.journal.test_writer import make_read_only
 from tests.paths import default_model, eeg, info

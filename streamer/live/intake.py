@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from streamer.clock import Clock
-from streamer.gather import Gather
 from streamer.journal import Journal
+from streamer.live.gather import Gather
 from streamer.messages import Chunk, Item, StreamInfo
 
 AHEAD_BYTES = 16 << 20  # of samples: half an hour of 4 channels at 256 Hz

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from streamer.batching import Lane
 from streamer.clock import Clock, suspended_s
 from streamer.errors import SignalError
-from streamer.intake import Intake
 from streamer.journal import Journal
+from streamer.live.batching import Lane
+from streamer.live.intake import Intake
+from streamer.live.ratewatch import ClockWatch, RateWatch
 from streamer.messages import Chunk, Gap, Item, Notice, Score, Switch
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
-from streamer.ratewatch import ClockWatch, RateWatch
 from streamer.stopping import unless_stopped
 
 CLOCK_PAIR_S = 60.0
