@@ -19,17 +19,17 @@ from rich.console import Console
 from streamer import __version__, settings
 from streamer.agreement import agreement, agreement_text
 from streamer.clock import SystemClock
-from streamer.command import add_command
+from streamer.commands.command import add_command
+from streamer.commands.morning import add_export, add_report, report
+from streamer.commands.recover import add_recover
+from streamer.commands.status import add_status
 from streamer.errors import SleepstreamError, SourceError, UsageError
 from streamer.hypnogram import refuse_empty, sleep_stages, stages_per_epoch
 from streamer.live.engine import Engine, Outcome
 from streamer.logbook import Logbook, Style
-from streamer.morning import add_export, add_report, report
-from streamer.recover import add_recover
 from streamer.settings import Settings
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
-from streamer.status import add_status
 from streamer.terminal import Terminal, show_agreement, show_night
 from streamer.web.settings import PORT, WebSettings
 
@@ -226,7 +226,7 @@ def _replay(asked: argparse.Namespace) -> int:
 
 
 def _fit(asked: argparse.Namespace) -> int:
-    from streamer import fit
+    from streamer.commands import fit
 
     streams = {stream.name: stream for stream in settings.load(asked.config).stream}
     name = asked.stream or next(iter(streams))
@@ -251,7 +251,7 @@ def _doctor(asked: argparse.Namespace) -> int:
 
 
 def _sources(asked: argparse.Namespace) -> int:
-    from streamer import discovery
+    from streamer.commands import discovery
 
     streams, boards = discovery.lsl_streams(), []
     try:

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from streamer.commands.recover import recover
 from streamer.errors import SleepstreamError
 from streamer.hypnogram import sleep_stages
 from streamer.journal import Journal
 from streamer.live.resume import find
 from streamer.messages import Chunk, Gap
 from streamer.recordings import open_recording
-from streamer.recover import recover
 from streamer.settings import load
 from streamer.sinks.commands import MAX_BYTES, CommandInbox
 from tests.journals import META, HandClock, chunk, epoch, event

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from streamer.commands.recover import recover
 from streamer.errors import JournalError
 from streamer.journal import Journal
 from streamer.journal.file import CACHE_KIB, create
-from streamer.recover import recover
 from tests.journals import META, HandClock, chunk, epoch
 
 

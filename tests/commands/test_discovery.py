@@ -9,11 +9,11 @@ import pylsl
 import pytest
 from rich.console import Console
 
-from streamer import discovery
 from streamer.cli import main
+from streamer.commands import discovery
 
 # Read by liblsl at its first call, not at import.
-os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent / "lsl_api.cfg"))
+os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
 MINE = f"discovery-{os.getpid()}"
 
 

@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 
 from streamer.cli import main
+from streamer.commands.status import statuses
 from streamer.journal import Journal
 from streamer.messages import Gap
-from streamer.status import statuses
 from tests.journals import META, HastyClock, chunk, epoch, event
 
 NOW = 1_700_000_000.0

@@ -6,11 +6,11 @@ import sqlite3
 import pytest
 
 from streamer.cli import main
+from streamer.commands.recover import UNREADABLE, recover
 from streamer.errors import JournalError, UsageError
 from streamer.journal import Journal
 from streamer.journal import file as session_file
 from streamer.journal.file import Batch, Block
-from streamer.recover import UNREADABLE, recover
 from tests.journals import META, HastyClock, chunk, epoch, event
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from streamer.cli import main
 from streamer.clock import SystemClock
+from streamer.commands.fit import Fitting, fit, ready, run, table
 from streamer.errors import SourceError
-from streamer.fit import Fitting, fit, ready, run, table
 from streamer.messages import Channel, Chunk, Gap, StreamInfo
 from streamer.settings import SignalSettings, StreamSettings
 from tests.fakes import FakeClock, FakeSource
