@@ -237,14 +237,14 @@ def _fit(asked: argparse.Namespace) -> int:
 
 
 def _doctor(asked: argparse.Namespace) -> int:
-    from streamer import doctor
+    from streamer.doctor.examination import examine, show
 
     console = Console()
     findings = []
-    for finding in doctor.examine(settings.load(asked.config) if asked.config else None):
+    for finding in examine(settings.load(asked.config) if asked.config else None):
         findings.append(finding)
         if not asked.json:
-            doctor.show(console, finding)
+            show(console, finding)
     if asked.json:
         print(json.dumps([finding.to_json() for finding in findings], indent=1))
     return 1 if any(finding.status == "failed" for finding in findings) else 0

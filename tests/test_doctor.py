@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from streamer import doctor
-from streamer import doctor_checks as checks
 from streamer.cli import main
+from streamer.doctor import checks
+from streamer.doctor import examination as doctor
 from streamer.errors import ArtifactError, SinkError
 from streamer.remote.settings import RemoteSettings
 from streamer.settings import ModelSettings, validate

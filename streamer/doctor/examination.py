@@ -19,8 +19,8 @@ import numpy as np
 from aiomqtt import MqttError, ProtocolVersion
 from rich.console import Console
 
-from streamer import doctor_checks as checks
-from streamer.doctor_checks import Finding, Status
+from streamer.doctor import checks
+from streamer.doctor.checks import Finding, Status
 from streamer.errors import SinkError, SourceError
 from streamer.messages import EPOCH_SAMPLES, Channel, Chunk, Score, StreamInfo, Window
 from streamer.pipeline import Pipeline

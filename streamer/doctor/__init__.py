@@ -1,0 +1,1 @@
+"""`sleepstream doctor`: looks for every trap (`examination.py`), and judges what it finds (`checks.py`)."""
