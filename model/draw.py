@@ -24,7 +24,7 @@ from model.data import Night, save_night
 from model.resynthesis import CENTRAL, FRONTAL, PARIETAL, Derivation, Measurements
 from streamer.conditioner import bandpass_sos
 from streamer.messages import RATE_HZ
-from streamer.synthesis import DEFAULT, synthesise, varied
+from streamer.sources.synthesis import DEFAULT, synthesise, varied
 
 PLACES = {"frontal": FRONTAL, "central": CENTRAL, "parietal": PARIETAL}
 DEPTHS = (0.05, 0.55)  # how much the bands wax and wane: real alpha in quiet wake does so little

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ
-from streamer.synthesis import BANDS_HZ, DEFAULT, DELTA, HIGH, LOW, Measured, Style, synthesise
+from streamer.sources.synthesis import BANDS_HZ, DEFAULT, DELTA, HIGH, LOW, Measured, Style, synthesise
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]

@@ -9,9 +9,9 @@ from pathlib import Path
 from streamer.errors import RecordingError, SignalError
 from streamer.messages import EPOCH_S, UNSCORED, Label
 from streamer.payloads import PublishedStage
-from streamer.recordings import read_head
 from streamer.sources.edf import read_annotations
 from streamer.sources.edf_header import is_edf
+from streamer.sources.recordings import read_head
 
 _STAGE = re.compile(r"sleep stage\s*(\S+)", re.IGNORECASE)
 # Rechtschaffen and Kales' stages 3 and 4 are the AASM's N3; movement time has no counterpart there.

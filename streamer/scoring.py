@@ -8,8 +8,8 @@ from pathlib import Path
 from streamer.errors import RecordingError
 from streamer.hypnogram import Scored, label_of, sleep_stages, stages_per_epoch
 from streamer.messages import EPOCH_S, Label
-from streamer.recordings import UNKNOWN_START, read_head
 from streamer.sources.edf_header import is_edf, read_header
+from streamer.sources.recordings import UNKNOWN_START, read_head
 
 NEAR_S = 43_200.0  # a file that begins further away has another clock: it is laid on the session's begin
 

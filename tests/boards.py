@@ -8,8 +8,8 @@ import numpy as np
 
 from streamer.errors import SourceError
 from streamer.messages import Channel, Floats
-from streamer.packets import Numbering
 from streamer.sources.board import BoardInfo, Rows
+from streamer.sources.packets import Numbering
 
 
 class ManualClock:

@@ -18,9 +18,9 @@ from streamer.cli import main
 from streamer.exports.edf import samples_per_record
 from streamer.exports.tables import PROFUSION
 from streamer.messages import STAGES, Channel, Chunk, Gap
-from streamer.recordings import open_recording
 from streamer.scoring import read_scoring
 from streamer.session import conditioned, read_night
+from streamer.sources.recordings import open_recording
 from tests.nights import STARTED, session, stages
 
 LETTERS = "WW1122?3RRW"

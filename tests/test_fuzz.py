@@ -24,9 +24,9 @@ from streamer.hypnogram import sleep_stages
 from streamer.journal import Journal
 from streamer.live.resume import find
 from streamer.messages import Chunk, Gap
-from streamer.recordings import open_recording
 from streamer.settings import load
 from streamer.sinks.commands import MAX_BYTES, CommandInbox
+from streamer.sources.recordings import open_recording
 from tests.journals import META, HandClock, chunk, epoch, event
 from tests.paths import run, scores
 from tests.recording_files import eeg, signal, write_bdf, write_edf, write_edf_d, write_xdf

@@ -12,8 +12,8 @@ from streamer.cli import main as sleepstream
 from streamer.conditioner import Conditioner
 from streamer.messages import Score
 from streamer.pipeline import Pipeline
-from streamer.recordings import open_recording
 from streamer.settings import SignalSettings
+from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from streamer.stager import Model
 from tests.nights import session, stages

@@ -33,9 +33,9 @@ from streamer.hypnogram import sleep_stages, stages_per_epoch
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Label, Score
 from streamer.pipeline import Pipeline
 from streamer.quality import LEAST_REAL
-from streamer.recordings import open_recording
 from streamer.settings import SignalSettings
 from streamer.smoother import Smoother
+from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from streamer.stager import Model, Session
 from streamer.window import Windows

@@ -34,8 +34,8 @@ from streamer.channels import choose
 from streamer.errors import RecordingError, SignalError, SinkError, SleepstreamError, UsageError
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES
 from streamer.quality import LEAST_REAL
-from streamer.recordings import open_recording
 from streamer.settings import SignalSettings
+from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
 from tools.datasets import Job, expert_stages, files, scoring_of, shhs, sleep_edf
 from tools.manifest import Failed, Made, Manifest, Rules, hashed, read_manifest, still_good, write_manifest

@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from streamer.errors import SleepstreamError
 from streamer.messages import Gap, Item, StreamInfo
-from streamer.recordings import Recording, open_recording
+from streamer.sources.recordings import Recording, open_recording
 from streamer.sources.replay import pick, rechunked, single
 
 CHUNK_S = 0.1  # sent at once, in seconds of the clock on the wall

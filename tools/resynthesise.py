@@ -27,7 +27,7 @@ from model.resynthesis import FRONTAL, Derivation, Measurements
 from streamer.errors import SleepstreamError, UsageError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES
 from streamer.sources.night import to_vectors
-from streamer.synthesis import BANDS_HZ, DEFAULT, Style, varied
+from streamer.sources.synthesis import BANDS_HZ, DEFAULT, Style, varied
 
 Array = NDArray[np.float64]
 Stages = NDArray[np.int8]

@@ -32,8 +32,8 @@ from streamer.derivation import Derivation
 from streamer.errors import SleepstreamError
 from streamer.messages import EPOCH_S, RATE_HZ, Channel, Chunk, Floats, StreamInfo
 from streamer.pipeline import Pipeline
-from streamer.recordings import open_recording
 from streamer.settings import SignalSettings
+from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from streamer.stager import Model
 from tools.evaluate import Rows, Staged, compared, expert, live, stage_prepared, staged

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import SourceError
 from streamer.messages import Channel, Floats
-from streamer.packets import Numbering
+from streamer.sources.packets import Numbering
 from streamer.sources.settings import BrainflowSettings
 
 RING_S = 300  # what BrainFlow keeps for us, before it overwrites silently

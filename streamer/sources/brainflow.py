@@ -21,8 +21,8 @@ from streamer.channels import check_rate
 from streamer.clock import Clock, SystemClock
 from streamer.errors import SourceError
 from streamer.messages import Floats, Gap, Item, StreamInfo
-from streamer.packets import PacketCounter
 from streamer.sources.board import Board, BrainflowBoard, Rows
+from streamer.sources.packets import PacketCounter
 from streamer.sources.settings import BrainflowSettings
 from streamer.timeline import Timeline
 

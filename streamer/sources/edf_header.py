@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from streamer.errors import RecordingError
-from streamer.recordings import UNKNOWN_START, read_head
+from streamer.sources.recordings import UNKNOWN_START, read_head
 
 BDF_VERSION = b"\xffBIOSEMI"
 _ANNOTATIONS = (b"EDF Annotations", b"BDF Annotations")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.messages import EPOCH_S, STAGES, Stage
-from streamer.synthesis import BANDS_HZ, Measured
+from streamer.sources.synthesis import BANDS_HZ, Measured
 
 Array = NDArray[np.float64]
 

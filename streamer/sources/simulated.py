@@ -14,7 +14,7 @@ from streamer.clock import Clock, SystemClock
 from streamer.messages import EPOCH_S, RATE_HZ, Channel, Chunk, Gap, Item, Stage, StreamInfo
 from streamer.sources.night import Figures, hypnogram, measurements
 from streamer.sources.settings import SimulatedSettings
-from streamer.synthesis import DEFAULT, synthesise, varied
+from streamer.sources.synthesis import DEFAULT, synthesise, varied
 
 Signal = NDArray[np.float64]
 

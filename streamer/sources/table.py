@@ -20,7 +20,7 @@ import numpy as np
 
 from streamer.errors import RecordingError, SourceError, UsageError
 from streamer.messages import Channel, Chunk, Floats, Item
-from streamer.recordings import UNKNOWN_START
+from streamer.sources.recordings import UNKNOWN_START
 from streamer.timeline import Timeline
 
 LINES = 8192  # parsed at once

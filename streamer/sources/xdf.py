@@ -21,7 +21,7 @@ import pyxdf
 
 from streamer.errors import RecordingError, SourceError
 from streamer.messages import Channel, Item
-from streamer.recordings import UNKNOWN_START, read_head
+from streamer.sources.recordings import UNKNOWN_START, read_head
 from streamer.timeline import Timeline
 
 BLOCK_S = 60.0  # samples turned into float64 at once

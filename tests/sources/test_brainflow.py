@@ -10,11 +10,11 @@ import pytest
 from streamer.clock import SystemClock
 from streamer.errors import SettingsError, SignalError, SourceError
 from streamer.messages import Gap
-from streamer.packets import Numbering
 from streamer.settings import validate
 from streamer.sources import open_source
 from streamer.sources.board import BrainflowBoard, board_id, load_brainflow
 from streamer.sources.brainflow import BrainflowSource
+from streamer.sources.packets import Numbering
 from streamer.sources.settings import BrainflowSettings
 from tests.boards import ManualClock, StandInBoard
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamer.errors import RecordingError, SignalError, UsageError
 from streamer.messages import Channel, Chunk, Gap
-from streamer.recordings import open_recording
+from streamer.sources.recordings import open_recording
 from streamer.sources.replay import ReplaySource, single
 from streamer.sources.settings import ReplaySettings
 from tests import recording_files as files

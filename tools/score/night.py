@@ -23,9 +23,9 @@ from streamer.messages import STAGES, Doubt, Gap, Score, StreamInfo
 from streamer.parallel import ParallelPipeline
 from streamer.payloads import EpochPayload, PublishedStage, epoch_payload, to_json, utc
 from streamer.pipeline import Output
-from streamer.recordings import open_recording
 from streamer.session import Night, unwatched
 from streamer.settings import SignalSettings
+from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
 from streamer.stager import Model
 from tools.datasets import expert_stages

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.messages import Gap
-from streamer.packets import Numbering, PacketCounter
+from streamer.sources.packets import Numbering, PacketCounter
 
 RATE_HZ = 256.0
 SHAPES = {

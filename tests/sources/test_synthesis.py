@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ
-from streamer.synthesis import BANDS_HZ, BLOCK, DEFAULT, Measured, Style, synthesise, varied
+from streamer.sources.synthesis import BANDS_HZ, BLOCK, DEFAULT, Measured, Style, synthesise, varied
 
 PINK = np.array([20.0, 60.0, 12.0, 6.0, 4.0, 5.0, 3.0])  # µV² by band
 
