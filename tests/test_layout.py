@@ -1,6 +1,7 @@
 """The shape of the project: who may import whom, how long a file may be, what the wheel holds."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 import zipfile
@@ -14,12 +15,26 @@ FORBIDDEN = {"streamer": {"model", "tools", "tests"}, "model": {"tools", "tests"
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-def _imported(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in SOURCES
+}
+
+
+def _imported(nodes):
+    """Modules, or names in them: `from a.b import c` is a.b.c."""
+    for node in nodes:
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module.split(".")[0]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _needs(module):
+    """What of ours must have been imported before this module; a package that holds it does not count."""
+    for name in _imported(ast.parse(MODULES[module].read_text(encoding="utf-8")).body):
+        found = name if name in MODULES else name.rpartition(".")[0]
+        if found in MODULES and not module.startswith(f"{found}."):
+            yield found
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -27,10 +42,29 @@ def test_imports_go_one_way(package):
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in (ROOT / package).rglob("*.py")
-        for name in _imported(path)
-        if name in FORBIDDEN[package]
+        for name in _imported(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        if name.split(".")[0] in FORBIDDEN[package]
     ]
     assert wrong == []
+
+
+def test_no_two_modules_need_each_other():
+    graph = {module: set(_needs(module)) for module in MODULES}
+    assert "streamer.messages" in graph["streamer.pipeline"]
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_named_after_its_folder(path):
+    assert not path.stem.startswith(path.parent.name.removesuffix("s") + "_")
+    assert path.stem != path.parent.name
+
+
+def test_the_readme_names_every_part_of_the_engine():
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("## How it works")[1].split("\n## ")[0]
+    parts = [path.name for path in sorted((ROOT / "streamer").glob("[!_]*.py"))]
+    parts += [f"{path.name}/" for path in sorted((ROOT / "streamer").iterdir()) if any(path.glob("*.py"))]
+    assert [part for part in parts if part not in tree] == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
