@@ -26,7 +26,7 @@ from streamer.messages import StreamInfo
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate
 from streamer.sinks.mqtt import MqttStatus
-from tools.chaos import free_port
+from tools.mosquitto import free_port
 
 WARMUP = 0.2  # share of the night
 GROWTH = 0.02  # of resident memory after it

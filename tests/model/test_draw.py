@@ -11,7 +11,7 @@ from scipy.signal import welch
 from model.data import load_nights
 from model.draw import draw_night, main
 from model.resynthesis import FRONTAL, Measurements
-from tests.test_resynthesise import NAMES, table
+from tests.tools.test_resynthesise import NAMES, table
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Figures of speed and memory: `python -m tools.bench`, each group of figures a module of this package.
+"""Figures of speed and memory: `python -m tools.bench`, each group of figures a module (or folder) of it.
 
 A module has `measure(asked: Asked) -> Figures`, imports what is optional inside it, and may say what is
 wanted of its figures: `WANTED = {"night_s": ("<=", 10.0)}`. Named in `PARTS` of `__main__.py`, it is part of

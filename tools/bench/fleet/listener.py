@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from tools.bench.fleet_wire import PUBLISH, SUBACK, Packets, connection, message, subscribe
+from tools.bench.fleet.wire import PUBLISH, SUBACK, Packets, connection, message, subscribe
 
 _T_END, _LATENCY = b'"t_end":"', b'"latency_ms":'
 

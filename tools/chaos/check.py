@@ -21,7 +21,7 @@ from streamer.pipeline import Pipeline
 from streamer.session import items
 from streamer.settings import StreamSettings
 from streamer.stager import Model
-from tools.chaos_engine import COUNTER
+from tools.chaos.engine import COUNTER
 
 
 @dataclass(slots=True)

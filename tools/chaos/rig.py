@@ -17,9 +17,9 @@ import pylsl
 
 from streamer.sinks.client import PASSWORD, USER
 from tools.cable import Cable
-from tools.chaos_engine import STEP_FILE
+from tools.chaos.engine import STEP_FILE
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 MOSQUITTO = shutil.which("mosquitto", path=PATH)
 MOSQUITTO_PASSWD = shutil.which("mosquitto_passwd", path=PATH)
@@ -160,13 +160,13 @@ class Rig:
         self.engine = Process(
             sys.executable,
             "-m",
-            "tools.chaos_engine",
+            "tools.chaos.engine",
             str(self.config),
             environment={**where, USER: ENGINE, PASSWORD: ENGINE},
             log=folder / "engine.log",
         )
         self.outlet = Process(
-            sys.executable, "-m", "tools.chaos_outlet", str(self.begun), str(speed), environment=where
+            sys.executable, "-m", "tools.chaos.outlet", str(self.begun), str(speed), environment=where
         )
         self.cable = Cable(broker_port)
         self.ear = Ear(broker_port)

@@ -14,9 +14,9 @@ import pylsl
 
 from streamer.clock import SystemClock
 from streamer.journal import PROMISE_S
-from tools.chaos_check import Verdict, birth, check_torn
-from tools.chaos_evidence import handed, newest_sample, youngest
-from tools.chaos_rig import Rig, until
+from tools.chaos.check import Verdict, birth, check_torn
+from tools.chaos.evidence import handed, newest_sample, youngest
+from tools.chaos.rig import Rig, until
 
 Fault = Callable[[random.Random], Awaitable[None]]
 STARTING_S = 6.0  # an engine that is younger may still be looking for its device, or reading its session

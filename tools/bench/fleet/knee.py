@@ -17,9 +17,9 @@ from streamer.errors import RunError
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
 from tools.bench.figures import Asked, Figures
-from tools.bench.fleet_engines import Engines, cpu_s
-from tools.bench.fleet_listener import Heard, Listener
-from tools.bench.fleet_replay import CYCLE_S, Replay
+from tools.bench.fleet.engines import Engines, cpu_s
+from tools.bench.fleet.listener import Heard, Listener
+from tools.bench.fleet.replay import CYCLE_S, Replay
 from tools.mosquitto import Mosquitto
 
 PROCESSES = 2  # of engines, and of replay

@@ -17,9 +17,9 @@ from streamer.publisher import Publisher
 from streamer.settings import StreamSettings
 from tests.journals import HastyClock
 from tests.paths import default_model, eeg, info
-from tools.chaos_check import Verdict, birth, check, check_torn
-from tools.chaos_engine import NOTE, WITNESS_FILE, WitnessedJournal
-from tools.chaos_evidence import handed, newest_sample, undelivered
+from tools.chaos.check import Verdict, birth, check, check_torn
+from tools.chaos.engine import NOTE, WITNESS_FILE, WitnessedJournal
+from tools.chaos.evidence import handed, newest_sample, undelivered
 
 LABELS = ("Fpz-Cz", "count")
 SETTINGS = StreamSettings.model_validate(

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
-from tools.bench.fleet_wire import connection, publish
+from tools.bench.fleet.wire import connection, publish
 
 KINDS = ("stage", "epoch", "summary")
 RETAINED = ("stage", "summary")

@@ -17,7 +17,7 @@ from streamer.sources.settings import LslSettings, ReplaySettings
 from tests.recording_files import eeg, signal, write_edf, write_edf_d
 from tools import replay
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests" / "lsl_api.cfg"
 os.environ.setdefault("LSLAPICFG", str(CONFIG))  # read by liblsl at its first call, not at import
 

@@ -192,4 +192,4 @@ def test_a_folder_with_folds_of_another_run_is_refused(
 
 def test_the_settings_of_the_tables_are_references() -> None:
     for name in ("ablation", "ablation_sequence"):
-        ablate.check(load_settings(Path(__file__).parents[1] / "model" / "configs" / f"{name}.toml"))
+        ablate.check(load_settings(Path(__file__).parents[2] / "model" / "configs" / f"{name}.toml"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamer.errors import JournalError
 from streamer.journal import JournalReader
-from tools.chaos_engine import COUNTER, NOTE, WITNESS_FILE
+from tools.chaos.engine import COUNTER, NOTE, WITNESS_FILE
 
 
 @dataclass(frozen=True, slots=True)

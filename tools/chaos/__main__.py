@@ -12,7 +12,6 @@ import json
 import random
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -23,10 +22,11 @@ from pathlib import Path
 import pylsl
 
 from streamer.stager import Model
-from tools.chaos_check import Verdict, check
-from tools.chaos_evidence import handed, newest_sample, undelivered
-from tools.chaos_faults import NO_ROOM, Faults
-from tools.chaos_rig import Rig, until
+from tools.chaos.check import Verdict, check
+from tools.chaos.evidence import handed, newest_sample, undelivered
+from tools.chaos.faults import NO_ROOM, Faults
+from tools.chaos.rig import Rig, until
+from tools.mosquitto import free_port
 
 SPEED = 60.0  # of the night
 RECOVERY_S = 120.0  # for the engine to take samples again
@@ -110,13 +110,6 @@ class Chaos:
         if code != 0:
             self._verdict.stuck += 1
             self._verdict.what.append(f"the last end gave exit code {code}")
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def unleash(folder: Path, seed: int, faults: int, minutes: float) -> tuple[Verdict, Counter[str]]:

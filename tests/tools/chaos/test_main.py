@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from tests.mosquitto import needs_mosquitto
-from tools.chaos import Chaos, unleash
-from tools.chaos_check import Verdict
-from tools.chaos_rig import Rig
+from tools.chaos.__main__ import Chaos, unleash
+from tools.chaos.check import Verdict
+from tools.chaos.rig import Rig
 
 
 @needs_mosquitto
