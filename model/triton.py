@@ -62,7 +62,7 @@ def write_repository(model: Model, size: Size, folder: Path) -> Path:
 
     """
     network = MC2SleepNet(size)
-    network.load_state_dict(model.network.state_dict())
+    network.load_state_dict(model.network.scripted.state_dict())
     forward = Forward(network.eval(), model.contract.weights_sha256).eval()
     with warnings.catch_warnings():
         # as in model.export: Triton's backend takes TorchScript
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
         model = Model.load(asked.artifact, runtime="torchscript", sha256=asked.sha256)
         if model.contract.size not in SIZES:
             raise ArtifactError(f"model {asked.artifact}: its size {model.contract.size!r} is none we know")
-        (views,) = (name for name, view in HIDDEN.items() if view == model.network.hidden)
+        (views,) = (name for name, view in HIDDEN.items() if view == model.network.scripted.hidden)
         size = replace(SIZES[model.contract.size], views=views, context=model.contract.context_epochs)
         home = write_repository(model, size, asked.repository)
     except SleepstreamError as error:

@@ -37,6 +37,7 @@ class ModelSettings(_Settings):
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, le=64)
     runtime: Literal["auto", "onnx", "torchscript"] = "auto"  # auto: what docs/speed.md found the fastest
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # others with TorchScript only
     remote: RemoteSettings | None = None  # run it on a server; `path` still says which network it has to be
 
     @model_validator(mode="after")

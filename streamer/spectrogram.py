@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.messages import RATE_HZ, Floats
+from streamer.messages import EPOCH_SAMPLES, RATE_HZ, Floats
 
 FRAME_S = 2
 FRAME_SAMPLES = FRAME_S * RATE_HZ
 FFT_POINTS = 256
+FRAMES = EPOCH_SAMPLES // RATE_HZ - 1  # that lie within an epoch
 BINS = FFT_POINTS // 2  # without DC: 0.39 Hz, 0.78 Hz ... 50 Hz
 FLOOR_UV = 1.0  # added to |X|: 0 dB is what a band that was filtered away shows, instead of minus infinity
 HAMMING: Floats = np.hamming(FRAME_SAMPLES)

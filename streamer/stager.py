@@ -13,14 +13,14 @@ from torch import Tensor
 
 from streamer.contract import Contract, contract_inside
 from streamer.errors import ArtifactError
-from streamer.messages import EPOCH_SAMPLES, RATE_HZ, Window
+from streamer.messages import EPOCH_SAMPLES, Window
 from streamer.network import Runtime, load_network, with_onnx
-from streamer.spectrogram import BINS
+from streamer.spectrogram import BINS, FRAMES
 from streamer.staging import Staged, Together
+from streamer.torchscript import Precision, with_torch
 from streamer.trust import PACKAGED, read_trusted
 
 WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
-FRAMES = EPOCH_SAMPLES // RATE_HZ - 1
 
 
 class Model:
@@ -39,6 +39,7 @@ class Model:
         device: str = "cpu",
         threads: int = 1,
         runtime: Runtime = "auto",
+        precision: Precision = "float32",
         *,
         sha256: str | None = None,
         trusted: bool = False,
@@ -50,6 +51,7 @@ class Model:
             device: cpu or cuda.
             threads: what the network may use in this process.
             runtime: of the live methods; auto: ONNX Runtime on a CPU if the artifact has graphs for it.
+            precision: of products; other than float32 with TorchScript only.
             sha256: that the file must have.
             trusted: whether any file will do.
 
@@ -63,9 +65,14 @@ class Model:
         torch.set_num_threads(threads)
         network = load_network(data, source, contract, where)
         if runtime == "auto":
-            runtime = "onnx" if contract.graphs_sha256 and where.type == "cpu" else "torchscript"
-        if runtime == "onnx":
+            onnx = contract.graphs_sha256 and where.type == "cpu" and precision == "float32"
+            runtime = "onnx" if onnx else "torchscript"
+        if runtime == "torchscript":
+            network = with_torch(network, where, precision)
+        elif precision == "float32":
             network = with_onnx(network, data, source, contract, where, threads)
+        else:
+            raise ArtifactError(f"precision {precision!r}: runtime onnx has float32 only; use torchscript")
         model = cls(network, contract, where)
         model._warm_up()
         return model

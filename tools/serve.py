@@ -12,12 +12,13 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from streamer.errors import SleepstreamError
 from streamer.remote.kserve import Tensors
 from streamer.remote.settings import TOKEN_VARIABLE
 from streamer.stager import Model
+from streamer.torchscript import Precision
 from tools.model_service import Service, together
 
 
@@ -67,7 +68,8 @@ def application(
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM."""
     asked = _arguments(arguments)
-    load = {"path": asked.model, "sha256": asked.sha256, "device": asked.device, "threads": asked.threads}
+    load = {"path": asked.model, "sha256": asked.sha256, "device": asked.device}
+    load |= {"threads": asked.threads, "precision": asked.precision}
     try:
         contract = Model.load(**(load | {"device": "cpu"})).contract  # a wrong file is found out here
     except SleepstreamError as error:
@@ -111,6 +113,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="an artifact (default: the packaged one)")
     parser.add_argument("--sha256", help="that the artifact must have; needed with --model")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="of products")
     parser.add_argument("--threads", type=int, default=1, help="of torch, per replica (default: 1)")
     parser.add_argument("--host", default="127.0.0.1", help="to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="to listen on (default: 8000)")
