@@ -15,7 +15,8 @@ from typing import Self
 
 from streamer.errors import RunError
 
-PROGRAM = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"  # Debian keeps it off a user's
+PROGRAM = shutil.which("mosquitto", path=PATH)
 
 
 def free_port() -> int:
@@ -28,30 +29,35 @@ def free_port() -> int:
 class Mosquitto:
     """`with Mosquitto() as broker:` serves `broker.port`; `options` are further lines of mosquitto.conf.
 
+    Args:
+        options: further lines.
+        anonymous: whether everybody may log in.
+        port: on loopback; default: a free one.
+
     Raises:
         RunError: mosquitto is not installed, or does not start.
 
     """
 
-    def __init__(self, *options: str, anonymous: bool = True) -> None:
+    def __init__(self, *options: str, anonymous: bool = True, port: int | None = None) -> None:
         if PROGRAM is None:
             raise RunError("mosquitto is not installed; run: apt install mosquitto")
-        self.port = free_port()
-        self._folder = tempfile.TemporaryDirectory(prefix="mosquitto-")
-        self._config = Path(self._folder.name) / "mosquitto.conf"
-        lines = [
+        self.port = free_port() if port is None else port
+        self._lines = [
             f"listener {self.port} 127.0.0.1",
             f"allow_anonymous {'true' if anonymous else 'false'}",
             f"user {getpass.getuser()}",
             "log_dest stderr",
             *options,
         ]
-        self._config.write_text("\n".join(lines) + "\n")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[str] | None = None
         self._log: threading.Thread | None = None
         self.log: list[str] = []
 
     def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="mosquitto-")
+        self._config.write_text("\n".join(self._lines) + "\n")
         self.start()
         return self
 
@@ -59,7 +65,13 @@ class Mosquitto:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+        assert self._folder
         self._folder.cleanup()
+
+    @property
+    def _config(self) -> Path:
+        assert self._folder
+        return Path(self._folder.name) / "mosquitto.conf"
 
     def start(self) -> None:
         """Return once it accepts connections."""
@@ -95,6 +107,11 @@ class Mosquitto:
         """Number of its process."""
         assert self._process
         return self._process.pid
+
+    def reload(self) -> None:
+        """Read the passwords anew; connections stay."""
+        assert self._process
+        self._process.send_signal(signal.SIGHUP)
 
     def thaw(self) -> None:
         """Go on where `freeze` stopped it."""

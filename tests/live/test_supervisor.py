@@ -54,15 +54,16 @@ class Brittle(Pipeline):
 class Rig:
     """One supervised stream whose sources are made by hand."""
 
-    def __init__(self, folder, monkeypatch, settings=LIVE):
+    def __init__(self, folder, settings=LIVE):
         self.clock, self.witness, self.stop = FakeClock(), Witness(), asyncio.Event()
         self.folder, self.sources, self.opened = folder, asyncio.Queue(), 0
         self.heard = []  # ends of the scores that triggers and alarm hear
         self.worker, self.sessions = ThreadPoolExecutor(1), []
         self.settings, self.refusals = settings, []
-        monkeypatch.setattr(module, "open_source", lambda *_: self)
         self.batcher = Batcher(self.worker, self.clock)
-        self.supervisor = Supervisor(settings, self.clock, self.batcher, self.begin, self.pipeline)
+        self.supervisor = Supervisor(
+            settings, self.clock, self.batcher, self.begin, self.pipeline, lambda *_: self
+        )
         self.task = asyncio.create_task(self.supervisor.run(self.stop))
 
     async def __aenter__(self):
@@ -118,9 +119,9 @@ class Rig:
         return outcome
 
 
-def run(scenario, folder, monkeypatch, settings=LIVE):
+def run(scenario, folder, settings=LIVE):
     async def main():
-        rig = Rig(folder, monkeypatch, settings)
+        rig = Rig(folder, settings)
         return await scenario(rig), rig
 
     return asyncio.run(main())
@@ -137,7 +138,7 @@ def rescored(path):
     return [one for one in outputs if isinstance(one, Score) and one.epoch is not None]
 
 
-def test_a_device_that_fails_is_opened_again_and_the_night_goes_on(tmp_path, monkeypatch):
+def test_a_device_that_fails_is_opened_again_and_the_night_goes_on(tmp_path):
     async def scenario(rig):
         rig.source((0, 70), SourceError("unplugged"))
         await rig.witness.until(lambda: "error" in rig.witness.event_names())
@@ -148,7 +149,7 @@ def test_a_device_that_fails_is_opened_again_and_the_night_goes_on(tmp_path, mon
         await rig.witness.until(lambda: len(rig.witness.stages) >= 4)
         return await rig.done()
 
-    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    outcome, rig = run(scenario, tmp_path)
     assert outcome.error is None
     assert rig.supervisor.failures == 1
     assert len(rig.sessions) == 1
@@ -161,7 +162,7 @@ def test_a_device_that_fails_is_opened_again_and_the_night_goes_on(tmp_path, mon
     assert rig.witness.event_names()[-1] == "session_ended"
 
 
-def test_time_without_a_device_counts_from_the_beginning(tmp_path, monkeypatch):
+def test_time_without_a_device_counts_from_the_beginning(tmp_path):
     async def scenario(rig):
         rig.source(SourceError("unplugged"))
         await rig.witness.until(lambda: "error" in rig.witness.event_names())
@@ -170,14 +171,14 @@ def test_time_without_a_device_counts_from_the_beginning(tmp_path, monkeypatch):
         await rig.witness.until(lambda: rig.witness.stages[-1].stage != "no_signal")
         return await rig.done()
 
-    outcome, _ = run(scenario, tmp_path, monkeypatch)
+    outcome, _ = run(scenario, tmp_path)
     with Journal.open(outcome.session) as session:
         (gap,) = session.gaps()
     assert gap.start == 0
     assert gap.stop == pytest.approx(100 * (BACKOFF_S[0] + 9), abs=100)
 
 
-def test_a_crash_is_logged_and_the_pipeline_remade_from_the_record(tmp_path, monkeypatch, caplog):
+def test_a_crash_is_logged_and_the_pipeline_remade_from_the_record(tmp_path, caplog):
     async def scenario(rig):
         Brittle.crash_at = 6500
         rig.source((0, 50), (50, 70))
@@ -188,7 +189,7 @@ def test_a_crash_is_logged_and_the_pipeline_remade_from_the_record(tmp_path, mon
         return await rig.done()
 
     with caplog.at_level(logging.ERROR):
-        outcome, rig = run(scenario, tmp_path, monkeypatch)
+        outcome, rig = run(scenario, tmp_path)
     assert "boom" in caplog.text
     assert "Traceback" in caplog.text
     found, whole = committed(outcome.session), rescored(outcome.session)
@@ -198,7 +199,7 @@ def test_a_crash_is_logged_and_the_pipeline_remade_from_the_record(tmp_path, mon
     assert rig.heard == [one.end for one in whole[: len(found)]], "also what was lost in the crash, in order"
 
 
-def test_a_record_that_cannot_be_read_back_begins_another(tmp_path, monkeypatch, caplog):
+def test_a_record_that_cannot_be_read_back_begins_another(tmp_path, caplog):
     async def scenario(rig):
         Brittle.crash_at = 6500
         rig.source((0, 70))
@@ -212,7 +213,7 @@ def test_a_record_that_cannot_be_read_back_begins_another(tmp_path, monkeypatch,
         await rig.witness.until(lambda: rig.witness.event_names()[-1] == "reconnected")
         return await rig.done()
 
-    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    outcome, rig = run(scenario, tmp_path)
     assert len(rig.sessions) == 2
     assert outcome.session == rig.sessions[1].path
 
@@ -236,15 +237,13 @@ def test_a_record_that_is_damaged_begins_another(tmp_path, monkeypatch):
         await rig.witness.until(lambda: rig.witness.stages[-1].stage not in ("no_signal", "unscored"))
         return await rig.done()
 
-    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    outcome, rig = run(scenario, tmp_path)
     assert len(rig.sessions) == 2
     assert outcome.session == rig.sessions[1].path
     assert outcome.error is None
 
 
-def test_what_arrives_while_the_record_is_read_back_is_recorded_at_once_and_scored_afterwards(
-    tmp_path, monkeypatch
-):
+def test_what_arrives_while_the_record_is_read_back_is_recorded_at_once_and_scored_afterwards(tmp_path):
     async def scenario(rig):
         Brittle.crash_at = 6500
         rig.source((0, 60), (60, 70))
@@ -265,14 +264,14 @@ def test_what_arrives_while_the_record_is_read_back_is_recorded_at_once_and_scor
         return await rig.done()
 
     try:
-        outcome, _ = run(scenario, tmp_path, monkeypatch)
+        outcome, _ = run(scenario, tmp_path)
     finally:
         Brittle.gate.set()
     whole = rescored(outcome.session)
     assert [stage for _, stage, _ in committed(outcome.session)] == [one.stage for one in whole]
 
 
-def test_a_stop_while_the_record_is_read_back_leaves_it_to_the_next_start(tmp_path, monkeypatch):
+def test_a_stop_while_the_record_is_read_back_leaves_it_to_the_next_start(tmp_path):
     async def scenario(rig):
         Brittle.crash_at = 6500
         rig.source((0, 60), (60, 70))
@@ -287,7 +286,7 @@ def test_a_stop_while_the_record_is_read_back_leaves_it_to_the_next_start(tmp_pa
         return await rig.done()
 
     try:
-        outcome, rig = run(scenario, tmp_path, monkeypatch)
+        outcome, rig = run(scenario, tmp_path)
     finally:
         Brittle.gate.set()
     assert outcome.error is None
@@ -295,7 +294,7 @@ def test_a_stop_while_the_record_is_read_back_leaves_it_to_the_next_start(tmp_pa
     assert "session_ended" not in rig.witness.event_names()
 
 
-def test_a_device_that_came_back_as_another_begins_another_session(tmp_path, monkeypatch):
+def test_a_device_that_came_back_as_another_begins_another_session(tmp_path):
     async def scenario(rig):
         rig.source((0, 40), SourceError("unplugged"))
         await rig.witness.until(lambda: "error" in rig.witness.event_names())
@@ -305,12 +304,12 @@ def test_a_device_that_came_back_as_another_begins_another_session(tmp_path, mon
         await rig.witness.until(lambda: len(rig.sessions) == 2)
         return await rig.done()
 
-    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    outcome, rig = run(scenario, tmp_path)
     assert rig.witness.event_names().count("session_ended") == 2
     assert outcome.session == rig.sessions[1].path
 
 
-def test_the_rest_grows_and_a_stop_ends_it(tmp_path, monkeypatch):
+def test_the_rest_grows_and_a_stop_ends_it(tmp_path):
     async def scenario(rig):
         for attempt in range(3):
             rig.sources.put_nowait(SourceError("not there"))
@@ -322,11 +321,11 @@ def test_the_rest_grows_and_a_stop_ends_it(tmp_path, monkeypatch):
         await rig.later(0)
         return await rig.done()
 
-    outcome, _ = run(scenario, tmp_path, monkeypatch)
+    outcome, _ = run(scenario, tmp_path)
     assert outcome.session is None
 
 
-def test_a_disk_with_no_room_for_a_session_is_tried_until_there_is(tmp_path, monkeypatch):
+def test_a_disk_with_no_room_for_a_session_is_tried_until_there_is(tmp_path):
     async def scenario(rig):
         rig.refusals = [DiskError("full; make room")] * 2
         for attempt in range(3):
@@ -336,14 +335,14 @@ def test_a_disk_with_no_room_for_a_session_is_tried_until_there_is(tmp_path, mon
         await rig.witness.until(lambda: rig.witness.stages)
         return await rig.done()
 
-    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    outcome, rig = run(scenario, tmp_path)
     assert outcome.error is None
     assert rig.supervisor.failures == 2
     assert len(committed(outcome.session)) == 1
 
 
 @pytest.mark.parametrize("kind", ["replay", "lsl"])
-def test_what_another_attempt_cannot_mend_ends_the_stream(tmp_path, monkeypatch, kind):
+def test_what_another_attempt_cannot_mend_ends_the_stream(tmp_path, kind):
     source = {"kind": "replay", "path": "x.edf"} if kind == "replay" else {"kind": "lsl"}
     wrong = SourceError("gone") if kind == "replay" else UsageError("no channel of that name")
 
@@ -352,12 +351,12 @@ def test_what_another_attempt_cannot_mend_ends_the_stream(tmp_path, monkeypatch,
         return await asyncio.wait_for(rig.task, 5)
 
     settings = StreamSettings.model_validate({"name": "anna", "source": source})
-    outcome, rig = run(scenario, tmp_path, monkeypatch, settings)
+    outcome, rig = run(scenario, tmp_path, settings)
     assert outcome.error is wrong
     assert rig.opened == 1
 
 
-def test_a_device_that_is_another_for_a_while_ends_neither_the_night_nor_the_session(tmp_path, monkeypatch):
+def test_a_device_that_is_another_for_a_while_ends_neither_the_night_nor_the_session(tmp_path):
     """What was right for this session is not the settings' fault: a renamed channel may be renamed back."""
 
     async def scenario(rig):
@@ -374,7 +373,7 @@ def test_a_device_that_is_another_for_a_while_ends_neither_the_night_nor_the_ses
         return await rig.done()
 
     named = {"name": "anna", "source": {"kind": "lsl"}, "signal": {"channel": "Fpz-Cz"}}
-    outcome, rig = run(scenario, tmp_path, monkeypatch, StreamSettings.model_validate(named))
+    outcome, rig = run(scenario, tmp_path, StreamSettings.model_validate(named))
     assert outcome.error is None
     assert len(rig.sessions) == 1
     errors = [event.text for event in rig.witness.events if event.event == "error"]
@@ -383,7 +382,7 @@ def test_a_device_that_is_another_for_a_while_ends_neither_the_night_nor_the_ses
     assert rig.witness.event_names().count("session_ended") == 1
 
 
-def test_a_disk_that_becomes_read_only_is_said_and_the_stages_go_on(tmp_path, monkeypatch):
+def test_a_disk_that_becomes_read_only_is_said_and_the_stages_go_on(tmp_path):
     def staged(rig):
         return sum(one.stage != "no_signal" for one in rig.witness.stages)
 
@@ -408,7 +407,7 @@ def test_a_disk_that_becomes_read_only_is_said_and_the_stages_go_on(tmp_path, mo
         await told(rig, "recording")
         return await rig.done()
 
-    outcome, rig = run(scenario, tmp_path, monkeypatch)
+    outcome, rig = run(scenario, tmp_path)
     assert outcome.error is None
     texts = [one.text for one in rig.witness.events if "recording" in one.data]
     assert "readonly" in texts[0]
@@ -418,24 +417,24 @@ def test_a_disk_that_becomes_read_only_is_said_and_the_stages_go_on(tmp_path, mo
         assert [one.epoch for one in session.epochs()] == [0, 1, 2]
 
 
-def test_a_crash_in_one_stream_leaves_another_alone(tmp_path, monkeypatch):
+def test_a_crash_in_one_stream_leaves_another_alone(tmp_path):
     async def scenario(rig):
         Brittle.crash_at = 100
         rig.source((0, 10))
         await rig.witness.until(lambda: "error" in rig.witness.event_names())
-        other = Rig(tmp_path / "other", monkeypatch)
+        other = Rig(tmp_path / "other")
         other.folder.mkdir()
         other.source((0, 95), Gap(9500, 9600, "radio"))
         await other.witness.until(lambda: len(other.witness.stages) >= 3)
         first = await rig.done()
         return first, await other.done()
 
-    (first, second), _ = run(scenario, tmp_path, monkeypatch)
+    (first, second), _ = run(scenario, tmp_path)
     assert first.error is None
     assert len(second.labels) == 3
 
 
-def test_it_is_said_when_the_machine_cannot_keep_up_and_when_that_is_over(tmp_path, monkeypatch):
+def test_it_is_said_when_the_machine_cannot_keep_up_and_when_that_is_over(tmp_path):
     settings = LIVE.model_copy(update={"hop_s": 5})
 
     async def scenario(rig):
@@ -446,7 +445,7 @@ def test_it_is_said_when_the_machine_cannot_keep_up_and_when_that_is_over(tmp_pa
             await rig.later(1.1)
         return await rig.done()
 
-    _, rig = run(scenario, tmp_path, monkeypatch, settings)
+    _, rig = run(scenario, tmp_path, settings)
     said = [event for event in rig.witness.events if "least_hop_s" in event.data]
     assert [event.data["least_hop_s"] for event in said] == [10, 0]
     assert "provisional stages 10 s apart" in said[0].text

@@ -26,7 +26,6 @@ from tools.chaos.check import Verdict, check
 from tools.chaos.evidence import handed, newest_sample, undelivered
 from tools.chaos.faults import NO_ROOM, Faults
 from tools.chaos.rig import Rig, until
-from tools.mosquitto import free_port
 
 SPEED = 60.0  # of the night
 RECOVERY_S = 120.0  # for the engine to take samples again
@@ -115,7 +114,7 @@ class Chaos:
 async def unleash(folder: Path, seed: int, faults: int, minutes: float) -> tuple[Verdict, Counter[str]]:
     """Run, and judge."""
     verdict = Verdict()
-    rig = Rig(folder, free_port(), SPEED)
+    rig = Rig(folder, SPEED)
     try:
         async with rig.running():
             chaos = Chaos(rig, seed, verdict)

@@ -114,18 +114,18 @@ class Faults:
 
     async def _kill_broker(self, draw: random.Random) -> None:
         rig = self._rig
-        await rig.broker.end()
+        await asyncio.to_thread(rig.broker.kill)
         await asyncio.sleep(draw.uniform(0.2, 3))
         rig.cable.open = False
         rig.cable.cut()
-        rig.broker.start()
+        await asyncio.to_thread(rig.broker.start)
         await self._heard_again()
         rig.cable.open = True
 
     async def _freeze_broker(self, draw: random.Random) -> None:
-        self._rig.broker.send(signal.SIGSTOP)
+        self._rig.broker.freeze()
         await asyncio.sleep(draw.uniform(0.5, 4))
-        self._rig.broker.send(signal.SIGCONT)
+        self._rig.broker.thaw()
 
     async def _partition(self, draw: random.Random) -> None:
         self._rig.cable.hold()

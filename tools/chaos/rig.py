@@ -18,10 +18,9 @@ import pylsl
 from streamer.sinks.client import PASSWORD, USER
 from tools.cable import Cable
 from tools.chaos.engine import STEP_FILE
+from tools.mosquitto import PATH, Mosquitto
 
 ROOT = Path(__file__).parents[2]
-PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
-MOSQUITTO = shutil.which("mosquitto", path=PATH)
 MOSQUITTO_PASSWD = shutil.which("mosquitto_passwd", path=PATH)
 LSL = """[ports]
 IPv6 = disable
@@ -48,12 +47,6 @@ kind = "lsl"
 name = "chaos"
 [stream.signal]
 channel = "Fpz-Cz"
-"""
-BROKER = """listener {port} 127.0.0.1
-allow_anonymous false
-password_file {logins}
-max_queued_messages 0
-user root
 """
 DISK_MB = 256  # more than 80 minutes at 60 times real time fill
 LOOK_S = 0.1
@@ -140,9 +133,7 @@ class Ear:
 class Rig:
     """All of it, in one folder."""
 
-    def __init__(self, folder: Path, broker_port: int, speed: float) -> None:
-        assert MOSQUITTO
-        assert MOSQUITTO_PASSWD, "mosquitto is not installed"
+    def __init__(self, folder: Path, speed: float) -> None:
         self.mounted = False  # whether the sessions lie on a small disk of their own
         self.folder = folder
         self.sessions = folder / "sessions"
@@ -151,11 +142,9 @@ class Rig:
         self.speed = speed
         lsl = folder / "lsl_api.cfg"
         lsl.write_text(LSL.format(pid=os.getpid()))
-        conf = folder / "mosquitto.conf"
         self._logins = folder / "logins"
+        self.broker = Mosquitto(f"password_file {self._logins}", "max_queued_messages 0", anonymous=False)
         self._write_logins(ENGINE)
-        conf.write_text(BROKER.format(port=broker_port, logins=self._logins))
-        self.broker = Process(MOSQUITTO, "-c", str(conf))
         where = {"LSLAPICFG": str(lsl)}
         self.engine = Process(
             sys.executable,
@@ -168,8 +157,8 @@ class Rig:
         self.outlet = Process(
             sys.executable, "-m", "tools.chaos.outlet", str(self.begun), str(speed), environment=where
         )
-        self.cable = Cable(broker_port)
-        self.ear = Ear(broker_port)
+        self.cable = Cable(self.broker.port)
+        self.ear = Ear(self.broker.port)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -178,18 +167,17 @@ class Rig:
         async with self.cable:
             self.config.write_text(CONFIG.format(sessions=self.sessions, port=self.cable.port))
             ear = asyncio.create_task(self.ear.listen(), name="ear")
-            try:
-                self.broker.start()
-                self.outlet.start()
-                await self.ear.listens.wait()
-                self.engine.start()
-                yield
-            finally:
-                await self.engine.end()
-                await self.outlet.end()
-                ear.cancel()
-                await asyncio.wait([ear])
-                await self.broker.end()
+            with self.broker:  # nobody is held up yet by waiting for it
+                try:
+                    self.outlet.start()
+                    await self.ear.listens.wait()
+                    self.engine.start()
+                    yield
+                finally:
+                    await self.engine.end()
+                    await self.outlet.end()
+                    ear.cancel()
+                    await asyncio.wait([ear])
 
     def close(self) -> None:
         """Give the small disk back; what was on it is gone."""
@@ -203,7 +191,7 @@ class Rig:
     def let_in(self, yes: bool) -> None:
         """Have the broker take the engine's password, or refuse it, from now on."""
         self._write_logins(ENGINE if yes else "another one")
-        self.broker.send(signal.SIGHUP)
+        self.broker.reload()
 
     def _write_logins(self, password: str) -> None:
         """Who may log in; the ear always may."""

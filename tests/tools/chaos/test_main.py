@@ -15,7 +15,7 @@ def test_every_kind_of_fault_comes_before_any_comes_again_and_the_seed_says_when
     def drawn(seed):
         folder = tmp_path / f"{seed} {len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        rig = Rig(folder, 1, 60.0)
+        rig = Rig(folder, 60.0)
         rig.mounted = True
         chaos = Chaos(rig, seed, Verdict())
         return [chaos.draw() for _ in range(40)]
