@@ -33,18 +33,14 @@ from model.encoded import EncodedNight, encode_night
 from model.mc2sleepnet import parameter_count
 from model.settings import Phase, Settings, load_settings
 from model.train import evaluate, trained
-from streamer.errors import SettingsError, SleepstreamError, UsageError
+from streamer.errors import SettingsError, UsageError
+from tools.runs import changed, once_each, outcome, parser_of, write
 
 REFERENCE = "reference"
 NETWORK = "network.pt"  # of a run: the averaged one at its end
 RESULT = "result.json"  # of a run
 CONTEXTS = (1, 5, 10, 20, 60)  # epochs, beside the reference's own
 Result = dict[str, Any]
-
-
-def changed(settings: Settings, **what: object) -> Settings:
-    """The same run with something else in it, validated again."""
-    return Settings.model_validate(settings.model_dump() | what)
 
 
 def without(settings: Settings, *objectives: str) -> tuple[Phase, ...]:
@@ -102,14 +98,6 @@ def plan(settings: Settings, out: Path, seed: int) -> dict[str, Settings]:
     """Every run of one seed by its name, the reference first."""
     reference = changed(settings, seed=seed, validation_nights=1)
     return {name: changed(one, out=out / folder_of(name, seed)) for name, one in variants(reference).items()}
-
-
-def once_each(nights: Sequence[Night]) -> list[Night]:
-    """The first night of every recording: several draws of one are the same sleep."""
-    first: dict[str, Night] = {}
-    for night in nights:
-        first.setdefault(night.recording, night)
-    return list(first.values())
 
 
 def encoded(settings: Settings, nights: Sequence[Night]) -> list[EncodedNight] | None:
@@ -223,7 +211,8 @@ def ablate(asked: argparse.Namespace) -> list[Result]:
     for name, one in wanted:
         if one.out not in results:
             results[one.out] = measure(name, one, nights, torch.device(asked.device), embedded)
-            write(asked.out, in_order(results, runs))
+            done = in_order(results, runs)
+            write(asked.out, "ablation", {"rows": list(rows(done)), "runs": done}, page(done))
     return in_order(results, runs)
 
 
@@ -232,29 +221,12 @@ def in_order(results: dict[Path, Result], runs: Sequence[tuple[str, Settings]]) 
     return [results[one.out] for _, one in runs if one.out in results]
 
 
-def write(out: Path, results: Sequence[Result]) -> None:
-    """Both files, as far as the runs have come."""
-    figures = {"rows": list(rows(results)), "runs": results}
-    (out / "ablation.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-    (out / "ablation.md").write_text(page(results), "utf-8")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Measure the variants of a run, and print the tables."""
-    parser = argparse.ArgumentParser(prog="python -m tools.ablate", description=__doc__.split("\n", 1)[0])
-    parser.add_argument(
-        "settings", type=Path, help="TOML of the reference run, see model/configs/ablation.toml"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the tables")
+    parser = parser_of("ablate", __doc__)
     parser.add_argument("--seeds", type=int, default=1, help="runs of each variant")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants, and what is there already")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    asked = parser.parse_args(arguments)
-    try:
-        results = ablate(asked)
-    except SleepstreamError as error:
-        parser.exit(error.exit_code, f"{error}\n")
-    print(page(results))
+    print(page(outcome(parser, arguments, ablate)))
 
 
 if __name__ == "__main__":

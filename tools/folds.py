@@ -10,7 +10,6 @@ Writes folds.json and folds.md into --out after every fold, and goes on where it
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ from model.data import FOLDS, Night, fold_of, load_nights
 from model.export import export
 from model.settings import Settings, load_settings
 from model.train import trained
-from streamer.errors import SettingsError, SleepstreamError, UsageError
+from streamer.errors import SettingsError, UsageError
 from streamer.messages import EPOCH_S
 from streamer.stager import Model
-from tools.ablate import changed, once_each
 from tools.evaluate import Rows, Staged, stage_prepared, summarise
+from tools.runs import changed, once_each, outcome, parser_of, write
 
 
 def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device) -> list[Staged]:
@@ -132,24 +131,15 @@ def cross_validate(asked: argparse.Namespace) -> dict[str, Any]:
             "pool": summarise([one for results in staged.values() for one in results], EPOCH_S),
             "kappa_sd_over_folds": float(np.std([one["pooled"]["kappa"] for one in folds.values()])),
         }
-        (asked.out / "folds.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-        (asked.out / "folds.md").write_text(page(figures), "utf-8")
+        write(asked.out, "folds", figures, page(figures))
     return figures
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the folds, and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m tools.folds", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("settings", type=Path, help="TOML of the run, see model/configs")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the table")
+    parser = parser_of("folds", __doc__)
     parser.add_argument("--only", type=int, nargs="+", choices=range(len(FOLDS)), metavar="FOLD")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    asked = parser.parse_args(arguments)
-    try:
-        figures = cross_validate(asked)
-    except SleepstreamError as error:
-        parser.exit(error.exit_code, f"{error}\n")
-    print(page(figures))
+    print(page(outcome(parser, arguments, cross_validate)))
 
 
 if __name__ == "__main__":

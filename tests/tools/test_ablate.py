@@ -18,6 +18,7 @@ from tests.model.nights import night
 from tests.model.tiny import TINY, network
 from tools import ablate, folds
 from tools.evaluate import Rows, Staged
+from tools.runs import changed
 
 TOML = """
 nights = ["{folder}/nights"]
@@ -93,7 +94,7 @@ def test_every_variant_takes_as_many_steps_and_differs_in_what_it_is_named_for(c
 
 def test_on_given_backbones_only_the_sequence_stage_differs(config: Path) -> None:
     settings = load_settings(config)
-    given = ablate.changed(settings, phases=settings.phases[1:2] + settings.phases[3:], backbones=Path("a"))
+    given = changed(settings, phases=settings.phases[1:2] + settings.phases[3:], backbones=Path("a"))
     made = ablate.plan(given, Path("out"), seed=0)
     assert not {"size base", "without contrast"} & set(made)
     assert {one.backbones for one in made.values()} == {Path("a")}
