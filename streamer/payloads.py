@@ -7,7 +7,7 @@ to them by a test.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -214,28 +214,61 @@ def epoch_payload(
         epoch=epoch,
         t_start=utc(end - EPOCH_S),
         t_end=utc(end),
-        stage=score.stage,
-        smoothed=score.smoothed,
-        probabilities=probabilities_of(score),
-        confidence=confidence_of(score),
-        warmup=score.warmup,
-        quality=quality_of(score.quality),
         historical=historical,
+        **_said_of(score),
     )
 
 
-def probabilities_of(score: Score) -> Probabilities | None:
+def stage_payload(
+    score: Score, session: str, seq: int, started: float, lasted_s: float, latency_ms: float | None
+) -> StagePayload:
+    """A score as it is said at once; `started` is the Unix time of sample 0."""
+    return StagePayload(
+        session=session,
+        seq=seq,
+        t_end=utc(started + score.end / RATE_HZ),
+        provisional=score.epoch is None,
+        lasted_s=lasted_s,
+        latency_ms=None if latency_ms is None else round(latency_ms, 1),
+        **_said_of(score),
+    )
+
+
+def no_signal_payload(session: str, seq: int, t_end: float) -> StagePayload:
+    """What takes the place of a stage that has become stale; `t_end` in Unix s."""
+    return StagePayload(
+        session=session,
+        seq=seq,
+        t_end=utc(t_end),
+        stage="no_signal",
+        smoothed="no_signal",
+        probabilities=None,
+        confidence=None,
+        warmup=True,
+        quality=QualityPayload(grade="off", reasons=("no signal",), lost_fraction=1.0),
+        provisional=True,
+        latency_ms=None,
+    )
+
+
+def _said_of(score: Score) -> dict[str, Any]:
+    """What `stage` and `epoch` both say of a score."""
+    return {
+        "stage": score.stage,
+        "smoothed": score.smoothed,
+        "probabilities": _probabilities_of(score),
+        "confidence": None if score.probabilities is None else round(max(score.probabilities), 5),
+        "warmup": score.warmup,
+        "quality": _quality_of(score.quality),
+    }
+
+
+def _probabilities_of(score: Score) -> Probabilities | None:
     """To five decimals; None when unscored."""
     if score.probabilities is None:
         return None
     return Probabilities(**{stage: round(p, 5) for stage, p in zip(STAGES, score.probabilities, strict=True)})
 
 
-def confidence_of(score: Score) -> float | None:
-    """The largest probability; None when unscored."""
-    return None if score.probabilities is None else round(max(score.probabilities), 5)
-
-
-def quality_of(quality: Quality) -> QualityPayload:
-    """As it is published."""
+def _quality_of(quality: Quality) -> QualityPayload:
     return QualityPayload(grade=quality.grade, reasons=quality.reasons, lost_fraction=quality.lost_fraction)

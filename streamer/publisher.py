@@ -13,7 +13,6 @@ from streamer.messages import (
     UNSCORED,
     Gap,
     Label,
-    Quality,
     Score,
     StreamInfo,
     Switch,
@@ -26,10 +25,9 @@ from streamer.payloads import (
     HealthPayload,
     StagePayload,
     SummaryPayload,
-    confidence_of,
     epoch_payload,
-    probabilities_of,
-    quality_of,
+    no_signal_payload,
+    stage_payload,
     utc,
 )
 from streamer.sinks.jsonl import JsonlSink
@@ -39,7 +37,6 @@ from streamer.statistics import Night
 OnScore = Callable[[Score, float], None]  # a score, and the Unix time of its end
 
 UNTRACED = 16  # messages that a process may have published without leaving a record
-NO_SIGNAL = Quality("off", ("no signal",), 1.0)
 
 
 class Observer(Protocol):
@@ -119,21 +116,9 @@ class Publisher:
         if score.end <= self._quiet_until:
             return
         latency_ms = (self._clock.monotonic() - score.arrived) * 1000 if score.arrived else None
+        lasted_s = (score.end - self._smoothed_since) / RATE_HZ
         self._stage(
-            StagePayload(
-                session=self._session,
-                seq=self._stages,
-                t_end=utc(self._time(score.end)),
-                stage=score.stage,
-                smoothed=score.smoothed,
-                probabilities=probabilities_of(score),
-                confidence=confidence_of(score),
-                warmup=score.warmup,
-                quality=quality_of(score.quality),
-                provisional=score.epoch is None,
-                lasted_s=(score.end - self._smoothed_since) / RATE_HZ,
-                latency_ms=None if latency_ms is None else round(latency_ms, 1),
-            )
+            stage_payload(score, self._session, self._stages, self._info.started, lasted_s, latency_ms)
         )
 
     def _follow(self, score: Score) -> None:
@@ -181,21 +166,7 @@ class Publisher:
 
     def no_signal(self) -> None:
         """Replace a stage that has become stale: nothing arrives any more."""
-        self._stage(
-            StagePayload(
-                session=self._session,
-                seq=self._stages,
-                t_end=utc(self._clock.wall()),
-                stage="no_signal",
-                smoothed="no_signal",
-                probabilities=None,
-                confidence=None,
-                warmup=True,
-                quality=quality_of(NO_SIGNAL),
-                provisional=True,
-                latency_ms=None,
-            )
-        )
+        self._stage(no_signal_payload(self._session, self._stages, self._clock.wall()))
 
     def gap(self, gap: Gap) -> None:
         """Say what was lost; `gap` counts device samples."""
