@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -153,21 +154,14 @@ class Cut:
     augmentation: Augmentation = NONE
 
 
-class Sequences(Dataset[Batch]):
-    """Training batches; batch i depends on the seed and i alone, so a resumed run sees what it would have."""
+class Draws(Dataset[Batch]):
+    """Batches by number; batch i depends on the seed and i alone, so a resumed run sees what it would have.
 
-    def __init__(
-        self, nights: Sequence[Night], cut: Cut, seed: Sequence[int], batches: int, first: int = 0
-    ) -> None:
-        self.nights = [night for night in nights if night.stages.size > cut.epochs]
-        if not self.nights:
-            raise RecordingError(
-                f"no prepared night is longer than {cut.epochs} epochs; draw or prepare some"
-            )
-        self.targets = [targets(night, cut.soft_share) for night in self.nights]
+    `draw` makes one with the dice it is given; the first of these batches has the number `first`.
+    """
+
+    def __init__(self, cut: Cut, seed: Sequence[int], batches: int, first: int = 0) -> None:
         self.cut, self.seed, self.batches, self.first = cut, seed, batches, first
-        lengths = np.array([night.stages.size for night in self.nights], dtype=np.float64)
-        self.weights = lengths / lengths.sum()
 
     def __len__(self) -> int:
         return self.batches
@@ -175,7 +169,31 @@ class Sequences(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         if index >= self.batches:
             raise IndexError(index)
-        rng = np.random.default_rng([*self.seed, self.first + index])
+        return self.draw(np.random.default_rng([*self.seed, self.first + index]))
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """Draw one batch."""
+
+
+class Sequences(Draws):
+    """Batches cut from prepared nights, a long night as much more often as it is longer."""
+
+    def __init__(
+        self, nights: Sequence[Night], cut: Cut, seed: Sequence[int], batches: int, first: int = 0
+    ) -> None:
+        super().__init__(cut, seed, batches, first)
+        self.nights = [night for night in nights if night.stages.size > cut.epochs]
+        if not self.nights:
+            raise RecordingError(
+                f"no prepared night is longer than {cut.epochs} epochs; draw or prepare some"
+            )
+        self.targets = [targets(night, cut.soft_share) for night in self.nights]
+        lengths = np.array([night.stages.size for night in self.nights], dtype=np.float64)
+        self.weights = lengths / lengths.sum()
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """Draw one batch, its signals changed as the cut says."""
         chosen = rng.choice(len(self.nights), self.cut.sequences, p=self.weights)
         parts = [
             cut_sequence(self.nights[which].samples, self.targets[which], self.cut, rng) for which in chosen

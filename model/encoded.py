@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from model.augment import Augmentation, lose_epochs
-from model.data import Batch, Cut, Night, targets, whole
+from model.data import Batch, Cut, Draws, Night, targets, whole
 from model.mc2sleepnet import MC2SleepNet
 from streamer.errors import RecordingError
 
@@ -36,24 +35,19 @@ def encode_night(
     return EncodedNight(tokens, torch.from_numpy(targets(night, soft_share)))
 
 
-class EncodedSequences(Dataset[Batch]):
+class EncodedSequences(Draws):
     """As `model.data.Sequences`, of embedded nights: what is lost is drawn anew, the signal is not."""
 
     def __init__(
         self, nights: Sequence[EncodedNight], cut: Cut, seed: Sequence[int], batches: int, first: int = 0
     ) -> None:
+        super().__init__(cut, seed, batches, first)
         self.nights = [night for night in nights if len(night.target) >= cut.epochs]
         if not self.nights:
             raise RecordingError(f"no embedded night has {cut.epochs} epochs; draw or prepare some")
-        self.cut, self.seed, self.batches, self.first = cut, seed, batches, first
 
-    def __len__(self) -> int:
-        return self.batches
-
-    def __getitem__(self, index: int) -> Batch:
-        if index >= self.batches:
-            raise IndexError(index)
-        rng = np.random.default_rng([*self.seed, self.first + index])
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """Draw one batch; every night is as likely as another."""
         epochs, tokens, target, present = self.cut.epochs, [], [], []
         for which in rng.integers(len(self.nights), size=self.cut.sequences):
             night = self.nights[which]
