@@ -129,7 +129,7 @@ def test_a_stage_is_not_delayed_by_a_backlog_of_5000_epochs():
     with Mosquitto() as broker:
         behind, order = asyncio.run(main(broker.port))
     assert behind > 1000  # it came while these still waited
-    assert order == list(range(5000))
+    assert list(dict.fromkeys(order)) == list(range(5000))  # at least once: some twice, if the link was cut
 
 
 def test_only_the_newest_stage_is_kept_while_nobody_listens():

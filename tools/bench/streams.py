@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 from streamer.channels import Wanted as Label
 from streamer.clock import Clock, SystemClock
-from streamer.errors import UsageError
 from streamer.live.engine import Engine
 from streamer.live.intake import Source
 from streamer.messages import EPOCH_S, Channel, Chunk, StreamInfo
@@ -40,6 +39,7 @@ from streamer.sinks.mqtt import MqttStatus
 from streamer.sources.settings import SourceSettings
 from tools.bench.figures import Asked, Figures, Wanted, resident_mb
 from tools.bench.signals import RATE_HZ
+from tools.mosquitto import Mosquitto
 
 HOPS_S = (1, 5, 30)
 SHARES = (0.7, 0.8, 0.9, 1.0)  # of a core, by the time that fewer streams take
@@ -86,7 +86,7 @@ class Point:
 
 def measure(asked: Asked) -> Figures:
     """Find both: memory, then for each hop what one core carries, and two; takes some twenty minutes."""
-    with tempfile.TemporaryDirectory() as folder, _Mosquitto(Path(folder)):
+    with Mosquitto(port=PORT):
         found = _memory()
         for hop_s in HOPS_S:
             for count in range(1, len(CORES) + 1):
@@ -140,33 +140,6 @@ def _run(count: int, hop_s: int, cores: Sequence[int], before_s: float = BEFORE_
     processes = [subprocess.Popen([*command, str(core)], stdout=subprocess.PIPE, text=True) for core in cores]
     said = [process.communicate()[0] for process in processes]
     return [Point(**json.loads(one.splitlines()[-1])) for one in said]
-
-
-class _Mosquitto:
-    """A real broker on loopback, for as long as the context lasts."""
-
-    def __init__(self, folder: Path) -> None:
-        self._config = folder / "mosquitto.conf"
-
-    def __enter__(self) -> Self:
-        self._config.write_text(f"listener {PORT} 127.0.0.1\nallow_anonymous true\n", encoding="utf-8")
-        path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-        try:
-            self._process = subprocess.Popen(
-                ["mosquitto", "-c", self._config],
-                env={**os.environ, "PATH": path},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        except FileNotFoundError:
-            raise UsageError("tools.bench streams: needs mosquitto, which is not installed") from None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.terminate()
-        self._process.wait()
 
 
 class Headband:
