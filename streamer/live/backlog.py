@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Backlog:
-    """The outboxes of one stream's sessions as one `Outbox`, in order; new parcels go into the last."""
+    """The outboxes of one stream's sessions as one `Outbox`, in order."""
 
     def __init__(self) -> None:
         self._outboxes: list[JournalOutbox] = []
@@ -33,10 +33,6 @@ class Backlog:
         self._outboxes.append(outbox)
         self._grown.set()
         self._grown = asyncio.Event()
-
-    def append(self, kind: str, body: str, created: float) -> None:
-        """Put a message in; never blocks."""
-        self._outboxes[-1].append(kind, body, created)
 
     async def after(self, last_id: int) -> Parcel:
         """Wait for the oldest parcel on disk whose id is greater than `last_id`."""

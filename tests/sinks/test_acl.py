@@ -11,9 +11,9 @@ import aiomqtt
 import pytest
 
 from streamer.clock import SystemClock
-from streamer.outbox import MemoryOutbox
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.outbox import MemoryOutbox
 from tests.sinks.samples import epoch, stage
 from tests.sinks.test_mqtt import put, settings
 from tests.sinks.test_mqtt_outage import Watch

@@ -10,10 +10,10 @@ from pathlib import Path
 import aiomqtt
 
 from streamer.clock import SystemClock
-from streamer.outbox import MemoryOutbox
 from streamer.payloads import to_json
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import PATIENCE_S, Subscriber
 from tests.sinks.samples import epoch, stage
 from tests.sinks.test_mqtt import put, settings

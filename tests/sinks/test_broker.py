@@ -14,11 +14,11 @@ import pytest
 
 from streamer.clock import SystemClock
 from streamer.errors import SinkError
-from streamer.outbox import MemoryOutbox
 from streamer.sinks import broker as broker_module
 from streamer.sinks.broker import Broker
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import SUBSCRIBER, needs_mosquitto
+from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import PATIENCE_S, Subscriber
 from tests.sinks.samples import epoch, event, stage, summary
 from tests.sinks.test_mqtt import assert_valid, put, settings

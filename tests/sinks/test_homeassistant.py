@@ -13,12 +13,12 @@ from jsonschema import Draft202012Validator
 
 from streamer.clock import SystemClock
 from streamer.errors import SettingsError
-from streamer.outbox import MemoryOutbox
 from streamer.payloads import to_json
 from streamer.settings import HomeAssistantSettings, StreamSettings, validate
 from streamer.sinks.homeassistant import HomeAssistant, device, device_id
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.outbox import MemoryOutbox
 from tests.sinks import samples
 from tests.sinks.fakes import Subscriber
 from tests.sinks.test_mqtt import settings as mqtt_settings

@@ -13,11 +13,11 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from streamer.clock import SystemClock
 from streamer.errors import SettingsError
-from streamer.outbox import MemoryOutbox
 from streamer.payloads import to_json
 from streamer.sinks.mqtt import MqttSink
 from streamer.sinks.settings import MqttSettings
 from tests.mosquitto import SUBSCRIBER, Mosquitto, needs_mosquitto
+from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import PATIENCE_S, HandClock, Subscriber
 from tests.sinks.samples import NIGHT, epoch, event, stage, summary
 from tools.cable import Cable

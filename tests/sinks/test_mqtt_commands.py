@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.clock import SystemClock
-from streamer.outbox import MemoryOutbox
 from streamer.sinks.client import QUEUED_COMMANDS
 from streamer.sinks.commands import BURST, MAX_BYTES, CommandInbox
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import PATIENCE_S, HandClock, Subscriber
 from tests.sinks.samples import stage
 from tests.sinks.test_mqtt import settings

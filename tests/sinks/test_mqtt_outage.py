@@ -12,11 +12,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from streamer.clock import SystemClock
-from streamer.outbox import MemoryOutbox
 from streamer.payloads import to_json
 from streamer.sinks.client import explain
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
+from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import PATIENCE_S, HandClock, Subscriber
 from tests.sinks.samples import NIGHT, epoch, stage
 from tests.sinks.test_mqtt import put, settings

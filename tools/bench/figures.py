@@ -85,16 +85,6 @@ def percentiles(name: str, values_ms: Sequence[float]) -> Figures:
     }
 
 
-def median_s(work: Callable[[], object], times: int) -> float:
-    """Seconds that one piece of work takes, the median of so many."""
-    taken = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
-
-
 def cpu_s(work: Callable[[], object], times: int, quantile: float = 0.5) -> float:
     """CPU seconds that one piece of work takes this thread; unlike the wall's, neighbours add little."""
     taken = []
