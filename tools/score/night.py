@@ -28,7 +28,7 @@ from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
 from streamer.stager import Model
-from tools.datasets import expert_stages
+from tools.prepare.datasets import expert_stages
 from tools.score.manifest import Asked, Compared, Done, Failed, Input, described
 from tools.score.recordings import Recording
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import UsageError
-from tools.datasets import SCORING_KINDS, scoring_beside
+from tools.prepare.datasets import SCORING_KINDS, scoring_beside
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,17 @@ from streamer.quality import LEAST_REAL
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
-from tools.datasets import Job, expert_stages, files, scoring_of, shhs, sleep_edf
-from tools.manifest import Failed, Made, Manifest, Rules, hashed, read_manifest, still_good, write_manifest
+from tools.prepare.datasets import Job, expert_stages, files, scoring_of, shhs, sleep_edf
+from tools.prepare.manifest import (
+    Failed,
+    Made,
+    Manifest,
+    Rules,
+    hashed,
+    read_manifest,
+    still_good,
+    write_manifest,
+)
 
 WAKE_MIN = 30  # kept on either side of sleep
 WAKE_EPOCHS = WAKE_MIN * 60 // EPOCH_S

@@ -11,7 +11,7 @@ from streamer.errors import RecordingError, UsageError
 from streamer.hypnogram import sleep_stages, stages_per_epoch
 from streamer.messages import Label
 from streamer.scoring import read_scoring
-from tools.nsrr import is_xml, xml_stages
+from tools.prepare.nsrr import is_xml, xml_stages
 
 # C4-A1 of SHHS is called EEG; where it is missing, C3-A2 stands in.
 SHHS_CHANNELS = ("C4-A1", "EEG", "EEG(sec)", "EEG sec", "EEG 2", "EEG2")
