@@ -25,7 +25,7 @@ from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
 PARTS: dict[str, tuple[str, bool]] = {
     "hop": ("cost of a hop inside the pipeline, and of redoing its whole context instead", True),
     "sizes": ("both sizes of the network, per epoch of 30 s, against GSSC", True),
-    "runtimes": ("what runs the network fastest on a CPU, and with how many bits", False),
+    "runtimes": ("what runs the network fastest on this device, and with how many bits", False),
     "growth": ("a hop at hours 1 to 12, and with contexts of 10 to 240 epochs", True),
     "start": ("from a fresh process to the first score", True),
     "peers": ("other stagers, redoing the night so far for each new epoch", True),
@@ -70,6 +70,15 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
     parser.add_argument("--only", metavar="PART,PART", help="these parts, in this order")
     parser.add_argument("--model", type=Path, help="an artifact (default: the packaged one)")
     parser.add_argument("--runtime", choices=get_args(Runtime), default="auto", help="of the network")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="of the network in runtimes, passes and night",
+    )
+    parser.add_argument(
+        "--nights", metavar="NPZ", type=Path, nargs="+", default=[], help="prepared nights, for runtimes"
+    )
     parser.add_argument("--peer", metavar="NAME=ADAPTER", action="append", default=[], help="see peers.py")
     parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
     parser.add_argument("--repeats", type=int, default=3, help="of each part (default: 3)")
@@ -89,7 +98,16 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
         parser.error(f"--peer {' '.join(given.peer)}: give NAME=ADAPTER")
     if given.fleet is not None and given.fleet < 1:
         parser.error(f"--fleet {given.fleet}: give at least 1")
-    asked = Asked(given.model, given.hours, given.repeats, given.runtime, peers, given.fleet or Asked.fleet)
+    asked = Asked(
+        given.model,
+        given.hours,
+        given.repeats,
+        given.runtime,
+        given.device,
+        tuple(given.nights),
+        peers,
+        given.fleet or Asked.fleet,
+    )
     return asked, names, given.json
 
 

@@ -33,6 +33,8 @@ class Asked:
     hours: float = 8.0  # length of a night
     repeats: int = 1
     runtime: Runtime = "auto"  # of the network
+    device: str = "cpu"  # likewise, in the parts that can have another
+    nights: tuple[Path, ...] = ()  # prepared ones, as tools.prepare and tools.resynthesise make them
     peers: Mapping[str, str] = field(
         default_factory=dict
     )  # other stagers: name -> what runs it; see peers.py
@@ -51,6 +53,7 @@ def machine() -> Figures:
         "cores": os.cpu_count() or 0,
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "load_1min": round(os.getloadavg()[0], 2),  # others were at work if this is above 0
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "torch_threads": torch.get_num_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -18,7 +18,7 @@ WANTED: Wanted = {"worst_difference": ("<=", 1e-5)}
 
 def measure(asked: Asked) -> Figures:
     """Score the same windows alone and together; CPU time per window of the thread that does it."""
-    model = Model.load(asked.model, runtime=asked.runtime, trusted=True)
+    model = Model.load(asked.model, asked.device, runtime=asked.runtime, trusted=True)
     rng = np.random.default_rng(0)
     sessions = [model.session() for _ in range(max(TOGETHER))]
     for epoch in range(PAST):

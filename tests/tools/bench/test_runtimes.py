@@ -1,0 +1,97 @@
+"""Ways of running the network, side by side: what differs is found, a GPU's ways are the engine's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from model.data import Night, save_night
+from model.export import export
+from streamer.cuda_graph import GraphedNetwork
+from streamer.errors import UsageError
+from streamer.stager import Model
+from tests.model.tiny import TINY, network
+from tests.test_cuda_graph import Rerun, refuses
+from tools.bench.__main__ import main
+from tools.bench.agreement import agreement, nights, probabilities
+from tools.bench.runtimes import on_gpu
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = tmp_path_factory.mktemp("model") / "tiny.pt"
+    export(network(), TINY, "noise", path, onnx=False)
+    return Model.load(path, trusted=True)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four epochs, of which the third was lost."""
+    samples = np.random.default_rng(0).normal(0, 20, 12000).astype(np.float16)
+    samples[6000:9000] = np.nan
+    path = tmp_path_factory.mktemp("nights") / "night.npz"
+    save_night(path, Night("night", "anna", samples, np.zeros(4, np.int8)))
+    return path
+
+
+class Surer:
+    """A network that is surer of itself; or that says W for R, and the other way round."""
+
+    def __init__(self, net: object, twisted: bool) -> None:
+        self._net, self._twisted = net, twisted
+        self.mask, self.encode, self.initial_state = net.mask, net.encode, net.initial_state
+
+    def step(self, *given: object) -> object:
+        logits, state = self._net.step(*given)
+        return 2 * logits.flip(1) if self._twisted else 2 * logits, state
+
+
+def test_what_differs_is_found(model: Model, prepared: Path) -> None:
+    ways = {
+        "same": model.network,
+        "surer": Surer(model.network, False),
+        "twisted": Surer(model.network, True),
+    }
+    given = list(nights(0.05, [prepared]))
+    found = agreement(model, ways, given)
+    assert (found["simulated_epochs"], found["prepared_epochs"]) == (6, 3)
+    expected = {kind: probabilities(model, night) for kind, night in given}
+    for kind, rows in expected.items():
+        logits = np.log(rows)
+        surer = np.exp(2 * logits) / np.exp(2 * logits).sum(1, keepdims=True)
+        assert found[f"same_agreement_{kind}"] == found[f"surer_agreement_{kind}"] == 1
+        assert found[f"same_off_{kind}"] == 0
+        assert found[f"surer_off_{kind}"] == pytest.approx(np.abs(surer - rows).max(), abs=1e-5)
+        assert found[f"twisted_agreement_{kind}"] == np.mean(rows.argmax(1) == 2)
+
+
+def test_a_gpus_ways_are_every_precision_with_and_without_graphs(model: Model, prepared: Path) -> None:
+    ways = on_gpu(model.network.scripted, CPU, Rerun)
+    assert [name for name, one in ways.items() if isinstance(one, GraphedNetwork)] == [
+        "float32_graphs",
+        "bfloat16_graphs",
+        "float16_graphs",
+    ]
+    found = agreement(model, ways, list(nights(0.03, [prepared])))
+    assert found["float32_graphs_off_prepared"] < 1e-5 < found["bfloat16_graphs_off_prepared"]
+
+
+def test_graphs_that_could_not_be_had_are_not_measured(model: Model) -> None:
+    with pytest.raises(UsageError, match="precision float32: no CUDA graphs to measure"):
+        on_gpu(model.network.scripted, CPU, refuses)
+
+
+def test_a_gpu_that_is_not_there_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tools.bench.runtimes.torch", SimpleNamespace(cuda=SimpleNamespace(is_available=bool))
+    )
+    assert main(["--only", "runtimes", "--device", "cuda", "--repeats", "1"]) == 2
+    assert "--device cuda: torch finds no CUDA device here" in capsys.readouterr().err
