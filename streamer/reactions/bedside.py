@@ -25,6 +25,7 @@ from streamer.reactions.alarm_clock import AlarmClock
 from streamer.reactions.reflexes import Reflexes
 from streamer.settings import StreamSettings
 from streamer.sources.settings import LIVE
+from streamer.stopping import unless_stopped
 
 NO_SESSION = "no session has begun: the device is looked for"
 log = logging.getLogger(__name__)
@@ -145,13 +146,7 @@ class Bedside:
             self._settings.name,
             alarm.memory.state,
         )
-        over = asyncio.create_task(alarm.over(), name="alarm to be over")
-        stopped = asyncio.create_task(stop.wait(), name="stop")
-        try:
-            await asyncio.wait([over, stopped], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            over.cancel()
-            stopped.cancel()
+        await unless_stopped(stop, alarm.over())
 
     def _arm_trigger(self, text: str, armed: bool, publisher: Publisher | None) -> str:
         if not self._settings.trigger:
