@@ -1,8 +1,9 @@
 """What runs the network fastest, side by side, and whether fewer bits would change the stages.
 
-`us` is the wall's time of encoding and stepping over an epoch, the fastest tenth of many, taken in turn; `_2`
-runs on two threads, `_of_16` is a stream's share where 16 go together. `agreement` is the share of epochs of
-the same stage as TorchScript gives in float32 on a CPU, `off` the largest difference of a probability, over a
+`us` is what encoding and stepping over an epoch take, the fastest tenth of many, taken in turn: CPU time of
+the one thread, but of the wall (`wall_us`) on two threads and on a GPU. `_of_16` is a stream's share where 16
+go together, `company_off` what those 15 do to its probabilities. `agreement` is the share of epochs of the
+same stage as TorchScript gives in float32 on a CPU, `off` the largest difference of a probability, over a
 simulated night and the prepared ones of --nights. With --device cuda, a GPU's ways instead. On a CPU it needs
 an artifact with ONNX graphs, and the extra `train` to make the int8 ones.
 """
@@ -29,6 +30,7 @@ from streamer.trust import PACKAGED, read_trusted
 from tools.bench.agreement import agreement, nights
 from tools.bench.figures import Asked, Figures, Wanted
 
+Clock = Callable[[], float]
 ROUNDS = 200
 TOGETHER = 16
 ALIKE = ("torchscript_unfrozen", "torchscript_optimised")  # in float32 as well, and only timed
@@ -45,11 +47,12 @@ def measure(asked: Asked) -> Figures:
     exact = Model(load_network(data, path, contract, torch.device("cpu")), contract, torch.device("cpu"))
     if device.type == "cuda":
         ways = on_gpu(load_network(data, path, contract, device), device)
-        figures = _us(ways, device) | _us(ways, device, TOGETHER)
+        figures = _us(ways, device, 1, time.perf_counter) | _us(ways, device, TOGETHER, time.perf_counter)
     else:
         ways = _on_cpu(exact.network, data, path, contract)
-        figures = _us(ways, device) | _two_threads(exact.network, data, path, contract)
-        figures["torchscript_over_onnx"] = float(figures["torchscript_us"]) / float(figures["onnx_us"])
+        figures = _us(ways, device, 1, time.thread_time) | _us(ways, device, TOGETHER, time.thread_time)
+        figures |= _on_two_threads(exact.network, data, path, contract)
+    figures |= {f"{name}_company_off": company_off(network, device) for name, network in ways.items()}
     others = {name: network for name, network in ways.items() if name not in ALIKE}
     found = agreement(exact, others, nights(asked.hours, asked.nights))
     offered = tuple(f"{name}_agreement" for name in others if name != NOT_OFFERED)
@@ -86,15 +89,39 @@ def _on_cpu(scripted: Any, data: bytes, path: Path, contract: Contract) -> dict[
     }
 
 
-def _two_threads(scripted: Any, data: bytes, path: Path, contract: Contract) -> Figures:
-    ways = {
-        "torchscript_2": TorchNetwork(scripted, torch.device("cpu")),
-        "onnx_2": OnnxNetwork(scripted, graphs_inside(data, path, contract), threads=2),
-    }
-    torch.set_num_threads(2)
-    figures = _us(ways, torch.device("cpu"))
+def _on_two_threads(scripted: Any, data: bytes, path: Path, contract: Contract) -> Figures:
+    """Beside one thread, on the wall; torch has as many as it was told for all that it runs."""
+    cpu, graphs = torch.device("cpu"), graphs_inside(data, path, contract)
+    figures: Figures = {}
+    for threads in (1, 2):
+        ways = {
+            f"torchscript_{threads}": TorchNetwork(scripted, cpu),
+            f"onnx_{threads}": OnnxNetwork(scripted, graphs, threads),
+        }
+        torch.set_num_threads(threads)
+        figures |= _us(ways, cpu, 1, time.perf_counter)
     torch.set_num_threads(1)
     return figures
+
+
+def company_off(network: Any, device: torch.device, epochs: int = 8) -> float:
+    """How far a stream's probabilities are off in the company of louder and quieter ones."""
+    generator = torch.Generator().manual_seed(0)
+    loud = torch.linspace(-20, 20, TOGETHER)  # dB, the first stream's is 0
+    loud[0] = 0
+    worst = 0.0
+    with torch.inference_mode():
+        alone, together = network.initial_state(1), network.initial_state(TOGETHER)
+        present = torch.ones(TOGETHER, 2, dtype=torch.bool, device=device)
+        for _ in range(epochs):
+            raw = torch.randn(TOGETHER, 3000, generator=generator) * 20 * 10 ** (loud[:, None] / 20)
+            spectrum = 35 + loud[:, None, None] + 10 * torch.randn(TOGETHER, 29, 128, generator=generator)
+            raw, spectrum = raw.to(device), spectrum.to(device)
+            one, alone = network.step(network.encode(raw[:1], spectrum[:1]), present[:1], alone)
+            all_of_them, together = network.step(network.encode(raw, spectrum), present, together)
+            off = (torch.softmax(one, 1) - torch.softmax(all_of_them[:1], 1)).abs().max()
+            worst = max(worst, float(off))
+    return worst
 
 
 def _int8(graph: bytes) -> bytes:
@@ -108,9 +135,9 @@ def _int8(graph: bytes) -> bytes:
         return after.read_bytes()
 
 
-def _us(ways: Mapping[str, Any], device: torch.device, streams: int = 1) -> Figures:
-    taken = _in_turn({name: _epoch(network, device, streams) for name, network in ways.items()})
-    name = "us" if streams == 1 else f"of_{streams}_us"
+def _us(ways: Mapping[str, Any], device: torch.device, streams: int, clock: Clock) -> Figures:
+    taken = _in_turn({name: _epoch(network, device, streams) for name, network in ways.items()}, clock)
+    name = ("" if streams == 1 else f"of_{streams}_") + ("wall_us" if clock is time.perf_counter else "us")
     return {f"{way}_{name}": float(np.quantile(s, 0.1)) * 1e6 / streams for way, s in taken.items()}
 
 
@@ -130,13 +157,13 @@ def _epoch(network: Any, device: torch.device, streams: int) -> Callable[[], Non
     return run
 
 
-def _in_turn(work: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
-    """Seconds on the wall of each, time and again; the first rounds, which compile, do not count."""
+def _in_turn(work: dict[str, Callable[[], None]], clock: Clock) -> dict[str, list[float]]:
+    """Seconds of each, time and again; the first rounds, which compile, do not count."""
     taken: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(ROUNDS):
         for name, run in work.items():
             run()  # what it needs is in the cache of the processor again
-            began = time.perf_counter()
+            began = clock()
             run()
-            taken[name].append(time.perf_counter() - began)
+            taken[name].append(clock() - began)
     return {name: times[ROUNDS // 10 :] for name, times in taken.items()}

@@ -18,7 +18,7 @@ from tests.model.tiny import TINY, network
 from tests.test_cuda_graph import Rerun, refuses
 from tools.bench.__main__ import main
 from tools.bench.agreement import agreement, nights, probabilities
-from tools.bench.runtimes import on_gpu
+from tools.bench.runtimes import company_off, on_gpu
 
 CPU = torch.device("cpu")
 
@@ -85,6 +85,16 @@ def test_a_gpus_ways_are_every_precision_with_and_without_graphs(model: Model, p
 def test_graphs_that_could_not_be_had_are_not_measured(model: Model) -> None:
     with pytest.raises(UsageError, match="precision float32: no CUDA graphs to measure"):
         on_gpu(model.network.scripted, CPU, refuses)
+
+
+def test_a_stream_that_hears_its_company_is_found(model: Model) -> None:
+    class Mixing(Surer):
+        def step(self, *given: object) -> object:
+            logits, state = super().step(*given)
+            return logits + logits.mean(0), state
+
+    assert company_off(model.network, CPU) < 1e-5
+    assert company_off(Mixing(model.network, False), CPU) > 0.01
 
 
 def test_a_gpu_that_is_not_there_is_said(
