@@ -1,17 +1,22 @@
-"""What a live stream needs of the network, as ONNX graphs: the fastest runtime on a CPU reads those."""
+"""What a live stream needs of the network, as ONNX graphs: the fastest runtime on a CPU reads those.
+
+A network this small is a few hundred operations that each take longer to begin than to do. So the graphs are
+not the training code's: they say the same in fewer operations, and export refuses them unless they do.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.mc2sleepnet import FRAMES, Attention, MC2SleepNet, SequenceLayer
+from model.mc2sleepnet import FRAMES, Attention, MC2SleepNet, SequenceLayer, SpectrumBackbone, SpectrumLayer
 from streamer.messages import EPOCH_SAMPLES
 from streamer.network import GRAPHS
 from streamer.spectrogram import BINS
@@ -20,51 +25,152 @@ from streamer.spectrogram import BINS
 def graphs(network: MC2SleepNet) -> dict[str, bytes]:
     """Return the files by the names in `GRAPHS`, for any number of streams; needs the extra `train`.
 
-    Names of inputs and outputs are those of `OnnxNetwork`'s arguments and results.
+    Names of inputs and outputs are those that `OnnxNetwork` gives and takes.
     """
     streams = 2  # a dimension of 1 would be taken for a constant
     raw, spectrum = torch.zeros(streams, EPOCH_SAMPLES), torch.zeros(streams, FRAMES, BINS)
-    present = torch.ones(streams, 2, dtype=torch.bool)
+    layers, _, _, _, heads, places, depth = network.memory_shape
+    tokens, present = torch.zeros(streams, 2, heads * depth), torch.ones(streams, 2, dtype=torch.bool)
+    blocked = torch.zeros(streams, 1, 1, 1, places + 1)
+    past = [torch.zeros(2, streams, 1, heads, places, depth) for _ in range(4 * layers)]
     with torch.no_grad():
-        tokens, state = network.encode(raw, spectrum), network.initial_state(streams)
         return {
-            GRAPHS[0]: _graph(_Encode(network), (raw, spectrum), ["tokens"]),
-            GRAPHS[1]: _graph(_Step(network), (tokens, present, *state), ["logits", "new"]),
+            GRAPHS[0]: _graph(_Encode(network), (raw, spectrum), [0, 0], ["tokens"]),
+            GRAPHS[1]: _graph(
+                _Step(network),
+                (tokens, present, blocked, *past),
+                [0, 0, 0, [1] * len(past)],
+                ["logits", "new"],
+            ),
         }
 
 
 class _Encode(nn.Module):
+    """The network's `encode`."""
+
     def __init__(self, network: MC2SleepNet) -> None:
         super().__init__()
         self.network = network
+        self.visible = _constant(torch.arange(2)[:, None] != network.hidden)
+        self.spectral = _Spectral(network)
 
     def forward(self, raw: Tensor, spectrum: Tensor) -> Tensor:
-        return self.network.encode(raw, spectrum)
+        """(B, 3000) µV and (B, 29, 128) dB, NaN where lost -> tokens (B, 2, D)."""
+        seen = []
+        if self.network.hidden != 0:
+            samples = (raw / self.network.raw_scale_uv).clamp(-25.0, 25.0)
+            seen.append(self.network.raw(torch.where(torch.isnan(raw), 0.0, samples)))
+        if self.network.hidden != 1:
+            seen.append(self.spectral(spectrum))
+        return torch.where(self.visible, torch.stack(seen, dim=1), self.network.mask)
+
+
+class _Spectral(nn.Module):
+    """Normalisation and `SpectrumBackbone`: (B, 29, 128) dB, NaN where lost -> (B, D)."""
+
+    def __init__(self, network: MC2SleepNet) -> None:
+        super().__init__()
+        self.bins, self.banded = network.bins, len(network.bands) > 0
+        self.mean, self.std = network.spectrum_mean_db, network.spectrum_std_db
+        bands = torch.zeros(BINS, len(network.bands))  # a product with it sums up every band at once
+        for number, (low, high) in enumerate(network.bands):
+            bands[low:high, number] = 1
+        self.bands = _constant(bands)
+        backbone: SpectrumBackbone = network.spectrum
+        self.embed = _constant(backbone.embed.weight.T)
+        self.place = _constant(backbone.place + backbone.embed.bias)
+        self.layers = nn.ModuleList(_Layer(cast(SpectrumLayer, layer)) for layer in backbone.layers)
+        self.pool = backbone.pool
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        frames = (self.look(spectrum) - self.mean) / self.std
+        frames = torch.where(torch.isnan(frames), 0.0, frames).clamp(-6.0, 6.0)
+        x = frames @ self.embed + self.place
+        for layer in self.layers:
+            x = layer(x)
+        scores = self.pool.score(torch.tanh(self.pool.look(x))).view(-1, 1, x.size(1))
+        return (torch.softmax(scores, dim=2) @ x).squeeze(1)
+
+    def look(self, spectrum: Tensor) -> Tensor:
+        """As `MC2SleepNet.look`, for frames that are lost as a whole."""
+        if not self.banded:
+            return spectrum[:, :, : self.bins]
+        power = torch.exp(spectrum * (math.log(10.0) / 10.0)) @ self.bands
+        lost = torch.isnan(power)
+        count = torch.where(lost, 0.0, 1.0).sum(1, keepdim=True)
+        whole = torch.where(lost, 0.0, power).sum(1, keepdim=True) / count
+        return torch.log(torch.cat([power, whole], dim=1)) * (10.0 / math.log(10.0))
+
+
+class _Layer(nn.Module):
+    """A `SpectrumLayer` with ONNX Runtime's own attention, which is one operation instead of a dozen."""
+
+    def __init__(self, layer: SpectrumLayer) -> None:
+        super().__init__()
+        self.layer = layer
+        self.project = _constant(layer.project.weight.T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.layer
+        given = (x, self.project, layer.project.bias)
+        mixed: Tensor = torch.onnx.ops.symbolic(
+            "com.microsoft::Attention",
+            given,
+            {"num_heads": layer.heads},
+            dtype=x.dtype,
+            shape=x.shape,
+            version=1,
+        )
+        x = _normalised(x + layer.merge(mixed), layer.norm_attention)
+        return _normalised(x + layer.feedforward(x), layer.norm_feedforward)
+
+
+def _normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """Apply a norm, spelt out: for 30 rows ONNX Runtime's own takes 1.4 times as long as its parts."""
+    centred = x - x.mean(-1, keepdim=True)
+    variance = (centred * centred).mean(-1, keepdim=True)
+    return centred / torch.sqrt(variance + norm.eps) * norm.weight + norm.bias
 
 
 class _Step(nn.Module):
-    """The network's `step` for one epoch, laid out for speed: both views side by side, one product for both.
+    """The network's `step` for one epoch: both views side by side, one product for both.
 
-    Of the memory it gives only what is new: (B, layers, 2 views, 2 attentions, 2, H, 1, D/H).
+    The past comes with every product's operand a tensor of its own, so that nothing of it is moved. Of the
+    memory it gives only what is new.
     """
 
     def __init__(self, network: MC2SleepNet) -> None:
         super().__init__()
         self.network = network
-        pairs = zip(network.raw_layers, network.spectrum_layers, strict=True)
-        self.layers = nn.ModuleList(_BothViews([cast(SequenceLayer, one) for one in pair]) for pair in pairs)
+        pairs = [
+            [cast(SequenceLayer, one) for one in pair]
+            for pair in zip(network.raw_layers, network.spectrum_layers, strict=True)
+        ]
+        self.heads = pairs[0][0].self_attention.heads
+        self.layers = nn.ModuleList(_BothViews(pair) for pair in pairs)
+        self.remember = _stacked(  # what all layers remember of the other view's token
+            [torch.cat([pair[view].cross_attention.remember.weight for pair in pairs]).T for view in (0, 1)]
+        )
 
-    def forward(self, tokens: Tensor, present: Tensor, memory: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        places = memory.size(6)
-        unfilled = torch.arange(places + 1) < places - seen.unsqueeze(1)  # the last place is the present
-        blocked = torch.where(unfilled, float("-inf"), 0.0).view(-1, 1, 1, 1, places + 1)
+    def forward(
+        self, tokens: Tensor, present: Tensor, blocked: Tensor, *past: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (B, 2, D), present (B, 2), and the pieces that `Past.given` describes.
+
+        Gives logits (B, 5), and what is new: (2 views, B, attentions x layers x key/value, H, 1, D/H).
+        """
+        batch, _, width = tokens.shape
         first = torch.where(present.unsqueeze(-1), tokens, self.network.mask).transpose(0, 1)  # (2, B, D)
+        seen = (first.flip(0) @ self.remember).view(2, batch, -1, self.heads, 1, width // self.heads)
+        count = len(self.layers)
+        others = seen.chunk(2 * count, 2)
         x, new = first, []
         for number, layer in enumerate(self.layers):
-            x, added = layer(x, first.flip(0), memory[:, number], blocked)
-            new.append(added)
+            own, cross = (past[2 * (number + start) :][:2] for start in (0, count))
+            x, added = layer(x, others[2 * number :][:2], own, cross, blocked)
+            new += added
         logits = self.network.joint(x.transpose(0, 1).flatten(1)) / self.network.temperature
-        return logits, torch.stack(new, dim=1)
+        return logits, torch.cat([*new, seen], dim=2)
 
 
 class _BothViews(nn.Module):
@@ -72,23 +178,42 @@ class _BothViews(nn.Module):
 
     def __init__(self, layers: Sequence[SequenceLayer]) -> None:
         super().__init__()
-        self.own = _BothAttentions([layer.self_attention for layer in layers])
-        self.cross = _BothAttentions([layer.cross_attention for layer in layers])
-        self.widen = _stacked([layer.feedforward.widen.weight.T for layer in layers])
-        self.narrow = _stacked([layer.feedforward.narrow.weight.T for layer in layers])
+        own, cross = [one.self_attention for one in layers], [one.cross_attention for one in layers]
+        self.heads = own[0].heads
+        self.own, self.cross = _BothAttentions(own), _BothAttentions(cross)
+        scale = (own[0].query.weight.size(0) // self.heads) ** -0.5
+        self.look_own = _stacked([torch.cat([a.query.weight * scale, a.remember.weight]).T for a in own])
+        self.look_cross = _stacked([a.query.weight.T * scale for a in cross])
+        self.widen = _stacked([one.feedforward.widen.weight.T for one in layers])
+        self.narrow = _stacked([one.feedforward.narrow.weight.T for one in layers])
         names = ("norm_self", "norm_cross", "norm_feedforward")
         self.norms = nn.ParameterList(
             _stacked([getattr(layer, name).weight[None] for layer in layers]) for name in names
         )
 
-    def forward(self, x: Tensor, other: Tensor, past: Tensor, blocked: Tensor) -> tuple[Tensor, Tensor]:
-        """x, other (2, B, D), past (B, 2 views, 2 attentions, 2, H, P, D/H) -> x, and one more place."""
-        mixed, own = self.own(x, x, past[:, :, 0], blocked)
-        x = _norm(x + mixed) * self.norms[0]
-        mixed, seen = self.cross(x, other, past[:, :, 1], blocked)
-        x = _norm(x + mixed) * self.norms[1]
+    def forward(
+        self,
+        x: Tensor,
+        other: Sequence[Tensor],
+        own: Sequence[Tensor],
+        cross: Sequence[Tensor],
+        blocked: Tensor,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Give x (2, B, D), and the keys and values that it adds to its own past.
+
+        other, own, cross: keys and values of the other view's token, and of both attentions' past.
+        """
+        query, key, value = self._heads(x @ self.look_own).chunk(3, 2)
+        x = _norm(x + self.own(query, (key, value), own, blocked)) * self.norms[0]
+        query = self._heads(x @ self.look_cross)
+        x = _norm(x + self.cross(query, other, cross, blocked)) * self.norms[1]
         x = _norm(x + F.gelu(x @ self.widen) @ self.narrow) * self.norms[2]
-        return x, torch.stack([own, seen], dim=2)
+        return x, [key, value]
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(2, B, n x D) -> (2, B, n, H, 1, D/H)."""
+        depth = self.look_cross.size(2) // self.heads
+        return x.view(2, x.size(1), -1, self.heads, 1, depth)
 
 
 class _BothAttentions(nn.Module):
@@ -96,47 +221,41 @@ class _BothAttentions(nn.Module):
 
     def __init__(self, attentions: Sequence[Attention]) -> None:
         super().__init__()
-        self.heads = attentions[0].heads
-        scale = (attentions[0].query.weight.size(0) // self.heads) ** -0.5
-        self.query = _stacked([one.query.weight.T * scale for one in attentions])
-        self.remember = _stacked([one.remember.weight.T for one in attentions])
         self.merge = _stacked([one.merge.weight.T for one in attentions])
-        self.bias = _stacked([one.bias.flip(1).unsqueeze(1) for one in attentions])  # (2, H, 1, P + 1)
+        self.bias = _stacked([one.bias.flip(1)[None, None, :, None] for one in attentions])
 
-    def forward(self, x: Tensor, source: Tensor, past: Tensor, blocked: Tensor) -> tuple[Tensor, Tensor]:
-        """x, source (2, B, D), past (B, 2 views, 2, H, P, D/H) -> (2, B, D), (B, 2 views, 2, H, 1, D/H)."""
-        _, batch, width = x.shape
-        depth, places = width // self.heads, past.size(4)
-        query = (x @ self.query).view(2, batch, self.heads, 1, depth).transpose(0, 1)
-        new = (source @ self.remember).view(2, batch, 2, self.heads, 1, depth).transpose(0, 1)
-        then = query @ past[:, :, 0].transpose(-1, -2)  # (B, 2, H, 1, P)
-        now = (query * new[:, :, 0]).sum(-1, keepdim=True)
-        weights = torch.softmax(torch.cat([then, now], dim=-1) + self.bias + blocked, dim=-1)
-        mixed = weights[..., :places] @ past[:, :, 1] + weights[..., places:] * new[:, :, 1]
-        return mixed.transpose(0, 1).reshape(2, batch, width) @ self.merge, new
+    def forward(
+        self, query: Tensor, present: Sequence[Tensor], past: Sequence[Tensor], blocked: Tensor
+    ) -> Tensor:
+        """query, present (2, B, 1, H, 1, D/H), past (2, B, 1, H, P, D/H) -> (2, B, D)."""
+        (key, value), (keys, values) = present, past
+        then, now = query @ keys.transpose(-1, -2), (query * key).sum(-1, keepdim=True)
+        weights = torch.softmax(torch.cat([then, now], dim=-1) + (self.bias + blocked), dim=-1)
+        before, here = weights[..., :-1], weights[..., -1:]
+        return (before @ values + here * value).flatten(2) @ self.merge
+
+
+def _constant(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach().clone().contiguous(), requires_grad=False)
 
 
 def _stacked(weights: list[Tensor]) -> nn.Parameter:
-    return nn.Parameter(torch.stack(weights).detach().contiguous(), requires_grad=False)
+    return _constant(torch.stack(weights))
 
 
 def _norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, (x.size(-1),))
 
 
-def _graph(module: nn.Module, inputs: tuple[Tensor, ...], outputs: list[str]) -> bytes:
-    """Export a module whose inputs all begin with the number of streams."""
-    streams = torch.export.Dim("streams")
+def _graph(module: nn.Module, inputs: tuple[Tensor, ...], streams: list[Any], outputs: list[str]) -> bytes:
+    """Export a module; `streams` says which dimension of each input is the number of streams."""
+    dim = torch.export.Dim("streams")
+    shapes = tuple(tuple({at: dim} for at in one) if isinstance(one, list) else {one: dim} for one in streams)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the exporter itself uses; the result is verified
         program = torch.onnx.export(
-            module.eval(),
-            inputs,
-            output_names=outputs,
-            dynamic_shapes=tuple({0: streams} for _ in inputs),
-            dynamo=True,
-            verbose=False,
+            module.eval(), inputs, output_names=outputs, dynamic_shapes=shapes, dynamo=True, verbose=False
         )
     assert program is not None
     graph: bytes = program.model_proto.SerializeToString()

@@ -20,9 +20,12 @@ from torch import Tensor
 
 from streamer.contract import Contract, weights_sha256
 from streamer.errors import ArtifactError
+from streamer.stepper import OnnxStepper
 
 Runtime = Literal["auto", "onnx", "torchscript"]
-GRAPHS = ("encode.onnx", "step.onnx")  # in an artifact, beside its contract
+# In an artifact, beside its contract. A graph that takes something else gets another name: an artifact with
+# the former step.onnx counts as one without graphs.
+GRAPHS = ("encode.onnx", "hop.onnx")
 
 
 class State(NamedTuple):
@@ -35,6 +38,8 @@ class State(NamedTuple):
 class OnnxNetwork:
     """A network whose `encode` and `step` ONNX Runtime runs on the CPU; the rest stays with TorchScript.
 
+    With tensors, as any network; live streams take its `stepper`, which needs none.
+
     Args:
         scripted: the same network.
         graphs: ONNX files by the names in `GRAPHS`.
@@ -45,20 +50,19 @@ class OnnxNetwork:
     def __init__(self, scripted: Any, graphs: Mapping[str, bytes], threads: int = 1) -> None:
         self.scripted = scripted
         self.mask: Tensor = scripted.mask
-        self._encode, self._step = (_session(graphs[name], threads) for name in GRAPHS)
+        memory, _ = scripted.initial_state(1)
+        encode, step = (_session(graphs[name], threads) for name in GRAPHS)
+        self.stepper = OnnxStepper(encode, step, memory.numpy())
 
     def encode(self, raw: Tensor, spectrum: Tensor) -> Tensor:
         """Embed epochs: (B, 3000) µV and (B, 29, 128) dB, NaN where lost -> tokens (B, 2, D)."""
-        (tokens,) = self._encode.run(None, {"raw": raw.numpy(), "spectrum": spectrum.numpy()})
-        return torch.from_numpy(tokens)
+        return torch.from_numpy(self.stepper.encode(raw.numpy(), spectrum.numpy()))
 
     def step(self, tokens: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
         """One epoch: tokens (B, 2, D), present (B, 2) bool -> joint logits (B, 5), next state."""
-        memory, seen = state
-        given = {"tokens": tokens, "present": present, "memory": memory, "seen": seen}
-        logits, new = self._step.run(None, {name: tensor.numpy() for name, tensor in given.items()})
-        after = torch.cat([memory[:, :, :, :, :, :, 1:], torch.from_numpy(new)], dim=6)
-        return torch.from_numpy(logits), State(after, (seen + 1).clamp(max=memory.size(6)))
+        past = self.stepper.past(*(tensor.numpy() for tensor in state))
+        logits, after = self.stepper.step(tokens.numpy(), present.numpy(), past)
+        return torch.from_numpy(logits), State(*map(torch.from_numpy, self.stepper.laid_out(after())))
 
     def initial_state(self, batch: int) -> State:
         """Return the state of `batch` streams that have seen nothing."""
@@ -124,7 +128,8 @@ def graphs_inside(data: bytes, path: Path, contract: Contract) -> dict[str, byte
     """
     if set(contract.graphs_sha256) != set(GRAPHS):
         raise ArtifactError(
-            f"model {path}: holds no ONNX graphs; use runtime torchscript, or export it again with them"
+            f"model {path}: holds no ONNX graphs ({' and '.join(GRAPHS)}); use runtime torchscript, or "
+            "export it again with them"
         )
     graphs: dict[str, bytes] = {}
     with zipfile.ZipFile(BytesIO(data)) as archive:

@@ -9,18 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from streamer.contract import Contract, contract_inside
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES, Window
-from streamer.network import Runtime, load_network, with_onnx
+from streamer.network import GRAPHS, OnnxNetwork, Runtime, load_network, with_onnx
 from streamer.spectrogram import BINS, FRAMES
-from streamer.staging import Staged, Together
+from streamer.staging import Staged, Together, softmax
+from streamer.stepper import Stepper, TorchStepper
 from streamer.torchscript import Precision, with_torch
 from streamer.trust import PACKAGED, read_trusted
 
 WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
+PRESENT = {
+    usable: np.full((1, 2), usable) for usable in (False, True)
+}  # both views; where not, they are masked
 
 
 class Model:
@@ -28,9 +31,10 @@ class Model:
 
     def __init__(self, network: Any, contract: Contract, device: torch.device) -> None:
         self.network = network  # its methods come out of the artifact: no type checker knows them
+        onnx = isinstance(network, OnnxNetwork)
+        self.stepper: Stepper = network.stepper if onnx else TorchStepper(network, device)
         self.contract = contract
         self.device = device
-        self.present = {usable: torch.full((1, 2), usable, device=device) for usable in (False, True)}
 
     @classmethod
     def load(
@@ -65,7 +69,8 @@ class Model:
         torch.set_num_threads(threads)
         network = load_network(data, source, contract, where)
         if runtime == "auto":
-            onnx = contract.graphs_sha256 and where.type == "cpu" and precision == "float32"
+            graphs = set(contract.graphs_sha256) == set(GRAPHS)
+            onnx = graphs and where.type == "cpu" and precision == "float32"
             runtime = "onnx" if onnx else "torchscript"
         if runtime == "torchscript":
             network = with_torch(network, where, precision)
@@ -102,8 +107,7 @@ class Session:
 
     def reset(self) -> None:
         """Forget the night so far."""
-        with torch.inference_mode():
-            self._state = self._model.network.initial_state(1)
+        self._past: Any = self._model.stepper.start()
         self.epochs_seen = 0  # committed with data, lost ones not counted
 
     def score(self, window: Window, usable: bool) -> Staged:
@@ -113,15 +117,17 @@ class Session:
         is not `usable` gives no probabilities; on the grid it is committed as a lost epoch. Blocks for a
         millisecond or so: call it from a worker thread.
         """
-        with self._lock, torch.inference_mode():
+        with self._lock:
             committed = window.epoch is not None
             probabilities = None
             if usable or committed:
-                logits, state = self._step(window, usable)
+                stepper = self._model.stepper
+                tokens = stepper.encode(window.samples[None], window.spectrogram[None])
+                logits, after = stepper.step(tokens, PRESENT[usable], self._past)
                 if usable:
-                    probabilities = tuple(torch.softmax(logits[0].double(), 0).tolist())
+                    probabilities = softmax(logits[0].tolist())
                 if committed:
-                    self._state = state
+                    self._past = after()
                     self.epochs_seen += usable
             return Staged(probabilities, self._warmup)
 
@@ -134,15 +140,6 @@ class Session:
     def _warmup(self) -> bool:
         return self.epochs_seen < self._model.contract.warmup_epochs
 
-    def _step(self, window: Window, usable: bool) -> tuple[Tensor, Any]:
-        device, network = self._model.device, self._model.network
-        present = self._model.present[usable]
-        if not usable:  # nothing to encode: the network puts its mask tokens here
-            return network.step(torch.zeros_like(network.mask)[None], present, self._state)  # type: ignore[no-any-return]
-        raw = torch.from_numpy(window.samples)[None].to(device)
-        spectrum = torch.from_numpy(window.spectrogram)[None].to(device)
-        return network.step(network.encode(raw, spectrum), present, self._state)  # type: ignore[no-any-return]
-
 
 def score_together(asked: Sequence[tuple[Session, Window]]) -> list[Staged]:
     """Stage usable windows off the 30 s grid, each of another stream of one model, in one pass.
@@ -151,16 +148,13 @@ def score_together(asked: Sequence[tuple[Session, Window]]) -> list[Staged]:
     another order when there are more rows: by 3e-7 with the packaged model, 1e-5 is promised. No past is
     changed, so what is committed later is, to the bit, what it would have been.
     """
-    model = asked[0][0]._model
-    with torch.inference_mode():
-        raw = torch.from_numpy(np.stack([window.samples for _, window in asked])).to(model.device)
-        spectra = torch.from_numpy(np.stack([window.spectrogram for _, window in asked])).to(model.device)
-        states = [session._state for session, _ in asked]
-        state = type(states[0])(*(torch.cat(parts) for parts in zip(*states, strict=True)))
-        present = torch.ones((len(asked), 2), dtype=torch.bool, device=model.device)
-        logits, _ = model.network.step(model.network.encode(raw, spectra), present, state)
-        rows = torch.softmax(logits.double(), 1).tolist()
-    return [Staged(tuple(row), session._warmup) for row, (session, _) in zip(rows, asked, strict=True)]
+    stepper = asked[0][0]._model.stepper
+    raw = np.stack([window.samples for _, window in asked])
+    spectra = np.stack([window.spectrogram for _, window in asked])
+    past = stepper.joined([session._past for session, _ in asked])
+    logits, _ = stepper.step(stepper.encode(raw, spectra), np.ones((len(asked), 2), np.bool_), past)
+    rows = map(softmax, logits.tolist())
+    return [Staged(row, session._warmup) for row, (session, _) in zip(rows, asked, strict=True)]
 
 
 def _device(name: str) -> torch.device:

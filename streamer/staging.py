@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,14 @@ class Staged(NamedTuple):
     probabilities: tuple[float, ...] | None  # in the order of STAGES; None: unscored
     warmup: bool  # the network has seen fewer epochs than it needs for full confidence
     trouble: str = ""  # what keeps the network from being had, in one line; the sensor is not to blame
+
+
+def softmax(logits: Sequence[float]) -> tuple[float, ...]:
+    """Probabilities of one window; five numbers are done before numpy has begun."""
+    largest = max(logits)
+    odds = [math.exp(logit - largest) for logit in logits]
+    total = sum(odds)
+    return tuple(odd / total for odd in odds)
 
 
 Together = Callable[[Sequence[tuple[Any, Window]]], list[Staged]]  # sessions of one model, and their windows

@@ -13,6 +13,7 @@ from model.export import export, streamed
 from streamer.errors import ArtifactError
 from streamer.network import GRAPHS, OnnxNetwork, with_onnx
 from streamer.stager import Model, Session
+from streamer.torchscript import TorchNetwork
 from tests.model.tiny import TINY, network, signal
 from tests.test_stager import windows
 
@@ -81,14 +82,26 @@ def test_a_graph_that_is_not_the_contracts_is_not_run(artifact: Path, tmp_path: 
     path = tmp_path / "forged.pt"
     with zipfile.ZipFile(artifact) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
-            new.writestr(name, old.read(name) + b" " * name.endswith("step.onnx"))
+            new.writestr(name, old.read(name) + b" " * name.endswith("hop.onnx"))
     with pytest.raises(ArtifactError, match="ONNX graphs are not those of its contract"):
         Model.load(path, trusted=True)
 
 
+def test_an_artifact_with_graphs_of_a_former_form_is_run_by_torch(artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "former.pt"
+    with zipfile.ZipFile(artifact) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(
+                name.replace("hop.onnx", "step.onnx"), old.read(name).replace(b"hop.onnx", b"step.onnx")
+            )
+    assert isinstance(Model.load(path, trusted=True).network, TorchNetwork)
+    with pytest.raises(ArtifactError, match="export it again"):
+        Model.load(path, runtime="onnx", trusted=True)
+
+
 def test_asked_for_where_it_cannot_be_had(artifact: Path, model: Model, tmp_path: Path) -> None:
     export(network(), TINY, "noise", tmp_path / "plain.pt", onnx=False)
-    with pytest.raises(ArtifactError, match="holds no ONNX graphs; use runtime torchscript"):
+    with pytest.raises(ArtifactError, match=r"holds no ONNX graphs .* use runtime torchscript"):
         Model.load(tmp_path / "plain.pt", runtime="onnx", trusted=True)
     with pytest.raises(ArtifactError, match="serves the CPU, not cuda"):
         with_onnx(None, b"", artifact, model.contract, torch.device("cuda"), 1)

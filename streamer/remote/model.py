@@ -21,7 +21,7 @@ from streamer.remote.client import ModelServer
 from streamer.remote.kserve import Tensors
 from streamer.remote.settings import RemoteSettings
 from streamer.spectrogram import BINS
-from streamer.staging import Staged
+from streamer.staging import Staged, softmax
 from streamer.window import COLUMNS
 
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ class RemoteSession:
         except ModelServerError as error:
             logits, self._trouble = None, str(error)
         warmup = self.epochs_seen < self._model.contract.warmup_epochs
-        return Staged(_softmax(logits[0]) if logits is not None and usable else None, warmup, self._trouble)
+        return Staged(
+            softmax(logits[0].tolist()) if logits is not None and usable else None, warmup, self._trouble
+        )
 
     def _tell(self) -> NDArray[np.float32] | None:
         """Commit what is owed, oldest first; the logits of the last, or None where nothing is owed."""
@@ -137,8 +139,3 @@ class RemoteSession:
         }
         answer, self._trouble = self._model.step(given, wanted)
         return answer
-
-
-def _softmax(logits: NDArray[np.float32]) -> tuple[float, ...]:
-    odds = np.exp(logits.astype(np.float64) - logits.max())
-    return tuple((odds / odds.sum()).tolist())

@@ -7,13 +7,12 @@ an epoch on one core of such a machine is quoted from the project's requirements
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
-import torch
 
 from model.mc2sleepnet import SIZES
-from streamer.stager import Model
+from streamer.stager import PRESENT, Model
+from streamer.stepper import Stepper
 from tools.bench.figures import Asked, Figures, cpu_s, one_core
 from tools.bench.hop import hop_against_floor
 from tools.bench.networks import untrained
@@ -33,7 +32,7 @@ def measure(asked: Asked) -> Figures:
     models = {name: untrained(size, asked.runtime) for name, size in SIZES.items()}
     with one_core():
         for name, model in models.items():
-            network_ms, live_ms = network_s(model.network) * 1000, live_s(model) * 1000
+            network_ms, live_ms = network_s(model.stepper) * 1000, live_s(model) * 1000
             hop = hop_against_floor(model)
             figures |= {
                 f"{name}_parameters": model.contract.parameters,
@@ -48,13 +47,13 @@ def measure(asked: Asked) -> Figures:
     return figures
 
 
-def network_s(network: Any) -> float:
+def network_s(stepper: Stepper) -> float:
     """CPU seconds of encoding one epoch and stepping over it."""
-    raw, spectrum = 20 * torch.randn(1, 3000), 35 + 10 * torch.randn(1, 29, 128)
-    present = torch.ones(1, 2, dtype=torch.bool)
-    with torch.inference_mode():
-        state = network.initial_state(1)
-        return cpu_s(lambda: network.step(network.encode(raw, spectrum), present, state), 100)
+    rng = np.random.default_rng(0)
+    raw = rng.normal(0, 20, (1, 3000)).astype(np.float32)
+    spectrum = rng.normal(35, 10, (1, 29, 128)).astype(np.float32)
+    past = stepper.start()
+    return cpu_s(lambda: stepper.step(stepper.encode(raw, spectrum), PRESENT[True], past), 100)
 
 
 def live_s(model: Model, epochs: int = 20) -> float:

@@ -19,6 +19,7 @@ from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.sinks.topics import MqttStream
 from streamer.stager import Model
+from streamer.stepper import Stepper
 from tools.bench.figures import Figures
 from tools.bench.signals import INFO, pipeline, seconds_of_eeg
 
@@ -49,16 +50,18 @@ class _Watch:
 
 
 class _Timed:
-    """A network whose live methods are timed."""
+    """A stepper whose parts are timed."""
 
-    def __init__(self, network: Any, watch: _Watch) -> None:
-        self.mask, self.initial_state = network.mask, network.initial_state
-        self.encode = watch.timed("encode", network.encode)
-        self.step = watch.timed("step", network.step)
+    def __init__(self, stepper: Stepper, watch: _Watch) -> None:
+        self.start, self.joined = stepper.start, stepper.joined
+        self.encode = watch.timed("encode", stepper.encode)
+        self.step = watch.timed("step", stepper.step)
 
 
 def _watched(model: Model, watch: _Watch) -> Pipeline:
-    path = pipeline(Model(_Timed(model.network, watch), model.contract, model.device), 1)
+    timed = Model(model.network, model.contract, model.device)
+    timed.stepper = _Timed(model.stepper, watch)
+    path = pipeline(timed, 1)
     front = path._front
     watch.on(front._derivation, "push", "derivation_quality")
     for method in ("push", "grade", "fast_uv"):
