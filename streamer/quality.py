@@ -36,6 +36,7 @@ class Second:
     muscle: bool
     hum: bool
     fast_uv: float | None  # r.m.s. in 25-45 Hz; None where a sample is missing
+    clean: bool  # none of the above was found
 
 
 def usable(quality: Quality) -> bool:
@@ -75,8 +76,8 @@ class QualityMeter:
         """Quality of the `span_s` before second `end_s`; older seconds are forgotten."""
         while self._seconds and (oldest := next(iter(self._seconds))) < end_s - span_s:  # they are in order
             del self._seconds[oldest]
-        seconds = [self._seconds[s] for s in range(end_s - span_s, end_s) if s in self._seconds]
-        lost = 1 - sum(second.real for second in seconds) / span_s
+        seconds = [second for begin_s, second in self._seconds.items() if begin_s < end_s]
+        lost = 1 - sum([second.real for second in seconds]) / span_s
         return _judge(seconds, min(max(lost, 0.0), 1.0))
 
     def amplitude_uv(self) -> float | None:
@@ -98,32 +99,27 @@ class QualityMeter:
         self._stop = ceil((self._second + 1) * self._rate_hz)
 
     def _measure(self, samples: Floats, expected: int) -> Second:
-        centred = samples - samples.mean()
-        sd = math.sqrt(float(np.square(centred).mean()))
+        count = samples.shape[0]
+        centred = samples - samples.sum() / count
+        sd = math.sqrt(float(np.square(centred).sum()) / count)
         fast_uv: float | None = None
         hum = False
-        if samples.shape[0] == expected:  # a spectrum across a hole would mean nothing
+        if count == expected:  # a spectrum across a hole would mean nothing
             power = self._power(centred)
             fast_uv = self._rms(power, 25, 45)
             hum = self._mains_hz < self._rate_hz / 2 - 1 and (
                 self._rms(power, self._mains_hz - 1, self._mains_hz + 1) > HUM_UV
             )
-        return Second(
-            real=samples.shape[0] / expected,
-            sd_uv=sd,
-            flat=sd < FLAT_SD_UV,
-            railed=_railed(samples),
-            big=sd > BIG_SD_UV,
-            muscle=fast_uv is not None and fast_uv > MUSCLE_UV,
-            hum=hum,
-            fast_uv=fast_uv,
-        )
+        flat, railed, big = sd < FLAT_SD_UV, _railed(samples), sd > BIG_SD_UV
+        muscle = fast_uv is not None and fast_uv > MUSCLE_UV
+        clean = not (flat or railed or big or muscle or hum)
+        return Second(count / expected, sd, flat, railed, big, muscle, hum, fast_uv, clean)
 
     def _power(self, centred: Floats) -> Floats:
         """One-sided power per bin in µV²; the bins are 1 Hz apart, so a bin's number is its frequency."""
         taper, energy = _taper(centred.shape[0])
-        spectrum = np.abs(np.fft.rfft(centred * taper)) ** 2
-        power: Floats = 2 * spectrum / (centred.shape[0] * energy)
+        power: Floats = np.abs(np.fft.rfft(centred * taper)) ** 2
+        power *= 2 / (centred.shape[0] * energy)
         return power
 
     def _rms(self, power: Floats, low_hz: int, high_hz: int) -> float:
@@ -149,7 +145,7 @@ def _railed(samples: Floats) -> bool:
 def _judge(seconds: list[Second], lost: float) -> Quality:
     """Grade 30 s from its seconds: the worst finding decides, every finding is named."""
     count = max(len(seconds), 1)
-    bad = [s for s in seconds if s.flat or s.railed or s.big or s.muscle or s.hum]
+    bad = [second for second in seconds if not second.clean]
     if not bad and not lost:
         return Quality("good")
     share = {

@@ -66,7 +66,10 @@ class Resampler:
         slower = max(self.up, self.down)
         self._identity = slower == 1
         self._half = HALF_LENGTH * slower  # half the filter's length at the common rate `rate * up`
-        self._taps = np.ones(1) if self._identity else _taps(self._half, slower, self.up)
+        taps = np.ones(1) if self._identity else _taps(self._half, slower, self.up)
+        shift = -self._half % self.down  # zeros in front, so that no output's centre falls between two
+        self._taps = np.concatenate([np.zeros(shift), taps])
+        self._skip = (self._half + shift) // self.down  # outputs of upfirdn before the buffer's first sample
         self.delay_s = 0.0 if self._identity else self._half / (self.up * rate_hz)
         self.reset()
 
@@ -128,14 +131,8 @@ class Resampler:
         if ready <= self._next:
             return np.empty(0)
         filtered = upfirdn(self._taps, self._buffer, self.up, self.down)
-        # upfirdn's output j sits at j * down - half on the buffer's own common clock.
-        offset = (self._begin * self.up) // self.down  # whole, because _begin is a multiple of `down`
-        skip, rest = divmod(self._half, self.down)
-        if rest:  # the centre falls between two outputs: shift the taps so that it does not
-            pad = self.down - rest
-            filtered = upfirdn(np.concatenate([np.zeros(pad), self._taps]), self._buffer, self.up, self.down)
-            skip += 1
-        out: Floats = filtered[self._next - offset + skip : ready - offset + skip].copy()
+        first = (self._begin * self.up) // self.down - self._skip  # whole: _begin is a multiple of `down`
+        out: Floats = filtered[self._next - first : ready - first].copy()
         self._next = ready
         self._forget()
         return out
