@@ -60,9 +60,14 @@ class OnnxNetwork:
 
     def step(self, tokens: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
         """One epoch: tokens (B, 2, D), present (B, 2) bool -> joint logits (B, 5), next state."""
-        past = self.stepper.past(*(tensor.numpy() for tensor in state))
-        logits, after = self.stepper.step(tokens.numpy(), present.numpy(), past)
-        return torch.from_numpy(logits), State(*map(torch.from_numpy, self.stepper.laid_out(after())))
+        memory, seen = state
+        past = self.stepper.past(memory.numpy(), seen.numpy())
+        logits, new = self.stepper.run(tokens.numpy(), present.numpy(), past)
+        added = torch.from_numpy(new).permute(
+            4, 1, 3, 0, 2, 5, 6, 7
+        )  # from the axes of `Past` to those of `State`
+        after = torch.cat([memory[:, :, :, :, :, :, 1:], added], dim=6)
+        return torch.from_numpy(logits), State(after, (seen + 1).clamp(max=memory.size(6)))
 
     def initial_state(self, batch: int) -> State:
         """Return the state of `batch` streams that have seen nothing."""

@@ -120,16 +120,17 @@ class OnnxStepper:
         self, tokens: Singles, present: NDArray[np.bool_], past: Past
     ) -> tuple[Singles, Callable[[], Past]]:
         """As `Stepper`."""
-        logits, new = self._step.run(None, {"tokens": tokens, "present": present, **past.given})
+        logits, new = self.run(tokens, present, past)
         return logits, lambda: _after(past, new)
+
+    def run(self, tokens: Singles, present: NDArray[np.bool_], past: Past) -> tuple[Singles, Singles]:
+        """Joint logits (B, 5), and what is new of the memory: the same axes, of one place."""
+        logits, new = self._step.run(None, {"tokens": tokens, "present": present, **past.given})
+        return logits, np.moveaxis(new, 2, 0).reshape(*past.memory.shape[:6], 1, -1)
 
     def past(self, memory: Singles, seen: NDArray[np.int64]) -> Past:
         """Take over what streams remember as the network lays it out; see `State`."""
         return _past(np.ascontiguousarray(memory.transpose(3, 1, 4, 2, 0, 5, 6, 7)), seen)
-
-    def laid_out(self, past: Past) -> tuple[Singles, NDArray[np.int64]]:
-        """Give it as the network lays it out."""
-        return np.ascontiguousarray(past.memory.transpose(4, 1, 3, 0, 2, 5, 6, 7)), past.seen
 
 
 def _past(memory: Singles, seen: NDArray[np.int64]) -> Past:
@@ -142,8 +143,8 @@ def _past(memory: Singles, seen: NDArray[np.int64]) -> Past:
 
 
 def _after(past: Past, new: Singles) -> Past:
-    """Move the memory up by one place; new (2 views, B, attentions x layers x key/value, H, 1, D / H)."""
+    """Move the memory up by one place."""
     memory = np.empty_like(past.memory)
     memory[..., :-1, :] = past.memory[..., 1:, :]
-    memory[..., -1:, :] = np.moveaxis(new, 2, 0).reshape(*memory.shape[:6], 1, -1)
+    memory[..., -1:, :] = new
     return _past(memory, np.minimum(past.seen + 1, memory.shape[6]))

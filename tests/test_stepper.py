@@ -51,23 +51,15 @@ def test_the_packaged_model_is_run_by_onnx(model: Model) -> None:
 
 
 def test_both_runtimes_say_and_remember_the_same(model: Model) -> None:
-    ours, theirs = model.stepper, TorchStepper(model.network.scripted, model.device)
+    ours = model.stepper
     assert isinstance(ours, OnnxStepper)
-    (rows, past), (others, state) = run(ours, 0), run(theirs, 0)
-    np.testing.assert_allclose(rows, others, atol=2e-5, rtol=0)
-    memory, seen = ours.laid_out(past)
-    np.testing.assert_allclose(memory, state.memory.numpy(), atol=2e-5, rtol=0)
-    assert seen.tolist() == state.seen.tolist() == [EPOCHS]
-
-
-def test_what_is_remembered_can_be_handed_over_and_back(model: Model) -> None:
-    stepper = model.stepper
-    assert isinstance(stepper, OnnxStepper)
-    _, past = run(stepper, 0)
-    again = stepper.past(*stepper.laid_out(past))
-    assert [row.tobytes() for row in run(stepper, 1, past)[0]] == [
-        row.tobytes() for row in run(stepper, 1, again)[0]
-    ]
+    for network in (model.network.scripted, model.network):  # TorchScript; ONNX Runtime with tensors
+        (rows, past), (others, state) = run(ours, 0), run(TorchStepper(network, model.device), 0)
+        np.testing.assert_allclose(rows, others, atol=2e-5, rtol=0)
+        handed_over = ours.past(state.memory.numpy(), state.seen.numpy())
+        np.testing.assert_allclose(past.memory, handed_over.memory, atol=2e-5, rtol=0)
+        assert past.seen.tolist() == handed_over.seen.tolist() == [EPOCHS]
+        np.testing.assert_allclose(run(ours, 1, past)[0], run(ours, 1, handed_over)[0], atol=2e-5, rtol=0)
 
 
 def test_a_step_leaves_the_past_as_it_is_until_it_is_asked_for(stepper: Stepper) -> None:
