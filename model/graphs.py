@@ -6,6 +6,7 @@ not the training code's: they say the same in fewer operations, and export refus
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import warnings
@@ -16,7 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.mc2sleepnet import FRAMES, Attention, MC2SleepNet, SequenceLayer, SpectrumBackbone, SpectrumLayer
+from model.mc2sleepnet import (
+    FRAMES,
+    Attention,
+    MC2SleepNet,
+    RawBackbone,
+    SequenceLayer,
+    SpectrumBackbone,
+    SpectrumLayer,
+)
 from streamer.messages import EPOCH_SAMPLES
 from streamer.network import GRAPHS
 from streamer.spectrogram import BINS
@@ -51,6 +60,7 @@ class _Encode(nn.Module):
     def __init__(self, network: MC2SleepNet) -> None:
         super().__init__()
         self.network = network
+        self.raw = _leaky(network.raw)
         self.visible = _constant(torch.arange(2)[:, None] != network.hidden)
         self.spectral = _Spectral(network)
 
@@ -59,10 +69,20 @@ class _Encode(nn.Module):
         seen = []
         if self.network.hidden != 0:
             samples = (raw / self.network.raw_scale_uv).clamp(-25.0, 25.0)
-            seen.append(self.network.raw(torch.where(torch.isnan(raw), 0.0, samples)))
+            seen.append(self.raw(torch.where(torch.isnan(raw), 0.0, samples)))
         if self.network.hidden != 1:
             seen.append(self.spectral(spectrum))
         return torch.where(self.visible, torch.stack(seen, dim=1), self.network.mask)
+
+
+def _leaky(backbone: RawBackbone) -> RawBackbone:
+    """Its twin with constant slopes, which ONNX Runtime adds to the convolution; over learnt ones it loops."""
+    twin = copy.deepcopy(backbone)
+    for parent in list(twin.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.PReLU):
+                setattr(parent, name, nn.LeakyReLU(float(child.weight)))
+    return twin
 
 
 class _Spectral(nn.Module):
