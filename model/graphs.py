@@ -76,7 +76,7 @@ class _Encode(nn.Module):
 
 
 def _leaky(backbone: RawBackbone) -> RawBackbone:
-    """Its twin with constant slopes, which ONNX Runtime adds to the convolution; over learnt ones it loops."""
+    """Its twin with constant slopes, which ONNX Runtime fuses into the convolution; learnt ones are slow."""
     twin = copy.deepcopy(backbone)
     for parent in list(twin.modules()):
         for name, child in parent.named_children():
