@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.signal import sosfilt
 from tqdm import tqdm
 
-from model.data import Night, save_night
+from model.data import FOLDS, Night, fold_of, save_night
 from model.resynthesis import CENTRAL, FRONTAL, PARIETAL, Derivation, Measurements
 from streamer.conditioner import bandpass_sos
 from streamer.messages import RATE_HZ
@@ -32,16 +32,20 @@ YASA_STAGES = ("WAKE", "N1", "N2", "N3", "REM")  # its names, in the order of ou
 
 
 def draw_night(
-    measurements: Measurements, recording: str, seed: int, soft: bool = False, at: Derivation | None = None
+    measurements: Measurements,
+    recording: str,
+    seed: int,
+    soft: bool = False,
+    at: Derivation | None = None,
+    own_style: bool = False,
 ) -> Night:
     """Draw one night behind the engine's band-pass.
 
-    `at` one derivation it has the default style; without, a place, an amplifier and a style of its own.
+    `at` one derivation it has the default style or its own; without, a place, an amplifier and its own style.
     """
     rng = np.random.default_rng([seed, measurements.recordings.index(recording)])
-    derivation, style = at, DEFAULT
-    if derivation is None:
-        derivation = Derivation.draw(rng)
+    derivation, style = at or Derivation.draw(rng), DEFAULT
+    if own_style or at is None:
         style = replace(varied(DEFAULT, int(rng.integers(2**31))), depth=float(rng.uniform(*DEPTHS)))
     measured = measurements.measured(recording, derivation)
     samples = np.concatenate(list(synthesise(measured, int(rng.integers(2**31)), style)))
@@ -76,15 +80,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--at", choices=PLACES, help="every night there, in the default style (default: somewhere else each)"
     )
+    parser.add_argument(
+        "--own-style", action="store_true", help="with --at: rhythms and events of each night's own"
+    )
+    parser.add_argument(
+        "--fold", type=int, choices=range(len(FOLDS)), help="the test subjects of one fold only"
+    )
     options = parser.parse_args(arguments)
     measurements = Measurements.load(options.features)
     options.out.mkdir(parents=True, exist_ok=True)
-    order = np.random.default_rng(0).permutation(measurements.recordings)
-    for recording in tqdm(order.tolist(), unit="night"):
+    order = np.random.default_rng(0).permutation(measurements.recordings).tolist()
+    if options.fold is not None:
+        order = [one for one in order if fold_of(f"{measurements.subject(one):02d}") == options.fold]
+    at = PLACES.get(options.at)
+    for recording in tqdm(order, unit="night"):
         path = options.out / f"{recording}-{options.seed}.npz"
         if not path.exists():
-            at = PLACES.get(options.at)
-            save_night(path, draw_night(measurements, recording, options.seed, options.soft, at))
+            night = draw_night(measurements, recording, options.seed, options.soft, at, options.own_style)
+            save_night(path, night)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,13 @@ def test_a_night_belongs_to_its_seed(measurements: Measurements) -> None:
     assert first.soft is None
 
 
+def test_at_one_place_its_events_may_be_its_own(measurements: Measurements) -> None:
+    usual, own = (draw_night(measurements, NAMES[0], 0, at=FRONTAL, own_style=own) for own in (False, True))
+    assert not np.array_equal(usual.samples, own.samples)
+    powers = [np.square(one.samples.astype(np.float64)).mean() for one in (usual, own)]
+    assert powers[0] == pytest.approx(powers[1], rel=0.2)  # what was measured stays
+
+
 def test_it_lies_behind_the_engines_band_pass(measurements: Measurements) -> None:
     night = draw_night(measurements, NAMES[0], 0, at=FRONTAL)
     hz, power = welch(night.samples.astype(np.float64), 100, nperseg=1000)
@@ -45,5 +52,7 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
     nights = load_nights([out])
     assert [night.recording for night in nights] == sorted(NAMES)
     assert [night.subject for night in nights] == ["00", "01", "02"]
+    main([str(tmp_path / "features.npz"), str(tmp_path / "fold"), "--fold", "9"])
+    assert not list((tmp_path / "fold").iterdir())  # people 0 to 2 belong to fold 0
     monkeypatch.setattr("model.draw.draw_night", None)  # nothing is left to draw
     main([str(tmp_path / "features.npz"), str(out), "--seed", "4"])
