@@ -40,6 +40,7 @@ REFERENCE = "reference"
 NETWORK = "network.pt"  # of a run: the averaged one at its end
 RESULT = "result.json"  # of a run
 CONTEXTS = (1, 5, 10, 20, 60)  # epochs, beside the reference's own
+BASE_RATE = 0.25  # of the reference's learning rates: with those of `small` it does not learn at all
 Result = dict[str, Any]
 
 
@@ -51,6 +52,13 @@ def without(settings: Settings, *objectives: str) -> tuple[Phase, ...]:
     return tuple(
         phase.model_copy(update={"steps": phase.steps + spare}) if phase is longest else phase
         for phase in kept
+    )
+
+
+def slower(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The phases of a run at the learning rates of the larger network."""
+    return tuple(
+        phase.model_copy(update={"learning_rate": BASE_RATE * phase.learning_rate}) for phase in phases
     )
 
 
@@ -74,7 +82,7 @@ def variants(reference: Settings) -> dict[str, Settings]:
             made[f"context {epochs}"] = changed(reference, context=epochs)
     made[f"bidirectional, {own} each way"] = changed(reference, causal=False)
     if reference.backbones is None:
-        made["size base"] = changed(reference, size="base")
+        made["size base"] = changed(reference, size="base", phases=slower(reference.phases))
     return {name: one for name, one in made.items() if name == REFERENCE or one != reference}
 
 

@@ -90,6 +90,8 @@ def test_every_variant_takes_as_many_steps_and_differs_in_what_it_is_named_for(c
     assert contexts == [1, 5, 10, 20, 60]
     assert not made["bidirectional, 4 each way"].causal
     assert made["size base"].size == "base"
+    rates = [made[name].phases[0].learning_rate for name in ("size base", ablate.REFERENCE)]
+    assert rates[0] == rates[1] / 4
 
 
 def test_on_given_backbones_only_the_sequence_stage_differs(config: Path) -> None:
