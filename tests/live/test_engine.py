@@ -1,6 +1,7 @@
 """A whole engine: a real broker and client, several sleepers, a source that fails, live against file."""
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -174,6 +175,13 @@ def test_several_sleepers_share_a_model_and_a_failing_one_leaves_the_others(tmp_
     assert len((tmp_path / "ben.jsonl").read_text().splitlines()) == 6
     with Journal.open(outcomes[3].session) as session:
         assert [event.event for event in session.events()][-2:] == ["error", "session_ended"]
+
+
+def test_what_the_imports_made_is_no_longer_searched_for_garbage(tmp_path):
+    gc.unfreeze()  # what engines of other tests froze
+    assert gc.get_freeze_count() == 0
+    asyncio.run(engine(tmp_path, simulated("anna")).run())
+    assert gc.get_freeze_count() > 100_000
 
 
 def test_a_sleeper_alone_and_among_others_is_staged_alike(tmp_path):
