@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 from streamer.messages import EPOCH_SAMPLES
-from streamer.network import State
+from streamer.network import WARMUP_CALLS, State
 from streamer.spectrogram import BINS, FRAMES
 
 log = logging.getLogger(__name__)
 
 SIZES = (1, 2, 4, 8, 16, 32)  # streams in a pass that have a graph; 32 is what tools.serve takes at once
-WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
 TOLERANCE = 0.02  # of the largest number: rounding in 8 bits is below it, a wrong graph far above
 
 Tensors = tuple[Tensor, ...]

@@ -20,12 +20,13 @@ from torch import Tensor
 
 from streamer.contract import Contract, weights_sha256
 from streamer.errors import ArtifactError
-from streamer.stepper import OnnxStepper
+from streamer.stepper import TO_STATE, OnnxStepper
 
 Runtime = Literal["auto", "onnx", "torchscript"]
 # In an artifact, beside its contract. A graph that takes something else gets another name: an artifact with
 # the former step.onnx counts as one without graphs.
 GRAPHS = ("encode.onnx", "hop.onnx")
+WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
 
 
 class State(NamedTuple):
@@ -63,9 +64,7 @@ class OnnxNetwork:
         memory, seen = state
         past = self.stepper.past(memory.numpy(), seen.numpy())
         logits, new = self.stepper.run(tokens.numpy(), present.numpy(), past)
-        added = torch.from_numpy(new).permute(
-            4, 1, 3, 0, 2, 5, 6, 7
-        )  # from the axes of `Past` to those of `State`
+        added = torch.from_numpy(new).permute(TO_STATE)
         after = torch.cat([memory[:, :, :, :, :, :, 1:], added], dim=6)
         return torch.from_numpy(logits), State(after, (seen + 1).clamp(max=memory.size(6)))
 

@@ -13,14 +13,13 @@ import torch
 from streamer.contract import Contract, contract_inside
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES, Window
-from streamer.network import GRAPHS, OnnxNetwork, Runtime, load_network, with_onnx
+from streamer.network import GRAPHS, WARMUP_CALLS, OnnxNetwork, Runtime, load_network, with_onnx
 from streamer.spectrogram import BINS, FRAMES
 from streamer.staging import Staged, Together, softmax
 from streamer.stepper import Stepper, TorchStepper
 from streamer.torchscript import Precision, with_torch
 from streamer.trust import PACKAGED, read_trusted
 
-WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
 PRESENT = {
     usable: np.full((1, 2), usable) for usable in (False, True)
 }  # both views; where not, they are masked

@@ -17,6 +17,10 @@ from torch import Tensor
 
 Singles = NDArray[np.float32]
 
+# What streams remember has its axes in one order in `network.State` and in another in `Past`.
+TO_PAST = (3, 1, 4, 2, 0, 5, 6, 7)
+TO_STATE = (4, 1, 3, 0, 2, 5, 6, 7)
+
 
 class Stepper(Protocol):
     """What every runtime does for live streams; tokens and pasts are its own."""
@@ -130,7 +134,7 @@ class OnnxStepper:
 
     def past(self, memory: Singles, seen: NDArray[np.int64]) -> Past:
         """Take over what streams remember as the network lays it out; see `State`."""
-        return _past(np.ascontiguousarray(memory.transpose(3, 1, 4, 2, 0, 5, 6, 7)), seen)
+        return _past(np.ascontiguousarray(memory.transpose(TO_PAST)), seen)
 
 
 def _past(memory: Singles, seen: NDArray[np.int64]) -> Past:
