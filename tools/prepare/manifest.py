@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from streamer import __version__
 from streamer.conditioner import BAND_HZ
 from streamer.errors import RecordingError, SinkError
 from streamer.messages import RATE_HZ
+from tools.digest import digest_of
 
 FILE_NAME = "manifest.json"
 
@@ -78,12 +78,8 @@ def hashed(path: Path) -> Source:
         RecordingError: it cannot be read.
 
     """
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Source(name=path.name, bytes=path.stat().st_size, sha256=digest)
-    except OSError as error:
-        raise RecordingError(f"cannot read {path}: {error.strerror}; check the path") from error
+    digest, found = digest_of(path)
+    return Source(name=path.name, bytes=found.st_size, sha256=digest)
 
 
 def still_good(made: Made | None, inputs: Sequence[Source], rules: Rules, out: Path) -> bool:

@@ -8,7 +8,6 @@ file anew, sorted and whole.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from streamer import __version__
 from streamer.errors import RecordingError, SinkError, UsageError
+from tools.digest import digest_of
 
 FILE_NAME = "manifest.jsonl"
 SCHEMA: Literal["sleepstream/scored/1"] = "sleepstream/scored/1"
@@ -193,12 +193,7 @@ def described(path: Path) -> Input:
         RecordingError: it cannot be read.
 
     """
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found = path.stat()
-    except OSError as error:
-        raise RecordingError(f"cannot read {path}: {error.strerror}; check the path") from error
+    digest, found = digest_of(path)
     return Input(path=str(path), bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=digest)
 
 
