@@ -52,11 +52,16 @@ def draw_night(
     samples = sosfilt(bandpass_sos(), samples - samples[0]).astype(np.float32)
     return Night(
         recording=recording,
-        subject=f"{measurements.subject(recording):02d}",
+        subject=person(measurements, recording),
         samples=samples.astype(np.float16),
         stages=measurements.stages(recording),
         soft=second_opinion(samples) if soft else None,
     )
+
+
+def person(measurements: Measurements, recording: str) -> str:
+    """Whose night it is, as prepared nights and folds name them."""
+    return f"{measurements.subject(recording):02d}"
 
 
 def second_opinion(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -91,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(0).permutation(measurements.recordings).tolist()
     if options.fold is not None:
-        order = [one for one in order if fold_of(f"{measurements.subject(one):02d}") == options.fold]
+        order = [one for one in order if fold_of(person(measurements, one)) == options.fold]
     at = PLACES.get(options.at)
     for recording in tqdm(order, unit="night"):
         path = options.out / f"{recording}-{options.seed}.npz"
