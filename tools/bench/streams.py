@@ -42,9 +42,10 @@ from tools.bench.signals import RATE_HZ
 from tools.mosquitto import Mosquitto
 
 HOPS_S = (1, 5, 30)
-SHARES = (0.7, 0.8, 0.9)  # of a core, by the time that fewer streams take
+SHARES = (0.5, 0.7, 0.85)  # of a core, each by the time that fewer streams take: more take more each
+FULL = 0.7  # the share at which latency has to hold
 LIMIT_MS = 100.0  # p99 of what arrives to what is published
-FIRST = 100  # streams from which the rest is estimated: fewer take less each
+FIRST = 100  # streams from which the rest is estimated
 MEMORY = (1, 16)  # streams between which a slope is drawn
 CHUNK_S = 0.05  # longest that streamer/sources/lsl.py lets samples wait for company
 BEFORE_S = 29  # recorded before we looked: the first window comes a second later
@@ -110,14 +111,15 @@ def capacity(hop_s: int, cores: Sequence[int], run: Callable[..., list[Point]]) 
     for share in SHARES:
         count = max(1, round(share * point.streams / point.load))
         point = _worst(run(count, hop_s, cores))
-        if share == SHARES[0]:
+        if share == FULL:
             found[f"{name}_load70_streams"] = count * len(cores)
             found[f"{name}_load70_load"] = point.load
             found[f"{name}_load70_p50_ms"] = point.p50_ms
             found[f"{name}_load70_p99_ms"] = point.p99_ms
-        if not point.held:
+        if point.held:
+            most = count * len(cores)
+        elif share >= FULL:
             break
-        most = count * len(cores)
     return found | {f"{name}_streams_held": most}
 
 
