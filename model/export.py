@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -25,13 +24,14 @@ from model.checkpoint import load_checkpoint
 from model.graphs import graphs
 from model.mc2sleepnet import FRAMES, MC2SleepNet, Size, parameter_count
 from streamer import __version__
-from streamer.contract import FILE_NAME, Contract, weights_sha256
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES
-from streamer.network import OnnxNetwork
+from streamer.network.artifact import torchscript
+from streamer.network.contract import FILE_NAME, Contract, weights_sha256
+from streamer.network.onnx import OnnxNetwork
+from streamer.network.trust import record
 from streamer.parallel import advance
 from streamer.spectrogram import BINS
-from streamer.trust import record
 
 TOLERANCE = 1e-5  # of a probability
 LIVE_METHODS = ("encode", "initial_state", "step", "relate", "classify")  # what the engine calls
@@ -83,11 +83,7 @@ def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path, *, onnx
 def save_scripted(network: MC2SleepNet, contract: Contract, files: Mapping[str, bytes], path: Path) -> Any:
     """Script the live methods and write them with all else; only here does `model` touch torch.jit."""
     extra = {FILE_NAME: contract.model_dump_json(by_alias=True), **files}
-    with warnings.catch_warnings():
-        # torch 2.13 deprecates TorchScript without offering another format that carries methods and state.
-        warnings.filterwarnings(
-            "ignore", message=r".*torch\.jit\.(script|save).*", category=DeprecationWarning
-        )
+    with torchscript():
         for name in LIVE_METHODS:
             torch.jit.export(getattr(type(network), name))
         scripted = torch.jit.script(network)

@@ -27,7 +27,7 @@ from model.mc2sleepnet import (
     SpectrumLayer,
 )
 from streamer.messages import EPOCH_SAMPLES
-from streamer.network import GRAPHS
+from streamer.network.artifact import GRAPHS
 from streamer.spectrogram import BINS
 
 

@@ -7,7 +7,6 @@ and `step`. So its weights go into another script, which encodes and steps, stat
 # No `from __future__ import annotations` here: TorchScript reads the annotations themselves.
 
 import argparse
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from model.mc2sleepnet import HIDDEN, SIZES, MC2SleepNet, Size, State
-from streamer.contract import Contract
 from streamer.errors import ArtifactError, SleepstreamError
+from streamer.network.artifact import torchscript
+from streamer.network.contract import Contract
+from streamer.network.stager import Model
 from streamer.remote import stateless
 from streamer.remote.client import served_name
 from streamer.remote.kserve import Tensors
-from streamer.stager import Model
 
 TOLERANCE = 1e-5  # of a logit and of what is remembered
 MAX_BATCH = 64
@@ -64,11 +64,7 @@ def write_repository(model: Model, size: Size, folder: Path) -> Path:
     network = MC2SleepNet(size)
     network.load_state_dict(model.network.scripted.state_dict())
     forward = Forward(network.eval(), model.contract.weights_sha256).eval()
-    with warnings.catch_warnings():
-        # as in model.export: Triton's backend takes TorchScript
-        warnings.filterwarnings(
-            "ignore", message=r".*torch\.jit\.(script|save).*", category=DeprecationWarning
-        )
+    with torchscript():
         for name in ("encode", "step"):
             torch.jit.export(getattr(MC2SleepNet, name))
         scripted = torch.jit.script(forward)

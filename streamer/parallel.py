@@ -16,10 +16,10 @@ from torch import Tensor
 
 from streamer.frontend import FrontEnd, Graded
 from streamer.messages import EPOCH_S, Item, StreamInfo
+from streamer.network.stager import Model
+from streamer.network.staging import Staged
 from streamer.pipeline import Output, Part, Scorer
 from streamer.settings import SignalSettings
-from streamer.stager import Model
-from streamer.staging import Staged
 
 BLOCK = 64  # epochs; more are no faster, and memory grows with them
 

@@ -12,9 +12,9 @@ from itertools import chain
 
 from streamer.frontend import FrontEnd, Graded
 from streamer.messages import RATE_HZ, Doubt, Gap, Item, Notice, Score, StreamInfo, Switch, most_probable
+from streamer.network.staging import Staged, Stager
 from streamer.settings import SignalSettings
 from streamer.smoother import Smoother
-from streamer.staging import Staged, Stager
 
 Output = Score | Gap | Doubt | Switch | Notice
 Part = Graded | Gap | Doubt | Switch  # what is before the network

@@ -22,6 +22,10 @@ TOPIC_PATTERN = r"^[^+#\s\x00-\x1f\x7f-\x9f]{1,256}$"
 Topic = Annotated[str, Field(pattern=TOPIC_PATTERN)]
 
 
+Runtime = Literal["auto", "onnx", "torchscript"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
 class _Settings(BaseModel):
     """A misspelt key is an error, and nothing changes after the start."""
 
@@ -36,8 +40,8 @@ class ModelSettings(_Settings):
     trusted: bool = False  # load whatever `path` holds: a model file can run any code
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, le=64)
-    runtime: Literal["auto", "onnx", "torchscript"] = "auto"  # auto: what docs/speed.md found the fastest
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # others with TorchScript only
+    runtime: Runtime = "auto"  # auto: what docs/speed.md found the fastest
+    precision: Precision = "float32"  # others with TorchScript only
     remote: RemoteSettings | None = None  # run it on a server; `path` still says which network it has to be
 
     @model_validator(mode="after")

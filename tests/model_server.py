@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
+from streamer.network.stager import Model
 from streamer.remote.kserve import Tensors
-from streamer.stager import Model
 from tools.model_service import Reply, Service, together
 
 

@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 
 from streamer.messages import Channel, Item, Score, StreamInfo
+from streamer.network.stager import Model
 from streamer.pipeline import Output, Pipeline
 from streamer.settings import SignalSettings
-from streamer.stager import Model
 
 
 @cache

@@ -12,7 +12,7 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.parametrize(("expression", "left_out"), [("", True), ("not slow", True), ("gpu", False)])
 def test_what_needs_a_gpu_runs_only_by_its_name(expression: str, left_out: bool) -> None:
-    path = Path(__file__).with_name("test_gpu.py")
+    path = Path(__file__).with_name("network") / "test_gpu.py"
     said = subprocess.run(
         [
             sys.executable,

@@ -12,11 +12,11 @@ from streamer.cli import main
 from streamer.doctor import checks
 from streamer.doctor import examination as doctor
 from streamer.errors import ArtifactError, SinkError
+from streamer.network.staging import opened
 from streamer.remote.settings import RemoteSettings
 from streamer.settings import ModelSettings, validate
 from streamer.sinks.broker import Broker
 from streamer.sinks.settings import MqttSettings
-from streamer.staging import opened
 from tests.model_server import ModelServerThread
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
 from tests.paths import default_model

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from streamer.conditioner import Conditioner
 from streamer.messages import STAGES, Chunk, Doubt, Gap, Notice
+from streamer.network.stager import Session
+from streamer.network.staging import Staged
 from streamer.pipeline import NO_NETWORK, Pipeline
 from streamer.quality import LEAST_REAL
 from streamer.resampler import Resampler
 from streamer.settings import SignalSettings
-from streamer.stager import Session
-from streamer.staging import Staged
 from streamer.window import Windows
 from tests.chunkings import SIZES, cut, stream
 from tests.paths import default_model, eeg, info, run, scores

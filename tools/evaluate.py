@@ -31,13 +31,13 @@ from streamer.errors import RecordingError, SleepstreamError, UsageError
 from streamer.frontend import conditioned
 from streamer.hypnogram import sleep_stages, stages_per_epoch
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Label, Score
+from streamer.network.stager import Model, Session
 from streamer.pipeline import Pipeline
 from streamer.quality import LEAST_REAL
 from streamer.settings import SignalSettings
 from streamer.smoother import Smoother
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
-from streamer.stager import Model, Session
 from streamer.window import Windows
 
 Floats = NDArray[np.float64]

@@ -25,7 +25,7 @@ from model.settings import Settings, load_settings
 from model.train import trained
 from streamer.errors import SettingsError, UsageError
 from streamer.messages import EPOCH_S
-from streamer.stager import Model
+from streamer.network.stager import Model
 from tools.evaluate import Rows, Staged, stage_prepared, summarise
 from tools.runs import changed, once_each, outcome, parser_of, write
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from streamer import __version__
 from streamer.errors import ModelServerError
+from streamer.network.stager import Model
 from streamer.remote import stateless
 from streamer.remote.client import served_name
 from streamer.remote.kserve import LENGTH_HEADER, Tensors, pack_response, unpack_request
-from streamer.stager import Model
 
 Infer = Callable[[Tensors], Awaitable[Tensors]]
 

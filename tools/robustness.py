@@ -31,11 +31,11 @@ from streamer.channels import choose
 from streamer.derivation import Derivation
 from streamer.errors import SleepstreamError
 from streamer.messages import EPOCH_S, RATE_HZ, Channel, Chunk, Floats, StreamInfo
+from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
-from streamer.stager import Model
 from tools.evaluate import Rows, Staged, compared, expert, live, stage_prepared, staged
 
 HUM_UV = 30.0  # r.m.s. on the average: dry electrodes in a bedroom, above what quality calls line noise

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from streamer.errors import SleepstreamError
+from streamer.network.stager import Model
 from streamer.remote.kserve import Tensors
 from streamer.remote.settings import TOKEN_VARIABLE
-from streamer.stager import Model
-from streamer.torchscript import Precision
+from streamer.settings import Precision
 from tools.model_service import Service, together
 
 

@@ -23,6 +23,7 @@ from streamer.doctor import checks
 from streamer.doctor.checks import Finding, Status
 from streamer.errors import SinkError, SourceError
 from streamer.messages import EPOCH_SAMPLES, Channel, Chunk, Score, StreamInfo, Window
+from streamer.network.staging import Stager, opened
 from streamer.pipeline import Pipeline
 from streamer.remote.settings import RemoteSettings
 from streamer.settings import ModelSettings, Settings, SignalSettings
@@ -31,7 +32,6 @@ from streamer.sinks.settings import LOOPBACK, MqttSettings
 from streamer.sources.board import board_id, load_brainflow
 from streamer.sources.settings import BrainflowSettings
 from streamer.spectrogram import BINS
-from streamer.staging import Stager, opened
 from streamer.window import COLUMNS
 
 LIBRARIES = (

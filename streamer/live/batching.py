@@ -22,8 +22,8 @@ from streamer.clock import Clock
 from streamer.frontend import Graded
 from streamer.live.overload import Overload
 from streamer.messages import RATE_HZ, Item, Window
+from streamer.network.staging import Staged, StagingSession
 from streamer.pipeline import Output, Pipeline
-from streamer.staging import Staged, StagingSession
 
 MOST = 16  # windows in a pass; more would take longer, and hardly less time each
 PASSES = 64  # before the thread lets others have a turn: a stream that reads back its night

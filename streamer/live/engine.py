@@ -26,6 +26,7 @@ from streamer.live.notify import Heart
 from streamer.live.resume import Found, Past, find, recall, restore
 from streamer.live.supervisor import Outcome, Recording, Supervisor
 from streamer.messages import StreamInfo
+from streamer.network.staging import Stager, opened
 from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Observer, Publisher
@@ -39,7 +40,6 @@ from streamer.sinks.sleepasandroid import SleepAsAndroid
 from streamer.sinks.topics import MqttStream
 from streamer.sources import Opener
 from streamer.sources.settings import LIVE, ReplaySettings
-from streamer.staging import Stager, opened
 from streamer.web.access import TOKEN_VARIABLE
 from streamer.web.page import Page
 from streamer.web.server import WebServer

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.contract import Contract
 from streamer.errors import ModelServerError
 from streamer.messages import EPOCH_SAMPLES, Window
+from streamer.network.contract import Contract
+from streamer.network.staging import Staged, softmax
 from streamer.remote import stateless
 from streamer.remote.client import ModelServer
 from streamer.remote.kserve import Tensors
 from streamer.remote.settings import RemoteSettings
 from streamer.spectrogram import BINS
-from streamer.staging import Staged, softmax
 from streamer.window import COLUMNS
 
 if TYPE_CHECKING:
-    from streamer.stager import Model
+    from streamer.network.stager import Model
 
 # What the network remembers reaches back through at most 4 layers of 39 epochs: after this many, what lies
 # before makes no difference. 4.3 MB.

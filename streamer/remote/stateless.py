@@ -17,7 +17,7 @@ from streamer.spectrogram import BINS
 from streamer.window import COLUMNS
 
 if TYPE_CHECKING:
-    from streamer.stager import Model
+    from streamer.network.stager import Model
 
 RAW, SPECTRUM, PRESENT, MEMORY_IN, SEEN_IN = "raw__0", "spectrum__1", "present__2", "memory__3", "seen__4"
 LOGITS, MEMORY, SEEN, WEIGHTS = "logits__0", "memory__1", "seen__2", "weights__3"

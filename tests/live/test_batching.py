@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from streamer.live.batching import MOST, Batcher
 from streamer.messages import Chunk, Score
+from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
-from streamer.stager import Model
 from tests.chunkings import cut, stream
 from tests.fakes import FakeClock, Inline, Network
 from tests.paths import default_model, eeg, info, run, scores

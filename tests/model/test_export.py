@@ -15,8 +15,8 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.export import export, main, streamed
 from model.mc2sleepnet import MC2SleepNet, Size, State
 from streamer.errors import ArtifactError
+from streamer.network.stager import Model
 from streamer.settings import ModelSettings
-from streamer.stager import Model
 from tests.model.tiny import TINY, network, signal
 
 

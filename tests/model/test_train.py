@@ -17,7 +17,7 @@ from model.mc2sleepnet import SIZES
 from model.settings import Phase, Settings, load_settings
 from model.train import Run, evaluate, fit_scales, main, pace, trained
 from streamer.errors import SettingsError
-from streamer.stager import Model
+from streamer.network.stager import Model
 from tests.model.nights import night
 from tests.model.tiny import TINY, network, signal
 

@@ -14,9 +14,9 @@ from tritonclient.grpc import model_config_pb2
 from model.export import export
 from model.triton import Forward, main, write_repository
 from streamer.errors import ArtifactError
+from streamer.network.stager import Model
+from streamer.network.trust import PACKAGED
 from streamer.remote import stateless
-from streamer.stager import Model
-from streamer.trust import PACKAGED
 from tests.model.tiny import TINY, network
 
 

@@ -17,18 +17,18 @@ from streamer.clock import SystemClock
 from streamer.errors import ModelServerError
 from streamer.journal import Journal
 from streamer.live.engine import Engine
+from streamer.network.stager import Model
+from streamer.network.staging import opened
 from streamer.pipeline import NO_NETWORK
 from streamer.remote.client import ModelServer
 from streamer.remote.model import OWED_EPOCHS, RemoteModel
 from streamer.remote.settings import TOKEN_VARIABLE, RemoteSettings
 from streamer.settings import ModelSettings, validate
-from streamer.stager import Model
-from streamer.staging import opened
 from tests.fakes import Witness
 from tests.model.tiny import TINY, network
 from tests.model_server import ModelServerThread
 from tests.mosquitto import free_port
-from tests.test_stager import windows
+from tests.network.test_stager import windows
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def test_a_client_of_a_server_needs_no_torch() -> None:
     code = (
         "import sys, streamer.live.engine, streamer.cli\n"
         "from streamer.settings import ModelSettings\n"
-        "from streamer.staging import opened\n"
+        "from streamer.network.staging import opened\n"
         "model = opened(ModelSettings(remote={'url': 'http://127.0.0.1:9'}))\n"
         "model.session()\n"
         "print('torch' in sys.modules, model.contract.size)"

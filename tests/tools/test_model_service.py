@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
+from streamer.network.stager import Model
 from streamer.remote import stateless
 from streamer.remote.kserve import LENGTH_HEADER, pack_request, unpack_response
-from streamer.stager import Model
 from tests.model_server import ModelServerThread
 from tests.paths import default_model
 from tools.model_service import Service, together

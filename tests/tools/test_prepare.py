@@ -11,11 +11,11 @@ from model.data import load_night
 from streamer.cli import main as sleepstream
 from streamer.conditioner import Conditioner
 from streamer.messages import Score
+from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
-from streamer.stager import Model
 from tests.nights import session, stages
 from tests.recording_files import eeg, signal, write_edf, write_edf_d
 from tests.scored_files import epochs_of, write_hypnogram, write_nsrr, write_profusion, write_psg

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from streamer.cli import main as sleepstream
 from streamer.errors import ArtifactError, RecordingError, UsageError
+from streamer.network.trust import PACKAGED, recorded
 from streamer.scoring import read_scoring
-from streamer.trust import PACKAGED, recorded
 from tests.paths import default_model, eeg
 from tests.test_cli import write_edf
 from tools.score import processes

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from streamer.network.staging import opened
 from streamer.remote.settings import TOKEN_VARIABLE, RemoteSettings
 from streamer.settings import ModelSettings
-from streamer.staging import opened
 from tests.mosquitto import free_port
+from tests.network.test_stager import windows
 from tests.paths import default_model
 from tests.remote.test_model import assert_same
-from tests.test_stager import windows
 
 CLIENTS = 6
 

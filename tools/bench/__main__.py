@@ -18,7 +18,7 @@ from typing import Any, get_args
 import torch
 
 from streamer.errors import SleepstreamError
-from streamer.network import Runtime
+from streamer.settings import Runtime
 from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
 
 # Name of the module -> what it measures, and whether it runs unasked.

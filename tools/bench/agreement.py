@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from model.data import load_night
 from streamer.frontend import FrontEnd, Graded
 from streamer.messages import EPOCH_S, Chunk, Window
+from streamer.network.stager import Model
 from streamer.quality import LEAST_REAL
 from streamer.settings import SignalSettings
-from streamer.stager import Model
 from streamer.window import Windows
 from tools.bench.figures import Figures
 from tools.bench.signals import INFO, simulated

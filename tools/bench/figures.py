@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from streamer.network import Runtime
+from streamer.settings import Runtime
 
 Figure = float | int | str
 Figures = dict[str, Figure]

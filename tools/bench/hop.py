@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from model.mc2sleepnet import SIZES
+from streamer.network.stager import Model
 from streamer.spectrogram import spectrogram
-from streamer.stager import Model
 from tools.bench.figures import Asked, Figures, cpu_s, one_core
 from tools.bench.floor import floor
 from tools.bench.signals import pipeline, seconds_of_eeg

@@ -10,8 +10,8 @@ import torch
 
 from model.export import export
 from model.mc2sleepnet import MC2SleepNet, Size
-from streamer.network import Runtime
-from streamer.stager import Model
+from streamer.network.stager import Model
+from streamer.settings import Runtime
 
 
 @cache  # over the repeats of a part: an export takes long

@@ -7,7 +7,7 @@ import time
 from itertools import chain
 
 from streamer.messages import Score
-from streamer.stager import Model
+from streamer.network.stager import Model
 from tools.bench.figures import Asked, Figures, one_core, resident_mb
 from tools.bench.signals import pipeline, seconds_of_eeg
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.messages import EPOCH_SAMPLES, Window
+from streamer.network.stager import Model, Session, score_together
 from streamer.spectrogram import BINS, FRAMES
-from streamer.stager import Model, Session, score_together
 from tools.bench.figures import Asked, Figures, Wanted, cpu_s, one_core
 
 TOGETHER = (2, 4, 8, 16)

@@ -28,8 +28,8 @@ from model.draw import second_opinion
 from streamer.errors import UsageError
 from streamer.frontend import conditioned
 from streamer.messages import RATE_HZ
+from streamer.network.stager import Model
 from streamer.settings import SignalSettings
-from streamer.stager import Model
 from tools.bench.figures import Asked, Figures, one_core
 from tools.bench.signals import INFO, simulated
 from tools.bench.sizes import live_s

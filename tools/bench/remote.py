@@ -13,13 +13,13 @@ import numpy as np
 
 from streamer.errors import RunError
 from streamer.messages import EPOCH_SAMPLES, Window
+from streamer.network.stager import Model
+from streamer.network.staging import Stager, opened
 from streamer.remote import stateless
 from streamer.remote.kserve import DATATYPES, pack_request, pack_response
 from streamer.remote.settings import RemoteSettings
 from streamer.settings import ModelSettings
 from streamer.spectrogram import BINS
-from streamer.stager import Model
-from streamer.staging import Stager, opened
 from streamer.window import COLUMNS
 from tools.bench.figures import Asked, Figures, percentiles
 from tools.mosquitto import free_port
@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 import streamer.live.engine
 from streamer.settings import ModelSettings
-from streamer.staging import opened
+from streamer.network.staging import opened
 model = opened(ModelSettings(**({"remote": {"url": "http://127.0.0.1:9"}} if sys.argv[1] == "thin" else {})))
 import streamer.pipeline, streamer.sinks.mqtt, streamer.sources.lsl
 status = Path("/proc/self/status").read_text().splitlines()

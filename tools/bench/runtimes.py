@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -20,13 +19,15 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from streamer.contract import Contract, contract_inside
-from streamer.cuda_graph import Capture, CudaGraph, with_graphs
 from streamer.errors import UsageError
-from streamer.network import GRAPHS, OnnxNetwork, graphs_inside, load_network
-from streamer.stager import Model
-from streamer.torchscript import Precision, TorchNetwork
-from streamer.trust import PACKAGED, read_trusted
+from streamer.network.artifact import GRAPHS, graphs_inside, load_network, torchscript
+from streamer.network.contract import Contract, contract_inside
+from streamer.network.cuda_graph import Capture, CudaGraph, with_graphs
+from streamer.network.onnx import OnnxNetwork
+from streamer.network.stager import Model
+from streamer.network.torchscript import TorchNetwork
+from streamer.network.trust import PACKAGED, read_trusted
+from streamer.settings import Precision
 from tools.bench.agreement import agreement, nights
 from tools.bench.figures import Asked, Figures, Wanted
 
@@ -73,8 +74,7 @@ def on_gpu(scripted: Any, device: torch.device, capture: Capture = CudaGraph) ->
 
 def _on_cpu(scripted: Any, data: bytes, path: Path, contract: Contract) -> dict[str, Any]:
     cpu, graphs = torch.device("cpu"), graphs_inside(data, path, contract)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript's deprecation, which is why this is measured
+    with torchscript():
         optimised = torch.jit.optimize_for_inference(
             load_network(data, path, contract, cpu), other_methods=["encode", "step", "initial_state"]
         )

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from streamer.messages import Channel, Chunk, Item, StreamInfo
+from streamer.network.staging import Stager
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
-from streamer.staging import Stager
 
 RATE_HZ = 256  # a headband's
 INFO = StreamInfo("bench", RATE_HZ, (Channel("Fpz-Cz", "uV"),), 0.0)

@@ -11,8 +11,8 @@ import time
 import numpy as np
 
 from model.mc2sleepnet import SIZES
-from streamer.stager import PRESENT, Model
-from streamer.stepper import Stepper
+from streamer.network.stager import PRESENT, Model
+from streamer.network.stepper import Stepper
 from tools.bench.figures import Asked, Figures, cpu_s, one_core
 from tools.bench.hop import hop_against_floor
 from tools.bench.networks import untrained

@@ -15,11 +15,11 @@ from streamer.clock import SystemClock
 from streamer.journal import Journal
 from streamer.journal.file import Meta
 from streamer.messages import Score
+from streamer.network.stager import Model
+from streamer.network.stepper import Stepper
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.sinks.topics import MqttStream
-from streamer.stager import Model
-from streamer.stepper import Stepper
 from tools.bench.figures import Figures
 from tools.bench.signals import INFO, pipeline, seconds_of_eeg
 

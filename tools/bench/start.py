@@ -18,7 +18,7 @@ from pathlib import Path
 marks = [("interpreter_s", time.time())]
 import torch
 marks.append(("import_torch_s", time.time()))
-from streamer.stager import Model
+from streamer.network.stager import Model
 from tools.bench.signals import pipeline, seconds_of_eeg
 marks.append(("import_engine_s", time.time()))
 model = Model.load(Path(sys.argv[2]) if sys.argv[2] else None, runtime=sys.argv[3], trusted=True)

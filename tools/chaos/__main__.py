@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pylsl
 
-from streamer.stager import Model
+from streamer.network.stager import Model
 from tools.chaos.check import Verdict, check
 from tools.chaos.evidence import handed, newest_sample, undelivered
 from tools.chaos.faults import NO_ROOM, Faults

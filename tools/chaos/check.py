@@ -16,11 +16,11 @@ from streamer.errors import JournalError
 from streamer.journal import Journal, JournalReader
 from streamer.journal.lock import outrun
 from streamer.messages import Score
+from streamer.network.stager import Model
 from streamer.payloads import Probabilities
 from streamer.pipeline import Pipeline
 from streamer.session import items
 from streamer.settings import StreamSettings
-from streamer.stager import Model
 from tools.chaos.engine import COUNTER
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from streamer.errors import SleepstreamError
 from streamer.exports import SCORES
-from streamer.trust import read_trusted
+from streamer.network.trust import read_trusted
 from tools.score import cluster, processes
 from tools.score.archive import Crew, Tally, fill
 from tools.score.manifest import Asked, Manifest

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from streamer.errors import RunError, SleepstreamError, UsageError
-from streamer.stager import Model
+from streamer.network.stager import Model
 from tools.score.manifest import Asked
 from tools.score.night import Job, Outcomes, Result, Touched, failure, outcome
 

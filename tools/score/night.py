@@ -20,6 +20,7 @@ from streamer.exports import FORMATS
 from streamer.hypnogram import refuse_empty
 from streamer.journal import Meta
 from streamer.messages import STAGES, Doubt, Gap, Score, StreamInfo
+from streamer.network.stager import Model
 from streamer.parallel import ParallelPipeline
 from streamer.payloads import EpochPayload, PublishedStage, epoch_payload, to_json, utc
 from streamer.pipeline import Output
@@ -27,7 +28,6 @@ from streamer.session import Night, unwatched
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
-from streamer.stager import Model
 from tools.prepare.datasets import expert_stages
 from tools.score.manifest import Asked, Compared, Done, Failed, Input, described
 from tools.score.recordings import Recording

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from streamer.errors import RunError, SleepstreamError
-from streamer.stager import Model
+from streamer.network.stager import Model
 from tools.score.manifest import Asked
 from tools.score.night import Job, Outcomes, Result, Touched, failure, outcome
 

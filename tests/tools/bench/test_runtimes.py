@@ -11,11 +11,11 @@ import torch
 
 from model.data import Night, save_night
 from model.export import export
-from streamer.cuda_graph import GraphedNetwork
 from streamer.errors import UsageError
-from streamer.stager import Model
+from streamer.network.cuda_graph import GraphedNetwork
+from streamer.network.stager import Model
 from tests.model.tiny import TINY, network
-from tests.test_cuda_graph import Rerun, refuses
+from tests.network.test_cuda_graph import Rerun, refuses
 from tools.bench.__main__ import main
 from tools.bench.agreement import agreement, nights, probabilities
 from tools.bench.runtimes import company_off, on_gpu

@@ -10,11 +10,11 @@ import torch
 
 from model.export import export, in_blocks, streamed
 from streamer.errors import ArtifactError
-from streamer.settings import ModelSettings
-from streamer.stager import Model, Session
-from streamer.torchscript import Precision, TorchNetwork
+from streamer.network.stager import Model, Session
+from streamer.network.torchscript import TorchNetwork
+from streamer.settings import Precision
 from tests.model.tiny import TINY, network, signal
-from tests.test_stager import windows
+from tests.network.test_stager import windows
 
 OFF = {"float32": 1e-5, "bfloat16": 0.02, "float16": 0.005}  # of a probability; bits of a number: 24, 8, 11
 
@@ -92,7 +92,3 @@ def test_onnx_runtime_has_float32_only(artifact: Path) -> None:
 
 def test_fewer_bits_are_torchs_business_unasked() -> None:
     assert isinstance(Model.load(precision="bfloat16").network, TorchNetwork)  # the packaged one has graphs
-
-
-def test_settings_know_the_same_precisions() -> None:
-    assert ModelSettings.model_fields["precision"].annotation == Precision

@@ -15,7 +15,7 @@ import torch
 from model.export import export
 from streamer.errors import ArtifactError
 from streamer.messages import Window
-from streamer.stager import Model, Session
+from streamer.network.stager import Model, Session
 from tests.model.tiny import TINY, network
 
 

@@ -17,9 +17,16 @@ from torch import Tensor
 
 Singles = NDArray[np.float32]
 
-# What streams remember has its axes in one order in `network.State` and in another in `Past`.
+# What streams remember has its axes in one order in `State` and in another in `Past`.
 TO_PAST = (3, 1, 4, 2, 0, 5, 6, 7)
 TO_STATE = (4, 1, 3, 0, 2, 5, 6, 7)
+
+
+class State(NamedTuple):
+    """What a stream remembers between epochs, as model/mc2sleepnet.py lays it out."""
+
+    memory: Tensor  # (B, layers, 2 views, 2 attentions, key/value, H, P, D / H)
+    seen: Tensor  # (B,) int64
 
 
 class Stepper(Protocol):

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from streamer.errors import ArtifactError, SettingsError
+from streamer.network.stager import Model
+from streamer.network.trust import PACKAGED, SUMS, recorded
 from streamer.settings import validate
-from streamer.stager import Model
-from streamer.trust import PACKAGED, SUMS, recorded
 
 
 def told(path, **how):
@@ -39,7 +39,7 @@ def test_a_packaged_model_that_is_not_the_recorded_one_is_refused(tmp_path, spoi
             file.write(b"\0")
     else:
         (weights / SUMS).unlink()
-    code = "from streamer.trust import read_trusted; read_trusted(None)"
+    code = "from streamer.network.trust import read_trusted; read_trusted(None)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from streamer.contract import Contract, contract_inside
 from streamer.messages import Window
+from streamer.network.contract import Contract, contract_inside
+from streamer.network.trust import PACKAGED, read_trusted
 from streamer.settings import ModelSettings
-from streamer.trust import PACKAGED, read_trusted
 
 
 class Staged(NamedTuple):
@@ -73,7 +73,7 @@ def opened(settings: ModelSettings) -> Stager:
     """
     wanted = settings.model_dump(exclude={"remote"})
     if settings.remote is None or settings.remote.fallback:
-        from streamer.stager import Model
+        from streamer.network.stager import Model
 
         local = Model.load(**wanted)
         if settings.remote is None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from streamer.cuda_graph import with_graphs
 from streamer.errors import ArtifactError
-from streamer.network import State
+from streamer.network.artifact import torchscript
+from streamer.network.cuda_graph import with_graphs
+from streamer.network.stepper import State
+from streamer.settings import Precision
 
-Precision = Literal["float32", "bfloat16", "float16"]
 LIVE = ("encode", "step", "initial_state", "relate", "classify", "mask")
 
 
@@ -95,7 +95,5 @@ def with_torch(scripted: Any, device: torch.device, precision: Precision) -> Any
 
 
 def _frozen(scripted: Any) -> Any:
-    with warnings.catch_warnings():
-        # as in `load_network`: torch 2.13 deprecates TorchScript without offering another format
-        warnings.filterwarnings("ignore", message=r".*torch\.jit\.freeze.*", category=DeprecationWarning)
+    with torchscript():
         return torch.jit.freeze(scripted, preserved_attrs=list(LIVE))

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from streamer.messages import EPOCH_SAMPLES
-from streamer.network import WARMUP_CALLS, State
+from streamer.network.artifact import WARMUP_CALLS
+from streamer.network.stepper import State
 from streamer.spectrogram import BINS, FRAMES
 
 log = logging.getLogger(__name__)

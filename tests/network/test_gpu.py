@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from streamer.cuda_graph import SIZES, GraphedNetwork
-from streamer.stager import Model, Session, score_together
-from tests.test_stager import windows
+from streamer.network.cuda_graph import SIZES, GraphedNetwork
+from streamer.network.stager import Model, Session, score_together
+from tests.network.test_stager import windows
 
 pytestmark = pytest.mark.gpu
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from streamer.cuda_graph import SIZES, GraphedNetwork, Tensors, Work, with_graphs
 from streamer.live.batching import MOST
-from streamer.network import State
+from streamer.network.cuda_graph import SIZES, GraphedNetwork, Tensors, Work, with_graphs
+from streamer.network.stepper import State
 from tests.model.tiny import TINY, network, signal
 
 CPU = torch.device("cpu")

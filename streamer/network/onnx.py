@@ -1,39 +1,24 @@
-"""What runs the network: TorchScript, and on a CPU ONNX Runtime for what a live stream needs of it.
+"""The network on ONNX Runtime, which on a CPU is the fastest: for what a live stream needs of it.
 
-Both come out of one artifact and agree to 1e-5 of a probability, or it is not exported (model/export.py).
-docs/speed.md has them side by side. Another runtime would be another class with the methods of `OnnxNetwork`.
+It and TorchScript come out of one artifact and agree to 1e-5 of a probability, or it is not exported
+(model/export.py); docs/speed.md has them side by side. Another runtime would be another class with the
+methods of `OnnxNetwork`.
 """
 
 from __future__ import annotations
 
-import warnings
-import zipfile
 from collections.abc import Mapping
-from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import onnxruntime
 import torch
 from torch import Tensor
 
-from streamer.contract import Contract, weights_sha256
 from streamer.errors import ArtifactError
-from streamer.stepper import TO_STATE, OnnxStepper
-
-Runtime = Literal["auto", "onnx", "torchscript"]
-# In an artifact, beside its contract. A graph that takes something else gets another name: an artifact with
-# the former step.onnx counts as one without graphs.
-GRAPHS = ("encode.onnx", "hop.onnx")
-WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
-
-
-class State(NamedTuple):
-    """What a stream remembers between epochs, as model/mc2sleepnet.py lays it out."""
-
-    memory: Tensor  # (B, layers, 2 views, 2 attentions, key/value, H, P, D / H)
-    seen: Tensor  # (B,) int64
+from streamer.network.artifact import GRAPHS, graphs_inside
+from streamer.network.contract import Contract
+from streamer.network.stepper import TO_STATE, OnnxStepper, State
 
 
 class OnnxNetwork:
@@ -85,30 +70,6 @@ class OnnxNetwork:
         return self.scripted.forward(raw, spectrum, present)
 
 
-def load_network(data: bytes, path: Path, contract: Contract, device: torch.device) -> Any:
-    """Load TorchScript, the one place in the engine that does, and hold its weights against the contract.
-
-    Raises:
-        ArtifactError: damaged, or other weights than the contract says.
-
-    """
-    with warnings.catch_warnings():
-        # torch 2.13 deprecates TorchScript without offering another format that carries methods and state.
-        warnings.filterwarnings("ignore", message=r".*torch\.jit\.load.*", category=DeprecationWarning)
-        try:
-            network = torch.jit.load(BytesIO(data), map_location=device).eval()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ArtifactError(f"model {path}: damaged ({reason}); get the file again") from None
-    found = weights_sha256(network.state_dict())
-    if found != contract.weights_sha256:
-        raise ArtifactError(
-            f"model {path}: its weights (sha256 {found[:12]}...) are not those its contract describes "
-            f"({contract.weights_sha256[:12]}...); get the file again"
-        )
-    return network
-
-
 def with_onnx(
     scripted: Any, data: bytes, path: Path, contract: Contract, device: torch.device, threads: int
 ) -> OnnxNetwork:
@@ -121,32 +82,6 @@ def with_onnx(
     if device.type != "cpu":
         raise ArtifactError(f"runtime 'onnx' serves the CPU, not {device}; use runtime torchscript")
     return OnnxNetwork(scripted, graphs_inside(data, path, contract), threads)
-
-
-def graphs_inside(data: bytes, path: Path, contract: Contract) -> dict[str, bytes]:
-    """Read the ONNX graphs of an artifact by their names.
-
-    Raises:
-        ArtifactError: there are none, or they are not those of the contract.
-
-    """
-    if set(contract.graphs_sha256) != set(GRAPHS):
-        raise ArtifactError(
-            f"model {path}: holds no ONNX graphs ({' and '.join(GRAPHS)}); use runtime torchscript, or "
-            "export it again with them"
-        )
-    graphs: dict[str, bytes] = {}
-    with zipfile.ZipFile(BytesIO(data)) as archive:
-        for name in archive.namelist():
-            stem = name.rpartition("/extra/")[2]
-            if stem in GRAPHS:
-                graphs[stem] = archive.read(name)
-    found = {name: sha256(graph).hexdigest() for name, graph in graphs.items()}
-    if found != contract.graphs_sha256:
-        raise ArtifactError(
-            f"model {path}: its ONNX graphs are not those of its contract; get the file again"
-        )
-    return graphs
 
 
 def _session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:

@@ -58,7 +58,7 @@ class Contract(BaseModel):
     created: AwareDatetime
     versions: dict[str, str]  # of what made it: sleepstream, torch
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    graphs_sha256: dict[str, str] = {}  # of the ONNX graphs in the artifact, by name; see network.py
+    graphs_sha256: dict[str, str] = {}  # of the ONNX graphs in the artifact, by name; see artifact.py
 
 
 def read_contract(text: str | bytes, source: str) -> Contract:

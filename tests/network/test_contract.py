@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from streamer.contract import Contract, read_contract, weights_sha256
 from streamer.errors import ArtifactError
+from streamer.network.contract import Contract, read_contract, weights_sha256
 
 
 def contract() -> Contract:

@@ -11,11 +11,12 @@ import torch
 
 from model.export import export, streamed
 from streamer.errors import ArtifactError
-from streamer.network import GRAPHS, OnnxNetwork, with_onnx
-from streamer.stager import Model, Session
-from streamer.torchscript import TorchNetwork
+from streamer.network.artifact import GRAPHS
+from streamer.network.onnx import OnnxNetwork, with_onnx
+from streamer.network.stager import Model, Session
+from streamer.network.torchscript import TorchNetwork
 from tests.model.tiny import TINY, network, signal
-from tests.test_stager import windows
+from tests.network.test_stager import windows
 
 pytestmark = pytest.mark.slow  # torch takes seconds to export a graph
 

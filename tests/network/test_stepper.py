@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamer.stager import PRESENT, Model
-from streamer.stepper import OnnxStepper, Stepper, TorchStepper
+from streamer.network.stager import PRESENT, Model
+from streamer.network.stepper import OnnxStepper, Stepper, TorchStepper
 
 EPOCHS = 4  # more than one, so that the order of what is remembered counts
 

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from streamer.contract import Contract, contract_inside
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES, Window
-from streamer.network import GRAPHS, WARMUP_CALLS, OnnxNetwork, Runtime, load_network, with_onnx
+from streamer.network.artifact import GRAPHS, WARMUP_CALLS, load_network
+from streamer.network.contract import Contract, contract_inside
+from streamer.network.onnx import OnnxNetwork, with_onnx
+from streamer.network.staging import Staged, Together, softmax
+from streamer.network.stepper import Stepper, TorchStepper
+from streamer.network.torchscript import with_torch
+from streamer.network.trust import PACKAGED, read_trusted
+from streamer.settings import Precision, Runtime
 from streamer.spectrogram import BINS, FRAMES
-from streamer.staging import Staged, Together, softmax
-from streamer.stepper import Stepper, TorchStepper
-from streamer.torchscript import Precision, with_torch
-from streamer.trust import PACKAGED, read_trusted
 
 PRESENT = {
     usable: np.full((1, 2), usable) for usable in (False, True)
