@@ -207,10 +207,13 @@ class Writer:
         with self.lock:
             while not self._closing:
                 within_s = RETRY_S if self._writing else self._pending.within_s
+                if within_s == math.inf:  # nothing to write (and -inf + inf is no time)
+                    self.lock.wait()
+                    continue
                 wait_s = self._began + within_s - self._clock.monotonic()
                 if wait_s <= 0:
                     return True
-                self.lock.wait(None if wait_s == math.inf else wait_s)
+                self.lock.wait(wait_s)
             return bool(self._writing or self._pending)
 
     def _attempt(self) -> bool:

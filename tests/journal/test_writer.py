@@ -6,6 +6,7 @@ import asyncio
 import logging
 import resource
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,35 @@ def test_an_epoch_does_not_wait_for_the_samples_turn(tmp_path):
             return journal.status.commits
 
     assert asyncio.run(asyncio.wait_for(night(), 20)) == 2
+
+
+class WatchedClock(SystemClock):
+    """Notes how often a thread other than the event loop's looks at it."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def monotonic(self) -> float:
+        self.looks += threading.current_thread() is not threading.main_thread()
+        return super().monotonic()
+
+
+def test_with_nothing_to_write_it_sleeps(tmp_path):
+    clock = WatchedClock()
+
+    async def night() -> list[int]:
+        with Journal.create(tmp_path / "s.sqlite", META, clock) as journal:
+            looks = []
+            for number in range(2):  # before the first transaction, and after it
+                before = clock.looks
+                for _ in range(200):
+                    await asyncio.to_thread(int)  # every thread that wants to run can
+                looks.append(clock.looks - before)
+                journal.event(event(number))
+                await journal.flush()
+            return looks
+
+    assert asyncio.run(asyncio.wait_for(night(), 20)) == [0, 0]
 
 
 # Room.

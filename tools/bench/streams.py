@@ -141,7 +141,14 @@ def _run(count: int, hop_s: int, cores: Sequence[int], before_s: float = BEFORE_
     command = [sys.executable, "-m", "tools.bench.streams", str(count), str(hop_s), str(before_s)]
     processes = [subprocess.Popen([*command, str(core)], stdout=subprocess.PIPE, text=True) for core in cores]
     said = [process.communicate()[0] for process in processes]
-    return [Point(**json.loads(one.splitlines()[-1])) for one in said]
+    points = [Point(**json.loads(one.splitlines()[-1])) for one in said]
+    for core, point in zip(cores, points, strict=True):  # at once: the whole search takes long
+        print(
+            f"hop {hop_s} s, core {core}: {count} streams, {point.load:.0%}, p50 {point.p50_ms:.1f} ms, "
+            f"p99 {point.p99_ms:.1f} ms{', thinned' if point.thinned else ''}",
+            file=sys.stderr,
+        )
+    return points
 
 
 class Headband:
