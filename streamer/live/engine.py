@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -106,9 +105,6 @@ class Engine:
         load = partial(opened, self._settings.model)
         with ThreadPoolExecutor(1, thread_name_prefix="model") as worker:
             model = await asyncio.get_running_loop().run_in_executor(worker, load)
-            # What the imports made stays as long as the process: to look through it for garbage, as Python
-            # does every so often, would hold up a stage, and a trigger, by a tenth of a second.
-            gc.freeze()
             async with AsyncExitStack() as journals, AsyncExitStack() as sinks:
                 journals.callback(model.close)
                 mqtt = await self._open_mqtt(sinks)

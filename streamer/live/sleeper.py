@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import platform
 import secrets
 from collections.abc import Callable, Iterable
@@ -145,6 +146,9 @@ class Sleeper:
         warning = too_small(journal.path.parent, publisher.info)
         if warning:
             publisher.event("warning", warning)
+        # What the imports and the sessions' beginnings made stays: to look through it for garbage, as Python
+        # does every so often, would hold up everybody's stages and triggers, by a tenth of a second or more.
+        gc.freeze()
 
     async def _find(self, meta: Meta, afresh: bool) -> Found:
         """The session of an earlier process to go on with, if that is wanted and there is one."""

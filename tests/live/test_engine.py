@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from streamer.clock import SystemClock
 from streamer.journal import Journal
 from streamer.live.engine import Engine
+from streamer.publisher import Publisher
 from streamer.settings import validate
 from streamer.sinks.commands import BURST
 from tests.fakes import Witness, settle
@@ -177,11 +178,26 @@ def test_several_sleepers_share_a_model_and_a_failing_one_leaves_the_others(tmp_
         assert [event.event for event in session.events()][-2:] == ["error", "session_ended"]
 
 
-def test_what_the_imports_made_is_no_longer_searched_for_garbage(tmp_path):
+class Searched(Witness):
+    """Notes, with each stage, which publishers Python looks through for garbage."""
+
+    def __init__(self):
+        super().__init__()
+        self.publishers = []
+
+    def staged(self, stream, payload):
+        super().staged(stream, payload)
+        self.publishers.append([found for found in gc.get_objects() if isinstance(found, Publisher)])
+
+
+def test_what_the_imports_and_the_beginning_made_is_no_longer_searched_for_garbage(tmp_path):
     gc.unfreeze()  # what engines of other tests froze
+    gc.collect()
     assert gc.get_freeze_count() == 0
-    asyncio.run(engine(tmp_path, simulated("anna")).run())
+    witness = Searched()
+    asyncio.run(engine(tmp_path, simulated("anna"), witness=witness).run())
     assert gc.get_freeze_count() > 100_000
+    assert witness.publishers == [[]] * 6
 
 
 def test_a_sleeper_alone_and_among_others_is_staged_alike(tmp_path):
