@@ -158,6 +158,7 @@ def test_a_device_that_breaks_is_an_error():
         asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_it_ends_by_itself_on_a_real_board():
     settings = StreamSettings.model_validate(
         {

@@ -264,6 +264,7 @@ def engine(folder, source, witness=None, resume_s=1800.0, mqtt=None):
     return Engine(validate(data, "test"), SystemClock(), witness or Witness(), resume_s=resume_s)
 
 
+@pytest.mark.slow
 def test_a_night_that_was_cut_short_equals_one_that_was_not(tmp_path):
     source = {"kind": "simulated", "hours": 0.1, "started": STARTED, "dropouts_per_hour": 40, "rate_hz": 128}
 

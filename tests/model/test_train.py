@@ -185,6 +185,7 @@ sequences = 2
 """
 
 
+@pytest.mark.slow
 def test_from_toml_to_artifact(tmp_path: Path) -> None:
     (tmp_path / "nights").mkdir()
     for one in NIGHTS:

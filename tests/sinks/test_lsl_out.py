@@ -153,6 +153,7 @@ def drain(inlet):
             out.append((values, time))
 
 
+@pytest.mark.slow
 def test_an_engine_sends_its_stages(tmp_path):
     source = {"kind": "simulated", "hours": 0.04, "speed": 24}
     data = {

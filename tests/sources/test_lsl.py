@@ -160,6 +160,7 @@ def test_none_and_several_matches_are_listed():
     kept.clear()
 
 
+@pytest.mark.slow
 def test_a_predicate_finds_lists_and_is_checked():
     kept = [outlet("seven", labels=("AF7", "Oz")), outlet("seven", labels=("AF7",)), outlet("eight")]
     assert run(_opened(predicate="desc/channels/channel/label='Oz'")).channels[1].label == "Oz"

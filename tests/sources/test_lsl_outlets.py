@@ -22,6 +22,8 @@ os.environ.setdefault("LSLAPICFG", str(CONFIG))  # read by liblsl at its first c
 
 HELD_S = 2.0  # what the timeline may hold back until it is sure of it
 
+pytestmark = pytest.mark.slow  # each plays in real time, for seconds
+
 
 def run(main, seconds=60):
     return asyncio.run(asyncio.wait_for(main, seconds))
@@ -75,7 +77,6 @@ WORLDS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_grid_is_right_and_the_ledger_complete(world):
     script = Script(f"world {world}", seconds=480.0, speed=240.0, **WORLDS[world])
@@ -200,7 +201,6 @@ def test_a_paused_outlet_can_be_left_while_it_is_silent():
     run(main())
 
 
-@pytest.mark.slow
 def test_a_band_that_comes_back_with_other_electrodes_gets_a_new_session(tmp_path):
     first = Script("band", seconds=40.0)
     second = Script("band", seconds=400.0, speed=40.0, labels=("AF8", "AF7", "count"))
