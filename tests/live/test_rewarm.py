@@ -10,8 +10,8 @@ import pytest
 
 from streamer.clock import SystemClock
 from streamer.journal import Journal, Meta
-from streamer.live import engine as module
 from streamer.live import resume
+from streamer.live import sleeper as module
 from streamer.live.resume import SLICE, rewarm
 from streamer.messages import Chunk, Gap, Score
 from streamer.pipeline import Pipeline

@@ -92,6 +92,7 @@ def test_two_streams_do_not_mix_and_the_server_remembers_neither(model: Model) -
         ours.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hang", "garbage", "close"])
 def test_while_the_server_fails_windows_are_unscored_and_afterwards_nothing_is_missing(
     model: Model, fault: str

@@ -96,6 +96,7 @@ def test_samples_and_what_they_are(senders):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lsl")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source_id", ["x", ""])
 def test_a_stream_that_dies_is_found_again_and_the_loss_is_a_gap(senders, source_id):
     async def main():
@@ -122,6 +123,7 @@ def test_a_stream_that_dies_is_found_again_and_the_loss_is_a_gap(senders, source
             np.testing.assert_array_equal(item.samples[0] - first, np.arange(item.start, item.stop))
 
 
+@pytest.mark.slow
 def test_a_stream_that_comes_back_as_another_is_refused(senders):
     async def main():
         sender = senders("three")

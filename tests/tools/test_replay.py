@@ -50,6 +50,7 @@ def _gaps(items):
     return [(item.start, item.stop) for item in items if isinstance(item, Gap)]
 
 
+@pytest.mark.slow
 def test_live_through_lsl_is_the_file_to_the_bit(tmp_path):
     """Samples cross as 64-bit floats, so EDF's scaled integers arrive exactly."""
     rate, seconds = 128, 90
