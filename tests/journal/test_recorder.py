@@ -225,6 +225,7 @@ def check_the_promise(path: Path, log: list[list[str]], died: float) -> None:
     assert set(delivered) <= set(epochs), "what was published is on disk, however young"
 
 
+@pytest.mark.slow
 def test_kill_9_costs_less_than_two_seconds(tmp_path):
     rng = random.Random(5)
     paths = [tmp_path / f"{number}.sqlite" for number in range(5)]

@@ -30,6 +30,7 @@ class SwiftClock(SystemClock):
         return 5 * time.monotonic()
 
 
+@pytest.mark.slow
 def test_no_more_than_one_transaction_a_second(tmp_path):
     clock = SwiftClock()
 

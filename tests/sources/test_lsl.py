@@ -153,6 +153,7 @@ def test_what_is_no_signal_is_refused(more, error, says):
     del kept
 
 
+@pytest.mark.slow
 def test_none_and_several_matches_are_listed():
     kept = [outlet("five", source_id="a"), outlet("five", source_id="b")]
     with pytest.raises(SourceError, match=r"no LSL stream matches name 'nine' .*'five' \(type 'EEG', 2 chan"):
@@ -175,6 +176,7 @@ def test_a_predicate_finds_lists_and_is_checked():
     kept.clear()
 
 
+@pytest.mark.slow
 def test_a_silent_stream_opens_and_can_be_cancelled():
     kept = outlet("six")
 
