@@ -117,7 +117,10 @@ class EventPayload(_Payload):
     """`.../event`: something happened once."""
 
     schema_: Literal["sleepstream/event/1"] = Field("sleepstream/event/1", alias="schema")
-    t: datetime
+    t: datetime = Field(description="when it was said, by the clock of the host, UTC")
+    at_s: float | None = Field(
+        None, description="where in the recording it happened, seconds since sample 0; null: nobody said"
+    )
     event: EventName
     text: str = Field("", description="one line for a person")
     historical: bool = Field(False, description="true when it is delivered late: do not act on it")

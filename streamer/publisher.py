@@ -66,7 +66,7 @@ class Publisher:
         observers: who else watches.
         clock: stamps events.
         late_after_s: an epoch that ends longer ago than this is historical; None for recordings, whose time
-            is not ours.
+            is not ours: what happens in one has the time of the samples that are being played.
 
     """
 
@@ -103,12 +103,14 @@ class Publisher:
         self._smoothed: Label = UNSCORED
         self._smoothed_since = 0  # 100 Hz index
         self.heard = 0  # 100 Hz index up to which scores have come
+        self._hearing = 0  # likewise, with the score that is being heard
         self.night = Night()
         self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
         self.smoothed: list[Label] = []  # likewise, after the smoother
 
     def score(self, score: Score) -> None:
         """Publish a score; on the 30 s grid commit its epoch."""
+        self._hearing = score.end
         for listener in self.listeners:
             listener(score, self._time(score.end))
         self.commit(score)
@@ -125,7 +127,7 @@ class Publisher:
         """Note how far the scores have come, and since when the smoothed stage has been the same."""
         if score.smoothed != self._smoothed or not self.heard:
             self._smoothed, self._smoothed_since = score.smoothed, score.end
-        self.heard = score.end
+        self.heard = self._hearing = score.end
 
     def commit(self, score: Score) -> None:
         """Commit the epoch that a score completes, if it does, and publish no stage."""
@@ -175,6 +177,7 @@ class Publisher:
             "gap",
             f"{seconds:.3f} s lost: {gap.reason}",
             {"t_start": begin, "seconds": seconds, "reason": gap.reason},
+            gap.start / self._info.rate_hz,
         )
 
     def gap_data(self, gap: Gap) -> tuple[str, float]:
@@ -194,13 +197,18 @@ class Publisher:
                 "to": switch.after,
                 "reason": switch.reason,
             },
+            switch.at / self._info.rate_hz,
         )
 
     def event(
-        self, name: EventName, text: str, data: dict[str, str | int | float | bool | None] | None = None
+        self,
+        name: EventName,
+        text: str,
+        data: dict[str, str | int | float | bool | None] | None = None,
+        at_s: float | None = None,
     ) -> None:
-        """Say that something happened once."""
-        payload = self._next_event(name, text, data or {})
+        """Say that something happened once, `at_s` seconds after sample 0 (default: where the stream is)."""
+        payload = self._next_event(name, text, data or {}, at_s)
         self._journal.event(payload)
         for observer in self._observers:
             observer.happened(self._stream, payload)
@@ -211,12 +219,13 @@ class Publisher:
         text: str,
         data: dict[str, str | int | float | bool | None],
         arrived: float = 0.0,
+        at_s: float | None = None,
     ) -> None:
         """Say what must be heard at once: observers first (an LSL marker), MQTT without waiting for the disk.
 
         The record says in `latency_ms` how long after `arrived` (monotonic s) every observer had it.
         """
-        payload = self._next_event(name, text, data)
+        payload = self._next_event(name, text, data, at_s)
         for observer in self._observers:
             observer.happened(self._stream, payload)
         if arrived:
@@ -244,17 +253,35 @@ class Publisher:
         self._mqtt.alarm(payload)
 
     def _next_event(
-        self, name: EventName, text: str, data: dict[str, str | int | float | bool | None]
+        self,
+        name: EventName,
+        text: str,
+        data: dict[str, str | int | float | bool | None],
+        at_s: float | None,
     ) -> EventPayload:
         self._events += 1
         return EventPayload(
             session=self._session,
             seq=self._events - 1,
             t=utc(self._clock.wall()),
+            at_s=round(self._now_s() if at_s is None else at_s, 3),
             event=name,
             text=text,
             data=data,
         )
+
+    def _now_s(self) -> float:
+        """Where the stream is now, seconds since sample 0, lost ones included.
+
+        A device goes on by itself, from the last sample that came. A recording is where its scores are, at
+        whatever speed it is played.
+        """
+        last = self._journal.last
+        if self._late_after_s is None:
+            return self._hearing / RATE_HZ
+        if not last.index:
+            return max(0.0, self._clock.monotonic() - self._began)
+        return last.index / self._info.rate_hz + max(0.0, self._clock.monotonic() - last.monotonic)
 
     def command(self, name: Literal["lights_off", "lights_on", "mark"], text: str) -> None:
         """Note what the sleeper or the home said about the night."""

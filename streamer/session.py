@@ -88,11 +88,15 @@ class Night:
         return out
 
     def seconds_of(self, event: EventPayload) -> float:
-        """When it happened, in seconds since sample 0.
+        """When it happened on the recording's own clock, in seconds since sample 0.
 
-        Commands say the epoch that they fell into. A replay's other events are stamped with the time of the
-        replay, which is not the recording's: they count only where they lie within it.
+        The events of older session files do not say so themselves. There a trigger says where its window
+        ended and a command the epoch that it fell into; all else only has the time of the host, which in a
+        replay is not the recording's.
         """
+        said = event.data.get("end") if event.at_s is None else event.at_s
+        if isinstance(said, int | float):
+            return float(said)
         epoch = event.data.get("epoch")
         if isinstance(epoch, int):
             return float(epoch * EPOCH_S)

@@ -93,3 +93,13 @@ def test_chunks_are_those_that_were_recorded(tmp_path):
     path = session(tmp_path / "a.sqlite", stages("WW"), samples=samples)
     found = np.concatenate([item.samples[0] for item in items(path) if isinstance(item, Chunk)])
     assert (found == samples[0]).all()
+
+
+def test_an_event_lies_where_it_says_not_at_the_hour_of_the_replay(tmp_path):
+    path = session(tmp_path / "a.sqlite", stages("WW2"), events=[("trigger", {"end": 47.0}), ("mark", {})])
+    trigger, mark, _ = read_night(path).events
+    night = read_night(path)
+    assert night.seconds_of(trigger) == 47.0  # of an older file: where its window ended
+    assert night.seconds_of(mark) == 0.0  # likewise: by the clock of the host
+    said = mark.model_copy(update={"at_s": 61.5, "data": {"epoch": 0}})
+    assert night.seconds_of(said) == 61.5

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -229,8 +230,8 @@ class Sleeper:
         self, journal: Journal, jsonl: JsonlSink | None, observers: tuple[Observer, ...]
     ) -> Publisher:
         late_after_s, mqtt = None, self._shared.settings.mqtt
-        if isinstance(self._settings.source, LIVE) and mqtt is not None:
-            late_after_s = mqtt.late_after_s
+        if isinstance(self._settings.source, LIVE):
+            late_after_s = inf if mqtt is None else mqtt.late_after_s
         return Publisher(
             self._settings.name,
             journal.meta.session,

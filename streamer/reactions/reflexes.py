@@ -152,7 +152,7 @@ class Reflexes:
             "t_end": utc(end).isoformat(),
             "end": score.end / RATE_HZ,
         }
-        self._publisher.urgent("trigger", f"{name}: {firing.cause}", data, score.arrived)
+        self._publisher.urgent("trigger", f"{name}: {firing.cause}", data, score.arrived, score.end / RATE_HZ)
         if settings.action is not None and not firing.sham:
             facts: dict[str, Value] = {
                 "name": firing.trigger,

@@ -180,3 +180,25 @@ def test_cancelling_half_way_closes_what_was_open(tmp_path):
             assert not names & {"watchdog", "stop", "intake"}
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_what_happens_has_its_place_in_the_recording_whatever_the_host_s_clock_says(tmp_path, live):
+    async def scenario():
+        async with rig(tmp_path, live) as r:
+            r.publisher.listeners.append(lambda score, _: r.publisher.urgent("trigger", "now", {}))
+            r.give(0, 47)
+            await r.until(lambda: len(r.witness.stages) == 4)
+            r.publisher.command("mark", "")
+            r.clock.now += 3  # the device goes on; a recording does not
+            r.publisher.event("warning", "later")
+            r.source.give(Gap(4700, 5200, "lost"))
+            r.give(52, 60)
+            await r.until(lambda: "gap" in r.witness.event_names())
+            return [(event.event, event.at_s) for event in r.witness.events if event.event != "reconnected"]
+
+    seen = asyncio.run(scenario())
+    triggers = [at_s for name, at_s in seen if name == "trigger"]
+    assert triggers[:4] == ([47.0] * 4 if live else [30.0, 35.0, 40.0, 45.0])
+    places = {name: at_s for name, at_s in seen if name != "trigger"}
+    assert places == {"mark": 47.0 if live else 45.0, "warning": 50.0 if live else 45.0, "gap": 47.0}
