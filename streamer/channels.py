@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from streamer.errors import SignalError, UsageError
 from streamer.messages import Channel
+from streamer.units import is_voltage
 
 RATES_HZ = (50.0, 1024.0)  # below, no spindles; above, nothing worth the effort
 
@@ -45,8 +46,6 @@ LISTED = 24  # channels named in an error; a clinical montage has a hundred
 
 Wanted = str | tuple[str, ...] | None  # one channel, several to fall back on, or a sensible one
 
-_VOLTS = re.compile(r"([munµμ]?v|(milli|micro|nano)?volts?)", re.IGNORECASE)
-
 
 @dataclass(frozen=True, slots=True)
 class Pick:
@@ -55,11 +54,6 @@ class Pick:
     plus: int
     minus: int | None
     label: str
-
-
-def is_voltage(unit: str) -> bool:
-    """Whether a declared unit can be EEG's; one that says nothing can."""
-    return not unit or _VOLTS.fullmatch(unit) is not None
 
 
 def choose(channels: Sequence[Channel], wanted: Wanted, rates_hz: Sequence[float] = ()) -> Pick:

@@ -5,28 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.channels import Pick
-from streamer.errors import UsageError
 from streamer.messages import Channel, Chunk, Floats, Gap, Item
-
-# µV per unit, under every spelling that devices and files use (micro sign U+00B5, Greek mu U+03BC, u).
-_UNITS_UV = {"v": 1e6, "mv": 1e3, "uv": 1.0, "µv": 1.0, "μv": 1.0, "nv": 1e-3}
-_WORDS_UV = {"volt": 1e6, "volts": 1e6, "millivolts": 1e3, "microvolt": 1.0, "microvolts": 1.0}
-
-
-def microvolts_per(unit: str) -> float:
-    """How many µV one `unit` is; a source that says nothing is taken to mean µV.
-
-    Raises:
-        UsageError: the unit is no voltage.
-
-    """
-    known = {"": 1.0, **_UNITS_UV, **_WORDS_UV}
-    factor = known.get(unit.strip().lower())
-    if factor is None:
-        raise UsageError(
-            f"unit {unit!r} is no voltage; pick an EEG channel, or say its unit: V, mV, uV or nV"
-        )
-    return factor
+from streamer.units import microvolts_per
 
 
 class Derivation:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.messages import EPOCH_S, Floats, Gap, Item
+from streamer.units import SUGGESTED, microvolts_per
 
 LEAST_UV, MOST_UV = 0.2, 2000.0  # typical s.d. of one second; EEG has 3 to 200
 EEG_UV = (1.0, 1000.0)  # where another unit would have to put it to be worth suggesting
-_OTHER_UNITS = {"V": 1e6, "mV": 1e3, "nV": 1e-3}
 
 
 class Plausibility:
@@ -38,8 +38,6 @@ class Plausibility:
         if typical_uv == 0 or LEAST_UV <= typical_uv <= MOST_UV:  # flat is quality's business, not a unit's
             return None
         size = "small" if typical_uv < LEAST_UV else "large"
-        better = [
-            unit for unit, factor in _OTHER_UNITS.items() if EEG_UV[0] <= typical_uv * factor <= EEG_UV[1]
-        ]
+        better = [unit for unit in SUGGESTED if EEG_UV[0] <= typical_uv * microvolts_per(unit) <= EEG_UV[1]]
         advice = f"it looks like {better[0]}: say so with unit {better[0]}" if better else "check the wiring"
         return f"channel {self._label!r} varies by {typical_uv:.2g} uV, too {size} for EEG in uV; {advice}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -88,6 +89,7 @@ class FakeSource:
 
     def __init__(self, info: StreamInfo) -> None:
         self.info = info
+        self.remarks: deque[str] = deque()
         self.closed = False
         self._items: asyncio.Queue[Item | Exception | None] = asyncio.Queue()
 

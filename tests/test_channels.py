@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamer.channels import Pick, choose, is_voltage
+from streamer.channels import Pick, choose
 from streamer.errors import UsageError
 from streamer.messages import Channel
 
@@ -69,13 +69,3 @@ def test_what_cannot_be_meant_is_said(labels, wanted, says):
 def test_a_difference_needs_one_rate():
     with pytest.raises(UsageError, match="100 and 200 Hz"):
         choose(_channels("a", "b"), "a-b", (100, 200))
-
-
-@pytest.mark.parametrize("unit", ["V", "mV", "uV", "µV", "μV", "nV", "microvolts", "Volt", ""])
-def test_voltages(unit):
-    assert is_voltage(unit)
-
-
-@pytest.mark.parametrize("unit", ["Ohm", "V/s", "%", "g"])
-def test_other_units(unit):
-    assert not is_voltage(unit)

@@ -1,13 +1,11 @@
 """Channels to one derivation in µV, and what is not a number to gaps."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.channels import Pick
-from streamer.derivation import Derivation, microvolts_per
-from streamer.errors import UsageError
+from streamer.derivation import Derivation
 from streamer.messages import Channel, Chunk, Gap
 from tests.chunkings import SIZES, cut, joined, stream
 
@@ -33,18 +31,6 @@ def test_a_difference_of_two_channels_with_different_units():
 def test_a_unit_given_by_the_user_overrides_the_declared_one():
     out = _run(Derivation(Pick(0, None, "AF7"), CHANNELS, unit="V"), [Chunk(0, np.array([[1.0], [0.0]]))])
     assert out[0].samples[0, 0] == 1e6
-
-
-@pytest.mark.parametrize(
-    ("unit", "factor"), [("V", 1e6), ("mV", 1e3), ("µV", 1), ("μV", 1), ("uV", 1), ("nV", 1e-3), ("", 1)]
-)
-def test_units_under_their_spellings(unit, factor):
-    assert microvolts_per(unit) == factor
-
-
-def test_a_unit_that_is_no_voltage_is_refused():
-    with pytest.raises(UsageError, match="'Ohm' is no voltage"):
-        microvolts_per("Ohm")
 
 
 def test_not_a_number_in_either_channel_is_a_gap_and_adjoins_others():

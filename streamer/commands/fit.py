@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from streamer.channels import Pick, choose_all, is_voltage
+from streamer.channels import Pick, choose_all
 from streamer.clock import Clock
 from streamer.derivation import Derivation
 from streamer.live.intake import Source
@@ -20,6 +20,7 @@ from streamer.messages import Chunk, Item, Quality, StreamInfo
 from streamer.quality import QualityMeter
 from streamer.settings import SignalSettings, StreamSettings
 from streamer.sources import open_source
+from streamer.units import is_voltage
 
 SPAN_S = 5  # what is judged: long enough to trust, short enough to see a finger's effect
 SILENT_S = 3.0

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from streamer import __version__
-from streamer.channels import is_voltage
 from streamer.exports.edf import write_continuous
 from streamer.exports.notes import notes
 from streamer.payloads import utc
 from streamer.session import Night, Progress
+from streamer.units import is_voltage
 
 VERSION = "1.10.0"
 KINDS = {

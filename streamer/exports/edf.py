@@ -20,12 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.channels import is_voltage
-from streamer.derivation import microvolts_per
 from streamer.exports.notes import Note, notes
 from streamer.journal import JournalReader
 from streamer.messages import Channel, Floats
 from streamer.session import Night, Progress
+from streamer.units import is_voltage, microvolts_per
 
 LEAST_HALF_UV = 3276.7  # physical range: 0.1 µV steps where that is enough
 MADS = 30.0  # else so many median absolute deviations: drift widens the range, a rail does not

@@ -27,7 +27,13 @@ class Given(Protocol):
 
 
 class Source(Given, Protocol):
-    """Where samples come from: an async context manager; `info` is there once it is entered."""
+    """Where samples come from: an async context manager; `info` is there once it is entered.
+
+    What a person should know of it (what was left out, what is not believed) it appends to `remarks`, from
+    any thread, one line each; whoever drives the stream takes them out and says them.
+    """
+
+    remarks: deque[str]
 
     async def __aenter__(self) -> Self:
         """Open; may wait for the device."""

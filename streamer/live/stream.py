@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from streamer.clock import Clock, suspended_s
 from streamer.errors import SignalError
@@ -33,6 +34,7 @@ class Stream:
         lane: to the thread that the pipeline runs on.
         clock: for the watchdog.
         silence_s: no samples for this long: the stage becomes `no_signal`.
+        remarks: what the source has to say; see `Source`.
 
     """
 
@@ -45,6 +47,7 @@ class Stream:
         lane: Lane,
         clock: Clock,
         silence_s: float,
+        remarks: deque[str] | None = None,
     ) -> None:
         self._intake = intake
         self._pipeline = pipeline
@@ -53,6 +56,7 @@ class Stream:
         self._lane = lane
         self._clock = clock
         self._silence_s = silence_s
+        self._remarks: deque[str] = deque() if remarks is None else remarks
         self._live = lane.live  # a device's wrong unit is no reason to end the night
         self._silent = True  # until the first sample
         self._rate = RateWatch(intake.info.rate_hz)
@@ -75,9 +79,11 @@ class Stream:
         if self._live:
             watchers.append(asyncio.create_task(self._watch_clocks(), name="clocks"))
         try:
+            self._remark()
             if await self._pump(stop):
                 await self._advance(None)
         finally:
+            self._remark()
             for watcher in watchers:
                 watcher.cancel()
             await asyncio.wait(watchers)
@@ -103,6 +109,12 @@ class Stream:
             self._check_rate(item)
         await self._advance(item)
         self._busy_since = None
+        self._remark()
+
+    def _remark(self) -> None:
+        """Say what the source had to say in the meantime."""
+        while self._remarks:
+            self._publisher.event("warning", self._remarks.popleft())
 
     async def _advance(self, item: Item | None) -> None:
         """Score an item, or what is left at the end (None), on the model's thread; publish here."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,7 @@ class Supervisor:
             try:
                 if await self._warm(recording, until, stop):
                     self._warming = False
-                    await self._stream(intake, recording, stop)
+                    await self._stream(intake, recording, source.remarks, stop)
             finally:
                 if intake.waiting:  # the record holds what the pipeline has not seen
                     recording.pipeline = None
@@ -220,7 +221,9 @@ class Supervisor:
                     await journal.flush()
         return pipeline, await rewarm(journal.path, pipeline, self._worker, until)
 
-    async def _stream(self, intake: Intake, recording: Recording, stop: asyncio.Event) -> None:
+    async def _stream(
+        self, intake: Intake, recording: Recording, remarks: deque[str], stop: asyncio.Event
+    ) -> None:
         """Drive the pipeline with what is taken in."""
         assert recording.pipeline is not None
         self.stream = Stream(
@@ -231,6 +234,7 @@ class Supervisor:
             self._lane,
             self._clock,
             self._settings.silence_s,
+            remarks,
         )
         watch = asyncio.create_task(self._watch_health(recording), name=f"health of {self._settings.name}")
         try:

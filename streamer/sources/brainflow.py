@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -52,6 +53,7 @@ class BrainflowSource:
         self, settings: BrainflowSettings, clock: Clock | None = None, board: Board | None = None
     ) -> None:
         self._settings = settings
+        self.remarks: deque[str] = deque()
         self._clock = clock or SystemClock()
         self._board = board or BrainflowBoard(settings)
         self._worker: ThreadPoolExecutor | None = None

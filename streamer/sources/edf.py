@@ -36,6 +36,7 @@ class EdfRecording:
 
         """
         self._path = path
+        self.remarks: list[str] = []
         self._header = read_header(path)
         ordinary = [signal for signal in self._header.signals if not signal.annotations]
         # Positions in edfio's list, which leaves the annotation signals out.

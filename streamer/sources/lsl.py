@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -52,6 +53,7 @@ class LslSource:
 
     def __init__(self, settings: LslSettings, clock: Clock | None = None) -> None:
         self._settings = settings
+        self.remarks: deque[str] = deque()
         self._clock = clock or SystemClock()
         self._inlet: Any = None  # pylsl.StreamInlet; touched by the worker thread only
         self._worker: ThreadPoolExecutor | None = None

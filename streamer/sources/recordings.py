@@ -20,6 +20,7 @@ class Recording(Protocol):
     rates_hz: tuple[float, ...]  # of each channel
     started: float  # Unix time of sample 0; a time without a zone is taken as UTC
     duration_s: float | None  # gaps included; None: known only when it has been read
+    remarks: list[str]  # what was left out, or is not believed, a line each; grows while it is read
 
     def together(self, index: int) -> tuple[int, ...]:
         """The channels that are sampled together with channel `index`, in file order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,8 @@ class ReplaySource:
     def __init__(self, settings: ReplaySettings, channel: Wanted, clock: Clock | None = None) -> None:
         self._settings = settings
         self._channel = channel
+        self.remarks: deque[str] = deque()
+        self._told = 0  # of the recording's remarks
         self._clock = clock or SystemClock()
 
     async def __aenter__(self) -> Self:
@@ -43,6 +46,8 @@ class ReplaySource:
         recording = await asyncio.to_thread(open_recording, self._settings.path, self._settings.rate_hz)
         picked, self.info = pick(recording, self._channel)
         self._items = recording.items(picked)
+        self._recording = recording
+        self._remark()
         return self
 
     async def __aexit__(
@@ -57,6 +62,7 @@ class ReplaySource:
         size = max(1, round((MAX_SPEED_CHUNK_S if fast else settings.chunk_s) * rate_hz))
         begun = self._clock.monotonic()
         while (block := await asyncio.to_thread(next, self._items, None)) is not None:
+            self._remark()
             for item in rechunked(block, size):
                 if settings.speed != "max":
                     wait = begun + item.stop / rate_hz / settings.speed - self._clock.monotonic()
@@ -67,6 +73,13 @@ class ReplaySource:
                     yield Gap(item.start, item.stop, item.reason, now)
                 else:
                     yield Chunk(item.start, item.samples, now)
+        self._remark()
+
+    def _remark(self) -> None:
+        """Pass on what the recording has said since the last time."""
+        said = self._recording.remarks
+        self.remarks.extend(said[self._told :])
+        self._told = len(said)
 
 
 def pick(recording: Recording, channel: Wanted) -> tuple[list[int], StreamInfo]:

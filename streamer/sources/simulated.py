@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Self
 
@@ -37,6 +38,7 @@ class SimulatedSource:
 
     def __init__(self, settings: SimulatedSettings, clock: Clock | None = None) -> None:
         self._settings = settings
+        self.remarks: deque[str] = deque()
         self._clock = clock or SystemClock()
         n_epochs = math.ceil(settings.hours * 3600 / EPOCH_S)
         self.truth: tuple[Stage, ...] = hypnogram(n_epochs, settings.seed)

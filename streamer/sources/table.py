@@ -47,6 +47,7 @@ class TableRecording:
 
         """
         self._path = path
+        self.remarks: list[str] = []
         first = self._lines(2)
         self._delimiter = _delimiter(first[0][1]) if first else ","
         names = self._cells(first[0][1]) if first else []

@@ -42,6 +42,7 @@ class XdfRecording:
         """
         read_head(path)
         self._path = path
+        self.remarks: list[str] = []
         loaded, header = _load(path)
         self._streams = [stream for stream in loaded if _regular(stream)]
         if not self._streams:

@@ -50,7 +50,9 @@ class Rig:
 
     async def run(self, pipeline, lane):
         async with Intake(self.source, self.journal, lane.live, self.clock) as intake:
-            stream = Stream(intake, pipeline, self.journal, self.publisher, lane, self.clock, silence_s=10)
+            stream = Stream(
+                intake, pipeline, self.journal, self.publisher, lane, self.clock, 10, self.source.remarks
+            )
             await stream.run(self.stop)
 
     async def until(self, condition):
@@ -202,3 +204,23 @@ def test_what_happens_has_its_place_in_the_recording_whatever_the_host_s_clock_s
     assert triggers[:4] == ([47.0] * 4 if live else [30.0, 35.0, 40.0, 45.0])
     places = {name: at_s for name, at_s in seen if name != "trigger"}
     assert places == {"mark": 47.0 if live else 45.0, "warning": 50.0 if live else 45.0, "gap": 47.0}
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_what_the_source_has_to_say_is_said_in_order_and_once(tmp_path, live):
+    async def scenario():
+        async with rig(tmp_path, live) as r:
+            r.source.remarks.append("a column of text was left out")
+            r.give(0, 40)
+            await r.until(lambda: "warning" in r.witness.event_names())
+            r.source.remarks += ["row 7 was left out", "row 9 was left out"]
+            r.source.give(None)
+            await asyncio.wait_for(r.task, 20)
+            said = [one.text for one in r.witness.events if one.event == "warning"]
+            assert said == [
+                "a column of text was left out",
+                "row 7 was left out",
+                "row 9 was left out",
+            ]
+
+    asyncio.run(scenario())

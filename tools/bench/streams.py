@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -160,6 +161,7 @@ class Headband:
     info: StreamInfo
 
     def __init__(self, noise: NDArray[np.float64], before_s: float, wait_s: float, clock: Clock) -> None:
+        self.remarks: deque[str] = deque()
         self._noise = noise
         self._before_s = before_s
         self._wait_s = wait_s
