@@ -27,6 +27,7 @@ from streamer.errors import SleepstreamError, SourceError, UsageError
 from streamer.hypnogram import refuse_empty, sleep_stages, stages_per_epoch
 from streamer.live.engine import Engine, Outcome
 from streamer.logbook import Logbook, Style
+from streamer.printable import printable
 from streamer.settings import Settings
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked = _parser().parse_args(arguments)
         code: int = asked.command(asked)
     except SleepstreamError as error:
-        print(f"sleepstream: {error}", file=sys.stderr)
+        print(f"sleepstream: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     return code
 

@@ -10,6 +10,8 @@ SleepstreamError            anything we say on purpose; one line: what was asked
     ├── ModelServerError    a model server that is away, or answers what it should not
     ├── SourceError         a live device or stream that cannot be opened or has changed its nature
     ├── SinkError           an output that refuses us for good (bad credentials, unwritable folder)
+    ├── TakenError          another engine on this machine has the node, or records the same sleeper
+    ├── CommandError        a command that no engine has obeyed
     └── JournalError        a session file that is foreign, in use or cannot be written
         ├── DamagedError    one that cannot be read, or not to its end
         └── DiskError       one that cannot be made, because the disk refuses for now
@@ -58,6 +60,14 @@ class SourceError(RunError):
 
 class SinkError(RunError):
     """An output that refuses us for good."""
+
+
+class TakenError(RunError):
+    """Another engine on this machine has the node name, or records the same sleeper into the same folder."""
+
+
+class CommandError(RunError):
+    """A command that the engine refused, or that no engine answered."""
 
 
 class JournalError(RunError):

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.printable import printable
+
 Stage = Literal["W", "N1", "N2", "N3", "R"]
 Label = Literal["W", "N1", "N2", "N3", "R", "unscored"]
 STAGES: tuple[Stage, ...] = ("W", "N1", "N2", "N3", "R")
@@ -31,6 +33,11 @@ class Channel:
     label: str
     unit: str  # as declared by the device or file: "uV", "mV", "V", "nV" ... or "" when it says nothing
 
+    def __post_init__(self) -> None:
+        """Whatever the device calls it, it is one line and harmless to a terminal."""
+        object.__setattr__(self, "label", printable(self.label))
+        object.__setattr__(self, "unit", printable(self.unit))
+
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
@@ -41,6 +48,10 @@ class StreamInfo:
     channels: tuple[Channel, ...]
     started: float  # Unix time of sample index 0, seconds
     duration_s: float | None = None  # of a recording; None for what has no known end
+
+    def __post_init__(self) -> None:
+        """As for a channel."""
+        object.__setattr__(self, "name", printable(self.name))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Grade, Quality, Score
+from streamer.printable import Line
 
 PublishedStage = Literal["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
 EventName = Literal[
@@ -122,9 +123,9 @@ class EventPayload(_Payload):
         None, description="where in the recording it happened, seconds since sample 0; null: nobody said"
     )
     event: EventName
-    text: str = Field("", description="one line for a person")
+    text: Line = Field("", description="one line for a person")
     historical: bool = Field(False, description="true when it is delivered late: do not act on it")
-    data: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    data: dict[str, Line | int | float | bool | None] = Field(default_factory=dict)
 
 
 class SummaryPayload(_Payload):
@@ -170,9 +171,9 @@ class EnginePayload(BaseModel):
     model_config = ConfigDict(frozen=True)  # a later version may say more
 
     schema_: Literal["sleepstream/engine/1"] = Field("sleepstream/engine/1", alias="schema")
-    instance: str = Field(description="this process; another has another")
-    host: str = Field(description="name of the machine")
-    version: str = Field(description="of sleepstream")
+    instance: Line = Field(description="this process; another has another")
+    host: Line = Field(description="name of the machine")
+    version: Line = Field(description="of sleepstream")
     started: datetime
 
 
@@ -182,7 +183,7 @@ class CommandPayload(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     command: CommandName
-    text: str = Field(
+    text: Line = Field(
         "",
         max_length=200,
         description="kept with a mark; name of the trigger to arm or disarm, empty for all; clock time or "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -9,6 +11,9 @@ try:
     import torchaudio
 except (ImportError, OSError):  # OSError: its wheel looks for CUDA libraries
     torchaudio = None
+
+# Engines of two test runs at the same time must not take each other's node for theirs.
+os.environ["SLEEPSTREAM_MACHINE"] = f"tests-{os.getpid()}"
 
 settings.register_profile(
     "sleepstream",

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from streamer.channels import RATES_HZ
 from streamer.errors import SourceError
+from streamer.printable import printable
 from streamer.sources.board import BrainflowBoard, load_brainflow
 from streamer.sources.settings import BrainflowSettings
 
@@ -74,13 +75,13 @@ def _describe(pylsl: Any, found: Any) -> LslStream:
     if not note and not found.source_id():
         note = "no source_id: found again by its name only"
     return LslStream(
-        found.name(),
-        found.type(),
+        printable(found.name()),
+        printable(found.type()),
         found.channel_count(),
-        labels,
+        tuple(map(printable, labels)),
         rate_hz,
-        found.hostname(),
-        found.source_id(),
+        printable(found.hostname()),
+        printable(found.source_id()),
         note,
     )
 

@@ -15,6 +15,33 @@ LOCK = ".lock"  # after the session file's name
 KEPT_UP, OUTRUN = b"0", b"1"  # what the lock file says of the session file, also when its process is dead
 
 
+def seize(path: Path) -> int | None:
+    """Lock a file, made if need be, for as long as the descriptor is open; None if a process has it.
+
+    No other can have it at the same time, whatever path leads there, and the kernel frees it when its process
+    dies. Whoever removes the file has to hold it.
+
+    Raises:
+        OSError: the file cannot be made, or not be locked.
+
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its last owner removed it between our open and our lock
+
+
 class FileLock:
     """The right to write one session, held by one process and freed by the kernel when that process dies.
 
@@ -25,34 +52,16 @@ class FileLock:
     def __init__(self, session: Path) -> None:
         self._path = session.with_name(session.name + LOCK)
         self._kept = False
-        self._descriptor = -1
-        while not self._is_current():  # or else its last owner removed it between our open and our lock
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-            self._descriptor = self._open(session)
-
-    def _open(self, session: Path) -> int:
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = seize(self._path)
         except OSError as error:
             raise JournalError(f"cannot record to {session}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            raise JournalError(f"{session} is in use: another process records it; stop that first") from error
+        if descriptor is None:
+            raise JournalError(f"{session} is in use: another process records it; stop that first")
+        self._descriptor = descriptor
         with contextlib.suppress(OSError):  # on a full disk, where no session can begin either
             if os.fstat(descriptor).st_size == 0:
                 os.pwrite(descriptor, KEPT_UP, 0)
-        return descriptor
-
-    def _is_current(self) -> bool:
-        if self._descriptor < 0:
-            return False
-        try:
-            return os.stat(self._path).st_ino == os.fstat(self._descriptor).st_ino
-        except FileNotFoundError:
-            return False
 
     def __enter__(self) -> Self:
         return self

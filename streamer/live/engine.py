@@ -13,6 +13,7 @@ from pathlib import Path
 from streamer.clock import Clock
 from streamer.errors import SleepstreamError
 from streamer.live.batching import Batcher
+from streamer.live.claim import Claim
 from streamer.live.notify import Heart
 from streamer.live.sleeper import Shared, Sleeper, Watcher
 from streamer.live.supervisor import Outcome, Supervisor
@@ -81,9 +82,11 @@ class Engine:
             ArtifactError: the model cannot be used.
             SinkError: the embedded broker or the page cannot listen, or a certificate cannot be read.
             SettingsError: the page would be open to the network without a proper token.
+            TakenError: another engine has the node, or records one of the streams.
 
         """
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._claim())
             for settings in self._settings.stream:
                 bedside = Bedside(
                     settings, self._settings.session_dir, self._settings.node, self._clock, self.stop
@@ -94,6 +97,13 @@ class Engine:
             except SleepstreamError as error:
                 await self._outlast(str(error))
                 raise
+
+    def _claim(self) -> Claim:
+        """What no other engine may have; one that goes on with nothing is in no way unless it is heard."""
+        settings, goes_on = self._settings, self._resume_s is not None
+        heard = settings.lsl is not None or (settings.mqtt is not None and not settings.mqtt.embedded)
+        streams = [stream.name for stream in settings.stream] if goes_on else []
+        return Claim(settings.node if goes_on or heard else None, settings.session_dir, streams)
 
     async def _outlast(self, why: str) -> None:
         """An alarm that is armed rings, whatever else has come to an end."""

@@ -1,0 +1,131 @@
+"""One engine for a bed: a second one under the same node, or for the same sleepers, is refused at its start.
+
+What says so is held by the kernel for as long as the process lives, and by nothing else: no number in a file
+can be stale, and of two that start at once exactly one gets it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import struct
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from streamer.errors import TakenError
+from streamer.journal.lock import seize
+from streamer.printable import printable
+
+SPACE = "SLEEPSTREAM_MACHINE"  # environment: engines with another one count as on another machine; for tests
+CALLERS = 1024  # second engines that may ask the first who it is; nobody answers, the kernel knows
+TRIES, TRY_S = 20, 0.01  # to hear of one that has begun just now
+_CREDENTIALS = struct.Struct("3i")  # process, user, group
+log = logging.getLogger(__name__)
+
+
+class Claim:
+    """The right to be this engine; a context manager, had from entering to leaving or the death of the process.
+
+    Args:
+        node: name of the engine, which may run once on a machine (Linux only); None: that does not matter.
+        folder: of the session files.
+        streams: sleepers that are recorded there, each by one engine.
+
+    Raises:
+        TakenError: on entering; a process has it, which is named.
+
+    """
+
+    def __init__(self, node: str | None, folder: Path, streams: Sequence[str]) -> None:
+        self._node = node
+        self._folder = folder
+        self._streams = sorted(streams)  # in one order: two that start at once do not refuse each other
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            if self._node is not None:
+                self._claim_node(self._node)
+            for stream in self._streams:
+                self._claim_stream(stream)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _claim_node(self, node: str) -> None:
+        """By a name in the kernel's own space: seen by all users, whatever folders each of them sees."""
+        if not sys.platform.startswith("linux"):
+            return
+        name = f"\0sleepstream/{os.environ.get(SPACE, '')}/{node}"
+        held = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        try:
+            held.bind(name)
+            held.listen(CALLERS)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:  # a sandbox: what cannot be checked must not end the night
+                log.warning("cannot claim node %s on this machine: %s", node, error.strerror)
+                return
+            raise TakenError(
+                f"node {node!r} runs on this machine already: {_told(_listener(name))}; "
+                "stop that first, or give this one another `node`"
+            ) from error
+
+    def _claim_stream(self, stream: str) -> None:
+        path = self._folder / f"{stream}.engine.lock"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = seize(path)
+        except OSError as error:  # a full or read-only disk: the alarm rings all the same
+            log.warning("cannot claim %s: %s", path, error.strerror)
+            return
+        if descriptor is None:
+            raise TakenError(
+                f"stream {stream!r} in {self._folder} is recorded already: {_told(_noted(path))}; "
+                "stop that first, or give this one another `session_dir`"
+            )
+        self._stack.callback(os.close, descriptor)
+        self._stack.callback(path.unlink, missing_ok=True)  # first: while it is ours
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)  # for people; the lock itself is the kernel's
+
+
+def _listener(name: str) -> int:
+    """The process that has a name in the kernel's space; 0 if it cannot be told."""
+    for _ in range(TRIES):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+            asking.setblocking(False)
+            asking.connect(name)
+            found = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            return int(_CREDENTIALS.unpack(found)[0])
+        time.sleep(TRY_S)  # it has the name, and is about to listen; we are about to end
+    return 0
+
+
+def _noted(path: Path) -> int:
+    """The process that has noted itself in a lock file; 0 if there is none of that number."""
+    with contextlib.suppress(OSError, ValueError):
+        process = int(path.read_bytes()[:20])
+        os.kill(process, 0)
+        return process
+    return 0
+
+
+def _told(process: int) -> str:
+    if process <= 0:
+        return "by another process"
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        return f"by process {process} ({printable(' '.join(words).strip())[:120]})"
+    return f"by process {process}"
