@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Claim:
-    """The right to be this engine; a context manager, had from entering to leaving, or the end of the process.
+    """The right to be this engine; a context manager, had from entering to leaving or until the process dies.
 
     Args:
         node: name of the engine, which may run once on a machine (Linux only); None: that does not matter.
