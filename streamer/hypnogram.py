@@ -9,8 +9,8 @@ from pathlib import Path
 from streamer.errors import RecordingError, SignalError
 from streamer.messages import EPOCH_S, UNSCORED, Label
 from streamer.payloads import PublishedStage
-from streamer.sources.edf import read_annotations
 from streamer.sources.edf_header import is_edf
+from streamer.sources.edf_times import read_annotations
 from streamer.sources.recordings import read_head
 
 _STAGE = re.compile(r"sleep stage\s*(\S+)", re.IGNORECASE)

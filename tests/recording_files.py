@@ -54,7 +54,7 @@ def write_edf_d(path: Path, signals: Sequence[edfio.EdfSignal], onsets: Sequence
     data[192:197] = b"EDF+D"
     size = place.samples * header.width
     for record, onset in enumerate(onsets):
-        at = len(header.raw) + record * header.record_bytes + place.offset
+        at = header.size + record * header.record_bytes + place.offset
         data[at : at + size] = f"+{onset:g}\x14\x14\0".encode().ljust(size, b"\0")
     path.write_bytes(data)
     return path

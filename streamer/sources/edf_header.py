@@ -1,52 +1,63 @@
-"""The header of an EDF or BDF file, checked against the file before anything trusts it."""
+"""The header of an EDF or BDF file: read once, by one parser, and checked before anything trusts it.
+
+Everything that is read of the file is read by what stands here, so no value can be checked in one way and
+used in another. What is wrong with one signal costs that signal; what is wrong with the file, the file.
+"""
 
 from __future__ import annotations
 
 import codecs
+import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.errors import RecordingError
 from streamer.sources.recordings import UNKNOWN_START, read_head
 
 BDF_VERSION = b"\xffBIOSEMI"
-_ANNOTATIONS = (b"EDF Annotations", b"BDF Annotations")
-_FIELDS = (
-    16,
-    80,
-    8,
-    8,
-    8,
-    8,
-    8,
-    80,
-    8,
-    32,
-)  # bytes per signal: label, transducer, unit, 4 ranges, filter ...
+_ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
+# Bytes per signal: label, transducer, unit, physical and digital range, filter, samples, reserved.
+_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
+LABEL, UNIT, RANGES, SAMPLES = 0, 2, slice(3, 7), 8
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How a signal's digital values become physical ones."""
+
+    gain: float
+    offset: float
+
+    def physical(self, digital: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Any shape of digital values -> the same of physical ones, in the signal's unit."""
+        return (digital + np.float64(self.offset)) * np.float64(self.gain)
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
     """One signal's place in a record."""
 
+    number: int  # in the file, from 1
     label: str
     unit: str
     samples: int  # per record
     offset: int  # bytes from the record's start
     annotations: bool
-    usable: bool  # its ranges define a scale
+    scale: Scale | None  # None: annotations, or ranges that define none
+    fault: str = ""  # what is wrong with the ranges
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """What the file's first bytes say, checked."""
 
-    raw: bytes
+    size: int  # bytes of the header
     records: int
     record_s: float
     record_bytes: int
@@ -58,7 +69,7 @@ class Header:
 
 def is_edf(head: bytes) -> bool:
     """Whether a file that begins so claims to be EDF or BDF."""
-    return head[:8] in (b"0       ", BDF_VERSION)
+    return head[:8] == BDF_VERSION or (len(head) >= 8 and head[:8].rstrip(b" \0") == b"0")
 
 
 def read_header(path: Path) -> Header:
@@ -75,19 +86,40 @@ def read_header(path: Path) -> Header:
         raise RecordingError(f"{path} is not an EDF or BDF file{_what(head)}; give the recorder's own file")
     if len(head) < 256:
         raise RecordingError(f"{path} is cut short within its header; copy it again from the recorder")
-    count = _number(path, head[252:256], "number of signals", 1, 9999)
+    count = _whole(path, head[252:256], "number of signals", 1, 9999)
     raw = read_head(path, 256 * (count + 1))
     if len(raw) < 256 * (count + 1):
         raise RecordingError(f"{path} is cut short within its header; copy it again from the recorder")
-    if _number(path, head[184:192], "header length", 0, 10**8) != len(raw):
+    if _whole(path, head[184:192], "header length", 0, 10**8) != len(raw):
         raise RecordingError(f"{path}: its header's length and number of signals ({count}) disagree")
     width = 3 if head[:8] == BDF_VERSION else 2
     signals = _signals(path, raw, count, width)
     record_s = _seconds(path, head[244:252], annotations_only=all(signal.annotations for signal in signals))
     record_bytes = sum(signal.samples for signal in signals) * width
     records = _whole_records(path, head, len(raw), record_bytes, record_s)
-    discontinuous = head[192:197] in (b"EDF+D", b"BDF+D") and any(signal.annotations for signal in signals)
-    return Header(raw, records, record_s, record_bytes, width, discontinuous, _started(head), signals)
+    discontinuous = head[192:197] in (b"EDF+D", b"BDF+D")
+    return Header(len(raw), records, record_s, record_bytes, width, discontinuous, _started(head), signals)
+
+
+def number_of(field: bytes) -> float | None:
+    """A header field as a number: plain decimals, perhaps with a comma or an exponent; else None."""
+    text = text_of(field)
+    value = float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.nan
+    return value if math.isfinite(value) else None
+
+
+def text_of(field: bytes) -> str:
+    """A header field as written in practice: UTF-8, perhaps cut within a character, or Latin-1."""
+    field = field.strip(b" \0")
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(field)  # leaves a character cut at the end
+    except UnicodeDecodeError:
+        return field.decode("latin-1")
+
+
+def rate_of(samples: int, record_s: float) -> float:
+    """Samples per second; records of 0.1 s and the like must not turn 256 into 256.00000000000006."""
+    return round(samples / record_s, 6)
 
 
 def _signals(path: Path, raw: bytes, count: int, width: int) -> tuple[Signal, ...]:
@@ -99,29 +131,32 @@ def _signals(path: Path, raw: bytes, count: int, width: int) -> tuple[Signal, ..
     out = []
     offset = 0
     for i in range(count):
-        label = columns[0][i]
-        samples = _number(path, columns[8][i], f"samples per record of signal {i + 1}", 0, 10**7)
-        annotations_ = label.strip() in _ANNOTATIONS
-        usable = annotations_ or _scaled(path, i, [columns[k][i] for k in range(3, 7)])
-        out.append(Signal(text_of(label), text_of(columns[2][i]), samples, offset, annotations_, usable))
+        label, unit = text_of(columns[LABEL][i]), text_of(columns[UNIT][i])
+        samples = _whole(path, columns[SAMPLES][i], f"samples per record of signal {i + 1}", 0, 10**7)
+        annotations = label in _ANNOTATIONS
+        scale, fault = (None, "") if annotations else _scale([column[i] for column in columns[RANGES]])
+        out.append(Signal(i + 1, label, unit, samples, offset, annotations, scale, fault))
         offset += samples * width
     return tuple(out)
 
 
-def _scaled(path: Path, i: int, ranges: Sequence[bytes]) -> bool:
-    """Whether physical and digital range of signal `i` define a scale."""
-    try:
-        low, high, least, most = (float(field) for field in ranges)
-    except ValueError as error:
-        raise RecordingError(
-            f"{path}: the range of signal {i + 1} is not a number; repair its header"
-        ) from error
-    return bool(np.isfinite([low, high]).all()) and low != high and least != most
+def _scale(fields: list[bytes]) -> tuple[Scale | None, str]:
+    """The scale that a signal's physical and digital range define, or what is wrong with them."""
+    numbers = [number_of(field) for field in fields]
+    for field, number in zip(fields, numbers, strict=True):
+        if number is None:
+            return None, f"its range is not a number: {text_of(field)!r}"
+    low, high, least, most = (number for number in numbers if number is not None)
+    gain = (high - low) / (most - least) if most != least else math.nan
+    offset = high / gain - most if gain else math.nan
+    if not math.isfinite(gain) or not math.isfinite(offset):
+        return None, f"its range {low:g} to {high:g} for {least:g} to {most:g} is no scale"
+    return Scale(gain, offset), ""
 
 
 def _whole_records(path: Path, head: bytes, header_bytes: int, record_bytes: int, record_s: float) -> int:
     """The number of records, once header and file agree on it."""
-    promised = _number(path, head[236:244], "number of records", -1, 10**8)
+    promised = _whole(path, head[236:244], "number of records", -1, 10**8)
     held = (path.stat().st_size - header_bytes) // record_bytes if record_bytes else 0
     if promised > held:
         raise RecordingError(
@@ -140,30 +175,19 @@ def _whole_records(path: Path, head: bytes, header_bytes: int, record_bytes: int
 
 def _seconds(path: Path, field: bytes, *, annotations_only: bool) -> float:
     """Length of a record; zero only where there are no samples to time."""
-    try:
-        value = float(field)
-    except ValueError:
-        value = -1.0
-    if (value > 0 and np.isfinite(value)) or (value == 0 and annotations_only):
+    value = number_of(field)
+    if value is not None and (value > 0 or (value == 0 and annotations_only)):
         return value
-    found = field.decode("latin-1").strip()
-    raise RecordingError(f"{path}: its header gives {found!r} as the length of a record; repair it")
+    raise RecordingError(f"{path}: its header gives {text_of(field)!r} as the length of a record; repair it")
 
 
-def _number(path: Path, field: bytes, what: str, least: int, most: int) -> int:
-    try:
-        value = int(field)
-    except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        found = field.decode("latin-1").strip()
-        raise RecordingError(f"{path}: its header gives {found!r} as {what}; it is damaged or no EDF")
-    return value
-
-
-def rate_of(samples: int, record_s: float) -> float:
-    """Samples per second; records of 0.1 s and the like must not turn 256 into 256.00000000000006."""
-    return round(samples / record_s, 6)
+def _whole(path: Path, field: bytes, what: str, least: int, most: int) -> int:
+    value = number_of(field)
+    if value is None or value != round(value) or not least <= value <= most:
+        raise RecordingError(
+            f"{path}: its header gives {text_of(field)!r} as {what}; it is damaged or no EDF"
+        )
+    return round(value)
 
 
 def _started(head: bytes) -> float:
@@ -183,15 +207,6 @@ def _started(head: bytes) -> float:
             when = when.replace(year=when.year + 100)
         return when.timestamp()
     return UNKNOWN_START
-
-
-def text_of(field: bytes) -> str:
-    """A header field as written in practice: UTF-8, perhaps cut within a character, or Latin-1."""
-    field = field.strip(b" \0")
-    try:
-        return codecs.getincrementaldecoder("utf-8")().decode(field)  # leaves a character cut at the end
-    except UnicodeDecodeError:
-        return field.decode("latin-1")
 
 
 def _what(head: bytes) -> str:

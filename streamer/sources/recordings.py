@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -68,6 +70,20 @@ def open_recording(path: Path, rate_hz: float | None = None) -> Recording:
     from streamer.sources.table import TableRecording
 
     return TableRecording(path, rate_hz)
+
+
+def distinct(labels: Sequence[str]) -> list[str]:
+    """Labels of which no two are equal: of equal ones each says which it is, "C4#1", "C4#2".
+
+    A label that is empty, or looks like a position ("#3"), could not be named: it becomes "channel ...".
+    """
+    named = [f"channel {label}".strip() if re.fullmatch(r"#\d*|", label) else label for label in labels]
+    seen: Counter[str] = Counter()
+    out = []
+    for label in named:
+        seen[label] += 1
+        out.append(f"{label}#{seen[label]}" if named.count(label) > 1 else label)
+    return out if len(set(out)) == len(out) else distinct(out)
 
 
 def read_head(path: Path, count: int = 256) -> bytes:

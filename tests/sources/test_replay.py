@@ -254,7 +254,9 @@ BAD_EDF = {
     "gives 'nan' as the length": lambda path: patched(path, 244, b"nan     "),
     "as number of signals": lambda path: patched(path, 252, b"x   "),
     "disagree": lambda path: patched(path, 184, b"1024    "),
-    "range of signal 1 is not a number": lambda path: patched(path, 256 + 104, b"?       "),
+    "signal 1 'EEG C3-A1' is left out: its range is not a number: '.'": lambda path: patched(
+        path, 256 + 104, b"?       "
+    ),
     "samples per record of signal 1": lambda path: patched(path, 256 + 216, b"-1      "),
     "not an EDF or BDF file but a zip": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(1000)),
     "not an EDF or BDF file but text": lambda path: path.write_text("hello " * 100),
@@ -274,7 +276,7 @@ def test_a_bad_edf_is_one_line(edf, says):
 def test_an_edf_of_annotations_only_is_no_recording(tmp_path):
     path = tmp_path / "a.edf"
     files.edfio.Edf([], annotations=[files.edfio.EdfAnnotation(0, 30, "Sleep stage W")]).write(path)
-    with pytest.raises(RecordingError, match="no signals"):
+    with pytest.raises(RecordingError, match="no signals, only annotations"):
         play(path)
 
 
