@@ -1,1 +1,5 @@
 """The network and how it is trained; nothing here ships in the wheel."""
+
+from streamer.local import silence
+
+silence()  # before any library is imported that would report to its maker

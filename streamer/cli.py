@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from streamer import __version__, settings
+from streamer import __version__, private, settings
 from streamer.agreement import agreement, agreement_text
 from streamer.clock import SystemClock
 from streamer.commands.command import add_command
@@ -26,6 +26,7 @@ from streamer.commands.status import add_status
 from streamer.errors import SleepstreamError, SourceError, UsageError
 from streamer.hypnogram import refuse_empty, sleep_stages, stages_per_epoch
 from streamer.live.engine import Engine, Outcome
+from streamer.local import keep_caches_temporary
 from streamer.logbook import Logbook, Style
 from streamer.printable import printable
 from streamer.settings import Settings
@@ -39,6 +40,7 @@ DEMO_S = 90  # how long the demonstration takes
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 wrong usage."""
+    keep_caches_temporary()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         asked = _parser().parse_args(arguments)
@@ -220,7 +222,7 @@ def _replay(asked: argparse.Namespace) -> int:
     if truth:
         stages = stages_per_epoch(truth, len(outcome.labels))
         text = agreement_text(stages, outcome.labels, outcome.smoothed)
-        (out / "agreement.json").write_text(text, encoding="utf-8")
+        private.write(out / "agreement.json", text)
         show_agreement(console, agreement(stages, outcome.labels), "the file's own stages")
     console.print(f"\nwritten to {out}", highlight=False, soft_wrap=True)
     return 0

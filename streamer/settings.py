@@ -7,35 +7,31 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from streamer.errors import SettingsError
 from streamer.reactions.settings import AlarmSettings, TriggerSettings
 from streamer.remote.settings import RemoteSettings
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings
 from streamer.sources.settings import SourceSettings
+from streamer.tables import Table, UserPath
 from streamer.web.settings import WebSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]  # one MQTT topic level
 # Several levels, without wildcards, spaces and NUL or its like, for which a broker ends the connection.
 TOPIC_PATTERN = r"^[^+#\s\x00-\x1f\x7f-\x9f]{1,256}$"
 Topic = Annotated[str, Field(pattern=TOPIC_PATTERN)]
+SESSION_DIR = Path("~/.local/share/sleepstream")
 
 
 Runtime = Literal["auto", "onnx", "torchscript"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
-class _Settings(BaseModel):
-    """A misspelt key is an error, and nothing changes after the start."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSettings(_Settings):
+class ModelSettings(Table):
     """Which network, and where it runs; all but `remote` are the arguments of `Model.load`."""
 
-    path: Path | None = None  # None: the artifact that ships with the engine
+    path: UserPath | None = None  # None: the artifact that ships with the engine
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")  # that `path` must have
     trusted: bool = False  # load whatever `path` holds: a model file can run any code
     device: Literal["cpu", "cuda"] = "cpu"
@@ -53,7 +49,7 @@ class ModelSettings(_Settings):
         return self
 
 
-class SignalSettings(_Settings):
+class SignalSettings(Table):
     """How the stream's samples become one channel of µV."""
 
     # A label, "#3", "A-B" for a difference, a list of which the best usable is staged; None: a sensible one.
@@ -70,7 +66,7 @@ class SignalSettings(_Settings):
         return value
 
 
-class StreamSettings(_Settings):
+class StreamSettings(Table):
     """One sleeper."""
 
     name: Name = "sleeper"
@@ -89,7 +85,7 @@ class StreamSettings(_Settings):
         return value
 
 
-class HomeAssistantSettings(_Settings):
+class HomeAssistantSettings(Table):
     """MQTT discovery; needs [mqtt]."""
 
     enabled: bool = True  # False removes every device that was announced
@@ -97,17 +93,17 @@ class HomeAssistantSettings(_Settings):
     status_topic: Topic = "homeassistant/status"  # where it says `online`
 
 
-class SleepAsAndroidSettings(_Settings):
+class SleepAsAndroidSettings(Table):
     """The night under the event names of Sleep as Android; needs [mqtt]."""
 
     topic: Topic = "SleepAsAndroid/{stream}"
 
 
-class Settings(_Settings):
+class Settings(Table):
     """The whole engine."""
 
     node: Name = "sleepstream"
-    session_dir: Path = Path("~/.local/share/sleepstream")
+    session_dir: UserPath = SESSION_DIR
     resume_min: float = Field(30, gt=0, le=1440)  # a session that died no longer ago than this is continued
     model: ModelSettings = ModelSettings()
     mqtt: MqttSettings | None = None
@@ -117,11 +113,6 @@ class Settings(_Settings):
     homeassistant: HomeAssistantSettings | None = None
     sleep_as_android: SleepAsAndroidSettings | None = None
     stream: tuple[StreamSettings, ...] = Field(min_length=1)
-
-    @field_validator("session_dir")
-    @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
 
     @model_validator(mode="after")
     def _has_a_broker(self) -> Settings:

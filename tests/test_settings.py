@@ -1,10 +1,15 @@
 """TOML files: what is accepted, and the one line that says what is wrong with the rest."""
 
+import typing
+from pathlib import Path
+
 import pytest
+from pydantic import BaseModel, TypeAdapter
 
 from streamer.errors import SettingsError
-from streamer.settings import load, validate
+from streamer.settings import Settings, load, validate
 from streamer.sources.settings import ReplaySettings
+from streamer.tables import Table
 
 GOOD = """
 node = "bedroom"
@@ -108,3 +113,53 @@ def test_a_missing_file_a_folder_and_a_binary_are_refused(tmp_path):
 def test_nothing_at_all_names_what_is_missing():
     with pytest.raises(SettingsError, match="stream: Field required"):
         validate({}, "test")
+
+
+def models():
+    """Every model of the settings, however deep."""
+    todo, seen = [Settings], set()
+    while todo:
+        model = todo.pop()
+        if model not in seen:
+            seen.add(model)
+            for field in model.model_fields.values():
+                todo += [
+                    one
+                    for one in inside(field.annotation)
+                    if isinstance(one, type) and issubclass(one, BaseModel)
+                ]
+    return sorted(seen, key=lambda model: model.__name__)
+
+
+def inside(annotation):
+    """What a type is made of."""
+    parts = typing.get_args(annotation)
+    return [annotation] if not parts else [deeper for part in parts for deeper in inside(part)]
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: model.__name__)
+def test_every_table_is_strict_and_its_defaults_are_held_to_its_own_rules(model):
+    assert issubclass(model, Table)
+    assert model.model_config["validate_default"]
+    assert model.model_config["extra"] == "forbid"
+    for name, field in model.model_fields.items():
+        if Path in inside(field.annotation):
+            rule = TypeAdapter(
+                typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+            )
+            assert rule.validate_python("~/x") == Path.home() / "x", name
+
+
+def test_without_a_session_dir_no_folder_named_tilde_is_made(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ready = validate({"stream": [{"source": {"kind": "simulated"}}]}, "here")
+    assert ready.session_dir == tmp_path / ".local/share/sleepstream"
+
+
+def test_without_a_home_the_user_is_told_what_to_write(monkeypatch):
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(SettingsError, match="session_dir: no home folder is known here"):
+        validate({"stream": [{"source": {"kind": "simulated"}}]}, "here")

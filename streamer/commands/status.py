@@ -14,7 +14,7 @@ from streamer.errors import JournalError
 from streamer.journal import JournalReader
 from streamer.journal.lock import held
 from streamer.payloads import EventPayload
-from streamer.settings import Settings, load
+from streamer.settings import SESSION_DIR, load
 
 State = Literal["recording", "silent", "ended", "died", "damaged"]
 SILENT_S = 30.0  # without a sample, by the file
@@ -68,8 +68,7 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 
 def _show(asked: argparse.Namespace) -> int:
     """0 while every stream's newest session is recorded or was ended, else 1."""
-    default: Path = Settings.model_fields["session_dir"].default
-    folder = load(asked.config).session_dir if asked.config else default.expanduser()
+    folder = load(asked.config).session_dir if asked.config else SESSION_DIR.expanduser()
     found = statuses(folder)
     for one in found:
         print(json.dumps(one.to_json()) if asked.json else one.line())

@@ -117,6 +117,14 @@ def tls_expiry(what: str, not_after: float, now: float) -> Finding:
     return Finding(f"TLS: {what}", "ok", f"valid for {days:.0f} days")
 
 
+def folder_private(folder: Path, seen: bool) -> Finding:
+    """Whether others on this machine can look into the folder with the nights."""
+    if seen:
+        found = f"{folder}: others on this machine may look into it"
+        return Finding("session folder", "warning", found, f"run: chmod 700 {folder}, unless you want that")
+    return Finding("session folder", "ok", f"{folder}: yours alone")
+
+
 def disk(folder: Path, free_bytes: int | None, streams: int) -> Finding:
     """Room for a night of `streams`; `free_bytes` is None where the folder cannot be written."""
     if free_bytes is None:

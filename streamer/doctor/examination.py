@@ -19,6 +19,7 @@ import numpy as np
 from aiomqtt import MqttError, ProtocolVersion
 from rich.console import Console
 
+from streamer import private
 from streamer.doctor import checks
 from streamer.doctor.checks import Finding, Status
 from streamer.errors import SinkError, SourceError
@@ -26,7 +27,7 @@ from streamer.messages import EPOCH_SAMPLES, Channel, Chunk, Score, StreamInfo, 
 from streamer.network.staging import Stager, opened
 from streamer.pipeline import Pipeline
 from streamer.remote.settings import RemoteSettings
-from streamer.settings import ModelSettings, Settings, SignalSettings
+from streamer.settings import SESSION_DIR, ModelSettings, Settings, SignalSettings
 from streamer.sinks.client import Client, explain, speaks_only_3, tls_context, unanswered
 from streamer.sinks.settings import LOOPBACK, MqttSettings
 from streamer.sources.board import board_id, load_brainflow
@@ -64,8 +65,9 @@ def examine(settings: Settings | None) -> Iterator[Finding]:
     yield from _lsl()
     if settings is not None and settings.mqtt is not None:
         yield from _broker(settings.mqtt, settings.node)
-    folder = settings.session_dir if settings else Settings.model_fields["session_dir"].default.expanduser()
+    folder = settings.session_dir if settings else SESSION_DIR.expanduser()
     streams = len(settings.stream) if settings else 1
+    yield checks.folder_private(folder, folder.exists() and private.seen_by_others(folder))
     yield checks.disk(folder, _free_bytes(folder), streams)
     yield checks.clock_synchronised(_ask("timedatectl", "show", "-p", "NTPSynchronized", "--value"))
     masked = _ask("systemctl", "is-enabled", "sleep.target") == "masked"

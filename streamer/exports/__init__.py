@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from streamer import private
 from streamer.errors import UsageError
 from streamer.exports.annotations import write_annotations
 from streamer.exports.arrays import write_npz
@@ -65,7 +66,7 @@ def export(
         raise UsageError(f"{session} holds neither samples nor epochs; there is nothing to export")
     partial = target.with_name(f"{target.stem}.partial{suffix}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(target.parent)
         remarks = write(night, partial, progress)
         partial.replace(target)
     except OSError as error:

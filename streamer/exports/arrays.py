@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from streamer import private
 from streamer.messages import STAGES
 from streamer.session import Night, Progress, conditioned
 
@@ -17,7 +18,7 @@ def write_npz(night: Night, path: Path, progress: Progress) -> list[str]:
     expert's: training on them teaches a network its own mistakes.
     """
     stages = [STAGES.index(label) if label in STAGES else -1 for label in night.labels]
-    with path.open("wb") as file:
+    with open(path, "wb", opener=private.opener) as file:
         np.savez(
             file,
             recording=np.array(night.meta.session),

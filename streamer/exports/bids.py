@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from streamer import __version__
+from streamer import __version__, private
 from streamer.exports.edf import write_continuous
 from streamer.exports.notes import notes
 from streamer.payloads import utc
@@ -46,11 +46,11 @@ def write_bids(night: Night, path: Path, progress: Progress) -> list[str]:
     subject = re.sub(r"[^A-Za-z0-9]", "", night.meta.stream) or "01"
     date = utc(night.started).strftime("%Y%m%dT%H%M%S")
     folder = path / f"sub-{subject}" / f"ses-{date}" / "eeg"
-    folder.mkdir(parents=True)
+    private.make_folder(folder)
     stem = f"sub-{subject}_ses-{date}_task-sleep"
     remarks = write_continuous(night, folder / f"{stem}_eeg.edf", progress)
     _json(path / "dataset_description.json", _description())
-    (path / "README").write_text(_README.format(version=__version__), encoding="utf-8")
+    private.write(path / "README", _README.format(version=__version__))
     _table(path / "participants.tsv", ["participant_id", "species"], [[f"sub-{subject}", "homo sapiens"]])
     _json(path / "participants.json", {"species": {"Description": "species of the participant"}})
     _json(folder / f"{stem}_eeg.json", _sidecar(night))
@@ -128,11 +128,11 @@ def _columns() -> dict[str, object]:
 
 
 def _json(path: Path, data: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    private.write(path, json.dumps(data, indent=1) + "\n")
 
 
 def _table(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with open(path, "w", encoding="utf-8", newline="", opener=private.opener) as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(head)
         table.writerows(rows)

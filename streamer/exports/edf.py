@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer import private
 from streamer.exports.notes import Note, notes
 from streamer.journal import JournalReader
 from streamer.messages import Channel, Floats
@@ -88,7 +89,7 @@ def write_continuous(night: Night, path: Path, progress: Progress) -> list[str]:
 
 def _write(night: Night, path: Path, progress: Progress, fill: bool) -> Plan:
     plan = _plan(night, fill)
-    with path.open("wb") as file:
+    with open(path, "wb", opener=private.opener) as file:
         file.write(_header(plan))
         for number, (record, _) in enumerate(_records(night, plan.per_record, fill)):
             for scale, values in zip(plan.scales, record, strict=True):

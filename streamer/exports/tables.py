@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from streamer import private
 from streamer.exports.notes import notes
 from streamer.messages import STAGES
 from streamer.payloads import PublishedStage, utc
@@ -22,7 +23,7 @@ def write_csv(night: Night, path: Path, progress: Progress) -> list[str]:
 
     YASA's `Hypnogram` takes the labels as they are; EDFbrowser imports the columns as annotations.
     """
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with open(path, "w", encoding="utf-8", newline="", opener=private.opener) as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["onset", "duration", "label"])
         for note in notes(night):
@@ -35,7 +36,7 @@ def write_csv(night: Night, path: Path, progress: Progress) -> list[str]:
 def write_profusion(night: Night, path: Path, progress: Progress) -> list[str]:
     """One number per 30 s, one line each."""
     lines = [str(PROFUSION.get(label, PROFUSION_UNSCORED)) for label in night.labels]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    private.write(path, "".join(f"{line}\n" for line in lines))
     return []
 
 
@@ -55,5 +56,5 @@ def write_json(night: Night, path: Path, progress: Progress) -> list[str]:
         "events": [event.model_dump(mode="json", by_alias=True) for event in night.events],
         "gaps": [{"start": gap.start, "stop": gap.stop, "reason": gap.reason} for gap in night.gaps],
     }
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    private.write(path, json.dumps(data, indent=1) + "\n")
     return []

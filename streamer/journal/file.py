@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import sqlite3
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from streamer import private
 from streamer.errors import DamagedError, DiskError, JournalError
 from streamer.journal.lock import LOCK
 from streamer.journal.rows import COLUMNS, Meta, Row, meta_rows, read_meta, whole
@@ -162,8 +164,15 @@ def connect(path: Path) -> sqlite3.Connection:
 
     """
     try:
+        private.make_file(path)  # by us, for SQLite gives what lies beside it the same rights
+        for beside in ("-wal", "-shm"):
+            if (found := path.with_name(path.name + beside)).exists():
+                found.chmod(private.FILE)
         # Opened by the caller, who sees what is wrong; used by the journal's thread alone from then on.
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except OSError as error:
+        kind = DiskError if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT) else JournalError
+        raise kind(f"cannot record to {path}: {error.strerror}") from error
     except sqlite3.Error as error:
         raise JournalError(f"cannot record to {path}: {error}") from error
     try:

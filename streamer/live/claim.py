@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from streamer import private
 from streamer.errors import TakenError
 from streamer.journal.lock import seize
 from streamer.printable import printable
@@ -84,7 +85,7 @@ class Claim:
     def _claim_stream(self, stream: str) -> None:
         path = self._folder / f"{stream}.engine.lock"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private.make_folder(self._folder)
             descriptor = seize(path)
         except OSError as error:  # a full or read-only disk: the alarm rings all the same
             log.warning("cannot claim %s: %s", path, error.strerror)

@@ -15,7 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import Protocol
 
-from streamer import __version__
+from streamer import __version__, private
 from streamer.clock import Clock, boot_id
 from streamer.errors import JournalError, SettingsError
 from streamer.journal import Journal, Meta
@@ -274,7 +274,7 @@ class Sleeper:
 
 def _create_journal(path: Path, meta: Meta, clock: Clock, deliver: bool) -> Journal:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(path.parent)
     except OSError as error:
         raise JournalError(f"cannot make folder {path.parent}: {error.strerror}; choose another") from error
     return Journal.create(path, meta, clock, deliver=deliver)

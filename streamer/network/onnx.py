@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 from torch import Tensor
 
 from streamer.errors import ArtifactError
 from streamer.network.artifact import GRAPHS, graphs_inside
 from streamer.network.contract import Contract
+from streamer.network.runtime import InferenceSession, SessionOptions
 from streamer.network.stepper import TO_STATE, OnnxStepper, State
 
 
@@ -84,9 +84,9 @@ def with_onnx(
     return OnnxNetwork(scripted, graphs_inside(data, path, contract), threads)
 
 
-def _session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
+def _session(graph: bytes, threads: int) -> InferenceSession:
+    options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the night is mostly waiting
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from streamer.network.runtime import InferenceSession
 
 Singles = NDArray[np.float32]
 
@@ -107,9 +108,7 @@ class OnnxStepper:
 
     """
 
-    def __init__(
-        self, encode: onnxruntime.InferenceSession, step: onnxruntime.InferenceSession, memory: Singles
-    ) -> None:
+    def __init__(self, encode: InferenceSession, step: InferenceSession, memory: Singles) -> None:
         self._encode, self._step = encode, step
         self._nothing = self.past(memory, np.zeros(1, np.int64))
 

@@ -20,6 +20,7 @@ from typing import Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from streamer import private
 from streamer.clock import Clock
 from streamer.messages import Score
 from streamer.payloads import EventPayload
@@ -212,8 +213,8 @@ class AlarmClock:
         with self._writing:
             memory = self.memory
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with fresh.open("w", encoding="utf-8") as file:
+                private.make_folder(self._path.parent)
+                with open(fresh, "w", encoding="utf-8", opener=private.opener) as file:
                     json.dump(asdict(memory), file)
                     file.flush()
                     os.fsync(file.fileno())

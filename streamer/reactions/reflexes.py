@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from streamer import private
 from streamer.clock import Clock
 from streamer.journal import PROMISE_S
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Score
@@ -166,7 +167,7 @@ class Reflexes:
     def _keep_arm(self, line: dict[str, str | int | float]) -> None:
         """Beside the session file and not in it, so that whoever reads the night stays blind."""
         try:
-            with self.arms.open("a", encoding="utf-8") as file:
+            with open(self.arms, "a", encoding="utf-8", opener=private.opener) as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             text = f"cannot write {self.arms}: {error.strerror}; the arms follow from the seed"

@@ -7,9 +7,10 @@ from ipaddress import ip_address
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from streamer.messages import Grade, Stage
+from streamer.tables import Table
 
 
 def _known_zone(name: str) -> str:
@@ -35,11 +36,7 @@ ClockTime = Annotated[time, AfterValidator(_plain)]  # 07:00:00 or "07:00"
 Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ActionSettings(_Settings):
+class ActionSettings(Table):
     """What happens on this machine, besides the messages; any of the three, together."""
 
     command: tuple[str, ...] | None = Field(None, min_length=1)  # a program and its arguments; no shell
@@ -56,7 +53,7 @@ class ActionSettings(_Settings):
         return self
 
 
-class ArousalSettings(_Settings):
+class ArousalSettings(Table):
     """What counts as an arousal, which forbids a trigger and starts its dwell anew."""
 
     within_s: int = Field(10, ge=1, le=30)
@@ -65,7 +62,7 @@ class ArousalSettings(_Settings):
     fast_uv: float = Field(4.0, gt=0)  # r.m.s. below which such a rise means nothing
 
 
-class TriggerSettings(_Settings):
+class TriggerSettings(Table):
     """One closed loop: when to fire, how often, and what it does."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -105,7 +102,7 @@ class TriggerSettings(_Settings):
         return None if self.zone is None else ZoneInfo(self.zone)
 
 
-class AlarmSettings(_Settings):
+class AlarmSettings(Table):
     """A wake-up window with a hard end. Armed by command, or here."""
 
     deadline: ClockTime  # it rings no later than this

@@ -12,7 +12,7 @@ from typing import TypeVar
 import urllib3
 from urllib3 import exceptions
 
-from streamer.errors import ModelServerError
+from streamer.errors import ModelServerError, SettingsError
 from streamer.remote import stateless
 from streamer.remote.kserve import LENGTH_HEADER, Packed, Tensors, pack_request, unpack_response
 from streamer.remote.settings import TOKEN_VARIABLE, RemoteSettings
@@ -55,6 +55,10 @@ class ModelServer:
         self._monotonic = monotonic
         self._url = f"{settings.url.rstrip('/')}/v2/models/{served_name(weights_sha256)}"
         token = os.environ.get(TOKEN_VARIABLE)
+        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+            raise SettingsError(
+                f"{TOKEN_VARIABLE} cannot be sent: give printable ASCII characters without spaces"
+            )
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         ca_file = None if settings.ca_file is None else str(settings.ca_file)
         self._pool = urllib3.PoolManager(num_pools=1, maxsize=1, retries=False, ca_certs=ca_file)

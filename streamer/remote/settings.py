@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pydantic import Field, model_validator
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from streamer.tables import Table, UserPath
 
 TOKEN_VARIABLE = "SLEEPSTREAM_MODEL_TOKEN"
 
 
-class RemoteSettings(BaseModel):
+class RemoteSettings(Table):
     """A server that runs the network of `[model] path` in our stead."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     url: str = Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$", max_length=500)
-    ca_file: Path | None = None  # for https; None: the certificates this system trusts
+    ca_file: UserPath | None = None  # for https; None: the certificates this system trusts
     timeout_s: float = Field(2, gt=0, le=30)  # of one answer; the window is then unscored
     retry_max_s: float = Field(30, ge=1)  # longest rest after a failure
     fallback: bool = False  # while it is away, run the network here

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamer import private
 from streamer.agreement import Agreement, agreement
 from streamer.errors import UsageError
 from streamer.report.page import night_page, trend_page
@@ -77,9 +78,9 @@ def write_report(
     }
     html, picture, values = (_folder(folder) / f"{session.stem}{end}" for end in (".html", ".png", ".json"))
     written = Written(html, picture, values, night, found)
-    written.png.write_bytes(png)
-    written.html.write_text(page, encoding="utf-8")
-    written.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    private.write(written.png, png)
+    private.write(written.html, page)
+    private.write(written.json, json.dumps(data, indent=1) + "\n")
     progress(1.0)
     return written
 
@@ -92,8 +93,8 @@ def write_trend(reports: Sequence[Written], folder: Path) -> Path:
     nights = [report.night for report in ordered]
     png = draw_trend(nights)
     html = _folder(folder) / "trend.html"
-    html.with_suffix(".png").write_bytes(png)
-    html.write_text(trend_page(nights, png, [report.html.name for report in ordered]), encoding="utf-8")
+    private.write(html.with_suffix(".png"), png)
+    private.write(html, trend_page(nights, png, [report.html.name for report in ordered]))
     return html
 
 
@@ -106,7 +107,7 @@ def _confidence(night: Night) -> list[float | None]:
 
 def _folder(folder: Path) -> Path:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(folder)
     except OSError as error:
         raise UsageError(f"cannot make folder {folder}: {error.strerror}; choose another") from error
     return folder

@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from streamer import private
 from streamer.errors import SinkError
 from streamer.payloads import EpochPayload, to_json
 
@@ -36,8 +37,8 @@ class JsonlSink:
 
     def __enter__(self) -> Self:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = FileIO(self.path, "a+")
+            private.make_folder(self.path.parent)
+            self._file = FileIO(self.path, "a+", opener=private.opener)
             self._torn = _ends_torn(self._file)
             self._last = _last_key(self._file)
         except OSError as error:

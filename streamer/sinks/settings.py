@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pydantic import Field, field_validator, model_validator
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from streamer.tables import Table, UserPath
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MqttSettings(_Settings):
+class MqttSettings(Table):
     """One broker. User and password: SLEEPSTREAM_MQTT_USER and SLEEPSTREAM_MQTT_PASSWORD."""
 
     host: str = Field("127.0.0.1", min_length=1, max_length=253)
     port: int = Field(1883, ge=1, le=65535)
     embedded: bool = False  # run a broker inside this process, on loopback, at `port`
     tls: bool = False
-    ca_file: Path | None = None  # None: the certificates this system trusts
-    client_certificate: Path | None = None
-    client_key: Path | None = None  # None: the key is in the certificate's file
+    ca_file: UserPath | None = None  # None: the certificates this system trusts
+    client_certificate: UserPath | None = None
+    client_key: UserPath | None = None  # None: the key is in the certificate's file
     stage_expiry_s: int = Field(120, ge=1)
     late_after_s: float = Field(60, gt=0)  # an epoch delivered later than this is marked historical
     retry_min_s: float = Field(0.5, gt=0)
@@ -53,13 +49,13 @@ class MqttSettings(_Settings):
         return self
 
 
-class JsonlSettings(_Settings):
+class JsonlSettings(Table):
     """Committed epochs, one JSON object a line."""
 
-    path: Path
+    path: UserPath
 
 
-class LslSinkSettings(_Settings):
+class LslSinkSettings(Table):
     """Stages back into the lab streaming layer, for recorders."""
 
     prefix: str = Field("sleepstream", min_length=1, max_length=64)  # of the outlets' names

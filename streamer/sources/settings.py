@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
+
+from streamer.tables import Table, UserPath
 
 Speed = Annotated[float, Field(gt=0, le=100_000)] | Literal["max"]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ReplaySettings(_Settings):
+class ReplaySettings(Table):
     """A recording, played as if it were live."""
 
     kind: Literal["replay"] = "replay"
-    path: Path
+    path: UserPath
     speed: Speed = 1.0  # times real time, or as fast as the machine goes
     rate_hz: float | None = Field(None, gt=0)  # only for a CSV without times
     chunk_s: float = Field(1.0, gt=0, le=60)
 
 
-class SimulatedSettings(_Settings):
+class SimulatedSettings(Table):
     """A night from a seed."""
 
     kind: Literal["simulated"] = "simulated"
@@ -42,7 +39,7 @@ class SimulatedSettings(_Settings):
     dropout_s: float = Field(20.0, gt=0, le=3600)  # mean length
 
 
-class LslSettings(_Settings):
+class LslSettings(Table):
     """A stream of the lab streaming layer, found by any mix of name, type, source_id and predicate."""
 
     kind: Literal["lsl"] = "lsl"
@@ -54,7 +51,7 @@ class LslSettings(_Settings):
     silence_s: float = Field(10, gt=0, le=600)  # no samples for this long: connect anew
 
 
-class CounterSettings(_Settings):
+class CounterSettings(Table):
     """How a board numbers its packets, for one that is not known: 0, step, 2 * step ... below wrap."""
 
     wrap: int = Field(gt=1)
@@ -62,7 +59,7 @@ class CounterSettings(_Settings):
     step: int = Field(1, ge=1)
 
 
-class BrainflowSettings(_Settings):
+class BrainflowSettings(Table):
     """A board that BrainFlow drives; what it needs besides its name depends on the board."""
 
     kind: Literal["brainflow"] = "brainflow"
@@ -75,7 +72,7 @@ class BrainflowSettings(_Settings):
     ip_protocol: Literal["none", "udp", "tcp"] = "none"
     other_info: str = ""
     timeout_s: int = Field(0, ge=0, le=600)  # to find the device; 0: as BrainFlow sees fit
-    file: Path | None = None  # for the playback board: a CSV file that BrainFlow recorded
+    file: UserPath | None = None  # for the playback board: a CSV file that BrainFlow recorded
     loop: bool = False  # play it again and again
     master_board: int | str | None = None  # which board the playback or streaming board stands for
     labels: tuple[str, ...] = ()  # where the electrodes sit, in the board's order; default: BrainFlow's names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,6 +13,7 @@ from streamer.web.settings import WebSettings
 
 COOKIE = "sleepstream"
 LEAST_TOKEN = 16  # characters
+TOKEN = re.compile(r"[A-Za-z0-9._~/=:@!$-]*")  # goes through an address line and a cookie as it is
 TOKEN_VARIABLE = "SLEEPSTREAM_WEB_TOKEN"
 
 
@@ -22,7 +24,8 @@ class Access:
     lets point here (the Host is checked), nor by a script of its own (the Origin is checked).
 
     Raises:
-        SettingsError: the page would be open to the network without a token, or with one that is too short.
+        SettingsError: the page would be open to the network without a token, or its token is too short or
+            could never arrive.
 
     """
 
@@ -31,6 +34,11 @@ class Access:
             raise SettingsError(
                 f"web.host {settings.host!r} shows the page to the network, which needs a token: set "
                 f"{TOKEN_VARIABLE}, or leave out host"
+            )
+        if token is not None and not TOKEN.fullmatch(token):
+            raise SettingsError(
+                f"{TOKEN_VARIABLE} has a character that an address or a cookie cannot carry; give letters, "
+                "digits and - . _ ~ only, such as `openssl rand -hex 16` prints"
             )
         if token is not None and len(token) < LEAST_TOKEN:
             raise SettingsError(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from streamer.sinks.settings import LOOPBACK
+from streamer.tables import Table
 
 PORT = 8421
 
 
-class WebSettings(BaseModel):
+class WebSettings(Table):
     """The live page; on loopback unless told otherwise, and beyond it only with a token."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", min_length=1, max_length=253)
     port: int = Field(PORT, ge=0, le=65535)  # 0: any free one

@@ -1,13 +1,16 @@
 """Who may see the page: this machine, or whoever brings the token; never another site's script."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamer.errors import SettingsError
 from streamer.settings import validate
+from streamer.web import access
 from streamer.web.access import Access
 from streamer.web.settings import WebSettings
 
-TOKEN = "0123456789abcdef-ö"
+TOKEN = "0123456789abcdef-.=/"
 LOCAL, OPEN = WebSettings(), WebSettings(host="0.0.0.0")
 
 
@@ -18,6 +21,22 @@ def test_beyond_loopback_only_with_a_token():
         Access(OPEN, "short")
     with pytest.raises(SettingsError, match="at least 16"):
         Access(OPEN, "")
+
+
+@pytest.mark.parametrize(
+    "strange", ["; Path=/", " and so on", "\n", "\x00", "ö", '"', ",", "&x", "#", "%41", "+", "\\"]
+)
+def test_a_token_that_could_never_log_in_is_refused_at_the_start(strange):
+    with pytest.raises(SettingsError, match="cannot carry"):
+        Access(OPEN, f"0123456789abcdef{strange}")
+
+
+@given(st.from_regex(access.TOKEN.pattern.replace("*", "{16,40}"), fullmatch=True))
+def test_whatever_token_is_accepted_logs_in(token):
+    door = Access(OPEN, token)
+    cookie = door.cookie_for(f"/?token={token}")
+    assert cookie is not None
+    assert door.refusal("bed.lan:8421", None, cookie.split(";")[0]) is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8421", "localhost:8421", "[::1]:8421", "LOCALHOST"])
@@ -45,14 +64,14 @@ def test_without_the_token_nothing_is_shown(cookies):
 
 
 def test_the_token_is_brought_once_and_kept_as_a_cookie():
-    access = Access(OPEN, "0123456789abcdef")
-    cookie = access.cookie_for("/?token=0123456789abcdef")
+    door = Access(OPEN, "0123456789abcdef")
+    cookie = door.cookie_for("/?token=0123456789abcdef")
     assert cookie is not None
     assert {"HttpOnly", "SameSite=Strict"} <= set(cookie.split("; "))
-    assert access.refusal("bed.lan:8421", "http://bed.lan:8421", cookie.split(";")[0]) is None
-    assert access.refusal("bed.lan", "https://bed.lan", "a=b; " + cookie.split(";")[0]) is None
+    assert door.refusal("bed.lan:8421", "http://bed.lan:8421", cookie.split(";")[0]) is None
+    assert door.refusal("bed.lan", "https://bed.lan", "a=b; " + cookie.split(";")[0]) is None
     for target in ("/", "/?token=", "/?token=0123456789abcdeg", "/?x=0123456789abcdef"):
-        assert access.cookie_for(target) is None
+        assert door.cookie_for(target) is None
     assert Access(LOCAL, None).cookie_for("/?token=anything-at-all-1") is None
 
 

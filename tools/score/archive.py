@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from streamer import private
 from streamer.errors import SinkError
 from tools.score.manifest import Asked, Done, Failed, Manifest, complete, untouched
 from tools.score.night import FILES, Job, Outcomes, Result, Touched
@@ -108,10 +109,10 @@ def write(folder: Path, result: Result) -> None:
         return
     place, partial = folder / result.entry.recording, folder / PARTIAL
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        partial.mkdir(exist_ok=True)
+        private.make_folder(place)
+        private.make_folder(partial)
         for name, data in result.files.items():
-            (partial / name).write_bytes(data)
+            private.write(partial / name, data)
         for name in FILES:
             if name in result.files:
                 (partial / name).replace(place / name)

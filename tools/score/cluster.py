@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from streamer.errors import RunError, SleepstreamError, UsageError
 from streamer.network.stager import Model
@@ -50,7 +50,6 @@ def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, 
         ArtifactError: the model cannot be used.
 
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray tells its makers; read on import
     try:
         import ray
         from ray import exceptions
@@ -92,7 +91,8 @@ def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, 
 def _connect(address: str, processes: int) -> None:
     import ray
 
-    local = {"num_cpus": processes, "include_dashboard": False} if address == "local" else {}
+    own: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    local = own if address == "local" else {}  # on loopback: a Ray of our own is for nobody else
     try:
         ray.init(
             address=address,

@@ -17,7 +17,7 @@ from typing import Annotated, BinaryIO, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from streamer import __version__
+from streamer import __version__, private
 from streamer.errors import RecordingError, SinkError, UsageError
 from tools.digest import digest_of
 
@@ -113,15 +113,15 @@ class Manifest:
 
     def __enter__(self) -> Self:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / ".lock").open("wb")
+            private.make_folder(self.folder)
+            self._lock = open(self.folder / ".lock", "wb", opener=private.opener)
         except OSError as error:
             raise UsageError(f"cannot use {self.folder}: {error.strerror}; choose another --out") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._read()
             self._write()  # without what a killed run left torn
-            self._file = self._path.open("ab")
+            self._file = open(self._path, "ab", opener=private.opener)
         except BlockingIOError:
             self._lock.close()
             raise UsageError(f"{self.folder} is being filled by another process; wait for it") from None
@@ -173,7 +173,7 @@ class Manifest:
         """All entries, one line each, whole or not at all."""
         partial = self._path.with_suffix(".partial")
         try:
-            with partial.open("wb") as file:
+            with open(partial, "wb", opener=private.opener) as file:
                 file.writelines(_text(self.entries[name]) for name in sorted(self.entries))
                 file.flush()
                 os.fsync(file.fileno())

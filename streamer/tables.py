@@ -1,0 +1,24 @@
+"""What every table of the settings shares: strictness, defaults that are checked, paths of the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("no home folder is known here; write the path in full") from None
+
+
+UserPath = Annotated[Path, AfterValidator(_expanded)]  # `~` is the user's home
+
+
+class Table(BaseModel):
+    """A misspelt key is an error, nothing changes after the start, and defaults are checked, too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
