@@ -128,9 +128,7 @@ def unguarded(path):
         if (
             name in MAKERS
             or (writes and not guarded)
-            or ("O_CREAT" in ast.unparse(node)
-            and name == "open"
-            and not guarded)
+            or ("O_CREAT" in ast.unparse(node) and name == "open" and not guarded)
         ):
             yield ast.unparse(node)
 
