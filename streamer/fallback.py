@@ -16,7 +16,7 @@ from math import ceil
 from streamer.channels import Pick, choose_all
 from streamer.derivation import Derivation
 from streamer.messages import EPOCH_S, Chunk, Gap, Grade, Item, Quality, StreamInfo, Switch
-from streamer.quality import QualityMeter
+from streamer.quality import QualityMeter, second_at
 from streamer.settings import SignalSettings
 
 SPAN_S = 10  # of signal by which an electrode is judged
@@ -95,13 +95,13 @@ class Fallback:
         out: list[Item | Switch] = []
         begin = item.start
         while begin < item.stop:
-            while begin >= self._stop:  # a gap lay in between
-                self._next_second()
+            if begin >= self._stop:  # a gap lay in between
+                self._begin_second(second_at(begin, self._rate_hz))
             end = min(self._stop, item.stop)
             part = item.samples[:, begin - item.start : end - item.start]
             out += self._feed(Chunk(begin, part, item.arrived))
             if end == self._stop:
-                self._next_second()
+                self._begin_second(self._second + 1)
                 out += self._decide(end)
             begin = end
         return out
@@ -118,8 +118,8 @@ class Fallback:
                 out += items
         return out
 
-    def _next_second(self) -> None:
-        self._second += 1
+    def _begin_second(self, second: int) -> None:
+        self._second = second
         self._stop = ceil((self._second + 1) * self._rate_hz)
 
     def _decide(self, at: int) -> list[Item | Switch]:

@@ -155,9 +155,9 @@ class Publisher:
         self._healths = len(events)  # each change of it was an event, and so was each start
         self._events = max((event.seq for event in events), default=-1) + 1 + UNTRACED
 
-    def recall(self, scores: Sequence[Score]) -> None:
-        """Hear the scores of a former process of this session, and number stages on after them."""
-        self._stages += len(scores)
+    def recall(self, scores: Sequence[Score], count: int) -> None:
+        """Hear the scores of a former process of this session, of which there were `count`; number on."""
+        self._stages += count
         for score in scores:
             self._follow(score)
 

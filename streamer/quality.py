@@ -44,6 +44,16 @@ def usable(quality: Quality) -> bool:
     return quality.grade != "off" and quality.lost_fraction <= 1 - LEAST_REAL + 1e-9
 
 
+def second_at(index: int, rate_hz: float) -> int:
+    """The second that sample `index` lies in, where second s begins with sample ceil(s * rate)."""
+    second = int(index / rate_hz)
+    while ceil((second + 1) * rate_hz) <= index:  # the division was rounded
+        second += 1
+    while ceil(second * rate_hz) > index:
+        second -= 1
+    return second
+
+
 class QualityMeter:
     """(1, n) µV at the device's rate in; the quality of any 30 s that end on a whole second out."""
 
@@ -61,16 +71,17 @@ class QualityMeter:
 
     def push(self, item: Item) -> None:
         """Take the next chunk or gap."""
+        if isinstance(item, Gap):
+            if item.stop >= self._stop:
+                self._close(second_at(item.stop, self._rate_hz))
+            return
         begin = item.start
         while begin < item.stop:
-            if begin >= self._stop:
-                self._close()
             end = min(self._stop, item.stop)
-            if not isinstance(item, Gap):
-                self._parts.append(item.samples[0, begin - item.start : end - item.start])
+            self._parts.append(item.samples[0, begin - item.start : end - item.start])
+            if end == self._stop:
+                self._close(self._second + 1)
             begin = end
-        if begin >= self._stop:
-            self._close()
 
     def grade(self, end_s: int, span_s: int = EPOCH_S) -> Quality:
         """Quality of the `span_s` before second `end_s`; older seconds are forgotten."""
@@ -89,13 +100,13 @@ class QualityMeter:
         seconds = (self._seconds.get(second) for second in range(end_s - EPOCH_S, end_s))
         return tuple(None if second is None else second.fast_uv for second in seconds)
 
-    def _close(self) -> None:
-        """Measure the second that is complete and begin the one after it."""
+    def _close(self, following: int) -> None:
+        """Measure the second that is complete and begin the `following` one; what lies between was lost."""
         if self._parts:
             begin = ceil(self._second * self._rate_hz)
             self._seconds[self._second] = self._measure(np.concatenate(self._parts), self._stop - begin)
             self._parts = []
-        self._second += 1
+        self._second = following
         self._stop = ceil((self._second + 1) * self._rate_hz)
 
     def _measure(self, samples: Floats, expected: int) -> Second:

@@ -3,7 +3,9 @@
 Nobody waits for company. Whoever comes while the thread is at work waits for the pass that is under way, and
 goes into the next one with all others who came meanwhile: a stream that is alone pays nothing, and passes
 grow with the load. A pass takes one window of each stream, and `MOST` of them, in the order in which they
-came, so that one with a long piece to catch up on holds nobody up.
+came, so that one with a long piece to catch up on holds nobody up. What comes of an item leaves in pieces of
+at most `PIECE` parts: a band that was off for a night is one item and thousands of windows, and nobody else's
+turn, nor the memory, may depend on for how long it was off.
 
 Only provisional windows share a pass. One on the 30 s grid is scored alone, so that epochs and all that
 follows from them are, to the bit, what they are for a stream that has the machine to itself, and what a
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
@@ -26,6 +28,7 @@ from streamer.network.staging import Staged, StagingSession
 from streamer.pipeline import Output, Pipeline
 
 MOST = 16  # windows in a pass; more would take longer, and hardly less time each
+PIECE = 32  # windows and the like before a stream hears of them: what 30 s of samples give, at the most
 PASSES = 64  # before the thread lets others have a turn: a stream that reads back its night
 
 
@@ -48,34 +51,46 @@ class Lane:
         """How far apart provisional stages are to be for now, at least; 0: as they come."""
         return self.overload.least_hop_s if self.live else 0
 
-    async def outputs(self, pipeline: Pipeline, item: Item | None) -> list[Output]:
+    async def outputs(
+        self, pipeline: Pipeline, item: Item | None, hurry: asyncio.Event | None = None
+    ) -> AsyncGenerator[list[Output], None]:
         """Run an item, or the end of the stream (None), through a pipeline; whatever that raises is raised.
 
-        One at a time: the next may be handed over when what comes of this one is there.
+        What comes of it is given in pieces, which are made as they are taken. One item at a time: the next
+        may be handed over when this one has come to its end.
+
+        Args:
+            pipeline: the stream's own.
+            item: the next.
+            hurry: once it is set, provisional windows behind the first piece are left out.
+
         """
-        return await self._batcher.run(self, pipeline, item)
+        job = _Job(self, pipeline, item, self._batcher.clock)
+        while not job.ended:
+            yield await self._batcher.run(job)
+            job.hurried = hurry is not None and hurry.is_set()
 
 
 class _Job:
     """What one stream has handed over, and how far the thread has got with it."""
 
-    def __init__(
-        self,
-        lane: Lane,
-        pipeline: Pipeline,
-        item: Item | None,
-        clock: Clock,
-        done: asyncio.Future[list[Output]],
-    ) -> None:
+    def __init__(self, lane: Lane, pipeline: Pipeline, item: Item | None, clock: Clock) -> None:
         self.pipeline = pipeline
-        self.done = done
         self.due: Graded | None = None  # waits for the network
+        self.ended = False  # nothing more comes of the item
+        self.hurried = False
         self._lane = lane
         self._clock = clock
         self._since = clock.monotonic()  # when it was its turn
         self._parts = pipeline.front(item)
+        self._left = 0  # parts until the piece is full
         self._outputs: list[Output] = []
         self._error: BaseException | None = None
+
+    def begin(self, done: asyncio.Future[list[Output]]) -> None:
+        """On the event loop: the next piece is wanted."""
+        self._done, self._left, self._outputs = done, PIECE, []
+        self._since = self._clock.monotonic()
 
     @property
     def shares(self) -> bool:
@@ -92,11 +107,18 @@ class _Job:
         return self.pipeline.session, self.due.window
 
     def advance(self) -> None:
-        """Work up to the next window that is to be scored; if there is none, all is done."""
+        """Work up to the next window that is to be scored, or else to the end of the piece or the item."""
         self.due = None
-        for part in self._parts:
+        while self._left:
+            self._left -= 1
+            part = next(self._parts, None)
+            if part is None:
+                self.ended = True
+                return
             if not isinstance(part, Graded):
                 self._outputs.append(part)
+            elif self.hurried and part.window.epoch is None:
+                continue
             elif self._too_soon(part):
                 self._lane.thinned += 1
             else:
@@ -122,16 +144,16 @@ class _Job:
 
     def fail(self, error: BaseException) -> None:
         """Have it end with an error."""
-        self._error, self.due = error, None
+        self._error, self.due, self.ended = error, None, True
 
     def tell(self) -> None:
         """On the event loop: wake the stream, unless it is gone."""
-        if self.done.cancelled():
+        if self._done.cancelled():
             return
         if self._error is None:
-            self.done.set_result(self._outputs)
+            self._done.set_result(self._outputs)
         else:
-            self.done.set_exception(self._error)
+            self._done.set_exception(self._error)
 
     def _too_soon(self, graded: Graded) -> bool:
         window = graded.window
@@ -149,14 +171,15 @@ class Batcher:
 
     Attributes:
         worker: the same, for whoever else needs the model's thread.
+        clock: the same.
         overload: how far apart provisional stages have to be for the machine to keep up.
 
     """
 
     def __init__(self, worker: Executor, clock: Clock) -> None:
         self.worker = worker
+        self.clock = clock
         self.overload = Overload(clock)
-        self._clock = clock
         self._jobs: deque[_Job] = deque()  # the event loop appends; all else is the thread's
         self._running = False
 
@@ -164,15 +187,16 @@ class Batcher:
         """Make a stream's own entrance; `live`: a device, which cannot wait."""
         return Lane(self, live)
 
-    async def run(self, lane: Lane, pipeline: Pipeline, item: Item | None) -> list[Output]:
-        """Work on what a stream hands over, beside what others do."""
+    async def run(self, job: _Job) -> list[Output]:
+        """Work on the next piece of what a stream has handed over, beside what others do."""
         loop = asyncio.get_running_loop()
-        job = _Job(lane, pipeline, item, self._clock, loop.create_future())
+        done: asyncio.Future[list[Output]] = loop.create_future()
+        job.begin(done)
         self._jobs.append(job)
         if not self._running:
             self._running = True
             loop.call_soon(self._start, loop)  # not at once: who is ready in the same turn comes along
-        return await job.done
+        return await done
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_in_executor(self.worker, self._passes, loop).add_done_callback(self._passed)
@@ -189,7 +213,7 @@ class Batcher:
             jobs = [self._jobs.popleft() for _ in range(min(MOST, len(self._jobs)))]
             if not jobs:
                 return
-            began = self._clock.monotonic()
+            began = self.clock.monotonic()
             self._pass(jobs)
             self.overload.worked(began)
             self._jobs.extend(job for job in jobs if job.due is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import glob
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -30,7 +30,7 @@ from streamer.sources.simulated import SimulatedSource
 
 NOT_RUNNING = "not received: sleepstream was not running, or had lost the device"
 LOOK_BACK = 100  # sessions of a stream, some three months
-SLICE = 32  # rows of the session file, about a second each, before another stream's turn on the thread
+SLICE = 32  # rows of the session file, about a second each, and outputs before another stream's turn
 log = logging.getLogger(__name__)
 
 
@@ -132,6 +132,7 @@ class Past:
 
     stop: int = 0  # index one past the last of them
     scores: list[Score] = field(default_factory=list)  # provisional ones without their windows
+    heard: int = 0  # how many scores there were; of provisional ones in a loss only the last is kept
     gaps: list[Gap] = field(default_factory=list)  # as the ledger says them
 
     def take(self, output: Output) -> None:
@@ -139,12 +140,23 @@ class Past:
         if isinstance(output, Gap):
             self.gaps.append(output)
         elif isinstance(output, Score):
-            self.scores.append(replace(output, window=None) if output.epoch is None else output)
+            self.heard += 1
+            if self.scores and _says_no_more(self.scores[-1], output):
+                self.scores.pop()
+            # Windows are kept for the page's picture of the night, in which what was lost is blank.
+            blank = output.epoch is None or output.quality.lost_fraction == 1
+            self.scores.append(replace(output, window=None) if blank else output)
 
     @property
     def epochs(self) -> list[Score]:
         """The scores that commit one."""
         return [score for score in self.scores if score.epoch is not None]
+
+
+def _says_no_more(score: Score, later: Score) -> bool:
+    """Whether one provisional score in a loss tells nobody anything that the next does not."""
+    lost = score.quality.lost_fraction == 1 == later.quality.lost_fraction
+    return lost and score.epoch is None and score.smoothed == later.smoothed
 
 
 async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -> Past:
@@ -164,30 +176,37 @@ async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -
 
     """
     loop, past, recorded = asyncio.get_running_loop(), Past(), items(path)
+    work = _pushed(pipeline, recorded, until, past)
 
     def step() -> bool:
         """Whether there is more to come."""
-        batch = list(islice(recorded, SLICE))
-        for item in batch:
-            if item.start < until:
-                _push(pipeline, _before(item, until), past)
-        return bool(batch) and past.stop < until
+        return sum(1 for _ in islice(work, SLICE)) == SLICE
 
     try:
         while await loop.run_in_executor(worker, step):
             pass
     finally:
         await loop.run_in_executor(worker, recorded.close)  # its connection belongs to that thread
-    if past.stop < until:
-        rest = Gap(past.stop, until, NOT_RECORDED)
-        await loop.run_in_executor(worker, _push, pipeline, rest, past)
     return past
 
 
-def _push(pipeline: Pipeline, item: Item, past: Past) -> None:
+def _pushed(pipeline: Pipeline, recorded: Iterable[Item], until: int, past: Past) -> Iterator[None]:
+    """Push what lies before `until`, and then what the file lacks up to there; pauses as `_push` does."""
+    for item in recorded:
+        if item.start >= until:
+            break
+        yield from _push(pipeline, _before(item, until), past)
+    if past.stop < until:
+        yield from _push(pipeline, Gap(past.stop, until, NOT_RECORDED), past)
+
+
+def _push(pipeline: Pipeline, item: Item, past: Past) -> Iterator[None]:
+    """Push one item; pauses after each output, because a long loss is one item and has thousands of them."""
     for output in pipeline.push(item):
         past.take(output)
+        yield
     past.stop = item.stop
+    yield
 
 
 def _before(item: Item, stop: int) -> Item:
@@ -211,7 +230,7 @@ def restore(publisher: Publisher, path: Path, past: Past) -> None:
     """Have it go on with the session: nothing is said again, and what was not yet said is said now."""
     with JournalReader(path) as reader:
         epochs, events = tuple(reader.epochs()), tuple(reader.events())
-    publisher.recall(past.scores)
+    publisher.recall(past.scores, past.heard)
     said = {
         (event.data.get("t_start"), event.data.get("seconds")) for event in events if event.event == "gap"
     }

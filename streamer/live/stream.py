@@ -81,7 +81,7 @@ class Stream:
         try:
             self._remark()
             if await self._pump(stop):
-                await self._advance(None)
+                await self._advance(None, stop)
         finally:
             self._remark()
             for watcher in watchers:
@@ -97,17 +97,17 @@ class Stream:
             item = upcoming.result()
             if item is None:
                 return True
-            await self._take(item)
+            await self._take(item, stop)
         for left in await self._intake.end():
-            await self._take(left)
+            await self._take(left, stop)
         return False
 
-    async def _take(self, item: Item) -> None:
+    async def _take(self, item: Item, stop: asyncio.Event) -> None:
         self._busy_since = self._clock.monotonic()
         if isinstance(item, Chunk):
             self._hear()
             self._check_rate(item)
-        await self._advance(item)
+        await self._advance(item, stop)
         self._busy_since = None
         self._remark()
 
@@ -116,10 +116,16 @@ class Stream:
         while self._remarks:
             self._publisher.event("warning", self._remarks.popleft())
 
-    async def _advance(self, item: Item | None) -> None:
-        """Score an item, or what is left at the end (None), on the model's thread; publish here."""
-        for output in await self._lane.outputs(self._pipeline, item):
-            self._publish(output)
+    async def _advance(self, item: Item | None, stop: asyncio.Event) -> None:
+        """Score an item, or what is left at the end (None), on the model's thread; publish here.
+
+        An item is published piece by piece, however long it is, and everybody else has a turn in between.
+        Once `stop` is set, only the epochs of a long loss are still published.
+        """
+        async for outputs in self._lane.outputs(self._pipeline, item, stop):
+            for output in outputs:
+                self._publish(output)
+            self._busy_since = self._clock.monotonic()
 
     def _publish(self, output: Output) -> None:
         if isinstance(output, Score):

@@ -1,6 +1,7 @@
 """Many streams on one thread: epochs to the bit as if alone, provisional stages to 1e-5, nobody held up."""
 
 import asyncio
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.live.batching import MOST, Batcher
-from streamer.messages import Chunk, Score
+from streamer.frontend import Graded
+from streamer.live.batching import MOST, PIECE, Batcher
+from streamer.messages import Chunk, Gap, Score
 from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
@@ -36,14 +38,19 @@ def whole(seconds):
     return Chunk(0, eeg(seconds, 100))
 
 
+async def outputs(lane, made, item):
+    """All that comes of an item."""
+    return [one async for piece in lane.outputs(made, item) for one in piece]
+
+
 async def staged(lane, made, pieces, turns=()):
     """Everything that comes of a stream whose pieces are handed over after so many turns of the loop each."""
     out, turns = [], list(turns)
     for number, piece in enumerate(pieces):
         for _ in range(turns[number % len(turns)] if turns else 0):
             await asyncio.sleep(0)
-        out += await lane.outputs(made, piece)
-    return out + await lane.outputs(made, None)
+        out += await outputs(lane, made, piece)
+    return out + await outputs(lane, made, None)
 
 
 def together(streams, model, worker):
@@ -142,7 +149,7 @@ def test_who_has_a_long_piece_to_catch_up_on_holds_nobody_up():
     done = []
 
     async def hand_over(lane, name, seconds):
-        await lane.outputs(pipeline(model), whole(seconds))
+        await outputs(lane, pipeline(model), whole(seconds))
         done.append(name)
 
     async def scenario():
@@ -152,6 +159,75 @@ def test_who_has_a_long_piece_to_catch_up_on_holds_nobody_up():
 
     asyncio.run(scenario())
     assert done == ["anna", "bert", "after a loss"]
+
+
+NIGHT_OFF_S = 20 * 3600
+
+
+async def after_a_night_off(lane, made):
+    """A stream whose band was off for 20 h has samples again: what comes of them, piece by piece."""
+    await outputs(lane, made, whole(40))
+    await outputs(lane, made, Gap(4000, 4000 + 100 * NIGHT_OFF_S, "off"))
+    async for piece in lane.outputs(made, Chunk(4000 + 100 * NIGHT_OFF_S, eeg(40, 100))):
+        yield piece
+
+
+def test_a_night_without_samples_leaves_in_small_pieces_and_holds_nobody_up():
+    heard = []  # whose turn it was
+
+    async def scenario():
+        batcher = Batcher(Inline(), FakeClock())
+        model = default_model()
+        off = after_a_night_off(batcher.lane(True), pipeline(model))
+        sizes = [len(await anext(off))]
+        for _ in range(5):
+            turns = asyncio.create_task(outputs(batcher.lane(True), pipeline(model), whole(31)))
+            turns.add_done_callback(lambda _: heard.append("another"))
+            while not turns.done():
+                sizes.append(len(await anext(off)))
+                heard.append("the long loss")
+        return sizes
+
+    sizes = asyncio.run(scenario())
+    assert max(sizes) <= PIECE
+    assert "".join(name[0] for name in heard).count("ttt") == 0  # at most two pieces before another's turn
+
+
+def test_windows_of_a_loss_are_made_as_they_are_wanted():
+    made_of = []
+
+    class Watched(Pipeline):
+        def front(self, item):
+            for part in super().front(item):
+                if isinstance(part, Graded):
+                    made_of.append(weakref.ref(part.window.samples))
+                yield part
+
+    async def scenario():
+        watched = Watched(info(100), SignalSettings(), 1, default_model())
+        off, most = after_a_night_off(Batcher(Inline(), FakeClock()).lane(True), watched), 0
+        for _ in range(40):
+            await anext(off)
+            most = max(most, sum(one() is not None for one in made_of))
+        return most
+
+    assert asyncio.run(scenario()) <= PIECE + 2
+
+
+def test_who_stops_in_a_long_loss_gets_its_epochs_and_nothing_else():
+    async def scenario():
+        lane, made = Batcher(Inline(), FakeClock()).lane(True), pipeline(default_model())
+        stop = asyncio.Event()
+        await outputs(lane, made, Gap(0, 360_000, "off"))
+        found = []
+        async for piece in lane.outputs(made, Chunk(360_000, eeg(31, 100)), stop):
+            found += scores(piece)
+            stop.set()
+        return found
+
+    found = asyncio.run(scenario())
+    assert [score.epoch for score in found if score.epoch is not None] == list(range(121))
+    assert len(found) <= PIECE + 121
 
 
 class Poison(Exception):
@@ -169,8 +245,8 @@ def test_a_crash_is_told_to_its_own_stream_only():
         model, item = default_model(), whole(40)
         crashing = Crashing(info(100), SignalSettings(), 1, model)
         return await asyncio.gather(
-            batcher.lane(True).outputs(crashing, item),
-            batcher.lane(True).outputs(pipeline(model), item),
+            outputs(batcher.lane(True), crashing, item),
+            outputs(batcher.lane(True), pipeline(model), item),
             return_exceptions=True,
         )
 
@@ -186,11 +262,11 @@ def test_a_network_that_fails_leaves_nobody_waiting():
         batcher = Batcher(Inline(), FakeClock())
         made, lanes = [pipeline(model) for _ in range(3)], [batcher.lane(True) for _ in range(3)]
         for number in range(3):
-            await lanes[number].outputs(made[number], whole(30))
+            await outputs(lanes[number], made[number], whole(30))
         network.encode = None
         piece = Chunk(3000, eeg(1, 100))
         return await asyncio.gather(
-            *(lane.outputs(one, piece) for lane, one in zip(lanes, made, strict=True)),
+            *(outputs(lane, one, piece) for lane, one in zip(lanes, made, strict=True)),
             return_exceptions=True,
         )
 
@@ -202,11 +278,11 @@ def test_who_no_longer_waits_is_not_told():
         with ThreadPoolExecutor(1) as worker:
             batcher = Batcher(worker, FakeClock())
             lane, model = batcher.lane(True), default_model()
-            gone = asyncio.create_task(lane.outputs(pipeline(model), whole(60)))
+            gone = asyncio.create_task(outputs(lane, pipeline(model), whole(60)))
             await asyncio.sleep(0)
             gone.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await gone
-            return await batcher.lane(True).outputs(pipeline(model), whole(40))
+            return await outputs(batcher.lane(True), pipeline(model), whole(40))
 
     assert len(scores(asyncio.run(scenario()))) == 11

@@ -7,7 +7,7 @@ from streamer.live.batching import Batcher
 from streamer.live.overload import CALM_S, HOPS_S, LATE_S, Overload
 from streamer.messages import Chunk
 from tests.fakes import FakeClock, Inline
-from tests.live.test_batching import pipeline, recorded_model
+from tests.live.test_batching import outputs, pipeline, recorded_model
 from tests.paths import eeg, run, scores
 
 STREAMS = 3
@@ -82,7 +82,7 @@ class Night:
         for second in range(self.seconds):
             await self.clock.sleep(max(0.0, second + 1 + seed / 10 - self.clock.now))
             self.network.cost_s = max(cost for cost in self.costs_s.items() if cost[0] <= second)[1]
-            out += await lane.outputs(made, Chunk(second * 100, samples[:, second * 100 :][:, :100]))
+            out += await outputs(lane, made, Chunk(second * 100, samples[:, second * 100 :][:, :100]))
             self.hops.append(lane.least_hop_s)
         return scores(out)
 
@@ -120,7 +120,7 @@ def test_a_recording_can_wait_and_is_not_thinned():
         model, network = recorded_model(clock)
         network.cost_s = 2.0
         lane = Batcher(Inline(), clock).lane(False)
-        return await lane.outputs(pipeline(model), Chunk(0, eeg(60, 100))), lane
+        return await outputs(lane, pipeline(model), Chunk(0, eeg(60, 100))), lane
 
     found, lane = asyncio.run(scenario())
     assert len(scores(found)) == 31
