@@ -30,7 +30,7 @@ class Notes:
     def __init__(self, events=()):
         self.events = list(events)
 
-    def urgent(self, name, text, data, arrived=0.0):
+    def urgent(self, name, text, data, arrived=0.0, at_s=None):
         self.event(name, text, data)
 
     def event(self, name, text, data=None):
