@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -87,14 +86,6 @@ def agreement(
         confusion=tuple(tuple(int(count) for count in row) for row in counts),
         confidence=sum(sure) / len(sure) if sure else None,
     )
-
-
-def agreement_text(
-    truth: Sequence[PublishedStage], stages: Sequence[PublishedStage], smoothed: Sequence[PublishedStage]
-) -> str:
-    """What agreement.json holds: how the stages, and beside them the smoothed ones, agree with a scorer's."""
-    found = agreement(truth, stages).to_json()
-    return json.dumps({**found, "smoothed": agreement(truth, smoothed).to_json()}, indent=1) + "\n"
 
 
 def _kappa(counts: NDArray[np.int64]) -> float | None:

@@ -17,18 +17,20 @@ from pathlib import Path
 from rich.console import Console
 
 from streamer import __version__, private, settings
-from streamer.agreement import agreement, agreement_text
+from streamer.agreement import agreement
 from streamer.clock import SystemClock
 from streamer.commands.command import add_command
 from streamer.commands.morning import add_export, add_report, report
 from streamer.commands.recover import add_recover
 from streamer.commands.status import add_status
-from streamer.errors import SleepstreamError, SourceError, UsageError
-from streamer.hypnogram import refuse_empty, sleep_stages, stages_per_epoch
+from streamer.errors import ScoringError, SleepstreamError, SourceError, UsageError
+from streamer.hypnogram import Scoring, refuse_empty
 from streamer.live.engine import Engine, Outcome
 from streamer.local import keep_caches_temporary
 from streamer.logbook import Logbook, Style
 from streamer.printable import printable
+from streamer.scoring import annotated
+from streamer.scoring.comparison import compare, comparison_text
 from streamer.settings import Settings
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
@@ -213,19 +215,28 @@ def _replay(asked: argparse.Namespace) -> int:
     console = Console()
     out = asked.out or asked.file.with_suffix(".sleepstream")
     ready = _replay_settings(asked, out)
-    truth = sleep_stages(asked.file)  # first: a file that cannot be read is refused before anything is made
+    truth = _own_stages(asked.file, console)  # first: what cannot be read is refused before anything is made
     if (out / "session.sqlite").exists():
         raise UsageError(f"{out} already holds a session, which is never overwritten; give another --out")
     (outcome,) = _drive(ready, console, session_path=out / "session.sqlite")
     _conclude(outcome, console)
     refuse_empty(outcome.labels, asked.file)
-    if truth:
-        stages = stages_per_epoch(truth, len(outcome.labels))
-        text = agreement_text(stages, outcome.labels, outcome.smoothed)
+    if truth.stages or truth.unknown:
+        compared = compare(truth, outcome.labels)
+        text = comparison_text(compared, outcome.labels, outcome.smoothed)
         private.write(out / "agreement.json", text)
-        show_agreement(console, agreement(stages, outcome.labels), "the file's own stages")
+        show_agreement(console, compared.found, "the file's own stages", compared.said())
     console.print(f"\nwritten to {out}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _own_stages(file: Path, console: Console) -> Scoring:
+    """The stages in a recording's annotations; those that cannot be compared do not stop the staging."""
+    try:
+        return annotated(file)
+    except ScoringError as error:
+        console.print(f"not compared: {error}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        return Scoring()
 
 
 def _fit(asked: argparse.Namespace) -> int:

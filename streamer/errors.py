@@ -5,6 +5,7 @@ SleepstreamError            anything we say on purpose; one line: what was asked
 │   └── SettingsError       a settings file that does not validate
 └── RunError                the call was right and the world was not (exit code 1)
     ├── RecordingError      a recording that is missing, damaged or not what it claims to be
+    │   └── ScoringError    a hypnogram that cannot be understood, or not be compared by 30 s
     ├── SignalError         samples that cannot be EEG: wrong unit, flat throughout, rate out of range
     ├── ArtifactError       a model file that is damaged, foreign or does not fit this engine
     ├── ModelServerError    a model server that is away, or answers what it should not
@@ -40,6 +41,10 @@ class RunError(SleepstreamError):
 
 class RecordingError(RunError):
     """A recording that is missing, damaged or not what it claims to be."""
+
+
+class ScoringError(RecordingError):
+    """A hypnogram that cannot be understood, or cannot be compared by epochs of 30 s."""
 
 
 class SignalError(RunError):

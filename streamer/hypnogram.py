@@ -1,80 +1,52 @@
-"""The expert's stages in a recording's annotations, and one stage per 30 s epoch."""
+"""A scorer's stages on the 30 s grid of a session."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamer.errors import RecordingError, SignalError
 from streamer.messages import EPOCH_S, UNSCORED, Label
 from streamer.payloads import PublishedStage
-from streamer.sources.edf_header import is_edf
-from streamer.sources.edf_times import read_annotations
-from streamer.sources.recordings import read_head
 
-_STAGE = re.compile(r"sleep stage\s*(\S+)", re.IGNORECASE)
-# Rechtschaffen and Kales' stages 3 and 4 are the AASM's N3; movement time has no counterpart there.
-_LABELS: dict[str, Label] = {
-    "w": "W",
-    "0": "W",
-    "n1": "N1",
-    "1": "N1",
-    "n2": "N2",
-    "2": "N2",
-    "n3": "N3",
-    "3": "N3",
-    "n4": "N3",
-    "4": "N3",
-    "r": "R",
-    "rem": "R",
-    "5": "R",
-}
-_UNSCORED = ("?", "uns", "unscored", "no_signal", "art", "6", "7", "9", "-1", "m", "mt", "movement")
+TOLERANCE_S = 1e-6  # onsets are decimal text
 
 Scored = tuple[float, float, Label]  # onset s, duration s, stage
 
 
-def label_of(text: str) -> Label:
-    """The stage that a scorer's text means: "N2", "2", "Sleep stage N2", "WAKE", "REM", "?" ...
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What a scorer's file says of a recording.
 
-    Raises:
-        ValueError: it is no stage.
-
-    """
-    name = text.strip()
-    match = _STAGE.fullmatch(name)
-    name = (match[1] if match else name).lower()
-    name = {"wake": "w", "rem": "r"}.get(name, name)
-    if name in _UNSCORED:
-        return UNSCORED
-    if name not in _LABELS:
-        raise ValueError(f"{text.strip()!r} is no sleep stage")
-    return _LABELS[name]
-
-
-def sleep_stages(path: Path) -> list[Scored]:
-    """Every "Sleep stage" annotation of an EDF+ or BDF+ file: (onset s, duration s, stage), by onset.
-
-    Onsets count from sample 0. An annotation without a duration lasts until the next one (the last: 30 s).
-    Empty for other formats and for files without such annotations.
-
-    Raises:
-        RecordingError: the file is missing or damaged.
+    Attributes:
+        stages: (onset s, duration s, stage) by onset; onsets count from the recording's sample 0.
+        unknown: words that may be stages and were not understood, and how often each is there.
+        doubts: why it may not belong to the recording.
+        placed: each stage has a time of its own; False where one follows the other from the first epoch on.
 
     """
-    if not is_edf(read_head(path)):
-        return []
-    found = [
-        (onset, duration, _LABELS.get(match[1].lower(), UNSCORED))
-        for onset, duration, text in read_annotations(path)
-        if (match := _STAGE.fullmatch(text.strip()))
-    ]
-    ends = [onset for onset, _, _ in found[1:]] + [found[-1][0] + EPOCH_S] if found else []
-    return [
-        (onset, duration or end - onset, stage)
-        for (onset, duration, stage), end in zip(found, ends, strict=True)
-    ]
+
+    stages: tuple[Scored, ...] = ()
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
+    placed: bool = True
+
+    def labels(self, n_epochs: int) -> tuple[Label, ...]:
+        """One stage per epoch; see `stages_per_epoch`."""
+        return stages_per_epoch(self.stages, n_epochs)
+
+    @property
+    def contradictions(self) -> int:
+        """Stages that begin within another one and differ from it; the one that begins earlier counts."""
+        count, end = 0, -math.inf
+        last: Label = UNSCORED
+        for onset, duration, stage in self.stages:
+            count += onset < end - 1 and stage != last
+            if onset + duration > end:
+                end, last = onset + duration, stage
+        return count
 
 
 def stages_per_epoch(scored: Sequence[Scored], n_epochs: int) -> tuple[Label, ...]:
@@ -89,9 +61,8 @@ def stages_per_epoch(scored: Sequence[Scored], n_epochs: int) -> tuple[Label, ..
         for epoch in range(first, min(n_epochs, int((onset + duration) // EPOCH_S) + 1)):
             inside = min(onset + duration, (epoch + 1) * EPOCH_S) - max(onset, epoch * EPOCH_S)
             covered[epoch][stage] = covered[epoch].get(stage, 0.0) + max(0.0, inside)
-    tolerance = 1e-6  # onsets are decimal text
     return tuple(
-        next((stage for stage, seconds in stages.items() if seconds >= half - tolerance), UNSCORED)
+        next((stage for stage, seconds in stages.items() if seconds >= half - TOLERANCE_S), UNSCORED)
         for stages in covered
     )
 

@@ -220,8 +220,8 @@ def show_night(console: Console, labels: Sequence[Label], statistics: Statistics
     console.print(table)
 
 
-def show_agreement(console: Console, agreement: Agreement, against: str) -> None:
-    """Print agreement and confusion."""
+def show_agreement(console: Console, agreement: Agreement, against: str, said: Sequence[str] = ()) -> None:
+    """Print agreement and confusion, and below them what to know of them."""
     accuracy, kappa, macro_f1 = (
         "undefined" if value is None else f"{value:.3f}"
         for value in (agreement.accuracy, agreement.kappa, agreement.macro_f1)
@@ -236,6 +236,8 @@ def show_agreement(console: Console, agreement: Agreement, against: str) -> None
     for stage, row in zip(STAGES, agreement.confusion, strict=True):
         table.add_row(stage, *(str(count) for count in row))
     console.print(table)
+    for line in said:
+        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

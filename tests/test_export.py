@@ -76,7 +76,7 @@ READERS = pytest.mark.parametrize("read", [read_mne, read_pyedflib, read_edfio])
 def test_the_hypnogram_alone_as_annotations(tmp_path, started):
     path = session(tmp_path / "s.sqlite", stages(LETTERS), gaps=GAPS, events=EVENTS, started=started)
     out = export(path, "annotations", tmp_path / "h.edf")
-    assert read_scoring(out, started, len(LETTERS)) == tuple(stages(LETTERS))
+    assert read_scoring(out, started).labels(len(LETTERS)) == tuple(stages(LETTERS))
     read = [(note["onset"], note["duration"], note["description"]) for note in mne.read_annotations(out)]
     assert read == [(one.onset, one.duration or 0.0, one.text) for one in edfio.read_edf(out).annotations]
     assert [text for onset, _, text in read if onset == 30.0] == ["Lights off", "Sleep stage W"]
@@ -130,7 +130,7 @@ def test_edf_d_keeps_every_sample_in_its_place(broken, tmp_path, capsys):
             assert not real[start + 100 : stop].any()
     assert np.abs(found[20_000:] - samples[0, 20_000:]).max() <= 0.051
     assert np.abs(found[40:5000] - samples[0, 40:5000]).max() <= 0.051
-    assert list(read_scoring(out, STARTED, len(LETTERS)))[1:] == stages(LETTERS)[1:]
+    assert list(read_scoring(out, STARTED).labels(len(LETTERS)))[1:] == stages(LETTERS)[1:]
 
 
 def test_replaying_the_export_finds_the_same_gaps(broken, tmp_path):
@@ -184,13 +184,13 @@ def test_yasa_reads_the_csv(whole, tmp_path):
     names = {"W": "WAKE", "R": "REM", "unscored": "UNS"}
     hypnogram = yasa.Hypnogram(table["label"].replace(names).to_list(), freq="30s")
     assert list(hypnogram.hypno) == [names.get(stage, stage) for stage in stages(LETTERS)]
-    assert read_scoring(tmp_path / "n.csv", STARTED, len(LETTERS)) == tuple(stages(LETTERS))
+    assert read_scoring(tmp_path / "n.csv", STARTED).labels(len(LETTERS)) == tuple(stages(LETTERS))
 
 
 def test_yasa_reads_profusion_s_numbers(whole, tmp_path):
     numbers = np.loadtxt(export(whole[0], "profusion", tmp_path / "n.txt"), dtype=int)
     assert list(numbers) == [PROFUSION.get(stage, 9) for stage in stages(LETTERS)]
-    assert read_scoring(tmp_path / "n.txt", STARTED, len(LETTERS)) == tuple(stages(LETTERS))
+    assert read_scoring(tmp_path / "n.txt", STARTED).labels(len(LETTERS)) == tuple(stages(LETTERS))
     mapped = np.where(numbers == 5, 4, np.where(numbers == 9, -2, numbers))
     names = {"W": "WAKE", "R": "REM", "unscored": "UNS"}
     found = yasa.Hypnogram.from_integers(mapped, freq="30s").hypno

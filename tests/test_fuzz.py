@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from streamer.commands.recover import recover
 from streamer.errors import SleepstreamError
-from streamer.hypnogram import sleep_stages
 from streamer.journal import Journal
 from streamer.live.resume import find
 from streamer.messages import Chunk, Gap
+from streamer.scoring import annotated
 from streamer.settings import load
 from streamer.sinks.commands import MAX_BYTES, CommandInbox
 from streamer.sources.recordings import open_recording
@@ -143,7 +143,7 @@ def test_recordings(tmp_path, kind):
                 assert item.start >= at
                 assert not isinstance(item, Gap) or item.stop - item.start <= 90_000 * recording.rates_hz[0]
                 at = item.stop
-            sleep_stages(path)
+            annotated(path)
         except SleepstreamError as error:
             said = str(error)
         assert "\n" not in said

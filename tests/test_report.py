@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from streamer.cli import main
-from streamer.errors import RecordingError
 from streamer.report.spectrum import multitaper
 from streamer.report.verdict import verdict
-from streamer.scoring import read_scoring
 from streamer.session import read_night
 from streamer.statistics import DEFINITIONS
 from tests.nights import STARTED, session, stages
@@ -126,31 +124,6 @@ def test_compare_with_an_edf_on_another_clock(tmp_path, capsys):
     data = json.loads((tmp_path / "night.json").read_text())["agreement"]
     assert (data["n"], data["accuracy"], data["kappa"]) == (len(truth), 1.0, 1.0)
     assert "Agreement with hypnogram.edf" in page(tmp_path / "night.html").text
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "W\nN1\nN2\nN3\nR\n?\n",
-        "0\n1\n2\n3\n5\n9\n",
-        "WAKE\nN1\nN2\nN3\nREM\nUNS\n",
-        "onset,label,duration\n" + "".join(f"{30 * k},{s},30\n" for k, s in enumerate("W123R?")),
-        "onset\tduration\ttrial_type\n0\tn/a\tlights_off\n"
-        + "".join(f"{30 * k}\t30\t{s}\n" for k, s in enumerate(["W", "N1", "N2", "N3", "R", "unscored"])),
-    ],
-)
-def test_hypnograms_as_people_keep_them(tmp_path, text):
-    (tmp_path / "h.csv").write_text(text)
-    assert list(read_scoring(tmp_path / "h.csv", STARTED, 6)) == stages("W123R?")
-
-
-@pytest.mark.parametrize(
-    "text", ["hello\n", "onset,duration\n0,30\n", "onset,duration,label\n0,30,foo\n", "\n"]
-)
-def test_what_is_no_hypnogram_is_refused(tmp_path, text):
-    (tmp_path / "h.csv").write_text(text)
-    with pytest.raises(RecordingError, match=r"h\.csv"):
-        read_scoring(tmp_path / "h.csv", STARTED, 6)
 
 
 def test_several_nights_become_a_trend_and_a_failed_one_gives_it_no_value(tmp_path, capsys):

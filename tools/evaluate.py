@@ -29,11 +29,11 @@ from model.draw import second_opinion
 from model.metrics import Agreement, agreement
 from streamer.errors import RecordingError, SleepstreamError, UsageError
 from streamer.frontend import conditioned
-from streamer.hypnogram import sleep_stages, stages_per_epoch
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Label, Score
 from streamer.network.stager import Model, Session
 from streamer.pipeline import Pipeline
 from streamer.quality import LEAST_REAL
+from streamer.scoring import annotated
 from streamer.settings import SignalSettings
 from streamer.smoother import Smoother
 from streamer.sources.recordings import open_recording
@@ -121,10 +121,10 @@ def live(items: Iterable[Item], pipeline: Pipeline) -> list[Scored]:
 
 def expert(path: Path, epochs: int) -> Stages:
     """(epochs,) the scorer's stages in the annotations of a recording; RecordingError when it has none."""
-    annotations = sleep_stages(path)
-    if not annotations:
+    scoring = annotated(path)
+    if not scoring.stages:
         raise RecordingError(f"{path}: has no `Sleep stage` annotations; give a scored recording")
-    labels = stages_per_epoch(annotations, epochs)
+    labels = scoring.labels(epochs)
     return np.array([index(label) for label in labels], dtype=np.int64)
 
 

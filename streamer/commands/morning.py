@@ -11,7 +11,7 @@ from rich.console import Console
 from streamer.errors import UsageError
 from streamer.exports import FORMATS, export
 from streamer.report import Written, sessions_of, write_report, write_trend
-from streamer.terminal import watched
+from streamer.terminal import show_agreement, watched
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +33,15 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="PATH", help="default: beside the session, with its name")
 
 
-def report(sessions: Sequence[Path], folder: Path, compare: Path | None, console: Console) -> None:
+def report(sessions: Sequence[Path], folder: Path, against: Path | None, console: Console) -> None:
     """Write the report of each session, of several also their trend, and say where."""
     written: list[Written] = []
     for session in sessions:
         with watched(console, session.stem) as progress:
-            written.append(write_report(session, folder, compare, progress))
+            written.append(write_report(session, folder, against, progress))
+        compared = written[-1].compared
+        if compared is not None and against is not None:
+            show_agreement(console, compared.found, against.name, compared.said())
         console.print(f"report: {written[-1].html}", highlight=False, markup=False, soft_wrap=True)
     if len(written) > 1:
         trend = write_trend(written, folder)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer import private
-from streamer.agreement import Agreement, agreement
 from streamer.errors import UsageError
 from streamer.report.page import night_page, trend_page
 from streamer.report.spectrum import multitaper
 from streamer.scoring import read_scoring
+from streamer.scoring.comparison import Comparison, compare
 from streamer.session import Night, Progress, conditioned, read_night, unwatched
 
 __all__ = ["Written", "sessions_of", "write_report", "write_trend"]
@@ -26,7 +26,7 @@ class Written:
     png: Path
     json: Path
     night: Night
-    agreement: Agreement | None = None
+    compared: Comparison | None = None
 
 
 def sessions_of(paths: Sequence[Path]) -> list[Path]:
@@ -46,14 +46,14 @@ def sessions_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def write_report(
-    session: Path, folder: Path, compare: Path | None = None, progress: Progress = unwatched
+    session: Path, folder: Path, against: Path | None = None, progress: Progress = unwatched
 ) -> Written:
     """Write NAME.html, self-contained, with NAME.png and NAME.json beside it; older ones are replaced.
 
     Args:
         session: the session file; NAME is its name without the suffix.
         folder: where to; made if it is missing.
-        compare: another scorer's hypnogram of the same night, see `scoring.read_scoring`.
+        against: another scorer's hypnogram of the same night, see `scoring.read_scoring`.
         progress: told how far it is.
 
     Raises:
@@ -65,12 +65,13 @@ def write_report(
     from streamer.report.figure import draw_night
 
     night = read_night(session)
-    other = None if compare is None else read_scoring(compare, night.started, len(night.labels))
+    found = None
+    if against is not None:
+        found = compare(read_scoring(against, night.started), night.labels, _confidence(night))
     signal = conditioned(night, lambda share: progress(0.5 * share))
     spectrum = multitaper(signal, lambda share: progress(0.5 + 0.35 * share))
-    png = draw_night(night, spectrum, other)
-    found = None if other is None else agreement(other, night.labels, _confidence(night))
-    page = night_page(night, png, found, compare)
+    png = draw_night(night, spectrum, None if found is None else found.truth)
+    page = night_page(night, png, found, against)
     data = {
         "session": night.meta.session,
         "statistics": night.statistics().to_json(),

@@ -11,9 +11,9 @@ from html import escape
 from pathlib import Path
 
 from streamer import __version__
-from streamer.agreement import Agreement
 from streamer.messages import STAGES
 from streamer.report.verdict import Verdict, verdict
+from streamer.scoring.comparison import Comparison
 from streamer.session import Night
 from streamer.statistics import DEFINITIONS
 
@@ -67,7 +67,7 @@ td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 """
 
 
-def night_page(night: Night, png: bytes, found: Agreement | None, against: Path | None) -> str:
+def night_page(night: Night, png: bytes, found: Comparison | None, against: Path | None) -> str:
     """The page of one night.
 
     Args:
@@ -219,7 +219,8 @@ def _legend(names: Sequence[str]) -> str:
     return f"<h2>Definitions</h2><table>{rows}</table>"
 
 
-def _agreement(found: Agreement, against: Path) -> str:
+def _agreement(compared: Comparison, against: Path) -> str:
+    found = compared.found
     accuracy, kappa, f1 = (
         "undefined" if value is None else f"{value:.3f}"
         for value in (found.accuracy, found.kappa, found.macro_f1)
@@ -230,10 +231,17 @@ def _agreement(found: Agreement, against: Path) -> str:
         for stage, row in zip(STAGES, found.confusion, strict=True)
     )
     return (
-        f"<h2>Agreement with {escape(against.name)}</h2><p>{found.n} epochs that both scored: accuracy "
-        f"{accuracy}, Cohen's kappa {kappa}, macro-F1 {f1}. {found.unscored} epochs of the scorer's are "
-        "unscored here.</p>"
+        f"<h2>Agreement with {escape(against.name)}</h2>{_doubts(compared)}"
+        f"<p>{found.n} epochs that both scored: accuracy {accuracy}, Cohen's kappa {kappa}, macro-F1 {f1}. "
+        f"{found.unscored} epochs of the scorer's are unscored here.</p>"
         f"<table><tr><th>scorer \\ engine</th>{head}</tr>{rows}</table>"
+    )
+
+
+def _doubts(compared: Comparison) -> str:
+    lines = "".join(f"<li>{escape(line)}</li>" for line in compared.said())
+    return (
+        f'<div class="banner partial">Read this agreement with care.<ul>{lines}</ul></div>' if lines else ""
     )
 
 

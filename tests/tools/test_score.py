@@ -147,7 +147,7 @@ def test_another_question_is_another_answer(archive):
     assert {"hypnogram.edf", "hypnogram.csv", "hypnogram.txt", "night.json"} < names
     given = [json.loads(line)["stage"] for line in (archive / "out/a/epochs.jsonl").read_text().splitlines()]
     started = json.loads((archive / "out/a/night.json").read_text())["meta"]["info"]["started"]
-    assert list(read_scoring(archive / "out/a/hypnogram.edf", started, 10)) == given
+    assert list(read_scoring(archive / "out/a/hypnogram.edf", started).labels(10)) == given
     assert run(archive)[0] == (2, 0, 1)
     assert "hypnogram.edf" not in {path.name for path in (archive / "out" / "a").iterdir()}
 

@@ -119,7 +119,11 @@ def read_recording(job: Job, scoring: Path | None) -> tuple[Night, str, float]:
     """The whole recording before the rules, its channel, and its rate in Hz."""
     signal = conditioned(job.signal, job.channels)
     n_epochs = signal.samples.size // EPOCH_SAMPLES
-    labels = expert_stages(job.signal, scoring, signal.started, n_epochs)
+    found = expert_stages(job.signal, scoring, signal.started)
+    if found.unknown:  # a network must not learn from a night of which half was not understood
+        words = ", ".join(f"{word!r} ({count})" for word, count in found.unknown.items())
+        print(f"{job.recording}: not understood as a sleep stage, left unscored: {words}", file=sys.stderr)
+    labels = found.labels(n_epochs)
     stages = np.array([STAGES.index(one) if one in STAGES else UNSCORED for one in labels], dtype=np.int8)
     samples = np.clip(signal.samples[: n_epochs * EPOCH_SAMPLES], -LARGEST_UV, LARGEST_UV)
     night = Night(job.recording, job.subject, samples.astype(np.float16), stages)

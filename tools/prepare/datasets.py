@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import RecordingError, UsageError
-from streamer.hypnogram import sleep_stages, stages_per_epoch
-from streamer.messages import Label
-from streamer.scoring import read_scoring
+from streamer.hypnogram import Scoring
+from streamer.scoring import annotated, read_scoring
 from tools.prepare.nsrr import is_xml, xml_stages
 
 # C4-A1 of SHHS is called EEG; where it is missing, C3-A2 stands in.
@@ -97,7 +96,7 @@ def scoring_of(job: Job) -> Path | None:
         RecordingError: nobody scored it.
 
     """
-    if job.scoring is not None or sleep_stages(job.signal):
+    if job.scoring is not None or annotated(job.signal).stages:
         return job.scoring
     beside = scoring_beside(job.signal)
     if beside is None:
@@ -120,15 +119,15 @@ def scoring_beside(path: Path) -> Path | None:
     return next((one for one in found if one.is_file()), None)
 
 
-def expert_stages(signal: Path, scoring: Path | None, started: float, n_epochs: int) -> tuple[Label, ...]:
-    """One label per epoch, from the scoring's file, or without one from the recording's own annotations.
+def expert_stages(signal: Path, scoring: Path | None, started: float) -> Scoring:
+    """What the expert said, from the scoring's file, or without one from the recording's own annotations.
 
     Raises:
-        RecordingError: the file that holds them is damaged or holds none.
+        RecordingError: the file that holds it is damaged or holds none.
 
     """
     if scoring is None:
-        return stages_per_epoch(sleep_stages(signal), n_epochs)
+        return annotated(signal)
     if is_xml(scoring):
-        return stages_per_epoch(xml_stages(scoring), n_epochs)
-    return read_scoring(scoring, started, n_epochs)
+        return Scoring(tuple(xml_stages(scoring)))
+    return read_scoring(scoring, started)

@@ -14,7 +14,6 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from streamer import __version__
-from streamer.agreement import agreement, agreement_text
 from streamer.errors import SignalError, SleepstreamError, UsageError
 from streamer.exports import FORMATS
 from streamer.hypnogram import refuse_empty
@@ -24,6 +23,7 @@ from streamer.network.stager import Model
 from streamer.parallel import ParallelPipeline
 from streamer.payloads import EpochPayload, PublishedStage, epoch_payload, to_json, utc
 from streamer.pipeline import Output
+from streamer.scoring.comparison import compare, comparison_text
 from streamer.session import Night, unwatched
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
@@ -112,11 +112,11 @@ def _staged(recording: Recording, inputs: tuple[Input, ...], asked: Asked, model
         **_hypnograms(night, asked.formats),
     }
     compared = None
-    truth = expert_stages(recording.path, recording.scoring, night.started, len(night.labels))
-    if any(one in STAGES for one in truth):
-        found = agreement(truth, night.labels)
+    scoring = expert_stages(recording.path, recording.scoring, night.started)
+    if any(one in STAGES for *_, one in scoring.stages):
+        found = (both := compare(scoring, night.labels)).found
         compared = Compared(n=found.n, accuracy=found.accuracy, kappa=found.kappa, macro_f1=found.macro_f1)
-        files["agreement.json"] = agreement_text(truth, night.labels, smoothed).encode()
+        files["agreement.json"] = comparison_text(both, night.labels, smoothed).encode()
     done = Done(
         recording=recording.name,
         inputs=inputs,
