@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from streamer.messages import Chunk, Floats, Gap, Item
 AGREE_S = 0.25  # of samples that must come at the device's own pace before time is believed
 PACE = 0.85, 1.5  # times the nominal duration: faster is catching up, slower is another pause
 HOLD_S = 10.0  # longest that doubtful samples are held back
+SLIP = 0.02  # s per s: so much slower than it says may a device be without its time counting as lost
 STALL_S = 5.0  # a radio may deliver so late that a loss seems longer than the time it took
 LOST = "lost before it arrived"
 
@@ -30,12 +32,41 @@ class Numbering:
         return self.wrap // self.step * self.rows
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which sample of which packet."""
+
+    number: int | None = None  # of the packet; None: there was none yet
+    place: int = 0  # within it, counted from 0
+    whole: bool = False  # it was seen from its beginning: a stream may begin within a packet
+
+    def continues(self, number: int, shape: Numbering) -> bool:
+        """Whether a sample of packet `number` may be the next one of this packet."""
+        return number == self.number and self.place + 1 < shape.rows
+
+    def after(self, number: int, shape: Numbering, anew: bool = False) -> tuple[int, _Place]:
+        """Samples missing before one of packet `number`, short of whole cycles, and its place.
+
+        `anew`: it is known to begin a packet.
+        """
+        if self.continues(number, shape) and not anew:
+            return 0, _Place(number, self.place + 1, self.whole)
+        if self.number is None:
+            return 0, _Place(number)
+        cycle = shape.wrap // shape.step
+        packets = (number - self.number) // shape.step % cycle or cycle
+        rest = shape.rows - 1 - self.place if self.whole else 0
+        return (packets - 1) * shape.rows + rest, _Place(number, 0, True)
+
+
 class PacketCounter:
     """Numbers and times of samples -> indices and gaps. The result does not depend on how the stream is cut.
 
     The number tells a loss to the sample, but only within one cycle (a second for 8 bits at 256 Hz); time
     tells how many cycles went by. A radio that stalls and then catches up looks like whole cycles lost, so
-    samples are held back until they come at the device's pace. A number that jumps further than time can
+    samples are held back until they come at the device's pace. How many cycles are missing by then is counted
+    from the last moment at which time could be believed, so that dropouts that follow each other closely are
+    counted once, and none is forgotten because a stall hid it. A number that jumps further than time can
     explain means that the device counts anew.
     """
 
@@ -48,10 +79,12 @@ class PacketCounter:
     def reset(self) -> None:
         """Start anew: the next sample has index 0."""
         self._next = 0  # index of the next sample to leave
-        self._number: int | None = None  # of the current packet
-        self._place = 0  # of the last sample within its packet, counted from 0
-        self._whole = False  # the current packet was seen from its beginning
-        self._time = 0.0  # of the last sample
+        self._at = _Place()  # of the last sample
+        self._index = -1  # likewise
+        self._time = 0.0  # likewise
+        self._punctual = 0.0, 0  # time and index of a sample that came when it was taken
+        self._latest: deque[tuple[float, int]] = deque(maxlen=self._agree)  # times and indices, the last ones
+        self._settled = 0  # so many samples to come were looked at, and need not be again
         self._numbers: NDArray[np.int64] = np.empty(0, np.int64)  # held back, like the next two
         self._times: Floats = np.empty(0)
         self._samples: Floats | None = None
@@ -80,7 +113,7 @@ class PacketCounter:
         out: list[Item] = []
         begun = 0
         for row in range(numbers.shape[0]):
-            lost = self._lost_before(int(numbers[row]), times[row:], ended)
+            lost = self._lost_before(numbers[row:], times[row:], ended)
             if lost is None:
                 self._numbers, self._times, self._samples = numbers[row:], times[row:], samples[:, row:]
                 samples = samples[:, :row]
@@ -102,50 +135,77 @@ class PacketCounter:
 
     def _step(self, number: int, time: float, lost: int) -> None:
         """Move on to a sample of packet `number`."""
-        if self._continues(number) and not lost:
-            self._place += 1
-        else:
-            self._whole = self._number is not None  # a stream may begin within a packet
-            self._number, self._place = number, 0
+        begun = self._at.number is not None
+        _, self._at = self._at.after(number, self._numbering, anew=lost > 0)
+        self._index += 1 + lost
+        slip = SLIP * (1 + lost) / self._rate_hz if begun else 0.0
+        self._settled = max(0, self._settled - 1)
         self._time = time
+        self._latest.append((time, self._index))
+        first = self._latest[0]
+        believed = len(self._latest) == self._agree and self._keeps_pace(
+            time - first[0], self._index - first[1]
+        )
+        if not begun or believed or self._late(time, self._index) < 0:
+            self._punctual = time, self._index
+        else:
+            self._punctual = self._punctual[0] + slip, self._punctual[1]
 
-    def _continues(self, number: int) -> bool:
-        return number == self._number and self._place + 1 < self._numbering.rows
+    def _late(self, time: float, index: int) -> float:
+        """By how many samples a sample came later than it should have."""
+        then, at = self._punctual
+        return (time - then) * self._rate_hz - (index - at)
 
-    def _lost_before(self, number: int, times: Floats, ended: bool) -> int | None:
-        """Samples missing before one of packet `number` at `times[0]`; None while that is not sure."""
-        if self._number is None:
+    def _keeps_pace(self, took_s: float, samples: int) -> bool:
+        return PACE[0] * samples <= took_s * self._rate_hz <= PACE[1] * samples
+
+    def _lost_before(self, numbers: NDArray[np.int64], times: Floats, ended: bool) -> int | None:
+        """Samples missing before the first of these; None while that is not sure."""
+        if self._at.number is None:
             return 0
-        goes_on = self._continues(number)
-        missing = 0 if goes_on else self._missing(number)
+        missing, _ = self._at.after(int(numbers[0]), self._numbering)
         by_time = (float(times[0]) - self._time) * self._rate_hz - 1
         if missing > by_time + STALL_S * self._rate_hz:
             return max(0, round(by_time))
-        if by_time - missing <= self._numbering.cycle / 2:
+        late = self._late(float(times[0]), self._index + 1 + missing)
+        if self._settled or late <= self._numbering.cycle / 2:
             return missing
-        lost = self._whole_cycles(missing, times, ended)
-        return lost - self._place - 1 if lost and goes_on else lost  # the same number, but from the top
+        cycles = self._whole_cycles(numbers, times, ended)
+        if not cycles:
+            return missing if cycles == 0 else None
+        lost = missing + cycles * self._numbering.cycle
+        # The same number, but from the top of another packet.
+        return lost - self._at.place - 1 if self._at.continues(int(numbers[0]), self._numbering) else lost
 
-    def _missing(self, number: int) -> int:
-        """Samples between the last one and packet `number`, short of whole cycles."""
-        assert self._number is not None
-        shape = self._numbering
-        packets = (number - self._number) // shape.step % (
-            shape.wrap // shape.step
-        ) or shape.wrap // shape.step
-        rest = shape.rows - 1 - self._place if self._whole else 0
-        return (packets - 1) * shape.rows + rest
+    def _whole_cycles(self, numbers: NDArray[np.int64], times: Floats, ended: bool) -> int | None:
+        """Decide how often the numbers went round before the first of these samples; None: not yet sure.
 
-    def _whole_cycles(self, missing: int, times: Floats, ended: bool) -> int | None:
-        """Decide how often the numbers went round, once time goes on at the device's pace."""
-        limit = int(HOLD_S * self._rate_hz)
-        times = times[:limit]
+        Once time goes on at the device's pace it tells how many cycles are missing in all. Of these, each
+        later dropout takes what its own pause explains.
+        """
+        limit, cycle = int(HOLD_S * self._rate_hz), self._numbering.cycle
+        numbers, times = numbers[:limit], times[:limit]
+        index = self._indices(numbers)
         count, agree = times.shape[0], self._agree
-        took = times[agree - 1 :] - times[: max(0, count - agree + 1)]
-        pace = took * self._rate_hz / (agree - 1)
-        going = np.flatnonzero((pace >= PACE[0]) & (pace <= PACE[1]))
+        took = (times[agree - 1 :] - times[: max(0, count - agree + 1)]) * self._rate_hz
+        steps = index[agree - 1 :] - index[: max(0, count - agree + 1)]
+        going = np.flatnonzero((took >= PACE[0] * steps) & (took <= PACE[1] * steps))
         if not going.size and count < limit and not ended:
             return None
         last = int(going[0]) + agree - 1 if going.size else count - 1
-        late = (float(times[last]) - self._time) * self._rate_hz - 1 - last
-        return missing + max(0, round((late - missing) / self._numbering.cycle)) * self._numbering.cycle
+        total = max(0, round(self._late(float(times[last]), int(index[last])) / cycle))
+        pauses = (np.diff(times[: last + 1]) * self._rate_hz - np.diff(index[: last + 1])) / cycle
+        later = int(np.round(pauses[pauses > 0.5]).sum())
+        cycles = max(0, total - later)
+        if cycles == total:
+            self._settled = last + 1
+        return cycles
+
+    def _indices(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where samples lie that follow the last one, if no whole cycle is missing: (n,)."""
+        at, index, out = self._at, self._index, np.empty(numbers.shape[0], np.int64)
+        for row, number in enumerate(numbers.tolist()):
+            missing, at = at.after(number, self._numbering)
+            index += 1 + missing
+            out[row] = index
+        return out

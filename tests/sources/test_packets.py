@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.messages import Gap
@@ -127,3 +127,71 @@ def test_any_chunking_gives_the_same(cuts, drops, shape):
     whole = place(shape, index)
     assert gaps(place(shape, index, cuts=cuts)) == gaps(whole)
     assert check_places(place(shape, index, cuts=cuts)) == check_places(whole)
+
+
+CYTON = {"Cyton": (250.0, Numbering(256)), "Cyton with Daisy": (125.0, Numbering(256, step=2))}
+DROPOUTS = st.lists(st.tuples(st.integers(1, 700), st.integers(1, 2500)), min_size=1, max_size=6)
+
+
+def radio(rate_hz, shape, dropouts, jitter_s=0.0, seed=0):
+    """A device that is heard for so many samples, then loses so many, and so on: its rows and times."""
+    at, kept = 2 * round(rate_hz), [np.arange(2 * round(rate_hz))]
+    for heard, lost in dropouts:
+        kept.append(np.arange(at + lost, at + lost + heard))
+        at += lost + heard
+    kept.append(np.arange(at, at + 2 * round(rate_hz)))
+    index = np.concatenate(kept)
+    late = np.abs(np.random.default_rng(seed).normal(0, jitter_s, index.size)) if jitter_s else 0.0
+    return index, np.maximum.accumulate((index + 1) / rate_hz + late)
+
+
+def placed(rate_hz, shape, index, times, piece=25):
+    counter = PacketCounter(rate_hz, shape)
+    numbers = index // shape.rows * shape.step % shape.wrap
+    items = []
+    for at in range(0, index.size, piece):
+        part = slice(at, at + piece)
+        items += counter.push(numbers[part], times[part], index[part][None].astype(float))
+    return items + counter.flush()
+
+
+@pytest.mark.parametrize(("rate_hz", "shape"), CYTON.values(), ids=CYTON)
+@pytest.mark.parametrize("apart", [2, 10, 30, 60, 100])
+def test_two_dropouts_that_follow_each_other_closely_are_counted_once(rate_hz, shape, apart):
+    """The second one was within the samples by which the first was judged, and was counted with both."""
+    index, times = radio(rate_hz, shape, [(apart, 1280), (400, 1280)])
+    items = placed(rate_hz, shape, index, times)
+    assert check_places(items) == index[-1] + 1
+
+
+@settings(max_examples=50)
+@given(DROPOUTS, st.sampled_from(list(CYTON.values())), st.sampled_from([0.0, 0.004]), st.integers(1, 200))
+def test_any_dropouts_are_found_to_the_sample(dropouts, device, jitter_s, piece):
+    rate_hz, shape = device
+    index, times = radio(rate_hz, shape, dropouts, jitter_s)
+    assert check_places(placed(rate_hz, shape, index, times, piece)) == index[-1] + 1
+
+
+@settings(max_examples=50)
+@given(
+    DROPOUTS.filter(lambda dropouts: all(heard >= 250 for heard, _ in dropouts)),
+    st.lists(st.tuples(st.floats(1, 60), st.floats(0.1, 4)), max_size=3),
+    st.sampled_from(list(CYTON.values())),
+)
+def test_with_stalls_among_the_dropouts_nothing_is_off_for_good(dropouts, stalls, device):
+    """Where a stall hides a dropout it cannot be told which came first; how much was lost can."""
+    rate_hz, shape = device
+    index, _ = radio(rate_hz, shape, dropouts)
+    index = np.concatenate([index, index[-1] + np.arange(1, 1500)])
+    times = (index + 1) / rate_hz
+    for begin, length in stalls:
+        times = np.where((times >= begin) & (times < begin + length), begin + length, times)
+    *_, last = placed(rate_hz, shape, index, times)
+    assert last.stop == index[-1] + 1
+
+
+def test_a_device_that_is_two_percent_slow_loses_nothing():
+    index = np.arange(40_000)
+    assert gaps(place(Numbering(256), index, (index + 1) / (0.98 * RATE_HZ), range(50, index.size, 50))) == []
+    bursts = np.ceil((index + 1) / (0.985 * RATE_HZ) * 2.5) / 2.5  # every 0.4 s: never at the device's pace
+    assert gaps(place(Numbering(256), index, bursts, range(50, index.size, 50))) == []
