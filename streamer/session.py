@@ -18,6 +18,7 @@ from streamer.payloads import EpochPayload, EventPayload, PublishedStage
 from streamer.settings import SignalSettings
 from streamer.statistics import Statistics, statistics
 
+UNLISTED = "not in the session file"
 Progress = Callable[[float], None]  # told the share that is done, 0..1
 
 
@@ -41,6 +42,7 @@ class Night:
         lights_off: epoch with which the night began; 0 if nobody said.
         lights_on: one past its last epoch; the end if nobody said.
         ended: the engine closed the session; False after a crash, or while it is still recorded.
+        missing: what of the session could not be read, a line each; empty if all of it was.
 
     """
 
@@ -55,6 +57,7 @@ class Night:
     lights_off: int
     lights_on: int
     ended: bool
+    missing: tuple[str, ...] = ()
 
     @property
     def started(self) -> float:
@@ -109,15 +112,19 @@ def read_night(path: Path) -> Night:
     """Read all of a session but its samples; it may still be recorded.
 
     Raises:
-        JournalError: the file is missing, foreign or damaged.
+        JournalError: the file is missing, foreign or damaged; a row that no journal writes is left out, and
+            said in `missing`.
 
     """
     with JournalReader(path) as reader:
+        if reader.died:  # or it is a copy, whose parts may not fit together
+            reader.check()
         meta = reader.meta
         epochs = tuple(reader.epochs())
         events = tuple(reader.events())
-        gaps = tuple(sorted(reader.gaps(), key=lambda gap: gap.start))
-        n_samples = reader.position().next_sample
+        gaps = tuple(reader.gaps("start"))
+        n_samples = reader.last().index
+        missing = _missing(reader)
     labels: list[PublishedStage] = [UNSCORED] * (max((one.epoch for one in epochs), default=-1) + 1)
     for epoch in epochs:
         labels[epoch.epoch] = epoch.stage
@@ -135,25 +142,53 @@ def read_night(path: Path) -> Night:
         lights_off=off,
         lights_on=on,
         ended=any(event.event == "session_ended" for event in events),
+        missing=missing,
     )
 
 
+def _missing(reader: JournalReader) -> tuple[str, ...]:
+    """What could not be read, samples that are not even in the ledger among it."""
+    holes = reader.holes()
+    if not holes:
+        return reader.missing
+    lost = f"{holes / reader.meta.info.rate_hz:.1f} s of signal are neither in the file nor in its ledger"
+    return (*reader.missing, lost)
+
+
 def items(path: Path) -> Generator[Item, None, None]:
-    """All samples and gaps of a session, in order and without holes, in the source's units."""
+    """All samples and gaps of a session, in order and without holes or overlaps, in the source's units."""
     with JournalReader(path) as reader:
-        gaps = sorted(reader.gaps(), key=lambda gap: gap.start)
+        ledger = _Ledger(reader.gaps("start"))
         at = 0
         for chunk in reader.samples():
-            while gaps and gaps[0].start < chunk.start:
-                at, gap = _clipped(at, gaps.pop(0))
-                yield from gap
-            if chunk.start > at:
-                yield Gap(at, chunk.start, "not in the session file")
+            yield from ledger.between(at, chunk.start)
             yield chunk
             at = chunk.stop
-        for last in gaps:
-            at, gap = _clipped(at, last)
-            yield from gap
+        yield from ledger.between(at, None)
+
+
+class _Ledger:
+    """Reads gaps, in the order of their places, along with the samples; samples outweigh them."""
+
+    def __init__(self, gaps: Iterator[Gap]) -> None:
+        self._gaps = gaps
+        self._next = next(gaps, None)
+
+    def between(self, at: int, stop: int | None) -> Iterator[Gap]:
+        """Say what is known of the stretch from `at` to `stop`; None: to the last gap's end."""
+        while (gap := self._next) is not None and (stop is None or gap.start < stop):
+            if gap.start > at:
+                yield Gap(at, gap.start, UNLISTED)
+                at = gap.start
+            end = gap.stop if stop is None else min(gap.stop, stop)
+            if end > at:
+                yield Gap(at, end, gap.reason, gap.arrived)
+                at = end
+            if stop is not None and gap.stop > stop:
+                return
+            self._next = next(self._gaps, None)
+        if stop is not None and stop > at:
+            yield Gap(at, stop, UNLISTED)
 
 
 def conditioned(night: Night, progress: Progress = unwatched) -> NDArray[np.float32]:
@@ -169,13 +204,6 @@ def conditioned(night: Night, progress: Progress = unwatched) -> NDArray[np.floa
     length = min(len(out), len(found))
     out[:length] = found[:length]
     return out
-
-
-def _clipped(at: int, gap: Gap) -> tuple[int, list[Gap]]:
-    """What of a gap lies beyond `at`, and where the next item begins."""
-    if gap.stop <= at:
-        return at, []
-    return gap.stop, [Gap(max(at, gap.start), gap.stop, gap.reason, gap.arrived)]
 
 
 def _signal(meta: Meta) -> SignalSettings:

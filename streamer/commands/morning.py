@@ -42,7 +42,8 @@ def report(sessions: Sequence[Path], folder: Path, against: Path | None, console
         compared = written[-1].compared
         if compared is not None and against is not None:
             show_agreement(console, compared.found, against.name, compared.said())
-        console.print(f"report: {written[-1].html}", highlight=False, markup=False, soft_wrap=True)
+        for line in (*written[-1].night.missing, f"report: {written[-1].html}"):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     if len(written) > 1:
         trend = write_trend(written, folder)
         console.print(f"trend: {trend}", highlight=False, markup=False, soft_wrap=True)

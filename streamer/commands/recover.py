@@ -68,6 +68,7 @@ def recover(damaged: Path, to: Path) -> Recovered:
                 rows[table], broken = _copy(source, target, table, meta.info)
                 breaks += broken
             lost = _list_holes(target)
+            session_file.mark_closed(target)
     return Recovered(to, rows, breaks, lost)
 
 

@@ -1,6 +1,6 @@
 """The session file: what is recorded of a night, so that it survives a dead process (`recorder.py`)."""
 
-from streamer.journal.file import JournalReader
+from streamer.journal.reader import JournalReader
 from streamer.journal.recorder import NOT_RECORDED, PROMISE_S, UNEXPLAINED, Journal, JournalOutbox
 from streamer.journal.rows import Meta
 from streamer.journal.writer import JournalStatus

@@ -1,4 +1,4 @@
-"""What a session file holds, and how it is created, checked and read; `recorder.py` writes it."""
+"""What a session file holds, and how it is made and opened; `recorder.py` writes it, `reader.py` reads it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,19 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from streamer import private
-from streamer.errors import DamagedError, DiskError, JournalError
-from streamer.journal.lock import LOCK
-from streamer.journal.rows import COLUMNS, Meta, Row, meta_rows, read_meta, whole
-from streamer.messages import Chunk, Gap
+from streamer.errors import DiskError, JournalError
+from streamer.journal.rows import Meta, meta_rows
 from streamer.outbox import Parcel
-from streamer.payloads import EpochPayload, EventPayload
 
 APPLICATION_ID = 0x536C5374  # "SlSt"
 ROW_BYTES = 1 << 20  # of samples in one row
+CLOSED = "closed"  # key in table `meta` of a file that its writer has let go of: all of it is in there
 CACHE_KIB = 256  # of the writer's, who appends; SQLite's own 2 MB would be half of what a stream takes
 # One script per version of the file; `PRAGMA user_version` counts those applied. Append, never edit.
 MIGRATIONS: Final[tuple[str, ...]] = (
@@ -182,6 +178,8 @@ def connect(path: Path) -> sqlite3.Connection:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
             db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")
+        if db.execute(f"SELECT 1 FROM meta WHERE key = '{CLOSED}'").fetchone():
+            db.execute(f"DELETE FROM meta WHERE key = '{CLOSED}'")
     except sqlite3.Error as error:
         db.close()
         raise _refused(f"cannot record to {path}", error) from error
@@ -204,6 +202,11 @@ def write(db: sqlite3.Connection, batch: Batch) -> None:
             db.execute(statement, values)
 
 
+def mark_closed(db: sqlite3.Connection) -> None:
+    """Note that nothing of the session lies anywhere but in this file."""
+    db.execute(f"INSERT OR REPLACE INTO meta VALUES ('{CLOSED}', 'true')")
+
+
 def _sample_rows(blocks: list[Block]) -> Iterator[tuple[int, int, float, float, bytes]]:
     """Joins what is consecutive, because a source may send single samples."""
     run: list[Block] = []
@@ -222,148 +225,3 @@ def _sample_rows(blocks: list[Block]) -> Iterator[tuple[int, int, float, float, 
 def _sample_row(run: list[Block], n: int) -> tuple[int, int, float, float, bytes]:
     samples = np.concatenate([block.samples for block in run], axis=1)
     return run[0].start, n, run[-1].wall, run[-1].monotonic, samples.tobytes()
-
-
-class JournalReader:
-    """A session file, read only; a journal may be writing it at the same time.
-
-    Args:
-        path: of the session file.
-        thorough: check every page first, which takes about a second per gigabyte.
-
-    Raises:
-        JournalError: the file is missing, foreign, damaged or of a newer version; also while iterating.
-
-    """
-
-    def __init__(self, path: Path, *, thorough: bool = False) -> None:
-        self.path = path
-        if not path.is_file():
-            raise JournalError(f"no session file at {path}")
-        # A file at rest is read as immutable: that leaves no WAL behind, and works on a read-only disk.
-        at_rest = not any(path.with_name(path.name + end).exists() for end in ("-wal", LOCK))
-        mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
-        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
-        try:
-            self._check(thorough)
-            self.meta = self._meta()
-        except BaseException:
-            self._db.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    def samples(self, start: int = 0) -> Iterator[Chunk]:
-        """Blocks of samples in order, (channels, n) in the source's unit; the first holds index `start`."""
-        rows = self._table("samples", "WHERE start + n > ? ORDER BY start", start)
-        for first, n, _, monotonic, data in rows:
-            block = np.frombuffer(data, dtype="<f4").reshape(-1, n)
-            skip = max(0, start - first)
-            yield Chunk(first + skip, block[:, skip:].astype(np.float64), monotonic)
-
-    def gaps(self) -> Iterator[Gap]:
-        """Every missing stretch, in the order of its discovery."""
-        for _, start, stop, reason, _, monotonic in self._table("gaps", "ORDER BY id"):
-            yield Gap(start, stop, reason, monotonic)
-
-    def epochs(self) -> Iterator[EpochPayload]:
-        """Every committed epoch, in order."""
-        for *_, body in self._table("epochs", "ORDER BY seq"):
-            try:
-                yield EpochPayload.model_validate_json(body)
-            except ValidationError as error:
-                raise self._damaged(f"an epoch does not validate: {error.errors()[0]['msg']}") from error
-
-    def events(self) -> Iterator[EventPayload]:
-        """Every event, in order."""
-        for *_, body in self._table("events", "ORDER BY seq"):
-            try:
-                yield EventPayload.model_validate_json(body)
-            except ValidationError as error:
-                raise self._damaged(f"an event does not validate: {error.errors()[0]['msg']}") from error
-
-    def clock_pairs(self) -> Iterator[ClockPair]:
-        """What both clocks said, in order."""
-        for row in self._table("clocks", "ORDER BY rowid"):
-            yield ClockPair(*row)
-
-    def parcels(self) -> Iterator[Parcel]:
-        """Messages that no broker has acknowledged, in order."""
-        for row in self._table("outbox", "ORDER BY id"):
-            yield Parcel(*row)
-
-    def last(self) -> Mark:
-        """How far the stream had come, lost samples included, and when."""
-        samples = self._table("samples", "ORDER BY start DESC LIMIT 1")
-        marks = [Mark(start + n, wall, monotonic) for start, n, wall, monotonic, _ in samples]
-        gaps = self._table("gaps", "ORDER BY stop DESC LIMIT 1")
-        marks += [Mark(stop, wall, monotonic) for _, _, stop, _, wall, monotonic in gaps]
-        return max(marks, key=lambda mark: mark.index, default=Mark())
-
-    def position(self) -> Position:
-        """Where the one that wrote it was stopped."""
-        return Position(
-            last=self.last(),
-            next_parcel=self._number(
-                "ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), -1) + 1"
-            ),
-            epoch_seq=self._number("ifnull(max(seq), -1) FROM epochs"),
-            event_seq=self._number("ifnull(max(seq), -1) FROM events"),
-            parcels=tuple(self.parcels()),
-        )
-
-    def _number(self, expression: str) -> int:
-        ((value,),) = self._rows(f"SELECT {expression}")
-        return int(value)
-
-    def _table(self, table: str, which: str, *values: object) -> Iterator[Row]:
-        """Whole rows of a table, in the order of its columns."""
-        columns = ", ".join(COLUMNS[table])
-        for row in self._rows(f"SELECT {columns} FROM {table} {which}", *values):
-            if not whole(table, row, self.meta.info):
-                raise self._damaged(f"table {table} holds what no journal writes")
-            yield row
-
-    def _rows(self, query: str, *values: object) -> Iterator[Row]:
-        try:
-            # Not from the cursor itself: that would be closed at the end, perhaps later than its connection.
-            yield from iter(self._db.execute(query, values).fetchone, None)
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite's own words may be damaged, too
-            raise self._damaged(str(error)) from error
-
-    def _check(self, thorough: bool) -> None:
-        found = self._number("application_id FROM pragma_application_id")
-        if found != APPLICATION_ID:
-            raise JournalError(f"{self.path} is not a sleepstream session (application id {found:#x})")
-        version = self._number("user_version FROM pragma_user_version")
-        if not 1 <= version <= len(MIGRATIONS):
-            raise JournalError(
-                f"{self.path} is of version {version}, not 1 to {len(MIGRATIONS)}: update this engine"
-            )
-        problems = self._rows("SELECT * FROM pragma_quick_check(1)") if thorough else ()
-        for (problem,) in problems:
-            if problem != "ok":
-                raise self._damaged(problem)
-
-    def _meta(self) -> Meta:
-        try:
-            return read_meta((key, value) for key, value in self._rows("SELECT key, value FROM meta"))
-        except ValueError as error:
-            raise self._damaged("it does not say what it is") from error
-
-    def _damaged(self, what: str) -> DamagedError:
-        reason = " ".join(what.split())  # SQLite may quote what is damaged, line breaks and all
-        return DamagedError(
-            f"{self.path} is damaged or not a sleepstream session: {reason}; sleepstream recover saves what "
-            "can be read"
-        )

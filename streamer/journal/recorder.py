@@ -24,8 +24,9 @@ import numpy as np
 
 from streamer.clock import Clock, boot_id
 from streamer.journal import file as session_file
-from streamer.journal.file import Block, JournalReader, Mark, Position
+from streamer.journal.file import Block, Mark, Position
 from streamer.journal.lock import FileLock
+from streamer.journal.reader import JournalReader
 from streamer.journal.rows import Meta
 from streamer.journal.writer import COMMIT_S, JournalStatus, Writer
 from streamer.messages import Gap, Item
@@ -141,19 +142,24 @@ class Journal:
         """Take samples, (channels, n) in the source's unit, or a gap; in order, from one thread.
 
         Samples are kept as float32: a resumed run can only equal one that never stopped if that one, too, saw
-        them rounded so. An index that is skipped without a gap becomes one, so that the ledger is whole.
+        them rounded so. An index that is skipped without a gap becomes one, so that the ledger is whole. An
+        empty gap says nothing, and is left out.
 
         Raises:
-            ValueError: the item begins before the end of the last one, or has another number of channels.
+            ValueError: the item begins before the end of the last one, ends before it begins, or has another
+                number of channels.
             JournalError: the journal is closed.
 
         """
         if item.start < self.next_sample:
             raise ValueError(f"sample {item.start} comes after {self.next_sample - 1}")
+        if item.stop < item.start:
+            raise ValueError(f"a gap from {item.start} to {item.stop}")
         if item.start > self.next_sample:
             self._list(Gap(self.next_sample, item.start, UNEXPLAINED, item.arrived))
         if isinstance(item, Gap):
-            self._list(item)
+            if item.stop > item.start:
+                self._list(item)
         elif item.samples.shape[0] != len(self.meta.info.channels):
             raise ValueError(f"{item.samples.shape[0]} channels, not {len(self.meta.info.channels)}")
         elif item.samples.shape[1]:

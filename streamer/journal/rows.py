@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue, TypeAdapter
 
-from streamer.messages import StreamInfo
+from streamer.messages import EPOCH_S, StreamInfo
 from streamer.payloads import utc
 
 LONGEST_S = 366 * 86400.0  # of a session; a number beyond that was never written by a night
@@ -85,6 +85,8 @@ def whole(table: str, row: Row, info: StreamInfo) -> bool:
             return _span(cells["start"], cells["start"] + cells["n"], info) and len(cells["data"]) == size
         case "gaps":
             return _span(cells["start"], cells["stop"], info)
+        case "epochs":
+            return bool(cells["seq"] >= 0 and 0 <= cells["epoch"] <= LONGEST_S / EPOCH_S)
         case "outbox":
             return cells["kind"] in ("epoch", "event") and _is_object(cells["body"])
     return True

@@ -8,6 +8,7 @@ never wait. Its bound is on samples alone: they are refused when `capacity_bytes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import sqlite3
@@ -199,8 +200,14 @@ class Writer:
             log.exception("recording to %s was given up", self.path)
             self._trouble("failed", error)
         finally:
-            self._db.close()
-            self._file_lock.release()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if not self._writing and self._state != "failed":
+            with contextlib.suppress(sqlite3.Error):  # then it reads as one whose process died, which is safe
+                session_file.mark_closed(self._db)
+        self._db.close()
+        self._file_lock.release()
 
     def _wait_until_due(self) -> bool:
         """Until the next transaction may begin; False when there will be none."""

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from streamer.clock import Clock, boot_id
 from streamer.errors import DamagedError, JournalError
-from streamer.journal import NOT_RECORDED, Meta
-from streamer.journal.file import JournalReader, Mark
+from streamer.journal import NOT_RECORDED, JournalReader, Meta
+from streamer.journal.file import Mark
 from streamer.journal.lock import outrun
 from streamer.live.intake import Source
 from streamer.messages import Chunk, Gap, Item, Score

@@ -97,16 +97,6 @@ def test_missing_files_and_folders_are_one_line_errors(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_a_payload_that_does_not_validate_is_damage(tmp_path):
-    path = tmp_path / "s.sqlite"
-    recorded(path)
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE epochs SET body = '{}'")
-    db.close()
-    with Journal.open(path) as reader, pytest.raises(JournalError, match="an epoch does not validate"):
-        list(reader.epochs())
-
-
 def test_a_writer_keeps_little_in_memory(tmp_path):
     with contextlib.closing(create(tmp_path / "s.sqlite", META)) as db:
         assert db.execute("PRAGMA cache_size").fetchone() == (-CACHE_KIB,)

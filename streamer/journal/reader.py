@@ -1,0 +1,245 @@
+"""A session file as it is read: whole where it can be, and with what is missing said where it cannot."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from streamer.errors import DamagedError, JournalError
+from streamer.journal.file import APPLICATION_ID, CLOSED, MIGRATIONS, ClockPair, Mark, Position
+from streamer.journal.lock import held
+from streamer.journal.place import find_place
+from streamer.journal.rows import COLUMNS, Meta, Row, read_meta, whole
+from streamer.messages import Chunk, Gap
+from streamer.outbox import Parcel
+from streamer.payloads import EpochPayload, EventName, EventPayload
+
+_Payload = TypeVar("_Payload", EpochPayload, EventPayload)
+
+
+class JournalReader:
+    """A session file, read only; a journal may be writing it at the same time.
+
+    A row that no journal writes is left out, and so is one of a later version that this one does not know;
+    what is in the other rows is read all the same. `missing` says what was left out so far.
+
+    Args:
+        path: of the session file.
+        thorough: check every page first, which takes about a second per gigabyte.
+
+    Raises:
+        JournalError: the file is missing, foreign, damaged or of a newer version; also while iterating.
+
+    """
+
+    def __init__(self, path: Path, *, thorough: bool = False) -> None:
+        self.path = path
+        self._left_out: dict[str, set[object]] = {}  # table -> first columns of rows that are none
+        self._place = find_place(path)
+        self._db = self._place.open()
+        try:
+            self._check(thorough)
+            self.meta = self._meta()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+        self._place.close()
+
+    def samples(self, start: int = 0) -> Iterator[Chunk]:
+        """Blocks of samples in order, (channels, n) in the source's unit; the first holds index `start`."""
+        at = start
+        rows = self._table("samples", "WHERE start + n > ? ORDER BY start", start)
+        for first, n, _, monotonic, data in rows:
+            block = np.frombuffer(data, dtype="<f4").reshape(-1, n)
+            skip = max(0, at - first)
+            if skip and first > start:  # what lies there came before
+                self._leave_out("samples", first)
+            if skip < n:
+                yield Chunk(first + skip, block[:, skip:].astype(np.float64), monotonic)
+                at = first + n
+
+    def gaps(self, order: Literal["id", "start"] = "id") -> Iterator[Gap]:
+        """Every missing stretch, in the order of its discovery (`id`) or of its place (`start`)."""
+        for _, start, stop, reason, _, monotonic in self._table("gaps", f"ORDER BY {order}"):
+            yield Gap(start, stop, reason, monotonic)
+
+    def epochs(self) -> Iterator[EpochPayload]:
+        """Every committed epoch, in order."""
+        for seq, number, *_, body in self._table("epochs", "ORDER BY seq"):
+            payload = self._validated(EpochPayload, "epochs", seq, body)
+            if payload is not None and payload.epoch == number:
+                yield payload
+            else:
+                self._leave_out("epochs", seq)
+
+    def events(self, *names: EventName, last: int | None = None) -> Iterator[EventPayload]:
+        """Events, in order.
+
+        Args:
+            names: only these, and the newest ones; without any: all.
+            last: how many of the newest; None: none, or all where no name was given.
+
+        """
+        where, values = "", list[object](names)
+        if names:
+            where = f"WHERE event IN ({', '.join('?' * len(names))})"
+        if last is not None:
+            where += (" OR " if names else "WHERE ") + "seq > (SELECT max(seq) FROM events) - ?"
+            values.append(last)
+        for seq, *_, body in self._table("events", f"{where} ORDER BY seq", *values):
+            payload = self._validated(EventPayload, "events", seq, body)
+            if payload is not None:
+                yield payload
+
+    def tally(self) -> dict[str, int]:
+        """How many events of each name there are, without reading them."""
+        return {
+            str(name): int(count)
+            for name, count in self._rows("SELECT event, count(*) FROM events GROUP BY 1")
+        }
+
+    def clock_pairs(self) -> Iterator[ClockPair]:
+        """What both clocks said, in order."""
+        for row in self._table("clocks", "ORDER BY rowid"):
+            yield ClockPair(*row)
+
+    def parcels(self) -> Iterator[Parcel]:
+        """Messages that no broker has acknowledged, in order."""
+        for row in self._table("outbox", "ORDER BY id"):
+            yield Parcel(*row)
+
+    def last(self) -> Mark:
+        """How far the stream had come, lost samples included, and when."""
+        samples = islice(self._table("samples", "ORDER BY start DESC"), 1)
+        marks = [Mark(start + n, wall, monotonic) for start, n, wall, monotonic, _ in samples]
+        gaps = islice(self._table("gaps", "ORDER BY stop DESC"), 1)
+        marks += [Mark(stop, wall, monotonic) for _, _, stop, _, wall, monotonic in gaps]
+        return max(marks, key=lambda mark: mark.index, default=Mark())
+
+    def holes(self) -> int:
+        """Samples before the last one that are neither in the file nor in its ledger."""
+        held = "SELECT start, start + n AS stop FROM samples UNION ALL SELECT start, stop FROM gaps"
+        at = missing = 0
+        for start, stop in self._rows(f"SELECT start, stop FROM ({held}) ORDER BY 1"):
+            if isinstance(start, int) and isinstance(stop, int) and 0 <= start < stop:
+                missing += max(0, start - at)
+                at = max(at, stop)
+        return missing
+
+    @property
+    def died(self) -> bool:
+        """Whether it was left as it is by a process that died, or copied so; nobody writes it now."""
+        return not self._place.log_away and not held(self._place.file)
+
+    def check(self) -> None:
+        """Check every page, which takes about a second per gigabyte."""
+        for (problem,) in self._rows("SELECT * FROM pragma_quick_check(1)"):
+            if problem != "ok":
+                raise self._damaged(problem)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What of the session was not read so far, a line each: rows left out, or a log that is away."""
+        said = [
+            f"{len(rows)} rows of table {table} were left out: no rows that this version knows"
+            for table, rows in self._left_out.items()
+        ]
+        if self._place.log_away and not self._complete():
+            said.append(
+                f"{self.path.name} was not closed, and {self._place.file.name}-wal is not beside it: what "
+                "was recorded last may be missing; put that file there"
+            )
+        return tuple(said)
+
+    def _complete(self) -> bool:
+        """Whether its writer let go of it."""
+        return bool(
+            self._number(f"count(*) FROM meta WHERE key = '{CLOSED}'")
+            or self._number("count(*) FROM events WHERE event = 'session_ended'")
+        )
+
+    def _validated(self, kind: type[_Payload], table: str, key: int, body: str) -> _Payload | None:
+        try:
+            return kind.model_validate_json(body)
+        except ValidationError:
+            self._leave_out(table, key)
+            return None
+
+    def _leave_out(self, table: str, key: object) -> None:
+        self._left_out.setdefault(table, set()).add(key)
+
+    def position(self) -> Position:
+        """Where the one that wrote it was stopped."""
+        return Position(
+            last=self.last(),
+            next_parcel=self._number(
+                "ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), -1) + 1"
+            ),
+            epoch_seq=self._number("ifnull(max(seq), -1) FROM epochs"),
+            event_seq=self._number("ifnull(max(seq), -1) FROM events"),
+            parcels=tuple(self.parcels()),
+        )
+
+    def _number(self, expression: str) -> int:
+        ((value,),) = self._rows(f"SELECT {expression}")
+        return int(value)
+
+    def _table(self, table: str, which: str, *values: object) -> Iterator[Row]:
+        """Whole rows of a table, in the order of its columns."""
+        columns = ", ".join(COLUMNS[table])
+        for row in self._rows(f"SELECT {columns} FROM {table} {which}", *values):
+            if whole(table, row, self.meta.info):
+                yield row
+            else:
+                self._leave_out(table, row[0])
+
+    def _rows(self, query: str, *values: object) -> Iterator[Row]:
+        try:
+            # Not from the cursor itself: that would be closed at the end, perhaps later than its connection.
+            yield from iter(self._db.execute(query, values).fetchone, None)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite's own words may be damaged, too
+            raise self._damaged(str(error)) from error
+
+    def _check(self, thorough: bool) -> None:
+        found = self._number("application_id FROM pragma_application_id")
+        if found != APPLICATION_ID:
+            raise JournalError(f"{self.path} is not a sleepstream session (application id {found:#x})")
+        version = self._number("user_version FROM pragma_user_version")
+        if not 1 <= version <= len(MIGRATIONS):
+            raise JournalError(
+                f"{self.path} is of version {version}, not 1 to {len(MIGRATIONS)}: update this engine"
+            )
+        if thorough:
+            self.check()
+
+    def _meta(self) -> Meta:
+        try:
+            return read_meta((key, value) for key, value in self._rows("SELECT key, value FROM meta"))
+        except ValueError as error:
+            raise self._damaged("it does not say what it is") from error
+
+    def _damaged(self, what: str) -> DamagedError:
+        reason = " ".join(what.split())  # SQLite may quote what is damaged, line breaks and all
+        return DamagedError(
+            f"{self.path} is damaged or not a sleepstream session: {reason}; sleepstream recover saves what "
+            "can be read"
+        )

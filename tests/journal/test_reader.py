@@ -1,0 +1,199 @@
+"""A session is read whole, under any of its names; a row that cannot be read is listed, and costs nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from streamer.journal import Journal, JournalReader
+from streamer.messages import Gap
+from streamer.session import items, read_night
+from tests.journals import META, HandClock, chunk, epoch, event
+
+NOBODY = 65534
+
+
+def recorded(path: Path, closed: bool = True) -> Path:
+    """Ten seconds, a loss of one, two epochs and three events."""
+    with Journal.create(path, META, HandClock()) as journal:
+        journal.record(chunk(0, 1280))
+        journal.record(Gap(1280, 1536, "radio"))
+        journal.record(chunk(1536, 1024))
+        for number in range(2):
+            journal.epoch(epoch(number))
+        for number in range(3):
+            journal.event(event(number))
+    if not closed:
+        change(path, "DELETE FROM meta WHERE key = 'closed'")
+    return path
+
+
+def change(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+
+
+def whole(path: Path) -> None:
+    """The reader and the night say all of `recorded`, and nothing is missing."""
+    night = read_night(path)
+    assert (len(night.epochs), len(night.events), night.n_samples) == (2, 3, 2560)
+    assert night.missing == ()
+    assert sum(item.stop - item.start for item in items(path) if not isinstance(item, Gap)) == 2304
+
+
+BAD_ROWS = {
+    "an empty gap": ("INSERT INTO gaps VALUES (9, 700, 700, '', 0, 0)", "gaps"),
+    "a reversed gap": ("INSERT INTO gaps VALUES (9, 700, 600, '', 0, 0)", "gaps"),
+    "a gap without a place": ("INSERT INTO gaps VALUES (9, 'NaN', 600, '', 0, 0)", "gaps"),
+    "a gap at no time": ("INSERT INTO gaps VALUES (9, 700, 800, '', 9e999, 0)", "gaps"),
+    "samples that overlap": ("INSERT INTO samples VALUES (100, 1, 0, 0, zeroblob(8))", "samples"),
+    "samples of another size": ("INSERT INTO samples VALUES (9999, 5, 0, 0, zeroblob(7))", "samples"),
+    "samples before the night": ("INSERT INTO samples VALUES (-5, 1, 0, 0, zeroblob(8))", "samples"),
+    "an epoch of junk": ("INSERT INTO epochs VALUES (9, 2, '', '', '', '', 0, '{]')", "epochs"),
+    "an epoch of the year 5000": (
+        "INSERT INTO epochs VALUES (9, 99999999, '', '', '', '', 0, '{}')",
+        "epochs",
+    ),
+    "an event of a later version": (
+        """INSERT INTO events VALUES (9, '', 'levitated', '{"schema":"sleepstream/event/1","session":"s1",
+        "seq":9,"t":"2026-01-01T00:00:00Z","event":"levitated"}')""",
+        "events",
+    ),
+    "an event that is no text": ("INSERT INTO events VALUES (9, '', 'mark', x'ff')", "events"),
+}
+
+
+@pytest.mark.parametrize(("statement", "table"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_one_bad_row_leaves_the_rest_of_the_night_readable_and_is_listed(tmp_path, statement, table):
+    path = recorded(tmp_path / "s.sqlite")
+    change(path, statement)
+    night = read_night(path)
+    assert (len(night.epochs), len(night.events), night.n_samples) == (2, 3, 2560)
+    at = 0
+    for item in items(path):
+        assert item.start == at
+        at = item.stop
+    assert at == 2560
+    with JournalReader(path) as reader:
+        for everything in (reader.samples, reader.gaps, reader.epochs, reader.events):
+            list(everything())
+        assert [line for line in reader.missing if f"1 rows of table {table}" in line]
+
+
+def test_a_session_with_a_bad_row_is_continued(tmp_path):
+    path = recorded(tmp_path / "s.sqlite")
+    change(path, BAD_ROWS["samples of another size"][0], BAD_ROWS["a reversed gap"][0])
+    with Journal.resume(path, HandClock()) as journal:
+        assert journal.next_sample == 2560
+
+
+def test_an_empty_gap_is_not_recorded_and_a_reversed_one_refused(tmp_path):
+    with Journal.create(tmp_path / "s.sqlite", META, HandClock()) as journal:
+        journal.record(chunk(0, 10))
+        journal.record(Gap(10, 10, "nothing"))
+        with pytest.raises(ValueError, match="a gap from 12 to 11"):
+            journal.record(Gap(12, 11, "backwards"))
+    with JournalReader(tmp_path / "s.sqlite") as reader:
+        assert list(reader.gaps()) == []
+
+
+def test_samples_outweigh_a_gap_that_overlaps_them(tmp_path):
+    path = recorded(tmp_path / "s.sqlite")
+    change(path, "INSERT INTO gaps VALUES (9, 500, 2000, '', 0, 0)")
+    assert [(one.start, one.stop) for one in items(path) if isinstance(one, Gap)] == [(1280, 1536)]
+
+
+# ---- where the file lies
+
+
+@pytest.fixture
+def unfinished(tmp_path):
+    """A session that is being recorded: the newest part of it lies in the log beside the file."""
+    path = tmp_path / "night" / "s.sqlite"
+    path.parent.mkdir()
+    recorded(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM meta WHERE key = 'closed'")
+        db.execute("DELETE FROM events WHERE seq = 2")
+        db.commit()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        last = event(2).model_dump_json(by_alias=True)
+        db.execute("INSERT INTO events VALUES (2, '', 'mark', ?)", (last,))
+        db.commit()
+        yield path
+
+
+def test_a_session_is_whole_through_a_symbolic_link(unfinished, tmp_path):
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(unfinished)
+    whole(link)
+    again = tmp_path / "folder"
+    again.symlink_to(unfinished.parent)
+    whole(again / "s.sqlite")
+
+
+def test_a_session_is_whole_through_a_hard_link_beside_it(unfinished):
+    link = unfinished.with_name("other.sqlite")
+    os.link(unfinished, link)
+    whole(link)
+
+
+def test_a_hard_link_elsewhere_and_a_copy_without_its_log_are_said_to_lack_something(unfinished, tmp_path):
+    os.link(unfinished, tmp_path / "link.sqlite")
+    shutil.copyfile(unfinished, tmp_path / "copy.sqlite")
+    for path in (tmp_path / "link.sqlite", tmp_path / "copy.sqlite"):
+        (line,) = read_night(path).missing
+        assert f"{path.name}-wal is not beside it" in line
+
+
+def test_a_file_that_its_writer_let_go_of_lacks_nothing(tmp_path):
+    whole(recorded(tmp_path / "s.sqlite"))
+    (line,) = read_night(recorded(tmp_path / "t.sqlite", closed=False)).missing
+    assert "was not closed" in line
+    Journal.resume(tmp_path / "t.sqlite", HandClock()).close()
+    whole(tmp_path / "t.sqlite")
+
+
+def test_a_session_with_a_log_is_whole_in_a_folder_that_cannot_be_written(unfinished, tmp_path):
+    folder = tmp_path / "ro"
+    shutil.copytree(unfinished.parent, folder, ignore=shutil.ignore_patterns("*-shm"))
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+    code = "import sys, pathlib, tests.journal.test_reader as t; t.whole(pathlib.Path(sys.argv[1]))"
+    for parent in tmp_path.parents:
+        if parent.owner() == folder.owner() and len(parent.parts) > 2:
+            parent.chmod(0o755)
+    tmp_path.chmod(0o755)
+    as_user = {"user": NOBODY} if os.geteuid() == 0 else {}
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code, str(folder / "s.sqlite")],
+        capture_output=True,
+        text=True,
+        **as_user,
+    )
+    folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+
+
+def test_parts_that_do_not_fit_together_are_found(unfinished, tmp_path):
+    copy = tmp_path / "copy.sqlite"
+    shutil.copyfile(unfinished, copy)
+    shutil.copyfile(f"{unfinished}-wal", f"{copy}-wal")
+    change(unfinished, "DELETE FROM gaps", "DELETE FROM samples WHERE start = 1536")
+    assert read_night(copy).missing == ()
+    other = tmp_path / "other.sqlite"
+    shutil.copyfile(unfinished, other)
+    found = read_night(other).missing
+    assert any(
+        "neither in the file nor in its ledger" in line or "-wal is not beside" in line for line in found
+    )
