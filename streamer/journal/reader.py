@@ -67,7 +67,8 @@ class JournalReader:
     def samples(self, start: int = 0) -> Iterator[Chunk]:
         """Blocks of samples in order, (channels, n) in the source's unit; the first holds index `start`."""
         at = start
-        rows = self._table("samples", "WHERE start + n > ? ORDER BY start", start)
+        where = ("WHERE start + n > ?", start) if start else ("",)
+        rows = self._table("samples", f"{where[0]} ORDER BY start", *where[1:])
         for first, n, _, monotonic, data in rows:
             block = np.frombuffer(data, dtype="<f4").reshape(-1, n)
             skip = max(0, at - first)
@@ -137,9 +138,10 @@ class JournalReader:
 
     def holes(self) -> int:
         """Samples before the last one that are neither in the file nor in its ledger."""
-        held = "SELECT start, start + n AS stop FROM samples UNION ALL SELECT start, stop FROM gaps"
+        size = 4 * len(self.meta.info.channels)
+        samples = f"SELECT start, start + n AS stop FROM samples WHERE length(data) = {size} * n"
         at = missing = 0
-        for start, stop in self._rows(f"SELECT start, stop FROM ({held}) ORDER BY 1"):
+        for start, stop in self._rows(f"{samples} UNION ALL SELECT start, stop FROM gaps ORDER BY 1"):
             if isinstance(start, int) and isinstance(stop, int) and 0 <= start < stop:
                 missing += max(0, start - at)
                 at = max(at, stop)
