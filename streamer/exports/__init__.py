@@ -67,7 +67,7 @@ def export(
     partial = target.with_name(f"{target.stem}.partial{suffix}")
     try:
         private.make_folder(target.parent)
-        remarks = (*night.missing, *write(night, partial, progress))
+        remarks = [*night.missing, *write(night, partial, progress)]
         partial.replace(target)
     except OSError as error:
         raise UsageError(f"cannot write {target}: {error.strerror}; choose another --out") from error
