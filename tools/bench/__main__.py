@@ -29,6 +29,10 @@ PARTS: dict[str, tuple[str, bool]] = {
     "growth": ("a hop at hours 1 to 12, and with contexts of 10 to 240 epochs", True),
     "start": ("from a fresh process to the first score", True),
     "peers": ("other stagers, redoing the night so far for each new epoch", True),
+    "gaps": (
+        "a band that was off for a minute, an hour, 20 hours: memory, and the longest hold-up of others",
+        True,
+    ),
     "night": ("a whole night from its samples, in time and memory", True),
     "archives": ("tools.score on one and two processes, against sleepstream replay", True),
     "fleet": ("real engines on one mosquitto, then ever more sleepers replayed, until it breaks", False),

@@ -1,0 +1,176 @@
+"""A band that was off for a minute, an hour, 20 hours: what that costs, and how long it holds the others up.
+
+Each is a process of its own: the whole engine with two sleepers at a hop of 1 s. One has samples again after
+the loss, which is a single item; the other's come in real time all the while.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from streamer.channels import Wanted as Label
+from streamer.clock import Clock, SystemClock
+from streamer.live.engine import Engine
+from streamer.live.intake import Source
+from streamer.messages import Chunk, Gap, Item, StreamInfo
+from streamer.payloads import EventPayload, StagePayload
+from streamer.settings import validate
+from streamer.sinks.mqtt import MqttStatus
+from streamer.sources.settings import LslSettings, SourceSettings
+from tools.bench.figures import Asked, Figures, Wanted, resident_mb
+from tools.bench.signals import RATE_HZ, seconds_of_eeg
+from tools.bench.streams import CHANNELS, NOISE_S, Headband
+
+LENGTHS_S = {"1min": 60, "1h": 3600, "20h": 72_000}
+BEFORE_S = 40  # of samples, in front of the loss and behind it
+TICK_S = 0.005
+LEAST = 3  # stages of the other, one a second
+WANTED: Wanted = {f"gap_{name}_growth_mb": ("<=", 40.0) for name in LENGTHS_S} | {
+    f"gap_{name}_loop_held_max_ms": ("<=", 100.0) for name in LENGTHS_S
+}
+
+
+def measure(asked: Asked) -> Figures:
+    """Run each length by itself."""
+    found: Figures = {}
+    for name, length_s in LENGTHS_S.items():
+        command = [sys.executable, "-m", "tools.bench.gaps", str(length_s)]
+        said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        found |= {f"gap_{name}_{key}": value for key, value in json.loads(said.splitlines()[-1]).items()}
+    return found
+
+
+class Interrupted:
+    """EEG, and after `go` a loss of `lost_s` and EEG again; then it ends."""
+
+    info: StreamInfo
+
+    def __init__(self, lost_s: int, go: asyncio.Event, clock: Clock) -> None:
+        self.remarks: deque[str] = deque()
+        self._lost_s = lost_s
+        self._go = go
+        self._clock = clock
+
+    async def __aenter__(self) -> Self:
+        """It is as if it had been recording since before the loss."""
+        started = self._clock.wall() - self._lost_s - 2 * BEFORE_S
+        self.info = StreamInfo("interrupted", RATE_HZ, CHANNELS, started)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held open."""
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        """All of it, as fast as it is taken."""
+        for chunk in seconds_of_eeg(BEFORE_S):
+            yield self._moved(chunk, 0)
+        await self._go.wait()
+        stop = (BEFORE_S + self._lost_s) * RATE_HZ
+        yield Gap(BEFORE_S * RATE_HZ, stop, "off", self._clock.monotonic())
+        for chunk in seconds_of_eeg(BEFORE_S):
+            yield self._moved(chunk, stop)
+
+    def _moved(self, chunk: Chunk, by: int) -> Chunk:
+        samples = np.repeat(chunk.samples, len(CHANNELS), axis=0)
+        return Chunk(chunk.start + by, samples, self._clock.monotonic())
+
+
+class _Listener:
+    """Knows when the one has begun, when the other has come to its end, and how late stages came."""
+
+    def __init__(self) -> None:
+        self.present, self.ended, self.armed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.late_ms: list[float] = []
+        self.stages = 0  # of the one with the loss
+
+    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
+        """Nothing to note."""
+
+    def staged(self, stream: str, payload: StagePayload) -> None:
+        """Note how late the other's stages are."""
+        if stream == "off":
+            self.stages += 1
+            self.armed.set()
+        elif payload.latency_ms is not None:
+            self.present.set()
+            self.late_ms.append(payload.latency_ms)
+
+    def happened(self, stream: str, payload: EventPayload) -> None:
+        """Note the end."""
+        if stream == "off" and payload.event == "session_ended":
+            self.ended.set()
+
+    def broker(self, status: MqttStatus) -> None:
+        """Nothing to note."""
+
+
+async def interrupted(lost_s: int, folder: Path) -> Figures:
+    """Have one sleeper come back while the other goes on."""
+    listener, go = _Listener(), asyncio.Event()
+    noise = np.random.default_rng(0).standard_normal((len(CHANNELS), RATE_HZ * NOISE_S)) * 20
+
+    def source(settings: SourceSettings, channel: Label, clock: Clock) -> Source:
+        assert isinstance(settings, LslSettings)
+        return (
+            Interrupted(lost_s, go, clock)
+            if settings.name == "off"
+            else Headband(noise, BEFORE_S, 0.0, clock)
+        )
+
+    streams = [{"name": name, "hop_s": 1, "source": {"kind": "lsl", "name": name}} for name in ("off", "on")]
+    settings = validate(
+        {"node": f"bench-{os.getpid()}", "session_dir": str(folder), "stream": streams}, "bench"
+    )
+    engine = Engine(settings, SystemClock(), listener, sources=source)
+    running = asyncio.create_task(engine.run())
+    await listener.present.wait()
+    await listener.armed.wait()
+    await asyncio.sleep(2.0)
+    listener.late_ms.clear()
+    before_mb, stages, began = resident_mb(), listener.stages, time.perf_counter()
+    go.set()
+    took_s, held_s, most_mb = 0.0, 0.0, before_mb
+    while not listener.ended.is_set() or len(listener.late_ms) < LEAST:
+        asked = time.perf_counter()
+        await asyncio.sleep(TICK_S)
+        held_s = max(held_s, time.perf_counter() - asked - TICK_S)
+        took_s = took_s or (time.perf_counter() - began if listener.ended.is_set() else 0.0)
+        most_mb = max(most_mb, resident_mb())
+    engine.stop()
+    await running
+    return {
+        "windows": listener.stages - stages,
+        "took_s": took_s,
+        "growth_mb": most_mb - before_mb,
+        "loop_held_max_ms": held_s * 1000,
+        "other_late_max_ms": max(listener.late_ms, default=0.0),
+    }
+
+
+def main() -> None:
+    """One length, in a process of its own: a line of JSON."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("lost_s", type=int)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(asyncio.run(interrupted(asked.lost_s, Path(folder)))))
+
+
+if __name__ == "__main__":
+    main()
