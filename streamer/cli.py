@@ -11,7 +11,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -23,17 +23,19 @@ from streamer.commands.command import add_command
 from streamer.commands.morning import add_export, add_report, report
 from streamer.commands.recover import add_recover
 from streamer.commands.status import add_status
-from streamer.errors import ScoringError, SleepstreamError, SourceError, UsageError
+from streamer.errors import OutputError, ScoringError, SleepstreamError, SourceError, UsageError
+from streamer.handover import Aside
 from streamer.hypnogram import Scoring, refuse_empty
 from streamer.live.engine import Engine, Outcome
 from streamer.local import keep_caches_temporary
-from streamer.logbook import Logbook, Style
-from streamer.printable import printable
+from streamer.logbook import Logbook, Style, remarked
+from streamer.news import Remark, Sink
 from streamer.scoring import annotated
 from streamer.scoring.comparison import compare, comparison_text
 from streamer.settings import Settings
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
+from streamer.standard import Quiet, complain, safe
 from streamer.terminal import Terminal, show_agreement, show_night
 from streamer.web.settings import PORT, WebSettings
 
@@ -43,14 +45,19 @@ DEMO_S = 90  # how long the demonstration takes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 wrong usage."""
     keep_caches_temporary()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        asked = _parser().parse_args(arguments)
-        code: int = asked.command(asked)
-    except SleepstreamError as error:
-        print(f"sleepstream: {printable(str(error))}", file=sys.stderr)
-        return error.exit_code
-    return code
+    with safe():
+        form = "%(levelname)s %(name)s: %(message)s"
+        logging.basicConfig(level=logging.WARNING, format=form, handlers=[Quiet(sys.stderr)])
+        try:
+            asked = _parser().parse_args(arguments)
+            code: int = asked.command(asked)
+        except SleepstreamError as error:
+            code = error.exit_code
+            if not isinstance(error.__cause__, BrokenPipeError):  # else whoever read it has seen enough
+                complain(str(error))
+        except KeyboardInterrupt:
+            code = 130
+        return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,7 +141,7 @@ def _speed(text: str) -> float | str:
 
 
 def _demo(asked: argparse.Namespace) -> int:
-    console = Console()
+    console = Console(file=sys.stdout)
     port = _free_port(asked.port)
     evening = datetime.datetime.now().astimezone().replace(hour=23, minute=0, second=0, microsecond=0)
     source = {
@@ -155,27 +162,37 @@ def _demo(asked: argparse.Namespace) -> int:
     if asked.out is not None:
         data["session_dir"] = str(asked.out)
     ready = settings.validate(data, "demo")
-    console.print(
-        "[bold]A simulated night, sped up.[/] The stages arrive over MQTT at a broker inside this process; "
-        "to see them, in another terminal:\n"
-        f"  [green]mosquitto_sub -h 127.0.0.1 -p {port} -v -t 'sleepstream/#'[/]\n",
-        highlight=False,
-        soft_wrap=not console.is_terminal,
-    )
+    with _unread():
+        console.print(
+            "[bold]A simulated night, sped up.[/] The stages arrive over MQTT at a broker inside this "
+            "process; to see them, in another terminal:\n"
+            f"  [green]mosquitto_sub -h 127.0.0.1 -p {port} -v -t 'sleepstream/#'[/]\n",
+            highlight=False,
+            soft_wrap=not console.is_terminal,
+        )
     (outcome,) = _drive(ready, console, zone=None)
     _conclude(outcome, console)
     if outcome.session is not None:
-        report([outcome.session], outcome.session.parent, None, console)
+        with _unread():
+            report([outcome.session], outcome.session.parent, None, console)
     simulated = ready.stream[0].source
     assert isinstance(simulated, SimulatedSettings)
     truth = SimulatedSource(simulated, SystemClock()).truth[: len(outcome.labels)]
-    show_agreement(console, agreement(truth, outcome.labels), "the simulated night's true stages")
-    console.print(
-        "[dim]The network was trained on nights made by the same synthesiser: this shows that it runs, not "
-        "how good it is. For that, see the model card.[/]",
-        soft_wrap=not console.is_terminal,
-    )
+    with _unread():
+        show_agreement(console, agreement(truth, outcome.labels), "the simulated night's true stages")
+        console.print(
+            "[dim]The network was trained on nights made by the same synthesiser: this shows that it runs, "
+            "not how good it is. For that, see the model card.[/]",
+            soft_wrap=not console.is_terminal,
+        )
     return 0
+
+
+@contextlib.contextmanager
+def _unread() -> Iterator[None]:
+    """Show what came of it, to whoever still reads (`| head`): the work is done and kept without it."""
+    with contextlib.suppress(OutputError):
+        yield
 
 
 def _free_port(wanted: int) -> int:
@@ -190,7 +207,7 @@ def _free_port(wanted: int) -> int:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    console = Console()
+    console = Console(file=sys.stdout)
     ready = settings.load(asked.config)
     if asked.web and ready.web is None:
         ready = ready.model_copy(update={"web": WebSettings()})
@@ -200,19 +217,17 @@ def _run(asked: argparse.Namespace) -> int:
     else:
         outcomes = _drive(ready, console, zone=None, resume_s=resume_s)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    for outcome in outcomes:
-        console.print(
-            f"{outcome.stream}: {len(outcome.labels)} epochs, {outcome.session or 'nothing recorded'}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    with Aside(Terminal(console), SystemClock()) as screen:  # it may be stopped, or gone
+        for outcome in outcomes:
+            said = f"{len(outcome.labels)} epochs, {outcome.session or 'nothing recorded'}"
+            screen.hear("", Remark("INFO", __name__, f"{outcome.stream}: {said}"))
     if errors:
         raise errors[0]
     return 0
 
 
 def _replay(asked: argparse.Namespace) -> int:
-    console = Console()
+    console = Console(file=sys.stdout)
     out = asked.out or asked.file.with_suffix(".sleepstream")
     ready = _replay_settings(asked, out)
     truth = _own_stages(asked.file, console)  # first: what cannot be read is refused before anything is made
@@ -225,8 +240,10 @@ def _replay(asked: argparse.Namespace) -> int:
         compared = compare(truth, outcome.labels)
         text = comparison_text(compared, outcome.labels, outcome.smoothed)
         private.write(out / "agreement.json", text)
-        show_agreement(console, compared.found, "the file's own stages", compared.said())
-    console.print(f"\nwritten to {out}", highlight=False, soft_wrap=True)
+        with _unread():
+            show_agreement(console, compared.found, "the file's own stages", compared.said())
+    with _unread():
+        console.print(f"\nwritten to {out}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -253,7 +270,7 @@ def _fit(asked: argparse.Namespace) -> int:
 def _doctor(asked: argparse.Namespace) -> int:
     from streamer.doctor.examination import examine, show
 
-    console = Console()
+    console = Console(file=sys.stdout)
     findings = []
     for finding in examine(settings.load(asked.config) if asked.config else None):
         findings.append(finding)
@@ -303,22 +320,13 @@ def _conclude(outcome: Outcome, console: Console) -> None:
     if outcome.error is not None:
         raise outcome.error
     if outcome.labels and outcome.statistics is not None:
-        show_night(console, outcome.labels, outcome.statistics)
+        with _unread():
+            show_night(console, outcome.labels, outcome.statistics)
 
 
 def _serve(ready: Settings, style: Style, resume_s: float) -> list[Outcome]:
     """Run an engine as a service does: its log is all that is seen of it."""
-    logbook = Logbook(sys.stdout, style)
-    logging.getLogger().handlers[:] = [logbook]
-    return asyncio.run(_until_signalled(Engine(ready, SystemClock(), logbook, resume_s=resume_s)))
-
-
-async def _until_signalled(engine: Engine) -> list[Outcome]:
-    """Run it; the first Ctrl-C or SIGTERM ends it gently."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, engine.stop)
-    return await engine.run()
+    return _watched(ready, Logbook(sys.stdout, style), None, resume_s)
 
 
 def _drive(
@@ -329,12 +337,29 @@ def _drive(
     resume_s: float | None = None,
 ) -> list[Outcome]:
     """Run an engine until it ends, shown to a person."""
+    return _watched(ready, Terminal(console, zone), session_path, resume_s)
 
-    async def run() -> list[Outcome]:
+
+def _watched(
+    ready: Settings, watcher: Sink, session_path: Path | None, resume_s: float | None
+) -> list[Outcome]:
+    """Run an engine; while it runs, all that is written of it is written by the watcher's own thread."""
+    path = None if session_path is None else (lambda _session: session_path)
+    clock = SystemClock()
+    aside = Aside(watcher, clock)
+    with remarked(aside), aside:
         if ready.web is not None:
-            console.print(f"live page: {ready.web.url}\n", highlight=False, soft_wrap=True)
-        with Terminal(console, zone) as terminal:
-            path = None if session_path is None else (lambda _session: session_path)
-            return await _until_signalled(Engine(ready, SystemClock(), terminal, path, resume_s))
+            aside.hear("", Remark("INFO", __name__, f"live page: {ready.web.url}"))
+        return asyncio.run(_until_signalled(Engine(ready, clock, aside, path, resume_s)))
 
-    return asyncio.run(run())
+
+async def _until_signalled(engine: Engine) -> list[Outcome]:
+    """Run it; the first Ctrl-C or SIGTERM ends it gently, and SIGHUP unless it is ignored (`nohup`)."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, engine.stop)
+    signal.signal(
+        signal.SIGTTOU, signal.SIG_IGN
+    )  # else a terminal could stop what writes from its background
+    return await engine.run()

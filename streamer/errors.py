@@ -11,6 +11,7 @@ SleepstreamError            anything we say on purpose; one line: what was asked
     ├── ModelServerError    a model server that is away, or answers what it should not
     ├── SourceError         a live device or stream that cannot be opened or has changed its nature
     ├── SinkError           an output that refuses us for good (bad credentials, unwritable folder)
+    │   └── OutputError     standard output or error that takes nothing: reader gone, disk full
     ├── TakenError          another engine on this machine has the node, or records the same sleeper
     ├── CommandError        a command that no engine has obeyed
     └── JournalError        a session file that is foreign, in use or cannot be written
@@ -73,6 +74,10 @@ class TakenError(RunError):
 
 class CommandError(RunError):
     """A command that the engine refused, or that no engine answered."""
+
+
+class OutputError(SinkError):
+    """Standard output or error takes nothing: its reader is gone, its disk full, its terminal closed."""
 
 
 class JournalError(RunError):

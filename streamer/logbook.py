@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, Literal
+from typing import Literal, TextIO
 
-from streamer.messages import StreamInfo
-from streamer.payloads import EventPayload, StagePayload
-from streamer.sinks.mqtt import MqttStatus
+from streamer.handover import Aside, explain
+from streamer.news import MqttStatus, News, Opened, Remark
+from streamer.payloads import EventPayload
+from streamer.printable import printable
 
 Style = Literal["text", "json"]
 BAD = {"error": "ERROR", "warning": "WARNING", "no_signal": "WARNING", "refused": "WARNING", "gap": "WARNING"}
+log = logging.getLogger(__name__)
 
 
-class Logbook(logging.Handler):
-    """Watches an engine, and takes Python's own log records; rotation is left to who reads the lines.
+class Logbook:
+    """A sink that writes a line for each event and each remark; rotation is left to who reads the lines.
+
+    Stages are for MQTT; a log of them would hide everything else. No line has control characters, whoever
+    said what is in it.
 
     Args:
         out: where the lines go.
@@ -26,46 +33,106 @@ class Logbook(logging.Handler):
 
     """
 
-    def __init__(self, out: IO[str], style: Style) -> None:
-        super().__init__()
+    name = "the log"
+    wants: tuple[type, ...] = (Opened, EventPayload, MqttStatus, Remark)
+    prompt = False
+
+    def __init__(self, out: TextIO, style: Style) -> None:
         self._out = out
         self._style = style
+        self._utf8 = (out.encoding or "utf-8").lower().replace("-", "") == "utf8"
 
-    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
-        """A stream is open."""
-        self._line("INFO", stream, "open", f"{info.name}, channel {channel}", {"session": str(session)})
+    def hear(self, stream: str, news: News) -> None:
+        """Write it.
 
-    def staged(self, stream: str, payload: StagePayload) -> None:
-        """Stages are for MQTT; a log of them would hide everything else."""
+        Raises:
+            OutputError: the line could not be written.
 
-    def happened(self, stream: str, payload: EventPayload) -> None:
-        """Write an event."""
-        level = BAD.get(payload.event, "INFO")
-        self._line(level, stream, payload.event, payload.text, {"seq": payload.seq, **payload.data})
+        """
+        match news:
+            case EventPayload():
+                level = BAD.get(news.event, "INFO")
+                self._line(level, stream, news.event, news.text, {"seq": news.seq, **news.data})
+            case Remark():
+                self._line(news.level, stream, news.name, news.text, {}, news.trace)
+            case Opened(info, channel, session):
+                self._line(
+                    "INFO", stream, "open", f"{info.name}, channel {channel}", {"session": str(session)}
+                )
+            case MqttStatus():
+                text = f"connected, MQTT {news.protocol}" if news.connected else news.last_error
+                more = {"connected": news.connected, "backlog": news.backlog}
+                self._line("INFO" if news.connected else "WARNING", stream, "broker", text, more)
+            case _:
+                pass
 
-    def broker(self, status: MqttStatus) -> None:
-        """The connection to the broker has come, gone or failed."""
-        text = f"connected, MQTT {status.protocol}" if status.connected else status.last_error
-        more = {"connected": status.connected, "backlog": status.backlog}
-        self._line("INFO" if status.connected else "WARNING", "", "broker", text, more)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write what the program itself has to say, with its traceback."""
-        text = record.getMessage()
-        if record.exc_info:
-            text += "\n" + logging.Formatter().formatException(record.exc_info)
-        self._line(record.levelname, "", record.name, text, {})
-
-    def _line(self, level: str, stream: str, event: str, text: str, data: Mapping[str, object]) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    def _line(
+        self, level: str, stream: str, event: str, text: str, data: Mapping[str, object], trace: str = ""
+    ) -> None:
         if self._style == "json":
-            fields = {"t": now, "level": level, "stream": stream, "event": event, "text": text}
-            line = json.dumps(
-                {**fields, **data, **fields}, ensure_ascii=False
-            )  # those first, and as said here
+            line = self._object(level, stream, event, f"{text}\n{trace}" if trace else text, data)
         else:
             more = " ".join(f"{key}={value}" for key, value in data.items())
-            line = " ".join(
-                part for part in (level, stream, f"{event}:", text, f"({more})" * bool(more)) if part
-            )
-        print(line, file=self._out, flush=True)
+            parts = (level, stream, f"{event}:", text, f"({more})" * bool(more))
+            line = printable(" ".join(part for part in parts if part))
+            for part in trace.splitlines():  # indented: none of it looks like a line of its own
+                line += f"\n  {printable(part)}"
+        self._out.write(line + "\n")
+        self._out.flush()
+
+    def _object(self, level: str, stream: str, event: str, text: str, data: Mapping[str, object]) -> str:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        fields = {"t": now, "level": level, "stream": stream, "event": event, "text": text}
+        # Those first, and as said here.
+        line = json.dumps({**fields, **data, **fields}, ensure_ascii=not self._utf8)
+        return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
+
+
+class Remarks(logging.Handler):
+    """Passes Python's log records on to a sink that has a thread of its own, so that no one waits to log."""
+
+    def __init__(self, out: Aside) -> None:
+        super().__init__()
+        self._out = out
+        self._formatter = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a record over; one that cannot be put into words is named."""
+        trace = ""
+        try:
+            text = record.getMessage()
+            if record.exc_info:
+                trace = self._formatter.formatException(record.exc_info)
+        except Exception as error:  # what is logged may be anything
+            text = f"a remark that cannot be put into words: {explain(error)}"
+        self._out.hear("", Remark(record.levelname, record.name, text, trace))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # its name is Python's
+        """Say nothing: standard error may be the very place that does not take it."""
+
+
+@contextmanager
+def remarked(out: Aside) -> Iterator[None]:
+    """Have all that Python's logging, warnings and hooks would write to standard error go to a sink."""
+    root, shown = logging.getLogger(), Remarks(out)
+    before, hooks = root.handlers[:], (threading.excepthook, sys.unraisablehook)
+    root.handlers[:] = [shown]
+    logging.captureWarnings(True)
+    threading.excepthook, sys.unraisablehook = _thread_failed, _unraisable
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = hooks
+        logging.captureWarnings(False)
+        root.handlers[:] = before
+
+
+def _thread_failed(what: threading.ExceptHookArgs) -> None:
+    if what.exc_value is not None:
+        name = what.thread.name if what.thread is not None else "?"
+        log.error("thread %s has ended: %s", name, explain(what.exc_value), exc_info=what.exc_value)
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    if what.exc_value is not None:
+        log.error("ignored in %r: %s", what.object, explain(what.exc_value), exc_info=what.exc_value)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
 
 from streamer.clock import Clock
-from streamer.errors import SinkError
+from streamer.errors import JournalError
+from streamer.handover import HandOver, Outlet
 from streamer.journal import Journal, JournalStatus
 from streamer.messages import (
     RATE_HZ,
@@ -17,6 +20,7 @@ from streamer.messages import (
     StreamInfo,
     Switch,
 )
+from streamer.news import News, Online, Opened, Scored, Sink, Urgent
 from streamer.payloads import (
     AlarmPayload,
     EpochPayload,
@@ -30,40 +34,24 @@ from streamer.payloads import (
     stage_payload,
     utc,
 )
-from streamer.sinks.jsonl import JsonlSink
-from streamer.sinks.topics import MqttStream
 from streamer.statistics import Night
 
-OnScore = Callable[[Score, float], None]  # a score, and the Unix time of its end
-
 UNTRACED = 16  # messages that a process may have published without leaving a record
-
-
-class Observer(Protocol):
-    """Whoever watches a stream inside this process: the terminal, the live page."""
-
-    def staged(self, stream: str, payload: StagePayload) -> None:
-        """Take a new stage; must return at once."""
-        ...
-
-    def happened(self, stream: str, payload: EventPayload) -> None:
-        """Take an event; must return at once."""
-        ...
+log = logging.getLogger(__name__)
 
 
 class Publisher:
     """One stream's voice: counts its messages, remembers its epochs, and never blocks.
 
-    Epochs and events go into the journal, whose outbox carries them to the broker; a stage goes straight to
-    MQTT, where only the newest counts.
+    Epochs and events go into the journal, whose outbox carries them to the broker; all that happens is told
+    to every sink, and what a sink raises is said as an event.
 
     Args:
+        stream: name of the sleeper.
         session: identity of the recording session.
         info: the stream's rate and start.
         journal: the record of this session.
-        mqtt: this stream's topics, or None.
-        jsonl: one committed epoch a line, or None.
-        observers: who else watches.
+        sinks: who hears of it, in this order.
         clock: stamps events.
         late_after_s: an epoch that ends longer ago than this is historical; None for recordings, whose time
             is not ours: what happens in one has the time of the samples that are being played.
@@ -76,23 +64,17 @@ class Publisher:
         session: str,
         info: StreamInfo,
         journal: Journal,
-        mqtt: MqttStream | None,
-        jsonl: JsonlSink | None,
-        observers: tuple[Observer, ...],
+        sinks: Iterable[Sink | Outlet],
         clock: Clock,
         late_after_s: float | None,
     ) -> None:
         self.session = session
         self.info = info
-        self.listeners: list[OnScore] = []  # hear each score before anyone else
         self._stream = stream
         self._session = session
         self._info = info
         self._journal = journal
-        self._mqtt = mqtt
-        self._jsonl = jsonl
-        self._jsonl_failing = False
-        self._observers = observers
+        self._sinks = HandOver(sinks, clock)
         self._clock = clock
         self._late_after_s = late_after_s
         # On the steady clock: a wall clock that is set must not make epochs late.
@@ -108,11 +90,18 @@ class Publisher:
         self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
         self.smoothed: list[Label] = []  # likewise, after the smoother
 
+    def first(self, sink: Sink | Outlet) -> None:
+        """Have a sink told before all others, behind those that this was said of before: a reaction."""
+        self._sinks.first(sink)
+
+    def opened(self, channel: str, session: Path) -> None:
+        """Say that the session begins, or goes on: the derivation that is staged, and the session file."""
+        self._tell(Opened(self._info, channel, session))
+
     def score(self, score: Score) -> None:
-        """Publish a score; on the 30 s grid commit its epoch."""
+        """Publish a score; on the 30 s grid commit its epoch. Triggers and alarm hear it first of all."""
         self._hearing = score.end
-        for listener in self.listeners:
-            listener(score, self._time(score.end))
+        self._tell(Scored(score, self._time(score.end)))
         self.commit(score)
         self._follow(score)
         if score.end <= self._quiet_until:
@@ -209,9 +198,8 @@ class Publisher:
     ) -> None:
         """Say that something happened once, `at_s` seconds after sample 0 (default: where the stream is)."""
         payload = self._next_event(name, text, data or {}, at_s)
-        self._journal.event(payload)
-        for observer in self._observers:
-            observer.happened(self._stream, payload)
+        self._record(payload)
+        self._tell(payload)
 
     def urgent(
         self,
@@ -221,26 +209,23 @@ class Publisher:
         arrived: float = 0.0,
         at_s: float | None = None,
     ) -> None:
-        """Say what must be heard at once: observers first (an LSL marker), MQTT without waiting for the disk.
+        """Say what must be heard at once: the sinks first (an LSL marker), MQTT without waiting for the disk.
 
-        The record says in `latency_ms` how long after `arrived` (monotonic s) every observer had it.
+        The record says in `latency_ms` how long after `arrived` (monotonic s) every prompt sink had it.
         """
         payload = self._next_event(name, text, data, at_s)
-        for observer in self._observers:
-            observer.happened(self._stream, payload)
+        self._sinks.hear(self._stream, payload)
         if arrived:
             latency_ms = round((self._clock.monotonic() - arrived) * 1000, 3)
             payload = payload.model_copy(update={"data": {**data, "latency_ms": latency_ms}})
-        if self._mqtt is not None:
-            self._mqtt.event(payload)
-        self._journal.event(payload)
+        self._sinks.hear(self._stream, Urgent(payload))
+        self._record(payload)
+        self._complain()
 
     def alarm(
         self, state: Literal["disarmed", "armed", "ringing", "snoozed"], deadline: float, snoozes: int
     ) -> None:
         """Say what the alarm is about to do; `deadline` in Unix s."""
-        if self._mqtt is None:
-            return
         payload = AlarmPayload(
             session=self._session,
             seq=self._alarms,
@@ -250,7 +235,7 @@ class Publisher:
             snoozes=snoozes,
         )
         self._alarms += 1
-        self._mqtt.alarm(payload)
+        self._tell(payload)
 
     def _next_event(
         self,
@@ -291,12 +276,11 @@ class Publisher:
 
     def health(self, journal: JournalStatus, failures: int, least_hop_s: int, thinned: int) -> None:
         """Say whether the night is kept, and how the engine keeps up with it."""
-        if self._mqtt is None:
-            return
-        self._mqtt.health(
+        self._healths += 1
+        self._tell(
             HealthPayload(
                 session=self._session,
-                seq=self._healths,
+                seq=self._healths - 1,
                 t=utc(self._clock.wall()),
                 recording=journal.state,
                 reason=journal.reason,
@@ -306,7 +290,6 @@ class Publisher:
                 thinned=thinned,
             )
         )
-        self._healths += 1
 
     def _light(self, name: str) -> None:
         if name == "lights_off":
@@ -316,15 +299,28 @@ class Publisher:
 
     def online(self, online: bool) -> None:
         """Say whether samples arrive."""
-        if self._mqtt is not None:
-            self._mqtt.online(online)
+        self._tell(Online(online))
 
     def _stage(self, payload: StagePayload) -> None:
         self._stages += 1
-        if self._mqtt is not None:
-            self._mqtt.stage(payload)
-        for observer in self._observers:
-            observer.staged(self._stream, payload)
+        self._tell(payload)
+
+    def _tell(self, news: News) -> None:
+        """Tell every sink, and say what came of that."""
+        self._sinks.hear(self._stream, news)
+        self._complain()
+
+    def _complain(self) -> None:
+        """Say once that a sink has failed; whoever still hears, hears of it."""
+        for name, text in self._sinks.complaints():
+            self.event("error", text, {"sink": name})
+
+    def _record(self, payload: EventPayload) -> None:
+        """Into the record; that it is closed keeps nobody from hearing of the event: an alarm outlasts it."""
+        try:
+            self._journal.event(payload)
+        except JournalError as error:
+            log.warning("not recorded: %s of %s: %s", payload.event, self._stream, error)
 
     def _commit(self, score: Score, epoch: int) -> None:
         age_s = self._clock.monotonic() - self._began - score.end / RATE_HZ
@@ -334,23 +330,10 @@ class Publisher:
         self.labels.append(score.stage)
         self.smoothed.append(score.smoothed)
         self._journal.epoch(payload)
-        self._write(payload)
         self.night.push(score.stage)
-        if self._mqtt is not None:
-            self._mqtt.summary(self._summary())
-
-    def _write(self, payload: EpochPayload) -> None:
-        """Write a line; a full disk is said once and must not cost the night."""
-        if self._jsonl is None:
-            return
-        try:
-            self._jsonl.write(payload)
-        except SinkError as error:
-            if not self._jsonl_failing:
-                self.event("error", str(error))
-            self._jsonl_failing = True
-        else:
-            self._jsonl_failing = False
+        self._tell(payload)
+        if self._sinks.wanted(SummaryPayload):
+            self._tell(self._summary())
 
     def _summary(self) -> SummaryPayload:
         self._summaries += 1

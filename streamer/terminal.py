@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -21,8 +20,9 @@ from rich.text import Text
 
 from streamer.agreement import Agreement
 from streamer.messages import EPOCH_S, STAGES, Label, StreamInfo
+from streamer.news import MqttStatus, News, Opened, Remark
 from streamer.payloads import EventPayload, PublishedStage, StagePayload
-from streamer.sinks.mqtt import MqttStatus
+from streamer.printable import printable
 from streamer.statistics import DEFINITIONS, Statistics
 
 CHANGES = 6  # shown, of the stage
@@ -60,9 +60,10 @@ class _Shown:
 
 
 class Terminal:
-    """Watches every stream of an engine: one block that updates in place, or plain lines off a terminal.
+    """A sink for every stream of an engine: one block that updates in place, or plain lines off a terminal.
 
-    A context manager, because it owns the screen's last lines.
+    A context manager, because it owns the screen's last lines. It may wait for the terminal, and so has a
+    thread of its own, which is the only one that writes there while an engine runs.
 
     Args:
         console: where to write.
@@ -70,13 +71,24 @@ class Terminal:
 
     """
 
+    name = "the terminal"
+    wants: tuple[type, ...] = (StagePayload, EventPayload, Opened, MqttStatus, Remark)
+    prompt = False
+
     def __init__(self, console: Console, zone: tzinfo | None = UTC) -> None:
         self._console = console
         self._zone = zone
         self._shown: dict[str, _Shown] = {}
         self._broker: MqttStatus | None = None
         # Refreshed from here and not by a thread of its own, which would read what is being changed.
-        self._live = Live(console=console, get_renderable=self.block, auto_refresh=False)
+        # What others print stays theirs: it must not wait for this screen.
+        self._live = Live(
+            console=console,
+            get_renderable=self.block,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._refreshed = 0.0
 
     def __enter__(self) -> Self:
@@ -89,20 +101,48 @@ class Terminal:
     ) -> None:
         self._live.stop()
 
-    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
+    def hear(self, stream: str, news: News) -> None:
+        """Show what is for a person's eyes.
+
+        Raises:
+            OutputError: the terminal does not take it.
+
+        """
+        try:
+            self._show(stream, news)
+        except BaseException:
+            with self._console.capture():  # rich would keep what was not written, and grow
+                pass
+            raise
+
+    def _show(self, stream: str, news: News) -> None:
+        match news:
+            case StagePayload():
+                self._staged(stream, news)
+            case EventPayload():
+                self._happened(stream, news)
+            case Opened():
+                self._opened(stream, news)
+            case MqttStatus():
+                self._broker_changed(news)
+            case Remark():
+                self._remark(news)
+            case _:
+                pass
+
+    def _opened(self, stream: str, opened: Opened) -> None:
         """Say what is being staged."""
+        info = opened.info
         length = "" if info.duration_s is None else f", {_hours(info.duration_s)}"
-        self._console.print(
-            f"{stream}: {info.name}, channel {channel}, {info.rate_hz:g} Hz{length}\n  session {session}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        self._say(f"{stream}: {info.name}, channel {opened.channel}, {info.rate_hz:g} Hz{length}")
+        self._say(f"  session {opened.session}")
         self._shown[stream] = _Shown(info)
 
-    def staged(self, stream: str, payload: StagePayload) -> None:
+    def _staged(self, stream: str, payload: StagePayload) -> None:
         """Show the newest stage."""
-        shown = self._shown[stream]
+        shown = self._shown.get(stream)
+        if shown is None:  # that it was opened has been dropped
+            return
         before, shown.payload = shown.payload, payload
         if before is None or before.stage != payload.stage:
             shown.changes.append((self._clock(payload), payload.stage))
@@ -114,12 +154,12 @@ class Terminal:
             shown.said_s = shown.done_s
             self._console.print(Text(f"{stream} ") + self._line(payload), soft_wrap=True)
 
-    def happened(self, stream: str, payload: EventPayload) -> None:
+    def _happened(self, stream: str, payload: EventPayload) -> None:
         """Show an event that a person should know of."""
         if payload.event in LOUD and not (payload.event == "reconnected" and payload.seq <= 1):
             self._warn(f"{stream} {payload.event}: {payload.text}")
 
-    def broker(self, status: MqttStatus) -> None:
+    def _broker_changed(self, status: MqttStatus) -> None:
         """Say when the broker comes and goes."""
         self._broker = status
         self._refresh()
@@ -129,6 +169,19 @@ class Terminal:
             self._console.print(f"MQTT {status.protocol}: connected", highlight=False)
         elif status.last_error:
             self._warn(f"MQTT: {status.last_error} (staging goes on; epochs wait in the session file)")
+
+    def _remark(self, remark: Remark) -> None:
+        """Say what the program itself has to say."""
+        if remark.level == "INFO":
+            self._say(remark.text)
+            return
+        self._warn(f"{remark.level} {remark.name}: {remark.text}")
+        for line in remark.trace.splitlines():
+            self._say(line)
+
+    def _say(self, text: str) -> None:
+        """Print one line."""
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def block(self) -> Group:
         """What the terminal shows now: two lines a stream, a bar where the end is known, and the broker."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from streamer.messages import Item, StreamInfo
+from streamer.news import MqttStatus, News, Opened
 from streamer.payloads import EventPayload, StagePayload
-from streamer.sinks.mqtt import MqttStatus
 
 
 class FakeClock:
@@ -114,6 +114,10 @@ class FakeSource:
 class Witness:
     """Remembers everything that an engine says, and wakes who waits for it."""
 
+    name = "the witness"
+    wants: tuple[type, ...] = (Opened, StagePayload, EventPayload, MqttStatus)
+    prompt = True
+
     def __init__(self) -> None:
         self._news = asyncio.Event()
         self.stages: list[StagePayload] = []
@@ -121,21 +125,19 @@ class Witness:
         self.sessions: list[Path] = []
         self.brokers: list[MqttStatus] = []
 
-    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
-        self.sessions.append(session)
+    def hear(self, stream: str, news: News) -> None:
+        if isinstance(news, Opened):
+            self.sessions.append(news.session)
+        elif isinstance(news, MqttStatus):
+            self.brokers.append(news)
+        elif isinstance(news, StagePayload):
+            self.staged(stream, news)
+        elif isinstance(news, EventPayload):
+            self.events.append(news)
         self._news.set()
 
     def staged(self, stream: str, payload: StagePayload) -> None:
         self.stages.append(payload)
-        self._news.set()
-
-    def happened(self, stream: str, payload: EventPayload) -> None:
-        self.events.append(payload)
-        self._news.set()
-
-    def broker(self, status: MqttStatus) -> None:
-        self.brokers.append(status)
-        self._news.set()
 
     async def until(self, condition: Callable[[], object], seconds: float = 90) -> None:
         """Wait until something that was said makes `condition` true."""

@@ -254,7 +254,7 @@ def test_a_change_is_an_event_and_part_of_the_night_as_it_is_read_again(tmp_path
             ThreadPoolExecutor(1) as worker,
         ):
             pipeline = Pipeline(source.info, signal, 30, default_model())
-            publisher = Publisher("anna", "s", source.info, journal, None, None, (witness,), clock, None)
+            publisher = Publisher("anna", "s", source.info, journal, [witness], clock, None)
             source.give(Chunk(0, night), None)
             async with Intake(source, journal, False, clock) as intake:
                 lane = Batcher(worker, clock).lane(live=False)

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from streamer.messages import STAGES, Channel, StreamInfo
+from streamer.news import MqttStatus, Opened
 from streamer.payloads import EventPayload, Probabilities, QualityPayload, StagePayload, utc
-from streamer.sinks.mqtt import MqttStatus
 from streamer.terminal import PLAIN_EVERY_S, Terminal, watched
 
 INFO = StreamInfo("band", 256.0, (Channel("AF7", "uV"),), 1_750_000_000.0, 600.0)
@@ -53,35 +53,35 @@ def on(is_terminal):
 
 def test_the_block_says_stage_changes_quality_lag_and_broker():
     terminal, _ = on(False)
-    terminal.started("anna", INFO, "AF7", Path("x.sqlite"))
+    terminal.hear("anna", Opened(INFO, "AF7", Path("x.sqlite")))
     assert "waiting for the first 30 s" in shown(terminal)
     for second, stage in ((30, "W"), (60, "N1"), (90, "N1"), (120, "N2")):
-        terminal.staged("anna", payload(second, stage))
-    terminal.staged("anna", payload(150, "N2", "poor", ("lost", "muscle")))
-    terminal.broker(status(published={}, backlog=3))
+        terminal.hear("anna", payload(second, stage))
+    terminal.hear("anna", payload(150, "N2", "poor", ("lost", "muscle")))
+    terminal.hear("", status(published={}, backlog=3))
     text = shown(terminal)
     assert "anna  15:09:10  N2        83%  poor (lost, muscle)  lag 12 ms" in text
     assert "since 15:08 N2 · 15:07 N1 · 15:07 W" in text
     assert "MQTT 5: connected, 3 to deliver" in text
-    terminal.broker(status(connected=False, last_error="no broker", published={}, backlog=3))
+    terminal.hear("", status(connected=False, last_error="no broker", published={}, backlog=3))
     assert "MQTT: no broker (staging goes on" in shown(terminal)
 
 
 def test_only_the_last_changes_are_kept():
     terminal, _ = on(False)
-    terminal.started("anna", INFO, "AF7", Path("x.sqlite"))
+    terminal.hear("anna", Opened(INFO, "AF7", Path("x.sqlite")))
     for number in range(40):
-        terminal.staged("anna", payload(30 * number, "N2" if number % 2 else "R"))
+        terminal.hear("anna", payload(30 * number, "N2" if number % 2 else "R"))
     assert shown(terminal).count("·") == 5
 
 
 def test_plain_lines_are_few_and_have_no_controls():
     terminal, out = on(False)
     with terminal:
-        terminal.started("anna", INFO, "AF7", Path("x.sqlite"))
+        terminal.hear("anna", Opened(INFO, "AF7", Path("x.sqlite")))
         for second in range(30, 7230, 30):
-            terminal.staged("anna", payload(second))
-        terminal.broker(status(published={}, backlog=0))
+            terminal.hear("anna", payload(second))
+        terminal.hear("", status(published={}, backlog=0))
     lines = out.getvalue().splitlines()
     assert sum(" N2 " in line for line in lines) == 7200 // PLAIN_EVERY_S
     assert "\x1b" not in out.getvalue()
@@ -92,19 +92,19 @@ def test_plain_lines_are_few_and_have_no_controls():
 def test_events_that_matter_are_said_as_they_are(is_terminal):
     terminal, out = on(is_terminal)
     with terminal:
-        terminal.started("anna", INFO, "AF7", Path("x.sqlite"))
-        terminal.happened("anna", event("reconnected", seq=1))
-        terminal.happened("anna", event("gap"))
+        terminal.hear("anna", Opened(INFO, "AF7", Path("x.sqlite")))
+        terminal.hear("anna", event("reconnected", seq=1))
+        terminal.hear("anna", event("gap"))
         assert "happened" not in out.getvalue()
-        terminal.happened("anna", event("warning"))
+        terminal.hear("anna", event("warning"))
         assert "what [bold]happened" in out.getvalue()
 
 
 def test_no_signal_is_a_change_and_no_progress():
     terminal, _ = on(False)
-    terminal.started("anna", INFO, "AF7", Path("x.sqlite"))
-    terminal.staged("anna", payload(30))
-    terminal.staged("anna", payload(90_000, "no_signal", "off"))
+    terminal.hear("anna", Opened(INFO, "AF7", Path("x.sqlite")))
+    terminal.hear("anna", payload(30))
+    terminal.hear("anna", payload(90_000, "no_signal", "off"))
     assert "no_signal" in shown(terminal)
 
 

@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 
 from streamer.clock import SystemClock
 from streamer.messages import RATE_HZ, STAGES, Channel, Label, Quality, Score, StreamInfo, Window
+from streamer.news import Scored
 from streamer.payloads import Probabilities, QualityPayload, StagePayload, utc
 from streamer.web.page import Page
 from streamer.web.server import WebServer
@@ -55,8 +56,8 @@ class Feed:
         if epoch is not None:
             self._labels.append("N2")
         score = Score(window.end, epoch, "N2", "N2", SHARES, False, Quality("good"), window)
-        self.page.scored("bench", score)
-        self.page.staged("bench", self._payload(epoch is None))
+        self.page.hear("bench", Scored(score, 0.0))
+        self.page.hear("bench", self._payload(epoch is None))
 
     def _payload(self, provisional: bool) -> StagePayload:
         return StagePayload(

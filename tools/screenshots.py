@@ -13,10 +13,9 @@ from pathlib import Path
 from streamer import settings
 from streamer.clock import SystemClock
 from streamer.live.engine import Engine
-from streamer.messages import StreamInfo
-from streamer.payloads import EventPayload, StagePayload
+from streamer.news import News, Opened
+from streamer.payloads import StagePayload
 from streamer.report import write_report
-from streamer.sinks.mqtt import MqttStatus
 from tools.browser import chromium
 
 HOURS = 7.0
@@ -27,26 +26,22 @@ SIZES = {"page-desktop": (1280, 900), "page-phone": (390, 844)}
 class Stopwatch:
     """Says when enough of a night is over to be photographed, and ends it afterwards."""
 
+    name = "the photographer"
+    wants: tuple[type, ...] = (Opened, StagePayload)
+    prompt = True
+
     def __init__(self, port: int) -> None:
         self.port = port
         self.session: Path | None = None
         self.end: Callable[[], object] = lambda: None
         self.reached = threading.Event()
 
-    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
-        """Remember the file."""
-        self.session = session
-
-    def staged(self, stream: str, payload: StagePayload) -> None:
-        """Tell the photographer when it is morning."""
-        if payload.t_end.timestamp() - STARTED.timestamp() > HOURS * 3600:
+    def hear(self, stream: str, news: News) -> None:
+        """Remember the file; tell the photographer when it is morning."""
+        if isinstance(news, Opened):
+            self.session = news.session
+        elif isinstance(news, StagePayload) and news.t_end.timestamp() > STARTED.timestamp() + HOURS * 3600:
             self.reached.set()
-
-    def happened(self, stream: str, payload: EventPayload) -> None:
-        """Nothing to do."""
-
-    def broker(self, status: MqttStatus) -> None:
-        """There is none."""
 
 
 async def night(folder: Path, watcher: Stopwatch) -> None:

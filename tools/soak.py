@@ -22,10 +22,9 @@ import numpy as np
 
 from streamer.clock import SystemClock
 from streamer.live.engine import Engine
-from streamer.messages import StreamInfo
-from streamer.payloads import EventPayload, StagePayload
+from streamer.news import News, Opened
+from streamer.payloads import StagePayload
 from streamer.settings import validate
-from streamer.sinks.mqtt import MqttStatus
 from tools.mosquitto import free_port
 
 WARMUP = 0.2  # share of the night
@@ -48,6 +47,10 @@ class Look:
 class Observer:
     """Watches the engine from within its own process."""
 
+    name = "the soak"
+    wants: tuple[type, ...] = (Opened, StagePayload)
+    prompt = True
+
     def __init__(self, every_s: float, tell: Callable[[Look], None]) -> None:
         self.looks: list[Look] = []
         self._tell = tell
@@ -56,11 +59,14 @@ class Observer:
         self._next_s = every_s
         self._latencies: list[float] = []
 
-    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
-        """Note when the night began."""
-        self._started = info.started
+    def hear(self, stream: str, news: News) -> None:
+        """Note when the night began, and how far it is."""
+        if isinstance(news, Opened):
+            self._started = news.info.started
+        elif isinstance(news, StagePayload):
+            self._staged(news)
 
-    def staged(self, stream: str, payload: StagePayload) -> None:
+    def _staged(self, payload: StagePayload) -> None:
         """Look around once an hour of the night."""
         if payload.latency_ms is not None:
             self._latencies.append(payload.latency_ms)
@@ -83,12 +89,6 @@ class Observer:
             )
         )
         self._tell(self.looks[-1])
-
-    def happened(self, stream: str, payload: EventPayload) -> None:
-        """Nothing to count."""
-
-    def broker(self, status: MqttStatus) -> None:
-        """Nothing to count."""
 
 
 def judge(looks: list[Look]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,15 @@ from functools import partial
 from pathlib import Path
 
 from streamer.clock import Clock
-from streamer.errors import SleepstreamError
+from streamer.errors import RunError, SleepstreamError
+from streamer.handover import Aside, HandOver, explain, guarded
 from streamer.live.batching import Batcher
 from streamer.live.claim import Claim
 from streamer.live.notify import Heart
-from streamer.live.sleeper import Shared, Sleeper, Watcher
+from streamer.live.sleeper import Shared, Sleeper
 from streamer.live.supervisor import Outcome, Supervisor
 from streamer.network.staging import Stager, opened
+from streamer.news import MqttStatus, Sink
 from streamer.reactions.bedside import Bedside
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
@@ -28,8 +31,9 @@ from streamer.web.access import TOKEN_VARIABLE
 from streamer.web.page import Page
 from streamer.web.server import WebServer
 
-__all__ = ["Engine", "Outcome", "Watcher"]
+__all__ = ["Engine", "Outcome"]
 
+log = logging.getLogger(__name__)
 DELIVERY_S = 10.0  # at the end of a recording, for a broker to take what it has not yet
 
 
@@ -42,7 +46,7 @@ class Engine:
     Args:
         settings: as read from the TOML file.
         clock: time.
-        watcher: hears everything; a terminal, a test.
+        watcher: a sink that hears everything; a terminal, a test. One that may wait gets a thread of its own.
         session_path: where the file of a session goes, by its identity; default: in `settings.session_dir`.
         resume_s: a session in `settings.session_dir` that was not ended is continued if its last sample is
             no older than this; 0: begin anew; None: likewise, and leave alone what earlier sessions could not
@@ -55,7 +59,7 @@ class Engine:
         self,
         settings: Settings,
         clock: Clock,
-        watcher: Watcher,
+        watcher: Sink | Aside,
         session_path: Callable[[str], Path] | None = None,
         resume_s: float | None = None,
         sources: Opener | None = None,
@@ -63,7 +67,9 @@ class Engine:
         self._settings = settings
         self._sources = sources
         self._clock = clock
-        self._watcher = watcher
+        self._aside = None if isinstance(watcher, Aside) or watcher.prompt else Aside(watcher, clock)
+        self._watcher = self._aside or guarded(watcher, clock)
+        self._sinks = HandOver([self._watcher], clock)  # who hears of the process as a whole
         self._session_path = session_path or (lambda session: settings.session_dir / f"{session}.sqlite")
         self._bedsides: dict[str, Bedside] = {}  # by stream
         self._resume_s = resume_s
@@ -87,16 +93,23 @@ class Engine:
         """
         async with AsyncExitStack() as stack:
             stack.enter_context(self._claim())
-            for settings in self._settings.stream:
-                bedside = Bedside(
-                    settings, self._settings.session_dir, self._settings.node, self._clock, self.stop
-                )
-                self._bedsides[settings.name] = await stack.enter_async_context(bedside)
+            if self._aside is not None:
+                stack.push_async_callback(asyncio.to_thread, self._aside.__enter__().close)
             try:
+                await self._wind(stack)
                 return await self._run()
-            except SleepstreamError as error:
-                await self._outlast(str(error))
-                raise
+            except Exception as error:  # of whatever kind: what ends here must not end the alarm
+                said = _said(error)
+                await self._outlast(str(said))
+                raise said from error
+
+    async def _wind(self, stack: AsyncExitStack) -> None:
+        """Have every alarm run, before anything that may fail."""
+        for settings in self._settings.stream:
+            bedside = Bedside(
+                settings, self._settings.session_dir, self._settings.node, self._clock, self.stop
+            )
+            self._bedsides[settings.name] = await stack.enter_async_context(bedside)
 
     def _claim(self) -> Claim:
         """What no other engine may have; one that goes on with nothing is in no way unless it is heard."""
@@ -162,7 +175,7 @@ class Engine:
                 self._settings.stream,
                 settings.stage_expiry_s,
             )
-        sink = MqttSink(settings, self._settings.node, self._clock, self._watcher.broker, home)
+        sink = MqttSink(settings, self._settings.node, self._clock, self._tell_broker, home)
         return await sinks.enter_async_context(sink)
 
     async def _deliver(self, mqtt: MqttSink) -> None:
@@ -171,7 +184,10 @@ class Engine:
             async with asyncio.timeout(DELIVERY_S):
                 await mqtt.flush()
         except TimeoutError:
-            self._watcher.broker(mqtt.status)
+            self._tell_broker(mqtt.status)
+
+    def _tell_broker(self, status: MqttStatus) -> None:
+        self._sinks.hear("", status)
 
     async def _run_streams(self, shared: Shared, batcher: Batcher) -> list[Outcome]:
         async with asyncio.TaskGroup() as group:
@@ -182,9 +198,27 @@ class Engine:
         return [task.result() for task in tasks]
 
     async def _run_stream(self, settings: StreamSettings, shared: Shared, batcher: Batcher) -> Outcome:
-        sleeper = Sleeper(settings, self._bedsides[settings.name], shared)
-        supervisor = Supervisor(
-            settings, self._clock, batcher, sleeper.begin, sleeper.pipeline, self._sources
-        )
-        self._supervisors.append(supervisor)
-        return await supervisor.run(self._stop)
+        """One stream to its end; nothing that it raises ends another's."""
+        try:
+            sleeper = Sleeper(settings, self._bedsides[settings.name], shared)
+            supervisor = Supervisor(
+                settings, self._clock, batcher, sleeper.begin, sleeper.pipeline, self._sources
+            )
+            self._supervisors.append(supervisor)
+            return await supervisor.run(self._stop)
+        except Exception as error:
+            return Outcome(settings.name, None, error=_said(error))
+
+
+def _said(error: Exception) -> SleepstreamError:
+    """An error as one of the family: the first of several that is one, or else what went wrong inside."""
+    if isinstance(error, SleepstreamError):
+        return error
+    if isinstance(error, ExceptionGroup):
+        family: Exception | None = error.split(SleepstreamError)[0]
+        while isinstance(family, ExceptionGroup):
+            family = family.exceptions[0]
+        if isinstance(family, SleepstreamError):
+            return family
+    log.error("internal error: %s", explain(error), exc_info=error)
+    return RunError(f"internal error: {explain(error)}; the log says where")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import platform
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
-from typing import Protocol
 
 from streamer import __version__, private
 from streamer.clock import Clock, boot_id
 from streamer.errors import JournalError, SettingsError
+from streamer.handover import DRAIN_S, Aside, Guard, Outlet, explain
 from streamer.journal import Journal, Meta
 from streamer.journal.disk import too_small
 from streamer.live.backlog import Backlog, undelivered
@@ -25,28 +26,22 @@ from streamer.live.resume import Found, Past, find, recall, restore
 from streamer.live.supervisor import Recording
 from streamer.messages import StreamInfo
 from streamer.network.staging import Stager
+from streamer.news import Sink
 from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.pipeline import Pipeline
-from streamer.publisher import Observer, Publisher
+from streamer.publisher import Publisher
 from streamer.reactions.bedside import Bedside
 from streamer.settings import Settings, StreamSettings
-from streamer.sinks.jsonl import JsonlSink
-from streamer.sinks.mqtt import MqttSink, MqttStatus
+from streamer.sinks.jsonl import MOST, JsonlSink
+from streamer.sinks.mqtt import MqttSink
+from streamer.sinks.settings import LslSinkSettings
 from streamer.sinks.sleepasandroid import SleepAsAndroid
+from streamer.sinks.topics import MqttStream
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.web.page import Page
 
-
-class Watcher(Observer, Protocol):
-    """An observer that also hears about the process as a whole."""
-
-    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
-        """A stream is open."""
-        ...
-
-    def broker(self, status: MqttStatus) -> None:
-        """The connection to the broker has come, gone or failed."""
-        ...
+PATIENCE_S = 60.0  # with the disk, for the epochs of a recording: nobody waits to be woken
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +51,7 @@ class Shared:
     settings: Settings
     model: Stager
     clock: Clock
-    watcher: Watcher
+    watcher: Outlet
     mqtt: MqttSink | None
     page: Page | None
     stack: AsyncExitStack  # of what their sessions hold open; outlives every session
@@ -86,8 +81,9 @@ class Sleeper:
         self._clock = shared.clock
         self._backlog = Backlog()
         self._publisher: Publisher | None = None  # of the present session
-        self._outlet: Observer | None = None  # of LSL: recorders keep it when a new session begins
-        self._topic = None
+        self._sinks: list[Sink | Outlet] | None = None  # the same for every session
+        self._page = None if shared.page is None else Guard(shared.page, shared.clock)
+        self._topic: MqttStream | None = None
         if shared.mqtt is not None:
             self._topic = shared.mqtt.stream(settings.name, self._backlog, self._obey, self._refuse)
 
@@ -114,8 +110,9 @@ class Sleeper:
         meta = self._meta(session, info)
         found = await self._find(meta, afresh)
         journal = await self._open_journal(found.path, meta)
-        jsonl, observers = self._open_jsonl(), self._observers()
-        publisher = self._make_publisher(journal, jsonl, observers)
+        if self._sinks is None:
+            self._sinks = await self._open_sinks()
+        publisher = self._make_publisher(journal, self._sinks)
         # First of all: from now on somebody may ask it to say something.
         said = recall(publisher, journal.path) if found.path is not None else ()
         self._publisher = publisher
@@ -137,10 +134,11 @@ class Sleeper:
         name, page = self._settings.name, self._shared.page
         if past is not None:
             restore(publisher, journal.path, past)
-            if page is not None:
-                page.recall(name, past.epochs)
+            if page is not None and self._page is not None:
+                with self._page.trying():
+                    page.recall(name, past.epochs)
         await self._bedside.attach(publisher, journal.path, self._shared.stack, past, said)
-        self._shared.watcher.started(name, publisher.info, channel, journal.path)
+        publisher.opened(channel, journal.path)
         if past is None:
             what = f"{publisher.info.name}, channel {channel}"
             publisher.event("session_started", what, {"why": why})
@@ -196,39 +194,58 @@ class Sleeper:
         backlog.add(journal.outbox)
         return journal
 
-    def _open_jsonl(self) -> JsonlSink | None:
-        settings = self._shared.settings.jsonl
-        if settings is None:
-            return None
-        path = str(settings.path)
-        if len(self._shared.settings.stream) > 1 and "{stream}" not in path:
+    async def _open_sinks(self) -> list[Sink | Outlet]:
+        """Whoever hears of this stream; a marker does not wait for a screen.
+
+        Raises:
+            SettingsError: several streams would write into one file.
+            SinkError: the file for a recording's epochs cannot be opened; a device's night goes on without.
+
+        """
+        settings, shared = self._shared.settings, self._shared
+        sinks: list[Sink | Outlet] = [shared.watcher]
+        if settings.jsonl is not None:
+            sinks.append(await self._jsonl(str(settings.jsonl.path)))
+        if settings.lsl is not None:
+            sinks = [*self._outlets(settings.lsl), *sinks]
+        if self._page is not None:
+            sinks.append(self._page)
+        if self._topic is not None:
+            if settings.sleep_as_android is not None:
+                topic = settings.sleep_as_android.topic.replace("{stream}", self._settings.name)
+                sinks.append(SleepAsAndroid(topic, self._topic.say))
+            sinks.append(self._topic)
+        return sinks
+
+    async def _jsonl(self, path: str) -> Aside:
+        shared = self._shared
+        if len(shared.settings.stream) > 1 and "{stream}" not in path:
             raise SettingsError(
                 f"jsonl.path {path!r} would mix several streams; put {{stream}} into the name"
             )
         sink = JsonlSink(Path(path.replace("{stream}", self._settings.name)))
-        return self._shared.stack.enter_context(sink)
+        drain_s = DRAIN_S
+        if not isinstance(self._settings.source, LIVE):
+            await asyncio.to_thread(sink.open)
+            drain_s = PATIENCE_S
+        aside = Aside(sink, self._clock, MOST).__enter__()
+        shared.stack.push_async_callback(asyncio.to_thread, aside.close, drain_s)
+        return aside
 
-    def _observers(self) -> tuple[Observer, ...]:
-        """Whoever watches this stream."""
-        settings, shared = self._shared.settings, self._shared
-        watching: tuple[Observer, ...] = (shared.watcher,)
-        if shared.page is not None:
-            watching = (*watching, shared.page)
-        if settings.sleep_as_android is not None and self._topic is not None:
-            topic = settings.sleep_as_android.topic.replace("{stream}", self._settings.name)
-            watching = (*watching, SleepAsAndroid(topic, self._topic.say))
-        if settings.lsl is None:
-            return watching
-        if self._outlet is None:
+    def _outlets(self, settings: LslSinkSettings) -> Iterator[Guard]:
+        """LSL's outlets, which recorders keep when a new session begins; without them the night goes on."""
+        try:
             from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
 
-            outlets = LslOutlets(settings.lsl, settings.node, self._settings.name, self._settings.hop_s)
-            self._outlet = shared.stack.enter_context(outlets)
-        return self._outlet, *watching  # a marker does not wait for a screen
+            node, name = self._shared.settings.node, self._settings.name
+            outlets = LslOutlets(settings, node, name, self._settings.hop_s)
+        except Exception as error:
+            log.exception("no LSL outlets for %s: %s; the night goes on", self._settings.name, explain(error))
+        else:
+            self._shared.stack.enter_context(outlets)
+            yield Guard(outlets, self._clock)
 
-    def _make_publisher(
-        self, journal: Journal, jsonl: JsonlSink | None, observers: tuple[Observer, ...]
-    ) -> Publisher:
+    def _make_publisher(self, journal: Journal, sinks: Iterable[Sink | Outlet]) -> Publisher:
         late_after_s, mqtt = None, self._shared.settings.mqtt
         if isinstance(self._settings.source, LIVE):
             late_after_s = inf if mqtt is None else mqtt.late_after_s
@@ -237,9 +254,7 @@ class Sleeper:
             journal.meta.session,
             journal.meta.info,
             journal,
-            self._topic,
-            jsonl,
-            observers,
+            sinks,
             self._clock,
             late_after_s,
         )
@@ -254,22 +269,22 @@ class Sleeper:
     def _show(self, publisher: Publisher, channel: str, said: Iterable[EventPayload]) -> None:
         """Let the live page see the stream and what has been said of it, and its buttons be obeyed."""
         name, page = self._settings.name, self._shared.page
-        if page is None:
+        if page is None or self._page is None:
             return
-        page.open(
-            name,
-            publisher.session,
-            publisher.info,
-            channel,
-            self._settings.hop_s,
-            publisher.labels,
-            lambda command: self._bedside.obey(command, publisher),
-            lambda reason: publisher.event("refused", reason),
-            alarm=self._settings.alarm is not None,
-        )
+        with self._page.trying():
+            page.open(
+                name,
+                publisher.session,
+                publisher.info,
+                channel,
+                self._settings.hop_s,
+                publisher.labels,
+                lambda command: self._bedside.obey(command, publisher),
+                lambda reason: publisher.event("refused", reason),
+                alarm=self._settings.alarm is not None,
+            )
         for payload in said:
-            page.happened(name, payload)
-        publisher.listeners.append(lambda score, _: page.scored(name, score))
+            self._page.hear(name, payload)
 
 
 def _create_journal(path: Path, meta: Meta, clock: Clock, deliver: bool) -> Journal:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from streamer.messages import Score
 from streamer.payloads import EventPayload
 from streamer.reactions.actions import run
 from streamer.reactions.alarm import Alarm, Change, Memory
+from streamer.reactions.bell import ring
 from streamer.reactions.settings import AlarmSettings
 
 TICK_S = 1.0
@@ -70,7 +70,7 @@ class AlarmClock:
         self._settings = settings
         self._path = path
         self._clock = clock
-        self._bell = bell or _bell
+        self._bell = bell or ring
         memory = recall(path, past)
         self._alarm = Alarm(settings, memory, clock.wall(), clock.monotonic())
         self._written = self._alarm.memory
@@ -245,7 +245,3 @@ def recall(path: Path, past: Iterable[EventPayload] = ()) -> Memory | None:
 
 def _nobody(_change: Change, _memory: Memory) -> None:
     """Hear nothing."""
-
-
-def _bell() -> None:
-    print("\a", end="", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from typing import Self
 
 from streamer.clock import Clock
 from streamer.errors import JournalError
+from streamer.handover import Reaction
 from streamer.journal import JournalReader
 from streamer.live.resume import Past
 from streamer.messages import RATE_HZ
@@ -103,7 +104,7 @@ class Bedside:
                 self.reflexes.restore(past.scores, events, stop)
                 if self._darkened == publisher.session:  # while the record was read back
                     self.reflexes.lights_off()
-            publisher.listeners.append(self.reflexes.push)
+            publisher.first(Reaction("the triggers", self.reflexes.push))
         if self.alarm is not None:
             self.alarm.recall(past.scores if past is not None else ())
             self._attach_alarm(self.alarm, publisher, events)
@@ -169,7 +170,7 @@ class Bedside:
 
         alarm.on_change = tell
         alarm.on_problem = lambda problem: publisher.event("error", problem)
-        publisher.listeners.append(alarm.push)
+        publisher.first(Reaction("the alarm", alarm.push))
         memory = alarm.memory
         publisher.alarm(memory.state, memory.deadline, memory.snoozes)
         told = [event.data.get("state") for event in events if event.event == "alarm"]

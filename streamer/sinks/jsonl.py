@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -11,8 +12,10 @@ from pydantic import ValidationError
 
 from streamer import private
 from streamer.errors import SinkError
+from streamer.news import News
 from streamer.payloads import EpochPayload, to_json
 
+MOST = 30_000  # epochs that wait for a disk: ten days
 TAIL_BYTES = 1 << 16  # enough for many lines
 
 
@@ -20,52 +23,88 @@ class JsonlSink:
     """Appends to `path`, whose folder is made if need be; a line is with the operating system once written.
 
     A line that was left unfinished (a killed run, a full disk) is ended before the next one begins, so that
-    it is the only one damaged. A session that goes on after its process died may commit an epoch again whose
+    it is the only one damaged. An epoch that cannot be written is kept, up to `MOST` of them, and is written
+    with the next one that can. A session that goes on after its process died may commit an epoch again whose
     line is there already: the first one stays, and no other is written.
 
-    Raises:
-        SinkError: the file cannot be opened or written. After a failed `write` the sink is still usable: who
-            calls decides whether to go on, and later epochs are written once there is room.
-
+    A sink that may wait for its disk, and a context manager that closes the file.
     """
+
+    wants: tuple[type, ...] = (EpochPayload,)
+    prompt = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = path.name
         self._file: FileIO | None = None  # unbuffered: what cannot be written fails here and now
         self._torn = False
         self._last: tuple[str, int] = ("", -1)  # session and seq of the last line
+        self._owed: deque[EpochPayload] = deque(maxlen=MOST)
 
     def __enter__(self) -> Self:
-        try:
-            private.make_folder(self.path.parent)
-            self._file = FileIO(self.path, "a+", opener=private.opener)
-            self._torn = _ends_torn(self._file)
-            self._last = _last_key(self._file)
-        except OSError as error:
-            raise SinkError(f"cannot open {self.path}: {error.strerror}; choose another file") from error
         return self
 
-    def write(self, epoch: EpochPayload) -> None:
+    def open(self) -> None:
+        """Open the file now and not with the first epoch.
+
+        Raises:
+            SinkError: it cannot be opened.
+
+        """
+        self._opened()
+
+    def hear(self, stream: str, news: News) -> None:
+        """Write an epoch, after those that could not be written before.
+
+        Raises:
+            SinkError: the file cannot be opened or written for now; the epoch is kept.
+
+        """
+        if isinstance(news, EpochPayload):
+            self._owed.append(news)
+            self._pay()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._pay()
+        finally:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def _pay(self) -> None:
+        while self._owed:
+            self._write(self._owed[0])
+            self._owed.popleft()
+
+    def _opened(self) -> FileIO:
+        if self._file is None:
+            try:
+                private.make_folder(self.path.parent)
+                self._file = FileIO(self.path, "a+", opener=private.opener)
+                self._torn = _ends_torn(self._file)
+                self._last = _last_key(self._file)
+            except OSError as error:
+                raise SinkError(f"cannot open {self.path}: {error.strerror}; choose another file") from error
+        return self._file
+
+    def _write(self, epoch: EpochPayload) -> None:
         """One epoch, one line."""
-        assert self._file is not None
+        file = self._opened()
         session, seq = self._last
         if epoch.session == session and epoch.seq <= seq:
             return
         line = ("\n" * self._torn + to_json(epoch) + "\n").encode()
         try:
-            written = self._file.write(line)
+            written = file.write(line)
         except OSError as error:
             raise SinkError(f"cannot write {self.path}: {error.strerror}; make room") from error
         self._torn = written < len(line)
         if self._torn:
             raise SinkError(f"cannot write {self.path}: no room for a whole line; make room")
         self._last = epoch.session, epoch.seq
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._file is not None
-        self._file.close()
 
 
 def _last_key(file: FileIO) -> tuple[str, int]:

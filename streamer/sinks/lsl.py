@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from streamer import __version__
 from streamer.messages import STAGES
+from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
 from streamer.sinks.settings import LslSinkSettings
 
@@ -43,7 +44,7 @@ class SampleClock:
 
 
 class LslOutlets:
-    """The outlets of one stream; an observer, and a context manager that withdraws them.
+    """The outlets of one stream; a sink, and a context manager that withdraws them.
 
     Args:
         settings: the `[lsl]` table.
@@ -52,6 +53,10 @@ class LslOutlets:
         hop_s: seconds between stages.
 
     """
+
+    name = "LSL"
+    wants: tuple[type, ...] = (StagePayload, EventPayload)
+    prompt = True  # liblsl sends on threads of its own
 
     def __init__(self, settings: LslSinkSettings, node: str, stream: str, hop_s: int) -> None:
         import pylsl
@@ -82,7 +87,17 @@ class LslOutlets:
         del outlets
         self._markers = self._density = None
 
-    def staged(self, stream: str, payload: StagePayload) -> None:
+    def hear(self, stream: str, news: News) -> None:
+        """Send a stage or an event."""
+        match news:
+            case StagePayload():
+                self._staged(news)
+            case EventPayload():
+                self._happened(news)
+            case _:
+                pass
+
+    def _staged(self, payload: StagePayload) -> None:
         """Send the probabilities, and a marker if the stage has changed; its time is the end of the 30 s."""
         time = self._now()
         if payload.stage != "no_signal":
@@ -94,7 +109,7 @@ class LslOutlets:
             self._stage = payload.stage
             self._mark(f"Sleep stage {payload.stage if payload.stage in STAGES else '?'}", time)
 
-    def happened(self, stream: str, payload: EventPayload) -> None:
+    def _happened(self, payload: EventPayload) -> None:
         """Send an event as a marker."""
         name = payload.event.replace("_", " ").capitalize()
         self._mark(f"{name}: {payload.text}" if payload.text else name, self._now())

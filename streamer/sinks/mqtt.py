@@ -15,7 +15,7 @@ import re
 import secrets
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -25,6 +25,7 @@ from aiomqtt import MqttError, ProtocolVersion, Will
 from streamer import __version__
 from streamer.clock import Clock
 from streamer.errors import SettingsError
+from streamer.news import MqttStatus
 from streamer.outbox import Outbox, Parcel
 from streamer.payloads import EnginePayload, to_json, utc
 from streamer.sinks.client import (
@@ -48,18 +49,6 @@ STOP_S = 2.0  # for all of it
 
 _LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _VERSIONS = {ProtocolVersion.V5: "5", ProtocolVersion.V311: "3.1.1"}
-
-
-@dataclass(frozen=True, slots=True)
-class MqttStatus:
-    """How the connection is doing at this moment."""
-
-    connected: bool
-    protocol: str  # "5", "3.1.1", or "" before the first connection
-    reconnects: int  # connections after the first
-    last_error: str  # one line: what happened and what to do; "" while all is well
-    published: Mapping[str, int]  # acknowledged messages by kind
-    backlog: int  # epochs and events that the broker does not have yet
 
 
 class _Stopped(Exception):

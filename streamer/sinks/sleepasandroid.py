@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
 
 Say = Callable[[str, str], None]  # topic and body, at once
@@ -30,7 +31,7 @@ ALARM = {
 
 
 class SleepAsAndroid:
-    """An observer of one stream.
+    """A sink of one stream.
 
     Args:
         topic: where to publish; one for each sleeper.
@@ -38,13 +39,27 @@ class SleepAsAndroid:
 
     """
 
+    name = "Sleep as Android"
+    wants: tuple[type, ...] = (StagePayload, EventPayload)
+    prompt = True  # MQTT queues what it is to say
+
     def __init__(self, topic: str, say: Say) -> None:
         self._topic = topic
         self._say = say
         self._phase = ""
         self._paused = False
 
-    def staged(self, stream: str, payload: StagePayload) -> None:
+    def hear(self, stream: str, news: News) -> None:
+        """Say a stage or an event."""
+        match news:
+            case StagePayload():
+                self._staged(news)
+            case EventPayload():
+                self._happened(news)
+            case _:
+                pass
+
+    def _staged(self, payload: StagePayload) -> None:
         """Say a change of the smoothed stage."""
         phase = STAGES.get(payload.smoothed)
         if phase is None or phase == self._phase:
@@ -54,7 +69,7 @@ class SleepAsAndroid:
         self._phase = phase
         self._tell(phase)
 
-    def happened(self, stream: str, payload: EventPayload) -> None:
+    def _happened(self, payload: EventPayload) -> None:
         """Say what has a name there."""
         if payload.event == "alarm":
             name, due = ALARM.get(str(payload.data.get("what"))), payload.data.get("deadline")

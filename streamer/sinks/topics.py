@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from streamer.clock import Clock
+from streamer.news import News, Online, Urgent
 from streamer.outbox import Outbox
 from streamer.payloads import AlarmPayload, EventPayload, HealthPayload, StagePayload, SummaryPayload, to_json
 from streamer.sinks.commands import CommandInbox
@@ -54,7 +55,11 @@ class Slot:
 
 
 class MqttStream:
-    """One sleeper's topics. Made by `MqttSink.stream`."""
+    """One sleeper's topics, a sink. Made by `MqttSink.stream`."""
+
+    name = "MQTT"
+    wants: tuple[type, ...] = (StagePayload, SummaryPayload, AlarmPayload, HealthPayload, Online, Urgent)
+    prompt = True  # to be told is to be put into a slot
 
     def __init__(self, root: str, outbox: Outbox, stage_expiry_s: float, clock: Clock) -> None:
         self.root = root
@@ -70,6 +75,24 @@ class MqttStream:
         self.speaking = False  # one of them is on its way, not yet acknowledged
         self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
         self._clock = clock
+
+    def hear(self, stream: str, news: News) -> None:
+        """Take what goes straight to the broker; epochs and events come by the outbox."""
+        match news:
+            case StagePayload():
+                self.stage(news)
+            case SummaryPayload():
+                self.summary(news)
+            case AlarmPayload():
+                self.alarm(news)
+            case HealthPayload():
+                self.health(news)
+            case Online(online):
+                self.online(online)
+            case Urgent(event):
+                self.event(event)
+            case _:
+                pass
 
     def stage(self, payload: StagePayload) -> None:
         """Publish at once, before any backlog; without a connection only the newest one is kept."""

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from streamer.clock import Clock
 from streamer.messages import STAGES, Label, Score, StreamInfo, Window
+from streamer.news import News, Scored
 from streamer.payloads import CommandPayload, EventPayload, StagePayload
 from streamer.sinks.commands import CommandInbox
 
@@ -59,12 +60,16 @@ class StreamState:
 
 
 class Page:
-    """The state behind the page; an `Observer` of every stream. Costs nothing while nobody looks.
+    """The state behind the page; a sink of every stream. Costs nothing while nobody looks.
 
     Args:
         clock: says how old a stage is.
 
     """
+
+    name = "the live page"
+    wants: tuple[type, ...] = (Scored, StagePayload, EventPayload)
+    prompt = True  # clients fetch what they have not been told
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -105,7 +110,19 @@ class Page:
         self._streams[stream] = state
         self._changed()
 
-    def scored(self, stream: str, score: Score) -> None:
+    def hear(self, stream: str, news: News) -> None:
+        """Take what is shown."""
+        match news:
+            case Scored(score):
+                self._scored(stream, score)
+            case StagePayload():
+                self._staged(stream, news)
+            case EventPayload():
+                self._happened(stream, news)
+            case _:
+                pass
+
+    def _scored(self, stream: str, score: Score) -> None:
         """Take the window behind a stage, and on the 30 s grid its column of the night."""
         state = self._streams[stream]
         state.window = score.window or state.window
@@ -124,12 +141,12 @@ class Page:
     def recall(self, stream: str, epochs: Iterable[Score]) -> None:
         """Take what a former process of this session scored, and tell every client the whole night again."""
         for score in epochs:
-            self.scored(stream, score)
+            self._scored(stream, score)
         for view in self._views:
             view.forget(stream)
         self._changed()
 
-    def staged(self, stream: str, payload: StagePayload) -> None:
+    def _staged(self, stream: str, payload: StagePayload) -> None:
         """Take a new stage."""
         state = self._streams[stream]
         state.stage = payload
@@ -137,7 +154,7 @@ class Page:
             state.heard = self._clock.monotonic()
         self._changed()
 
-    def happened(self, stream: str, payload: EventPayload) -> None:
+    def _happened(self, stream: str, payload: EventPayload) -> None:
         """Take an event."""
         state = self._streams[stream]
         if payload.event == "gap":

@@ -19,6 +19,7 @@ import pytest
 
 from streamer.clock import SystemClock
 from streamer.live.engine import Engine
+from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate
 
 CONFIG = Path(__file__).parent.parent / "lsl_api.cfg"
@@ -37,11 +38,12 @@ class Recorder:
         self.stages = {name: [] for name in STREAMS}
         self.resident = []
 
-    def started(self, stream, info, channel, session):
-        pass
+    name = "the recorder"
+    wants = (StagePayload, EventPayload)
+    prompt = True
 
-    def broker(self, status):
-        pass
+    def hear(self, stream, news):
+        (self.staged if isinstance(news, StagePayload) else self.happened)(stream, news)
 
     def staged(self, stream, payload):
         self.stages[stream].append(payload.stage)

@@ -208,7 +208,7 @@ def test_a_page_shows_the_whole_night_after_a_death(cut):
     second.labels += first.labels
     second.second, second.events = first.second, first.events
     for one in said:
-        second.page.happened("anna", one)
+        second.page.hear("anna", one)
     second.page.recall("anna", heard)
     play(second, cut, len(stages))
     expected = json.loads(whole.page.view().update())["streams"][0]

@@ -40,9 +40,7 @@ class Rig:
             "s",
             self.source.info,
             self.journal,
-            None,
-            None,
-            (self.witness,),
+            [self.witness],
             self.clock,
             60.0 if live else None,
         )

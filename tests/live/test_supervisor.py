@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import DamagedError, DiskError, SourceError, UsageError
+from streamer.handover import Reaction
 from streamer.journal import Journal, Meta
 from streamer.live import supervisor as module
 from streamer.live.batching import Batcher
@@ -87,10 +88,10 @@ class Rig:
         journal = Journal.create(
             self.folder / f"{name}.sqlite", Meta(name, "node", "anna", session), self.clock, deliver=False
         )
-        publisher = Publisher("anna", name, session, journal, None, None, (self.witness,), self.clock, 60.0)
+        publisher = Publisher("anna", name, session, journal, [self.witness], self.clock, 60.0)
         self.sessions.append(journal)
         self.publisher = publisher
-        publisher.listeners.append(lambda score, _: self.heard.append(score.end))
+        publisher.first(Reaction("the test", lambda score, _: self.heard.append(score.end)))
         return Recording(session, journal, self.pipeline(session), publisher)
 
     def source(self, *parts, about=INFO):

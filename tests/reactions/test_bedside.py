@@ -93,9 +93,7 @@ class Desk:
         self.clock = FakeClock(NIGHT)
         self.journal = Journal.create(path, Meta("s", "n", "anna", INFO), self.clock, deliver=False)
         self.witness = Witness()
-        self.publisher = Publisher(
-            "anna", "s", INFO, self.journal, None, None, (self.witness,), self.clock, None
-        )
+        self.publisher = Publisher("anna", "s", INFO, self.journal, [self.witness], self.clock, None)
         wanted = [TriggerSettings.model_validate(one) for one in triggers]
         self.reflexes = Reflexes(wanted, 5, self.publisher, None, self.clock, False, path)
 

@@ -68,9 +68,9 @@ def test_stage_changes_and_events_become_markers_and_every_stage_its_probabiliti
         inlets = Inlets("anna")
         before = pylsl.local_clock()
         for seq, stage in enumerate(["N2", "N2", "unscored", "R"]):
-            outlets.staged("anna", staged(seq, stage, 30 + 5 * seq, latency_ms=15_100 - 5000 * seq))
-        outlets.happened("anna", event("trigger", "cue after 5 min of R"))
-        outlets.happened("anna", event("lights_on", ""))
+            outlets.hear("anna", staged(seq, stage, 30 + 5 * seq, latency_ms=15_100 - 5000 * seq))
+        outlets.hear("anna", event("trigger", "cue after 5 min of R"))
+        outlets.hear("anna", event("lights_on", ""))
         markers = [inlets.markers.pull_sample(timeout=5) for _ in range(5)]
         densities = [inlets.density.pull_sample(timeout=5) for _ in range(4)]
     assert [values[0] for values, _ in markers] == [
@@ -105,8 +105,8 @@ def test_outlets_say_what_they_carry():
 
 def test_either_can_be_left_out():
     with LslOutlets(LslSinkSettings(prefix=MINE, markers=False), "home", "carla", 30) as outlets:
-        outlets.staged("carla", staged(0, "W", 30))
-        outlets.happened("carla", event("mark", "hello"))
+        outlets.hear("carla", staged(0, "W", 30))
+        outlets.hear("carla", event("mark", "hello"))
         names = {stream.name() for stream in pylsl.resolve_streams(1.0)}
     assert f"{MINE}-carla-hypnodensity" in names
     assert f"{MINE}-carla-markers" not in names
@@ -115,9 +115,9 @@ def test_either_can_be_left_out():
 def test_a_stale_stage_is_a_question_mark_now():
     with LslOutlets(LslSinkSettings(prefix=MINE), "home", "dora", 30) as outlets:
         inlets = Inlets("dora")
-        outlets.staged("dora", staged(0, "N3", 30))
+        outlets.hear("dora", staged(0, "N3", 30))
         now = pylsl.local_clock()
-        outlets.staged("dora", staged(1, "no_signal", 9e6, latency_ms=None))
+        outlets.hear("dora", staged(1, "no_signal", 9e6, latency_ms=None))
         inlets.markers.pull_sample(timeout=5)
         (text,), time = inlets.markers.pull_sample(timeout=5)
     assert text == "Sleep stage ?"

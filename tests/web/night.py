@@ -9,6 +9,7 @@ import sys
 from streamer import settings
 from streamer.clock import SystemClock
 from streamer.live.engine import Engine
+from streamer.news import News, Opened
 from tests.fakes import Witness
 
 SPEED = 30.0  # a hop of 30 s every second
@@ -17,9 +18,9 @@ SPEED = 30.0  # a hop of 30 s every second
 class Ready(Witness):
     """Says when every stream is open."""
 
-    def started(self, *what: object) -> None:
-        self.sessions.append(what[-1])
-        if len(self.sessions) == 2:
+    def hear(self, stream: str, news: News) -> None:
+        super().hear(stream, news)
+        if isinstance(news, Opened) and len(self.sessions) == 2:
             print("ready", flush=True)
 
 

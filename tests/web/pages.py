@@ -9,6 +9,7 @@ import numpy as np
 
 from streamer.clock import Clock
 from streamer.messages import STAGES, Channel, Label, Quality, Score, StreamInfo, Window
+from streamer.news import Scored
 from streamer.payloads import CommandPayload, EventPayload, Probabilities, QualityPayload, StagePayload, utc
 from streamer.web.page import Page
 
@@ -67,16 +68,13 @@ class Bed:
         window = Window(self.second * 100, epoch, samples, spectrogram)
         if grid:
             self.labels.append(stage)
-        self.page.scored(
-            self.name, Score(self.second * 100, epoch, stage, stage, shares, False, quality, window)
-        )
-        self.page.staged(self.name, self._payload(stage, shares, quality, not grid))
+        score = Score(self.second * 100, epoch, stage, stage, shares, False, quality, window)
+        self.page.hear(self.name, Scored(score, INFO.started + self.second))
+        self.page.hear(self.name, self._payload(stage, shares, quality, not grid))
 
     def silence(self) -> None:
         """Nothing arrives any more."""
-        self.page.staged(
-            self.name, self._payload("no_signal", None, Quality("off", ("no signal",), 1.0), True)
-        )
+        self.page.hear(self.name, self._payload("no_signal", None, Quality("off", ("no signal",), 1.0), True))
 
     def event(self, name: str, text: str = "", **data: float | str) -> None:
         """Something happened."""
@@ -89,7 +87,7 @@ class Bed:
             data=data,
         )
         self.events += 1
-        self.page.happened(self.name, payload)
+        self.page.hear(self.name, payload)
 
     def _payload(self, stage, shares, quality, provisional) -> StagePayload:
         return StagePayload(

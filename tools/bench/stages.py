@@ -107,4 +107,4 @@ def journal_in(folder: Path) -> Journal:
 def publisher(journal: Journal) -> Publisher:
     """Return a voice with everything but the network that its messages would go out to."""
     topics = MqttStream("bench", journal.outbox, 60.0, SystemClock())
-    return Publisher("bench", "bench", INFO, journal, topics, None, (), SystemClock(), None)
+    return Publisher("bench", "bench", INFO, journal, [topics], SystemClock(), None)

@@ -34,9 +34,9 @@ from streamer.clock import Clock, SystemClock
 from streamer.live.engine import Engine
 from streamer.live.intake import Source
 from streamer.messages import EPOCH_S, Channel, Chunk, StreamInfo
+from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import Settings, validate
-from streamer.sinks.mqtt import MqttStatus
 from streamer.sources.settings import SourceSettings
 from tools.bench.figures import Asked, Figures, Wanted, resident_mb
 from tools.bench.signals import RATE_HZ
@@ -194,6 +194,7 @@ class _Listener:
     """Collects what the engine says of its own latency, while it is told to."""
 
     def __init__(self) -> None:
+        self.name, self.wants, self.prompt = "the bench", (StagePayload, EventPayload), True
         self.open = False
         self.ms: list[float] = []
         self.thinned = False
@@ -209,10 +210,14 @@ class _Listener:
                     self._news.clear()
                     await self._news.wait()
 
-    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
-        """Nothing to note."""
+    def hear(self, stream: str, news: News) -> None:
+        """Note a stage, or whether the machine keeps up."""
+        if isinstance(news, StagePayload):
+            self._staged(stream, news)
+        elif isinstance(news, EventPayload):
+            self._happened(news)
 
-    def staged(self, stream: str, payload: StagePayload) -> None:
+    def _staged(self, stream: str, payload: StagePayload) -> None:
         """Note the time from the last sample's arrival to this publication."""
         if payload.latency_ms is None:
             return
@@ -222,14 +227,11 @@ class _Listener:
         if self.open:
             self.ms.append(payload.latency_ms)
 
-    def happened(self, stream: str, payload: EventPayload) -> None:
+    def _happened(self, payload: EventPayload) -> None:
         """Note whether the machine cannot keep up."""
         if "least_hop_s" in payload.data:
             self.thinned = bool(payload.data["least_hop_s"])
             self._news.set()
-
-    def broker(self, status: MqttStatus) -> None:
-        """Nothing to note."""
 
 
 async def carry(count: int, hop_s: int, before_s: float, folder: Path) -> Point:

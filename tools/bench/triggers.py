@@ -17,10 +17,10 @@ import aiomqtt
 
 from streamer.clock import SystemClock
 from streamer.live.engine import Engine
-from streamer.messages import STAGES, StreamInfo
-from streamer.payloads import EventPayload, StagePayload
+from streamer.messages import STAGES
+from streamer.news import News, Opened
+from streamer.payloads import StagePayload
 from streamer.settings import Settings, validate
-from streamer.sinks.mqtt import MqttStatus
 
 PREFIX = "sleepstream-bench"
 LOOPBACK = """[ports]
@@ -38,26 +38,22 @@ level = -3
 class _Watcher:
     """Waits for the outlets to be there, and notes when the last sample of each stage came."""
 
+    name = "the bench"
+    wants: tuple[type, ...] = (Opened, StagePayload)
+    prompt = True
+
     def __init__(self) -> None:
         self.ready = asyncio.Event()
         self.published_ms: list[float] = []  # after the arrival
         self.arrived: dict[int, float] = {}  # number of the stage -> Unix s
 
-    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
-        """They are."""
-        self.ready.set()
-
-    def staged(self, stream: str, payload: StagePayload) -> None:
-        """Note what the engine says of its own latency."""
-        if payload.latency_ms is not None:
-            self.published_ms.append(payload.latency_ms)
-            self.arrived[payload.seq] = time.time() - payload.latency_ms / 1000
-
-    def happened(self, stream: str, payload: EventPayload) -> None:
-        """Nothing to note."""
-
-    def broker(self, status: MqttStatus) -> None:
-        """Nothing to note."""
+    def hear(self, stream: str, news: News) -> None:
+        """They are there; or note what the engine says of its own latency."""
+        if isinstance(news, Opened):
+            self.ready.set()
+        elif isinstance(news, StagePayload) and news.latency_ms is not None:
+            self.published_ms.append(news.latency_ms)
+            self.arrived[news.seq] = time.time() - news.latency_ms / 1000
 
 
 class _Recorder:

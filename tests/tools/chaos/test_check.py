@@ -41,7 +41,7 @@ def night(tmp_path):
     meta = Meta("s", "node", "anna", about, settings=SETTINGS.model_dump(mode="json"))
     pipeline = Pipeline(about, SETTINGS.signal, SETTINGS.hop_s, default_model())
     with Journal.create(tmp_path / "s.sqlite", meta, SystemClock()) as journal:
-        publisher = Publisher("anna", "s", about, journal, None, None, (), SystemClock(), None)
+        publisher = Publisher("anna", "s", about, journal, [], SystemClock(), None)
         for item in (part(0, 95), Gap(9500, 10_000, "radio"), part(100, 200)):
             journal.record(item)
             for output in pipeline.push(item):

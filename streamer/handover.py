@@ -1,0 +1,308 @@
+"""The one way out: whoever hears of a night is told behind a guard.
+
+Nothing that a sink does can end or hold up the night, the record, the alarm or another sink. What it raises
+is counted, said once, and it is tried again with the next message. A sink that never waits is told at once,
+on the event loop (`Guard`); one that may wait has a bounded queue and a thread of its own (`Aside`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Self
+
+from streamer.clock import Clock
+from streamer.errors import SleepstreamError
+from streamer.messages import Score
+from streamer.news import News, Remark, Scored, Sink
+
+MOST = 4096  # messages that wait for a sink; beyond that the oldest is dropped
+STALLED_S = 30.0  # a sink that is busy with one message for so long stands still
+SAY_AGAIN_S = 3600.0  # between two complaints about the same sink
+DRAIN_S = 2.0  # at the end, for what still waits
+log = logging.getLogger(__name__)
+
+
+class Guard:
+    """Stands between a night and one sink that never waits: what that raises ends here.
+
+    Args:
+        sink: to be told.
+        clock: tells how long ago the last complaint was.
+
+    Attributes:
+        failures: how often the sink has raised something.
+        missed: messages that it has not taken, since the last one that it took.
+
+    """
+
+    def __init__(self, sink: Sink, clock: Clock) -> None:
+        self.failures = 0
+        self.missed = 0
+        self._sink = sink
+        self._clock = clock
+        self._why = "they came faster than they could be taken"
+        self._said_at: float | None = None
+        self._complaints: deque[str] = deque(maxlen=8)  # appended by whichever thread tells the sink
+
+    @property
+    def name(self) -> str:
+        """Of the sink."""
+        return self._sink.name
+
+    @property
+    def wants(self) -> tuple[type, ...]:
+        """What the sink does."""
+        return self._sink.wants
+
+    def hear(self, stream: str, news: News) -> None:
+        """Tell the sink, and survive it; if it takes remarks, it is also told what it has missed."""
+        try:
+            if not isinstance(news, self._sink.wants):
+                return
+            if self.missed and Remark in self._sink.wants:
+                self._sink.hear("", Remark("WARNING", __name__, self._missed_text()))
+                self.missed = 0
+            self._sink.hear(stream, news)
+            self.missed = 0
+        except BaseException as error:  # no task is cancelled inside a plain call; so nothing may pass
+            self.missed += 1
+            self.failed(error)
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Do something else with the sink, at its beginning say, and survive that too."""
+        try:
+            yield
+        except BaseException as error:
+            self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """Count what the sink has raised, and complain of it if that was not done of late."""
+        self.failures += 1
+        self._why = explain(error)
+        self.complain(f"{self.name} failed: {self._why}; the night goes on, and it is tried again", error)
+
+    def complain(self, text: str, error: BaseException | None = None) -> None:
+        """Have something said of this sink, in the log and as an event; at most once an hour."""
+        now = self._clock.monotonic()
+        if self._said_at is not None and now - self._said_at < SAY_AGAIN_S:
+            return
+        self._said_at = now
+        self._complaints.append(text)
+        expected = error is None or isinstance(error, OSError | SleepstreamError)
+        log.error("%s", text, exc_info=None if expected else error)
+
+    def complaint(self) -> str:
+        """What has not been said as an event yet, or ""."""
+        return self._complaints.popleft() if self._complaints else ""
+
+    def _missed_text(self) -> str:
+        messages = "1 message" if self.missed == 1 else f"{self.missed} messages"
+        return f"{messages} are missing here: {self._why}"
+
+
+class Aside:
+    """A sink that may wait, behind a queue and in a thread of its own; a context manager that ends both.
+
+    When the queue is full, the oldest message is dropped and counted. The thread is a daemon: stuck in a
+    write (Ctrl-S, a pipe that nobody reads) it holds up neither the night nor the end of the process. A sink
+    that is itself a context manager is entered and left in that thread.
+
+    Args:
+        sink: to be told.
+        clock: tells whether it stands still.
+        most: messages that may wait.
+
+    Attributes:
+        dropped: messages that had no room in the queue, in all.
+
+    """
+
+    prompt = True  # to `hear` is to put into the queue
+
+    def __init__(self, sink: Sink, clock: Clock, most: int = MOST) -> None:
+        self.dropped = 0
+        self._sink = sink
+        self._guard = Guard(sink, clock)
+        self._clock = clock
+        self._most = most
+        self._waiting: deque[tuple[str, News]] = deque()
+        self._unsaid = 0  # of those dropped
+        self._ready = threading.Condition()
+        self._closing = False
+        self._busy_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name=f"sink: {sink.name}", daemon=True)
+
+    @property
+    def name(self) -> str:
+        """Of the sink."""
+        return self._sink.name
+
+    @property
+    def wants(self) -> tuple[type, ...]:
+        """What the sink does."""
+        return self._sink.wants
+
+    @property
+    def failures(self) -> int:
+        """How often the sink has raised something."""
+        return self._guard.failures
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def hear(self, stream: str, news: News) -> None:
+        """Keep it for the thread; never waits."""
+        if not isinstance(news, self.wants):
+            return
+        with self._ready:
+            self._waiting.append((stream, news))
+            if len(self._waiting) > self._most:
+                self._waiting.popleft()
+                self.dropped += 1
+                self._unsaid += 1
+            self._ready.notify()
+
+    def complaint(self) -> str:
+        """What has not been said as an event yet, or ""; also that the sink stands still."""
+        since = self._busy_since
+        if since is not None and self._clock.monotonic() - since > STALLED_S:
+            self._guard.complain(f"{self.name} stands still: nothing of it is taken; the night goes on")
+        return self._guard.complaint()
+
+    def close(self, deadline_s: float = DRAIN_S) -> bool:
+        """Have the sink take what still waits, for at most so long; whether it did."""
+        with self._ready:
+            self._closing = True
+            self._ready.notify()
+        self._thread.join(deadline_s)
+        ended = not self._thread.is_alive()
+        if not ended:
+            log.error("%s did not take its last messages (%d) in time", self.name, len(self._waiting) + 1)
+        return ended
+
+    def _run(self) -> None:
+        with ExitStack() as stack:
+            self._enter(stack)
+            while (item := self._next()) is not None:
+                self._guard.hear(*item)
+                self._busy_since = None
+
+    def _enter(self, stack: ExitStack) -> None:
+        """Enter the sink; have it left when all is over, whatever either raises."""
+        if not isinstance(self._sink, AbstractContextManager):
+            return
+        self._busy_since = self._clock.monotonic()
+        try:
+            self._sink.__enter__()
+        except BaseException as error:  # as in `Guard.hear`
+            self._guard.failed(error)
+        else:
+            stack.callback(self._leave, self._sink)
+        self._busy_since = None
+
+    def _leave(self, sink: AbstractContextManager[object]) -> None:
+        try:
+            sink.__exit__(None, None, None)
+        except BaseException as error:
+            self._guard.failed(error)
+
+    def _next(self) -> tuple[str, News] | None:
+        """Wait for a message; None: there are no more."""
+        with self._ready:
+            while not self._waiting and not self._closing:
+                self._ready.wait()
+            if not self._waiting:
+                return None
+            self._guard.missed += self._unsaid
+            self._unsaid = 0
+            self._busy_since = self._clock.monotonic()
+            return self._waiting.popleft()
+
+
+Outlet = Guard | Aside
+
+
+def guarded(sink: Sink | Outlet, clock: Clock) -> Outlet:
+    """Put a sink behind a guard, unless it is; one that may wait has to be behind an `Aside` before.
+
+    Raises:
+        ValueError: the sink is not prompt.
+
+    """
+    if isinstance(sink, Guard | Aside):
+        return sink
+    if not sink.prompt:
+        raise ValueError(f"{sink.name} may wait: it needs a thread of its own (Aside)")
+    return Guard(sink, clock)
+
+
+class HandOver:
+    """Tells every sink, in order: those that must hear first, then the others."""
+
+    def __init__(self, sinks: Iterable[Sink | Outlet], clock: Clock) -> None:
+        self._clock = clock
+        self._first: list[Outlet] = []
+        self._others = [guarded(sink, clock) for sink in sinks]
+
+    def first(self, sink: Sink | Outlet) -> None:
+        """Have a sink told before all others, behind those that this was said of before."""
+        self._first.append(guarded(sink, self._clock))
+
+    def hear(self, stream: str, news: News) -> None:
+        """Tell everyone; raises nothing."""
+        for outlet in (*self._first, *self._others):
+            outlet.hear(stream, news)
+
+    def wanted(self, kind: type) -> bool:
+        """Whether anyone wants this kind of news."""
+        return any(kind in outlet.wants for outlet in (*self._first, *self._others))
+
+    def complaints(self) -> list[tuple[str, str]]:
+        """Of each sink that has failed or stands still since the last call: its name, and what to say."""
+        found = [(outlet.name, outlet.complaint()) for outlet in (*self._first, *self._others)]
+        return [(name, text) for name, text in found if text]
+
+
+class Reaction:
+    """A sink that hears scores and nothing else, at once: the triggers, the alarm.
+
+    Args:
+        name: what a person calls it.
+        push: takes a score and the Unix time of its end.
+
+    """
+
+    wants: tuple[type, ...] = (Scored,)
+    prompt = True
+
+    def __init__(self, name: str, push: Callable[[Score, float], None]) -> None:
+        self.name = name
+        self._push = push
+
+    def hear(self, stream: str, news: News) -> None:
+        """Pass a score on."""
+        if isinstance(news, Scored):
+            self._push(news.score, news.end)
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, in one line, of any exception at all."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    try:
+        text = str(error)
+    except BaseException:  # it cannot even say what it is
+        text = ""
+    said = (
+        text if isinstance(error, SleepstreamError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+    )
+    return " ".join(said.split())[:500]

@@ -1,0 +1,29 @@
+"""The terminal's bell, rung by a thread of its own: a stopped terminal must not hold up the alarm."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from streamer.errors import OutputError
+from streamer.standard import unbuffered
+
+_ringing = threading.Lock()
+
+
+def ring() -> None:
+    """Ring once; returns at once. A bell that is stuck in a stopped terminal is not rung again meanwhile."""
+    if _ringing.acquire(blocking=False):
+        try:
+            threading.Thread(target=_ring, name="bell", daemon=True).start()
+        except RuntimeError:  # no thread is to be had
+            _ringing.release()
+
+
+def _ring() -> None:
+    try:
+        unbuffered(sys.stderr).write("\a")
+    except (OSError, ValueError, OutputError):  # the terminal is gone, or closed
+        return
+    finally:
+        _ringing.release()

@@ -1,0 +1,124 @@
+"""Standard output and error, written at once and past Python's buffers.
+
+A buffer would keep what could not be written, say so once more when the process ends, and be locked for ever
+by a thread that is stuck in it. Here a write reaches the system or raises, and nothing stays behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from streamer.errors import OutputError
+from streamer.printable import printable
+
+LAST_S = 2.0  # for the last words
+LOOK_S = 1.0  # at a descriptor that takes nothing for now
+
+
+class Unbuffered:
+    """Text to a file descriptor; as much of a file as `print`, logging and rich need.
+
+    A character that the encoding lacks is written as an escape. Text that was cut off by an error (a full
+    disk) is ended with a line break before anything else is written.
+
+    Args:
+        descriptor: where to.
+        encoding: of the text.
+
+    """
+
+    def __init__(self, descriptor: int, encoding: str) -> None:
+        self.encoding = encoding
+        self._descriptor = descriptor
+        self._torn = False
+
+    def write(self, text: str) -> int:
+        """Write all of it, however long that takes.
+
+        Raises:
+            OutputError: the reader is gone, the disk is full, the terminal was closed.
+
+        """
+        left = memoryview(("\n" * self._torn + text).encode(self.encoding, "backslashreplace"))
+        whole = len(left)
+        while left:
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:  # somebody else made it so; we have the time
+                select.select([], [self._descriptor], [], LOOK_S)
+            except OSError as error:
+                self._torn = self._torn or 0 < len(left) < whole
+                text = f"the output cannot be written: {error.strerror}; give it another place"
+                raise OutputError(text) from error
+        self._torn = False
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self._descriptor)
+
+
+def unbuffered(stream: TextIO | None) -> TextIO:
+    """The same place without a buffer; a stream that has no descriptor is taken as it is, none is nowhere."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")  # for as long as the process lives
+    try:
+        stream.flush()
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # what a test puts in its place, or closed
+        return stream
+    return Unbuffered(descriptor, stream.encoding or "utf-8")  # type: ignore[return-value]  # all that is used
+
+
+@contextmanager
+def safe() -> Iterator[None]:
+    """Make standard output and error safe to write to, whatever this process was started with.
+
+    A descriptor that is closed would be given to the next file that is opened, and what is printed would end
+    up in that. A write that fails raises `OutputError`, and leaves nothing that fails again at the exit.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = unbuffered(sys.stdout), unbuffered(sys.stderr)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def complain(text: str) -> None:
+    """Write one line to standard error; gives up after `LAST_S` where that takes nothing."""
+
+    def write() -> None:
+        with contextlib.suppress(OutputError):
+            print(f"sleepstream: {printable(text)}", file=sys.stderr)
+
+    writing = threading.Thread(target=write, name="last words", daemon=True)
+    writing.start()
+    writing.join(LAST_S)
+
+
+class Quiet(logging.StreamHandler[TextIO]):
+    """Log records to standard error; that it takes none is nobody's trouble."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # its name is Python's
+        """Say nothing: there is nowhere to say it."""
