@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.messages import RATE_HZ, STAGES, Channel, StreamInfo
+from streamer.news import Scored
 from streamer.payloads import EventPayload, utc
 from streamer.reactions.alarm import Alarm
 from streamer.reactions.reflexes import Reflexes
@@ -196,10 +197,14 @@ def test_a_page_shows_the_whole_night_after_a_death(cut):
                 page.event(name, name, **data)
 
     whole, first = bed(FakeClock()), bed(FakeClock())
-    heard, said = [], []
-    real, happened = first.page.scored, first.page.happened
-    first.page.scored = lambda name, one: (heard.append(one), real(name, one))
-    first.page.happened = lambda name, one: (said.append(one), happened(name, one))
+    heard, said, real = [], [], first.page.hear
+
+    def hear(name, news):
+        heard.extend([news.score] if isinstance(news, Scored) else [])
+        said.extend([news] if isinstance(news, EventPayload) else [])
+        real(name, news)
+
+    first.page.hear = hear
     play(whole, 0, len(stages))
     play(first, 0, cut)
     second = bed(FakeClock())

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from streamer.errors import SignalError, SourceError
+from streamer.handover import Reaction
 from streamer.journal import Journal
 from streamer.journal.file import Meta
 from streamer.live.batching import Batcher
@@ -186,7 +187,7 @@ def test_cancelling_half_way_closes_what_was_open(tmp_path):
 def test_what_happens_has_its_place_in_the_recording_whatever_the_host_s_clock_says(tmp_path, live):
     async def scenario():
         async with rig(tmp_path, live) as r:
-            r.publisher.listeners.append(lambda score, _: r.publisher.urgent("trigger", "now", {}))
+            r.publisher.first(Reaction("test", lambda *_: r.publisher.urgent("trigger", "now", {})))
             r.give(0, 47)
             await r.until(lambda: len(r.witness.stages) == 4)
             r.publisher.command("mark", "")
