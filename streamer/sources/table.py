@@ -1,42 +1,38 @@
-"""CSV files: with a header of channel names, or as BrainFlow writes them (rows of numbers, no header).
+"""CSV and text tables of every maker: rows of numbers below a header, or without one as BrainFlow has them.
 
-With a header, a first column named time (or timestamp, t, seconds ...) holds seconds or ISO 8601; all others
-are channels, with a unit in brackets if any: "AF7 (uV)". BrainFlow's columns are the rows of its board, so
-they are named by number: "1" is board row 1; its EEG is in uV, the first column counts packages, the last but
-one holds Unix time, and nothing in the file says which rows are EEG, so one has to be named.
+`columns.py` knows what the columns are, `lines.py` the rows, `cells.py` and `table_rows.py` what stands in
+them, `pace.py` what their times mean. A bad row is left out, and nothing but it: where there are times the
+loss shows in them, and elsewhere its place stays empty.
 """
 
 from __future__ import annotations
 
-import csv
-import re
+import math
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
-from streamer.errors import RecordingError, SourceError, UsageError
-from streamer.messages import Channel, Chunk, Floats, Item
-from streamer.sources.recordings import UNKNOWN_START
+from streamer.errors import RecordingError, SourceError
+from streamer.messages import Channel, Chunk, Gap, Item
+from streamer.sources import columns, lines
+from streamer.sources.cells import Times, numbers
+from streamer.sources.lines import Line
+from streamer.sources.pace import numbering, pace, timeless
+from streamer.sources.packets import PacketCounter
+from streamer.sources.recordings import UNKNOWN_START, distinct
+from streamer.sources.table_rows import RowParser, Rows, in_order
 from streamer.timeline import Timeline
 
 LINES = 8192  # parsed at once
-DELIMITERS = "\t;,| "
-EARLIEST_UNIX = 1e8  # seconds; times above it are dates (after 1973)
-# A rate found in times that is this close to one that devices have is meant to be that.
-NOMINAL_HZ = (50, 64, 100, 125, 128, 200, 220, 250, 256, 300, 400, 500, 512, 600, 1000, 1024)
-NEAR = 0.005
-_TIMES = re.compile(
-    r"(time|times|timestamps?|t|seconds?|sec|datetime|date|unix_?time)( ?[\[(](s|sec|utc)[\])])?"
-)
-_UNIT = re.compile(r"(.*?)\s*[\[(]([^\])]*)[\])]")
+SAMPLED = 50  # rows that tell whether decimals have a comma
+HELD = 2  # rows whose times the next ones have to bear out
+LOST = "missing in the file"
 
 
 class TableRecording:
-    """A CSV file; it is read as a stream, a few thousand lines at a time."""
+    """A table; it is read as a stream, a few thousand lines at a time."""
 
     def __init__(self, path: Path, rate_hz: float | None) -> None:
         """Read the first lines, to know columns, times and rate.
@@ -48,165 +44,221 @@ class TableRecording:
         """
         self._path = path
         self.remarks: list[str] = []
-        first = self._lines(2)
-        self._delimiter = _delimiter(first[0][1]) if first else ","
-        names = self._cells(first[0][1]) if first else []
-        self._headed = any(_number(name) is None for name in names)
-        if len(first) < 1 + self._headed:
+        self._opening = lines.opening(path)
+        if not self._opening.first:
             raise RecordingError(f"{path} holds no samples; give a CSV with a header and rows of numbers")
-        if self._headed:
-            self._named(names)
+        self._columns = self._described()
+        head = list(islice(self._rows([]), LINES))
+        self._agreed(head)
+        self._comma = self._has_commas(head[:SAMPLED])
+        self._usable = self._with_numbers(head)
+        rows = self._first(head)
+        if self._columns.time is None:
+            self._pace = timeless(path, rate_hz, self._columns.rate_hz)
         else:
-            self._numbered(len(names))
-        if not self._columns:
-            raise RecordingError(f"{path} has no channels, only times; give a CSV with a column per channel")
-        head = self._table(self._lines(LINES + 1)[int(self._headed) :])
-        rate = self._rate(head, rate_hz)
-        self.name = path.stem
-        self.duration_s: float | None = None
-        self.rates_hz = (rate,) * len(self.channels)
-        start = float(head[0, self._time]) if self._time is not None else 0.0
-        if not self._headed and start <= EARLIEST_UNIX:
+            self._pace = pace(path, rows.times, self._columns.factor, rate_hz, self._columns.rate_hz)
+        self.remarks += self._pace.remarks
+        if (
+            self._opening.header is None
+            and self._columns.rate_hz is None
+            and self._pace.started == UNKNOWN_START
+        ):
             raise RecordingError(
                 f"{path} has no header, and no Unix time where BrainFlow puts it; add a header line"
             )
-        self.started = start if start > EARLIEST_UNIX else UNKNOWN_START
+        self._numbering = numbering(rows.counter)
+        self.name = path.stem
+        found = [self._columns.channels[column] for column in self._usable]
+        labels = distinct([channel.label for channel in found])
+        self.channels = tuple(Channel(label, one.unit) for label, one in zip(labels, found, strict=True))
+        self.rates_hz = (self._pace.rate_hz,) * len(self.channels)
+        self.started = self._pace.started
+        self.duration_s: float | None = None
 
     def together(self, index: int) -> tuple[int, ...]:
         """All channels share the rows."""
         return tuple(range(len(self.channels)))
 
     def items(self, picked: Sequence[int]) -> Iterator[Item]:
-        """Chunks of the picked channels, and gaps where the times jump."""
-        timeline = Timeline(self.rates_hz[0])
-        columns = [self._columns[index] for index in picked]
-        index, latest = 0, -np.inf
-        for lines in self._blocks():
-            table = self._table(lines)
-            samples: Floats = table[:, columns].T
-            if self._time is None:
-                yield Chunk(index, samples)
-                index += samples.shape[1]
-                continue
-            times = table[:, self._time]
-            back = np.flatnonzero(~(np.diff(times, prepend=latest) >= 0))
-            if back.size:
-                line = lines[int(back[0])][0]
-                raise RecordingError(
-                    f"{self._path}, line {line}: its time is before the line above; sort the rows"
-                )
-            latest = float(times[-1])
-            try:
-                yield from timeline.push(times, samples)
-            except SourceError as error:
-                raise RecordingError(f"{self._path}, line {lines[0][0]} on: {error}") from error
-        yield from timeline.flush()
+        """Chunks of the picked channels, and gaps where times or numbers jump."""
+        tail: list[str] = []
+        parser = self._parser([self._usable[index] for index in picked], self._pace.factor)
+        blocks = lines.blocks(self._rows(tail), LINES)
+        if self._columns.time is None:
+            yield from self._by_place(parser.parse(block) for block in blocks)
+        else:
+            yield from self._by_time(self._ordered(parser, blocks))
+        self.remarks += [*parser.remarks(), *tail]
 
-    def _named(self, names: Sequence[str]) -> None:
-        """Channels from a header."""
-        timed = [n for n, name in enumerate(names) if _TIMES.fullmatch(name.casefold())]
-        self._time: int | None = timed[0] if timed else None
-        self._columns = [n for n in range(len(names)) if n != self._time]
-        matches = [(_UNIT.fullmatch(names[n]), names[n]) for n in self._columns]
-        self.channels = tuple(
-            Channel(match[1], match[2].strip()) if match else Channel(name, "") for match, name in matches
+    def _by_place(self, parsed: Iterator[Rows]) -> Iterator[Item]:
+        index = 0
+        if self._numbering is None:
+            for rows in parsed:
+                if len(rows):
+                    yield Chunk(index, rows.samples)
+                    index += len(rows)
+            return
+        counted = PacketCounter(self._pace.rate_hz, self._numbering)
+        for rows in parsed:
+            sound = np.isfinite(rows.counter)  # where a row was left out the numbers tell
+            times = (index + np.arange(len(rows))) / self._pace.rate_hz
+            index += len(rows)
+            yield from counted.push(
+                rows.counter[sound].astype(np.int64), times[sound], rows.samples[:, sound]
+            )
+        yield from counted.flush()
+
+    def _by_time(self, ordered: Iterator[Rows]) -> Iterator[Item]:
+        if self._pace.counted:
+            yield from _by_number(ordered)
+            return
+        timeline = Timeline(self._pace.rate_hz)
+        counted = PacketCounter(self._pace.rate_hz, self._numbering) if self._numbering else None
+        for rows in ordered:
+            try:
+                if counted is None:
+                    yield from timeline.push(rows.times, rows.samples)
+                    continue
+                sound = rows.take(np.isfinite(rows.counter))
+                yield from counted.push(sound.counter.astype(np.int64), sound.times, sound.samples)
+            except SourceError as error:
+                raise RecordingError(f"{self._path}, line {rows.numbers[0]} on: {error}") from error
+        yield from counted.flush() if counted is not None else timeline.flush()
+
+    def _ordered(self, parser: RowParser, blocks: Iterator[list[Line]]) -> Iterator[Rows]:
+        """Rows whose times go on; single ones that do not are left out.
+
+        Raises:
+            RecordingError: time goes back for good.
+
+        """
+        held: Rows | None = None
+        latest = -math.inf
+        for block in blocks:
+            rows = parser.parse(block) if held is None else held.then(parser.parse(block))
+            rows = self._going_on(parser, rows, latest)
+            ready, held = rows.take(slice(0, -HELD)), rows.take(slice(-HELD, None))
+            if len(ready):
+                latest = float(ready.times[-1])
+                yield ready
+        if held is not None and len(held):
+            yield held
+
+    def _going_on(self, parser: RowParser, rows: Rows, latest: float) -> Rows:
+        keep, back = in_order(rows.times, latest)
+        if back is not None:
+            raise RecordingError(
+                f"{self._path}, line {rows.numbers[back]}: its time is before the line above; sort the rows"
+            )
+        parser.bad_rows.add(rows.numbers[~keep])
+        return rows.take(keep)
+
+    def _rows(self, remarks: list[str]) -> Iterator[Line]:
+        return lines.rows(self._path, self._opening.header is not None, remarks)
+
+    def _parser(self, channels: Sequence[int], factor: float) -> RowParser:
+        return RowParser(
+            self._opening.delimiter,
+            self._columns.width,
+            self._comma,
+            Times(factor, self._comma),
+            self._columns.time,
+            self._columns.counter,
+            channels,
         )
 
-    def _numbered(self, count: int) -> None:
-        """Channels from BrainFlow's layout: every board row, the time being the last but one."""
-        if count < 4:
+    def _described(self) -> columns.Columns:
+        """What the header, or the layout without one, says of the columns."""
+        opening = self._opening
+        if opening.header is not None:
+            names = [lines.text(name) for name in lines.split(opening.header, opening.delimiter)]
+            return columns.named(names[:-1] if len(names) > 1 and not names[-1] else names, opening.preamble)
+        first = [cell.strip() for cell in lines.split(opening.first, opening.delimiter)]
+        first = first[:-1] if len(first) > 1 and not first[-1] else first
+        known = columns.unheaded(first, opening.preamble)
+        if known is None and len(first) < 4:
             raise RecordingError(
-                f"{self._path} has no header and too few columns ({count}) for BrainFlow's; add a header line"
+                f"{self._path} has no header and too few columns ({len(first)}) for BrainFlow's; "
+                "add a header line"
             )
-        self._time, self._columns = count - 2, list(range(count))
-        self.channels = tuple(Channel(str(n), "uV" if 0 < n < count - 2 else "number") for n in self._columns)
+        return known or columns.numbered(len(first))
 
-    def _rate(self, head: Floats, given: float | None) -> float:
-        """Samples per second, from the times or as given."""
-        if self._time is None:
-            if given is None:
-                raise UsageError(f"{self._path} has no time column; say its rate: rate_hz = 256")
-            return given
-        if given is not None:
-            raise UsageError(f"{self._path} has its own times; take rate_hz = {given:g} out of the settings")
-        steps = np.diff(head[:, self._time])
-        steps = steps[steps <= max(0.5, 20 * float(steps.mean()))] if steps.size else steps  # not over gaps
-        span = float(steps.sum())
-        if not span > 0:
-            raise RecordingError(f"{self._path}: its times do not go on; give a time in seconds in every row")
-        rate = steps.size / span
-        near = min(NOMINAL_HZ, key=lambda nominal: abs(nominal - rate))
-        return float(near) if abs(near - rate) <= NEAR * near else round(rate, 3)
+    def _agreed(self, head: Sequence[Line]) -> None:
+        """Most rows have as many cells as the header.
 
-    def _blocks(self) -> Iterator[list[tuple[int, str]]]:
-        """Numbered lines of data, some thousand at a time; empty ones are left out."""
-        with self._open() as file:
-            numbered = ((n, line) for n, line in enumerate(file, 1) if line.strip())
-            if self._headed:
-                next(numbered, None)
-            while lines := list(islice(numbered, LINES)):
-                yield lines
+        Raises:
+            RecordingError: they have not.
 
-    def _lines(self, count: int) -> list[tuple[int, str]]:
-        with self._open() as file:
-            return list(islice(((n, line) for n, line in enumerate(file, 1) if line.strip()), count))
-
-    def _open(self) -> TextIO:
-        return self._path.open(encoding="utf-8-sig", errors="replace", newline="")
-
-    def _cells(self, line: str) -> list[str]:
-        row = next(csv.reader([line.strip("\r\n")], delimiter=self._delimiter, skipinitialspace=True))
-        cells = [cell.strip() for cell in row]
-        return cells[:-1] if len(cells) > 1 and cells[-1] == "" and self._delimiter in "\t " else cells
-
-    def _table(self, lines: Sequence[tuple[int, str]]) -> Floats:
-        """Lines of numbers as (rows, columns); an empty cell is not a number."""
-        width = len(self._columns) + (self._headed and self._time is not None)
-        text = [line for _, line in lines]
-        try:
-            table: Floats = np.loadtxt(text, delimiter=self._delimiter, ndmin=2, comments=None)
-        except ValueError:  # something that only a closer look can read, or name
-            return np.array([self._row(number, line, width) for number, line in lines])
-        if table.shape[1] != width:
-            return np.array([self._row(number, line, width) for number, line in lines])
-        return table
-
-    def _row(self, number: int, line: str, width: int) -> list[float]:
-        cells = self._cells(line)
-        if len(cells) != width:
+        """
+        width = self._columns.width
+        counts = [len(lines.fitted(lines.split(line, self._opening.delimiter), width)) for _, line in head]
+        wrong = next((at for at, count in enumerate(counts) if count != width), None)
+        if wrong is not None and 2 * counts.count(width) <= len(counts):
             raise RecordingError(
-                f"{self._path}, line {number}: {len(cells)} cells, the first line has {width}; mend the line"
+                f"{self._path}, line {head[wrong][0]}: {counts[wrong]} cells, the first line has {width}; "
+                "mend the line"
             )
-        row = []
-        for column, cell in enumerate(cells):
-            value = _seconds(cell) if column == self._time else _number(cell or "nan")
-            if value is None:
-                raise RecordingError(
-                    f"{self._path}, line {number}: {cell[:40]!r} is not a number; mend the cell"
-                )
-            row.append(value)
-        return row
+
+    def _has_commas(self, head: Sequence[Line]) -> bool:
+        """Whether decimals are written with a comma."""
+        if self._opening.delimiter == ",":
+            return False
+        cells = [cell.strip() for _, line in head for cell in lines.split(line, self._opening.delimiter)]
+        with_comma = sum(columns.DECIMAL_COMMA.fullmatch(cell) is not None for cell in cells)
+        return with_comma > sum(columns.DECIMAL_POINT.fullmatch(cell) is not None for cell in cells)
+
+    def _with_numbers(self, head: Sequence[Line]) -> list[int]:
+        """The columns that hold numbers; of others, nobody asked.
+
+        Raises:
+            RecordingError: none does.
+
+        """
+        width = self._columns.width
+        cut = [lines.fitted(lines.split(line, self._opening.delimiter), width) for _, line in head]
+        rows = [cells for cells in cut if len(cells) == width]
+        usable: list[int] = []
+        text: list[int] = []
+        for column in self._columns.channels:
+            values, wrong = numbers([cells[column] for cells in rows], self._comma)
+            measured = np.count_nonzero(np.isfinite(values))
+            (usable if measured > len(wrong) else text).append(column)
+        if text:
+            named = ", ".join(repr(self._columns.names[column]) for column in text)
+            self.remarks.append(f"columns left out because they do not hold numbers: {named}")
+        if usable:
+            return usable
+        if self._columns.channels:
+            raise RecordingError(
+                f"{self._path} holds no column of numbers; give a CSV with a column per channel"
+            )
+        raise RecordingError(
+            f"{self._path} has no channels, only times; give a CSV with a column per channel"
+        )
+
+    def _first(self, head: Sequence[Line]) -> Rows:
+        """The first rows, their times in the table's own unit."""
+        parser = self._parser(self._usable, 1.0)
+        rows = parser.parse(head)
+        if self._columns.time is None:
+            return rows
+        if 2 * len(rows) <= len(head):
+            raise RecordingError(
+                f"{self._path}: most rows bear no time; give one in seconds, or a date, in every row"
+            )
+        return self._going_on(parser, rows, -math.inf)
 
 
-def _delimiter(line: str) -> str:
-    """The first of tab, semicolon, comma, bar and blank that splits the first line."""
-    return next((mark for mark in DELIMITERS if mark in line.strip()), ",")
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _seconds(cell: str) -> float | None:
-    """A time: seconds, or ISO 8601 (without a zone: UTC)."""
-    value = _number(cell)
-    if value is not None:
-        return value
-    try:
-        when = datetime.fromisoformat(cell)
-    except ValueError:
-        return None
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+def _by_number(ordered: Iterator[Rows]) -> Iterator[Item]:
+    """Rows whose times are numbers of samples."""
+    zero: float | None = None
+    index = 0
+    for rows in ordered:
+        zero = float(rows.times[0]) if zero is None else zero
+        at = np.rint(rows.times - zero).astype(np.int64)
+        for part in np.split(np.arange(at.size), np.flatnonzero(np.diff(at) != 1) + 1):
+            start = max(index, int(at[part[0]]))
+            if start > index:
+                yield Gap(index, start, LOST)
+            yield Chunk(start, rows.samples[:, part])
+            index = start + part.size

@@ -1,0 +1,121 @@
+"""What the columns of a table are: the time, a counter, channels with their units, or text.
+
+Knows the layouts of OpenBCI's GUI (`%` lines, Sample Index, EXG Channel 0 ...), Mind Monitor (RAW_TP9 ...,
+Elements), muse-lsl (timestamps, TP9 ...), OpenViBE (Time:512Hz) and BrainFlow (numbers without a header), and
+any header that names a time and channels, with a unit in brackets if any: "AF7 (uV)".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamer.messages import Channel
+
+_TIME = (
+    r"(?:lsl |unix |local |utc |elapsed |recording )?"
+    r"(?:times?|times? ?stamps?|t|seconds?|secs?|date ?time|date|clock|elapsed|utc)"
+)
+_SCALE = (
+    r"(?P<unit>s|secs?|seconds?|ms|msecs?|milliseconds?|[uµμ]s|[uµμ]?secs?|microseconds?|ns|nanoseconds?)"
+)
+_TIMES = re.compile(
+    rf"{_TIME}(?: ?[\[(] ?(?:{_SCALE}|utc|unix|local|iso) ?[\])]| {_SCALE.replace('unit', 'last')}|:\d+ ?hz)?"
+)
+_UNIT = re.compile(r"(.*?)\s*[\[(]([^\])]*)[\])]")
+_RATE = re.compile(r"sample rate\s*=\s*([0-9.]+)", re.IGNORECASE)
+_COUNT = re.compile(r"number of channels\s*=\s*([0-9]+)", re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
+DECIMAL_POINT = re.compile(r"[+-]?[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?")
+SECONDS = {"s": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
+NUMBER = "number"  # the unit of what is no voltage, or of which nobody says what it is
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What stands where.
+
+    Attributes:
+        channels: by column; text columns are not known yet.
+        time: its column, if there is one.
+        factor: seconds per unit of its numbers, where its name says so.
+        counter: the column that counts samples and begins anew, if there is one.
+        rate_hz: where the file states it.
+        names: of all columns, as the file has them.
+
+    """
+
+    channels: dict[int, Channel]
+    time: int | None
+    factor: float | None
+    counter: int | None
+    rate_hz: float | None
+    names: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """Cells in a row."""
+        return len(self.names)
+
+
+def named(names: Sequence[str], preamble: Sequence[str]) -> Columns:
+    """Columns from a header of names; `preamble` are the `%` lines above it."""
+    plain = [" ".join(name.casefold().replace("_", " ").split()) for name in names]
+    timed = [n for n, name in enumerate(plain) if _TIMES.fullmatch(name)]
+    time = next((n for n in timed if plain[n] != "date"), timed[0]) if timed else None
+    openbci = "sample index" in plain and any(name.startswith("exg channel") for name in plain)
+    monitor = any(name.startswith("raw ") for name in plain) and "elements" in plain
+    channels = {
+        n: _channel(name, openbci, monitor)
+        for n, name in enumerate(names)
+        if n != time and not (openbci and plain[n] in ("other", "sample index"))
+    }
+    counter = plain.index("sample index") if openbci else None
+    factor = None if time is None else _factor(plain[time])
+    return Columns(channels, time, factor, counter, _rate(preamble), tuple(names))
+
+
+def numbered(count: int) -> Columns:
+    """BrainFlow's layout: every board row, named by its number, the time being the last but one."""
+    channels = {n: Channel(str(n), "uV" if 0 < n < count - 2 else NUMBER) for n in range(count)}
+    return Columns(channels, count - 2, 1.0, None, None, tuple(map(str, range(count))))
+
+
+def unheaded(first: Sequence[str], preamble: Sequence[str]) -> Columns | None:
+    """OpenBCI's layout of before version 5: its `%` lines say how many channels there are, nothing which.
+
+    `first` is the first row. The last column with a date or a clock is the time.
+    """
+    stated = next((int(match[1]) for line in preamble if (match := _COUNT.search(line))), None)
+    if stated is None or not 0 < stated < len(first):
+        return None
+    channels = {n + 1: Channel(f"EXG Channel {n}", "uV") for n in range(stated)}
+    later = range(stated + 1, len(first))
+    time = next(
+        (n for n in reversed(later) if ":" in first[n] or re.fullmatch(r"1\d{12}(\.0*)?", first[n])), None
+    )
+    return Columns(channels, time, None, 0, _rate(preamble), tuple(map(str, range(len(first)))))
+
+
+def _channel(name: str, openbci: bool, monitor: bool) -> Channel:
+    match = _UNIT.fullmatch(name)
+    if match:
+        return Channel(match[1], match[2].strip())
+    if openbci:
+        return Channel(name, "uV" if name.casefold().startswith("exg") else NUMBER)
+    if monitor:
+        return Channel(name, "uV" if name.casefold().startswith(("raw", "aux")) else NUMBER)
+    return Channel(name, "")
+
+
+def _factor(name: str) -> float | None:
+    match = _TIMES.fullmatch(name)
+    unit = (match["unit"] or match["last"]) if match else None
+    if unit is None:
+        return 1.0 if ":" in name or name in ("seconds", "second", "sec", "secs") else None
+    return 1.0 if unit.startswith("se") else SECONDS["u" if unit.startswith("micro") else unit[0]]
+
+
+def _rate(preamble: Sequence[str]) -> float | None:
+    return next((float(match[1]) for line in preamble if (match := _RATE.search(line))), None)

@@ -1,0 +1,121 @@
+"""The lines of a table: what stands above its header, the rows, and a last one that was cut."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+DELIMITERS = "\t;,| "
+ALIKE = 20  # rows whose decimals tell whether the last one is whole
+CUT = "its last line has no end, as if it had been cut, and is left out"
+
+Line = tuple[int, str]  # its number, from 1, and its text
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The first lines of a table."""
+
+    preamble: tuple[str, ...]  # `%` and `#` lines
+    header: str | None
+    first: str  # row; empty if there is none
+    delimiter: str
+
+
+def opening(path: Path) -> Opening:
+    """Read what stands above the rows; the file is text."""
+    preamble: list[str] = []
+    with _open(path) as file:
+        plain = iter(line for line in file if line.strip())
+        header = next(plain, "")
+        while header[:1] in ("%", "#"):
+            preamble.append(header)
+            header = next(plain, "")
+        first = next((line for line in plain if line[0] != "%"), "")
+    delimiter = next((mark for mark in DELIMITERS if mark in header.strip()), ",")
+    if not header or _named(split(header, delimiter)):
+        return Opening(tuple(preamble), header or None, first, delimiter)
+    above = preamble[-1].lstrip("#% ") if preamble else ""
+    if preamble and preamble[-1][0] == "#" and len(split(above, delimiter)) == len(split(header, delimiter)):
+        return Opening(tuple(preamble[:-1]), above, header, delimiter)  # as numpy.savetxt writes it
+    return Opening(tuple(preamble), None, header, delimiter)
+
+
+def rows(path: Path, headed: bool, remarks: list[str]) -> Iterator[Line]:
+    """The rows' lines; a last one that may have been cut is left out, with a remark."""
+    recent: deque[str] = deque(maxlen=ALIKE)
+    with _open(path) as file:
+        begun = False
+        for number, line in enumerate(file, 1):
+            if not line.strip() or line[0] == "%" or (line[0] == "#" and not begun):
+                continue
+            if not begun:
+                begun = True
+                if headed:
+                    continue
+            if line[-1] not in "\r\n" and not _whole(line, recent):
+                remarks.append(CUT)
+                return
+            recent.append(line)
+            yield number, line
+
+
+def blocks(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:
+    """Some thousand at a time."""
+    while block := list(islice(lines, size)):
+        yield block
+
+
+def split(line: str, delimiter: str) -> list[str]:
+    """The cells of a line, as they stand."""
+    line = line.rstrip("\r\n")
+    if '"' in line:
+        try:
+            cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        except csv.Error:
+            return []
+    elif delimiter == " ":
+        return line.split()
+    else:
+        cells = line.split(delimiter)
+    return cells
+
+
+def fitted(cells: list[str], width: int) -> list[str]:
+    """The cells of a row without the empty one behind a delimiter at its end."""
+    return cells[:-1] if len(cells) == width + 1 and not cells[-1].strip() else cells
+
+
+def text(cell: str) -> str:
+    """A name as it was meant: UTF-8, or Latin-1."""
+    raw = cell.strip().encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _open(path: Path) -> TextIO:
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _named(cells: Sequence[str]) -> bool:
+    """Whether this is a header: a cell is neither a number nor a time."""
+    return any(re.search(r"[^\W\d_]{2,}|^\s*[^\W\d_]", cell) is not None for cell in cells)
+
+
+def _whole(line: str, recent: Sequence[str]) -> bool:
+    """Whether a line without an end is whole for sure: it has as many decimals as every line above it."""
+    decimals = {_decimals(one) for one in (*recent, line)}
+    return len(recent) == ALIKE and len(decimals) == 1 and 0 not in decimals
+
+
+def _decimals(line: str) -> int:
+    match = re.search(r"\.(\d+)\s*$", line)
+    return len(match[1]) if match else 0

@@ -1,0 +1,142 @@
+"""How fast a table's rows follow each other: the unit of its times, its rate, its counter of samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamer.channels import RATES_HZ
+from streamer.errors import RecordingError, UsageError
+from streamer.messages import Floats
+from streamer.sources.packets import Numbering
+from streamer.sources.recordings import UNKNOWN_START
+
+EARLIEST_UNIX = 1e8  # seconds; times above it are dates (after 1973)
+UNITS = {1.0: "s", 1e-3: "ms", 1e-6: "µs", 1e-9: "ns"}
+# A rate found in times that is this close to one that devices have is meant to be that.
+NOMINAL_HZ = (50, 64, 100, 125, 128, 200, 220, 250, 256, 300, 400, 500, 512, 600, 1000, 1024)
+NEAR = 0.005
+MOSTLY = 0.9  # of the steps
+UNBOUNDED = 1 << 40  # a counter that does not begin anew
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What is known of a table's clock.
+
+    Attributes:
+        rate_hz: samples per second.
+        factor: seconds per unit of its numbers.
+        started: Unix time of the first row.
+        counted: its times are numbers of samples.
+        remarks: what had to be assumed.
+
+    """
+
+    rate_hz: float
+    factor: float = 1.0
+    started: float = UNKNOWN_START
+    counted: bool = False
+    remarks: tuple[str, ...] = ()
+
+
+def timeless(path: Path, given_hz: float | None, stated_hz: float | None) -> Pace:
+    """The pace of a table without times: as given, or as its own first lines state.
+
+    Raises:
+        UsageError: neither says it.
+
+    """
+    rate_hz = given_hz or stated_hz
+    if not rate_hz:
+        raise UsageError(f"{path} has no time column; say its rate: rate_hz = 256, or --rate 256")
+    return Pace(rate_hz)
+
+
+def pace(
+    path: Path, times: Floats, factor: float | None, given_hz: float | None, stated_hz: float | None
+) -> Pace:
+    """The pace that a table's first times show.
+
+    `times` are the first rows', in the table's unit; `factor` is that unit's in seconds where its name says
+    it, `given_hz` the user's rate, `stated_hz` the file's own.
+
+    Raises:
+        UsageError: a rate is needed, or given where it has no place.
+        RecordingError: the times do not go on.
+
+    """
+    begun = float(times[0]) if times.size else 0.0
+    if factor is None and begun < EARLIEST_UNIX and _counts(times):
+        if given_hz is None:
+            raise UsageError(
+                f"{path}: its times go up by one from row to row, as numbers of samples do; say its rate: "
+                "rate_hz = 256, or --rate 256"
+            )
+        return Pace(given_hz, counted=True, remarks=("its times are read as numbers of samples",))
+    if given_hz is not None:
+        raise UsageError(
+            f"{path} has its own times; take rate_hz = {given_hz:g} out of the settings (or --rate away)"
+        )
+    raw_hz = _rate(path, times, 1.0 if factor is None else factor)
+    remarks: list[str] = []
+    if factor is None:
+        factor, raw_hz = _scaled(begun, raw_hz)
+        if factor != 1.0:
+            remarks.append(f"its times look like {UNITS[factor]} and are read so")
+    rate_hz = _nominal(raw_hz)
+    if stated_hz and abs(stated_hz - raw_hz) <= NEAR * stated_hz:
+        rate_hz = stated_hz
+    elif stated_hz:
+        remarks.append(
+            f"it states {stated_hz:g} Hz, and its times go on at {rate_hz:g} Hz, which is believed"
+        )
+    start = begun * factor
+    return Pace(rate_hz, factor, start if start > EARLIEST_UNIX else UNKNOWN_START, False, tuple(remarks))
+
+
+def numbering(counter: Floats) -> Numbering | None:
+    """How a column numbers the samples, by its first rows; None where it does not."""
+    if counter.size < 2 or not np.isfinite(counter).all() or (counter != np.rint(counter)).any():
+        return None
+    steps = np.diff(counter.astype(np.int64))
+    ahead = steps[steps > 0]
+    if not ahead.size or counter.min() < 0:
+        return None
+    step = int(np.bincount(ahead.clip(max=1000)).argmax())
+    rows = 1 + round(np.count_nonzero(steps == 0) / np.count_nonzero(steps))
+    if np.mean((steps == step) | (steps == 0) | (steps < 0)) < MOSTLY:
+        return None
+    wrap = int(counter.max()) // step * step + step if (steps < 0).any() else UNBOUNDED
+    return Numbering(wrap, rows, step)
+
+
+def _counts(times: Floats) -> bool:
+    steps = np.diff(times)
+    return steps.size > 0 and bool((times == np.rint(times)).all()) and float(np.mean(steps == 1)) >= MOSTLY
+
+
+def _rate(path: Path, times: Floats, factor: float) -> float:
+    steps = np.diff(times) * factor
+    steps = steps[steps <= 20 * float(steps.mean())] if steps.size else steps  # not over gaps
+    span = float(steps.sum())
+    if not span > 0:
+        raise RecordingError(f"{path}: its times do not go on; give a time in seconds in every row")
+    return float(steps.size / span)
+
+
+def _scaled(begun: float, raw_hz: float) -> tuple[float, float]:
+    """The unit of times that do not say it: the one that makes date and rate plausible, else seconds."""
+    dated = [factor for factor in UNITS if EARLIEST_UNIX < begun * factor < 100 * EARLIEST_UNIX]
+    for factor in (*dated, *UNITS):
+        if RATES_HZ[0] * 0.9 <= raw_hz / factor <= RATES_HZ[1] * 2.1:
+            return factor, raw_hz / factor
+    factor = dated[0] if dated else 1.0
+    return factor, raw_hz / factor
+
+
+def _nominal(rate_hz: float) -> float:
+    near = min(NOMINAL_HZ, key=lambda nominal: abs(nominal - rate_hz))
+    return float(near) if abs(near - rate_hz) <= NEAR * near else round(rate_hz, 3)

@@ -1,0 +1,164 @@
+"""Lines of a table to arrays: what is no row is left out and counted, what is no number is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.messages import Floats
+from streamer.sources import lines
+from streamer.sources.cells import Times, numbers
+from streamer.sources.lines import Line
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Some rows, in order."""
+
+    numbers: NDArray[np.int64]  # (n,) of their lines
+    times: Floats  # (n,) s; NaN where the table has none
+    counter: Floats  # (n,) the same for its counter
+    samples: Floats  # (channels, n); NaN where there is no number
+
+    def __len__(self) -> int:
+        return int(self.numbers.shape[0])
+
+    def take(self, which: NDArray[np.bool_] | slice) -> Rows:
+        """Only these rows."""
+        return Rows(self.numbers[which], self.times[which], self.counter[which], self.samples[:, which])
+
+    def then(self, other: Rows) -> Rows:
+        """These, and others after them."""
+        return Rows(
+            np.concatenate([self.numbers, other.numbers]),
+            np.concatenate([self.times, other.times]),
+            np.concatenate([self.counter, other.counter]),
+            np.concatenate([self.samples, other.samples], axis=1),
+        )
+
+
+class Tally:
+    """Counts what was left out, and says it in one line."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._count = 0
+        self._first = 0
+
+    def add(self, numbers: Sequence[int] | NDArray[np.int64]) -> None:
+        """Lines that were left out."""
+        if len(numbers):
+            self._first = self._first or int(numbers[0])
+            self._count += len(numbers)
+
+    def remarks(self) -> list[str]:
+        """One line, or none."""
+        if not self._count:
+            return []
+        return [f"{self._kind}: {self._count}, the first in line {self._first}"]
+
+
+class RowParser:
+    """Takes lines of one table, block after block.
+
+    Args:
+        delimiter: between cells.
+        width: cells in a row.
+        comma: decimals have a comma.
+        times: reads the column `time`; None without one.
+        time: its column.
+        counter: the column that counts samples, or None.
+        channels: columns of the samples that are wanted.
+
+    """
+
+    def __init__(
+        self,
+        delimiter: str,
+        width: int,
+        comma: bool,
+        times: Times,
+        time: int | None,
+        counter: int | None,
+        channels: Sequence[int],
+    ) -> None:
+        self._delimiter, self._width, self._comma = delimiter, width, comma
+        self._times, self._time = times, time
+        self._counter, self._channels = counter, list(channels)
+        self.bad_rows = Tally("rows left out because they are not whole or bear no time that goes on")
+        self._bad_cells = Tally("rows with a cell that is no number, which counts as lost")
+
+    def remarks(self) -> list[str]:
+        """What was left out so far."""
+        return [*self._times.remarks, *self.bad_rows.remarks(), *self._bad_cells.remarks()]
+
+    def parse(self, block: Sequence[Line]) -> Rows:
+        """Arrays of what is sound; a bad row of a table without times keeps its place, empty."""
+        cut = [lines.fitted(lines.split(line, self._delimiter), self._width) for _, line in block]
+        sound = np.array([len(cells) == self._width for cells in cut], dtype=np.bool_)
+        at = np.array([number for number, _ in block], dtype=np.int64)
+        self.bad_rows.add(at[~sound])
+        columns = list(zip(*(cells for cells, good in zip(cut, sound, strict=True) if good), strict=True))
+        rows = self._arrays(columns, at[sound])
+        if self._time is None:
+            return self._placed(rows, at, sound)
+        keep = np.isfinite(rows.times)
+        self.bad_rows.add(rows.numbers[~keep])
+        return rows.take(keep & self._measured(columns, rows))
+
+    def _arrays(self, columns: Sequence[Sequence[str]], at: NDArray[np.int64]) -> Rows:
+        none = np.full(at.size, np.nan)
+        if not at.size:
+            return Rows(at, none, none, np.empty((len(self._channels), 0)))
+        samples = np.empty((len(self._channels), at.size))
+        wrong: set[int] = set()
+        for place, column in enumerate(self._channels):
+            samples[place], bad = numbers(columns[column], self._comma)
+            wrong.update(bad)
+        self._bad_cells.add(at[sorted(wrong)])
+        times = none if self._time is None else self._times.seconds(columns[self._time])
+        counter = none if self._counter is None else numbers(columns[self._counter], self._comma)[0]
+        return Rows(at, times, counter, samples)
+
+    def _measured(self, columns: Sequence[Sequence[str]], rows: Rows) -> NDArray[np.bool_]:
+        """Rows that hold a measurement; others note an event, as Mind Monitor's do, and are no loss."""
+        measured = np.ones(len(rows), dtype=np.bool_)
+        for row in np.flatnonzero(np.isnan(rows.samples).all(axis=0)):
+            measured[row] = any(columns[column][int(row)].strip() for column in self._channels)
+        return measured
+
+    def _placed(self, rows: Rows, at: NDArray[np.int64], sound: NDArray[np.bool_]) -> Rows:
+        if sound.all():
+            return rows
+        samples = np.full((len(self._channels), at.size), np.nan)
+        counter = np.full(at.size, np.nan)
+        samples[:, sound], counter[sound] = rows.samples, rows.counter
+        return Rows(at, np.full(at.size, np.nan), counter, samples)
+
+
+def in_order(times: Floats, latest: float) -> tuple[NDArray[np.bool_], int | None]:
+    """Which rows' times go on after `latest`, once single ones that do not are left out.
+
+    Returns:
+        A mask of the rows to keep, and the row at which time goes back for good, or None.
+
+    """
+    keep = times >= latest
+    while True:
+        kept = np.flatnonzero(keep)
+        back = np.flatnonzero(np.diff(times[kept]) < 0)
+        if not back.size:
+            return keep, None
+        before, here = kept[back[0]], kept[back[0] + 1]
+        after = kept[back[0] + 2] if back[0] + 2 < kept.size else None
+        if after is None or times[after] >= times[before]:
+            keep[here] = False  # it alone is behind
+        elif back[0] == 0 or times[kept[back[0] - 1]] <= times[here]:
+            if times[after] < times[here]:
+                return keep, int(here)
+            keep[before] = False  # the one before is ahead of all
+        else:
+            return keep, int(here)
