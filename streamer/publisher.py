@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -123,10 +123,23 @@ class Publisher:
         if score.epoch is not None and score.epoch >= self._epochs:  # never twice
             self._commit(score, score.epoch)
 
-    def resume(self, epochs: Sequence[EpochPayload], events: Sequence[EventPayload]) -> None:
+    def resume(
+        self,
+        epochs: Sequence[EpochPayload],
+        events: Sequence[EventPayload],
+        counts: Mapping[str, int],
+        last_event: int,
+    ) -> None:
         """Go on where a former process of this session stopped.
 
         Numbers go on after those that it may have used without a trace: of the last two seconds.
+
+        Args:
+            epochs: that it has committed.
+            events: those about the lights, at least.
+            counts: how many events of each name there were.
+            last_event: number of the last one; -1 if there was none.
+
         """
         lights = [event for event in events if event.event in ("lights_off", "lights_on")]
         for payload in epochs:
@@ -138,11 +151,10 @@ class Publisher:
             self.night.push(payload.stage)
         for event in lights:
             self._light(event.event)
-        silent = sum(event.event == "no_signal" for event in events)
-        self._stages = silent + UNTRACED
-        self._epochs = self._summaries = len(epochs)
-        self._healths = len(events)  # each change of it was an event, and so was each start
-        self._events = max((event.seq for event in events), default=-1) + 1 + UNTRACED
+        self._stages = counts.get("no_signal", 0) + UNTRACED
+        self._epochs = self._summaries = max((payload.seq for payload in epochs), default=-1) + 1
+        self._healths = sum(counts.values())  # each change of it was an event, and so was each start
+        self._events = last_event + 1 + UNTRACED
 
     def recall(self, scores: Sequence[Score], count: int) -> None:
         """Hear the scores of a former process of this session, of which there were `count`; number on."""
@@ -159,20 +171,23 @@ class Publisher:
         """Replace a stage that has become stale: nothing arrives any more."""
         self._stage(no_signal_payload(self._session, self._stages, self._clock.wall()))
 
-    def gap(self, gap: Gap) -> None:
-        """Say what was lost; `gap` counts device samples."""
-        begin, seconds = self.gap_data(gap)
-        self.event(
-            "gap",
-            f"{seconds:.3f} s lost: {gap.reason}",
-            {"t_start": begin, "seconds": seconds, "reason": gap.reason},
-            gap.start / self._info.rate_hz,
-        )
+    def gap(self, gap: Gap, lost: int | None = None, count: int = 1) -> None:
+        """Say what was lost; `gap` counts device samples.
 
-    def gap_data(self, gap: Gap) -> tuple[str, float]:
-        """When a loss began (UTC, ISO 8601), and how long it was in seconds, as its event says them."""
-        begin = self._info.started + gap.start / self._info.rate_hz
-        return utc(begin).isoformat(), round((gap.stop - gap.start) / self._info.rate_hz, 4)
+        Of several losses that are told together it reaches from the first to the last, and `lost` of its
+        samples were lost, in `count` places.
+        """
+        begin = gap.start / self._info.rate_hz
+        lost = gap.stop - gap.start if lost is None else lost
+        seconds = round(lost / self._info.rate_hz, 4)
+        text = f"{seconds:.3f} s lost: {gap.reason}"
+        more: dict[str, str | int | float | bool | None] = {}
+        if count > 1:
+            span_s = (gap.stop - gap.start) / self._info.rate_hz
+            text = f"{seconds:.3f} s lost in {count} places within {span_s:.0f} s; the first: {gap.reason}"
+            more = {"count": count}
+        more["t_start"] = utc(self._info.started + begin).isoformat()
+        self.event("gap", text, {"seconds": seconds, "reason": gap.reason, "stop": gap.stop, **more}, begin)
 
     def switch(self, switch: Switch) -> None:
         """Say which channel is staged from now on, and why."""

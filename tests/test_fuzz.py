@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from streamer.commands.recover import recover
 from streamer.errors import SleepstreamError
 from streamer.journal import Journal
-from streamer.live.resume import find
+from streamer.live.candidates import find
 from streamer.messages import Chunk, Gap
 from streamer.scoring import annotated
 from streamer.settings import load

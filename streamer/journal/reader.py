@@ -111,6 +111,14 @@ class JournalReader:
             if payload is not None:
                 yield payload
 
+    def newest(self, name: EventName) -> EventPayload | None:
+        """The last event of a name."""
+        for seq, *_, body in self._table("events", "WHERE event = ? ORDER BY seq DESC", name):
+            payload = self._validated(EventPayload, "events", seq, body)
+            if payload is not None:
+                return payload
+        return None
+
     def tally(self) -> dict[str, int]:
         """How many events of each name there are, without reading them."""
         return {

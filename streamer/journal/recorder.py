@@ -34,6 +34,7 @@ from streamer.outbox import Parcel
 from streamer.payloads import EpochPayload, EventPayload, to_json
 
 PROMISE_S = 2.0
+JUMP_S = 2.0  # between two clocks: a sample may have waited before it was recorded
 CAPACITY_BYTES = 64 << 20  # 4.5 h of 4 channels at 256 Hz
 NOT_RECORDED = "not recorded: the disk refused"
 UNEXPLAINED = "unexplained: the source left these samples out without saying so"
@@ -49,6 +50,8 @@ class Journal:
         meta: what the file says about itself.
         outbox: the messages that no broker has acknowledged; an `Outbox`.
         last: how far the ledger of samples and gaps goes, and when it came to be so.
+        rebooted: the computer was started anew since, so only its wall clock tells how long ago that was.
+        clock_was_set: by how much the wall clock was set since, for a person; "" if it was not.
 
     """
 
@@ -57,6 +60,8 @@ class Journal:
         self.meta = meta
         self.outbox = JournalOutbox(writer, position)
         self.last = position.last
+        self.rebooted = False
+        self.clock_was_set = ""
         self._clock = clock
         self._writer = writer
         self._deliver = deliver
@@ -110,10 +115,14 @@ class Journal:
             writer = Writer(path, session_file.connect(path), lock, clock, capacity_bytes)
             lock.keep()
         boot = boot_id()
-        if boot != meta.boot:
+        same = bool(boot) and boot == meta.boot
+        told = _setting(position.last, clock) if same else ""
+        if not same:
             position = replace(position, last=_since_boot(position.last, clock))
             writer.row("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (json.dumps(boot),))
-        return cls(replace(meta, boot=boot), clock, writer, position, deliver)
+        journal = cls(replace(meta, boot=boot), clock, writer, position, deliver)
+        journal.rebooted, journal.clock_was_set = not same and bool(meta.boot), told
+        return journal
 
     @staticmethod
     def open(path: Path) -> JournalReader:
@@ -316,6 +325,17 @@ class JournalOutbox:
 def _since_boot(mark: Mark, clock: Clock) -> Mark:
     """The same moment on a monotonic clock that began anew, which only the wall clock can tell."""
     return replace(mark, monotonic=clock.monotonic() - (clock.wall() - mark.wall))
+
+
+def _setting(mark: Mark, clock: Clock) -> str:
+    """Say by how much the wall clock was set since a moment, if it was, while the computer was up."""
+    moved = (clock.wall() - mark.wall) - (clock.monotonic() - mark.monotonic)
+    if abs(moved) <= JUMP_S:
+        return ""
+    return (
+        f"the computer's clock was set by {moved:+.1f} s while sleepstream was not running, or the whole "
+        "computer stood still; the loss is counted by the clock that nobody sets"
+    )
 
 
 def _id(entry: tuple[Parcel, int]) -> int:

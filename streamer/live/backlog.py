@@ -11,7 +11,7 @@ from pathlib import Path
 from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.journal import Journal, JournalOutbox, JournalReader
-from streamer.live.resume import LOOK_BACK, sessions
+from streamer.live.candidates import LOOK_BACK, sessions
 from streamer.outbox import Parcel
 
 SPAN = 1 << 40  # parcels that one session may have

@@ -1,129 +1,35 @@
-"""Goes on with a session whose process died: which one, where on its clock, and with what memory."""
+"""Goes on with a session whose process died: where on its clock, and with what memory."""
 
 from __future__ import annotations
 
 import asyncio
-import glob
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from streamer.clock import Clock, boot_id
-from streamer.errors import DamagedError, JournalError
-from streamer.journal import NOT_RECORDED, JournalReader, Meta
+from streamer.journal import NOT_RECORDED, JournalReader
 from streamer.journal.file import Mark
-from streamer.journal.lock import outrun
 from streamer.live.intake import Source
+from streamer.live.losses import Losses
 from streamer.messages import Chunk, Gap, Item, Score
-from streamer.payloads import EventPayload
+from streamer.payloads import EventName, EventPayload
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
 from streamer.session import items
-from streamer.settings import StreamSettings
 from streamer.sources.settings import SimulatedSettings, SourceSettings
 from streamer.sources.simulated import SimulatedSource
 
 NOT_RUNNING = "not received: sleepstream was not running, or had lost the device"
-LOOK_BACK = 100  # sessions of a stream, some three months
+REBOOTED = f"{NOT_RUNNING}; the computer was started anew, and its wall clock tells how long it took"
+LASTING: tuple[EventName, ...] = ("lights_off", "lights_on", "mark", "trigger", "alarm")  # matter all night
+RECENT = 500  # events of whatever kind, for the page
+LATEST_S = 0.001  # to which an event of an earlier version tells when a loss began
 SLICE = 32  # rows of the session file, about a second each, and outputs before another stream's turn
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What an earlier process left behind."""
-
-    path: Path | None  # the session to go on with, or None: begin a new one
-    why: str  # in one line
-
-
-def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
-    """Look for a session to go on with.
-
-    Args:
-        folder: of the session files.
-        fresh: what a new session would say about itself; the old one has to agree.
-        clock: tells the age of the old session's last sample.
-        within_s: how old that may be, seconds.
-
-    """
-    try:
-        newest = _newest(folder, fresh, clock)
-        if newest is None:
-            return Found(None, "there is no earlier session")
-        with JournalReader(newest) as reader:
-            why = _refusal(reader, fresh, clock, within_s)
-        if not why:
-            with JournalReader(newest, thorough=True) as reader:
-                reader.position()
-    except JournalError as error:
-        return Found(None, str(error))
-    return Found(None, f"{newest.stem} is not continued: {why}") if why else Found(newest, "")
-
-
-def sessions(folder: Path, node: str, stream: str) -> Iterator[Path]:
-    """The session files of one stream, the newest first; those that cannot be read are left out."""
-    for path in sorted(folder.glob(f"*-{glob.escape(stream)}-*.sqlite"), reverse=True):
-        try:
-            with JournalReader(path) as reader:
-                meta = reader.meta
-        except JournalError:
-            continue  # whoever asks for this very file is told
-        if (meta.node, meta.stream) == (node, stream):
-            yield path
-
-
-def _newest(folder: Path, fresh: Meta, clock: Clock) -> Path | None:
-    """The session whose last sample is the youngest; names tell less, because wall clocks are set."""
-    ages = {}
-    for path in islice(sessions(folder, fresh.node, fresh.stream), LOOK_BACK):
-        try:
-            with JournalReader(path) as reader:
-                if reader.last().index:
-                    ages[path] = _age_s(reader, clock)
-        except DamagedError as error:  # it must not stand in the way of a sound one
-            log.warning("%s", error)
-    return min(ages, key=ages.__getitem__, default=None)
-
-
-def _age_s(reader: JournalReader, clock: Clock) -> float:
-    """Of the last sample; by the clock that nobody sets, if the computer has been up since."""
-    last = reader.last()
-    if reader.meta.boot == boot_id():
-        return clock.monotonic() - last.monotonic
-    return clock.wall() - last.wall
-
-
-def _refusal(reader: JournalReader, fresh: Meta, clock: Clock, within_s: float) -> str:
-    """Why the session cannot be continued, or ""."""
-    old = reader.meta
-    if any(event.event == "session_ended" for event in reader.events()):
-        return "it was ended"
-    if outrun(reader.path):
-        return "the disk refused when its process died, so epochs may be out that are not in it"
-    age_s = _age_s(reader, clock)
-    if age_s > within_s:
-        return f"its last sample is {age_s / 60:.0f} min old, more than {within_s / 60:g} min"
-    if (old.info.rate_hz, old.info.channels) != (fresh.info.rate_hz, fresh.info.channels):
-        return "the device has another rate or other channels"
-    if old.model_sha256 != fresh.model_sha256:
-        return "the model is another one"
-    try:
-        settings = StreamSettings.model_validate(old.settings)
-    except ValidationError:
-        return "its settings are of another version"
-    changed = _changed(settings, StreamSettings.model_validate(fresh.settings))
-    return f"{changed} was changed in the settings" if changed else ""
-
-
-def _changed(old: StreamSettings, new: StreamSettings) -> str:
-    """The first setting that differs, or ""."""
-    return next((name for name in type(old).model_fields if getattr(old, name) != getattr(new, name)), "")
 
 
 @dataclass(slots=True)
@@ -219,33 +125,53 @@ def _before(item: Item, stop: int) -> Item:
 
 
 def recall(publisher: Publisher, path: Path) -> tuple[EventPayload, ...]:
-    """Have a publisher count on from what a session's file says; the events in it."""
+    """Have a publisher count on from what a session's file says; the events that still matter, in order.
+
+    Of those that may be many only the last are read: a night with a bad device has hundreds of thousands.
+    """
     with JournalReader(path) as reader:
-        epochs, events = tuple(reader.epochs()), tuple(reader.events())
-    publisher.resume(epochs, events)
+        epochs, events = tuple(reader.epochs()), tuple(reader.events(*LASTING, last=RECENT))
+        publisher.resume(epochs, events, reader.tally(), reader.position().event_seq)
     return events
 
 
 def restore(publisher: Publisher, path: Path, past: Past) -> None:
     """Have it go on with the session: nothing is said again, and what was not yet said is said now."""
     with JournalReader(path) as reader:
-        epochs, events = tuple(reader.epochs()), tuple(reader.events())
+        stages = {payload.epoch: payload.stage for payload in reader.epochs()}
+        told = _told_up_to(reader.newest("gap"), publisher)
+        missing = reader.missing
     publisher.recall(past.scores, past.heard)
-    said = {
-        (event.data.get("t_start"), event.data.get("seconds")) for event in events if event.event == "gap"
-    }
-    scored = past.epochs
-    again = [score for score in scored[: len(epochs)] if score.stage != epochs[score.epoch or 0].stage]
+    again = [score for score in past.epochs if stages.get(score.epoch or 0, score.stage) != score.stage]
     publisher.event(
         "session_resumed",
-        f"after {past.stop / publisher.info.rate_hz / 60:.1f} min, {len(epochs)} epochs of them scored",
-        {"epochs": len(epochs), "samples": past.stop, "differing": len(again)},
+        f"after {past.stop / publisher.info.rate_hz / 60:.1f} min, {len(stages)} epochs of them scored",
+        {"epochs": len(stages), "samples": past.stop, "differing": len(again)},
     )
+    for line in missing:
+        publisher.event("warning", line)
+    losses = Losses(publisher)
     for gap in past.gaps:
-        if publisher.gap_data(gap) not in said:
-            publisher.gap(gap)
-    for score in scored[len(epochs) :]:
-        publisher.commit(score)
+        if gap.stop > told:
+            losses.push(gap)
+    losses.flush()
+    for score in past.epochs:
+        if score.epoch is not None and score.epoch > max(stages, default=-1):
+            publisher.commit(score)
+
+
+def _told_up_to(event: EventPayload | None, publisher: Publisher) -> int:
+    """Index one past the last sample whose loss this event, the last of its kind, has told."""
+    if event is None:
+        return 0
+    stop, seconds = event.data.get("stop"), event.data.get("seconds")
+    if isinstance(stop, int):
+        return stop
+    begin = event.data.get("t_start")  # of an earlier version, which told every loss by itself
+    if not isinstance(begin, str) or not isinstance(seconds, int | float):
+        return 0
+    since_s = datetime.fromisoformat(begin).timestamp() - publisher.info.started + seconds
+    return int((since_s + LATEST_S) * publisher.info.rate_hz)
 
 
 class Continued:
@@ -256,11 +182,15 @@ class Continued:
         start: index on the session's clock at which the source's own index 0 lies.
         begin: where the session's ledger ends; what the source gives of earlier samples is dropped.
         arrived: monotonic seconds at which the source's index 0 was taken.
+        reason: of the gap up to `start`.
 
     """
 
-    def __init__(self, source: Source, start: int, begin: int, arrived: float) -> None:
+    def __init__(
+        self, source: Source, start: int, begin: int, arrived: float, reason: str = NOT_RUNNING
+    ) -> None:
         self.info = source.info
+        self._reason = reason
         self._source = source
         self._start = start
         self._begin = begin
@@ -270,7 +200,7 @@ class Continued:
         """Items in order, without holes."""
         at = self._begin
         if at < self._start:
-            yield Gap(at, self._start, NOT_RUNNING, self._arrived)
+            yield Gap(at, self._start, self._reason, self._arrived)
             at = self._start
         async for item in self._source:
             moved = _moved(item, self._start, at)

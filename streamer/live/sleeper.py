@@ -22,7 +22,8 @@ from streamer.handover import DRAIN_S, Aside, Guard, Outlet, explain
 from streamer.journal import Journal, Meta
 from streamer.journal.disk import too_small
 from streamer.live.backlog import Backlog, undelivered
-from streamer.live.resume import Found, Past, find, recall, restore
+from streamer.live.candidates import Found, find
+from streamer.live.resume import Past, recall, restore
 from streamer.live.supervisor import Recording
 from streamer.messages import StreamInfo
 from streamer.network.staging import Stager
@@ -117,7 +118,7 @@ class Sleeper:
         said = recall(publisher, journal.path) if found.path is not None else ()
         self._publisher = publisher
         self._show(publisher, made.label, said)
-        ready = partial(self._ready, journal, publisher, made.label, said, found.why)
+        ready = partial(self._ready, journal, publisher, made.label, said, found)
         pipeline = made if found.path is None else None
         return Recording(journal.meta.info, journal, pipeline, publisher, ready)
 
@@ -127,7 +128,7 @@ class Sleeper:
         publisher: Publisher,
         channel: str,
         said: tuple[EventPayload, ...],
-        why: str,
+        found: Found,
         past: Past | None,
     ) -> None:
         """The pipeline has its memory: what it made of the record, None of a new session; let all begin."""
@@ -141,7 +142,10 @@ class Sleeper:
         publisher.opened(channel, journal.path)
         if past is None:
             what = f"{publisher.info.name}, channel {channel}"
-            publisher.event("session_started", what, {"why": why})
+            publisher.event("session_started", what, {"why": found.why})
+        for warning in (found.why if found.unknown else "", journal.clock_was_set):
+            if warning:
+                publisher.event("warning", warning)
         warning = too_small(journal.path.parent, publisher.info)
         if warning:
             publisher.event("warning", warning)

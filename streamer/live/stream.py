@@ -10,8 +10,9 @@ from streamer.errors import SignalError
 from streamer.journal import Journal
 from streamer.live.batching import Lane
 from streamer.live.intake import Intake
+from streamer.live.losses import Losses
 from streamer.live.ratewatch import ClockWatch, RateWatch
-from streamer.messages import Chunk, Gap, Item, Notice, Score, Switch
+from streamer.messages import RATE_HZ, Chunk, Gap, Item, Notice, Score, Switch
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
 from streamer.stopping import unless_stopped
@@ -59,6 +60,7 @@ class Stream:
         self._remarks: deque[str] = deque() if remarks is None else remarks
         self._live = lane.live  # a device's wrong unit is no reason to end the night
         self._silent = True  # until the first sample
+        self._losses = Losses(publisher)
         self._rate = RateWatch(intake.info.rate_hz)
         self._busy_since: float | None = None
 
@@ -83,6 +85,7 @@ class Stream:
             if await self._pump(stop):
                 await self._advance(None, stop)
         finally:
+            self._losses.flush()
             self._remark()
             for watcher in watchers:
                 watcher.cancel()
@@ -130,8 +133,9 @@ class Stream:
     def _publish(self, output: Output) -> None:
         if isinstance(output, Score):
             self._publisher.score(output)
+            self._losses.passed(output.end / RATE_HZ)
         elif isinstance(output, Gap):
-            self._publisher.gap(output)
+            self._losses.push(output)
         elif isinstance(output, Switch):
             self._publisher.switch(output)
         elif self._live or isinstance(output, Notice):

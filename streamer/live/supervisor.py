@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.clock import Clock
-from streamer.errors import DamagedError, DiskError, RunError, SleepstreamError, SourceError, UsageError
+from streamer.errors import DamagedError, RunError, SleepstreamError, UsageError
 from streamer.journal import Journal, JournalStatus
 from streamer.live.batching import Batcher
 from streamer.live.intake import Given, Intake, Source
-from streamer.live.resume import Continued, Past, index_at, rewarm, skip_to
+from streamer.live.resume import NOT_RUNNING, REBOOTED, Continued, Past, index_at, rewarm, skip_to
 from streamer.live.stream import Stream
 from streamer.messages import EPOCH_S, Label, StreamInfo
 from streamer.pipeline import Pipeline
@@ -149,16 +149,14 @@ class Supervisor:
         self._warming = False
 
     def _again(self, error: SleepstreamError, stop: asyncio.Event) -> bool:
-        """Whether another attempt makes sense: a device or room may come back, a wrong setting does not.
+        """Whether another attempt makes sense: the world may mend itself, a wrong setting does not.
 
-        Settings that were right for this session are right: then the device is another, and may be changed.
+        The first attempt is like any other. Settings that were right for this session are right: then the
+        device is another, and may be changed.
         """
         if stop.is_set() or not self._live:
             return False
-        return self._recording is not None or (
-            not isinstance(error, UsageError)
-            and (self._afresh or isinstance(error, (SourceError, DiskError)))
-        )
+        return self._recording is not None or not isinstance(error, UsageError)
 
     async def _drive(self, source: Source, stop: asyncio.Event) -> None:
         info = source.info
@@ -191,7 +189,9 @@ class Supervisor:
         start = index_at(journal.last, taken, source.info.rate_hz)
         start = skip_to(source, self._settings.source, journal.next_sample, start)
         recording.publisher.continues(start, taken)
-        return Continued(source, start, journal.next_sample, taken)
+        reason = REBOOTED if journal.rebooted else NOT_RUNNING
+        journal.rebooted = False  # what is lost from now on is lost under our eyes
+        return Continued(source, start, journal.next_sample, taken, reason)
 
     async def _warm(self, recording: Recording, until: int, stop: asyncio.Event) -> bool:
         """Give the pipeline the memory of the session up to sample `until`; False if `stop` came before."""

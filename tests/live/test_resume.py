@@ -19,8 +19,9 @@ import pytest
 from streamer.clock import SystemClock, boot_id
 from streamer.errors import JournalError
 from streamer.journal import Journal, Meta
+from streamer.live.candidates import find
 from streamer.live.engine import Engine
-from streamer.live.resume import NOT_RUNNING, Continued, find
+from streamer.live.resume import NOT_RUNNING, Continued
 from streamer.messages import STAGES, Chunk, Gap, Score
 from streamer.pipeline import Pipeline
 from streamer.session import items
@@ -33,7 +34,13 @@ ROOT = Path(__file__).parents[2]
 STARTED = "2026-01-01T22:00:00Z"
 SETTINGS = StreamSettings.model_validate({"name": "anna", "source": {"kind": "lsl"}})
 META = Meta(
-    "20260101T220000Z-anna-abc123", "node", "anna", info(100), "sha", SETTINGS.model_dump(mode="json")
+    "20260101T220000Z-anna-abc123",
+    "node",
+    "anna",
+    info(100),
+    "sha",
+    SETTINGS.model_dump(mode="json"),
+    boot=boot_id(),
 )
 
 
@@ -166,10 +173,27 @@ def test_the_newest_is_told_by_its_samples_not_by_its_name(tmp_path):
     assert find(tmp_path, META, clock, 60).path == path
 
 
+def test_a_damaged_session_is_not_continued_and_stands_in_no_ones_way(tmp_path, caplog):
+    clock = HandClock()
+    path = dead(tmp_path, clock)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + b"\xff" * (len(data) - len(data) // 2))
+    assert find(tmp_path, META, clock, 60).path is None
+    assert "is damaged" in find(tmp_path, META, clock, 60).why + caplog.text
+    sound = dead(tmp_path, clock, replace(META, session="20260101T200000Z-anna-aaa000"))
+    clock.now += 1
+    assert find(tmp_path, META, clock, 60).path == sound
+
+
 @pytest.mark.parametrize(
-    "harm", ["UPDATE samples SET data = x'00'", "UPDATE outbox SET body = 'x'", "UPDATE gaps SET stop = -1"]
+    "harm",
+    [
+        "UPDATE samples SET data = x'00' WHERE start > 0",
+        "UPDATE outbox SET body = 'x'",
+        "UPDATE gaps SET stop = -1",
+    ],
 )
-def test_a_damaged_session_is_not_continued_and_stands_in_no_ones_way(tmp_path, harm, caplog):
+def test_a_session_with_bad_rows_is_continued(tmp_path, harm):
     clock = HandClock()
     path = tmp_path / f"{META.session}.sqlite"
     with Journal.create(path, META, clock) as journal:
@@ -179,12 +203,63 @@ def test_a_damaged_session_is_not_continued_and_stands_in_no_ones_way(tmp_path, 
         journal.record(Chunk(3100, np.zeros((1, 100)), clock.monotonic()))
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute(harm)
-    assert find(tmp_path, META, clock, 60).path is None
-    assert "is damaged" in find(tmp_path, META, clock, 60).why + caplog.text
-    sound = dead(tmp_path, clock, replace(META, session="20260101T200000Z-anna-aaa000"))
-    clock.now += 1
-    if "outbox" not in harm:  # the newest by its samples, which are sound
-        assert find(tmp_path, META, clock, 60).path == sound
+    assert find(tmp_path, META, clock, 60).path == path
+    at = 0
+    for item in items(path):
+        assert item.start == at
+        at = item.stop
+    with Journal.resume(path, clock) as journal:
+        assert journal.next_sample == at
+
+
+class Booted(HandClock):
+    """The computer has been up for so long, and its wall clock is so far ahead of the other clock."""
+
+    def __init__(self, up_s, wall_ahead_s):
+        super().__init__()
+        self.now, self._ahead = up_s, wall_ahead_s
+
+    def wall(self):
+        return super().wall() + self._ahead
+
+
+@pytest.mark.parametrize(
+    ("name", "up_s", "wall_ahead_s", "continued"),
+    [
+        ("its clock went on: 50 s down, 40 s of them up", 40, 110, True),
+        ("its clock stood still while the power was off", 40, 60, False),
+        ("its clock was put back to when it was saved last", 40, -900, False),
+        ("its clock began with 1970", 40, -1.7e9, False),
+        ("its clock is ahead: too old, for all that is known", 40, 9e4, False),
+    ],
+)
+def test_after_a_start_of_the_computer_a_clock_that_is_behind_tells_nothing(
+    tmp_path, name, up_s, wall_ahead_s, continued
+):
+    """The last sample is older than the start. A clock that says it is younger is behind."""
+    path = dead(tmp_path, HandClock(), replace(META, boot="another"))
+    found = find(tmp_path, META, Booted(up_s, wall_ahead_s), 600)
+    assert (found.path == path) is continued
+    assert found.unknown is (not continued and wall_ahead_s < 9e4)
+    assert continued or "nobody can tell" in found.why or "min old" in found.why
+
+
+def test_a_session_of_another_machine_is_not_continued_for_its_negative_age(tmp_path):
+    late = HandClock()
+    late.now += 1e6
+    dead(tmp_path, late)
+    assert find(tmp_path, META, HandClock(), 600).unknown
+
+
+def test_a_clock_that_was_set_while_nothing_ran_is_said(tmp_path):
+    path = dead(tmp_path, HandClock())
+    with Journal.resume(path, Booted(130, 3600)) as journal:
+        assert "was set by +3600.0 s" in journal.clock_was_set
+        assert journal.last.monotonic == 100  # the loss is counted by the other clock
+    path = dead(tmp_path, HandClock(), replace(META, session="20260101T210000Z-anna-aaa111", boot="another"))
+    with Journal.resume(path, Booted(40, 110)) as journal:
+        assert journal.rebooted
+        assert journal.last.monotonic == pytest.approx(-10)  # 50 s ago
 
 
 def test_two_processes_cannot_continue_one_session(tmp_path):
@@ -216,7 +291,9 @@ def test_a_source_goes_on_after_what_was_missed():
 
 def test_the_position_survives_in_the_file(tmp_path):
     clock = HandClock()
-    with Journal.create(tmp_path / "s.sqlite", replace(META, info=info(256, ("A", "B"))), clock) as journal:
+    with Journal.create(
+        tmp_path / "s.sqlite", replace(META, info=info(256, ("A", "B")), boot="another"), clock
+    ) as journal:
         journal.record(chunk(0, 100))
         clock.now += 5
         journal.record(Gap(100, 356, "radio"))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamer.errors import DamagedError, DiskError, SourceError, UsageError
+from streamer.errors import DamagedError, DiskError, JournalError, SignalError, SourceError, UsageError
 from streamer.handover import Reaction
 from streamer.journal import Journal, Meta
 from streamer.live import supervisor as module
@@ -339,6 +339,30 @@ def test_a_disk_with_no_room_for_a_session_is_tried_until_there_is(tmp_path):
     outcome, rig = run(scenario, tmp_path)
     assert outcome.error is None
     assert rig.supervisor.failures == 2
+    assert len(committed(outcome.session)) == 1
+
+
+REPAIRABLE = OSError(5, "driver"), RuntimeError("a bug"), JournalError("no right"), SignalError("rate")
+
+
+@pytest.mark.parametrize("error", REPAIRABLE, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("where", ["opening", "beginning"])
+def test_whatever_is_no_wrong_use_is_tried_again_at_the_first_attempt_as_at_any_other(tmp_path, error, where):
+    async def scenario(rig):
+        if where == "opening":
+            rig.sources.put_nowait(error)
+        else:
+            rig.refusals = [error]
+            rig.source((0, 40))
+        rig.source((0, 40))
+        await settle()
+        await rig.later(BACKOFF_S[0])
+        await rig.witness.until(lambda: rig.witness.stages)
+        return await rig.done()
+
+    outcome, rig = run(scenario, tmp_path)
+    assert outcome.error is None
+    assert rig.supervisor.failures == 1
     assert len(committed(outcome.session)) == 1
 
 

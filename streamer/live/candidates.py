@@ -1,0 +1,145 @@
+"""Which session of an earlier process is to be gone on with, and what can be known of its age."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from streamer.clock import Clock, boot_id
+from streamer.errors import DamagedError, JournalError
+from streamer.journal import JournalReader, Meta
+from streamer.journal.lock import outrun
+from streamer.settings import StreamSettings
+
+LOOK_BACK = 100  # sessions of a stream, some three months
+SLACK_S = 1.0  # between two clocks, of which one is slewed
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an earlier process left behind."""
+
+    path: Path | None  # the session to go on with, or None: begin a new one
+    why: str  # in one line
+    unknown: bool = False  # nobody can tell for how long a session that died was interrupted
+
+
+def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
+    """Look for a session to go on with.
+
+    Args:
+        folder: of the session files.
+        fresh: what a new session would say about itself; the old one has to agree.
+        clock: tells the age of the old session's last sample.
+        within_s: how old that may be, seconds.
+
+    """
+    unknown = False
+    try:
+        newest = _newest(folder, fresh, clock)
+        if newest is None:
+            return Found(None, "there is no earlier session")
+        with JournalReader(newest) as reader:
+            why = _refusal(reader, fresh) or _too_old(reader, clock, within_s)
+            unknown = bool(why) and not _ended(reader) and age_s(reader, clock) is None
+        if not why:
+            with JournalReader(newest, thorough=True) as reader:
+                reader.position()
+    except JournalError as error:
+        return Found(None, str(error))
+    return Found(None, f"{newest.stem} is not continued: {why}", unknown) if why else Found(newest, "")
+
+
+def sessions(folder: Path, node: str, stream: str) -> Iterator[Path]:
+    """The session files of one stream, the newest first; those that cannot be read are left out."""
+    for path in sorted(folder.glob(f"*-{glob.escape(stream)}-*.sqlite"), reverse=True):
+        try:
+            with JournalReader(path) as reader:
+                meta = reader.meta
+        except JournalError:
+            continue  # whoever asks for this very file is told
+        if (meta.node, meta.stream) == (node, stream):
+            yield path
+
+
+def _newest(folder: Path, fresh: Meta, clock: Clock) -> Path | None:
+    """The session whose last sample is the youngest; names tell less, because wall clocks are set.
+
+    One whose age nobody can tell counts as older than all others; of several such ones the last in name.
+    """
+    ages = {}
+    for path in islice(sessions(folder, fresh.node, fresh.stream), LOOK_BACK):
+        try:
+            with JournalReader(path) as reader:
+                if reader.last().index:
+                    age = age_s(reader, clock)
+                    ages[path] = math.inf if age is None else age
+        except DamagedError as error:  # it must not stand in the way of a sound one
+            log.warning("%s", error)
+    return min(ages, key=ages.__getitem__, default=None)
+
+
+def age_s(reader: JournalReader, clock: Clock) -> float | None:
+    """Of the last sample, seconds; None where no clock can tell.
+
+    While the computer has been up since, the clock that nobody sets tells it. After a start of the computer
+    only the wall clock is left. The last sample is then older than the start; a wall clock that says it is
+    younger is behind, as that of a computer is whose clock stops with the power, and tells nothing.
+    """
+    last, boot = reader.last(), boot_id()
+    now = clock.monotonic()
+    if boot and reader.meta.boot == boot:
+        return now - last.monotonic if last.monotonic <= now else None
+    age = clock.wall() - last.wall
+    if not (boot and reader.meta.boot) and abs(now - last.monotonic - age) < SLACK_S:
+        return age  # the system does not tell its starts, and both clocks went on alike
+    return age if age >= now - SLACK_S else None
+
+
+def _too_old(reader: JournalReader, clock: Clock, within_s: float) -> str:
+    """Why the session is not continued: its last sample is too old, or nobody knows how old; or ""."""
+    age = age_s(reader, clock)
+    if age is None:
+        return (
+            "the computer was started anew and its clock is behind, so nobody can tell how much of the night "
+            "is missing; set the clock before sleepstream starts"
+        )
+    if age > within_s:
+        return f"its last sample is {age / 60:.0f} min old, more than {within_s / 60:g} min"
+    return ""
+
+
+def _ended(reader: JournalReader) -> bool:
+    return "session_ended" in reader.tally()
+
+
+def _refusal(reader: JournalReader, fresh: Meta) -> str:
+    """Why the session cannot be continued, however young it is; or ""."""
+    old = reader.meta
+    if _ended(reader):
+        return "it was ended"
+    if outrun(reader.path):
+        return "the disk refused when its process died, so epochs may be out that are not in it"
+    if (old.info.rate_hz, old.info.channels) != (fresh.info.rate_hz, fresh.info.channels):
+        return "the device has another rate or other channels"
+    if old.model_sha256 != fresh.model_sha256:
+        return "the model is another one"
+    try:
+        settings = StreamSettings.model_validate(old.settings)
+    except ValidationError:
+        return "its settings are of another version"
+    changed = _changed(settings, StreamSettings.model_validate(fresh.settings))
+    return f"{changed} was changed in the settings" if changed else ""
+
+
+def _changed(old: StreamSettings, new: StreamSettings) -> str:
+    """The first setting that differs, or ""."""
+    return next((name for name in type(old).model_fields if getattr(old, name) != getattr(new, name)), "")

@@ -1,0 +1,52 @@
+"""Tells of losses, each by itself while they are few, and many together while they are many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streamer.messages import Gap
+from streamer.publisher import Publisher
+
+AT_ONCE = 6  # events before any is held back
+EVERY_S = 10.0  # of the stream: then one more may be told
+
+
+class Losses:
+    """Between the pipeline and the publisher; the ledger has every loss, however it is told.
+
+    Time is the stream's own, so that a recording is told alike at any speed.
+
+    Args:
+        publisher: says them.
+
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._rate_hz = publisher.info.rate_hz
+        self._tokens = float(AT_ONCE)
+        self._at_s = 0.0  # of the stream, when the tokens were counted
+        self._held: Gap | None = None  # from the first to the last loss that was not told yet
+        self._lost = self._count = 0  # samples lost in it, and losses
+
+    def push(self, gap: Gap) -> None:
+        """Tell of a loss, now or with those to come."""
+        self._held = gap if self._held is None else replace(self._held, stop=gap.stop)
+        self._lost += gap.stop - gap.start
+        self._count += 1
+        self.passed(gap.stop / self._rate_hz)
+
+    def passed(self, at_s: float) -> None:
+        """The stream has come to this second: tell what was held back, if it is time."""
+        self._tokens = min(AT_ONCE, self._tokens + max(0.0, at_s - self._at_s) / EVERY_S)
+        self._at_s = max(self._at_s, at_s)
+        if self._held is not None and self._tokens >= 1:
+            self._tokens -= 1
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell what was held back."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._publisher.gap(held, self._lost, self._count)
+        self._lost = self._count = 0
