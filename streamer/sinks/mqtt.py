@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import re
 import secrets
@@ -47,6 +48,7 @@ DRAIN_S = 1.0  # at the stop, for what is still on its way
 GOODBYE_S = 0.4  # for `offline`, and again for the disconnection
 STOP_S = 2.0  # for all of it
 
+log = logging.getLogger(__name__)
 _LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _VERSIONS = {ProtocolVersion.V5: "5", ProtocolVersion.V311: "3.1.1"}
 
@@ -69,7 +71,7 @@ class MqttSink:
 
     Entering never waits for the broker. Leaving waits at most `STOP_S` seconds; what is not delivered by then
     stays in its outbox. `on_change` is called on the event loop whenever `status` says something new, counts
-    aside. A fault in the program ends the task, is reported like any other error, and is raised on leaving.
+    aside. A fault in the program breaks the connection, is reported like any other error, and never raised.
 
     Raises:
         SettingsError: a node or stream name that is not one plain topic level.
@@ -162,8 +164,6 @@ class MqttSink:
         finally:
             self._task.cancel()
         await asyncio.wait({self._task})
-        if not self._task.cancelled():
-            self._task.result()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A programming error must not go unnoticed until the morning."""
@@ -233,6 +233,9 @@ class MqttSink:
             await client.__aexit__(None, None, None)
         except* MqttError as group:
             failure = next(error for error in group.exceptions if isinstance(error, MqttError))
+        except* Exception as group:  # a fault of ours: said, and begun again like any other
+            log.error("internal error in MQTT", exc_info=group)
+            failure = failure or MqttError(f"internal error: {group.exceptions[0]!r}")
         finally:
             client.abandon()
         return failure
