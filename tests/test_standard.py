@@ -1,4 +1,4 @@
-"""Standard output that is gone, full, slow or of another alphabet: an exception says it, and nothing stays."""
+"""Standard output that is gone, full, slow or of another alphabet: said as an error, and nothing stays."""
 
 import contextlib
 import os
