@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from streamer.caps import BIOSEMI, explained, other_system
 from streamer.errors import SignalError, UsageError
 from streamer.messages import Channel
 from streamer.units import is_voltage
@@ -47,6 +48,10 @@ LISTED = 24  # channels named in an error; a clinical montage has a hundred
 Wanted = str | tuple[str, ...] | None  # one channel, several to fall back on, or a sensible one
 
 
+_PREFIX = re.compile(r"^(?:eeg|raw)[ ._]+(?=\S)")
+_NUMBERED = re.compile(r"#[1-9][0-9]*$")
+
+
 @dataclass(frozen=True, slots=True)
 class Pick:
     """A channel, or the difference of two, by position."""
@@ -60,9 +65,9 @@ def choose(channels: Sequence[Channel], wanted: Wanted, rates_hz: Sequence[float
     """Find the channel that is meant; of a list, the first.
 
     `wanted` is a label (upper or lower case, with or without a leading "EEG "), a position such as "#3"
-    (counted from 0), or a difference such as "AF7-TP9"; a label that itself contains "-" goes first. None
-    takes the best-known EEG derivation at 50-1024 Hz in a voltage. `rates_hz` names each channel's rate where
-    they differ.
+    (counted from 0), one of several equal labels such as "C4#2" (counted from 1), or a difference such as
+    "AF7-TP9"; a label that itself contains "-" goes first. None takes the best-known EEG derivation at
+    50-1024 Hz in a voltage. `rates_hz` names each channel's rate where they differ.
 
     Raises:
         UsageError: no channel matches, or more than one does; the text lists what there is, nearest first.
@@ -138,23 +143,49 @@ def listing(channels: Sequence[Channel], rates_hz: Sequence[float] = (), near: s
 def _plain(label: str) -> str:
     """A label as people compare it: compatible characters, no case, single spaces, no leading "EEG "."""
     text = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
-    return text.removeprefix("eeg ")
+    return _PREFIX.sub("", text)
+
+
+def _base(label: str) -> str:
+    """The same without the number that tells equal labels apart."""
+    return _plain(_NUMBERED.sub("", label))
 
 
 def _one(channels: Sequence[Channel], wanted: str) -> int | None:
     """The one channel with this label or position; None if there is none."""
-    if re.fullmatch(r"#\d+", wanted) and int(wanted[1:]) < len(channels):
-        return int(wanted[1:])
     exact = [index for index, channel in enumerate(channels) if channel.label == wanted]
-    found = exact or [
-        index for index, channel in enumerate(channels) if _plain(channel.label) == _plain(wanted)
-    ]
+    if not exact and re.fullmatch(r"#[0-9]+", wanted):
+        return _at(channels, int(wanted[1:]))
+    found = exact or _like(channels, wanted)
     if len(found) > 1:
-        both = ", ".join(f"#{index} {channels[index].label!r}" for index in found)
+        both = ", ".join(f"#{_position(channels, index)} {channels[index].label!r}" for index in found)
         raise UsageError(
-            f"channel {wanted!r} is ambiguous: {both}; say which by its position, such as '#{found[0]}'"
+            f"channel {wanted!r} is ambiguous: {both}; say which by its position, such as "
+            f"'#{_position(channels, found[0])}'"
         )
     return found[0] if found else None
+
+
+def _like(channels: Sequence[Channel], wanted: str) -> list[int]:
+    """The channels whose label people would call so."""
+    plain = _plain(wanted)
+    found = [index for index, channel in enumerate(channels) if _plain(channel.label) == plain]
+    found = found or [index for index, channel in enumerate(channels) if _base(channel.label) == plain]
+    number = _NUMBERED.search(wanted)
+    if found or number is None:
+        return found
+    equal = [index for index, channel in enumerate(channels) if _plain(channel.label) == _base(wanted)]
+    return equal[int(number[0][1:]) - 1 :][:1]
+
+
+def _position(channels: Sequence[Channel], index: int) -> int:
+    """By which number a channel is named."""
+    position = channels[index].position
+    return index if position is None else position
+
+
+def _at(channels: Sequence[Channel], position: int) -> int | None:
+    return next((index for index in range(len(channels)) if _position(channels, index) == position), None)
 
 
 def _pairs(channels: Sequence[Channel], wanted: str) -> list[Pick]:
@@ -178,11 +209,16 @@ def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
     usable: dict[str, int] = {}
     for index, channel in enumerate(channels):
         if _usable(channels, rates_hz, index):
-            usable.setdefault(_plain(channel.label), index)
+            usable.setdefault(_base(channel.label), index)
+    system = other_system(usable)
     for name in DERIVATIONS:
         known = usable.get(_plain(name))
-        if known is not None:
+        if known is not None and system != BIOSEMI:
             return Pick(known, None, channels[known].label)
+    if system is not None:
+        raise UsageError(
+            f"no channel is plainly EEG: {explained(system)}; name one of: {listing(channels, rates_hz)}"
+        )
     for name in DERIVATIONS:
         plus, minus = (usable.get(_plain(side)) for side in name.split("-"))
         if plus is not None and minus is not None and (not rates_hz or rates_hz[plus] == rates_hz[minus]):

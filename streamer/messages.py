@@ -32,6 +32,8 @@ class Channel:
 
     label: str
     unit: str  # as declared by the device or file: "uV", "mV", "V", "nV" ... or "" when it says nothing
+    # In the recording, where the stream leaves out others of it: "#3" goes on meaning the same channel.
+    position: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Whatever the device calls it, it is one line and harmless to a terminal."""

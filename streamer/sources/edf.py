@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import RecordingError
-from streamer.messages import Channel, Chunk, Gap, Item
+from streamer.messages import Chunk, Gap, Item
 from streamer.sources import edf_times
 from streamer.sources.edf_header import Header, Signal, rate_of, read_header
 from streamer.sources.recordings import distinct
@@ -39,10 +39,7 @@ class EdfRecording:
             why = self.remarks[0] if self.remarks else "it has no signals, only annotations"
             raise RecordingError(f"{path} holds nothing to stage: {why}; give the recording itself")
         self.name = path.stem
-        labels = distinct([one.label or f"signal {one.number}" for one in self._signals])
-        self.channels = tuple(
-            Channel(label, one.unit) for label, one in zip(labels, self._signals, strict=True)
-        )
+        self.channels = distinct((one.label, one.unit) for one in self._signals)
         self.rates_hz = tuple(rate_of(signal.samples, self._header.record_s) for signal in self._signals)
         self.started = self._header.started
         self.duration_s: float | None = self._header.records * self._header.record_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -72,18 +72,21 @@ def open_recording(path: Path, rate_hz: float | None = None) -> Recording:
     return TableRecording(path, rate_hz)
 
 
-def distinct(labels: Sequence[str]) -> list[str]:
-    """Labels of which no two are equal: of equal ones each says which it is, "C4#1", "C4#2".
+def distinct(channels: Iterable[tuple[str, str]]) -> tuple[Channel, ...]:
+    """Channels from labels and units, of which no two labels are equal: of equal ones, "C4#1" and "C4#2".
 
     A label that is empty, or looks like a position ("#3"), could not be named: it becomes "channel ...".
     """
-    named = [f"channel {label}".strip() if re.fullmatch(r"#\d*|", label) else label for label in labels]
-    seen: Counter[str] = Counter()
-    out = []
-    for label in named:
-        seen[label] += 1
-        out.append(f"{label}#{seen[label]}" if named.count(label) > 1 else label)
-    return out if len(set(out)) == len(out) else distinct(out)
+    made = [Channel(label.strip(), unit) for label, unit in channels]
+    labels = [f"channel {one.label}" if re.fullmatch(r"#[0-9]*|", one.label) else one.label for one in made]
+    while len(set(labels)) < len(labels):
+        counts = Counter(labels)
+        seen: Counter[str] = Counter()
+        for place, label in enumerate(labels):
+            seen[label] += 1
+            if counts[label] > 1:
+                labels[place] = f"{label}#{seen[label]}"
+    return tuple(Channel(label.strip(), one.unit) for label, one in zip(labels, made, strict=True))
 
 
 def read_head(path: Path, count: int = 256) -> bytes:

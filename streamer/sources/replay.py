@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +16,7 @@ from streamer.messages import Chunk, Gap, Item, StreamInfo
 from streamer.sources.recordings import Recording, open_recording
 from streamer.sources.settings import ReplaySettings
 
+REMARKS = 4  # of a recording, in one error
 MAX_SPEED_CHUNK_S = 30.0  # at full speed small chunks would only cost time; the result is the same
 
 
@@ -86,19 +88,18 @@ def pick(recording: Recording, channel: Wanted) -> tuple[list[int], StreamInfo]:
     """The channels to stream and what they make: all that are sampled together with the chosen one.
 
     Raises:
-        UsageError: the channel is unknown or ambiguous, or a position in a file of several rates.
+        UsageError: the channel is unknown or ambiguous, or a difference of channels not sampled together.
         SignalError: its rate is outside 50-1024 Hz.
 
     """
-    chosen = choose(recording.channels, channel, recording.rates_hz)
+    chosen = _chosen(recording, channel)
     together = list(recording.together(chosen.plus))
+    if chosen.minus is not None and chosen.minus not in together:
+        raise _apart(recording, chosen)
     info = _info(recording, chosen, together)
-    if len(together) < len(recording.channels) and "#" in str(channel):
-        # The stream leaves out what is sampled otherwise: a position would mean another channel there.
-        raise UsageError(
-            f"{recording.name} has channels of several rates, in which {channel} is no lasting position; "
-            f"name it by its label, {chosen.label!r}"
-        )
+    if len(together) < len(recording.channels):  # positions go on counting in the file
+        placed = (replace(recording.channels[index], position=index) for index in together)
+        info = replace(info, channels=tuple(placed))
     return together, info
 
 
@@ -115,14 +116,28 @@ def single(recording: Recording, channels: Sequence[str]) -> tuple[list[int], St
     """
     there = {channel.label.casefold() for channel in recording.channels}
     known = (one for one in channels if one.casefold() in there)
-    chosen = choose(recording.channels, next(known, channels[0] if channels else None), recording.rates_hz)
+    chosen = _chosen(recording, next(known, channels[0] if channels else None))
     sides = [chosen.plus] if chosen.minus is None else [chosen.plus, chosen.minus]
     info = _info(recording, chosen, picked := sorted(set(sides)))
     if not set(picked) <= set(recording.together(chosen.plus)):
-        raise UsageError(
-            f"{recording.name}: {chosen.label!r} is no difference: its channels are not sampled together"
-        )
+        raise _apart(recording, chosen)
     return picked, info, "-".join(f"#{picked.index(side)}" for side in sides)
+
+
+def _chosen(recording: Recording, channel: Wanted) -> Pick:
+    """The channel that is meant; where there is none, what was left out of the file may be why."""
+    try:
+        return choose(recording.channels, channel, recording.rates_hz)
+    except UsageError as error:
+        if not recording.remarks:
+            raise
+        raise UsageError(f"{error} ({'; '.join(recording.remarks[:REMARKS])})") from error
+
+
+def _apart(recording: Recording, chosen: Pick) -> UsageError:
+    return UsageError(
+        f"{recording.name}: {chosen.label!r} is no difference: its channels are not sampled together"
+    )
 
 
 def _info(recording: Recording, chosen: Pick, picked: Sequence[int]) -> StreamInfo:

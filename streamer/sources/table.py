@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from streamer.errors import RecordingError, SourceError
-from streamer.messages import Channel, Chunk, Gap, Item
+from streamer.messages import Chunk, Gap, Item
 from streamer.sources import columns, lines
 from streamer.sources.cells import Times, numbers
 from streamer.sources.lines import Line
@@ -69,8 +69,7 @@ class TableRecording:
         self._numbering = numbering(rows.counter)
         self.name = path.stem
         found = [self._columns.channels[column] for column in self._usable]
-        labels = distinct([channel.label for channel in found])
-        self.channels = tuple(Channel(label, one.unit) for label, one in zip(labels, found, strict=True))
+        self.channels = distinct((one.label, one.unit) for one in found)
         self.rates_hz = (self._pace.rate_hz,) * len(self.channels)
         self.started = self._pace.started
         self.duration_s: float | None = None

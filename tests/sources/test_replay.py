@@ -3,16 +3,18 @@
 import asyncio
 import datetime
 import gzip
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.channels import choose
 from streamer.errors import RecordingError, SignalError, UsageError
 from streamer.messages import Channel, Chunk, Gap
-from streamer.sources.recordings import open_recording
-from streamer.sources.replay import ReplaySource, single
+from streamer.sources.recordings import distinct, open_recording
+from streamer.sources.replay import ReplaySource, pick, single
 from streamer.sources.settings import ReplaySettings
 from tests import recording_files as files
 from tests.recording_files import eeg, patched, signal, write_bdf, write_edf, write_edf_d, write_xdf
@@ -70,11 +72,80 @@ def test_edf_gives_its_physical_values(tmp_path):
     assert info.started == datetime.datetime(1985, 1, 1, 1, 2, 3, tzinfo=datetime.UTC).timestamp()
 
 
-def test_a_position_among_several_rates_is_refused_with_the_label(tmp_path):
-    signals = [signal(eeg(10, 50), 50, "Resp"), signal(eeg(10, 100), 100, "C4-M1")]
+def test_a_position_goes_on_meaning_the_channel_of_the_file(tmp_path):
+    """The stream leaves out what is sampled otherwise; session, report and export find the same channel."""
+    signals = [signal(eeg(10, 50), 50, "Resp"), signal(eeg(10), 100, "C3-M2"), signal(eeg(10), 100, "C4-M1")]
     path = write_edf(tmp_path / "a.edf", signals)
-    with pytest.raises(UsageError, match="'C4-M1'"):
-        play(path, "#1")
+    _, info = play(path, "#2")
+    assert [channel.position for channel in info.channels] == [1, 2]
+    assert choose(info.channels, "#2").label == "C4-M1"
+    assert choose(info.channels, "#2-#1").label == "C4-M1-C3-M2"
+    with pytest.raises(UsageError, match="no channel '#0'"):
+        choose(info.channels, "#0")
+
+
+LABELS = st.sampled_from(
+    ["C4", "c4", "EEG C4", "C4#1", "C4-M1", "M1", "M1-C4", "C4-M1-C4", "#0", "#3", "", "a-"]
+)
+ADVISED = re.compile(r"such as '(#\d+)'|name one of: (.+?) \(")
+
+
+@given(
+    labels=st.lists(st.tuples(LABELS, st.sampled_from([100.0, 200.0])), min_size=1, max_size=7),
+    wanted=st.none() | LABELS.filter(bool) | st.sampled_from(["C4#2", "#1", "C4-M1"]),
+)
+def test_whoever_follows_the_advice_of_an_error_gets_on(labels, wanted):
+    channels = distinct((label, "uV") for label, _ in labels)
+    recording = Named(channels, tuple(rate for _, rate in labels))
+    assert len({channel.label for channel in channels}) == len(channels)
+    for index, channel in enumerate(channels):  # each can be named, by its label or at least by its position
+        for name in (channel.label, f"#{index}"):
+            picked, info = pick(recording, name)
+            found = choose(info.channels, name)
+            assert picked[found.plus] == index
+            assert found.minus is None
+    asked = [wanted]
+    while asked[-1] not in asked[:-1]:
+        said = refused(recording, asked[-1])
+        advice = ADVISED.search(said)
+        if advice is None:
+            assert not said or re.search("no channel|no difference|use positions", said)
+            return
+        asked.append(advice[1] or advice[2])
+    raise AssertionError(f"the advice went round: {asked}")
+
+
+def refused(recording, wanted):
+    """What is said of a channel that is asked for; nothing where it can be staged."""
+    try:
+        _, info = pick(recording, wanted)
+    except UsageError as error:
+        return str(error)
+    choose(info.channels, wanted)
+    return ""
+
+
+class Named:
+    """A recording of which only the labels and rates matter."""
+
+    name, started, duration_s = "a", 0.0, 1.0
+
+    def __init__(self, channels, rates_hz):
+        self.channels, self.rates_hz, self.remarks = channels, rates_hz, []
+
+    def together(self, index):
+        return tuple(n for n, rate in enumerate(self.rates_hz) if rate == self.rates_hz[index])
+
+
+def test_equal_labels_of_several_rates_are_told_apart_and_both_can_be_staged(tmp_path):
+    signals = [signal(eeg(10), 100, "EEG"), signal(eeg(10, 200, 1), 200, "EEG")]
+    path = write_edf(tmp_path / "a.edf", signals)
+    with pytest.raises(UsageError, match="ambiguous: #0 'EEG#1', #1 'EEG#2'; say which by its position"):
+        play(path, "EEG")
+    for name in ("EEG#2", "#1"):
+        items, info = play(path, name)
+        assert [channel.label for channel in info.channels] == ["EEG#2"]
+        np.testing.assert_array_equal(samples_of(items), signals[1].data[None])
 
 
 def test_only_channels_of_the_same_rate_are_streamed(tmp_path):
