@@ -26,6 +26,7 @@ class Augmentation:
     dropouts: float = 0.0  # share of sequences with short losses (NaN)
     lost_epochs: float = 0.0  # expected share of epochs lost as a whole, both views
     lost_views: float = 0.0  # expected share of epochs that lose one view
+    lost_sequences: float = 0.0  # share of sequences in which one view is lost from end to end
     fixed_gain: float = 1.0  # for robustness tests: the same for every night
     fixed_tilt: float = 0.0
 
@@ -34,17 +35,19 @@ NONE = Augmentation()
 
 
 def augment(samples: NDArray[np.float32], how: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Change the samples (n,) µV of one sequence as a whole; lost stretches come back as NaN."""
+    """Change the samples (n,) µV of one sequence as a whole; NaN is what was lost, before and after."""
     if how == NONE:
         return samples
+    lost = np.isnan(samples)
     size = fft.next_fast_len(samples.size, real=True)
-    spectrum = fft.rfft(samples, size)
+    spectrum = fft.rfft(np.where(lost, np.float32(0), samples), size)  # one NaN would be everywhere after it
     spectrum *= response(fft.rfftfreq(size, 1 / RATE_HZ), how, rng)
     changed: NDArray[np.float32] = fft.irfft(spectrum, size)[: samples.size].astype(np.float32)
     if how.noise_uv > 0:
         changed += rng.uniform(0, how.noise_uv) * rng.standard_normal(samples.size, np.float32)
     if rng.random() < how.dropouts:
         lose_samples(changed, rng)
+    changed[lost] = np.nan
     return changed
 
 
@@ -76,6 +79,8 @@ def lose_samples(samples: NDArray[np.float32], rng: np.random.Generator) -> None
 def lose_epochs(epochs: int, how: Augmentation, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Draw which views of which epochs are there (epochs, 2): losses come in runs, views singly."""
     present = rng.random((epochs, 2)) >= how.lost_views
+    if how.lost_sequences and rng.random() < how.lost_sequences:
+        present[:, rng.integers(2)] = False
     runs = rng.poisson(how.lost_epochs * epochs / 3)
     for start, length in zip(rng.integers(epochs, size=runs), rng.geometric(1 / 3, size=runs), strict=True):
         present[start : start + length] = False

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from model.mc2sleepnet import MC2SleepNet, Size
+from model.mc2sleepnet import MC2SleepNet
+from model.size import Size
 from streamer.errors import ArtifactError
 
 FORMAT = "sleepstream/checkpoint/1"

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from model.augment import NONE, Augmentation, augment, lose_epochs
 from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES
+from streamer.quality import LEAST_REAL
 from streamer.spectrogram import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING
 
 FRAMES = EPOCH_SAMPLES // RATE_HZ - 1
@@ -219,7 +220,13 @@ def cut_sequence(
     mixed = (1 - share) * before + share * after
     mixed[(before.sum(1) == 0) | ((after.sum(1) == 0) & (phase > 0))] = 0
     raw = augment(part, cut.augmentation, rng).reshape(cut.epochs, EPOCH_SAMPLES)
-    return raw, mixed, lose_epochs(cut.epochs, cut.augmentation, rng)
+    return raw, mixed, lose_epochs(cut.epochs, cut.augmentation, rng) & real(raw)
+
+
+def real(epochs: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which epochs (..., 3000) the engine would score, by their lost samples: (..., 1) bool."""
+    there: NDArray[np.bool_] = np.isfinite(epochs).mean(-1, keepdims=True) >= LEAST_REAL - 1e-9
+    return there
 
 
 def whole(night: Night, augmentation: Augmentation, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -227,5 +234,5 @@ def whole(night: Night, augmentation: Augmentation, seed: int = 0) -> tuple[Tens
     rng = np.random.default_rng(seed)
     samples = augment(night.samples.astype(np.float32), augmentation, rng)
     epochs = samples.reshape(1, night.stages.size, EPOCH_SAMPLES)
-    present = lose_epochs(night.stages.size, augmentation, rng)[None]
+    present = lose_epochs(night.stages.size, augmentation, rng)[None] & real(epochs)
     return torch.from_numpy(epochs), torch.from_numpy(spectrograms(epochs)), torch.from_numpy(present)

@@ -14,6 +14,8 @@ from model.data import Batch, Cut, Draws, Night, targets, whole
 from model.mc2sleepnet import MC2SleepNet
 from streamer.errors import RecordingError
 
+AT_ONCE = 256  # epochs
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedNight:
@@ -24,15 +26,28 @@ class EncodedNight:
 
 
 @torch.inference_mode()
+def embed(network: MC2SleepNet, raw: Tensor, spectrum: Tensor, present: Tensor) -> Tensor:
+    """Embed whole nights in pieces that fit into memory.
+
+    raw (B, n, 3000) µV, spectrum (B, n, 29, 128) dB, present (B, n, 2) bool -> tokens (B, n, 2, D), on the
+    network's device.
+    """
+    device, past = network.mask.device, network.standard.blank(raw.size(0))
+    tokens = []
+    for begin in range(0, raw.size(1), AT_ONCE):
+        some, there, given = (one[:, begin : begin + AT_ONCE].to(device) for one in (raw, spectrum, present))
+        embedded, past = network.encode(some, there, given, past)
+        tokens.append(embedded)
+    return torch.cat(tokens, dim=1)
+
+
 def encode_night(
     network: MC2SleepNet, night: Night, soft_share: float, augmentation: Augmentation, seed: int
 ) -> EncodedNight:
     """Embed one night on its 30 s grid, changed once as a whole by `augmentation`."""
-    raw, spectrum, _ = whole(night, replace(augmentation, lost_epochs=0.0, lost_views=0.0), seed)
-    pieces = zip(torch.split(raw[0], 256), torch.split(spectrum[0], 256), strict=True)
-    device = network.mask.device
-    tokens = torch.cat([network.encode(one.to(device), other.to(device)).cpu() for one, other in pieces])
-    return EncodedNight(tokens, torch.from_numpy(targets(night, soft_share)))
+    kept = replace(augmentation, lost_epochs=0.0, lost_views=0.0, lost_sequences=0.0)
+    tokens = embed(network, *whole(night, kept, seed))
+    return EncodedNight(tokens[0].cpu(), torch.from_numpy(targets(night, soft_share)))
 
 
 class EncodedSequences(Draws):

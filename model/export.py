@@ -2,8 +2,8 @@
 
     python -m model.export CHECKPOINT OUT.pt
 
-Refuses unless the network gives the same probabilities in parallel, streamed, scripted and streamed,
-scripted and in blocks of epochs, and streamed by ONNX Runtime.
+Refuses unless the network gives the same probabilities in parallel, streamed and in blocks of epochs: as it
+is, scripted, and run by ONNX Runtime.
 Prints what the settings have to say for the engine to load it; a `SHA256SUMS` beside it is renewed.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -22,19 +23,20 @@ from torch import Tensor
 
 from model.checkpoint import load_checkpoint
 from model.graphs import graphs
-from model.mc2sleepnet import FRAMES, MC2SleepNet, Size, parameter_count
+from model.mc2sleepnet import MC2SleepNet, parameter_count
+from model.size import FRAMES, Size
 from streamer import __version__
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES
-from streamer.network.artifact import torchscript
-from streamer.network.contract import FILE_NAME, Contract, weights_sha256
-from streamer.network.onnx import OnnxNetwork
+from streamer.network.artifact import GRAPHS, SIZE_NAME
+from streamer.network.contract import FILE_NAME, Contract, Shape, weights_sha256
+from streamer.network.onnx import OnnxRunner
+from streamer.network.runner import Given, Runner
+from streamer.network.torchscript import LIVE, TorchRunner, deprecated_script
 from streamer.network.trust import record
-from streamer.parallel import advance
 from streamer.spectrogram import BINS
 
 TOLERANCE = 1e-5  # of a probability
-LIVE_METHODS = ("encode", "initial_state", "step", "relate", "classify")  # what the engine calls
 
 
 def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path, *, onnx: bool = True) -> Contract:
@@ -57,11 +59,13 @@ def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path, *, onnx
             "train with causal = true"
         )
     network = network.cpu().eval()
+    verify(network, {"eager": TorchRunner(network, torch.device("cpu"))}, size.context)
     files = graphs(network) if onnx else {}
     contract = Contract(
         size=size.name,
         parameters=parameter_count(network),
         context_epochs=size.context,
+        state=Shape(memory=network.memory_shape, features=network.bands.features),
         warmup_epochs=min(10, size.context),  # most of what context gives comes with the first few minutes
         temperature=float(network.temperature),
         trained_on=trained_on,
@@ -72,26 +76,35 @@ def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path, *, onnx
     )
     partial = out.with_name(f".{out.name}.partial")
     try:
-        scripted = save_scripted(network, contract, files, partial)
-        verify(network, scripted, OnnxNetwork(scripted, files) if onnx else None, size.context)
+        scripted = save_scripted(network, size, contract, files, partial)
+        runners: dict[str, Runner] = {"scripted": TorchRunner(scripted, torch.device("cpu"))}
+        if onnx:
+            runners["ONNX"] = OnnxRunner(files[GRAPHS[0]], files[GRAPHS[1]], contract.state)
+        verify(network, runners, size.context)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
     return contract
 
 
-def save_scripted(network: MC2SleepNet, contract: Contract, files: Mapping[str, bytes], path: Path) -> Any:
+def save_scripted(
+    network: MC2SleepNet, size: Size, contract: Contract, files: Mapping[str, bytes], path: Path
+) -> Any:
     """Script the live methods and write them with all else; only here does `model` touch torch.jit."""
-    extra = {FILE_NAME: contract.model_dump_json(by_alias=True), **files}
-    with torchscript():
-        for name in LIVE_METHODS:
+    extra = {
+        FILE_NAME: contract.model_dump_json(by_alias=True),
+        SIZE_NAME: json.dumps(asdict(size)),
+        **files,
+    }
+    with deprecated_script():
+        for name in LIVE:
             torch.jit.export(getattr(type(network), name))
         scripted = torch.jit.script(network)
         torch.jit.save(scripted, str(path), _extra_files=extra)
     return scripted
 
 
-def verify(network: MC2SleepNet, scripted: Any, onnx: OnnxNetwork | None, context: int) -> None:
+def verify(network: MC2SleepNet, runners: Mapping[str, Runner], context: int) -> None:
     """Refuse a network that would do otherwise live than it did in training.
 
     The signal outlasts the context, has lost samples, lost epochs and lost views.
@@ -100,46 +113,35 @@ def verify(network: MC2SleepNet, scripted: Any, onnx: OnnxNetwork | None, contex
     epochs = 2 * context + 3
     raw = 20 * torch.randn(1, epochs, EPOCH_SAMPLES, generator=generator)
     spectrum = 35 + 10 * torch.randn(1, epochs, FRAMES, BINS, generator=generator)
+    spectrum += torch.linspace(-5, 5, epochs)[:, None, None]  # a level that drifts
     raw[0, 1, 500:900] = spectrum[0, 1, 4:9] = torch.nan
     present = torch.rand(1, epochs, 2, generator=generator) > 0.1
     present[0, 2] = False
+    given = Given(raw[0].numpy(), spectrum[0].numpy(), present[0].numpy())
     with torch.inference_mode():
         parallel = torch.softmax(network(raw, spectrum, present)[0, :, 0], -1)
-        passes = {
-            "streamed": streamed(network, raw, spectrum, present),
-            "scripted and streamed": streamed(scripted, raw, spectrum, present),
-            "scripted and blockwise": in_blocks(scripted, raw, spectrum, present, max(2, context - 1)),
-        }
-        if onnx is not None:
-            passes["ONNX"] = streamed(onnx, raw, spectrum, present)
-        for name, found in passes.items():
-            worst = float((found - parallel).abs().max())
+    for name, runner in runners.items():
+        for how, block in (("streamed", 1), ("blockwise", max(2, context - 1))):
+            worst = float((run(runner, given, block) - parallel).abs().max())
             if not worst <= TOLERANCE:  # NaN must not pass
                 raise ArtifactError(
-                    f"export: the {name} pass differs from the parallel one by {worst:.1e} in a probability, "
-                    f"{TOLERANCE:.0e} is allowed; the network looks ahead or its state is wrong"
+                    f"export: the {name} {how} pass differs from the parallel one by {worst:.1e} in a "
+                    f"probability, {TOLERANCE:.0e} is allowed; the network looks ahead or its state is wrong"
                 )
 
 
-def streamed(live: Any, raw: Tensor, spectrum: Tensor, present: Tensor) -> Tensor:
-    """Probabilities (T, 5) of one stream, epoch by epoch."""
-    state = live.initial_state(1)
-    rows = []
-    for epoch in range(raw.size(1)):
-        logits, state = live.step(live.encode(raw[:, epoch], spectrum[:, epoch]), present[:, epoch], state)
-        rows.append(torch.softmax(logits[0], -1))
-    return torch.stack(rows)
-
-
-def in_blocks(live: Any, raw: Tensor, spectrum: Tensor, present: Tensor, epochs: int) -> Tensor:
-    """Probabilities (T, 5) of one stream, `epochs` at once."""
-    state = live.initial_state(1)
-    rows = []
-    for begin in range(0, raw.size(1), epochs):
-        part = slice(begin, begin + epochs)
-        tokens = live.encode(raw[0, part], spectrum[0, part])[None]
-        logits, state = advance(live, tokens, present[:, part], state)
-        rows.append(torch.softmax(logits[0], -1))
+def run(runner: Runner, given: Given, block: int = 1) -> Tensor:
+    """Probabilities (T, 5) of one stream, so many epochs at once; 1: step by step, as live."""
+    past, rows = runner.start(), []
+    for begin in range(0, len(given.raw), block):
+        epochs = slice(begin, begin + block)
+        part = Given(given.raw[epochs], given.spectrum[epochs], given.present[epochs])
+        if block == 1:
+            logits, after = runner.step(part, past)
+            past = after()
+        else:
+            logits, past = runner.block(part, past)
+        rows.append(torch.softmax(torch.from_numpy(logits), -1))
     return torch.cat(rows)
 
 

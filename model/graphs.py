@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, cast
@@ -17,62 +16,106 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.mc2sleepnet import (
-    FRAMES,
-    Attention,
-    MC2SleepNet,
-    RawBackbone,
-    SequenceLayer,
-    SpectrumBackbone,
-    SpectrumLayer,
-)
+from model.backbones import RawBackbone, SpectrumBackbone, SpectrumLayer
+from model.mc2sleepnet import Attention, MC2SleepNet, SequenceLayer, State
+from model.size import FRAMES
+from model.standard import Past
 from streamer.messages import EPOCH_SAMPLES
 from streamer.network.artifact import GRAPHS
 from streamer.spectrogram import BINS
 
 
 def graphs(network: MC2SleepNet) -> dict[str, bytes]:
-    """Return the files by the names in `GRAPHS`, for any number of streams; needs the extra `train`.
+    """Return the files by the names in `GRAPHS`; needs the extra `train`.
 
-    Names of inputs and outputs are those that `OnnxNetwork` gives and takes.
+    The first takes one epoch of any number of streams, the second any number of epochs of one stream. Names
+    of inputs and outputs are those that `OnnxRunner` gives and takes.
     """
+    with torch.no_grad():
+        return dict(zip(GRAPHS, (_step(network), _block(network)), strict=True))
+
+
+def _step(network: MC2SleepNet) -> bytes:
     streams = 2  # a dimension of 1 would be taken for a constant
     raw, spectrum = torch.zeros(streams, EPOCH_SAMPLES), torch.zeros(streams, FRAMES, BINS)
     layers, _, _, _, heads, places, depth = network.memory_shape
-    tokens, present = torch.zeros(streams, 2, heads * depth), torch.ones(streams, 2, dtype=torch.bool)
+    present = torch.ones(streams, 2, dtype=torch.bool)
     blocked = torch.zeros(streams, 1, 1, 1, places + 1)
     past = [torch.zeros(2, streams, 1, heads, places, depth) for _ in range(4 * layers)]
-    with torch.no_grad():
-        return {
-            GRAPHS[0]: _graph(_Encode(network), (raw, spectrum), [0, 0], ["tokens"]),
-            GRAPHS[1]: _graph(
-                _Step(network),
-                (tokens, present, blocked, *past),
-                [0, 0, 0, [1] * len(past)],
-                ["logits", "new"],
-            ),
-        }
+    first = {0: torch.export.Dim("streams")}
+    second = {1: first[0]}
+    return _graph(
+        _Step(network),
+        (raw, spectrum, present, *network.standard.blank(streams), blocked, *past),
+        (*[first] * 7, (second,) * len(past)),
+        ["logits", "new", *(f"{name}_after" for name in Past._fields)],
+    )
 
 
-class _Encode(nn.Module):
-    """The network's `encode`."""
+def _block(network: MC2SleepNet) -> bytes:
+    epochs = 3
+    raw, spectrum = torch.zeros(1, epochs, EPOCH_SAMPLES), torch.zeros(1, epochs, FRAMES, BINS)
+    present = torch.ones(1, epochs, 2, dtype=torch.bool)
+    along = {1: torch.export.Dim("epochs")}
+    return _graph(
+        _Block(network),
+        (raw, spectrum, present, *network.initial_state(1)),
+        (*[along] * 3, *[{}] * len(State._fields)),
+        ["logits", *(f"{name}_after" for name in State._fields)],
+    )
+
+
+class _Block(nn.Module):
+    """The network's `advance`, as it is."""
 
     def __init__(self, network: MC2SleepNet) -> None:
         super().__init__()
         self.network = network
-        self.raw = _leaky(network.raw)
-        self.visible = _constant(torch.arange(2)[:, None] != network.hidden)
-        self.spectral = _Spectral(network)
 
-    def forward(self, raw: Tensor, spectrum: Tensor) -> Tensor:
-        """(B, 3000) µV and (B, 29, 128) dB, NaN where lost -> tokens (B, 2, D)."""
-        seen = []
-        if self.network.hidden != 0:
-            samples = (raw / self.network.raw_scale_uv).clamp(-25.0, 25.0)
-            seen.append(self.raw(torch.where(torch.isnan(raw), 0.0, samples)))
-        if self.network.hidden != 1:
-            seen.append(self.spectral(spectrum))
-        return torch.where(self.visible, torch.stack(seen, dim=1), self.network.mask)
+    def forward(
+        self,
+        raw: Tensor,
+        spectrum: Tensor,
+        present: Tensor,
+        memory: Tensor,
+        seen: Tensor,
+        weight: Tensor,
+        mean: Tensor,
+        square: Tensor,
+    ) -> tuple[Tensor, ...]:
+        logits, state = self.network.advance(
+            raw, spectrum, present, State(memory, seen, weight, mean, square)
+        )
+        return logits, *map(torch.clone, state)  # an input that is an output as it is loses its name
+
+
+class _Encode(nn.Module):
+    """The network's `encode` of one epoch."""
+
+    def __init__(self, network: MC2SleepNet) -> None:
+        super().__init__()
+        self.network = network
+        self.raw = _leaky(cast(RawBackbone, network.raw)) if network.waves else None
+        self.level = _Spectral(cast(SpectrumBackbone, network.level)) if network.levels else None
+        self.spectrum = _Spectral(network.spectrum)
+
+    def forward(self, raw: Tensor, spectrum: Tensor, present: Tensor, past: Past) -> tuple[Tensor, Past]:
+        """(B, 3000) µV and (B, 29, 128) dB, NaN where lost; present (B, 2) -> tokens (2, B, D), the past."""
+        network, parts, after = self.network, [], past
+        if network.hidden != 0 and self.raw is not None:
+            samples = (raw / network.raw_scale_uv).clamp(-25.0, 25.0)
+            parts.append(self.raw(torch.where(torch.isnan(raw), 0.0, samples)))
+        if network.hidden != 0 and self.level is not None:
+            levels = network.level_bands(spectrum)[:, None]
+            parts.append(self.level(network.level_scale(levels, present[:, :1], past)[0][:, 0]))
+        masks = network.mask[:, None].expand(-1, raw.size(0), -1)
+        absolute = sum(parts[1:], parts[0]) if parts else masks[0]
+        relative = masks[1]
+        if network.hidden != 1:
+            frames, after = network.standard(network.bands(spectrum)[:, None], present[:, 1:], past)
+            relative = self.spectrum(frames[:, 0])
+        seen = present.T[:, :, None] & (torch.arange(2) != network.hidden)[:, None, None]
+        return torch.where(seen, torch.stack([absolute, relative]), network.mask[:, None]), after
 
 
 def _leaky(backbone: RawBackbone) -> RawBackbone:
@@ -86,40 +129,21 @@ def _leaky(backbone: RawBackbone) -> RawBackbone:
 
 
 class _Spectral(nn.Module):
-    """Normalisation and `SpectrumBackbone`: (B, 29, 128) dB, NaN where lost -> (B, D)."""
+    """A `SpectrumBackbone`: frames (B, n, features) on their scale -> (B, D)."""
 
-    def __init__(self, network: MC2SleepNet) -> None:
+    def __init__(self, backbone: SpectrumBackbone) -> None:
         super().__init__()
-        self.bins, self.banded = network.bins, len(network.bands) > 0
-        self.mean, self.std = network.spectrum_mean_db, network.spectrum_std_db
-        bands = torch.zeros(BINS, len(network.bands))  # a product with it sums up every band at once
-        for number, (low, high) in enumerate(network.bands):
-            bands[low:high, number] = 1
-        self.bands = _constant(bands)
-        backbone: SpectrumBackbone = network.spectrum
         self.embed = _constant(backbone.embed.weight.T)
         self.place = _constant(backbone.place + backbone.embed.bias)
         self.layers = nn.ModuleList(_Layer(cast(SpectrumLayer, layer)) for layer in backbone.layers)
         self.pool = backbone.pool
 
-    def forward(self, spectrum: Tensor) -> Tensor:
-        frames = (self.look(spectrum) - self.mean) / self.std
-        frames = torch.where(torch.isnan(frames), 0.0, frames).clamp(-6.0, 6.0)
+    def forward(self, frames: Tensor) -> Tensor:
         x = frames @ self.embed + self.place
         for layer in self.layers:
             x = layer(x)
         scores = self.pool.score(torch.tanh(self.pool.look(x))).view(-1, 1, x.size(1))
         return (torch.softmax(scores, dim=2) @ x).squeeze(1)
-
-    def look(self, spectrum: Tensor) -> Tensor:
-        """As `MC2SleepNet.look`, for frames that are lost as a whole."""
-        if not self.banded:
-            return spectrum[:, :, : self.bins]
-        power = torch.exp(spectrum * (math.log(10.0) / 10.0)) @ self.bands
-        lost = torch.isnan(power)
-        count = torch.where(lost, 0.0, 1.0).sum(1, keepdim=True)
-        whole = torch.where(lost, 0.0, power).sum(1, keepdim=True) / count
-        return torch.log(torch.cat([power, whole], dim=1)) * (10.0 / math.log(10.0))
 
 
 class _Layer(nn.Module):
@@ -153,7 +177,7 @@ def _normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:
 
 
 class _Step(nn.Module):
-    """The network's `step` for one epoch: both views side by side, one product for both.
+    """The network's `advance` by one epoch: both views side by side, one product for both.
 
     The past comes with every product's operand a tensor of its own, so that nothing of it is moved. Of the
     memory it gives only what is new.
@@ -162,6 +186,7 @@ class _Step(nn.Module):
     def __init__(self, network: MC2SleepNet) -> None:
         super().__init__()
         self.network = network
+        self.encode = _Encode(network)
         pairs = [
             [cast(SequenceLayer, one) for one in pair]
             for pair in zip(network.raw_layers, network.spectrum_layers, strict=True)
@@ -173,14 +198,23 @@ class _Step(nn.Module):
         )
 
     def forward(
-        self, tokens: Tensor, present: Tensor, blocked: Tensor, *past: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens (B, 2, D), present (B, 2), and the pieces that `Past.given` describes.
+        self,
+        raw: Tensor,
+        spectrum: Tensor,
+        present: Tensor,
+        weight: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        blocked: Tensor,
+        *past: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Epochs as `_Encode` takes them, and the pieces that `OnnxPast.given` describes.
 
-        Gives logits (B, 5), and what is new: (2 views, B, attentions x layers x key/value, H, 1, D/H).
+        Gives logits (B, 5), what is new of the memory: (2 views, B, attentions x layers x key/value, H, 1,
+        D/H), and `Past` with this epoch in it.
         """
-        batch, _, width = tokens.shape
-        first = torch.where(present.unsqueeze(-1), tokens, self.network.mask).transpose(0, 1)  # (2, B, D)
+        first, after = self.encode(raw, spectrum, present, Past(weight, mean, square))
+        _, batch, width = first.shape
         seen = (first.flip(0) @ self.remember).view(2, batch, -1, self.heads, 1, width // self.heads)
         count = len(self.layers)
         others = seen.chunk(2 * count, 2)
@@ -190,7 +224,7 @@ class _Step(nn.Module):
             x, added = layer(x, others[2 * number :][:2], own, cross, blocked)
             new += added
         logits = self.network.joint(x.transpose(0, 1).flatten(1)) / self.network.temperature
-        return logits, torch.cat([*new, seen], dim=2)
+        return logits, torch.cat([*new, seen], dim=2), *map(torch.clone, after)
 
 
 class _BothViews(nn.Module):
@@ -267,10 +301,10 @@ def _norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, (x.size(-1),))
 
 
-def _graph(module: nn.Module, inputs: tuple[Tensor, ...], streams: list[Any], outputs: list[str]) -> bytes:
-    """Export a module; `streams` says which dimension of each input is the number of streams."""
-    dim = torch.export.Dim("streams")
-    shapes = tuple(tuple({at: dim} for at in one) if isinstance(one, list) else {one: dim} for one in streams)
+def _graph(
+    module: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[Any, ...], outputs: list[str]
+) -> bytes:
+    """Export a module; `shapes` says for each input which of its dimensions are open, and their names."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the exporter itself uses; the result is verified

@@ -33,7 +33,7 @@ class Contrast(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """InfoNCE both ways; with `supervised`, every epoch of the same stage is a positive too."""
-        tokens = self.network.encode(batch.raw.flatten(0, 1), batch.spectrum.flatten(0, 1))
+        tokens = embedded(self.network, batch).flatten(0, 1)
         raw, spectrum = (project(tokens[:, view]) for view, project in enumerate(self.project))
         return info_nce(raw, spectrum, batch.target.flatten(0, 1) if self.supervised else None)
 
@@ -132,7 +132,9 @@ class FineTune(nn.Module):
 
 def embedded(network: MC2SleepNet, batch: Batch) -> Tensor:
     """Tokens (B, T, 2, D) of a batch."""
-    return network.encode_all(batch.raw, batch.spectrum) if batch.tokens is None else batch.tokens
+    if batch.tokens is not None:
+        return batch.tokens
+    return network.encode_all(batch.raw, batch.spectrum, batch.present)
 
 
 def stage_loss(logits: Tensor, batch: Batch) -> Tensor:
@@ -150,9 +152,9 @@ def stage_loss(logits: Tensor, batch: Batch) -> Tensor:
     return (per_head * weight).sum() / weight.sum()
 
 
-def backbones(network: MC2SleepNet) -> tuple[nn.Module, nn.Module]:
+def backbones(network: MC2SleepNet) -> tuple[nn.Module, ...]:
     """Return what embeds single epochs."""
-    return network.raw, network.spectrum
+    return network.raw, network.level, network.spectrum
 
 
 def freeze_backbones(network: MC2SleepNet) -> None:

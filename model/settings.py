@@ -5,12 +5,12 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.augment import Augmentation
-from model.mc2sleepnet import SIZES, Size, Views
+from model.size import SIZES, Size, Views
 from streamer.errors import SettingsError
 
 Strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -46,6 +46,10 @@ class Settings(BaseModel):
     context: int | None = Field(default=None, ge=1)  # epochs, its own included; None leaves the size's own
     causal: bool = True  # False: attention sees as far ahead as back; for measuring, not to be exported
     views: Views = "both"  # of one view, the other is always its mask token
+    waveform: bool = True  # False: the raw view reads the absolute power of `level_hz` only
+    level_hz: tuple[float, ...] | None = None  # see Size; None leaves the size's own, as with the next two
+    bands_hz: tuple[float, ...] | None = None
+    trailing_epochs: int | None = Field(default=None, ge=0)
     seed: int = 0
     held_out_fold: int = Field(
         default=0, ge=0, le=9
@@ -67,9 +71,13 @@ class Settings(BaseModel):
     augmentation: Augmentation = Augmentation()
 
     def shape(self) -> Size:
-        """Return the network's size with this run's context, direction and views."""
+        """Return the network's size with what this run changes about it."""
         size = SIZES[self.size]
-        return replace(size, context=self.context or size.context, causal=self.causal, views=self.views)
+        given = {name: getattr(self, name) for name in ("context", "level_hz", "bands_hz", "trailing_epochs")}
+        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if not self.waveform:
+            changed |= {"channels": (), "convolutions": ()}
+        return replace(size, causal=self.causal, views=self.views, **changed)
 
     @model_validator(mode="after")
     def _phases_have_their_views(self) -> Self:
@@ -77,6 +85,9 @@ class Settings(BaseModel):
         two = [phase.objective for phase in self.phases if phase.objective != "fine_tune"]
         if self.views != "both" and two:
             raise ValueError(f'views = "{self.views}" leaves nothing for {two[0]}, which needs both views')
+        shape = self.shape()
+        if self.views != "spectrum" and not (shape.channels or shape.level_hz):
+            raise ValueError("waveform = false leaves the raw view nothing to read; give level_hz")
         if self.start is not None and self.backbones is not None:
             raise ValueError("start and backbones name two beginnings; give one")
         return self

@@ -28,14 +28,12 @@ from tqdm import tqdm
 from model.augment import NONE, Augmentation
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.data import Batch, Cut, Night, Sequences, load_nights, split, whole
-from model.encoded import EncodedNight, EncodedSequences
+from model.encoded import EncodedNight, EncodedSequences, embed
 from model.mc2sleepnet import MC2SleepNet
 from model.metrics import Agreement, agreement, calibrate
 from model.objectives import Contrast, CrossMask, FineTune
 from model.settings import Phase, Settings, load_settings
 from streamer.errors import SettingsError, SleepstreamError
-
-ENCODE_AT_ONCE = 256  # epochs, while validating
 
 
 def objective_of(phase: Phase, network: MC2SleepNet, settings: Settings) -> nn.Module:
@@ -87,8 +85,7 @@ class Run:
         phase = self.settings.phases[self.phase]
         torch.manual_seed(self.settings.seed + 1000 * (self.phase + 1))
         self.objective = objective_of(phase, self.network, self.settings).to(self.device)
-        trained = [parameter for parameter in self.objective.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(trained, weight_decay=self.settings.weight_decay)
+        self.optimiser = torch.optim.AdamW(decayed(self.objective, self.settings.weight_decay))
         self.average = AveragedModel(self.network, avg_fn=self._blend, use_buffers=True)
 
     def _start(self, path: Path) -> dict[str, Tensor]:
@@ -113,8 +110,12 @@ class Run:
         )
         if saved.size != ours:
             raise SettingsError(f"backbones {path}: of {saved.size}, this run has {self.size}; give others")
-        parts = ("raw.", "spectrum.", "raw_scale_uv", "spectrum_mean_db", "spectrum_std_db")
-        weights = {name: kept for name, kept in saved.network.state_dict().items() if name.startswith(parts)}
+        parts = ("raw", "level", "bands.", "standard.", "spectrum.")
+        weights = {
+            name: kept
+            for name, kept in saved.network.state_dict().items()
+            if name.startswith(parts) and not name.startswith("raw_layers")
+        }
         self.network.load_state_dict(weights, strict=False)
 
     def _blend(self, average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
@@ -255,6 +256,17 @@ class Run:
         self.average.load_state_dict(progress["average"])
 
 
+def decayed(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Group what is trained: weights of products decay; norms, biases, places and masks do not."""
+    free = ("bias", "place", "mask")
+    named = [(name, one) for name, one in module.named_parameters() if one.requires_grad]
+    decays = {name: one.ndim > 1 and not name.endswith(free) for name, one in named}
+    return [
+        {"params": [one for name, one in named if decays[name]], "weight_decay": weight_decay},
+        {"params": [one for name, one in named if not decays[name]], "weight_decay": 0.0},
+    ]
+
+
 def pace(step: int, phase: Phase) -> float:
     """Learning rate as a share of the highest: a linear start, then half a cosine."""
     if step < phase.warm_up:
@@ -263,12 +275,15 @@ def pace(step: int, phase: Phase) -> float:
 
 
 def fit_scales(network: MC2SleepNet, batches: Iterator[Batch]) -> None:
-    """Set the fixed scales of both views from training signals."""
+    """Set the fixed scales of both views from what is there of training signals."""
     parts = list(batches)
-    spectrum = torch.cat([network.look(batch.spectrum.flatten(0, 1)).flatten(0, 1) for batch in parts])
-    network.raw_scale_uv.fill_(torch.cat([batch.raw.flatten() for batch in parts]).std())
-    network.spectrum_mean_db.copy_(spectrum.mean(0))
-    network.spectrum_std_db.copy_(spectrum.std(0))
+    raw = torch.cat([batch.raw.flatten() for batch in parts])
+    network.raw_scale_uv.fill_(raw[~raw.isnan()].std())
+    for bands, scale in ((network.level_bands, network.level_scale), (network.bands, network.standard)):
+        frames = torch.cat([bands(batch.spectrum).flatten(0, 2) for batch in parts])
+        there = frames[~frames.isnan().any(1)]
+        scale.centre_db.copy_(there.mean(0))
+        scale.spread_db.copy_(there.std(0))
 
 
 @torch.inference_mode()
@@ -279,14 +294,11 @@ def evaluate(
 
     The parallel pass over a whole night equals streaming it, which export verifies.
     """
-    device, logits, stages = network.mask.device, [], []
+    logits, stages = [], []
     for number, night in enumerate(nights):
         raw, spectrum, present = whole(night, augmentation, seed=number)
-        pieces = [slice(at, at + ENCODE_AT_ONCE) for at in range(0, raw.size(1), ENCODE_AT_ONCE)]
-        tokens = torch.cat(
-            [network.encode(raw[0, piece].to(device), spectrum[0, piece].to(device)) for piece in pieces]
-        )
-        found = network.decode(tokens[None], present.to(device))[0, :, 0].float().cpu()
+        tokens = embed(network, raw, spectrum, present)
+        found = network.decode(tokens, present.to(tokens.device))[0, :, 0].float().cpu()
         there = present[0].any(-1)
         logits.append(found[there])
         stages.append(torch.from_numpy(night.stages)[there])

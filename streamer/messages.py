@@ -91,13 +91,6 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """What the night's log should say; the signal is not to blame."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Switch:
     """From device sample `at` on, another channel is staged."""
 

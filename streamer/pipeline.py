@@ -7,18 +7,16 @@ samples alone, not on how or when they came.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import chain
 
 from streamer.frontend import FrontEnd, Graded
-from streamer.messages import RATE_HZ, Doubt, Gap, Item, Notice, Score, StreamInfo, Switch, most_probable
-from streamer.network.staging import Staged, Stager
+from streamer.messages import RATE_HZ, Doubt, Gap, Item, Score, StreamInfo, Switch, most_probable
+from streamer.network.stager import Model, Staged
 from streamer.settings import SignalSettings
 from streamer.smoother import Smoother
 
-Output = Score | Gap | Doubt | Switch | Notice
+Output = Score | Gap | Doubt | Switch
 Part = Graded | Gap | Doubt | Switch  # what is before the network
-NO_NETWORK = "the network could not be reached"  # among the reasons of a quality
 
 
 class Pipeline:
@@ -33,11 +31,10 @@ class Pipeline:
 
     """
 
-    def __init__(self, info: StreamInfo, signal: SignalSettings, hop_s: int, model: Stager) -> None:
+    def __init__(self, info: StreamInfo, signal: SignalSettings, hop_s: int, model: Model) -> None:
         self._front = FrontEnd(info, signal, hop_s)
         self.label = self._front.label
         self.session = model.session()
-        self._troubled = False  # the network is out of reach
         self._scorer = Scorer()
 
     @property
@@ -65,13 +62,7 @@ class Pipeline:
 
     def take(self, graded: Graded, staged: Staged) -> Iterator[Output]:
         """The half behind the network: give the score that its word on a window comes to."""
-        probabilities, warmup, trouble = staged
-        if bool(trouble) != self._troubled:
-            self._troubled = not self._troubled
-            yield Notice(trouble or "the network is back")
-        if trouble and graded.usable and probabilities is None:
-            quality = replace(graded.quality, reasons=(*graded.quality.reasons, NO_NETWORK))
-            graded = replace(graded, quality=quality)
+        probabilities, warmup = staged
         yield self._scorer.score(graded, probabilities, warmup)
 
     def _staged(self, part: Part) -> Iterator[Output]:

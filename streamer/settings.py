@@ -11,7 +11,6 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from streamer.errors import SettingsError
 from streamer.reactions.settings import AlarmSettings, TriggerSettings
-from streamer.remote.settings import RemoteSettings
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings
 from streamer.sources.settings import SourceSettings
 from streamer.tables import Table, UserPath
@@ -24,21 +23,21 @@ Topic = Annotated[str, Field(pattern=TOPIC_PATTERN)]
 SESSION_DIR = Path("~/.local/share/sleepstream")
 
 
+Device = Literal["auto", "cpu", "cuda"]
 Runtime = Literal["auto", "onnx", "torchscript"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class ModelSettings(Table):
-    """Which network, and where it runs; all but `remote` are the arguments of `Model.load`."""
+    """Which network, and where it runs: the arguments of `Model.load`."""
 
     path: UserPath | None = None  # None: the artifact that ships with the engine
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")  # that `path` must have
     trusted: bool = False  # load whatever `path` holds: a model file can run any code
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "auto"  # auto: CUDA if torch is installed and finds a GPU, else the CPU
     threads: int = Field(1, ge=1, le=64)
     runtime: Runtime = "auto"  # auto: what docs/speed.md found the fastest
     precision: Precision = "float32"  # others with TorchScript only
-    remote: RemoteSettings | None = None  # run it on a server; `path` still says which network it has to be
 
     @model_validator(mode="after")
     def _vouched_for(self) -> ModelSettings:

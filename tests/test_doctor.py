@@ -12,12 +12,9 @@ from streamer.cli import main
 from streamer.doctor import checks
 from streamer.doctor import examination as doctor
 from streamer.errors import ArtifactError, SinkError
-from streamer.network.staging import opened
-from streamer.remote.settings import RemoteSettings
-from streamer.settings import ModelSettings, validate
+from streamer.settings import validate
 from streamer.sinks.broker import Broker
 from streamer.sinks.settings import MqttSettings
-from tests.model_server import ModelServerThread
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
 from tests.paths import default_model
 
@@ -141,21 +138,6 @@ def test_a_broker_that_is_not_there_is_one_line():
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_server_is_asked_for_a_window():
-    with ModelServerThread(default_model()) as server:
-        remote = RemoteSettings(url=server.url, timeout_s=20)
-        found = doctor.model_server(opened(ModelSettings(remote=remote)), remote)
-        assert server.asked >= 2
-    assert found.status == "ok"
-    assert f"{server.url} stages a window in" in found.found
-    for fallback, status in ((False, "failed"), (True, "warning")):
-        away = remote.model_copy(update={"fallback": fallback})
-        found = doctor.model_server(opened(ModelSettings(remote=away)), away)
-        assert found.status == status
-        assert "is not there" in found.found
-        assert "tools.serve" in found.advice
-
-
 def test_the_whole_command(tmp_path, capsys):
     config = tmp_path / "c.toml"
     source = '[stream.source]\nkind = "simulated"\n'
@@ -197,6 +179,5 @@ def test_an_embedded_broker_needs_no_visit():
 
 
 def test_speed_is_a_share_of_real_time():
-    from tests.paths import default_model
 
     assert 0 < doctor.busy_fraction(default_model(), 30) < 1

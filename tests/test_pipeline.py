@@ -2,21 +2,18 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.conditioner import Conditioner
-from streamer.messages import STAGES, Chunk, Doubt, Gap, Notice
-from streamer.network.stager import Session
-from streamer.network.staging import Staged
-from streamer.pipeline import NO_NETWORK, Pipeline
+from streamer.messages import STAGES, Chunk, Doubt, Gap
+from streamer.network.runner import Given
+from streamer.network.stager import Model, Session, softmax
 from streamer.quality import LEAST_REAL
 from streamer.resampler import Resampler
-from streamer.settings import SignalSettings
 from streamer.window import Windows
 from tests.chunkings import SIZES, cut, stream
-from tests.paths import default_model, eeg, info, run, scores
+from tests.paths import default_model, eeg, run, scores
 
 GAPS = [(2000, 2010), (6000, 9000), (17_000, 17_002)]  # bridged, long, bridged
 
@@ -61,20 +58,19 @@ def test_the_future_does_change_what_comes_after_it():
 
 
 def test_streaming_equals_the_parallel_pass_over_the_night():
-    model = default_model()
     samples = eeg(1200, 100)
     lost = 10 * 3000
     items = stream(samples, [(lost, lost + 3000)])
     streamed = [score.probabilities for score in scores(run(items, 100))]
     conditioner, windows = Conditioner(100), Windows(30)
     all_windows = [w for item in items for out in conditioner.push(item) for w in windows.push(out)]
-    raw = torch.from_numpy(np.stack([w.samples for w in all_windows]))[None]
-    spec = torch.from_numpy(np.stack([w.spectrogram for w in all_windows]))[None]
-    present = torch.ones(1, len(all_windows), 2, dtype=torch.bool)
-    present[0, 10] = False
-    with torch.inference_mode():
-        logits = model.network.forward(raw, spec, present)
-    parallel = torch.softmax(logits[0, :, 0].double(), -1).numpy()  # the first of the five heads
+    raw = np.stack([w.samples for w in all_windows])
+    spec = np.stack([w.spectrogram for w in all_windows])
+    present = np.ones((len(all_windows), 2), np.bool_)
+    present[10] = False
+    runner = Model.load(runtime="torchscript").runner
+    logits, _ = runner.block(Given(raw, spec, present), runner.start())
+    parallel = np.array([softmax(row) for row in logits.tolist()])
     assert streamed[10] is None
     keep = [k for k in range(len(all_windows)) if k != 10]
     np.testing.assert_allclose([streamed[k] for k in keep], parallel[keep], atol=1e-5)
@@ -136,43 +132,3 @@ def test_sessions_share_weights_and_nothing_else():
         woven.append(first.score(window, True))
         second.score(night[0], True)
     assert woven == alone
-
-
-class Unreachable:
-    """A network that is away for the third and fourth of all windows."""
-
-    contract = default_model().contract
-
-    def __init__(self):
-        self.calls = 0
-
-    def session(self):
-        return self
-
-    def score(self, window, usable):
-        self.calls += 1
-        away = self.calls in (3, 4)
-        return Staged(
-            None if away or not usable else (0.1, 0.1, 0.6, 0.1, 0.1), False, "gone" if away else ""
-        )
-
-
-def test_a_network_that_is_away_leaves_windows_unscored_and_is_said_once():
-    samples = eeg(181, 100)
-    path = Pipeline(info(100), SignalSettings(), 30, Unreachable())
-    outputs = [*path.push(Chunk(0, samples)), *path.flush()]
-    assert [output.text for output in outputs if isinstance(output, Notice)] == [
-        "gone",
-        "the network is back",
-    ]
-    found = scores(outputs)
-    assert [score.stage for score in found] == ["N2", "N2", "unscored", "unscored", "N2", "N2"]
-    assert [NO_NETWORK in score.quality.reasons for score in found] == [
-        False,
-        False,
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert {score.quality.grade for score in found} == {"good"}  # the sensor is not to blame

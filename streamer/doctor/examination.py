@@ -21,19 +21,16 @@ from rich.console import Console
 
 from streamer import private
 from streamer.doctor import checks
-from streamer.doctor.checks import Finding, Status
+from streamer.doctor.checks import Finding
 from streamer.errors import SinkError, SourceError
-from streamer.messages import EPOCH_SAMPLES, Channel, Chunk, Score, StreamInfo, Window
-from streamer.network.staging import Stager, opened
+from streamer.messages import Channel, Chunk, Score, StreamInfo
+from streamer.network.stager import Model, open_model
 from streamer.pipeline import Pipeline
-from streamer.remote.settings import RemoteSettings
 from streamer.settings import SESSION_DIR, ModelSettings, Settings, SignalSettings
 from streamer.sinks.client import Client, explain, speaks_only_3, tls_context, unanswered
 from streamer.sinks.settings import LOOPBACK, MqttSettings
 from streamer.sources.board import board_id, load_brainflow
 from streamer.sources.settings import BrainflowSettings
-from streamer.spectrogram import BINS
-from streamer.window import COLUMNS
 
 LIBRARIES = (
     "torch",
@@ -242,38 +239,20 @@ def _radio_blocked() -> bool:
 
 def _model(settings: Settings | None, streams: int) -> Iterator[Finding]:
     wanted = settings.model if settings else ModelSettings()
-    loaded: list[Stager] = []
+    loaded: list[Model] = []
 
     def load() -> str:
-        model = opened(wanted)
+        model = open_model(wanted)
         loaded.append(model)
         return f"intact, weights {model.contract.weights_sha256[:12]}"
 
     yield checks.works("model", load, "install sleepstream again, or look at [model]")
-    if loaded and wanted.remote is not None:
-        yield model_server(loaded[0], wanted.remote)
-    elif loaded:
+    if loaded:
         hop_s = min(stream.hop_s for stream in settings.stream) if settings else 5
         yield checks.speed(busy_fraction(loaded[0], hop_s), streams, hop_s)
 
 
-def model_server(model: Stager, remote: RemoteSettings) -> Finding:
-    """Whether a window comes back staged, and how soon, once the connection stands."""
-    silence = np.zeros(EPOCH_SAMPLES, np.float32), np.zeros((COLUMNS, BINS), np.float32)
-    session, window = model.session(), Window(EPOCH_SAMPLES, None, *silence)
-    session.score(window, usable=True)
-    asked = time.perf_counter()
-    trouble = session.score(window, usable=True).trouble
-    took_ms = (time.perf_counter() - asked) * 1000
-    model.close()
-    if trouble:
-        status: Status = "warning" if remote.fallback else "failed"
-        advice = "start it (python -m tools.serve), or set fallback = true; meanwhile windows are unscored"
-        return Finding("model server", status, trouble, advice)
-    return Finding("model server", "ok", f"{remote.url} stages a window in {took_ms:.0f} ms")
-
-
-def busy_fraction(model: Stager, hop_s: int) -> float:
+def busy_fraction(model: Model, hop_s: int) -> float:
     """Share of real time that one stream keeps one core busy, all stages included."""
     pipeline = Pipeline(
         StreamInfo("doctor", RATE_HZ, (Channel("Fpz-Cz", "uV"),), 0.0), SignalSettings(), hop_s, model

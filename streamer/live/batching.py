@@ -24,7 +24,7 @@ from streamer.clock import Clock
 from streamer.frontend import Graded
 from streamer.live.overload import Overload
 from streamer.messages import RATE_HZ, Item, Window
-from streamer.network.staging import Staged, StagingSession
+from streamer.network.stager import Session, Staged, score_together
 from streamer.pipeline import Output, Pipeline
 
 MOST = 16  # windows in a pass; more would take longer, and hardly less time each
@@ -96,12 +96,10 @@ class _Job:
     def shares(self) -> bool:
         """Whether the window that is due may go into a pass with others."""
         due = self.due
-        if due is None or due.window.epoch is not None or not due.usable:
-            return False
-        return self.pipeline.session.together is not None
+        return due is not None and due.window.epoch is None and due.usable
 
     @property
-    def asked(self) -> tuple[StagingSession, Window]:
+    def asked(self) -> tuple[Session, Window]:
         """What is due, for a pass that is shared."""
         assert self.due is not None
         return self.pipeline.session, self.due.window
@@ -239,9 +237,7 @@ class Batcher:
 
     def _share(self, jobs: Sequence[_Job]) -> None:
         try:
-            together = jobs[0].pipeline.session.together  # they are all of one model
-            assert together is not None
-            staged = together([job.asked for job in jobs])
+            staged = score_together([job.asked for job in jobs])  # they are all of one model
         except BaseException as error:  # as in `trying`; windows are alike, so it is nobody's in particular
             for job in jobs:
                 job.fail(error)

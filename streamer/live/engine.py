@@ -19,7 +19,7 @@ from streamer.live.claim import Claim
 from streamer.live.notify import Heart
 from streamer.live.sleeper import Shared, Sleeper
 from streamer.live.supervisor import Outcome, Supervisor
-from streamer.network.staging import Stager, opened
+from streamer.network.stager import Model, open_model
 from streamer.news import MqttStatus, Sink
 from streamer.reactions.bedside import Bedside
 from streamer.settings import Settings, StreamSettings
@@ -125,11 +125,10 @@ class Engine:
                 group.create_task(bedside.outlast(why, self._stop), name=f"alarm of {stream}, alone")
 
     async def _run(self) -> list[Outcome]:
-        load = partial(opened, self._settings.model)
+        load = partial(open_model, self._settings.model)
         with ThreadPoolExecutor(1, thread_name_prefix="model") as worker:
             model = await asyncio.get_running_loop().run_in_executor(worker, load)
             async with AsyncExitStack() as journals, AsyncExitStack() as sinks:
-                journals.callback(model.close)
                 mqtt = await self._open_mqtt(sinks)
                 if self._settings.web is not None and self._page is not None:
                     token = os.environ.get(TOKEN_VARIABLE)
@@ -143,7 +142,7 @@ class Engine:
                 await self._outlast("every stream has ended")  # while it can still be told to be quiet
                 return outcomes
 
-    def _shared(self, model: Stager, mqtt: MqttSink | None, journals: AsyncExitStack) -> Shared:
+    def _shared(self, model: Model, mqtt: MqttSink | None, journals: AsyncExitStack) -> Shared:
         return Shared(
             settings=self._settings,
             model=model,

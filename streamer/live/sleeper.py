@@ -26,7 +26,7 @@ from streamer.live.candidates import Found, find
 from streamer.live.resume import Past, recall, restore
 from streamer.live.supervisor import Recording
 from streamer.messages import StreamInfo
-from streamer.network.staging import Stager
+from streamer.network.stager import Model
 from streamer.news import Sink
 from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.pipeline import Pipeline
@@ -50,7 +50,7 @@ class Shared:
     """What all sleepers of a process have in common."""
 
     settings: Settings
-    model: Stager
+    model: Model
     clock: Clock
     watcher: Outlet
     mqtt: MqttSink | None

@@ -12,7 +12,7 @@ from streamer.live.batching import Lane
 from streamer.live.intake import Intake
 from streamer.live.losses import Losses
 from streamer.live.ratewatch import ClockWatch, RateWatch
-from streamer.messages import RATE_HZ, Chunk, Gap, Item, Notice, Score, Switch
+from streamer.messages import RATE_HZ, Chunk, Gap, Item, Score, Switch
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
 from streamer.stopping import unless_stopped
@@ -138,7 +138,7 @@ class Stream:
             self._losses.push(output)
         elif isinstance(output, Switch):
             self._publisher.switch(output)
-        elif self._live or isinstance(output, Notice):
+        elif self._live:
             self._publisher.event("warning", output.text)
         else:
             raise SignalError(output.text)

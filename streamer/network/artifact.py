@@ -1,47 +1,35 @@
-"""What an artifact holds besides its contract: the network as TorchScript, and its ONNX graphs."""
+"""What an artifact holds besides the TorchScript: its contract, its ONNX graphs, the shape of its network.
+
+It is a zip archive, read without torch and without running anything in it.
+"""
 
 from __future__ import annotations
 
-import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from streamer.errors import ArtifactError
-from streamer.network.contract import Contract, weights_sha256
+from streamer.network.contract import FILE_NAME, Contract, read_contract
 
-# Beside the contract. A graph that takes something else gets another name: an artifact with the former
-# step.onnx counts as one without graphs.
-GRAPHS = ("encode.onnx", "hop.onnx")
-WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
+# One epoch of several streams; several epochs of one stream. A graph that takes something else gets another
+# name, so that an artifact with a former one counts as having none.
+GRAPHS = ("epoch.onnx", "block.onnx")
+SIZE_NAME = "size.json"  # the network's shape, for whoever trains on from here; the engine does not read it
 
 
-def load_network(data: bytes, path: Path, contract: Contract, device: torch.device) -> Any:
-    """Load the TorchScript, and hold its weights against the contract.
+def contract_inside(data: bytes, path: Path) -> Contract:
+    """Read the contract of the artifact `data`; `path` is for messages.
 
     Raises:
-        ArtifactError: damaged, or other weights than the contract says.
+        ArtifactError: damaged, not an artifact, or one that this engine cannot serve.
 
     """
-    try:
-        with torchscript():
-            network = torch.jit.load(BytesIO(data), map_location=device).eval()  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ArtifactError(f"model {path}: damaged ({reason}); get the file again") from None
-    found = weights_sha256(network.state_dict())
-    if found != contract.weights_sha256:
-        raise ArtifactError(
-            f"model {path}: its weights (sha256 {found[:12]}...) are not those its contract describes "
-            f"({contract.weights_sha256[:12]}...); get the file again"
-        )
-    return network
+    found = files_inside(data, path, (FILE_NAME,))
+    if not found:
+        raise ArtifactError(f"model {path}: holds no {FILE_NAME}; make it with python -m model.export")
+    return read_contract(found[FILE_NAME], str(path))
 
 
 def graphs_inside(data: bytes, path: Path, contract: Contract) -> dict[str, bytes]:
@@ -56,12 +44,7 @@ def graphs_inside(data: bytes, path: Path, contract: Contract) -> dict[str, byte
             f"model {path}: holds no ONNX graphs ({' and '.join(GRAPHS)}); use runtime torchscript, or "
             "export it again with them"
         )
-    graphs: dict[str, bytes] = {}
-    with zipfile.ZipFile(BytesIO(data)) as archive:
-        for name in archive.namelist():
-            stem = name.rpartition("/extra/")[2]
-            if stem in GRAPHS:
-                graphs[stem] = archive.read(name)
+    graphs = files_inside(data, path, GRAPHS)
     found = {name: sha256(graph).hexdigest() for name, graph in graphs.items()}
     if found != contract.graphs_sha256:
         raise ArtifactError(
@@ -70,9 +53,23 @@ def graphs_inside(data: bytes, path: Path, contract: Contract) -> dict[str, byte
     return graphs
 
 
-@contextmanager
-def torchscript() -> Iterator[None]:
-    """Use `torch.jit`, which torch 2.13 deprecates; no other format carries methods and state."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit\..*", category=DeprecationWarning)
-        yield
+def files_inside(data: bytes, path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """Read those of the extra files that are there.
+
+    Raises:
+        ArtifactError: damaged, no zip archive, or one name twice.
+
+    """
+    files: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            for member in archive.namelist():
+                name = member.rpartition("/extra/")[2]
+                if name not in names or "/extra/" not in member:
+                    continue
+                if name in files:
+                    raise ArtifactError(f"model {path}: holds {name} twice; get the file again")
+                files[name] = archive.read(member)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"model {path}: damaged or not a model ({error}); get the file again") from None
+    return files

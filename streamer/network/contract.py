@@ -5,11 +5,8 @@ The contract travels inside the artifact as `contract.json`, beside the weights 
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from hashlib import sha256
-from io import BytesIO
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -20,7 +17,7 @@ from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Stage
 from streamer.spectrogram import BINS, FFT_POINTS, FLOOR_UV, FRAME_S
 
 FILE_NAME = "contract.json"
-SCHEMA: Literal["sleepstream/model/1"] = "sleepstream/model/1"
+SCHEMA: Literal["sleepstream/model/2"] = "sleepstream/model/2"
 
 
 class Signal(BaseModel):
@@ -42,17 +39,27 @@ class Signal(BaseModel):
     stages: tuple[Stage, ...] = STAGES
 
 
+class Shape(BaseModel):
+    """What one stream remembers between epochs: arrays of zeros at first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    memory: tuple[int, int, int, int, int, int, int]  # layers, views, attentions, key/value, H, P, D / H
+    features: int = Field(gt=0)  # F: numbers per frame of the spectrum that is standardised over the past
+
+
 class Contract(BaseModel):
     """One artifact, described."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
-    schema_: Literal["sleepstream/model/1"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["sleepstream/model/2"] = Field(default=SCHEMA, alias="schema")
     signal: Signal = Signal()
     size: str = Field(min_length=1)
     parameters: int = Field(gt=0)
     context_epochs: int = Field(gt=0)  # how far back each attention reaches, the present epoch included
     warmup_epochs: int = Field(ge=0)  # epochs before the probabilities deserve full confidence
+    state: Shape
     temperature: float = Field(gt=0)  # already applied inside
     trained_on: str = Field(min_length=1)
     created: AwareDatetime
@@ -86,24 +93,9 @@ def read_contract(text: str | bytes, source: str) -> Contract:
     return contract
 
 
-def contract_inside(data: bytes, path: Path) -> Contract:
-    """Read the contract without running anything that the file brings along."""
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"/extra/{FILE_NAME}")]
-            if len(names) != 1:
-                raise ArtifactError(
-                    f"model {path}: holds no {FILE_NAME}; make it with python -m model.export"
-                )
-            text = archive.read(names[0])
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"model {path}: damaged or not a model ({error}); get the file again") from None
-    return read_contract(text, str(path))
-
-
 def weights_sha256(state: Mapping[str, Any]) -> str:
     """Digest of every tensor of a state dict: names, kinds, shapes and bytes, in the order of the names."""
-    import torch  # only where weights are: a client of a model server has none
+    import torch  # only where TorchScript is: on a CPU nothing needs it
 
     digest = sha256()
     for name in sorted(state):

@@ -1,4 +1,4 @@
-"""CUDA graphs: `encode` and `step` recorded once for a few numbers of streams, then replayed.
+"""CUDA graphs: one epoch's `advance` recorded once for a few numbers of streams, then replayed.
 
 A network of this size is a few hundred kernels, each of which takes less time than its launch does. A graph
 launches all of them at once, on tensors that stay where they are: what is asked is copied in, what comes of
@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 from streamer.messages import EPOCH_SAMPLES
-from streamer.network.artifact import WARMUP_CALLS
-from streamer.network.stepper import State
+from streamer.network.torchscript import WARMUP_CALLS, State
 from streamer.spectrogram import BINS, FRAMES
 
 log = logging.getLogger(__name__)
 
-SIZES = (1, 2, 4, 8, 16, 32)  # streams in a pass that have a graph; 32 is what tools.serve takes at once
+SIZES = (1, 2, 4, 8, 16, 32)  # streams in a pass that have a graph
 TOLERANCE = 0.02  # of the largest number: rounding in 8 bits is below it, a wrong graph far above
 
 Tensors = tuple[Tensor, ...]
@@ -62,7 +61,7 @@ class CudaGraph:
 
 
 class GraphedNetwork:
-    """A network whose live methods are replayed for up to `SIZES[-1]` streams at once, and called for more.
+    """A network whose single epochs are replayed for up to `SIZES[-1]` streams at once; the rest is called.
 
     A pass of other than those sizes is filled up to the next: no row reads another, so what the rest holds
     does not matter. All graphs are made here, so none has to wait for one during the night.
@@ -79,57 +78,42 @@ class GraphedNetwork:
 
     def __init__(self, network: Any, device: torch.device, capture: Capture = CudaGraph) -> None:
         self.network = network
-        self.scripted = network.scripted
-        self.mask: Tensor = network.mask
-        self.initial_state, self.relate = network.initial_state, network.relate
-        self.classify, self.forward = network.classify, network.forward
+        self.initial_state = network.initial_state
         self._lock = threading.Lock()  # streams of several threads share the tensors
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():  # not inference_mode: its tensors could not be written to outside of it
-            self._encode = {
-                size: _Static(self._encoded, _epochs(size, device, generator), capture) for size in SIZES
-            }
-            self._step = {
-                size: _Static(self._stepped, self._moments(size, device, generator), capture)
+            self._graphs = {
+                size: _Static(self._advance, self._moments(size, device, generator), capture)
                 for size in SIZES
             }
             for size in SIZES:
-                self._encode[size].check(_epochs(size, device, generator))
-                self._step[size].check(self._moments(size, device, generator))
+                self._graphs[size].check(self._moments(size, device, generator))
 
-    def encode(self, raw: Tensor, spectrum: Tensor) -> Tensor:
-        """As `TorchNetwork.encode`."""
+    def advance(self, raw: Tensor, spectrum: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
+        """As `TorchNetwork.advance`."""
         size = padded(raw.size(0))
-        if size not in self._encode:
-            return self.network.encode(raw, spectrum)  # type: ignore[no-any-return]
+        if size not in self._graphs or raw.size(1) != 1:
+            return self.network.advance(raw, spectrum, present, state)  # type: ignore[no-any-return]
         with self._lock:
-            (tokens,) = self._encode[size].run((raw, spectrum))
-        return tokens
+            logits, *after = self._graphs[size].run((raw, spectrum, present, *state))
+        return logits, State(*after)
 
-    def step(self, tokens: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
-        """As `TorchNetwork.step`."""
-        size = padded(tokens.size(0))
-        if size not in self._step:
-            return self.network.step(tokens, present, state)  # type: ignore[no-any-return]
-        with self._lock:
-            logits, memory, seen = self._step[size].run((tokens, present, *state))
-        return logits, State(memory, seen)
-
-    def _encoded(self, raw: Tensor, spectrum: Tensor) -> Tensors:
-        return (self.network.encode(raw, spectrum),)
-
-    def _stepped(self, tokens: Tensor, present: Tensor, memory: Tensor, seen: Tensor) -> Tensors:
-        logits, state = self.network.step(tokens, present, State(memory, seen))
-        return logits, *state
+    def _advance(self, raw: Tensor, spectrum: Tensor, present: Tensor, *state: Tensor) -> Tensors:
+        logits, after = self.network.advance(raw, spectrum, present, State(*state))
+        return logits, *after
 
     def _moments(self, size: int, device: torch.device, generator: torch.Generator) -> Tensors:
-        """Inputs of `step`, drawn: streams at any place of their nights."""
-        memory, seen = self.initial_state(size)
-        tokens = torch.randn((size, *self.mask.shape), generator=generator).to(device)
-        present = (torch.rand((size, 2), generator=generator) < 0.8).to(device)
-        memory = torch.randn(memory.shape, generator=generator).to(device)
-        filled = torch.randint(0, memory.size(6) + 1, seen.shape, generator=generator)
-        return tokens, present, memory, filled.to(device)
+        """Inputs, drawn at EEG's amplitude: streams at any place of their nights."""
+        state = State(*self.initial_state(size))
+        raw = 20 * torch.randn((size, 1, EPOCH_SAMPLES), generator=generator)
+        spectrum = 35 + 10 * torch.randn((size, 1, FRAMES, BINS), generator=generator)
+        present = torch.rand((size, 1, 2), generator=generator) < 0.8
+        memory = torch.randn(state.memory.shape, generator=generator)
+        filled = torch.randint(0, memory.size(6) + 1, state.seen.shape, generator=generator)
+        weight = 40 * torch.rand(state.weight.shape, generator=generator)
+        mean = torch.randn(state.mean.shape, generator=generator)
+        drawn = (raw, spectrum, present, memory, filled, weight, mean, 50 + mean * mean)
+        return tuple(one.to(device) for one in drawn)
 
 
 class _Static:
@@ -169,10 +153,3 @@ def with_graphs(network: Any, device: torch.device, capture: Capture = CudaGraph
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         log.warning("no CUDA graphs (%s): the network runs without them, and slower", reason)
         return network
-
-
-def _epochs(size: int, device: torch.device, generator: torch.Generator) -> Tensors:
-    """Inputs of `encode`, drawn at EEG's amplitude."""
-    raw = 20 * torch.randn((size, EPOCH_SAMPLES), generator=generator)
-    spectrum = 35 + 10 * torch.randn((size, FRAMES, BINS), generator=generator)
-    return raw.to(device), spectrum.to(device)

@@ -1,87 +1,100 @@
-"""The network on ONNX Runtime, which on a CPU is the fastest: for what a live stream needs of it.
+"""The network on ONNX Runtime: the fastest on a CPU, and without torch.
 
-It and TorchScript come out of one artifact and agree to 1e-5 of a probability, or it is not exported
-(model/export.py); docs/speed.md has them side by side. Another runtime would be another class with the
-methods of `OnnxNetwork`.
+Runner and TorchScript come out of one artifact and agree to 1e-5 of a probability, or it is not exported
+(model/export.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from streamer.errors import ArtifactError
-from streamer.network.artifact import GRAPHS, graphs_inside
-from streamer.network.contract import Contract
+from streamer.network.contract import Shape
+from streamer.network.runner import Given, Singles
 from streamer.network.runtime import InferenceSession, SessionOptions
-from streamer.network.stepper import TO_STATE, OnnxStepper, State
+
+# What streams remember has its axes in one order in the network's `State` and in another in `OnnxPast`.
+TO_PAST = (3, 1, 4, 2, 0, 5, 6, 7)
+TO_STATE = (4, 1, 3, 0, 2, 5, 6, 7)
+PLACES = 6  # the axis of remembered epochs, in both
+SCALE = ("weight", "mean", "square")  # what `model.standard.Past` holds
 
 
-class OnnxNetwork:
-    """A network whose `encode` and `step` ONNX Runtime runs on the CPU; the rest stays with TorchScript.
+class OnnxPast(NamedTuple):
+    """What streams remember, with the axes in the order in which the graph of a step comes by them."""
 
-    With tensors, as any network; live streams take its `stepper`, which needs none.
+    memory: Singles  # (2 attentions, layers, key/value, 2 views, B, H, P, D / H)
+    seen: NDArray[np.int64]  # (B,): how many of the P places are filled
+    scale: tuple[Singles, ...]  # of the names in SCALE: (B,), (B, F), (B, F)
+    given: dict[str, Singles]  # to the graph: the memory in contiguous pieces, what is not filled, the scale
+
+
+class OnnxRunner:
+    """A network that ONNX Runtime runs on the CPU.
 
     Args:
-        scripted: the same network.
-        graphs: ONNX files by the names in `GRAPHS`.
+        step: the graph of one epoch of several streams; model/graphs.py makes both.
+        block: the graph of several epochs of one stream.
+        shape: of what a stream remembers.
         threads: that each graph may use.
 
     """
 
-    def __init__(self, scripted: Any, graphs: Mapping[str, bytes], threads: int = 1) -> None:
-        self.scripted = scripted
-        self.mask: Tensor = scripted.mask
-        memory, _ = scripted.initial_state(1)
-        encode, step = (_session(graphs[name], threads) for name in GRAPHS)
-        self.stepper = OnnxStepper(encode, step, memory.numpy())
+    def __init__(self, step: bytes, block: bytes, shape: Shape, threads: int = 1) -> None:
+        self._step, self._block = _session(step, threads), _session(block, threads)
+        memory = np.zeros((1, *shape.memory), np.float32)
+        scale = np.zeros(1, np.float32), *(np.zeros((1, shape.features), np.float32) for _ in range(2))
+        self._nothing = _from_state(memory, np.zeros(1, np.int64), scale)
 
-    def encode(self, raw: Tensor, spectrum: Tensor) -> Tensor:
-        """Embed epochs: (B, 3000) µV and (B, 29, 128) dB, NaN where lost -> tokens (B, 2, D)."""
-        return torch.from_numpy(self.stepper.encode(raw.numpy(), spectrum.numpy()))
+    def start(self) -> OnnxPast:
+        """As `Runner`."""
+        return self._nothing
 
-    def step(self, tokens: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
-        """One epoch: tokens (B, 2, D), present (B, 2) bool -> joint logits (B, 5), next state."""
-        memory, seen = state
-        past = self.stepper.past(memory.numpy(), seen.numpy())
-        logits, new = self.stepper.run(tokens.numpy(), present.numpy(), past)
-        added = torch.from_numpy(new).permute(TO_STATE)
-        after = torch.cat([memory[:, :, :, :, :, :, 1:], added], dim=6)
-        return torch.from_numpy(logits), State(after, (seen + 1).clamp(max=memory.size(6)))
+    def joined(self, pasts: Sequence[OnnxPast]) -> OnnxPast:
+        """As `Runner`."""
+        memory = np.concatenate([past.memory for past in pasts], axis=4)
+        scale = tuple(map(np.concatenate, zip(*(past.scale for past in pasts), strict=True)))
+        return _past(memory, np.concatenate([past.seen for past in pasts]), scale)
 
-    def initial_state(self, batch: int) -> State:
-        """Return the state of `batch` streams that have seen nothing."""
-        return State(*self.scripted.initial_state(batch))
+    def step(self, given: Given, past: OnnxPast) -> tuple[Singles, Callable[[], OnnxPast]]:
+        """As `Runner`."""
+        logits, new, *scale = self._step.run(None, {**given._asdict(), **past.given})
+        return logits, lambda: _after(past, new, tuple(scale))
 
-    def relate(self, tokens: Tensor, present: Tensor, state: State) -> Any:
-        """Run T further epochs through both stacks at once, as the network does."""
-        return self.scripted.relate(tokens, present, state)
-
-    def classify(self, first: Tensor, streams: Tensor) -> Any:
-        """Give the logits of all heads, as the network does."""
-        return self.scripted.classify(first, streams)
-
-    def forward(self, raw: Tensor, spectrum: Tensor, present: Tensor) -> Any:
-        """Run whole sequences at once, as the network does."""
-        return self.scripted.forward(raw, spectrum, present)
+    def block(self, given: Given, past: OnnxPast) -> tuple[Singles, OnnxPast]:
+        """As `Runner`."""
+        epochs = {name: one[None] for name, one in given._asdict().items()}
+        memory = np.ascontiguousarray(past.memory.transpose(TO_STATE))
+        state = {"memory": memory, "seen": past.seen, **dict(zip(SCALE, past.scale, strict=True))}
+        logits, memory, seen, *scale = self._block.run(None, {**epochs, **state})
+        return logits[0], _from_state(memory, seen, tuple(scale))
 
 
-def with_onnx(
-    scripted: Any, data: bytes, path: Path, contract: Contract, device: torch.device, threads: int
-) -> OnnxNetwork:
-    """Have ONNX Runtime run the live methods of a network, with the graphs of its artifact.
+def _from_state(memory: Singles, seen: NDArray[np.int64], scale: tuple[Singles, ...]) -> OnnxPast:
+    """Take over what streams remember as the network lays it out."""
+    return _past(np.ascontiguousarray(memory.transpose(TO_PAST)), seen, scale)
 
-    Raises:
-        ArtifactError: there are none, they are not those of the contract, or the device is no CPU.
 
-    """
-    if device.type != "cpu":
-        raise ArtifactError(f"runtime 'onnx' serves the CPU, not {device}; use runtime torchscript")
-    return OnnxNetwork(scripted, graphs_inside(data, path, contract), threads)
+def _past(memory: Singles, seen: NDArray[np.int64], scale: tuple[Singles, ...]) -> OnnxPast:
+    """Cut memory into what each product of the graph takes: (2 views, B, 1, H, P, D / H)."""
+    places = memory.shape[PLACES]
+    filled = np.arange(places + 1) >= places - seen[:, None]  # the last place is the present
+    blocked = np.where(filled, 0, -np.inf).astype(np.float32)[:, None, None, None]
+    pieces = np.expand_dims(memory, 5).reshape(-1, *memory.shape[3:5], 1, *memory.shape[5:])
+    named: Mapping[str, Singles] = dict(zip(SCALE, scale, strict=True))
+    past = {f"past_{number}": piece for number, piece in enumerate(pieces)}
+    return OnnxPast(memory, seen, scale, {"blocked": blocked, **named, **past})
+
+
+def _after(past: OnnxPast, new: Singles, scale: tuple[Singles, ...]) -> OnnxPast:
+    """Move the memory up by one place; `new` is what the graph gives."""
+    memory = np.empty_like(past.memory)
+    memory[..., :-1, :] = past.memory[..., 1:, :]
+    memory[..., -1:, :] = np.moveaxis(new, 2, 0).reshape(*memory.shape[:PLACES], 1, -1)
+    return _past(memory, np.minimum(past.seen + 1, memory.shape[PLACES]), scale)
 
 
 def _session(graph: bytes, threads: int) -> InferenceSession:

@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES, Window
-from streamer.network.artifact import GRAPHS, WARMUP_CALLS, load_network
-from streamer.network.contract import Contract, contract_inside
-from streamer.network.onnx import OnnxNetwork, with_onnx
-from streamer.network.staging import Staged, Together, softmax
-from streamer.network.stepper import Stepper, TorchStepper
-from streamer.network.torchscript import with_torch
+from streamer.network.artifact import GRAPHS, contract_inside, graphs_inside
+from streamer.network.contract import Contract
+from streamer.network.onnx import OnnxRunner
+from streamer.network.runner import Given, Runner
 from streamer.network.trust import PACKAGED, read_trusted
-from streamer.settings import Precision, Runtime
+from streamer.settings import Device, ModelSettings, Precision, Runtime
 from streamer.spectrogram import BINS, FRAMES
 
-PRESENT = {
-    usable: np.full((1, 2), usable) for usable in (False, True)
-}  # both views; where not, they are masked
+WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
+NVIDIA = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # where CUDA can be, one is there; WSL has the second
+
+
+class Staged(NamedTuple):
+    """What comes of one window."""
+
+    probabilities: tuple[float, ...] | None  # in the order of STAGES; None: unscored
+    warmup: bool  # the network has seen fewer epochs than it needs for full confidence
 
 
 class Model:
-    """A loaded artifact: network and contract. Holds no state of any stream."""
+    """A loaded artifact: what runs its network, and its contract. Holds no state of any stream."""
 
-    def __init__(self, network: Any, contract: Contract, device: torch.device) -> None:
-        self.network = network  # its methods come out of the artifact: no type checker knows them
-        onnx = isinstance(network, OnnxNetwork)
-        self.stepper: Stepper = network.stepper if onnx else TorchStepper(network, device)
+    def __init__(self, runner: Runner, contract: Contract) -> None:
+        self.runner = runner
         self.contract = contract
-        self.device = device
 
     @classmethod
     def load(
         cls,
         path: Path | None = None,
-        device: str = "cpu",
+        device: Device = "auto",
         threads: int = 1,
         runtime: Runtime = "auto",
         precision: Precision = "float32",
@@ -53,9 +55,9 @@ class Model:
 
         Args:
             path: of the file; another than the packaged one needs one of the last two.
-            device: cpu or cuda.
+            device: auto: CUDA if torch is installed and finds a GPU, else the CPU.
             threads: what the network may use in this process.
-            runtime: of the live methods; auto: ONNX Runtime on a CPU if the artifact has graphs for it.
+            runtime: auto: ONNX Runtime on a CPU if the artifact has graphs for it, else TorchScript.
             precision: of products; other than float32 with TorchScript only.
             sha256: that the file must have.
             trusted: whether any file will do.
@@ -66,29 +68,24 @@ class Model:
         """
         data, source = read_trusted(path, sha256, trusted), path or PACKAGED
         contract = contract_inside(data, source)
-        where = _device(device)
-        torch.set_num_threads(threads)
-        network = load_network(data, source, contract, where)
+        if device == "auto":
+            device = "cuda" if runtime != "onnx" and cuda_is_here() else "cpu"
         if runtime == "auto":
             graphs = set(contract.graphs_sha256) == set(GRAPHS)
-            onnx = graphs and where.type == "cpu" and precision == "float32"
+            onnx = graphs and device == "cpu" and precision == "float32"
             runtime = "onnx" if onnx else "torchscript"
         if runtime == "torchscript":
-            network = with_torch(network, where, precision)
-        elif precision == "float32":
-            network = with_onnx(network, data, source, contract, where, threads)
+            model = cls(_torch(data, source, contract, device, precision, threads), contract)
         else:
-            raise ArtifactError(f"precision {precision!r}: runtime onnx has float32 only; use torchscript")
-        model = cls(network, contract, where)
+            _refuse_beside_onnx(device, precision)
+            step, block = (graphs_inside(data, source, contract)[name] for name in GRAPHS)
+            model = cls(OnnxRunner(step, block, contract.state, threads), contract)
         model._warm_up()
         return model
 
     def session(self) -> Session:
         """Return the memory of a stream that has seen nothing."""
         return Session(self)
-
-    def close(self) -> None:
-        """Memory is all it holds."""
 
     def _warm_up(self) -> None:
         session = self.session()
@@ -108,7 +105,7 @@ class Session:
 
     def reset(self) -> None:
         """Forget the night so far."""
-        self._past: Any = self._model.stepper.start()
+        self._past: Any = self._model.runner.start()
         self.epochs_seen = 0  # committed with data, lost ones not counted
 
     def score(self, window: Window, usable: bool) -> Staged:
@@ -122,9 +119,7 @@ class Session:
             committed = window.epoch is not None
             probabilities = None
             if usable or committed:
-                stepper = self._model.stepper
-                tokens = stepper.encode(window.samples[None], window.spectrogram[None])
-                logits, after = stepper.step(tokens, PRESENT[usable], self._past)
+                logits, after = self._model.runner.step(_given([window], [usable]), self._past)
                 if usable:
                     probabilities = softmax(logits[0].tolist())
                 if committed:
@@ -132,10 +127,21 @@ class Session:
                     self.epochs_seen += usable
             return Staged(probabilities, self._warmup)
 
-    @property
-    def together(self) -> Together:
-        """What stages windows of several streams in one pass."""
-        return score_together
+    def score_block(self, windows: Sequence[Window], usable: Sequence[bool]) -> list[Staged]:
+        """Stage consecutive epochs of the 30 s grid at once, as `score` would one by one.
+
+        Probabilities differ from those of `score` by the last bits (1e-5 is promised), because sums over a
+        block are rounded in another order.
+        """
+        if not windows:
+            return []
+        with self._lock:
+            logits, self._past = self._model.runner.block(_given(windows, usable), self._past)
+            staged = []
+            for row, real in zip(logits.tolist(), usable, strict=True):
+                self.epochs_seen += real
+                staged.append(Staged(softmax(row) if real else None, self._warmup))
+            return staged
 
     @property
     def _warmup(self) -> bool:
@@ -149,20 +155,65 @@ def score_together(asked: Sequence[tuple[Session, Window]]) -> list[Staged]:
     another order when there are more rows: by 3e-7 with the packaged model, 1e-5 is promised. No past is
     changed, so what is committed later is, to the bit, what it would have been.
     """
-    stepper = asked[0][0]._model.stepper
-    raw = np.stack([window.samples for _, window in asked])
-    spectra = np.stack([window.spectrogram for _, window in asked])
-    past = stepper.joined([session._past for session, _ in asked])
-    logits, _ = stepper.step(stepper.encode(raw, spectra), np.ones((len(asked), 2), np.bool_), past)
+    runner = asked[0][0]._model.runner
+    past = runner.joined([session._past for session, _ in asked])
+    logits, _ = runner.step(_given([window for _, window in asked], [True] * len(asked)), past)
     rows = map(softmax, logits.tolist())
     return [Staged(row, session._warmup) for row, (session, _) in zip(rows, asked, strict=True)]
 
 
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ArtifactError(f"device {name!r}: unknown; use cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ArtifactError(f"device {name!r}: torch finds no CUDA device here; use cpu")
-    return device
+def open_model(settings: ModelSettings) -> Model:
+    """Load the network that the settings ask for. Blocks for a second or so.
+
+    Raises:
+        ArtifactError: the artifact cannot be used, or what it is to run on is not here.
+
+    """
+    return Model.load(**settings.model_dump())
+
+
+def softmax(logits: Sequence[float]) -> tuple[float, ...]:
+    """Probabilities of one window; five numbers are done before numpy has begun."""
+    largest = max(logits)
+    odds = [math.exp(logit - largest) for logit in logits]
+    total = sum(odds)
+    return tuple(odd / total for odd in odds)
+
+
+def cuda_is_here(devices: Sequence[Path] = NVIDIA) -> bool:
+    """Tell whether torch finds a GPU; without a driver's device, or torch, nothing is imported."""
+    if not any(device.exists() for device in devices) or find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _given(windows: Sequence[Window], usable: Sequence[bool]) -> Given:
+    """Put windows side by side; of one that is not usable both views are masked."""
+    present = np.repeat(np.array(usable, np.bool_)[:, None], 2, axis=1)
+    if len(windows) == 1:  # the usual case, without a copy
+        return Given(windows[0].samples[None], windows[0].spectrogram[None], present)
+    samples = np.stack([window.samples for window in windows])
+    return Given(samples, np.stack([window.spectrogram for window in windows]), present)
+
+
+def _torch(
+    data: bytes, path: Path, contract: Contract, device: Device, precision: Precision, threads: int
+) -> Runner:
+    if find_spec("torch") is None:
+        asked = "device 'cuda'" if device == "cuda" else f"model {path}: runtime 'torchscript'"
+        raise ArtifactError(
+            f"{asked}: needs torch, which is not installed; pip install 'sleepstream[gpu]', or use device "
+            "cpu and runtime onnx"
+        )
+    from streamer.network.torch_loader import find_device, load_runner
+
+    return load_runner(data, path, contract, find_device(device), precision, threads)
+
+
+def _refuse_beside_onnx(device: Device, precision: Precision) -> None:
+    if device != "cpu":
+        raise ArtifactError(f"runtime 'onnx' serves the CPU, not {device}; use runtime torchscript")
+    if precision != "float32":
+        raise ArtifactError(f"precision {precision!r}: runtime onnx has float32 only; use torchscript")

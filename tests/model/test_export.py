@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.export import export, main, streamed
-from model.mc2sleepnet import MC2SleepNet, Size, State
+from model.export import export, main, run
+from model.mc2sleepnet import MC2SleepNet, State
+from model.size import Size
 from streamer.errors import ArtifactError
+from streamer.network.runner import Given
 from streamer.network.stager import Model
 from streamer.settings import ModelSettings
 from tests.model.tiny import TINY, network, signal
@@ -23,9 +25,8 @@ from tests.model.tiny import TINY, network, signal
 class Amnesiac(MC2SleepNet):
     """Forgets the night at every step, so that its streamed pass is not what was trained."""
 
-    def step(self, tokens: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
-        first, streams, _ = self.relate(tokens.unsqueeze(1), present.unsqueeze(1), self.initial_state(1))
-        return self.classify(first, streams)[:, 0, 0], state
+    def advance(self, raw: Tensor, spectrum: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
+        return super().advance(raw, spectrum, present, self.initial_state(1))[0], state
 
 
 def test_scripted_equals_eager(tmp_path: Path) -> None:
@@ -33,29 +34,29 @@ def test_scripted_equals_eager(tmp_path: Path) -> None:
     export(net, TINY, "noise", tmp_path / "tiny.pt", onnx=False)
     with torch.inference_mode():
         eager = torch.softmax(net(raw, spectrum, present)[0, :, 0], -1)
-        scripted = streamed(Model.load(tmp_path / "tiny.pt", trusted=True).network, raw, spectrum, present)
+    model = Model.load(tmp_path / "tiny.pt", trusted=True)
+    scripted = run(model.runner, Given(raw[0].numpy(), spectrum[0].numpy(), present[0].numpy()))
     torch.testing.assert_close(scripted, eager, atol=1e-5, rtol=0)
 
 
 def test_refuses_a_network_whose_streamed_pass_differs(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    with pytest.raises(ArtifactError, match="streamed pass differs"):
+    with pytest.raises(ArtifactError, match="eager streamed pass differs"):
         export(Amnesiac(TINY), TINY, "noise", tmp_path / "bad.pt", onnx=False)
     assert list(tmp_path.iterdir()) == []
 
 
 class Crowded(MC2SleepNet):
-    """Encodes a few epochs otherwise than one or many."""
+    """Takes a few epochs otherwise than one or many."""
 
-    def encode(self, raw: Tensor, spectrum: Tensor) -> Tensor:
-        samples, frames = raw.nan_to_num(0.0), spectrum[:, :, : self.bins].nan_to_num(0.0)
-        tokens = torch.stack([self.raw(samples), self.spectrum(frames)], dim=1)
-        return tokens + float(1 < raw.size(0) < 4)
+    def advance(self, raw: Tensor, spectrum: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
+        logits, after = super().advance(raw, spectrum, present, state)
+        return logits * (1.0 + float(1 < raw.size(1) < 4)), after
 
 
 def test_refuses_a_network_whose_blockwise_pass_differs(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    with pytest.raises(ArtifactError, match="scripted and blockwise pass differs"):
+    with pytest.raises(ArtifactError, match="eager blockwise pass differs"):
         export(Crowded(TINY), TINY, "noise", tmp_path / "bad.pt", onnx=False)
 
 
@@ -75,7 +76,7 @@ def test_the_command_writes_a_contract_that_tells_the_truth(
     main([str(tmp_path / "best.pt"), str(tmp_path / "out.pt"), "--no-onnx"])
     printed = capsys.readouterr().out
     wanted = ModelSettings.model_validate(tomllib.loads(printed.partition("\n\n")[2])["model"])
-    contract = Model.load(**wanted.model_dump(exclude={"remote"})).contract
+    contract = Model.load(**wanted.model_dump()).contract
     assert (contract.size, contract.context_epochs, contract.temperature) == ("tiny", 4, 1.25)
     assert contract.trained_on == "noise"
     assert str(contract.parameters) in printed

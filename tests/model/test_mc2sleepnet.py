@@ -8,26 +8,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.export import streamed
-from model.mc2sleepnet import BANDS_HZ, HEADS, SIZES, MC2SleepNet, Size, Views, parameter_count
+from model.mc2sleepnet import HEADS, MC2SleepNet, parameter_count
+from model.size import BANDS_HZ, SIZES, Size, Views
 from tests.model.tiny import TINY, network, signal
 
 EPOCHS = 11  # more than twice the context
 POOLED = replace(TINY, bins=90, bands_hz=BANDS_HZ)
+TWO_LOOKS = replace(POOLED, channels=(), convolutions=(), level_hz=BANDS_HZ, trailing_epochs=4)
 
 
-@pytest.mark.parametrize("size", [TINY, POOLED])
-def test_streaming_equals_parallel(size: Size) -> None:
+@pytest.mark.parametrize("block", [1, 2, 5])
+@pytest.mark.parametrize("size", [TINY, POOLED, TWO_LOOKS, replace(TINY, level_hz=BANDS_HZ)])
+def test_streaming_equals_parallel(size: Size, block: int) -> None:
     net, (raw, spectrum, present) = network(size), signal(EPOCHS)
     with torch.no_grad():
         parallel = net(raw, spectrum, present)
         state, rows = net.initial_state(1), []
-        for epoch in range(EPOCHS):
-            logits, state = net.step(net.encode(raw[:, epoch], spectrum[:, epoch]), present[:, epoch], state)
+        for begin in range(0, EPOCHS, block):
+            part = slice(begin, begin + block)
+            logits, state = net.advance(raw[:, part], spectrum[:, part], present[:, part], state)
             rows.append(logits)
     assert parallel.shape == (1, EPOCHS, len(HEADS), 5)
     assert parallel.isfinite().all()
-    torch.testing.assert_close(torch.stack(rows, 1), parallel[:, :, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.cat(rows, 1), parallel[:, :, 0], atol=1e-5, rtol=0)
 
 
 def test_streams_of_a_batch_do_not_mix() -> None:
@@ -68,7 +71,8 @@ def test_state_is_fixed_in_size_and_step_leaves_the_old_one_alone() -> None:
     with torch.no_grad():
         for epoch in range(EPOCHS):
             kept = [tensor.clone() for tensor in state]
-            _, following = net.step(net.encode(raw[:, epoch], spectrum[:, epoch]), present[:, epoch], state)
+            now = slice(epoch, epoch + 1)
+            _, following = net.advance(raw[:, now], spectrum[:, now], present[:, now], state)
             assert all(torch.equal(old, new) for old, new in zip(kept, state, strict=True))
             assert [tensor.shape for tensor in following] == [tensor.shape for tensor in state]
             state = following
@@ -84,39 +88,22 @@ def test_a_lost_epoch_is_the_mask_whatever_it_held() -> None:
 
 
 def test_lost_samples_are_neutral() -> None:
-    net, (raw, spectrum, _) = network(), signal(2)
+    net, (raw, spectrum, present) = network(), signal(2)
+    present[:] = True
     with torch.no_grad():
-        lost = net.encode(raw[:, 1], spectrum[:, 1])
+        lost = net.encode_all(raw, spectrum, present)
         raw[:, 1, 100:400] = 0
-        spectrum[:, 1, :4, : TINY.bins] = net.spectrum_mean_db
+        spectrum[:, 1, :4, : TINY.bins] = net.standard.centre_db
         assert lost.isfinite().all()
-        torch.testing.assert_close(net.encode(raw[:, 1], spectrum[:, 1]), lost)
+        torch.testing.assert_close(net.encode_all(raw, spectrum, present), lost)
 
 
-def test_bands_hold_the_power_of_their_bins_and_of_the_whole_epoch() -> None:
-    net = network(POOLED)
-    spectrum = torch.full((1, 29, 128), 7.0)
-    spectrum[0, 14, 19:31] = 27.0  # one frame, within 8-12 Hz
-    seen = net.look(spectrum)[0]
-    counts = torch.tensor([9.0, 10.0, 10.0, 10.0, 36.0])  # bins of 100 / 256 Hz in each band
-    assert seen.shape == (30, 5)
-    torch.testing.assert_close(seen[0], 7.0 + 10 * counts.log10())
-    rise = (seen[14] - seen[0]).round(decimals=1)
-    assert rise[2] == pytest.approx(20.0, abs=0.1)
-    assert (rise[[0, 4]] == 0).all()
-    torch.testing.assert_close(seen[29, 2], 7.0 + 10 * (10 * (28 + 100) / 29 * torch.ones(())).log10())
-
-
-def test_a_band_that_lost_frames_goes_on_with_the_others() -> None:
-    net = network(POOLED)
-    spectrum = torch.full((2, 29, 128), 7.0)
-    spectrum[0, :9] = torch.nan
-    spectrum[1] = torch.nan
-    seen = net.look(spectrum)
-    assert seen[0, :9].isnan().all()
-    torch.testing.assert_close(seen[0, 29], seen[0, 20])
-    assert seen[1].isnan().all()
-    assert net.encode(torch.zeros(2, 3000), spectrum).isfinite().all()
+@pytest.mark.parametrize("size", [TINY, TWO_LOOKS])
+def test_nothing_at_all_is_survived(size: Size) -> None:
+    net, (raw, spectrum, present) = network(size), signal(3)
+    with torch.no_grad():
+        raw[:], spectrum[:] = torch.nan, torch.nan
+        assert net(raw, spectrum, present).isfinite().all()
 
 
 def test_temperature_divides_the_logits() -> None:
@@ -130,13 +117,6 @@ def test_temperature_divides_the_logits() -> None:
 def test_sizes_are_what_they_claim() -> None:
     assert 5.5e6 < parameter_count(MC2SleepNet(SIZES["base"])) < 6.5e6
     assert parameter_count(MC2SleepNet(SIZES["small"])) <= 1e6
-
-
-def test_streamed_helper_gives_probabilities() -> None:
-    raw, spectrum, present = signal(3)
-    with torch.no_grad():
-        rows = streamed(network(), raw, spectrum, present)
-    torch.testing.assert_close(rows.sum(1), torch.ones(3))
 
 
 def test_the_bidirectional_twin_sees_as_far_ahead_as_back_and_no_further() -> None:
@@ -170,7 +150,7 @@ def test_the_bidirectional_twin_can_learn_to_tell_before_from_after() -> None:
 def test_the_bidirectional_twin_cannot_be_streamed() -> None:
     net = network(replace(TINY, causal=False))
     with pytest.raises(AssertionError, match="cannot be streamed"):
-        net.step(torch.zeros(1, 2, 8), torch.ones(1, 2, dtype=torch.bool), net.initial_state(1))
+        net.advance(*signal(3), net.initial_state(1))
 
 
 @pytest.mark.parametrize(("views", "seen", "hidden"), [("raw", 0, 1), ("spectrum", 1, 0)])

@@ -13,8 +13,8 @@ from model.augment import NONE, Augmentation
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.data import Cut, Sequences, save_night
 from model.export import main as export_main
-from model.mc2sleepnet import SIZES
 from model.settings import Phase, Settings, load_settings
+from model.size import SIZES
 from model.train import Run, evaluate, fit_scales, main, pace, trained
 from streamer.errors import SettingsError
 from streamer.network.stager import Model
@@ -111,8 +111,7 @@ def test_a_run_can_begin_with_the_backbones_of_another(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "best.pt", Checkpoint(TINY, net, "rhythms", {}))
     begun = {"backbones": tmp_path / "best.pt", "context": 3, "causal": False}
     run = Run(settings(tmp_path / "a", **begun), NIGHTS, CPU)
-    raw, spectrum, _ = signal(2)
-    tokens = [one.eval().encode(raw[:, 0], spectrum[:, 0]) for one in (run.network, net)]
+    tokens = [one.eval().encode_all(*signal(2)) for one in (run.network, net)]
     assert torch.equal(*tokens)
     assert not torch.equal(run.network.joint.weight, net.joint.weight)
     asked = settings(tmp_path / "b", backbones=tmp_path / "best.pt")
@@ -155,7 +154,7 @@ def test_scales_come_from_the_training_nights() -> None:
     batches = Sequences(NIGHTS, Cut(5, 2), (0,), 3)
     fit_scales(net, iter([batches[k] for k in range(3)]))
     assert 10 < float(net.raw_scale_uv) < 20  # a sine of 20 µV in noise of 5 µV
-    assert float(net.spectrum_mean_db.max()) > float(net.spectrum_mean_db.min()) + 3
+    assert float(net.standard.centre_db.max()) > float(net.standard.centre_db.min()) + 3
 
 
 def test_pace_rises_then_falls() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.mc2sleepnet import MC2SleepNet, Size
+from model.mc2sleepnet import MC2SleepNet
+from model.size import Size
 
 TINY = Size("tiny", 8, (4, 4, 4, 4, 8), (1, 1, 1, 1, 1), 40, 1, 2, 2, 16, context=4)
 

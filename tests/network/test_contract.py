@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from streamer.errors import ArtifactError
-from streamer.network.contract import Contract, read_contract, weights_sha256
+from streamer.network.contract import Contract, Shape, read_contract, weights_sha256
 
 
 def contract() -> Contract:
@@ -19,6 +19,7 @@ def contract() -> Contract:
         parameters=10,
         context_epochs=4,
         warmup_epochs=2,
+        state=Shape(memory=(1, 2, 2, 2, 2, 3, 4), features=5),
         temperature=1.0,
         trained_on="noise",
         created=datetime(2026, 1, 1, tzinfo=UTC),
@@ -34,7 +35,7 @@ def changed(**fields: Any) -> str:
 def test_round_trip() -> None:
     made = contract()
     assert read_contract(made.model_dump_json(by_alias=True), "x") == made
-    assert '"schema":"sleepstream/model/1"' in made.model_dump_json(by_alias=True)
+    assert '"schema":"sleepstream/model/2"' in made.model_dump_json(by_alias=True)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_round_trip() -> None:
     [
         ("{", "contract.json"),
         ("[]", "contract.json"),
-        (changed(schema="sleepstream/model/2"), "schema"),
+        (changed(schema="sleepstream/model/3"), "schema"),
         (changed(surprise=1), "surprise"),
         (changed(temperature=-1), "temperature"),
         (changed(weights_sha256="short"), "weights_sha256"),

@@ -25,8 +25,10 @@ def probabilities(model: Model, count: int = 40) -> np.ndarray:
 def test_a_gpu_says_what_a_cpu_says(precision: str, off: float, caplog: pytest.LogCaptureFixture) -> None:
     model = Model.load(device="cuda", precision=precision)
     assert caplog.messages == []  # or graphs could not be had
-    assert isinstance(model.network, GraphedNetwork)
-    np.testing.assert_allclose(probabilities(model), probabilities(Model.load()), rtol=0, atol=off)
+    assert isinstance(model.runner.network, GraphedNetwork)
+    np.testing.assert_allclose(
+        probabilities(model), probabilities(Model.load(device="cpu")), rtol=0, atol=off
+    )
 
 
 @pytest.mark.parametrize("streams", [2, 3, 16, 31, SIZES[-1], SIZES[-1] + 3])
@@ -43,10 +45,10 @@ def test_streams_share_a_graph(streams: int) -> None:
 
 
 def test_replays_are_those_of_the_network_itself() -> None:
-    network = Model.load(device="cuda").network
-    raw = torch.randn(5, 3000, device="cuda") * 20
-    spectrum = torch.randn(5, 29, 128, device="cuda") * 10 + 35
+    network = Model.load(device="cuda").runner.network
+    raw = torch.randn(5, 1, 3000, device="cuda") * 20
+    spectrum = torch.randn(5, 1, 29, 128, device="cuda") * 10 + 35
+    given = raw, spectrum, torch.ones(5, 1, 2, dtype=torch.bool, device="cuda"), network.initial_state(5)
     with torch.inference_mode():
-        torch.testing.assert_close(
-            network.encode(raw, spectrum), network.network.encode(raw, spectrum), atol=1e-4, rtol=0
-        )
+        found, expected = network.advance(*given)[0], network.network.advance(*given)[0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

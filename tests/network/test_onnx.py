@@ -7,15 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from model.export import export, streamed
+from model.export import export
 from streamer.errors import ArtifactError
 from streamer.network.artifact import GRAPHS
-from streamer.network.onnx import OnnxNetwork, with_onnx
+from streamer.network.onnx import OnnxRunner
 from streamer.network.stager import Model, Session
-from streamer.network.torchscript import TorchNetwork
-from tests.model.tiny import TINY, network, signal
+from streamer.network.torchscript import TorchRunner
+from tests.model.tiny import TINY, network
 from tests.network.test_stager import windows
 
 pytestmark = pytest.mark.slow  # torch takes seconds to export a graph
@@ -34,36 +33,13 @@ def model(artifact: Path) -> Model:
 
 
 def test_the_fastest_runtime_is_taken_unasked(model: Model) -> None:
-    assert isinstance(model.network, OnnxNetwork)
+    assert isinstance(model.runner, OnnxRunner)
     assert set(model.contract.graphs_sha256) == set(GRAPHS)
-
-
-def test_streamed_equals_the_eager_network(model: Model) -> None:
-    net, (raw, spectrum, present) = network(), signal(11)
-    with torch.inference_mode():
-        eager = torch.softmax(net(raw, spectrum, present)[0, :, 0], -1)
-        found = streamed(model.network, raw, spectrum, present)
-    torch.testing.assert_close(found, eager, atol=1e-5, rtol=0)
-
-
-def test_any_number_of_streams(model: Model) -> None:
-    net, (raw, spectrum, present) = model.network, signal(6, batch=3)
-    with torch.inference_mode():
-        together, alone = net.initial_state(3), [net.initial_state(1) for _ in range(3)]
-        for epoch in range(6):
-            tokens = net.encode(raw[:, epoch], spectrum[:, epoch])
-            logits, together = net.step(tokens, present[:, epoch], together)
-            for stream in range(3):
-                one = slice(stream, stream + 1)
-                row, alone[stream] = net.step(
-                    net.encode(raw[one, epoch], spectrum[one, epoch]), present[one, epoch], alone[stream]
-                )
-                torch.testing.assert_close(logits[one], row, atol=1e-5, rtol=0)
 
 
 def test_both_runtimes_stage_alike(artifact: Path, model: Model) -> None:
     scripted = Model.load(artifact, runtime="torchscript", trusted=True)
-    assert not isinstance(scripted.network, OnnxNetwork)
+    assert not isinstance(scripted.runner, OnnxRunner)
     ours, theirs = Session(model), Session(scripted)
     for window in windows(9):
         usable = window.epoch != 3
@@ -83,7 +59,7 @@ def test_a_graph_that_is_not_the_contracts_is_not_run(artifact: Path, tmp_path: 
     path = tmp_path / "forged.pt"
     with zipfile.ZipFile(artifact) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
-            new.writestr(name, old.read(name) + b" " * name.endswith("hop.onnx"))
+            new.writestr(name, old.read(name) + b" " * name.endswith("epoch.onnx"))
     with pytest.raises(ArtifactError, match="ONNX graphs are not those of its contract"):
         Model.load(path, trusted=True)
 
@@ -93,16 +69,16 @@ def test_an_artifact_with_graphs_of_a_former_form_is_run_by_torch(artifact: Path
     with zipfile.ZipFile(artifact) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
             new.writestr(
-                name.replace("hop.onnx", "step.onnx"), old.read(name).replace(b"hop.onnx", b"step.onnx")
+                name.replace("epoch.onnx", "hop.onnx"), old.read(name).replace(b"epoch.onnx", b"hop.onnx")
             )
-    assert isinstance(Model.load(path, trusted=True).network, TorchNetwork)
+    assert isinstance(Model.load(path, trusted=True).runner, TorchRunner)
     with pytest.raises(ArtifactError, match="export it again"):
         Model.load(path, runtime="onnx", trusted=True)
 
 
-def test_asked_for_where_it_cannot_be_had(artifact: Path, model: Model, tmp_path: Path) -> None:
+def test_asked_for_where_it_cannot_be_had(artifact: Path, tmp_path: Path) -> None:
     export(network(), TINY, "noise", tmp_path / "plain.pt", onnx=False)
     with pytest.raises(ArtifactError, match=r"holds no ONNX graphs .* use runtime torchscript"):
         Model.load(tmp_path / "plain.pt", runtime="onnx", trusted=True)
     with pytest.raises(ArtifactError, match="serves the CPU, not cuda"):
-        with_onnx(None, b"", artifact, model.contract, torch.device("cuda"), 1)
+        Model.load(artifact, "cuda", runtime="onnx", trusted=True)

@@ -8,10 +8,11 @@ from typing import get_args
 import pytest
 import torch
 
-from model.export import export, in_blocks, streamed
+from model.export import export, run
 from streamer.errors import ArtifactError
+from streamer.network.runner import Given
 from streamer.network.stager import Model, Session
-from streamer.network.torchscript import TorchNetwork
+from streamer.network.torchscript import TorchNetwork, TorchRunner
 from streamer.settings import Precision
 from tests.model.tiny import TINY, network, signal
 from tests.network.test_stager import windows
@@ -32,42 +33,37 @@ def model(artifact: Path, request: pytest.FixtureRequest) -> Model:
 
 
 def off(model: Model) -> float:
-    return OFF[model.network.precision]
+    return OFF[live(model).precision]
 
 
-@pytest.mark.parametrize("blockwise", [False, True])
-def test_probabilities_are_the_eager_networks(model: Model, blockwise: bool) -> None:
-    net, (raw, spectrum, present) = network(), signal(11)
+def live(model: Model) -> TorchNetwork:
+    assert isinstance(model.runner, TorchRunner)
+    assert isinstance(model.runner.network, TorchNetwork)
+    return model.runner.network
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_probabilities_are_the_eager_networks(model: Model, block: int) -> None:
+    raw, spectrum, present = signal(11)
     with torch.inference_mode():
-        eager = torch.softmax(net(raw, spectrum, present)[0, :, 0], -1)
-        if blockwise:
-            found = in_blocks(model.network, raw, spectrum, present, 3)
-        else:
-            found = streamed(model.network, raw, spectrum, present)
+        eager = torch.softmax(network()(raw, spectrum, present)[0, :, 0], -1)
+    found = run(model.runner, Given(raw[0].numpy(), spectrum[0].numpy(), present[0].numpy()), block)
     torch.testing.assert_close(found, eager, atol=off(model), rtol=0)
 
 
 def test_fewer_bits_are_at_work(model: Model) -> None:
-    net, (raw, spectrum, _) = network(), signal(2)
+    given, net = signal(2), network()
     with torch.inference_mode():
-        worst = float(
-            (model.network.encode(raw[0], spectrum[0]) - net.encode(raw[0], spectrum[0])).abs().max()
-        )
-    assert worst < 1e-5 if model.network.precision == "float32" else worst > 1e-5
+        found, _ = live(model).advance(*given, net.initial_state(1))
+        worst = float((found - net.advance(*given, net.initial_state(1))[0]).abs().max())
+    assert worst < 1e-5 if live(model).precision == "float32" else worst > 1e-5
 
 
 def test_what_goes_in_and_comes_out_is_float32(model: Model) -> None:
-    live, (raw, spectrum, present) = model.network, signal(2)
     with torch.inference_mode():
-        state = live.initial_state(1)
-        for epoch in range(2):
-            tokens = live.encode(raw[:, epoch], spectrum[:, epoch])
-            logits, state = live.step(tokens, present[:, epoch], state)
-        related = live.relate(tokens[:, None], present[:, -1:], state)
-        heads = live.classify(*related[:2])
-        whole = live.forward(raw, spectrum, present)
-    found = (tokens, logits, state.memory, *related, heads, whole)
-    assert {one.dtype for one in found} == {torch.float32}
+        logits, state = live(model).advance(*signal(2), live(model).initial_state(1))
+        logits, state = live(model).advance(*signal(2), state)
+    assert {one.dtype for one in (logits, *state._replace(seen=logits))} == {torch.float32}
     assert state.seen.dtype == torch.int64
 
 
@@ -80,15 +76,10 @@ def test_sessions_run_in_any_precision(artifact: Path, model: Model) -> None:
         assert found == (expected and pytest.approx(expected, abs=off(model)))
 
 
-def test_the_weights_are_still_there(model: Model) -> None:
-    assert isinstance(model.network, TorchNetwork)
-    assert model.network.scripted.state_dict().keys() == network().state_dict().keys()
-
-
 def test_onnx_runtime_has_float32_only(artifact: Path) -> None:
     with pytest.raises(ArtifactError, match="precision 'float16': runtime onnx has float32 only; use torch"):
         Model.load(artifact, runtime="onnx", precision="float16", trusted=True)
 
 
 def test_fewer_bits_are_torchs_business_unasked() -> None:
-    assert isinstance(Model.load(precision="bfloat16").network, TorchNetwork)  # the packaged one has graphs
+    assert isinstance(Model.load(precision="bfloat16").runner, TorchRunner)  # the packaged one has graphs

@@ -67,7 +67,7 @@ def test_nothing_in_a_file_runs_before_its_digest_is_known(tmp_path, monkeypatch
     told(path)
     told(path, sha256="0" * 64)
     with pytest.raises(AssertionError, match="loaded"):
-        Model.load(path, trusted=True)
+        Model.load(path, runtime="torchscript", trusted=True)
 
 
 def test_what_was_checked_is_what_is_loaded(tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_what_was_checked_is_what_is_loaded(tmp_path, monkeypatch):
         return real(source, **more)
 
     monkeypatch.setattr(torch.jit, "load", load)
-    assert Model.load(path, sha256=recorded(PACKAGED)).contract.size
+    assert Model.load(path, runtime="torchscript", sha256=recorded(PACKAGED)).contract.size
 
 
 @pytest.mark.parametrize(

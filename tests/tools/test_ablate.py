@@ -11,8 +11,8 @@ import pytest
 
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.data import save_night
-from model.mc2sleepnet import SIZES
 from model.settings import Settings, load_settings
+from model.size import SIZES
 from streamer.network.stager import Model
 from tests.model.nights import night
 from tests.model.tiny import TINY, network

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.mc2sleepnet import FRAMES, Size
+from model.size import FRAMES, Size
 from streamer.messages import EPOCH_SAMPLES
 from streamer.spectrogram import BINS
 from tools.bench.figures import Figures, cpu_s

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.mc2sleepnet import SIZES
+from model.size import SIZES
 from streamer.journal import Journal
 from streamer.messages import Chunk, Score
 from streamer.network.stager import Model

@@ -11,7 +11,7 @@ import statistics
 import numpy as np
 import torch
 
-from model.mc2sleepnet import SIZES
+from model.size import SIZES
 from streamer.network.stager import Model
 from streamer.spectrogram import spectrogram
 from tools.bench.figures import Asked, Figures, cpu_s, one_core

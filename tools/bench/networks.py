@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from model.export import export
-from model.mc2sleepnet import MC2SleepNet, Size
+from model.mc2sleepnet import MC2SleepNet
+from model.size import Size
 from streamer.network.stager import Model
 from streamer.settings import Runtime
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from streamer.network.staging import Stager
 
 from streamer.messages import Channel, Chunk, Item, StreamInfo
-from streamer.network.staging import Stager
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.settings import SimulatedSettings

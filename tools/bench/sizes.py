@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 
 import numpy as np
-
-from model.mc2sleepnet import SIZES
-from streamer.network.stager import PRESENT, Model
 from streamer.network.stepper import Stepper
+
+from model.size import SIZES
+from streamer.network.stager import PRESENT, Model
 from tools.bench.figures import Asked, Figures, cpu_s, one_core
 from tools.bench.hop import hop_against_floor
 from tools.bench.networks import untrained

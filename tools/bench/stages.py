@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from streamer.network.stepper import Stepper
 
 from streamer.clock import SystemClock
 from streamer.journal import Journal
 from streamer.journal.file import Meta
 from streamer.messages import Score
 from streamer.network.stager import Model
-from streamer.network.stepper import Stepper
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.sinks.topics import MqttStream

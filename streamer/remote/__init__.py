@@ -1,1 +1,0 @@
-"""The network on a server, behind the same interface as the one in this process."""
