@@ -65,8 +65,8 @@ class Inline(Executor):
         return done
 
 
-class Network:
-    """A real network that notes how many windows it is given at a time, and takes its time over them."""
+class WatchedRunner:
+    """A real runner that notes how many windows it is given at a time, and takes its time over them."""
 
     def __init__(self, real: Any, clock: FakeClock | None = None) -> None:
         self.cost_s = 0.0  # of one window
@@ -77,11 +77,11 @@ class Network:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    def encode(self, raw: Any, spectrum: Any) -> Any:
-        self.passes.append(len(raw))
+    def step(self, given: Any, past: Any) -> Any:
+        self.passes.append(len(given.raw))
         if self._clock is not None:
-            self._clock.now += self.cost_s * len(raw)
-        return self._real.encode(raw, spectrum)
+            self._clock.now += self.cost_s * len(given.raw)
+        return self._real.step(given, past)
 
 
 class FakeSource:

@@ -31,8 +31,6 @@ def simulated(path, folder, port):
         data["mqtt"] |= (
             {"port": free_port()} if data["mqtt"].get("embedded") else {"host": "127.0.0.1", "port": port}
         )
-    if "remote" in data.get("model", {}):
-        data["model"] = {"remote": data["model"]["remote"] | {"url": f"http://127.0.0.1:{free_port()}"}}
     if "jsonl" in data:
         data["jsonl"]["path"] = str(folder / "{stream}.jsonl")
     if "web" in data:

@@ -174,7 +174,7 @@ class Sleeper:
             versions={
                 "sleepstream": __version__,
                 "python": platform.python_version(),
-                "torch": version("torch"),
+                "onnxruntime": version("onnxruntime"),
             },
             boot=boot_id(),
         )

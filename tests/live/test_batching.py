@@ -16,7 +16,7 @@ from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from tests.chunkings import cut, stream
-from tests.fakes import FakeClock, Inline, Network
+from tests.fakes import FakeClock, Inline, WatchedRunner
 from tests.paths import default_model, eeg, info, run, scores
 
 PROMISED = 1e-5  # of a probability, between one that was scored with others and one that was not
@@ -25,8 +25,8 @@ PROMISED = 1e-5  # of a probability, between one that was scored with others and
 def recorded_model(clock=None):
     """The packaged model, and what its network is given."""
     real = default_model()
-    network = Network(real.network, clock)
-    return Model(network, real.contract, real.device), network
+    runner = WatchedRunner(real.runner, clock)
+    return Model(runner, real.contract), runner
 
 
 def pipeline(model, hop_s=1):
@@ -263,7 +263,7 @@ def test_a_network_that_fails_leaves_nobody_waiting():
         made, lanes = [pipeline(model) for _ in range(3)], [batcher.lane(True) for _ in range(3)]
         for number in range(3):
             await outputs(lanes[number], made[number], whole(30))
-        network.encode = None
+        network.step = None
         piece = Chunk(3000, eeg(1, 100))
         return await asyncio.gather(
             *(outputs(lane, one, piece) for lane, one in zip(lanes, made, strict=True)),

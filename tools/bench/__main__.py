@@ -24,7 +24,6 @@ from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
 # Name of the module -> what it measures, and whether it runs unasked.
 PARTS: dict[str, tuple[str, bool]] = {
     "hop": ("cost of a hop inside the pipeline, and of redoing its whole context instead", True),
-    "sizes": ("both sizes of the network, per epoch of 30 s, against GSSC", True),
     "runtimes": ("what runs the network fastest on this device, and with how many bits", False),
     "growth": ("a hop at hours 1 to 12, and with contexts of 10 to 240 epochs", True),
     "start": ("from a fresh process to the first score", True),
@@ -36,7 +35,6 @@ PARTS: dict[str, tuple[str, bool]] = {
     "night": ("a whole night from its samples, in time and memory", True),
     "archives": ("tools.score on one and two processes, against sleepstream replay", True),
     "fleet": ("real engines on one mosquitto, then ever more sleepers replayed, until it breaks", False),
-    "remote": ("a client of tools.serve on this machine, beside the same network at home", False),
     "latency": ("last sample to publication, through the whole engine", True),
     "passes": ("a window alone, and in one pass of the network with those of other streams", True),
     "streams": ("how many sleepers a core carries with latency held, and the memory of each", False),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from model.data import load_night
 from streamer.frontend import FrontEnd, Graded
 from streamer.messages import EPOCH_S, Chunk, Window
+from streamer.network.runner import Runner
 from streamer.network.stager import Model
 from streamer.quality import LEAST_REAL
 from streamer.settings import SignalSettings
@@ -35,12 +35,12 @@ def nights(hours: float, prepared: Iterable[Path]) -> Iterator[tuple[str, Night]
         yield "prepared", [(one, bool(np.isfinite(one.samples).mean() >= LEAST_REAL)) for one in windows]
 
 
-def agreement(exact: Model, networks: Mapping[str, Any], given: Iterable[tuple[str, Night]]) -> Figures:
+def agreement(exact: Model, runners: Mapping[str, Runner], given: Iterable[tuple[str, Night]]) -> Figures:
     """Hold ways of running a network against the exact one.
 
     Args:
         exact: the model that they should be like.
-        networks: the others, by their names; on any device.
+        runners: the others, by their names; on any device.
         given: nights and the names of their kinds.
 
     Returns:
@@ -53,8 +53,8 @@ def agreement(exact: Model, networks: Mapping[str, Any], given: Iterable[tuple[s
     for kind, night in given:
         expected = probabilities(exact, night)
         kinds[kind] = kinds.get(kind, 0) + len(expected)
-        for name, network in networks.items():
-            found = probabilities(Model(network, exact.contract, network.mask.device), night)
+        for name, runner in runners.items():
+            found = probabilities(Model(runner, exact.contract), night)
             alike = int((found.argmax(1) == expected.argmax(1)).sum())
             same[name, kind] = same.get((name, kind), 0) + alike
             worst = float(np.abs(found - expected).max())

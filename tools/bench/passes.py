@@ -26,7 +26,7 @@ def measure(asked: Asked) -> Figures:
             session.score(_window(rng, epoch), usable=True)
     provisional = [(session, _window(rng, None)) for session in sessions]
     with one_core():
-        figures: Figures = {"runtime": type(model.network).__name__}
+        figures: Figures = {"runtime": type(model.runner).__name__}
         figures["alone_us"] = 1e6 * cpu_s(lambda: provisional[0][0].score(provisional[0][1], True), TIMES)
         for count in TOGETHER:
             some = provisional[:count]

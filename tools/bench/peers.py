@@ -31,8 +31,7 @@ from streamer.messages import RATE_HZ
 from streamer.network.stager import Model
 from streamer.settings import SignalSettings
 from tools.bench.figures import Asked, Figures, one_core
-from tools.bench.signals import INFO, simulated
-from tools.bench.sizes import live_s
+from tools.bench.signals import INFO, pipeline, seconds_of_eeg, simulated
 from tools.bench.stages import stage_costs
 
 Samples = NDArray[np.float32]
@@ -104,3 +103,16 @@ def _command_s(command: str) -> Callable[[Samples], float]:
 def _children_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def live_s(model: Model, epochs: int = 20) -> float:
+    """CPU seconds of all that 30 s of signal take at hop 30 s, the median of some."""
+    path, taken = pipeline(model, 30), []
+    chunks = seconds_of_eeg(30 * (epochs + 3))
+    for _ in range(epochs + 3):
+        seconds = [next(chunks) for _ in range(30)]
+        began = time.thread_time()
+        for chunk in seconds:
+            list(path.push(chunk))
+        taken.append(time.thread_time() - began)
+    return float(np.median(taken[3:]))

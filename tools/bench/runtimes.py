@@ -1,6 +1,6 @@
 """What runs the network fastest, side by side, and whether fewer bits would change the stages.
 
-`us` is what encoding and stepping over an epoch take, the fastest tenth of many, taken in turn: CPU time of
+`us` is what an epoch takes, the fastest tenth of many, taken in turn: CPU time of
 the one thread, but of the wall (`wall_us`) on two threads and on a GPU. `_of_16` is a stream's share where 16
 go together, `company_off` what those 15 do to its probabilities. `agreement` is the share of epochs of the
 same stage as TorchScript gives in float32 on a CPU, `off` the largest difference of a probability, over a
@@ -18,23 +18,27 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from streamer.errors import UsageError
-from streamer.network.artifact import GRAPHS, graphs_inside, load_network, torchscript
-from streamer.network.contract import Contract, contract_inside
+from streamer.network.artifact import GRAPHS, contract_inside, graphs_inside
+from streamer.network.contract import Contract
 from streamer.network.cuda_graph import Capture, CudaGraph, with_graphs
-from streamer.network.onnx import OnnxNetwork
-from streamer.network.stager import Model
-from streamer.network.torchscript import TorchNetwork
+from streamer.network.onnx import OnnxRunner
+from streamer.network.runner import Given, Runner
+from streamer.network.stager import Model, softmax
+from streamer.network.torch_loader import load_script
+from streamer.network.torchscript import TorchNetwork, TorchRunner
 from streamer.network.trust import PACKAGED, read_trusted
 from streamer.settings import Precision
 from tools.bench.agreement import agreement, nights
 from tools.bench.figures import Asked, Figures, Wanted
 
 Clock = Callable[[], float]
+Ways = dict[str, Runner]
+CPU = torch.device("cpu")
 ROUNDS = 200
 TOGETHER = 16
-ALIKE = ("torchscript_unfrozen", "torchscript_optimised")  # in float32 as well, and only timed
 NOT_OFFERED = "onnx_int8"  # by `[model] runtime` and `precision`
 WANTED: Wanted = {"least_agreement": (">=", 0.995)}  # of what is offered
 
@@ -44,84 +48,92 @@ def measure(asked: Asked) -> Figures:
     if asked.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no CUDA device here; leave it out to measure the CPU")
     data, path = read_trusted(asked.model, trusted=True), asked.model or PACKAGED
-    contract, device = contract_inside(data, path), torch.device(asked.device)
-    exact = Model(load_network(data, path, contract, torch.device("cpu")), contract, torch.device("cpu"))
-    if device.type == "cuda":
-        ways = on_gpu(load_network(data, path, contract, device), device)
-        figures = _us(ways, device, 1, time.perf_counter) | _us(ways, device, TOGETHER, time.perf_counter)
+    contract = contract_inside(data, path)
+    exact = Model(TorchRunner(TorchNetwork(load_script(data, path, contract, CPU), CPU), CPU), contract)
+    if asked.device == "cuda":
+        device = torch.device("cuda")
+        ways = on_gpu(load_script(data, path, contract, device), device)
+        clock: Clock = time.perf_counter
     else:
-        ways = _on_cpu(exact.network, data, path, contract)
-        figures = _us(ways, device, 1, time.thread_time) | _us(ways, device, TOGETHER, time.thread_time)
-        figures |= _on_two_threads(exact.network, data, path, contract)
-    figures |= {f"{name}_company_off": company_off(network, device) for name, network in ways.items()}
-    others = {name: network for name, network in ways.items() if name not in ALIKE}
-    found = agreement(exact, others, nights(asked.hours, asked.nights))
-    offered = tuple(f"{name}_agreement" for name in others if name != NOT_OFFERED)
+        ways, clock = _on_cpu(data, path, contract), time.thread_time
+    figures = _us(ways, 1, clock) | _us(ways, TOGETHER, clock)
+    if asked.device != "cuda":
+        figures |= _on_two_threads(data, path, contract)
+    figures |= {f"{name}_company_off": company_off(runner) for name, runner in ways.items()}
+    found = agreement(exact, ways, nights(asked.hours, asked.nights))
+    offered = tuple(f"{name}_agreement" for name in ways if name != NOT_OFFERED)
     least = min(float(figure) for name, figure in found.items() if name.startswith(offered))
     return figures | found | {"least_agreement": least}
 
 
-def on_gpu(scripted: Any, device: torch.device, capture: Capture = CudaGraph) -> dict[str, Any]:
+def on_gpu(scripted: Any, device: torch.device, capture: Capture = CudaGraph) -> Ways:
     """Each precision, launched kernel by kernel and by CUDA graphs."""
-    ways: dict[str, Any] = {}
+    ways: Ways = {}
     for precision in get_args(Precision):
-        ways[precision] = plain = TorchNetwork(scripted, device, precision)
-        ways[f"{precision}_graphs"] = graphed = with_graphs(plain, device, capture)
+        plain = TorchNetwork(scripted, device, precision)
+        graphed = with_graphs(plain, device, capture)
         if graphed is plain:  # what the log says
             raise UsageError(f"precision {precision}: no CUDA graphs to measure")
+        ways[precision] = TorchRunner(plain, device)
+        ways[f"{precision}_graphs"] = TorchRunner(graphed, device)
     return ways
 
 
-def _on_cpu(scripted: Any, data: bytes, path: Path, contract: Contract) -> dict[str, Any]:
-    cpu, graphs = torch.device("cpu"), graphs_inside(data, path, contract)
-    with torchscript():
-        optimised = torch.jit.optimize_for_inference(
-            load_network(data, path, contract, cpu), other_methods=["encode", "step", "initial_state"]
-        )
-    return {
-        "torchscript_unfrozen": scripted,
-        "torchscript": TorchNetwork(scripted, cpu),
-        "torchscript_optimised": optimised,
-        "torchscript_bfloat16": TorchNetwork(scripted, cpu, "bfloat16"),
-        "torchscript_float16": TorchNetwork(scripted, cpu, "float16"),
-        "onnx": OnnxNetwork(scripted, graphs),
-        "onnx_int8": OnnxNetwork(scripted, {name: _int8(graphs[name]) for name in GRAPHS}),
+def _on_cpu(data: bytes, path: Path, contract: Contract) -> Ways:
+    graphs = graphs_inside(data, path, contract)
+    ways: Ways = {
+        "onnx": _onnx(graphs, contract),
+        "onnx_int8": _onnx({name: _int8(graph) for name, graph in graphs.items()}, contract),
     }
+    for precision in get_args(Precision):
+        network = TorchNetwork(load_script(data, path, contract, CPU), CPU, precision)
+        ways[f"torchscript_{precision}"] = TorchRunner(network, CPU)
+    return ways
 
 
-def _on_two_threads(scripted: Any, data: bytes, path: Path, contract: Contract) -> Figures:
+def _onnx(graphs: Mapping[str, bytes], contract: Contract, threads: int = 1) -> OnnxRunner:
+    return OnnxRunner(*(graphs[name] for name in GRAPHS), contract.state, threads)
+
+
+def _on_two_threads(data: bytes, path: Path, contract: Contract) -> Figures:
     """Beside one thread, on the wall; torch has as many as it was told for all that it runs."""
-    cpu, graphs = torch.device("cpu"), graphs_inside(data, path, contract)
+    graphs = graphs_inside(data, path, contract)
+    scripted = load_script(data, path, contract, CPU)
     figures: Figures = {}
     for threads in (1, 2):
-        ways = {
-            f"torchscript_{threads}": TorchNetwork(scripted, cpu),
-            f"onnx_{threads}": OnnxNetwork(scripted, graphs, threads),
+        ways: Ways = {
+            f"torchscript_{threads}": TorchRunner(TorchNetwork(scripted, CPU), CPU),
+            f"onnx_{threads}": _onnx(graphs, contract, threads),
         }
         torch.set_num_threads(threads)
-        figures |= _us(ways, cpu, 1, time.perf_counter)
+        figures |= _us(ways, 1, time.perf_counter)
     torch.set_num_threads(1)
     return figures
 
 
-def company_off(network: Any, device: torch.device, epochs: int = 8) -> float:
+def company_off(runner: Runner, epochs: int = 8) -> float:
     """How far a stream's probabilities are off in the company of louder and quieter ones."""
-    generator = torch.Generator().manual_seed(0)
-    loud = torch.linspace(-20, 20, TOGETHER)  # dB, the first stream's is 0
-    loud[0] = 0
+    rng = np.random.default_rng(0)
+    loud_db = np.linspace(-20, 20, TOGETHER)
+    loud_db[0] = 0  # the first stream's
     worst = 0.0
-    with torch.inference_mode():
-        alone, together = network.initial_state(1), network.initial_state(TOGETHER)
-        present = torch.ones(TOGETHER, 2, dtype=torch.bool, device=device)
-        for _ in range(epochs):
-            raw = torch.randn(TOGETHER, 3000, generator=generator) * 20 * 10 ** (loud[:, None] / 20)
-            spectrum = 35 + loud[:, None, None] + 10 * torch.randn(TOGETHER, 29, 128, generator=generator)
-            raw, spectrum = raw.to(device), spectrum.to(device)
-            one, alone = network.step(network.encode(raw[:1], spectrum[:1]), present[:1], alone)
-            all_of_them, together = network.step(network.encode(raw, spectrum), present, together)
-            off = (torch.softmax(one, 1) - torch.softmax(all_of_them[:1], 1)).abs().max()
-            worst = max(worst, float(off))
+    alone, together = runner.start(), runner.joined([runner.start()] * TOGETHER)
+    for _ in range(epochs):
+        given = _epochs(TOGETHER, rng, loud_db)
+        one, alone_after = runner.step(Given(*(each[:1] for each in given)), alone)
+        all_of_them, together_after = runner.step(given, together)
+        alone, together = alone_after(), together_after()
+        off = np.abs(np.subtract(softmax(one[0].tolist()), softmax(all_of_them[0].tolist())))
+        worst = max(worst, float(off.max()))
     return worst
+
+
+def _epochs(streams: int, rng: np.random.Generator, loud_db: NDArray[np.float64]) -> Given:
+    """Noise at EEG's amplitude, each stream so much louder."""
+    raw = rng.normal(0, 20, (streams, 3000)) * 10 ** (loud_db[:, None] / 20)
+    spectrum = 35 + loud_db[:, None, None] + rng.normal(0, 10, (streams, 29, 128))
+    present = np.ones((streams, 2), np.bool_)
+    return Given(raw.astype(np.float32), spectrum.astype(np.float32), present)
 
 
 def _int8(graph: bytes) -> bytes:
@@ -135,30 +147,17 @@ def _int8(graph: bytes) -> bytes:
         return after.read_bytes()
 
 
-def _us(ways: Mapping[str, Any], device: torch.device, streams: int, clock: Clock) -> Figures:
-    taken = _in_turn({name: _epoch(network, device, streams) for name, network in ways.items()}, clock)
+def _us(ways: Mapping[str, Runner], streams: int, clock: Clock) -> Figures:
+    taken = _in_turn({name: _epoch(runner, streams) for name, runner in ways.items()}, clock)
     name = ("" if streams == 1 else f"of_{streams}_") + ("wall_us" if clock is time.perf_counter else "us")
     return {f"{way}_{name}": float(np.quantile(s, 0.1)) * 1e6 / streams for way, s in taken.items()}
 
 
-def _epoch(network: Any, device: torch.device, streams: int) -> Callable[[], object]:
-    raw = 20 * torch.randn(streams, 3000).to(device)
-    spectrum = 35 + 10 * torch.randn(streams, 29, 128).to(device)
-    present = torch.ones(streams, 2, dtype=torch.bool, device=device)
-    if isinstance(network, OnnxNetwork):  # tensors are none of what it is asked with at work
-        stepper, arrays = network.stepper, [tensor.numpy() for tensor in (raw, spectrum, present)]
-        past = stepper.joined([stepper.start()] * streams)
-        return lambda: stepper.step(stepper.encode(*arrays[:2]), arrays[2], past)
-    with torch.inference_mode():
-        state = network.initial_state(streams)
-
-    def run() -> None:
-        with torch.inference_mode():
-            network.step(network.encode(raw, spectrum), present, state)
-        if device.type == "cuda":
-            torch.cuda.synchronize()  # or only launches would be timed
-
-    return run
+def _epoch(runner: Runner, streams: int) -> Callable[[], object]:
+    """One step; its logits come back as an array, so that a GPU has done what it was asked for."""
+    given = _epochs(streams, np.random.default_rng(1), np.zeros(streams))
+    past = runner.joined([runner.start()] * streams)
+    return lambda: runner.step(given, past)
 
 
 def _in_turn(work: dict[str, Callable[[], object]], clock: Clock) -> dict[str, list[float]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from streamer.network.staging import Stager
 
 from streamer.messages import Channel, Chunk, Item, StreamInfo
+from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.settings import SimulatedSettings
@@ -24,7 +24,7 @@ def seconds_of_eeg(count: int) -> Iterator[Chunk]:
         yield Chunk(second * RATE_HZ, rng.standard_normal((1, RATE_HZ)) * 20)
 
 
-def pipeline(model: Stager, hop_s: int) -> Pipeline:
+def pipeline(model: Model, hop_s: int) -> Pipeline:
     """Build the path that the engine runs."""
     return Pipeline(INFO, SignalSettings(), hop_s, model)
 

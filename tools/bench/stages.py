@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from streamer.network.stepper import Stepper
 
 from streamer.clock import SystemClock
 from streamer.journal import Journal
 from streamer.journal.file import Meta
 from streamer.messages import Score
+from streamer.network.runner import Runner
 from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
@@ -50,18 +50,15 @@ class _Watch:
 
 
 class _Timed:
-    """A stepper whose parts are timed."""
+    """A runner whose steps are timed."""
 
-    def __init__(self, stepper: Stepper, watch: _Watch) -> None:
-        self.start, self.joined = stepper.start, stepper.joined
-        self.encode = watch.timed("encode", stepper.encode)
-        self.step = watch.timed("step", stepper.step)
+    def __init__(self, runner: Runner, watch: _Watch) -> None:
+        self.start, self.joined, self.block = runner.start, runner.joined, runner.block
+        self.step = watch.timed("network", runner.step)
 
 
 def _watched(model: Model, watch: _Watch) -> Pipeline:
-    timed = Model(model.network, model.contract, model.device)
-    timed.stepper = _Timed(model.stepper, watch)
-    path = pipeline(timed, 1)
+    path = pipeline(Model(_Timed(model.runner, watch), model.contract), 1)
     front = path._front
     watch.on(front._derivation, "push", "derivation_quality")
     for method in ("push", "grade", "fast_uv"):
@@ -93,7 +90,7 @@ def stage_costs(model: Model, hops: int = 300) -> Figures:
                 voice.score(score)
             row["publish_journal"] = time.thread_time() - began
             if second >= WARM_S:
-                row["session"] -= row["encode"] + row["step"]
+                row["session"] -= row["network"]
                 rows.append(row)
     return {f"{stage}_us": float(np.median([row[stage] for row in rows])) * 1e6 for stage in rows[0]}
 

@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 
 from streamer.errors import UsageError
-from tests.model.tiny import TINY, network
 from tools.bench.__main__ import PARTS, main
 from tools.bench.figures import median_of, missed
-from tools.bench.floor import multiply_adds
 from tools.bench.peers import adapter
 
 
@@ -50,21 +48,6 @@ def test_a_part_runs_and_leaves_its_figures(tmp_path: Path, capsys: pytest.Captu
     assert found["night"]["epochs"] == 6
     assert found["machine"]["torch_threads"] == 1
     assert "times_real_time" in capsys.readouterr().out
-
-
-def test_multiply_adds_are_those_of_convolutions_linear_maps_and_attention() -> None:
-    width, heads = TINY.width, TINY.heads
-    blocks = [3000 * 3 * 4, 600 * 3 * 4 * 4, 120 * 3 * 4 * 4, 24 * 3 * 4 * 4, 5 * 3 * 4 * 8, 5 * 8 * width]
-    gates = [2 * channels * max(4, channels // 16) for channels in TINY.channels]
-    pools = [places * (width * width + width) for places in (5, 29)]
-    layer = 29 * (4 * width * width + 2 * width * TINY.feedforward) + 2 * 29 * 29 * width
-    spectrum = 29 * TINY.bins * width + TINY.spectrum_layers * layer
-    encode, step = multiply_adds(network(TINY))
-    assert encode == sum(blocks) + sum(gates) + sum(pools) + spectrum
-    attention = 4 * width * width + 2 * TINY.context * width
-    assert width % heads == 0
-    view = TINY.sequence_layers * (2 * attention + 2 * width * TINY.feedforward)
-    assert step == 2 * view + 2 * width * 5 + 4 * width * 5
 
 
 def test_a_peer_is_a_callable_or_a_command(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from model.data import Night, save_night
 from model.export import export
 from streamer.errors import UsageError
 from streamer.network.cuda_graph import GraphedNetwork
+from streamer.network.runner import Runner
 from streamer.network.stager import Model
+from streamer.network.torch_loader import load_script
 from tests.model.tiny import TINY, network
 from tests.network.test_cuda_graph import Rerun, refuses
 from tools.bench.__main__ import main
@@ -24,10 +27,20 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.pt"
     export(network(), TINY, "noise", path, onnx=False)
-    return Model.load(path, trusted=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(artifact: Path) -> Model:
+    return Model.load(artifact, trusted=True)
+
+
+@pytest.fixture(scope="module")
+def scripted(artifact: Path, model: Model) -> Any:
+    return load_script(artifact.read_bytes(), artifact, model.contract, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +56,20 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Surer:
     """A network that is surer of itself; or that says W for R, and the other way round."""
 
-    def __init__(self, net: object, twisted: bool) -> None:
-        self._net, self._twisted = net, twisted
-        self.mask, self.encode, self.initial_state = net.mask, net.encode, net.initial_state
+    def __init__(self, runner: Runner, twisted: bool) -> None:
+        self._runner, self._twisted = runner, twisted
+        self.start, self.joined, self.block = runner.start, runner.joined, runner.block
 
     def step(self, *given: object) -> object:
-        logits, state = self._net.step(*given)
-        return 2 * logits.flip(1) if self._twisted else 2 * logits, state
+        logits, after = self._runner.step(*given)
+        return 2 * logits[:, ::-1] if self._twisted else 2 * logits, after
 
 
 def test_what_differs_is_found(model: Model, prepared: Path) -> None:
     ways = {
-        "same": model.network,
-        "surer": Surer(model.network, False),
-        "twisted": Surer(model.network, True),
+        "same": model.runner,
+        "surer": Surer(model.runner, False),
+        "twisted": Surer(model.runner, True),
     }
     given = list(nights(0.05, [prepared]))
     found = agreement(model, ways, given)
@@ -71,9 +84,11 @@ def test_what_differs_is_found(model: Model, prepared: Path) -> None:
         assert found[f"twisted_agreement_{kind}"] == np.mean(rows.argmax(1) == 2)
 
 
-def test_a_gpus_ways_are_every_precision_with_and_without_graphs(model: Model, prepared: Path) -> None:
-    ways = on_gpu(model.network.scripted, CPU, Rerun)
-    assert [name for name, one in ways.items() if isinstance(one, GraphedNetwork)] == [
+def test_a_gpus_ways_are_every_precision_with_and_without_graphs(
+    model: Model, scripted: Any, prepared: Path
+) -> None:
+    ways = on_gpu(scripted, CPU, Rerun)
+    assert [name for name, one in ways.items() if isinstance(one.network, GraphedNetwork)] == [
         "float32_graphs",
         "bfloat16_graphs",
         "float16_graphs",
@@ -82,19 +97,19 @@ def test_a_gpus_ways_are_every_precision_with_and_without_graphs(model: Model, p
     assert found["float32_graphs_off_prepared"] < 1e-5 < found["bfloat16_graphs_off_prepared"]
 
 
-def test_graphs_that_could_not_be_had_are_not_measured(model: Model) -> None:
+def test_graphs_that_could_not_be_had_are_not_measured(scripted: Any) -> None:
     with pytest.raises(UsageError, match="precision float32: no CUDA graphs to measure"):
-        on_gpu(model.network.scripted, CPU, refuses)
+        on_gpu(scripted, CPU, refuses)
 
 
 def test_a_stream_that_hears_its_company_is_found(model: Model) -> None:
     class Mixing(Surer):
         def step(self, *given: object) -> object:
-            logits, state = super().step(*given)
-            return logits + logits.mean(0), state
+            logits, after = super().step(*given)
+            return logits + logits.mean(0), after
 
-    assert company_off(model.network, CPU) < 1e-5
-    assert company_off(Mixing(model.network, False), CPU) > 0.01
+    assert company_off(model.runner) < 1e-5
+    assert company_off(Mixing(model.runner, False)) > 0.01
 
 
 def test_a_gpu_that_is_not_there_is_said(
