@@ -17,12 +17,12 @@ from streamer.errors import JournalError
 from streamer.handover import Reaction
 from streamer.journal import JournalReader
 from streamer.live.resume import Past
-from streamer.messages import RATE_HZ
 from streamer.payloads import CommandName, CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions
 from streamer.reactions.alarm import Change, Memory
 from streamer.reactions.alarm_clock import AlarmClock
+from streamer.reactions.firings import FiringLog
 from streamer.reactions.reflexes import Reflexes
 from streamer.settings import StreamSettings
 from streamer.sources.settings import LIVE
@@ -96,12 +96,12 @@ class Bedside:
             actions = Actions(lambda problem: publisher.event("error", problem))
             await stack.enter_async_context(actions)
             live = isinstance(settings.source, LIVE)
+            firings = await stack.enter_async_context(FiringLog(session.with_suffix(".firings"), live))
             self.reflexes = Reflexes(
-                settings.trigger, settings.hop_s, publisher, actions, self._clock, live, session
+                settings.trigger, publisher, actions, self._clock, live, session, firings
             )
             if past is not None:
-                stop = round(past.stop / publisher.info.rate_hz * RATE_HZ)
-                self.reflexes.restore(past.scores, events, stop)
+                self.reflexes.restore(past.scores, events)
                 if self._darkened == publisher.session:  # while the record was read back
                     self.reflexes.lights_off()
             publisher.first(Reaction("the triggers", self.reflexes.push))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from streamer import private
 from streamer.clock import Clock
-from streamer.journal import PROMISE_S
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Score
 from streamer.payloads import EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions, Value
+from streamer.reactions.firings import FiringLog, Kept
 from streamer.reactions.settings import TriggerSettings
 from streamer.reactions.triggers import Course, Firing, Trigger
 
+OFF_S = 30.0  # of the stream: stages that come late for so long are said, and those in time likewise
+UNTOLD = 16  # firings of which a dead process may not have told
 FORGIVE = 0.005  # s per s: how fast a device's clock may fall behind without its samples counting as late
 
 
@@ -36,37 +40,60 @@ class Lateness:
         return found - self._usual
 
 
+class Lagging:
+    """Whether stages come later than a trigger allows, for `OFF_S` on end, or in time again for as long."""
+
+    def __init__(self, max_age_s: float) -> None:
+        self._max_age_s = max_age_s
+        self._off = False
+        self._since: float | None = None  # of the stream, s: since then it has been other than was said
+
+    def push(self, at_s: float, age_s: float) -> bool | None:
+        """Take the lateness at a second of the stream; True or False when off or on is to be said."""
+        if (age_s > self._max_age_s) == self._off:
+            self._since = None
+            return None
+        self._since = at_s if self._since is None else self._since
+        if at_s - self._since < OFF_S:
+            return None
+        self._off, self._since = not self._off, None
+        return self._off
+
+
 class Reflexes:
     """Asks every trigger about every score; a listener of the publisher.
 
     Args:
         settings: the stream's triggers.
-        hop_s: seconds between scores.
         publisher: says what fired.
         actions: does what a firing is to do on this machine.
         clock: tells late from live; a recording is never late.
         live: the stream is a device.
         session: path of the session file; the arms are listed beside it, where any trigger has a sham arm.
+        firings: has each on disk before it happens.
 
     """
 
     def __init__(
         self,
         settings: Sequence[TriggerSettings],
-        hop_s: int,
         publisher: Publisher,
         actions: Actions,
         clock: Clock,
         live: bool,
         session: Path,
+        firings: FiringLog,
     ) -> None:
-        self.triggers = {one.name: Trigger(one, hop_s, publisher.session) for one in settings}
+        self.triggers = {one.name: Trigger(one, publisher.session) for one in settings}
         self.arms = session.with_suffix(".arms.jsonl")
         self._course = Course()
         self._publisher = publisher
         self._actions = actions
         self._clock = clock
         self._lateness = Lateness() if live else None
+        self._firings = firings
+        self._since = -math.inf  # what arrived up to then is caught up, and fires nothing
+        self._lagging = {one.name: Lagging(one.max_age_s) for one in settings}
 
     def push(self, score: Score, end: float) -> None:
         """Take the next score, which ends at Unix time `end`."""
@@ -76,28 +103,59 @@ class Reflexes:
             now = self._clock.monotonic()
             age_s = max(self._lateness.push(end, now), now - score.arrived)  # on the way here, and in here
         for trigger in self.triggers.values():
+            if score.arrived and score.arrived <= self._since:
+                trigger.again(score)
+                continue
             firing = trigger.push(score, end, self._course, age_s)
+            if trigger.armed:
+                self._say_off(trigger, age_s, score)
             if firing is not None:
-                self._fire(trigger.settings, firing, end)
+                kept = Kept(firing.trigger, firing.number, score.end / RATE_HZ)
+                self._firings.keep(kept, partial(self._kept, trigger.settings, firing, end))
 
-    def restore(self, scores: Sequence[Score], events: Sequence[EventPayload], stop: int) -> None:
+    def _say_off(self, trigger: Trigger, age_s: float, score: Score) -> None:
+        """Say when stages have come too late for a trigger for some time, and when that is over."""
+        said = self._lagging[trigger.settings.name].push(score.end / RATE_HZ, age_s)
+        if said is not None:
+            off = f"is off: stages come {age_s:.1f} s late, and it allows {trigger.settings.max_age_s:g} s"
+            text = f"trigger {trigger.settings.name} {off if said else 'is on again: stages come in time'}"
+            self._publisher.event("warning", text, {"trigger_off": trigger.settings.name, "off": said})
+
+    def _kept(self, settings: TriggerSettings, firing: Firing, end: float, problem: str) -> None:
+        """A firing is on disk, and happens, unless it took too long."""
+        waited_s = self._clock.monotonic() - firing.score.arrived if firing.score.arrived else 0.0
+        if not problem and self._lateness is not None and waited_s > settings.max_age_s:
+            problem = f"the disk took {waited_s:.1f} s"
+        if problem:
+            text = f"{firing.trigger} did not fire, for it could not be recorded in time: {problem}"
+            end_s = firing.score.end / RATE_HZ
+            self._publisher.event(
+                "warning",
+                f"{text}; it counts as fired",
+                {"trigger": firing.trigger, "number": firing.number, "end": end_s},
+            )
+            return
+        self._fire(settings, firing, end)
+
+    def restore(self, scores: Sequence[Score], events: Sequence[EventPayload]) -> None:
         """Go on with a session as if its process had not died: hear its scores again, and fire nothing.
 
-        The events say what has fired, but the last of them may have died with the process. What would have
-        fired in that time counts as fired, lest there be one too many.
+        What has fired is on disk; the event that tells of the last one may have died with the process, and is
+        made up for. What came while the record was read back fires nothing either.
 
         Args:
             scores: every one so far.
-            events: every one in the record.
-            stop: 100 Hz index at which the record ends.
+            events: those about triggers and lights, at least.
 
         """
+        self._since = self._clock.monotonic()
         for event in events:
             if event.event == "mark" and isinstance(armed := event.data.get("armed"), bool):
                 self.arm(str(event.data.get("trigger", "")), armed)
+        told = {one.key: one for event in events if (one := _told(event)) is not None}
+        kept = {one.key: one for one in self._firings.kept}
         for name, trigger in self.triggers.items():
-            ends = [event.data.get("end") for event in events if event.data.get("trigger") == name]
-            trigger.recall([round(end * RATE_HZ) for end in ends if isinstance(end, int | float)])
+            trigger.recall([end for trigger_name, end in {**told, **kept} if trigger_name == name])
         lights = [event.data.get("epoch") for event in events if event.event == "lights_off"]
         begins = [epoch * EPOCH_SAMPLES for epoch in lights if isinstance(epoch, int)]
         for score in scores:
@@ -105,22 +163,18 @@ class Reflexes:
                 self._course.lights_off()
                 del begins[0]
             self._course.push(score)
-            now = self._publisher.info.started + score.end / RATE_HZ
             for trigger in self.triggers.values():
-                lost_s = max(PROMISE_S, trigger.settings.max_age_s)  # it fires no later than that
-                doubtful = score.end > stop - lost_s * RATE_HZ
-                self._doubt(trigger.again(score, now, self._course, doubtful))
+                trigger.again(score)
         if begins:
             self._course.lights_off()
+        for one in list(kept.values())[-UNTOLD:]:
+            if one.key not in told and one.trigger in self.triggers:
+                self._make_up(one)
 
-    def _doubt(self, firing: Firing | None) -> None:
-        """Say what may have fired without a record, in the words by which `restore` will know it again."""
-        if firing is not None:
-            text = f"{firing.trigger} may have fired as the process died, and counts as fired"
-            end_s = firing.score.end / RATE_HZ
-            self._publisher.event(
-                "warning", text, {"trigger": firing.trigger, "number": firing.number, "end": end_s}
-            )
+    def _make_up(self, one: Kept) -> None:
+        """Say what fired, or was about to, when the process died."""
+        text = f"{one.trigger} fired as the process died, or was about to; it counts as fired"
+        self._publisher.event("warning", text, {"trigger": one.trigger, "number": one.number, "end": one.end})
 
     def lights_off(self) -> None:
         """The night begins anew: sleep onset and cycles are counted from here."""
@@ -172,3 +226,13 @@ class Reflexes:
         except OSError as error:
             text = f"cannot write {self.arms}: {error.strerror}; the arms follow from the seed"
             self._publisher.event("error", text)
+
+
+def _told(event: EventPayload) -> Kept | None:
+    """The firing that an event tells of, or None."""
+    name, end, number = (event.data.get(key) for key in ("trigger", "end", "number"))
+    if event.event not in ("trigger", "warning") or not isinstance(name, str):
+        return None
+    if not isinstance(end, int | float):
+        return None
+    return Kept(name, number if isinstance(number, int) else 0, float(end))

@@ -100,7 +100,6 @@ class Trigger:
 
     Args:
         settings: the `[[stream.trigger]]` table.
-        hop_s: seconds between scores; a longer pause interrupts the dwell.
         night: identity of the night, part of the seed: the k-th firing of a night is always of the same arm.
 
     Attributes:
@@ -109,11 +108,10 @@ class Trigger:
 
     """
 
-    def __init__(self, settings: TriggerSettings, hop_s: int, night: str) -> None:
+    def __init__(self, settings: TriggerSettings, night: str) -> None:
         self.settings = settings
         self.armed = settings.armed
         self.held_by = ""
-        self._hop = hop_s * RATE_HZ
         self._night = night
         self._fired: list[int] = []  # ends of the scores that fired
         self._since: int | None = None  # end of the first score of the unbroken run
@@ -147,22 +145,19 @@ class Trigger:
         """Continue a night: the 100 Hz positions of the firings it has had, in order."""
         self._fired = sorted(ends)
 
-    def again(self, score: Score, now: float, course: Course, doubtful: bool) -> Firing | None:
-        """Hear a score of a night that is continued, in order, so that its dwell goes on; after `recall`.
-
-        Nothing is fired for it any more. Where it is `doubtful` whether the record is whole, what would have
-        fired counts as fired, and is returned.
-        """
-        if doubtful and (not self._fired or score.end > self._fired[-1]):
-            return self.push(score, now, course)
+    def again(self, score: Score) -> None:
+        """Hear a score for which nothing may fire, in order, so that the dwell goes on."""
         self._dwell(score)
         self._last = score.end
-        return None
 
     def _dwell(self, score: Score) -> float:
-        """Begin, go on with or break the run of scores in the stage; the probability of the stages."""
+        """Begin, go on with or break the run of scores in the stage; the probability of the stages.
+
+        A score is about 30 s, so that two that agree leave nothing unseen between them when hops are thinned
+        because the machine is busy. Only a longer pause breaks the run.
+        """
         wants = self.settings
-        unbroken = self._last is None or score.end - self._last <= self._hop
+        unbroken = self._last is None or score.end - self._last <= EPOCH_SAMPLES
         probability = 0.0
         if score.probabilities is not None:
             probability = sum(score.probabilities[STAGES.index(stage)] for stage in wants.stages)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from streamer.messages import RATE_HZ, STAGES, Channel, StreamInfo
 from streamer.news import Scored
 from streamer.payloads import EventPayload, utc
 from streamer.reactions.alarm import Alarm
+from streamer.reactions.firings import FiringLog
 from streamer.reactions.reflexes import Reflexes
 from streamer.reactions.settings import AlarmSettings, TriggerSettings
 from tests.fakes import FakeClock
@@ -46,8 +48,10 @@ class Watch:
 
     def __init__(self, folder, settings, events=()):
         self.notes = Notes(events)
+        firings = FiringLog(folder / "s.firings", False)
+        firings.open()  # and never closed: its process dies
         self.reflexes = Reflexes(
-            settings, HOP_S, self.notes, None, FakeClock(NIGHT), False, folder / "s.sqlite"
+            settings, self.notes, None, FakeClock(NIGHT), False, folder / "s.sqlite", firings
         )
         self.epochs = 0
 
@@ -110,7 +114,7 @@ def test_triggers_go_on_as_if_their_process_had_not_died(tmp_path_factory, wante
             max_size=3,
         )
     )
-    whole = Watch(folder, settings)
+    whole = Watch(tmp_path_factory.mktemp("whole"), settings)
     whole.hear(scores, commands)
     first = Watch(folder, settings)
     first.hear(scores[:cut], commands)
@@ -118,14 +122,14 @@ def test_triggers_go_on_as_if_their_process_had_not_died(tmp_path_factory, wante
     if kept and kept[-1].event == "trigger" and kept[-1].data["end"] == scores[cut - 1].end / RATE_HZ:
         kept = kept[: len(kept) - data.draw(st.integers(0, 1))]  # said, and died before it was written
     second = Watch(folder, settings, kept)
-    second.reflexes.restore(scores[:cut], kept, scores[cut - 1].end + 100)
+    second.reflexes.restore(scores[:cut], kept)
     second.hear(scores[cut:], {})
     assert second.firings()[len([one for one in kept if one.event == "trigger"]) :] == [
         one for one in whole.firings() if one["end"] > scores[cut - 1].end / RATE_HZ
     ]
 
 
-def test_a_firing_whose_record_died_counts_and_is_said_once(tmp_path):
+def test_a_firing_whose_event_died_counts_and_is_made_up_for_once(tmp_path):
     settings = [TriggerSettings(name="t", stages=("N3",), refractory_s=20, max_per_night=2)]
     scores = night([("N3", 12)])
     first = Watch(tmp_path, settings)
@@ -133,15 +137,30 @@ def test_a_firing_whose_record_died_counts_and_is_said_once(tmp_path):
     assert [one["end"] for one in first.firings()] == [5, 25]
     kept = first.notes.events[:1]
     second = Watch(tmp_path, settings, kept)
-    second.reflexes.restore(scores[:5], kept, 2600)
-    assert "may have fired" in second.notes.events[-1].text
+    second.reflexes.restore(scores[:5], kept)
+    assert "fired as the process died" in second.notes.events[-1].text
     third = Watch(tmp_path, settings, second.notes.events)  # and died again
-    third.reflexes.restore(scores[:6], second.notes.events, 3100)
+    third.reflexes.restore(scores[:6], second.notes.events)
     third.hear(scores[6:], {})
     assert [one.event for one in third.notes.events] == ["trigger", "warning"]
-    long_ago = Watch(tmp_path, settings, kept)
-    long_ago.reflexes.restore(scores[:5], kept, 2800)  # its record would be there
-    assert [one.event for one in long_ago.notes.events] == ["trigger"]
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.sampled_from([0.0, 0.5]))
+def test_refractory_time_and_limits_hold_over_any_number_of_deaths(tmp_path_factory, lives, sham):
+    """Killed so many scores after each start, and never was an event on disk: only what fired itself is."""
+    folder = tmp_path_factory.mktemp("night")
+    settings = [TriggerSettings(name="t", stages=("N3",), refractory_s=40, max_per_night=4, sham=sham)]
+    scores, at, fired = night([("N3", 200)]), 0, []
+    for life in lives:
+        watch = Watch(folder, settings)
+        watch.reflexes.restore(scores[:at], [])
+        watch.hear(scores[at : at + life], {})
+        fired += watch.firings()
+        at += life
+    ends = [one["end"] for one in fired]
+    assert len(ends) <= 4
+    assert all(later - earlier >= 40 for earlier, later in pairwise(ends))
+    assert [one["number"] for one in fired] == list(range(len(fired)))
 
 
 def alarm_at(now, **more):
@@ -228,7 +247,7 @@ def test_hours_are_counted_across_a_death(tmp_path):
     first = Watch(tmp_path, settings)
     first.hear(scores[:30], {})
     second = Watch(tmp_path, settings, first.notes.events)
-    second.reflexes.restore(scores[:30], first.notes.events, 15_000)
+    second.reflexes.restore(scores[:30], first.notes.events)
     second.hear(scores[30:], {})
     ends = [timedelta(seconds=one["end"]) for one in second.firings()]
     assert ends[2] - ends[0] == timedelta(hours=1)

@@ -18,6 +18,7 @@ from streamer.messages import Channel, StreamInfo
 from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions.bedside import Bedside
+from streamer.reactions.firings import FiringLog
 from streamer.reactions.reflexes import Reflexes
 from streamer.reactions.settings import TriggerSettings
 from streamer.settings import validate
@@ -95,7 +96,8 @@ class Desk:
         self.witness = Witness()
         self.publisher = Publisher("anna", "s", INFO, self.journal, [self.witness], self.clock, None)
         wanted = [TriggerSettings.model_validate(one) for one in triggers]
-        self.reflexes = Reflexes(wanted, 5, self.publisher, None, self.clock, False, path)
+        firings = FiringLog(path.with_suffix(".firings"), False)
+        self.reflexes = Reflexes(wanted, self.publisher, None, self.clock, False, path, firings)
 
     def close(self):
         self.journal.close()
@@ -113,7 +115,7 @@ def test_restored_triggers_know_their_firings_their_arming_and_the_night(tmp_pat
     off = EventPayload(session="s", seq=2, t=utc(NIGHT), event="mark", data={"trigger": "u", "armed": False})
     stages = ["N2"] * 5 + ["W"] * 15 + ["N1"]
     heard = [score(30 * (number + 1), stage) for number, stage in enumerate(stages)]
-    desk.reflexes.restore(heard, [lights, fired(100), fired(400), off, fired(1, "gone")], 63_000)
+    desk.reflexes.restore(heard, [lights, fired(100), fired(400), off, fired(1, "gone")])
     assert desk.reflexes.triggers["t"]._fired == [10_000, 40_000]
     assert desk.reflexes.triggers["t"].armed
     assert not desk.reflexes.triggers["u"].armed

@@ -43,7 +43,7 @@ class Night:
 
     def __init__(self, hop_s=5, night="night", **settings):
         self.hop_s = hop_s
-        self.trigger = Trigger(TriggerSettings(name="t", **settings), hop_s, night)
+        self.trigger = Trigger(TriggerSettings(name="t", **settings), night)
         self.course = Course()
         self.fired = []
         self.at_s = 0
@@ -101,9 +101,31 @@ def test_every_interruption_begins_the_dwell_anew(interruption):
 def test_a_pause_in_the_scores_interrupts_too():
     night = Night(**n3(dwell_s=20))
     night.sleep(20)
-    night.at_s += 5
+    night.at_s += 35  # more than the 30 s that a score is about: something was not seen
     assert night.sleep(20) == []
-    assert night.sleep(5) == [50]
+    assert night.sleep(5) == [80]
+
+
+@pytest.mark.parametrize("hop_s", [2, 5, 10, 15, 30])
+def test_hops_that_are_thinned_for_want_of_time_break_no_dwell(hop_s):
+    """A night of hop 1 s in which the machine is busy: 1,710 firings had become none."""
+    whole, thinned = Night(1, **n3(dwell_s=60)), Night(1, **n3(dwell_s=60))
+    expected = whole.sleep(1800)
+    thinned.sleep(60)
+    thinned.hop_s = hop_s
+    found = thinned.sleep(1740)
+    assert len(found) >= len(expected) * 60 / (60 + hop_s) - 2
+    assert all(later - earlier >= 60 for earlier, later in pairwise(found))
+    for end in found:
+        assert end >= 60
+
+
+def test_a_stage_that_is_seen_between_thinned_hops_breaks_the_dwell():
+    night = Night(10, **n3(dwell_s=60))
+    night.sleep(50)
+    night.sleep(10, "N2")
+    assert night.sleep(60) == []
+    assert night.sleep(10) == [130]
 
 
 def test_refractory_hour_and_night_are_limits():

@@ -1,0 +1,199 @@
+"""What has fired, on disk before anything comes of it: a death can cost a firing, and never one too many.
+
+A small file beside the session's, of records of one size. Room is made ahead, so that to keep a firing is to
+overwrite a few zeros and have the disk confirm it: no wait for the session file, and no need of free space.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from streamer import private
+from streamer.handover import explain
+
+RECORD = 256  # bytes: several fit into a sector of a disk, none lies in two
+ROOM = 256 * RECORD  # made at once
+_sync = getattr(os, "fdatasync", os.fsync)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A firing as it is kept; not whether it was a sham, so that whoever looks stays blind."""
+
+    trigger: str
+    number: int  # of this trigger's firings in the night, from 0
+    end: float  # of the score that caused it, seconds of the session
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Tells it from all others of the session."""
+        return self.trigger, round(self.end * 100)
+
+    def record(self) -> bytes:
+        """As it is written."""
+        return json.dumps(asdict(self)).encode().ljust(RECORD - 1) + b"\n"
+
+
+Done = Callable[[str], None]  # told why a firing could not be kept, or "": it is on disk
+
+
+class FiringLog:
+    """A session's firings; a context manager. Leaving waits for those on their way.
+
+    Args:
+        path: of the file; one that is there is gone on with.
+        live: every firing waits for the disk, on a thread of its own. A simulation's are written at once and
+            survive the process, not the power.
+
+    Attributes:
+        kept: those of earlier processes and of this one, in order.
+
+    """
+
+    def __init__(self, path: Path, live: bool) -> None:
+        self.kept: list[Kept] = []
+        self._path = path
+        self._live = live
+        self._file = -1
+        self._size = 0
+        self._due: queue.SimpleQueue[tuple[Kept, Done] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"firings {path.name}", daemon=True)
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self.open)
+        if self._live:
+            self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._due.put(None)
+            await asyncio.to_thread(self._thread.join, 3.0)
+            await asyncio.sleep(0)  # what the thread has handed over comes before what follows
+        self._close()
+
+    def open(self) -> None:
+        """Read what is there, and make room for more; what goes wrong is said with the first firing."""
+        self.kept = firings(self._path)
+        try:
+            self._open()
+        except OSError as error:
+            log.warning("cannot keep firings in %s: %s; tried again", self._path, explain(error))
+
+    def keep(self, firing: Kept, done: Done) -> None:
+        """Put a firing on disk, and then call `done`: on the event loop, in the order of the firings."""
+        if self._live:
+            self._due.put((firing, done))
+        else:
+            done(self._try(firing))
+
+    def _run(self) -> None:
+        """On the thread: one after the other, until there are no more."""
+        while (due := self._due.get()) is not None:
+            firing, done = due
+            problem = self._try(firing)
+            try:
+                self._loop.call_soon_threadsafe(done, problem)
+            except RuntimeError:  # the loop has ended: so has the night
+                return
+
+    def _try(self, firing: Kept) -> str:
+        try:
+            self._write(firing)
+        except OSError as error:
+            return explain(error)
+        return ""
+
+    def _write(self, firing: Kept) -> None:
+        if self._file < 0 or not self._in_place():
+            self._close()
+            self._open()
+        at = len(self.kept) * RECORD
+        if at + RECORD > self._size:
+            self._make_room()
+        os.pwrite(self._file, firing.record(), at)
+        if self._live:
+            _sync(self._file)
+        self.kept.append(firing)
+
+    def _in_place(self) -> bool:
+        """Whether the file is where it is looked for after a death: folders are moved and removed."""
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file))
+        except OSError:
+            return False
+
+    def _open(self) -> None:
+        """Open the file, made anew with all that is known if it is not there."""
+        private.make_folder(self._path.parent)
+        self._file = private.opener(str(self._path), os.O_RDWR | os.O_CREAT)
+        self._size = os.fstat(self._file).st_size
+        if self._size < len(self.kept) * RECORD + RECORD:
+            self._make_room()
+        os.pwrite(self._file, b"".join(one.record() for one in self.kept), 0)
+        if self._live:
+            os.fsync(self._file)
+            _sync_folder(self._path.parent)
+
+    def _make_room(self) -> None:
+        os.pwrite(self._file, bytes(ROOM), self._size)
+        self._size += ROOM
+        if self._live:
+            os.fsync(self._file)
+
+    def _close(self) -> None:
+        """Let go of the file, and of the room that was not needed."""
+        if self._file >= 0:
+            os.ftruncate(self._file, len(self.kept) * RECORD)
+            if not self.kept and self._in_place():
+                self._path.unlink()
+            os.close(self._file)
+        self._file = -1
+
+
+def firings(path: Path) -> list[Kept]:
+    """What a file holds, in order; a record that was torn was never acted upon, and is left out."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return []
+    found = []
+    for at in range(0, len(data), RECORD):
+        try:
+            found.append(_kept(json.loads(data[at : at + RECORD])))
+        except (ValueError, TypeError, RecursionError):
+            continue  # room
+    return found
+
+
+def _kept(value: object) -> Kept:
+    if not isinstance(value, dict):
+        raise TypeError("not a firing")
+    one = Kept(**value)
+    if not (
+        isinstance(one.trigger, str) and isinstance(one.number, int) and isinstance(one.end, int | float)
+    ):
+        raise TypeError("not a firing")
+    return one
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
