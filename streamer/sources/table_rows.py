@@ -13,6 +13,8 @@ from streamer.sources import lines
 from streamer.sources.cells import Times, numbers
 from streamer.sources.lines import Line
 
+SINGLE = 500  # damaged times at once; more are no exceptions
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
@@ -139,19 +141,26 @@ class RowParser:
         return Rows(at, np.full(at.size, np.nan), counter, samples)
 
 
-def in_order(times: Floats, latest: float) -> tuple[NDArray[np.bool_], int | None]:
+def in_order(times: Floats, latest: float, tolerance: float = 0.0) -> tuple[NDArray[np.bool_], int | None]:
     """Which rows' times go on after `latest`, once single ones that do not are left out.
+
+    Args:
+        times: (n,) finite or NaN.
+        latest: of what came before.
+        tolerance: by which a time may go back.
 
     Returns:
         A mask of the rows to keep, and the row at which time goes back for good, or None.
 
     """
-    keep = times >= latest
-    while True:
+    keep = times >= latest - tolerance
+    for tries in range(SINGLE + 1):
         kept = np.flatnonzero(keep)
-        back = np.flatnonzero(np.diff(times[kept]) < 0)
+        back = np.flatnonzero(np.diff(times[kept]) < -tolerance)
         if not back.size:
             return keep, None
+        if tries == SINGLE:
+            return keep, int(kept[back[0] + 1])
         before, here = kept[back[0]], kept[back[0] + 1]
         after = kept[back[0] + 2] if back[0] + 2 < kept.size else None
         if after is None or times[after] >= times[before]:
@@ -162,3 +171,4 @@ def in_order(times: Floats, latest: float) -> tuple[NDArray[np.bool_], int | Non
             keep[before] = False  # the one before is ahead of all
         else:
             return keep, int(here)
+    raise AssertionError("unreachable")

@@ -6,31 +6,35 @@ twice that while it is read). Its dejittering would smooth times over gaps, so i
 
 from __future__ import annotations
 
-import gzip
 import math
+import mmap
 import struct
 import xml.etree.ElementTree as ElementTree
 import zlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyxdf
 
 from streamer.errors import RecordingError, SourceError
-from streamer.messages import Channel, Item
-from streamer.sources.recordings import UNKNOWN_START, read_head
+from streamer.messages import Item
+from streamer.sources.recordings import UNKNOWN_START, distinct, read_head
+from streamer.sources.xdf_chunks import MAGIC, sound
+from streamer.sources.xdf_pieces import joined, text_in
 from streamer.timeline import Timeline
 
+SHOWN = 4  # labels of a stream, in a remark
 BLOCK_S = 60.0  # samples turned into float64 at once
 
 
 class XdfRecording:
     """Every numeric stream of a regular rate in an XDF file; one stream is replayed at a time.
 
-    A file that ends in the middle of a sample, as one left by a crash does, is read up to there.
+    A stream that was begun again is there in pieces, which are one recording with gaps between. Damaged
+    chunks are left out, and a file that ends in the middle of one, as after a crash, is read up to there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,19 +47,21 @@ class XdfRecording:
         read_head(path)
         self._path = path
         self.remarks: list[str] = []
-        loaded, header = _load(path)
-        self._streams = [stream for stream in loaded if _regular(stream)]
+        loaded, header = _load(path, self.remarks)
+        self._streams, left_out = joined([stream for stream in loaded if _regular(stream)])
+        self.remarks += left_out
         if not self._streams:
             raise RecordingError(
                 f"{path} holds no stream of samples at a regular rate; record the EEG stream too"
+                + (f" ({'; '.join(self.remarks[:3])})" if self.remarks else "")
             )
         self.name = path.stem
-        self.channels = tuple(channel for stream in self._streams for channel in _channels(stream))
-        self._owner = [n for n, stream in enumerate(self._streams) for _ in _channels(stream)]
-        self.rates_hz = tuple(_rate(self._streams[owner]) for owner in self._owner)
+        self._owner = [n for n, stream in enumerate(self._streams) for _ in stream.channels]
+        self.channels = distinct((one.label, one.unit) for stream in self._streams for one in stream.channels)
+        self.rates_hz = tuple(self._streams[owner].rate_hz for owner in self._owner)
         self.started = _started(header)
-        longest = max(self._streams, key=lambda stream: len(stream["time_stamps"]))
-        self.duration_s: float | None = float(longest["time_stamps"][-1] - longest["time_stamps"][0])
+        self.duration_s: float | None = max(stream.duration_s for stream in self._streams)
+        self._tell_apart()
 
     def together(self, index: int) -> tuple[int, ...]:
         """The channels of the same stream."""
@@ -66,24 +72,43 @@ class XdfRecording:
         stream = self._streams[self._owner[picked[0]]]
         first = self._owner.index(self._owner[picked[0]])
         columns = [index - first for index in picked]
-        rate_hz = _rate(stream)
-        timeline = Timeline(rate_hz)
-        times, samples = stream["time_stamps"], stream["time_series"]
-        size = max(1, int(BLOCK_S * rate_hz))
+        timeline = Timeline(stream.rate_hz)
+        size = max(1, int(BLOCK_S * stream.rate_hz))
         try:
-            for at in range(0, len(times), size):
-                part = samples[at : at + size, columns].T.astype(np.float64)
-                yield from timeline.push(times[at : at + size], part)
+            for times, samples in stream.blocks(size, columns):
+                yield from timeline.push(times, samples)
             yield from timeline.flush()
         except SourceError as error:
             raise RecordingError(f"{self._path}: {error.args[0].split(';')[0]}; it is damaged") from error
 
+    def _tell_apart(self) -> None:
+        """Say how streams with equal labels are named."""
+        first = 0
+        for stream in self._streams:
+            labels = [channel.label for channel in self.channels[first : first + len(stream.channels)]]
+            first += len(stream.channels)
+            if len(self._streams) > 1 and labels != [channel.label for channel in stream.channels]:
+                more = " ..." if len(labels) > SHOWN else ""
+                self.remarks.append(
+                    f"several streams have equal labels; in {stream.name!r}, of {stream.duration_s:.0f} s, "
+                    f"they are {', '.join(labels[:SHOWN])}{more}"
+                )
 
-def _load(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+
+def _load(path: Path, remarks: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The file's streams and header, without what is damaged.
+
+    Raises:
+        RecordingError: nothing of it can be read.
+
+    """
     try:
-        with gzip.open(path) if path.suffix.lower() in (".gz", ".xdfz") else path.open("rb") as file:
-            streams, header = pyxdf.load_xdf(file, dejitter_timestamps=False)
-    # What pyxdf raises for a damaged file depends on the byte at which it stumbles.
+        with path.open("rb") as file:
+            if file.read(2) == b"\x1f\x8b":
+                file.seek(0)
+                return _loaded(path, BytesIO(_unpacked(file.read(), remarks)), remarks)
+            return _loaded(path, file, remarks)
+    # What pyxdf raises for values that it does not expect depends on the value.
     except (
         OSError,
         ValueError,
@@ -100,49 +125,54 @@ def _load(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         ElementTree.ParseError,
     ) as error:
         raise RecordingError(f"{path} is no whole XDF file ({error}); copy it again") from error
+
+
+def _loaded(
+    path: Path, file: BufferedReader | BytesIO, remarks: list[str]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """As `_load`, of an open file."""
+    if isinstance(file, BytesIO):
+        data = file.getvalue()
+        handed = _trusted(path, data, remarks)
+    else:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            handed = _trusted(path, view, remarks)
+    file.seek(0)
+    streams, header = pyxdf.load_xdf(file if handed is None else BytesIO(handed), dejitter_timestamps=False)
     return list(streams), header or {}
+
+
+def _trusted(path: Path, data: bytes | mmap.mmap, remarks: list[str]) -> bytes | None:
+    """The file without what is damaged; None where that is all of it."""
+    if data[: len(MAGIC)] != MAGIC:
+        raise RecordingError(f"{path} is no whole XDF file: it does not begin as one; copy it again")
+    trusted = sound(data)
+    remarks += trusted.remarks
+    if trusted.spans == [(len(MAGIC), len(data))]:
+        return None
+    return MAGIC + b"".join(data[start:stop] for start, stop in trusted.spans)
+
+
+def _unpacked(packed: bytes, remarks: list[str]) -> bytes:
+    """A compressed file's content; of one that was cut, as far as it goes."""
+    unpacker = zlib.decompressobj(wbits=31)
+    out = unpacker.decompress(packed)
+    if not unpacker.eof:
+        remarks.append("the compressed file was cut; it is read up to there")
+    return out
 
 
 def _regular(stream: dict[str, Any]) -> bool:
     """Whether this is a stream of numbers at a nominal rate, with samples."""
     numeric = stream["info"]["channel_format"][0] != "string"
-    return numeric and 0 < _rate(stream) < math.inf and len(stream["time_stamps"]) > 0
-
-
-def _rate(stream: dict[str, Any]) -> float:
-    return float(stream["info"]["nominal_srate"][0])
-
-
-def _channels(stream: dict[str, Any]) -> list[Channel]:
-    """Labels and units from desc/channels/channel, or the stream's name and a number where there are none."""
-    info = stream["info"]
-    count = int(info["channel_count"][0])
-    name = _text(info, "name")
-    described = _first(_first(info, "desc"), "channels")
-    entries = described.get("channel") if isinstance(described, dict) else None
-    if not isinstance(entries, list) or len(entries) != count:
-        return [Channel(f"{name} {n}", "") for n in range(count)]
-    return [
-        Channel(_text(entry, "label") or f"{name} {n}", _text(entry, "unit"))
-        for n, entry in enumerate(entries)
-    ]
-
-
-def _first(tree: Any, key: str) -> Any:
-    """The first element of that name in pyxdf's picture of the XML, None where there is none."""
-    found = tree.get(key) if isinstance(tree, dict) else None
-    return found[0] if isinstance(found, list) and found else None
-
-
-def _text(tree: Any, key: str) -> str:
-    found = _first(tree, key)
-    return found.strip() if isinstance(found, str) else ""
+    rate = float(stream["info"]["nominal_srate"][0])
+    return numeric and 0 < rate < math.inf and len(stream["time_stamps"]) > 0
 
 
 def _started(header: dict[str, Any]) -> float:
     """When the recorder says it began; XDF states it to the second at best."""
     try:
-        when = datetime.fromisoformat(_text(header.get("info"), "datetime"))
+        when = datetime.fromisoformat(text_in(header.get("info"), "datetime"))
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return UNKNOWN_START
