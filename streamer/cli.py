@@ -35,7 +35,7 @@ from streamer.scoring.comparison import compare, comparison_text
 from streamer.settings import Settings
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
-from streamer.standard import Quiet, complain, safe
+from streamer.standard import Quiet, complain, last_words, safe
 from streamer.terminal import Terminal, show_agreement, show_night
 from streamer.web.settings import PORT, WebSettings
 
@@ -217,10 +217,11 @@ def _run(asked: argparse.Namespace) -> int:
     else:
         outcomes = _drive(ready, console, zone=None, resume_s=resume_s)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    with Aside(Terminal(console), SystemClock()) as screen:  # it may be stopped, or gone
-        for outcome in outcomes:
-            said = f"{len(outcome.labels)} epochs, {outcome.session or 'nothing recorded'}"
-            screen.hear("", Remark("INFO", __name__, f"{outcome.stream}: {said}"))
+    told = [
+        f"{outcome.stream}: {len(outcome.labels)} epochs, {outcome.session or 'nothing recorded'}"
+        for outcome in outcomes
+    ]
+    last_words(lambda: console.print("\n".join(told), highlight=False, markup=False, soft_wrap=True))
     if errors:
         raise errors[0]
     return 0

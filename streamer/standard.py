@@ -12,7 +12,7 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -105,16 +105,21 @@ def safe() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def complain(text: str) -> None:
-    """Write one line to standard error; gives up after `LAST_S` where that takes nothing."""
+def last_words(write: Callable[[], None]) -> None:
+    """Have something written as the process ends; gives up after `LAST_S` where that takes nothing."""
 
-    def write() -> None:
+    def try_to() -> None:
         with contextlib.suppress(OutputError):
-            print(f"sleepstream: {printable(text)}", file=sys.stderr)
+            write()
 
-    writing = threading.Thread(target=write, name="last words", daemon=True)
+    writing = threading.Thread(target=try_to, name="last words", daemon=True)
     writing.start()
     writing.join(LAST_S)
+
+
+def complain(text: str) -> None:
+    """Write one line to standard error, if that takes it."""
+    last_words(lambda: print(f"sleepstream: {printable(text)}", file=sys.stderr))
 
 
 class Quiet(logging.StreamHandler[TextIO]):

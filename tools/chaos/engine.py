@@ -64,4 +64,4 @@ if __name__ == "__main__":
     witness = folder / WITNESS_FILE.format(pid=os.getpid())
     WitnessedJournal.descriptor = os.open(witness, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     _put(WitnessedJournal, sleeper, "Journal")
-    sys.exit(cli.main(["run", sys.argv[1], "--log", "json"]))
+    sys.exit(cli.main(["run", sys.argv[1], *([] if sys.stdout.isatty() else ["--log", "json"])]))

@@ -17,6 +17,7 @@ from streamer.journal import PROMISE_S
 from tools.chaos.check import Verdict, birth, check_torn
 from tools.chaos.evidence import handed, newest_sample, youngest
 from tools.chaos.rig import Rig, until
+from tools.chaos.ways_out import WaysOut
 
 Fault = Callable[[random.Random], Awaitable[None]]
 STARTING_S = 6.0  # an engine that is younger may still be looking for its device, or reading its session
@@ -28,7 +29,7 @@ class Faults:
     """All faults, by name; what they cost goes into the verdict.
 
     Attributes:
-        deaths: those that end the engine; `others` do not touch its process.
+        deaths: those that end the engine, or start it with another output; `others` do not touch its process.
         others: two of them are never committed at once.
         calm: nothing but its death keeps samples from the disk at this moment.
 
@@ -41,6 +42,8 @@ class Faults:
             "kill -9 at the start": self._kill_starting,
             "SIGTERM": self._terminate,
             "SIGTERM at the start": self._terminate_starting,
+            "SIGHUP": self._hang_up,
+            **WaysOut(rig, verdict, lambda: self.calm).faults,
         }
         self.others: dict[str, Fault] = {
             "broker kill -9": self._kill_broker,
@@ -78,14 +81,19 @@ class Faults:
         await asyncio.sleep(draw.uniform(0, 1.5))
         await self._end()
 
+    async def _hang_up(self, draw: random.Random) -> None:
+        """Its terminal was closed, and nobody had told it to stay."""
+        await asyncio.sleep(draw.uniform(0, 1.5))
+        await self._end(signal.SIGHUP)
+
     async def _terminate_starting(self, draw: random.Random) -> None:
         """End it in peace while it is still finding its way back from a death."""
         await self._kill(draw)
         await asyncio.sleep(draw.uniform(0, STARTING_S))
         await self._end()
 
-    async def _end(self) -> None:
-        if await self._rig.engine.end(signal.SIGTERM) is None:
+    async def _end(self, number: int = signal.SIGTERM) -> None:
+        if await self._rig.engine.end(number) is None:
             self._verdict.stuck += 1
             self._verdict.what.append("did not end when told to")
         self._rig.engine.start()

@@ -18,6 +18,7 @@ import pylsl
 from streamer.sinks.client import PASSWORD, USER
 from tools.cable import Cable
 from tools.chaos.engine import STEP_FILE
+from tools.chaos.output import Output
 from tools.mosquitto import PATH, Mosquitto
 
 ROOT = Path(__file__).parents[2]
@@ -57,10 +58,10 @@ class Process:
     """A program that is killed and started again."""
 
     def __init__(
-        self, *command: str, environment: dict[str, str] | None = None, log: Path | None = None
+        self, *command: str, environment: dict[str, str] | None = None, output: Output | None = None
     ) -> None:
         self.command = command
-        self.log = log
+        self._output = output  # default: nobody sees what it writes
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -78,10 +79,13 @@ class Process:
         """Start it, unless it runs."""
         if self.runs:
             return
-        with open(self.log or os.devnull, "ab") as out:
+        out = os.open(os.devnull, os.O_WRONLY) if self._output is None else self._output.open()
+        try:
             self._process = subprocess.Popen(
                 self.command, cwd=ROOT, env=self._environment, stdout=out, stderr=subprocess.STDOUT
             )
+        finally:
+            os.close(out)
 
     def send(self, number: int) -> None:
         """Send it a signal."""
@@ -143,6 +147,7 @@ class Rig:
         lsl = folder / "lsl_api.cfg"
         lsl.write_text(LSL.format(pid=os.getpid()))
         self._logins = folder / "logins"
+        self.output = Output(folder)  # of the engine
         self.broker = Mosquitto(f"password_file {self._logins}", "max_queued_messages 0", anonymous=False)
         self._write_logins(ENGINE)
         where = {"LSLAPICFG": str(lsl)}
@@ -152,7 +157,7 @@ class Rig:
             "tools.chaos.engine",
             str(self.config),
             environment={**where, USER: ENGINE, PASSWORD: ENGINE},
-            log=folder / "engine.log",
+            output=self.output,
         )
         self.outlet = Process(
             sys.executable, "-m", "tools.chaos.outlet", str(self.begun), str(speed), environment=where
@@ -164,6 +169,7 @@ class Rig:
     async def running(self) -> AsyncIterator[None]:
         """Start everything; end everything."""
         self.mounted = _mount(self.sessions)
+        self.output.mount()
         async with self.cable:
             self.config.write_text(CONFIG.format(sessions=self.sessions, port=self.cable.port))
             ear = asyncio.create_task(self.ear.listen(), name="ear")
@@ -180,7 +186,8 @@ class Rig:
                     await asyncio.wait([ear])
 
     def close(self) -> None:
-        """Give the small disk back; what was on it is gone."""
+        """Give the small disks back; what was on them is gone."""
+        self.output.close()
         if self.mounted:
             subprocess.run(["umount", str(self.sessions)], check=True)
 
