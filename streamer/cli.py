@@ -35,7 +35,7 @@ from streamer.scoring.comparison import compare, comparison_text
 from streamer.settings import Settings
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
-from streamer.standard import Quiet, complain, last_words, safe
+from streamer.standard import Quiet, complain, last_words, safe, taken_over
 from streamer.terminal import Terminal, show_agreement, show_night
 from streamer.web.settings import PORT, WebSettings
 
@@ -348,7 +348,7 @@ def _watched(
     path = None if session_path is None else (lambda _session: session_path)
     clock = SystemClock()
     aside = Aside(watcher, clock)
-    with remarked(aside), aside:
+    with remarked(aside), aside, taken_over(lambda line: aside.hear("", Remark("INFO", "stderr", line))):
         if ready.web is not None:
             aside.hear("", Remark("INFO", __name__, f"live page: {ready.web.url}"))
         return asyncio.run(_until_signalled(Engine(ready, clock, aside, path, resume_s)))

@@ -7,18 +7,22 @@ by a thread that is stuck in it. Here a write reaches the system or raises, and 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import select
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from functools import partial
+from typing import TextIO, cast
 
 from streamer.errors import OutputError
 from streamer.printable import printable
 
+LONGEST = 4096  # characters of a library's line
 LAST_S = 2.0  # for the last words
 LOOK_S = 1.0  # at a descriptor that takes nothing for now
 
@@ -82,7 +86,7 @@ def unbuffered(stream: TextIO | None) -> TextIO:
         descriptor = stream.fileno()
     except (OSError, ValueError):  # what a test puts in its place, or closed
         return stream
-    return Unbuffered(descriptor, stream.encoding or "utf-8")  # type: ignore[return-value]  # all that is used
+    return cast(TextIO, Unbuffered(descriptor, stream.encoding or "utf-8"))  # all of it that is used
 
 
 @contextmanager
@@ -103,6 +107,53 @@ def safe() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def taken_over(tell: Callable[[str], None]) -> Iterator[None]:
+    """Have the lines that libraries in C write to standard error told instead, where a write there may wait.
+
+    A library would hang in its write as long as a terminal is stopped (Ctrl-S) or nobody reads a pipe. `tell`
+    is called in a thread of its own; what comes faster than that is lost. Python's own lines, and the traceback
+    of a crash, still go where they went.
+    """
+    if not _may_wait(2):
+        yield
+        return
+    kept = os.dup(2)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    os.dup2(writer, 2)
+    os.close(writer)
+    before, sys.stderr = sys.stderr, cast(TextIO, Unbuffered(kept, sys.stderr.encoding or "utf-8"))
+    crashes = not faulthandler.is_enabled()
+    if crashes:
+        faulthandler.enable(kept)
+    telling = threading.Thread(target=_tell, args=(reader, tell), name="standard error", daemon=True)
+    telling.start()
+    try:
+        yield
+    finally:
+        if crashes:
+            faulthandler.disable()
+        sys.stderr = before
+        os.dup2(kept, 2)  # and with that the thread comes to its end; `kept` may still be written to
+        telling.join(LAST_S)
+
+
+def _may_wait(descriptor: int) -> bool:
+    """Whether a write to it may take for ever."""
+    try:
+        return os.isatty(descriptor) or stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+
+
+def _tell(reader: int, tell: Callable[[str], None]) -> None:
+    with open(reader, encoding="utf-8", errors="backslashreplace") as lines:
+        for line in iter(partial(lines.readline, LONGEST), ""):
+            if line.strip():
+                tell(line.rstrip())
 
 
 def last_words(write: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from streamer.errors import OutputError
-from streamer.standard import LAST_S, Unbuffered, complain, safe, unbuffered
+from streamer.standard import LAST_S, Unbuffered, complain, safe, taken_over, unbuffered
 
 
 @pytest.fixture
@@ -115,3 +115,29 @@ def test_afterwards_all_is_as_before():
     with safe():
         pass
     assert (sys.stdout, sys.stderr) == before
+
+
+def write_for_ever(descriptor):
+    while True:
+        os.write(descriptor, bytes(1 << 16))
+
+
+def test_what_a_library_in_c_writes_to_a_pipe_is_told_and_no_write_of_it_waits(monkeypatch):
+    reader, writer = os.pipe()
+    before, told, over = os.dup(2), [], threading.Event()
+    os.dup2(writer, 2)
+    monkeypatch.setattr(sys, "stderr", Unbuffered(2, "utf-8"))
+    try:
+        with taken_over(lambda line: (told.append(line), over.wait(30))):
+            os.write(2, b"a warning\n")
+            with pytest.raises(BlockingIOError):  # to a library: a text that is lost
+                write_for_ever(2)
+            sys.stderr.write("\a")
+            over.set()
+        os.write(2, b"as before")
+        assert os.read(reader, 100) == b"\aas before"
+    finally:
+        os.dup2(before, 2)
+        for descriptor in (before, reader, writer):
+            os.close(descriptor)
+    assert told[0] == "a warning"

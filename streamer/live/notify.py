@@ -56,12 +56,12 @@ class Heart:
             return
         # A leading @ stands for Linux's abstract namespace.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as one:
-            one.setblocking(False)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as one:
+                one.setblocking(False)
                 one.sendto(state.encode(), address)
-            except OSError:
-                return
+        except OSError:  # or no file is left to be opened: the next beat tries again
+            return
 
     async def _beat(self) -> None:
         while True:

@@ -7,13 +7,14 @@ import gc
 import logging
 import platform
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streamer import __version__, private
 from streamer.clock import Clock, boot_id
@@ -41,6 +42,10 @@ from streamer.sinks.topics import MqttStream
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.web.page import Page
 
+if TYPE_CHECKING:
+    from streamer.sinks.lsl import LslOutlets
+
+OUTLETS_S = 20.0  # for LSL's outlets to be made
 PATIENCE_S = 60.0  # with the disk, for the epochs of a recording: nobody waits to be woken
 log = logging.getLogger(__name__)
 
@@ -211,7 +216,7 @@ class Sleeper:
         if settings.jsonl is not None:
             sinks.append(await self._jsonl(str(settings.jsonl.path)))
         if settings.lsl is not None:
-            sinks = [*self._outlets(settings.lsl), *sinks]
+            sinks = [*await self._outlets(settings.lsl), *sinks]
         if self._page is not None:
             sinks.append(self._page)
         if self._topic is not None:
@@ -236,18 +241,17 @@ class Sleeper:
         shared.stack.push_async_callback(asyncio.to_thread, aside.close, drain_s)
         return aside
 
-    def _outlets(self, settings: LslSinkSettings) -> Iterator[Guard]:
+    async def _outlets(self, settings: LslSinkSettings) -> list[Guard]:
         """LSL's outlets, which recorders keep when a new session begins; without them the night goes on."""
+        node, name, stack = self._shared.settings.node, self._settings.name, self._shared.stack
         try:
-            from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
-
-            node, name = self._shared.settings.node, self._settings.name
-            outlets = LslOutlets(settings, node, name, self._settings.hop_s)
+            async with asyncio.timeout(OUTLETS_S):
+                outlets = await asyncio.to_thread(_make_outlets, settings, node, name, self._settings.hop_s)
         except Exception as error:
-            log.exception("no LSL outlets for %s: %s; the night goes on", self._settings.name, explain(error))
-        else:
-            self._shared.stack.enter_context(outlets)
-            yield Guard(outlets, self._clock)
+            log.exception("no LSL outlets for %s: %s; the night goes on", name, explain(error))
+            return []
+        stack.push_async_callback(asyncio.to_thread, outlets.__exit__, None, None, None)
+        return [Guard(outlets, self._clock)]
 
     def _make_publisher(self, journal: Journal, sinks: Iterable[Sink | Outlet]) -> Publisher:
         late_after_s, mqtt = None, self._shared.settings.mqtt
@@ -289,6 +293,13 @@ class Sleeper:
             )
         for payload in said:
             self._page.hear(name, payload)
+
+
+def _make_outlets(settings: LslSinkSettings, node: str, stream: str, hop_s: int) -> LslOutlets:
+    """In a thread: liblsl is loaded, and looks for the networks of this machine."""
+    from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
+
+    return LslOutlets(settings, node, stream, hop_s)
 
 
 def _create_journal(path: Path, meta: Meta, clock: Clock, deliver: bool) -> Journal:
