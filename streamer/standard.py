@@ -114,7 +114,7 @@ def taken_over(tell: Callable[[str], None]) -> Iterator[None]:
     """Have the lines that libraries in C write to standard error told instead, where a write there may wait.
 
     A library would hang in its write as long as a terminal is stopped (Ctrl-S) or nobody reads a pipe. `tell`
-    is called in a thread of its own; what comes faster than that is lost. Python's own lines, and the traceback
+    is called in a thread of its own; what comes faster is lost. Python's own lines, and the traceback
     of a crash, still go where they went.
     """
     if not _may_wait(2):
