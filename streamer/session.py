@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from streamer import frontend
-from streamer.channels import choose
+from streamer.channels import Pick, choose_all
 from streamer.journal import JournalReader, Meta
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, STAGES, UNSCORED, Gap, Item
-from streamer.payloads import EpochPayload, EventPayload, PublishedStage
+from streamer.payloads import EpochPayload, EventPayload, PublishedStage, utc
 from streamer.settings import SignalSettings
+from streamer.sources.recordings import UNKNOWN_START
 from streamer.statistics import Statistics, statistics
 
 UNLISTED = "not in the session file"
 Progress = Callable[[float], None]  # told the share that is done, 0..1
+NOON_S = 12 * 3600.0  # what begins before noon belongs to the evening before
 
 
 def unwatched(share: float) -> None:
@@ -65,6 +68,23 @@ class Night:
         return self.meta.info.started
 
     @property
+    def signal(self) -> SignalSettings:
+        """How the stream became one derivation; a session without settings took the defaults."""
+        return _signal(self.meta)
+
+    @property
+    def picks(self) -> tuple[Pick, ...]:
+        """The derivation that was staged, and those to fall back on."""
+        return _picks(self.meta)
+
+    @property
+    def sleeper(self) -> str:
+        """Who slept: the stream's name; of a replay that was given none, the recording's."""
+        source = self.meta.settings.get("source")
+        replayed = isinstance(source, dict) and source.get("kind") == "replay"
+        return self.meta.info.name if replayed and self.meta.stream == "replay" else self.meta.stream
+
+    @property
     def duration_s(self) -> float:
         """From sample 0 to the last, losses included."""
         return self.n_samples / self.meta.info.rate_hz
@@ -77,6 +97,22 @@ class Night:
     def marked(self, event: str) -> bool:
         """Whether such an event happened."""
         return any(one.event == event for one in self.events)
+
+    def described(self) -> dict[str, JsonValue]:
+        """When it was, between which lights, and by which network; as JSON values, times in UTC."""
+        off = self.lights_off if self.marked("lights_off") else None
+        on = self.lights_on if self.marked("lights_on") else None
+        return {
+            "started": utc(self.started).isoformat(),
+            "lights_off": self._time_of(off),
+            "lights_on": self._time_of(on),
+            "lights_off_epoch": off,
+            "lights_on_epoch": on,
+            "model": {"name": self.meta.versions.get("model"), "weights_sha256": self.meta.model_sha256},
+        }
+
+    def _time_of(self, epoch: int | None) -> str | None:
+        return None if epoch is None else utc(self.started + EPOCH_S * epoch).isoformat()
 
     def statistics(self) -> Statistics:
         """Of the time between lights off and lights on."""
@@ -129,11 +165,10 @@ def read_night(path: Path) -> Night:
     for epoch in epochs:
         labels[epoch.epoch] = epoch.stage
     off, on = _lights(events, meta.info.started, len(labels))
-    label = choose(meta.info.channels, _signal(meta).channel, [meta.info.rate_hz] * len(meta.info.channels))
     return Night(
         path=path,
         meta=meta,
-        channel=label.label,
+        channel=_picks(meta)[0].label,
         epochs=epochs,
         labels=tuple(labels),
         gaps=gaps,
@@ -153,6 +188,20 @@ def _missing(reader: JournalReader) -> tuple[str, ...]:
         return reader.missing
     lost = f"{holes / reader.meta.info.rate_hz:.1f} s of signal are neither in the file nor in its ledger"
     return (*reader.missing, lost)
+
+
+def zone_of(meta: Meta) -> tzinfo:
+    """A recording's clock has no zone and is taken as UTC; a night recorded here is shown in this zone."""
+    source = meta.settings.get("source")
+    replayed = isinstance(source, dict) and source.get("kind") == "replay"
+    return UTC if replayed else datetime.now().astimezone().tzinfo or UTC
+
+
+def evening_of(meta: Meta) -> date | None:
+    """The day of a night's evening, also if it began after midnight; None for a recording without a date."""
+    if meta.info.started == UNKNOWN_START:
+        return None
+    return datetime.fromtimestamp(meta.info.started - NOON_S, zone_of(meta)).date()
 
 
 def items(path: Path) -> Generator[Item, None, None]:
@@ -209,6 +258,11 @@ def conditioned(night: Night, progress: Progress = unwatched) -> NDArray[np.floa
 def _signal(meta: Meta) -> SignalSettings:
     """How the stream became one derivation; a session without settings took the defaults."""
     return SignalSettings.model_validate(meta.settings.get("signal", {}))
+
+
+def _picks(meta: Meta) -> tuple[Pick, ...]:
+    rates_hz = [meta.info.rate_hz] * len(meta.info.channels)
+    return choose_all(meta.info.channels, _signal(meta).channel, rates_hz)
 
 
 def _lights(events: Sequence[EventPayload], started: float, n_epochs: int) -> tuple[int, int]:

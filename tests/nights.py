@@ -34,20 +34,24 @@ def session(
     ended: bool = True,
     source: str = "replay",
     channel: object = None,
+    unit: str | None = None,
+    stream: str = "anna",
+    name: str = "test",
+    identity: str = "s1",
 ) -> Path:
     """A session of one epoch per label; `samples` (channels, n) are cut where `gaps` (start, stop) are."""
     n = int(30 * rate_hz * len(labels))
-    info = StreamInfo("test", rate_hz, tuple(channels), started)
+    info = StreamInfo(name, rate_hz, tuple(channels), started)
     if samples is None:
         samples = np.random.default_rng(0).normal(0, 20, (len(channels), n))
     meta = Meta(
-        "s1",
+        identity,
         "node",
-        "anna",
+        stream,
         info,
         "abc",
-        {"source": {"kind": source}, "signal": {"channel": channel}},
-        {"sleepstream": "0"},
+        {"source": {"kind": source}, "signal": {"channel": channel, "unit": unit}},
+        {"sleepstream": "0", "model": "small of 2025-01-01"},
     )
     with Journal.create(path, meta, HandClock(), deliver=False) as journal:
         at = 0

@@ -15,7 +15,7 @@ from streamer.clock import SystemClock
 from streamer.live.engine import Engine
 from streamer.news import News, Opened
 from streamer.payloads import StagePayload
-from streamer.report import write_report
+from streamer.report import named, write_report
 from tools.browser import chromium
 
 HOURS = 7.0
@@ -97,7 +97,7 @@ def main() -> None:
         watcher.end()
         running.join()
         assert watcher.session is not None
-        written = write_report(watcher.session, Path(folder))
+        written = write_report(named(watcher.session), Path(folder))
         (asked.folder / "report.png").write_bytes(written.png.read_bytes())
     print(f"written to {asked.folder}")
 

@@ -10,27 +10,27 @@ from streamer import private
 from streamer.errors import UsageError
 from streamer.exports.annotations import write_annotations
 from streamer.exports.arrays import write_npz
-from streamer.exports.bids import write_bids
-from streamer.exports.edf import write_continuous, write_edf
+from streamer.exports.bids import add_to_dataset
+from streamer.exports.edf import is_discontinuous, write_continuous, write_edf
 from streamer.exports.tables import write_csv, write_json, write_profusion
 from streamer.session import Night, Progress, read_night, unwatched
 
 __all__ = ["FORMATS", "SCORES", "export"]
 
 Write = Callable[[Night, Path, Progress], list[str]]
-# name -> (suffix of the file, or "" for a folder; who writes it; what it is)
+# name -> (how its file is called behind the session's name, who writes it, what it is)
 FORMATS: Final[dict[str, tuple[str, Write, str]]] = {
     "edf": (".edf", write_edf, "EDF+ (EDF+D where there are gaps): every channel, stages as annotations"),
-    "edfc": (".edf", write_continuous, "the same, gaps held and annotated: for MNE and pyedflib"),
+    "edfc": ("-continuous.edf", write_continuous, "the same, gaps held and annotated: for MNE and pyedflib"),
     "annotations": (
         "-hypnogram.edf",
         write_annotations,
         "EDF+ without signals: stages, lights, marks, losses",
     ),
-    "bids": ("", write_bids, "a BIDS dataset around such an EDF+"),
+    "bids": ("-bids", add_to_dataset, "a BIDS dataset around such an EDF+; nights can be added to it"),
     "csv": (".csv", write_csv, "onset, duration, label: for YASA and EDFbrowser"),
     "profusion": (".txt", write_profusion, "one number per epoch: 0 1 2 3 5, 9 where unscored"),
-    "json": (".json", write_json, "epochs, statistics with definitions, events, losses"),
+    "json": ("-night.json", write_json, "epochs, statistics with definitions, events, losses"),
     "npz": (".npz", write_npz, "conditioned signal and stages, as for training"),
 }
 SCORES: Final = ("annotations", "csv", "profusion", "json")  # those that need no samples
@@ -44,7 +44,8 @@ def export(
     Args:
         session: the session file.
         to: a key of FORMATS.
-        out: the file (the folder, for BIDS); default: beside the session, with its name.
+        out: the file; for BIDS the dataset, to which the night is added. Default: beside the session, with
+            its name; no two formats, and no report, have the same.
         progress: told how far it is.
 
     Returns:
@@ -58,18 +59,46 @@ def export(
     if to not in FORMATS:
         raise UsageError(f"{to!r} is no format of export; choose {', '.join(FORMATS)}")
     suffix, write, _ = FORMATS[to]
-    target = out or session.with_name(session.stem + (suffix or "-bids"))
-    if target.exists():
+    target = out or session.with_name(session.stem + suffix)
+    if target.exists() and to != "bids":
         raise UsageError(f"{target} exists and is never overwritten; give another --out")
     night = read_night(session)
     if not night.n_samples and not night.labels:
         raise UsageError(f"{session} holds neither samples nor epochs; there is nothing to export")
-    partial = target.with_name(f"{target.stem}.partial{suffix}")
     try:
-        private.make_folder(target.parent)
-        remarks = [*night.missing, *write(night, partial, progress)]
-        partial.replace(target)
+        if to == "bids":
+            private.make_folder(target.parent)
+            remarks = add_to_dataset(night, target, progress)
+        else:
+            remarks = _whole(night, target, write, progress)
+        remarks = [*night.missing, *remarks]
+        if to == "edf" and is_discontinuous(target):
+            remarks += _twin(night, target, progress)
     except OSError as error:
         raise UsageError(f"cannot write {target}: {error.strerror}; choose another --out") from error
     progress(1.0)
     return target, remarks
+
+
+def _whole(night: Night, target: Path, write: Write, progress: Progress) -> list[str]:
+    """Write a file under another name first: it is there whole or not at all."""
+    private.make_folder(target.parent)
+    partial = target.with_name(f"{target.stem}.partial{target.suffix}")
+    try:
+        remarks = write(night, partial, progress)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return remarks
+
+
+def _twin(night: Night, target: Path, progress: Progress) -> list[str]:
+    """What an EDF+D needs beside it: the same night for programs that do not know gaps."""
+    twin = target.with_name(target.stem + FORMATS["edfc"][0])
+    said = (
+        f"{target} is EDF+D: MNE and pyedflib do not read its gaps; for them, as --to edfc writes it: {twin}"
+    )
+    if twin.exists():
+        return [f"{said} (was there, and is left as it is)"]
+    _whole(night, twin, write_continuous, progress)
+    return [said]

@@ -1,138 +1,245 @@
-"""A BIDS dataset (Brain Imaging Data Structure, EEG) of one night."""
+"""A BIDS dataset (Brain Imaging Data Structure, EEG) of one night or many, to which more can be added.
+
+The recording and what happened in it (lights, marks, triggers, losses) are raw data. The stages are a
+network's, so they lie under `derivatives/sleepstream`, a dataset of its own as BIDS wants it.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from streamer import __version__, private
+from streamer.errors import UsageError
 from streamer.exports.edf import write_continuous
-from streamer.exports.notes import notes
+from streamer.exports.notes import Note, notes
+from streamer.exports.sidecars import EVENTS, PEOPLE, STAGE_EVENTS, description, readme, sidecar
+from streamer.exports.signals import columns
 from streamer.payloads import utc
 from streamer.session import Night, Progress
-from streamer.units import is_voltage
 
-VERSION = "1.10.0"
-KINDS = {
-    "W": "wake (AASM)",
-    "N1": "stage N1 (AASM)",
-    "N2": "stage N2 (AASM)",
-    "N3": "stage N3 (AASM)",
-    "R": "stage R, REM sleep (AASM)",
-    "unscored": "could not be scored: too few samples, or too bad ones",
-    "gap": "samples that were lost",
-    "lights_off": "the night began",
-    "lights_on": "the night ended",
-    "mark": "marked by the sleeper or the home",
-    "trigger": "a trigger was sent",
-    "alarm": "the alarm rang",
-}
-
-_README = """# A night of sleep
-
-Recorded and staged in real time by sleepstream {version}, from one EEG derivation, causally: each 30 s epoch
-was staged when it ended and never rewritten. The events hold the stages (AASM), what the sleeper marked, and
-every stretch of samples that was lost. Stages are a network's, not an expert's. Not a medical device.
-
-Where samples were lost the recording holds the last value, under an event `gap` (in the EDF+: BAD_gap).
-"""
+DERIVED = Path("derivatives") / "sleepstream"
+SESSION = "SleepstreamSession"  # in the sidecar: which session it was made from
 
 
-def write_bids(night: Night, path: Path, progress: Progress) -> list[str]:
-    """Write the folder: one subject (the stream's name), one session (the date), task `sleep`."""
-    subject = re.sub(r"[^A-Za-z0-9]", "", night.meta.stream) or "01"
-    date = utc(night.started).strftime("%Y%m%dT%H%M%S")
-    folder = path / f"sub-{subject}" / f"ses-{date}" / "eeg"
-    private.make_folder(folder)
-    stem = f"sub-{subject}_ses-{date}_task-sleep"
-    remarks = write_continuous(night, folder / f"{stem}_eeg.edf", progress)
-    _json(path / "dataset_description.json", _description())
-    private.write(path / "README", _README.format(version=__version__))
-    _table(path / "participants.tsv", ["participant_id", "species"], [[f"sub-{subject}", "homo sapiens"]])
-    _json(path / "participants.json", {"species": {"Description": "species of the participant"}})
-    _json(folder / f"{stem}_eeg.json", _sidecar(night))
-    _channels(night, folder / f"{stem}_channels.tsv")
-    _events(night, folder / f"{stem}_events.tsv")
-    _json(folder / f"{stem}_events.json", _columns())
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a night goes."""
+
+    subject: str  # "sub-..."
+    session: str  # "ses-..."
+
+    @property
+    def folder(self) -> Path:
+        """Below the dataset's root."""
+        return Path(self.subject) / self.session / "eeg"
+
+    @property
+    def stem(self) -> str:
+        """Of its files."""
+        return f"{self.subject}_{self.session}_task-sleep"
+
+
+def add_to_dataset(night: Night, dataset: Path, progress: Progress) -> list[str]:
+    """Add a night to a dataset, which is made if it is missing: whole or not at all.
+
+    One subject is one sleeper, one session one night, named after its begin (UTC), the task is `sleep`. A
+    night that is in already is left as it is. So are a README and a description that somebody has edited.
+
+    Returns:
+        What a person should know.
+
+    Raises:
+        UsageError: the folder holds something else, or the session has no samples.
+
+    """
+    _check_ours(dataset)
+    people = _people(dataset)
+    subject = next((one for one, name in people.items() if name == night.sleeper), None)
+    subject = subject or _unused("sub-" + (_alphanumeric(night.sleeper) or "01"), people)
+    place = _place(dataset, subject, night)
+    if place is None:
+        return [f"{night.path}: already in {dataset}, and left as it is"]
+    partial = dataset / f".{place.stem}.partial"
+    try:
+        remarks = _write_night(night, place, partial, progress)
+        _publish(partial, dataset)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if dataset.is_dir() and not any(dataset.iterdir()):
+            dataset.rmdir()
+    _write_top(dataset, {**people, subject: night.sleeper})
     return remarks
 
 
-def _description() -> dict[str, object]:
-    return {
-        "Name": "A night staged by sleepstream",
-        "BIDSVersion": VERSION,
-        "DatasetType": "raw",
-        "GeneratedBy": [{"Name": "sleepstream", "Version": __version__}],
-    }
+def _write_night(night: Night, place: _Place, root: Path, progress: Progress) -> list[str]:
+    raw, derived = root / place.folder, root / DERIVED / place.folder
+    private.make_folder(raw)
+    private.make_folder(derived)
+    remarks = write_continuous(night, raw / f"{place.stem}_eeg.edf", progress, stages=False)
+    _json(raw / f"{place.stem}_eeg.json", {**sidecar(night), SESSION: night.meta.session})
+    _channels(night, raw / f"{place.stem}_channels.tsv")
+    _events(notes(night, stages=False), raw / f"{place.stem}_events.tsv")
+    _json(raw / f"{place.stem}_events.json", EVENTS)
+    stages = derived / f"{place.stem}_desc-stages_events.tsv"
+    _stages(night, stages)
+    model = {"Name": "sleepstream", "Version": __version__, "ModelSHA256": night.meta.model_sha256}
+    _json(stages.with_suffix(".json"), {**STAGE_EVENTS, "GeneratedBy": [model]})
+    return remarks
 
 
-def _sidecar(night: Night) -> dict[str, object]:
-    info = night.meta.info
-    mains = night.meta.settings.get("signal")
-    counted = [channel for channel in info.channels if is_voltage(channel.unit)]
-    return {
-        "TaskName": "sleep",
-        "TaskDescription": "A night's sleep, staged in real time.",
-        "SamplingFrequency": info.rate_hz,
-        "PowerLineFrequency": mains.get("mains_hz", 50) if isinstance(mains, dict) else 50,
-        "SoftwareFilters": "n/a",
-        "EEGReference": "as the device derives its channels; see their names",
-        "EEGChannelCount": len(counted),
-        "MiscChannelCount": len(info.channels) - len(counted),
-        "RecordingDuration": round(night.duration_s, 6),
-        "RecordingType": "continuous",
-        "DeviceSerialNumber": "n/a",
-    }
+def _publish(partial: Path, dataset: Path) -> None:
+    """Move a finished night into its place, the stages first: what is there raw is there whole."""
+    for root in (DERIVED, Path()):
+        for session in sorted((partial / root).glob("sub-*/ses-*")):
+            target = dataset / session.relative_to(partial)
+            private.make_folder(target.parent)
+            session.replace(target)
+
+
+def _place(dataset: Path, subject: str, night: Night) -> _Place | None:
+    """Where it goes; None if it is there. Another session of the same begin gets a name of its own."""
+    date = utc(night.started).strftime("%Y%m%dT%H%M%S")
+    version = 1
+    while True:
+        place = _Place(subject, f"ses-{date}" + (f"v{version}" if version > 1 else ""))
+        sidecar_file = dataset / place.folder / f"{place.stem}_eeg.json"
+        if not (dataset / place.subject / place.session).exists():
+            return place
+        try:
+            if json.loads(sidecar_file.read_text(encoding="utf-8")).get(SESSION) == night.meta.session:
+                return None
+        except (OSError, ValueError, AttributeError):
+            pass  # somebody else's: not ours to judge, and not overwritten
+        version += 1
+
+
+def _check_ours(dataset: Path) -> None:
+    if not dataset.exists() or (dataset.is_dir() and not any(dataset.iterdir())):
+        private.make_folder(dataset)
+        return
+    try:
+        made = json.loads((dataset / "dataset_description.json").read_text(encoding="utf-8"))
+        ours = any(one.get("Name") == "sleepstream" for one in made.get("GeneratedBy", []))
+    except (OSError, ValueError, AttributeError, TypeError):
+        ours = False
+    if not ours:
+        raise UsageError(
+            f"{dataset} exists, is no dataset of sleepstream's, and is never overwritten; give another --out"
+        )
+
+
+def _people(dataset: Path) -> dict[str, str]:
+    """Who is in the dataset: label -> name."""
+    try:
+        lines = (dataset / "participants.tsv").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    rows = csv.DictReader(lines, delimiter="\t")
+    return {row["participant_id"]: row.get("sleeper") or "" for row in rows if row.get("participant_id")}
+
+
+def _write_top(dataset: Path, people: Mapping[str, str]) -> None:
+    """The files that speak of the whole dataset; those that a person fills in are left alone once there."""
+    derived = dataset / DERIVED
+    for path, text in (
+        (dataset / "dataset_description.json", _text(description("raw"))),
+        (derived / "dataset_description.json", _text(description("derivative"))),
+        (dataset / "README", readme("raw")),
+        (derived / "README", readme("derivative")),
+        (dataset / "participants.json", _text(PEOPLE)),
+    ):
+        if not path.exists():
+            private.write(path, text)
+    table = dataset / "participants.tsv"
+    kept = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
+    head = kept[0].split("\t") if kept else list(PEOPLE)
+    known = {line.partition("\t")[0] for line in kept[1:]}
+    values = {"species": "homo sapiens"}
+    kept = kept or ["\t".join(head)]
+    for subject, name in people.items():
+        if subject not in known:
+            row = {"participant_id": subject, "sleeper": " ".join(name.split()), **values}
+            kept.append("\t".join(row.get(column, "n/a") for column in head))
+    partial = table.with_name(".participants.partial")
+    private.write(partial, "\n".join(kept) + "\n")
+    partial.replace(table)
 
 
 def _channels(night: Night, path: Path) -> None:
     info = night.meta.info
-    rows = [
-        [
-            channel.label,
-            "EEG" if is_voltage(channel.unit) else "MISC",
-            "uV" if is_voltage(channel.unit) else channel.unit or "n/a",
-            f"{info.rate_hz:g}",
-            "staged" if channel.label in (night.channel, *night.channel.split("-")) else "n/a",
-        ]
-        for channel in info.channels
-    ]
+    found, _ = columns(night)
+    rows = []
+    for column in found:
+        about = [column.staged] if column.staged else []
+        if column.source != column.label:
+            about.append(f"named {column.source} by its device")
+        kind, unit = ("EEG", "uV") if column.voltage else ("MISC", column.unit or "n/a")
+        rows.append([column.label, kind, unit, f"{info.rate_hz:.10g}", "; ".join(about) or "n/a"])
     _table(path, ["name", "type", "units", "sampling_frequency", "description"], rows)
 
 
-def _events(night: Night, path: Path) -> None:
-    rows = [
-        [
-            f"{note.onset_s:.6g}" if note.kind != "gap" else f"{note.onset_s:.4f}",
-            _length(note.duration_s),
-            note.kind,
-        ]
-        for note in notes(night)
-    ]
-    _table(path, ["onset", "duration", "trial_type"], rows)
+def _events(found: Sequence[Note], path: Path) -> None:
+    rows = [[_decimal(note.onset_s), _length(note.duration_s), note.kind, _cell(note.text)] for note in found]
+    _table(path, ["onset", "duration", "trial_type", "text"], rows)
+
+
+def _stages(night: Night, path: Path) -> None:
+    confidence = {epoch.epoch: epoch.confidence for epoch in night.epochs}
+    rows = []
+    for number, note in enumerate(notes(night, events=False)):
+        sure = confidence.get(number)
+        rows.append(
+            [
+                _decimal(note.onset_s),
+                _length(note.duration_s),
+                note.kind,
+                "n/a" if sure is None else f"{sure:.5g}",
+            ]
+        )
+    _table(path, ["onset", "duration", "trial_type", "confidence"], rows)
+
+
+def _unused(label: str, people: Mapping[str, str]) -> str:
+    """Two sleepers never share a label: names may differ in what a label cannot hold."""
+    found, count = label, 1
+    while found in people:
+        count += 1
+        found = f"{label}x{count}"
+    return found
+
+
+def _alphanumeric(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", name)
+
+
+def _decimal(seconds: float) -> str:
+    text = f"{seconds:.6f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
 
 
 def _length(duration_s: float | None) -> str:
-    return "n/a" if duration_s is None else f"{duration_s:.4f}".rstrip("0").rstrip(".")
+    return "n/a" if duration_s is None else _decimal(duration_s)
 
 
-def _columns() -> dict[str, object]:
-    return {
-        "onset": {"Description": "seconds since the first sample", "Units": "s"},
-        "duration": {"Description": "length", "Units": "s"},
-        "trial_type": {"Description": "sleep stage, event of the night, or loss", "Levels": KINDS},
-    }
+def _cell(text: str) -> str:
+    return " ".join(text.split()) or "n/a"
+
+
+def _text(data: Mapping[str, object]) -> str:
+    return json.dumps(data, indent=1) + "\n"
 
 
 def _json(path: Path, data: Mapping[str, object]) -> None:
-    private.write(path, json.dumps(data, indent=1) + "\n")
+    private.write(path, _text(data))
 
 
 def _table(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with open(path, "w", encoding="utf-8", newline="", opener=private.opener) as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow(head)
-        table.writerows(rows)
+    """Tab-separated, without quotes, which BIDS does not know."""
+    lines = ["\t".join(head), *("\t".join(row) for row in rows)]
+    private.write(path, "\n".join(lines) + "\n")

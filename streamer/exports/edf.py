@@ -5,50 +5,34 @@ night need not fit in memory. Records without a single real sample are left out,
 In a record that is partly real the rest holds the last value, under an annotation `BAD_gap`.
 
 MNE 1.13 joins the pieces of an EDF+D without a word, so that all after the first gap is early, and pyedflib
-refuses it. For them there is EDF+C with every gap held so.
+refuses it. For them there is EDF+C with every gap held so. What the channels are called, and their scale, is
+said in `signals.py`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamer import private
+from streamer.errors import UsageError
 from streamer.exports.notes import Note, notes
+from streamer.exports.signals import DIGITAL, Scale, number, scales
 from streamer.journal import JournalReader
-from streamer.messages import Channel, Floats
+from streamer.messages import Floats
 from streamer.session import Night, Progress
-from streamer.units import is_voltage, microvolts_per
 
-LEAST_HALF_UV = 3276.7  # physical range: 0.1 µV steps where that is enough
-MADS = 30.0  # else so many median absolute deviations: drift widens the range, a rail does not
-THIN = 16  # every so many samples are looked at for the median
-DIGITAL = 32767
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How one channel's values become 16 bits."""
-
-    label: str
-    unit: str
-    factor: float  # source units to `unit`
-    low: float  # physical minimum, in `unit`, as the header can say it
-    high: float
-
-    def digital(self, values: Floats) -> NDArray[np.int16]:
-        """(n,) source units -> (n,) digital; beyond the range is clipped, not a number is the minimum."""
-        step = (self.high - self.low) / (2 * DIGITAL)
-        scaled = np.rint((np.nan_to_num(values * self.factor, nan=self.low) - self.low) / step) - DIGITAL
-        digital: NDArray[np.int16] = np.clip(scaled, -DIGITAL, DIGITAL).astype("<i2")
-        return digital
+NIGHT_S = 12 * 3600  # so long the stated length of a record must not shift the last sample
+LONGEST_RECORD_S = 10
+LIST_BYTES = 256  # of annotations in a record, unless the night has more to say
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +45,7 @@ class Plan:
     starts: tuple[int, ...]  # sample index of each record
     lists: tuple[bytes, ...]  # time-stamped annotation lists of each record
     list_bytes: int
-    clipped: tuple[str, ...]  # remarks
+    remarks: tuple[str, ...]
 
     @property
     def continuous(self) -> bool:
@@ -73,62 +57,110 @@ def write_edf(night: Night, path: Path, progress: Progress) -> list[str]:
     """Write EDF+C, or EDF+D where whole records are missing; times in the header are UTC.
 
     Returns:
-        Which channels were clipped, and a word on EDF+D.
+        What a person should know of its channels.
+
+    Raises:
+        UsageError: the session holds no samples.
 
     """
-    plan = _write(night, path, progress, fill=False)
-    if plan.continuous:
-        return list(plan.clipped)
-    return [*plan.clipped, "EDF+D: MNE and pyedflib do not read its gaps; for them: --to edfc"]
+    return list(_write(night, path, progress, fill=False).remarks)
 
 
-def write_continuous(night: Night, path: Path, progress: Progress) -> list[str]:
-    """Write EDF+C, the last value held in every gap; else as `write_edf`."""
-    return list(_write(night, path, progress, fill=True).clipped)
+def write_continuous(night: Night, path: Path, progress: Progress, *, stages: bool = True) -> list[str]:
+    """Write EDF+C, the last value held in every gap; else as `write_edf`. `stages` are left out for BIDS."""
+    return list(_write(night, path, progress, fill=True, stages=stages).remarks)
 
 
-def _write(night: Night, path: Path, progress: Progress, fill: bool) -> Plan:
-    plan = _plan(night, fill)
-    with open(path, "wb", opener=private.opener) as file:
-        file.write(_header(plan))
-        for number, (record, _) in enumerate(_records(night, plan.per_record, fill)):
-            for scale, values in zip(plan.scales, record, strict=True):
-                file.write(scale.digital(values).tobytes())
-            file.write(plan.lists[number].ljust(plan.list_bytes, b"\0"))
-            progress((number + 1) / len(plan.starts))
-    return plan
+def is_discontinuous(path: Path) -> bool:
+    """Whether a file that was written here is EDF+D."""
+    with path.open("rb") as file:
+        return file.read(197)[192:] == b"EDF+D"
 
 
 def samples_per_record(rate_hz: float) -> int:
-    """Samples in a record of about a second: of a whole number of seconds where the rate allows it."""
-    ratio = Fraction(rate_hz).limit_denominator(10)
-    return ratio.numerator if abs(float(ratio) - rate_hz) < 1e-6 * rate_hz else round(rate_hz)
+    """Samples in a record whose length eight characters can say.
+
+    That is a whole number of seconds where the rate allows it, else the shortest from a second on that keeps
+    every sample of a night in its place.
+    """
+    ratio = Fraction(rate_hz).limit_denominator(LONGEST_RECORD_S)
+    if abs(float(ratio) - rate_hz) < 1e-9 * rate_hz:
+        return ratio.numerator
+    errors = {
+        count: abs(float(_seconds(count, rate_hz)) * rate_hz / count - 1)
+        for count in range(max(1, round(rate_hz)), round(LONGEST_RECORD_S * rate_hz) + 1)
+    }
+    allowed = 0.25 / (NIGHT_S * rate_hz)
+    return next(
+        (count for count, error in errors.items() if error <= allowed), min(errors, key=errors.__getitem__)
+    )
 
 
-def _plan(night: Night, fill: bool) -> Plan:
+def _seconds(count: int, rate_hz: float) -> str:
+    return number(count / rate_hz, ROUND_HALF_EVEN)
+
+
+def _write(night: Night, path: Path, progress: Progress, fill: bool, stages: bool = True) -> Plan:
+    plan = _plan(night, fill, stages)
+    with open(path, "wb", opener=private.opener) as file:
+        file.write(_header(plan))
+        for number_, (record, _) in enumerate(_records(night, plan.per_record, fill)):
+            for scale, values in zip(plan.scales, record, strict=True):
+                file.write(scale.digital(values).tobytes())
+            file.write(plan.lists[number_].ljust(plan.list_bytes, b"\0"))
+            progress((number_ + 1) / len(plan.starts))
+    return plan
+
+
+def _plan(night: Night, fill: bool, stages: bool) -> Plan:
     per_record = samples_per_record(night.meta.info.rate_hz)
     starts = tuple(start for _, start in _records(night, per_record, fill))
-    scales, clipped = _scales(night)
+    if not starts:
+        raise UsageError(f"{night.path} holds no samples; its stages alone: --to annotations")
+    found, remarks = scales(night)
     fraction = night.started - int(night.started)
     rate = night.meta.info.rate_hz
-    lists = [_onset(fraction + start / rate) + b"\x14\x14\0" for start in starts]
-    for note in notes(night):
+    begins = [_onset(fraction + start / rate) + b"\x14\x14\0" for start in starts]
+    said = [
         # In the record that it falls into or, where that was lost, in the one before.
-        at = max(0, bisect_right(starts, note.onset_s * rate + 1e-6) - 1)
-        if lists:
-            lists[at] += _stamped(note, fraction)
-    longest = max((len(one) for one in lists), default=16)
-    return Plan(night, scales, per_record, starts, tuple(lists), longest + longest % 2, clipped)
+        (max(0, bisect_right(starts, note.onset_s * rate + 1e-6) - 1), _stamped(note, fraction))
+        for note in notes(night, stages=stages)
+    ]
+    lists = _spread(begins, said)
+    longest = max(len(one) for one in lists)
+    return Plan(night, found, per_record, starts, lists, longest + longest % 2, tuple(remarks))
+
+
+def _spread(begins: Sequence[bytes], said: Sequence[tuple[int, bytes]]) -> tuple[bytes, ...]:
+    """Each record's list; where much is said at once, part of it goes into later records.
+
+    All records hold as many bytes as the longest list, and an annotation has its time wherever it stands.
+    """
+    room = LIST_BYTES
+    while True:
+        lists, at = list(begins), 0
+        for wanted, text in said:
+            at = max(at, wanted)
+            while at < len(lists) and len(lists[at]) + len(text) > room:
+                at += 1
+            if at == len(lists):
+                break
+            lists[at] += text
+        else:
+            return tuple(lists)
+        room *= 2
 
 
 def _records(night: Night, per_record: int, fill: bool) -> Iterator[tuple[Floats, int]]:
     """Each record with any real sample, or each at all: (channels, n) in source units, where it starts."""
     channels = len(night.meta.info.channels)
     record = np.full((channels, per_record), np.nan)
-    start = 0 if fill else None
+    start: int | None = None
     with JournalReader(night.path) as reader:
         for chunk in reader.samples():
             at = chunk.start
+            if fill and start is None:
+                start = 0
             while at < chunk.stop:
                 if start is not None and at >= start + per_record:
                     yield _held(record), start
@@ -142,7 +174,8 @@ def _records(night: Night, per_record: int, fill: bool) -> Iterator[tuple[Floats
                 if start is None:
                     start = at
                 stop = min(chunk.stop, start + per_record)
-                record[:, at - start : stop - start] = chunk.samples[:, at - chunk.start : stop - chunk.start]
+                part = chunk.samples[:, at - chunk.start : stop - chunk.start]
+                record[:, at - start : stop - start] = np.where(np.isfinite(part), part, np.nan)
                 at = stop
     if start is not None:
         yield _held(record), start
@@ -159,63 +192,15 @@ def _held(record: Floats) -> Floats:
     return record
 
 
-def _scales(night: Night) -> tuple[tuple[Scale, ...], tuple[str, ...]]:
-    """Ranges from the middle of each channel, so that an electrode on the rail cannot coarsen its signal."""
-    thin: list[NDArray[np.float64]] = []
-    lows: list[Floats] = []
-    highs: list[Floats] = []
-    with JournalReader(night.path) as reader:
-        for chunk in reader.samples():
-            thin.append(chunk.samples[:, ::THIN])
-            lows.append(np.nanmin(chunk.samples, axis=1, initial=np.inf))
-            highs.append(np.nanmax(chunk.samples, axis=1, initial=-np.inf))
-    scales, remarks = [], []
-    for number, channel in enumerate(night.meta.info.channels):
-        values = np.concatenate([part[number] for part in thin]) if thin else np.zeros(1)
-        low = min((float(one[number]) for one in lows), default=0.0)
-        high = max((float(one[number]) for one in highs), default=0.0)
-        scale, beyond = _scale(channel, values[np.isfinite(values)], low, high)
-        scales.append(scale)
-        if beyond:
-            remarks.append(
-                f"{scale.label}: {beyond:.2%} of the samples lie beyond {scale.low:g} to {scale.high:g} "
-                f"{scale.unit} and were clipped, so that the rest keeps its resolution"
-            )
-    return tuple(scales), tuple(remarks)
-
-
-def _scale(channel: Channel, values: Floats, low: float, high: float) -> tuple[Scale, float]:
-    """One channel's scale, and the share of its samples that it clips."""
-    volts = is_voltage(channel.unit)
-    factor = microvolts_per(channel.unit) if volts else 1.0
-    values, low, high = values * factor, low * factor, high * factor
-    if not np.isfinite([low, high]).all():
-        low = high = 0.0
-    if volts and values.size:
-        middle = float(np.median(values))
-        half = max(LEAST_HALF_UV, MADS * float(np.median(np.abs(values - middle))))
-        low, high = (
-            (-LEAST_HALF_UV, LEAST_HALF_UV)
-            if max(abs(low), abs(high)) <= LEAST_HALF_UV
-            else (max(low, middle - half), min(high, middle + half))
-        )
-    low, high = float(_number(low)), float(_number(high))
-    if high <= low:
-        low, high = low - 1, low + 1
-    margin = 1e-6 * (high - low)
-    beyond = float(np.mean((values < low - margin) | (values > high + margin))) if values.size else 0.0
-    unit = "uV" if volts else channel.unit
-    return Scale(channel.label, unit, factor, low, high), beyond
-
-
 def _header(plan: Plan) -> bytes:
     info = plan.night.meta.info
     begin = datetime.fromtimestamp(int(info.started), UTC)
     count = len(plan.scales) + 1
     # Two-digit years end in 2084; the recording's own field says all four.
     date = begin.strftime("%d.%m.%y")
+    stated = f"{begin.day:02d}-{MONTHS[begin.month - 1]}-{begin.year}"  # in English, whatever the locale
     device = "_".join(info.name.split()) or "X"
-    recording = f"Startdate {begin.strftime('%d-%b-%Y').upper()} X sleepstream {device}"
+    recording = f"Startdate {stated} X sleepstream {device}"
     rows = [
         _text("0", 8),
         _text(f"X X X {'_'.join(plan.night.meta.stream.split()) or 'X'}", 80),
@@ -225,15 +210,15 @@ def _header(plan: Plan) -> bytes:
         _text(str(256 * (count + 1)), 8),
         _text("EDF+C" if plan.continuous else "EDF+D", 44),
         _text(str(len(plan.starts)), 8),
-        _text(_number(plan.per_record / info.rate_hz), 8),
+        _text(_seconds(plan.per_record, info.rate_hz), 8),
         _text(str(count), 4),
     ]
     scales = plan.scales
     rows += [_text(scale.label, 16) for scale in scales] + [_text("EDF Annotations", 16)]
     rows += [_text("", 80)] * count
     rows += [_text(scale.unit, 8) for scale in scales] + [_text("", 8)]
-    rows += [_text(_number(scale.low), 8) for scale in scales] + [_text("-1", 8)]
-    rows += [_text(_number(scale.high), 8) for scale in scales] + [_text("1", 8)]
+    rows += [_text(number(scale.low), 8) for scale in scales] + [_text("-1", 8)]
+    rows += [_text(number(scale.high), 8) for scale in scales] + [_text("1", 8)]
     rows += [_text(str(-DIGITAL), 8)] * len(scales) + [_text("-32768", 8)]
     rows += [_text(str(DIGITAL), 8)] * count
     rows += [_text("", 80)] * count
@@ -246,15 +231,6 @@ def _text(text: str, width: int) -> bytes:
     """A header field: printable ASCII, cut and filled to its width."""
     plain = text.replace("µ", "u").replace("μ", "u").encode("ascii", "replace")[:width]
     return plain.ljust(width)
-
-
-def _number(value: float) -> str:
-    """Write a number in at most eight characters, as exactly as they allow."""
-    for digits in range(8, 0, -1):
-        text = np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
-        if len(text) <= 8:
-            return text
-    return f"{value:.0f}"[:8]
 
 
 def _onset(seconds: float) -> bytes:

@@ -21,9 +21,14 @@ class Note:
     kind: str  # a stage ("W" ... "unscored"), an event's name, or "gap"
 
 
-def notes(night: Night) -> list[Note]:
+def notes(night: Night, *, stages: bool = True, events: bool = True) -> list[Note]:
     """Every stage, event of the sleeper, and loss, by onset; within the recording."""
-    found = [
+    found = _stages(night) if stages else []
+    return sorted([*found, *(_happened(night) if events else [])], key=lambda note: note.onset_s)
+
+
+def _stages(night: Night) -> list[Note]:
+    return [
         Note(
             float(EPOCH_S * number),
             float(EPOCH_S),
@@ -32,8 +37,11 @@ def notes(night: Night) -> list[Note]:
         )
         for number, label in enumerate(night.labels)
     ]
+
+
+def _happened(night: Night) -> list[Note]:
     rate = night.meta.info.rate_hz
-    found += [Note(gap.start / rate, (gap.stop - gap.start) / rate, "BAD_gap", "gap") for gap in night.gaps]
+    found = [Note(gap.start / rate, (gap.stop - gap.start) / rate, "BAD_gap", "gap") for gap in night.gaps]
     for event in night.events:
         onset = night.seconds_of(event)
         if not 0 <= onset <= night.duration_s:
@@ -42,4 +50,4 @@ def notes(night: Night) -> list[Note]:
             found.append(Note(onset, None, NAMES[event.event], event.event))
         elif event.event in TEXTS:
             found.append(Note(onset, None, f"{event.event}: {event.text}".rstrip(": "), event.event))
-    return sorted(found, key=lambda note: note.onset_s)
+    return found

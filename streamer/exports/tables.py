@@ -10,7 +10,7 @@ from pathlib import Path
 from streamer import private
 from streamer.exports.notes import notes
 from streamer.messages import STAGES
-from streamer.payloads import PublishedStage, utc
+from streamer.payloads import PublishedStage
 from streamer.session import Night, Progress
 
 PROFUSION: dict[PublishedStage, int] = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 5}
@@ -29,7 +29,7 @@ def write_csv(night: Night, path: Path, progress: Progress) -> list[str]:
         for note in notes(night):
             if note.kind in STAGES or note.kind == "unscored":
                 label = YASA_UNSCORED if note.kind == "unscored" else note.kind
-                table.writerow([f"{note.onset_s:g}", "30", label])
+                table.writerow([f"{note.onset_s:.0f}", "30", label])
     return []
 
 
@@ -45,10 +45,8 @@ def write_json(night: Night, path: Path, progress: Progress) -> list[str]:
     data = {
         "meta": asdict(night.meta),
         "channel": night.channel,
-        "started": utc(night.started).isoformat(),
         "duration_s": night.duration_s,
-        "lights_off_epoch": night.lights_off if night.marked("lights_off") else None,
-        "lights_on_epoch": night.lights_on if night.marked("lights_on") else None,
+        **night.described(),
         "ended": night.ended,
         "hypnogram": night.labels,
         "statistics": night.statistics().described(),

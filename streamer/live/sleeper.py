@@ -169,17 +169,19 @@ class Sleeper:
         return await asyncio.to_thread(find, folder, meta, self._clock, resume_s)
 
     def _meta(self, session: str, info: StreamInfo) -> Meta:
+        contract = self._shared.model.contract
         return Meta(
             session=session,
             node=self._shared.settings.node,
             stream=self._settings.name,
             info=info,
-            model_sha256=self._shared.model.contract.weights_sha256,
+            model_sha256=contract.weights_sha256,
             settings=self._settings.model_dump(mode="json"),
             versions={
                 "sleepstream": __version__,
                 "python": platform.python_version(),
                 "onnxruntime": version("onnxruntime"),
+                "model": f"{contract.size} of {contract.created:%Y-%m-%d}",
             },
             boot=boot_id(),
         )

@@ -5,53 +5,57 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
-from streamer import private
-from streamer.errors import UsageError
+from streamer import __version__, private
+from streamer.errors import RecordingError, UsageError
+from streamer.report.names import Named, distinct, named, sessions_of
 from streamer.report.page import night_page, trend_page
 from streamer.report.spectrum import multitaper
 from streamer.scoring import read_scoring
 from streamer.scoring.comparison import Comparison, compare
 from streamer.session import Night, Progress, conditioned, read_night, unwatched
 
-__all__ = ["Written", "sessions_of", "write_report", "write_trend"]
+__all__ = ["Named", "Written", "distinct", "named", "sessions_of", "write_report", "write_trend"]
+
+MADE_FROM = "made_from"  # in a report's JSON: a digest of all that it shows
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a report left on disk."""
+    """What a report left on disk.
+
+    Attributes:
+        html: the page.
+        png: the picture.
+        json: the numbers.
+        night: what they are about.
+        made_from: a digest of all that they show.
+        drawn: they were made now; False if they were there and nothing has changed since.
+        compared: with another scorer, if that was asked for.
+
+    """
 
     html: Path
     png: Path
     json: Path
     night: Night
+    made_from: str
+    drawn: bool
     compared: Comparison | None = None
 
 
-def sessions_of(paths: Sequence[Path]) -> list[Path]:
-    """Session files, in the order given; a folder stands for all that lie in it, by name.
-
-    Raises:
-        UsageError: a folder without a session.
-
-    """
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(path.glob("*.sqlite")) if path.is_dir() else [path]
-        if not inside:
-            raise UsageError(f"{path} holds no session (*.sqlite); give a session file")
-        found += inside
-    return found
-
-
 def write_report(
-    session: Path, folder: Path, against: Path | None = None, progress: Progress = unwatched
+    session: Named, folder: Path, against: Path | None = None, progress: Progress = unwatched
 ) -> Written:
-    """Write NAME.html, self-contained, with NAME.png and NAME.json beside it; older ones are replaced.
+    """Write NAME.html, self-contained, with NAME.png and NAME.json beside it.
+
+    An older report of the same session is replaced, or kept where nothing has changed; one of another session
+    never is.
 
     Args:
-        session: the session file; NAME is its name without the suffix.
+        session: the session; NAME is what it is called.
         folder: where to; made if it is missing.
         against: another scorer's hypnogram of the same night, see `scoring.read_scoring`.
         progress: told how far it is.
@@ -59,44 +63,92 @@ def write_report(
     Raises:
         JournalError: the session cannot be read.
         RecordingError: the other hypnogram cannot be read.
-        UsageError: matplotlib is not installed, or the folder cannot be written.
+        UsageError: the folder cannot be written.
 
     """
-    from streamer.report.figure import draw_night
-
-    night = read_night(session)
+    night = read_night(session.path)
     found = None
     if against is not None:
         found = compare(read_scoring(against, night.started), night.labels, _confidence(night))
+    name = session.free_in(folder)
+    html, picture, values = (_folder(folder) / f"{name}{end}" for end in (".html", ".png", ".json"))
+    made_from = _digest(session.path, against)
+    kept = html.is_file() and picture.is_file() and _made_from(values) == made_from
+    if not kept:
+        _draw(night, found, against, (html, picture, values), made_from, progress)
+    progress(1.0)
+    return Written(html, picture, values, night, made_from, not kept, found)
+
+
+def write_trend(reports: Sequence[Written], folder: Path) -> tuple[Path, bool]:
+    """Write trend.html, self-contained, with trend.png beside it, from several nights in order of time.
+
+    Returns:
+        The page, and whether it was made now: it is kept where nothing has changed.
+
+    """
+    ordered = sorted(reports, key=lambda report: (report.night.started, report.html.name))
+    html = _folder(folder) / "trend.html"
+    made_from = sha256("\n".join(f"{one.html.name} {one.made_from}" for one in ordered).encode()).hexdigest()
+    picture = html.with_suffix(".png")
+    if picture.is_file() and html.is_file() and made_from in html.read_text(encoding="utf-8")[:1000]:
+        return html, False
+    from streamer.report.trend import draw_trend
+
+    nights = [report.night for report in ordered]
+    png = draw_trend(nights)
+    private.write(picture, png)
+    private.write(html, trend_page(nights, png, [report.html.name for report in ordered], made_from))
+    return html, True
+
+
+def _draw(
+    night: Night,
+    found: Comparison | None,
+    against: Path | None,
+    files: tuple[Path, Path, Path],
+    made_from: str,
+    progress: Progress,
+) -> None:
+    from streamer.report.figure import draw_night
+
     signal = conditioned(night, lambda share: progress(0.5 * share))
     spectrum = multitaper(signal, lambda share: progress(0.5 + 0.35 * share))
     png = draw_night(night, spectrum, None if found is None else found.truth)
-    page = night_page(night, png, found, against)
     data = {
         "session": night.meta.session,
+        **night.described(),
         "statistics": night.statistics().to_json(),
         "agreement": None if found is None else found.to_json(),
+        MADE_FROM: made_from,
     }
-    html, picture, values = (_folder(folder) / f"{session.stem}{end}" for end in (".html", ".png", ".json"))
-    written = Written(html, picture, values, night, found)
-    private.write(written.png, png)
-    private.write(written.html, page)
-    private.write(written.json, json.dumps(data, indent=1) + "\n")
-    progress(1.0)
-    return written
+    html, picture, values = files
+    private.write(picture, png)
+    private.write(html, night_page(night, png, found, against))
+    private.write(values, json.dumps(data, indent=1) + "\n")  # last: it vouches for the others
 
 
-def write_trend(reports: Sequence[Written], folder: Path) -> Path:
-    """Write trend.html, self-contained, with trend.png beside it, from several nights in order of time."""
-    from streamer.report.figure import draw_trend
+def _digest(session: Path, against: Path | None) -> str:
+    """Of the session file's state, the other scorer's file and this version."""
+    parts = [__version__]
+    for path in (session, session.with_name(f"{session.name}-wal")):
+        if path.is_file():
+            state = path.stat()
+            parts.append(f"{path.name} {state.st_size} {state.st_mtime_ns}")
+    if against is not None:
+        try:
+            parts.append(f"{against.name} {sha256(against.read_bytes()).hexdigest()}")
+        except OSError as error:
+            raise RecordingError(f"cannot read {against}: {error.strerror}; check the path") from error
+    return sha256("\n".join(parts).encode()).hexdigest()
 
-    ordered = sorted(reports, key=lambda report: report.night.started)
-    nights = [report.night for report in ordered]
-    png = draw_trend(nights)
-    html = _folder(folder) / "trend.html"
-    private.write(html.with_suffix(".png"), png)
-    private.write(html, trend_page(nights, png, [report.html.name for report in ordered]))
-    return html
+
+def _made_from(values: Path) -> str | None:
+    try:
+        found = json.loads(values.read_text(encoding="utf-8")).get(MADE_FROM)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _confidence(night: Night) -> list[float | None]:

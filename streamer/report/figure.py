@@ -1,29 +1,24 @@
-"""The pictures of a night and of a trend, as PNG; the only file that knows matplotlib."""
+"""The picture of a night, as PNG."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, tzinfo
-from io import BytesIO
+from datetime import UTC
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DateFormatter, HourLocator, date2num
+from matplotlib.dates import AutoDateLocator, DateFormatter, HourLocator
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from streamer.messages import EPOCH_S, STAGES, Floats
 from streamer.payloads import PublishedStage
+from streamer.report.canvas import COLOURS, GRADES, LOST, RED, WIDTH, canvas, days, to_png
+from streamer.report.marks import spread
 from streamer.report.spectrum import Spectrogram
 from streamer.report.verdict import verdict
-from streamer.session import Night
+from streamer.session import Night, zone_of
 
-COLOURS = {"W": "#e9a820", "R": "#c2408b", "N1": "#7fc4d9", "N2": "#3b82c4", "N3": "#1e3a78"}
-GRADES = {"good": "#4c9f70", "fair": "#d9c94a", "poor": "#e07b39", "off": "#b3261e"}
-LOST = "#d0d0d0"
-RED = "#b3261e"
 ROWS: dict[PublishedStage, int] = {"W": 4, "R": 3, "N1": 2, "N2": 1, "N3": 0}
 MARKS: dict[str, str] = {
     "channel_changed": "",
@@ -33,14 +28,17 @@ MARKS: dict[str, str] = {
     "trigger": "trigger",
     "alarm": "alarm",
 }
-DPI = 110
+CROWD = 24  # more marks than that are drawn so that the panels can still be seen
+FONT = 8
+# Of a character of the names above a picture: their size in points, the width of an average one.
+CHARACTER = 0.56 * FONT / 72 / WIDTH
 
 
 def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedStage] | None = None) -> bytes:
     """Hypnogram, hypnodensity, spectrogram and quality over one clock; as PNG."""
     panels = ["hypnogram", *(["other"] if other is not None else []), "density", "spectrum", "quality"]
     heights = {"hypnogram": 2.2, "other": 1.6, "density": 1.8, "spectrum": 2.4, "quality": 0.35}
-    figure = _figure(11, sum(heights[name] for name in panels) * 1.12 + 1.0)
+    figure = canvas(sum(heights[name] for name in panels) * 1.12 + 1.2)
     axes = figure.subplots(
         len(panels),
         1,
@@ -58,8 +56,10 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
     _quality(by_name["quality"], times, night)
     _marks(list(by_name.values()), night)
     if verdict(night).grade == "failed":
-        by_name["hypnogram"].set_title("FAILED NIGHT: not a result", color=RED, weight="bold", loc="left")
-    zone = _zone(night)
+        figure.suptitle(
+            "FAILED NIGHT: not a result", color=RED, weight="bold", ha="left", x=0.01, fontsize=12
+        )
+    zone = zone_of(night.meta)
     last = by_name["quality"]
     last.xaxis.set_major_locator(
         HourLocator(tz=zone) if len(night.labels) > 240 else AutoDateLocator(tz=zone)
@@ -69,46 +69,7 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
     if times.shape[0] > 1:
         last.set_xlim(times[0], times[-1])
     figure.align_ylabels(axes)
-    return _png(figure)
-
-
-def draw_trend(nights: Sequence[Night]) -> bytes:
-    """Each night's main figures over the dates; a failed night is a cross, and joins no line."""
-    shown = {
-        "tst_min": "total sleep, min",
-        "se_percent": "efficiency, %",
-        "sol_min": "onset latency, min",
-        "waso_min": "wake after onset, min",
-        "n3_percent": "N3, %",
-        "r_percent": "R, %",
-    }
-    figure = _figure(11, 7.5)
-    axes = figure.subplots(3, 2, sharex=True).ravel()
-    dates = np.asarray(date2num([datetime.fromtimestamp(night.started, UTC) for night in nights]))
-    failed = np.array([verdict(night).grade == "failed" for night in nights])
-    statistics = [night.statistics().to_json() for night in nights]
-    for axis, (name, title) in zip(axes, shown.items(), strict=True):
-        values = np.array(
-            [np.nan if one[name] is None else one[name] for one in statistics], dtype=np.float64
-        )
-        fine = np.where(failed, np.nan, values)
-        axis.plot(dates, fine, "o-", color=COLOURS["N2"], markersize=5)
-        on_the_edge = axis.get_xaxis_transform()  # in the picture's place, not at any value
-        none = np.zeros(int(failed.sum()))
-        axis.plot(
-            dates[failed], none, "x", color=RED, markersize=9, mew=2, transform=on_the_edge, clip_on=False
-        )
-        axis.set_title(title, fontsize=10, loc="left")
-        axis.grid(axis="y", color="#e5e5e5")
-        axis.margins(x=0.05, y=0.2)
-    for axis in axes[-2:]:
-        locator = AutoDateLocator(minticks=2, maxticks=8)
-        axis.xaxis.set_major_locator(locator)
-        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    if failed.any():
-        cross = Line2D([], [], color=RED, marker="x", linestyle="", mew=2, label="failed night: no value")
-        figure.legend(handles=[cross], loc="outside upper right", fontsize=9, frameon=False)
-    return _png(figure)
+    return to_png(figure)
 
 
 def _hypnogram(axis: Axes, times: Floats, labels: Sequence[PublishedStage], name: str) -> None:
@@ -129,8 +90,8 @@ def _hypnogram(axis: Axes, times: Floats, labels: Sequence[PublishedStage], name
     if any(unscored):
         axis.legend(
             handles=[Patch(facecolor=LOST, hatch="///", edgecolor="white", label="unscored")],
-            loc="lower right",
-            bbox_to_anchor=(1.0, 1.0),
+            loc="center left",
+            bbox_to_anchor=(1.005, 0.5),
             fontsize=8,
             frameon=False,
         )
@@ -192,17 +153,27 @@ def _quality(axis: Axes, times: Floats, night: Night) -> None:
 
 def _marks(axes: Sequence[Axes], night: Night) -> None:
     """Lights, marks, triggers and alarms as lines through every panel, named above the first."""
+    length_s = len(night.labels) * EPOCH_S
+    found: list[tuple[float, str]] = []
     for event in night.events:
         seconds = night.seconds_of(event)
-        if event.event not in MARKS or not 0 <= seconds <= len(night.labels) * EPOCH_S:
+        if event.event not in MARKS or not 0 <= seconds <= length_s:
             continue
-        at = _days(night.started + seconds)
+        found.append((seconds / length_s, MARKS[event.event] or event.text[:30] or "mark"))
+    thin = len(found) > CROWD
+    for share, _ in found:
         for axis in axes:
-            axis.axvline(at, color="#222222", linewidth=0.8, linestyle=(0, (4, 3)))
-        name = MARKS[event.event] or event.text[:30] or "mark"
+            axis.axvline(
+                days(night.started + share * length_s),
+                color="#222222",
+                linewidth=0.3 if thin else 0.8,
+                linestyle="-" if thin else (0, (4, 3)),
+                alpha=0.5 if thin else 1.0,
+            )
+    for name in spread(found, CHARACTER):
         axes[0].annotate(
-            name, (at, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 4), textcoords="offset points",
-            ha="center", va="bottom", fontsize=8,
+            name.text, (name.at, 1.0), xycoords="axes fraction", xytext=(0, 4 + (FONT + 3) * name.row),
+            textcoords="offset points", ha="right" if name.at == 1 else "center", va="bottom", fontsize=FONT,
         )  # fmt: skip
 
 
@@ -213,27 +184,4 @@ def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
 
 
 def _times(night: Night, count: int) -> Floats:
-    return np.asarray([_days(night.started + EPOCH_S * number) for number in range(count)], dtype=np.float64)
-
-
-def _days(seconds: float) -> float:
-    return float(date2num(datetime.fromtimestamp(seconds, UTC)))
-
-
-def _zone(night: Night) -> tzinfo:
-    """A recording's clock has no zone and is taken as UTC; a night recorded here is shown in this zone."""
-    source = night.meta.settings.get("source")
-    replayed = isinstance(source, dict) and source.get("kind") == "replay"
-    return UTC if replayed else datetime.now().astimezone().tzinfo or UTC
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return np.asarray([days(night.started + EPOCH_S * number) for number in range(count)], dtype=np.float64)

@@ -6,15 +6,15 @@ import base64
 import math
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from streamer import __version__
 from streamer.messages import STAGES
 from streamer.report.verdict import Verdict, verdict
 from streamer.scoring.comparison import Comparison
-from streamer.session import Night
+from streamer.session import Night, evening_of
 from streamer.statistics import DEFINITIONS
 
 NAMES = {
@@ -79,7 +79,7 @@ def night_page(night: Night, png: bytes, found: Comparison | None, against: Path
     """
     judged = verdict(night)
     parts = [
-        f"<h1>{escape(night.meta.stream)}, {_date(night)}</h1>",
+        f"<h1>{escape(night.sleeper)}, {_date(night)}</h1>",
         f'<p class="dim">{escape(night.meta.info.name)}, channel {escape(_channels(night))}, '
         f"{night.meta.info.rate_hz:g} Hz; {_hours(night.duration_s / 60)} recorded</p>",
         _banner(judged),
@@ -95,11 +95,19 @@ def night_page(night: Night, png: bytes, found: Comparison | None, against: Path
         f"sleepstream {__version__}. Definitions follow the AASM manual where it has one. "
         "Not a medical device; it diagnoses nothing.</p>",
     ]
-    return _page(f"{night.meta.stream} {_date(night)}", parts)
+    return _page(f"{night.sleeper} {_date(night)}", parts)
 
 
-def trend_page(nights: Sequence[Night], png: bytes, links: Sequence[str]) -> str:
-    """The page of several nights, in order of time; `links` name their reports in the same folder."""
+def trend_page(nights: Sequence[Night], png: bytes, links: Sequence[str], made_from: str) -> str:
+    """The page of several nights, in order of time.
+
+    Args:
+        nights: as read from their sessions.
+        png: the picture.
+        links: the names of their reports, in the same folder.
+        made_from: a digest of all that it shows, kept in the page.
+
+    """
     shown = (
         "tib_min",
         "tst_min",
@@ -117,7 +125,7 @@ def trend_page(nights: Sequence[Night], png: bytes, links: Sequence[str]) -> str
         no_result = judged.grade == "failed"
         cells = "".join(_cell("failed" if no_result else _value(values[name], name)) for name in shown)
         cells += _cell(_value(values["unscored_min"], "unscored_min"))
-        row = f'<td><a href="{escape(link)}">{_date(night)}</a></td><td>{escape(night.meta.stream)}</td>'
+        row = f'<td><a href="{escape(quote(link))}">{_date(night)}</a></td><td>{escape(night.sleeper)}</td>'
         rows.append(f"<tr>{row}{cells}<td>{judged.grade}</td></tr>")
     failed = sum(verdict(night).grade == "failed" for night in nights)
     said = f"{len(nights)} nights" + (f", {failed} of them failed and in no figure" if failed else "")
@@ -125,16 +133,17 @@ def trend_page(nights: Sequence[Night], png: bytes, links: Sequence[str]) -> str
         f'<div class="wide"><table><tr><th>night</th><th>sleeper</th>{head}<th>verdict</th></tr>'
         f"{''.join(rows)}</table></div>"
     )
-    return _page(
-        "Trend", [f"<h1>{said}</h1>", _picture(png, "trend"), table, _legend((*shown, "unscored_min"))]
-    )
+    dated = '<p class="dim">A night has the date of its evening, also where it began after midnight.</p>'
+    parts = [f"<h1>{said}</h1>", _picture(png, "trend"), table, dated, _legend((*shown, "unscored_min"))]
+    return _page("Trend", parts, made_from)
 
 
-def _page(title: str, parts: Sequence[str]) -> str:
+def _page(title: str, parts: Sequence[str], made_from: str = "") -> str:
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<meta name="made-from" content="{made_from}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body>\n"
         + "\n".join(part for part in parts if part)
@@ -265,4 +274,5 @@ def _hours(minutes: float) -> str:
 
 
 def _date(night: Night) -> str:
-    return datetime.fromtimestamp(night.started, UTC).strftime("%Y-%m-%d")
+    evening = evening_of(night.meta)
+    return "unknown date" if evening is None else evening.isoformat()

@@ -2,8 +2,8 @@
 
 import json
 import re
-import subprocess
 from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN
 
 import edfio
 import mne
@@ -12,10 +12,14 @@ import pandas as pd
 import pyedflib
 import pytest
 import yasa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model.data import load_night
 from streamer.cli import main
+from streamer.exports import FORMATS
 from streamer.exports.edf import samples_per_record
+from streamer.exports.signals import number
 from streamer.exports.tables import PROFUSION
 from streamer.messages import STAGES, Channel, Chunk, Gap
 from streamer.scoring import read_scoring
@@ -119,7 +123,9 @@ def test_edf_d_keeps_every_sample_in_its_place(broken, tmp_path, capsys):
     path, samples = broken
     out = export(path, "edf", tmp_path / "n.edf")
     assert out.read_bytes()[192:197] == b"EDF+D"
-    assert "--to edfc" in capsys.readouterr().out
+    twin = tmp_path / "n-continuous.edf"
+    assert f"as --to edfc writes it: {twin}" in capsys.readouterr().out
+    assert np.abs(read_mne(twin)[0] - samples)[:, 20_000:].max() <= 0.051  # what is advised is there
     found = np.full(samples.shape[1], np.nan)
     for item in open_recording(out).items([0]):
         if isinstance(item, Chunk):
@@ -163,10 +169,18 @@ def test_units_become_microvolts(tmp_path, unit):
 
 
 @pytest.mark.parametrize(
-    ("rate", "record"), [(100, 100), (256, 256), (62.5, 125), (199.87, 200), (1024, 1024)]
+    ("rate", "record"), [(100, 100), (256, 256), (62.5, 125), (1024, 1024), (200 / 3, 200)]
 )
 def test_records_hold_whole_samples(rate, record):
     assert samples_per_record(rate) == record
+
+
+@given(rate=st.floats(50, 1024))
+def test_a_record_s_length_in_eight_characters_moves_no_sample_of_a_night(rate):
+    count = samples_per_record(rate)
+    said = number(count / rate, ROUND_HALF_EVEN)
+    assert len(said) <= 8
+    assert abs(count / float(said) - rate) * 12 * 3600 < 1  # samples, after 12 h
 
 
 def test_a_fraction_of_a_second_at_the_start_is_kept(tmp_path):
@@ -202,6 +216,12 @@ def test_json_holds_all_but_the_samples(whole, tmp_path):
     night = read_night(whole[0])
     assert data["hypnogram"] == stages(LETTERS)
     assert (data["lights_off_epoch"], data["lights_on_epoch"]) == (1, 9)
+    assert data["started"] == "2025-06-15T15:06:40+00:00"
+    assert (data["lights_off"], data["lights_on"]) == (
+        "2025-06-15T15:07:10+00:00",
+        "2025-06-15T15:11:10+00:00",
+    )
+    assert data["model"] == {"name": "small of 2025-01-01", "weights_sha256": "abc"}
     assert {name: one["value"] for name, one in data["statistics"].items()} == night.statistics().to_json()
     assert len(data["epochs"]) == len(LETTERS)
     assert data["meta"]["info"]["rate_hz"] == 256
@@ -217,24 +237,6 @@ def test_npz_is_a_prepared_night(broken, tmp_path):
     assert not night.soft[LETTERS.index("?")].any()
 
 
-def test_bids_passes_its_validator(whole, tmp_path):
-    out = export(whole[0], "bids", tmp_path / "dataset")
-    run = subprocess.run(
-        ["bids-validator-deno", "--json", str(out)], capture_output=True, text=True, check=False, timeout=60
-    )
-    issues = json.loads(run.stdout)["issues"]["issues"]
-    assert [issue for issue in issues if issue["severity"] == "error"] == []
-    assert run.returncode == 0
-    (edf,) = out.rglob("*_eeg.edf")
-    (events,) = out.rglob("*_events.tsv")
-    data, names, _, _ = read_mne(edf)
-    assert np.abs(data - whole[1]).max() <= 0.051
-    table = pd.read_csv(events, sep="\t")
-    assert list(table["trial_type"][table["duration"] == 30]) == stages(LETTERS)
-    (channels,) = out.rglob("*_channels.tsv")
-    assert list(pd.read_csv(channels, sep="\t")["name"]) == names
-
-
 def test_nothing_is_overwritten_and_nothing_half_written_stays(whole, tmp_path, capsys):
     (tmp_path / "n.csv").write_text("mine")
     assert main(["export", str(whole[0]), "--to", "csv", "--out", str(tmp_path / "n.csv")]) == 2
@@ -243,10 +245,40 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(whole, tmp_path, 
     assert not list(tmp_path.glob("*.partial*"))
 
 
+def test_a_session_without_samples_has_no_edf(tmp_path, capsys):
+    path = session(tmp_path / "s.sqlite", stages("W2"), samples=np.zeros((1, 0)))
+    assert main(["export", str(path), "--to", "edf"]) == 2
+    assert "--to annotations" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == ["s.sqlite"]
+
+
 def test_an_empty_session_is_refused(tmp_path, capsys):
     path = session(tmp_path / "e.sqlite", [])
     assert main(["export", str(path), "--to", "edf"]) == 2
     assert "nothing to export" in capsys.readouterr().err
+
+
+def test_no_export_and_no_report_has_the_default_name_of_another(broken):
+    assert main(["report", str(broken[0])]) == 0
+    for to in FORMATS:
+        assert main(["export", str(broken[0]), "--to", to]) == 0 or to == "edfc"  # which edf has written
+
+
+def test_several_sessions_are_exported_at_once(whole, broken, tmp_path):
+    sessions = [str(whole[0]), str(broken[0])]
+    assert main(["export", *sessions, "--to", "csv"]) == 0
+    assert main(["export", *sessions, "--to", "csv", "--out", str(tmp_path / "out")]) == 0
+    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert found == ["g.csv", "s.csv"]
+
+
+def test_what_is_said_at_once_is_spread_and_not_lost(tmp_path):
+    events = [("trigger", {"end": 30.0 + k / 1000}) for k in range(200)]
+    path = session(tmp_path / "s.sqlite", stages("W2" * 20), events=events)
+    out = export(path, "edf", tmp_path / "n.edf")
+    notes = [(round(onset, 3), text) for onset, _, text in read_mne(out)[3] if text.startswith("trigger")]
+    assert notes == [(round(30.0 + k / 1000, 3), "trigger: here") for k in range(200)]
+    assert out.stat().st_size < 1_000_000
 
 
 def test_the_default_name_is_beside_the_session(whole):

@@ -1,0 +1,129 @@
+"""What the JSON files of a BIDS dataset say."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from streamer import __version__
+from streamer.exports.signals import columns
+from streamer.session import Night
+
+VERSION = "1.10.0"
+UNKNOWN = "n/a"
+HAPPENED: Final = {
+    "gap": "samples that were lost",
+    "lights_off": "the night began",
+    "lights_on": "the night ended",
+    "mark": "marked by the sleeper or the home",
+    "trigger": "a trigger was sent",
+    "alarm": "the alarm rang",
+}
+STAGES: Final = {
+    "W": "wake (AASM)",
+    "N1": "stage N1 (AASM)",
+    "N2": "stage N2 (AASM)",
+    "N3": "stage N3 (AASM)",
+    "R": "stage R, REM sleep (AASM)",
+    "unscored": "could not be scored: too few samples, or too bad ones",
+}
+_TIMES: Final[dict[str, object]] = {
+    "onset": {"Description": "seconds since the first sample", "Units": "s"},
+    "duration": {"Description": "length", "Units": "s"},
+}
+_SOFTWARE: Final[dict[str, object]] = {
+    "StimulusPresentation": {"SoftwareName": "sleepstream", "SoftwareVersion": __version__},
+}
+EVENTS: Final[dict[str, object]] = {
+    **_TIMES,
+    "trial_type": {"Description": "event of the night, or loss", "Levels": HAPPENED},
+    "text": {"Description": "what was said with it"},
+    **_SOFTWARE,
+}
+STAGE_EVENTS: Final[dict[str, object]] = {
+    "Description": "sleep stages, one per 30 s, by a network",
+    **_TIMES,
+    "trial_type": {"Description": "sleep stage of the 30 s", "Levels": STAGES},
+    "confidence": {"Description": "the network's probability of that stage"},
+    **_SOFTWARE,
+}
+PEOPLE: Final[dict[str, object]] = {
+    "participant_id": {"Description": "label of the participant"},
+    "sleeper": {"Description": "the name of the stream or of the recording"},
+    "species": {"Description": "species of the participant"},
+}
+_README = {
+    "raw": """# Nights of sleep
+
+Recorded by sleepstream {version}. The events hold what the sleeper or the home marked, triggers, alarms, and
+every stretch of samples that was lost. Where samples were lost the recording holds the last value, under an
+event `gap` (in the EDF+: BAD_gap). Times are UTC.
+
+The stages are a network's, not an expert's: they lie under derivatives/sleepstream. Not a medical device.
+
+Before you publish this, say in dataset_description.json who its authors are and what its licence is.
+""",
+    "derivative": """# Sleep stages
+
+Staged in real time by sleepstream {version}, from one EEG derivation, causally: each 30 s epoch was staged
+when it ended and never rewritten (AASM). Stages are a network's, not an expert's. Not a medical device.
+""",
+}
+
+Kind = Literal["raw", "derivative"]
+
+
+def readme(kind: Kind) -> str:
+    """The README of the dataset, or of the one with its stages."""
+    return _README[kind].format(version=__version__)
+
+
+def description(kind: Kind) -> dict[str, object]:
+    """`dataset_description.json`."""
+    raw = kind == "raw"
+    return {
+        "Name": "Nights recorded by sleepstream" if raw else "Sleep stages by sleepstream",
+        "BIDSVersion": VERSION,
+        "DatasetType": kind,
+        "License": UNKNOWN,
+        "GeneratedBy": [{"Name": "sleepstream", "Version": __version__}],
+        # The stages come from the dataset around them; of the recordings nobody knows where they are.
+        "SourceDatasets": [{"URL": UNKNOWN if raw else "../../", "Version": UNKNOWN}],
+    }
+
+
+def sidecar(night: Night) -> dict[str, object]:
+    """`_eeg.json`: all that BIDS recommends, "n/a" where nobody said it."""
+    info, (found, _) = night.meta.info, columns(night)
+    voltages = sum(column.voltage for column in found)
+    return {
+        "TaskName": "sleep",
+        "TaskDescription": "A night's sleep, staged in real time.",
+        "Instructions": UNKNOWN,
+        "CogAtlasID": "https://www.cognitiveatlas.org/task/id/tsk_4a57abb9499dd",
+        "CogPOID": UNKNOWN,
+        "SamplingFrequency": info.rate_hz,
+        "PowerLineFrequency": night.signal.mains_hz,
+        "SoftwareFilters": UNKNOWN,
+        "HardwareFilters": UNKNOWN,
+        "EEGReference": f"as the device derives its channels; staged: {night.channel}",
+        "EEGGround": UNKNOWN,
+        "EEGPlacementScheme": UNKNOWN,
+        "EEGChannelCount": voltages,
+        "EOGChannelCount": 0,
+        "ECGChannelCount": 0,
+        "EMGChannelCount": 0,
+        "MISCChannelCount": len(found) - voltages,
+        "TriggerChannelCount": 0,
+        "RecordingDuration": round(night.duration_s, 6),
+        "RecordingType": "continuous",
+        "Manufacturer": UNKNOWN,
+        "ManufacturersModelName": info.name or UNKNOWN,
+        "SoftwareVersions": f"sleepstream {night.meta.versions.get('sleepstream', UNKNOWN)}",
+        "DeviceSerialNumber": UNKNOWN,
+        "CapManufacturer": UNKNOWN,
+        "CapManufacturersModelName": UNKNOWN,
+        "SubjectArtefactDescription": UNKNOWN,
+        "InstitutionName": UNKNOWN,
+        "InstitutionAddress": UNKNOWN,
+        "InstitutionalDepartmentName": UNKNOWN,
+    }

@@ -1,0 +1,36 @@
+"""What every picture of a report shares: colours, size, and how it becomes a PNG."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from io import BytesIO
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import date2num
+from matplotlib.figure import Figure
+
+COLOURS = {"W": "#e9a820", "R": "#c2408b", "N1": "#7fc4d9", "N2": "#3b82c4", "N3": "#1e3a78"}
+GRADES = {"good": "#4c9f70", "fair": "#d9c94a", "poor": "#e07b39", "off": "#b3261e"}
+LOST = "#d0d0d0"
+RED = "#b3261e"
+WIDTH = 11.0  # inches
+DPI = 110
+
+
+def canvas(height: float) -> Figure:
+    """An empty picture of the common width, without a window."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def to_png(figure: Figure) -> bytes:
+    """The finished picture."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def days(seconds: float) -> float:
+    """Unix time as matplotlib counts it."""
+    return float(date2num(datetime.fromtimestamp(seconds, UTC)))

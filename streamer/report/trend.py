@@ -1,0 +1,108 @@
+"""The picture of several nights: their main figures over the dates, a line for each sleeper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from streamer.report.canvas import COLOURS, RED, canvas, to_png
+from streamer.report.verdict import verdict
+from streamer.session import Night, evening_of
+
+SHOWN = {
+    "tst_min": "total sleep, min",
+    "se_percent": "efficiency, %",
+    "sol_min": "onset latency, min",
+    "waso_min": "wake after onset, min",
+    "n3_percent": "N3, %",
+    "r_percent": "R, %",
+}
+LINES = (
+    COLOURS["N2"],
+    COLOURS["R"],
+    COLOURS["W"],
+    "#4c9f70",
+    COLOURS["N3"],
+    COLOURS["N1"],
+    "#7a5195",
+    "#8c564b",
+)
+TICKS = 8  # dates that fit below a picture
+
+
+def draw_trend(nights: Sequence[Night]) -> bytes:
+    """Each night's main figures over the dates; a failed night is a cross, and joins no line.
+
+    Nights of several dates stand at their dates; where one sleeper has two of a date, or one has none, they
+    stand side by side in the order given.
+    """
+    figure = canvas(7.5)
+    axes = figure.subplots(3, 2, sharex=True).ravel()
+    places, names = _places(nights)
+    failed = np.array([verdict(night).grade == "failed" for night in nights])
+    statistics = [night.statistics().to_json() for night in nights]
+    lines = _lines(nights)
+    for axis, (name, title) in zip(axes, SHOWN.items(), strict=True):
+        values = np.array([np.nan if (one := each[name]) is None else one for each in statistics], np.float64)
+        fine = np.where(failed, np.nan, values)
+        for members, colour in zip(lines.values(), LINES * len(lines), strict=False):
+            axis.plot(places[members], fine[members], "o-", color=colour, markersize=5)
+        none = np.zeros(int(failed.sum()))
+        on_the_edge = axis.get_xaxis_transform()  # in the picture's place, not at any value
+        axis.plot(
+            places[failed], none, "x", color=RED, markersize=9, mew=2, transform=on_the_edge, clip_on=False
+        )
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.grid(axis="y", color="#e5e5e5")
+        axis.margins(y=0.2)
+    _name_nights(axes, places, names)
+    handles = [
+        Line2D([], [], color=colour, marker="o", label=name)
+        for name, colour in zip(lines, LINES * len(lines), strict=False)
+        if len(lines) > 1
+    ]
+    if failed.any():
+        cross = Line2D([], [], color=RED, marker="x", linestyle="", mew=2, label="failed night: no value")
+        handles.append(cross)
+    if handles:
+        figure.legend(handles=handles, loc="outside upper right", ncols=6, fontsize=9, frameon=False)
+    return to_png(figure)
+
+
+def _places(nights: Sequence[Night]) -> tuple[np.ndarray, list[str]]:
+    """Where each night stands, and what is written below it."""
+    dates = [evening_of(night.meta) for night in nights]
+    days = [(one.meta.stream, date) for one, date in zip(nights, dates, strict=True)]
+    names = ["no date" if date is None else f"{date.day} {date:%b}" for date in dates]
+    years = {date.year for date in dates if date is not None}
+    if len(years) > 1:
+        names = [n if d is None else f"{n}\n{d.year}" for n, d in zip(names, dates, strict=True)]
+    known = [date.toordinal() for date in dates if date is not None]
+    if len(known) < len(dates) or len(set(days)) < len(days):
+        return np.arange(len(dates), dtype=np.float64), names
+    return np.array(known, dtype=np.float64), names
+
+
+def _name_nights(axes: Sequence[Axes], places: np.ndarray, names: Sequence[str]) -> None:
+    """Dates below the nights themselves, as many as fit, and never a day without one."""
+    first, last = places.min(), places.max()
+    margin = max(0.5, 0.04 * (last - first))
+    least = (last - first) / TICKS
+    shown: list[int] = []
+    for number in np.argsort(places, kind="stable"):
+        if not shown or places[number] - places[shown[-1]] >= max(least, 1e-9):
+            shown.append(int(number))
+    for axis in axes:
+        axis.set_xlim(first - margin, last + margin)
+        axis.set_xticks(places[shown], [names[number] for number in shown])
+
+
+def _lines(nights: Sequence[Night]) -> dict[str, list[int]]:
+    """The nights of each sleeper, in order."""
+    out: dict[str, list[int]] = {}
+    for number, night in enumerate(nights):
+        out.setdefault(night.meta.stream, []).append(number)
+    return out
