@@ -36,6 +36,7 @@ from streamer.payloads import (
 )
 from streamer.statistics import Night
 
+REMADE = "the session file was deleted or moved away, and written anew where it was"
 UNTRACED = 16  # messages that a process may have published without leaving a record
 log = logging.getLogger(__name__)
 
@@ -298,7 +299,7 @@ class Publisher:
                 seq=self._healths - 1,
                 t=utc(self._clock.wall()),
                 recording=journal.state,
-                reason=journal.reason,
+                reason=journal.reason or (REMADE if journal.remade else ""),
                 dropped_samples=journal.dropped_samples,
                 failures=failures,
                 least_hop_s=least_hop_s,

@@ -22,6 +22,7 @@ from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.journal import file as session_file
 from streamer.journal.file import Batch, Block
+from streamer.journal.home import Home
 from streamer.journal.lock import FileLock
 
 COMMIT_S = 1.0  # no two transactions begin closer together than this
@@ -43,6 +44,7 @@ class JournalStatus:
     pending_bytes: int  # of samples that are not yet on disk
     commits: int
     slowest_s: float  # of them; two seconds can be promised while this and `LINGER_S` are less
+    remade: int = 0  # how often the file was deleted or moved under way, and written anew where it was
 
 
 class Writer:
@@ -64,8 +66,7 @@ class Writer:
     ) -> None:
         self.path = path
         self.capacity_bytes = capacity_bytes
-        self._db = db
-        self._file_lock = lock
+        self._home = Home(path, db, lock)
         self._clock = clock
         self._writing = Batch()  # the thread's alone; between transactions empty, unless the disk refused
         self._began = -math.inf  # when the last transaction did, monotonic; the thread's alone
@@ -89,7 +90,13 @@ class Writer:
         """How recording goes, now."""
         with self.lock:
             return JournalStatus(
-                self._state, self._reason, self.dropped, self._bytes, self._commits, self._slowest_s
+                self._state,
+                self._reason,
+                self.dropped,
+                self._bytes,
+                self._commits,
+                self._slowest_s,
+                self._home.remade,
             )
 
     @property
@@ -205,9 +212,12 @@ class Writer:
     def _let_go(self) -> None:
         if not self._writing and self._state != "failed":
             with contextlib.suppress(sqlite3.Error):  # then it reads as one whose process died, which is safe
-                session_file.mark_closed(self._db)
-        self._db.close()
-        self._file_lock.release()
+                astray = self._home.mend(math.inf)
+                session_file.mark_closed(self._home.db)
+                if astray:
+                    self._home.settle()
+        self._home.db.close()
+        self._home.lock.release()
 
     def _wait_until_due(self) -> bool:
         """Until the next transaction may begin; False when there will be none."""
@@ -229,16 +239,19 @@ class Writer:
             self._writing.absorb(self._pending)
             self._pending = Batch(self._pending.ticket)
         self._began = self._clock.monotonic()
+        astray = self._home.mend(self._began)
         try:
-            session_file.write(self._db, self._writing)
+            session_file.write(self._home.db, self._writing)
+            if astray:
+                self._home.settle()
         except sqlite3.OperationalError as error:  # full, read-only, I/O error; our own mistakes are not
             self._trouble("failing", error)
             return False
         with self.lock:
-            if not self.recording:
-                log.warning("recording to %s again", self.path)
-                self._file_lock.outrun(False)
-            self._state, self._reason = "recording", ""
+            if astray:
+                self._trouble("failing", astray)
+            else:
+                self._recovered()
             self._commits += 1
             self._slowest_s = max(self._slowest_s, self._clock.monotonic() - self._began)
             self._bytes -= self._writing.nbytes
@@ -246,11 +259,17 @@ class Writer:
             self.ring()
         return True
 
-    def _trouble(self, state: State, error: BaseException) -> None:
+    def _recovered(self) -> None:
+        if not self.recording:
+            log.warning("recording to %s again", self.path)
+            self._home.lock.outrun(False)
+        self._state, self._reason = "recording", ""
+
+    def _trouble(self, state: State, error: BaseException | str) -> None:
         with self.lock:
             if self._state != state:
                 log.warning("cannot record to %s: %s", self.path, error)
-                self._file_lock.outrun(True)
+                self._home.lock.outrun(True)
             self._state, self._reason = state, str(error)
             self.ring()
 

@@ -250,10 +250,14 @@ class Supervisor:
         before_hop_s = 0
         while True:
             status, hop_s = recording.journal.status, self._least_hop_s
-            if before is None or status.state != before.state or hop_s != before_hop_s:
+            remade = before is not None and status.remade != before.remade
+            if before is None or status.state != before.state or remade or hop_s != before_hop_s:
                 recording.publisher.health(status, self.failures, hop_s, self._lane.thinned)
             if before is not None and status.state != before.state:
                 recording.publisher.event("warning", _told(status), {"recording": status.state})
+            if remade:
+                path = recording.journal.path
+                recording.publisher.event("warning", _remade(path), {"remade": status.remade})
             if hop_s != before_hop_s:
                 text = _thinning(hop_s, self._lane.thinned)
                 recording.publisher.event(
@@ -311,6 +315,13 @@ def _told(status: JournalStatus) -> str:
     if status.state == "recording":
         return f"the disk takes the recording again; {status.dropped_samples} samples were not kept"
     return f"the recording cannot be written: {status.reason}; staging goes on, make room"
+
+
+def _remade(path: Path) -> str:
+    return (
+        f"{path} was deleted or moved while it was recorded; it was written anew where it was, with all that "
+        "it held, and is recorded on"
+    )
 
 
 def _thinning(hop_s: int, thinned: int) -> str:

@@ -101,8 +101,8 @@ def test_the_file_is_synced_at_every_commit_and_says_what_it_is(tmp_path):
     path = tmp_path / "s.sqlite"
     with Journal.create(path, META, HandClock()) as journal:
         # No public door to the connection, and a second one would have its own setting.
-        (synchronous,) = journal._writer._db.execute("PRAGMA synchronous").fetchone()
-        (mode,) = journal._writer._db.execute("PRAGMA journal_mode").fetchone()
+        (synchronous,) = journal._writer._home.db.execute("PRAGMA synchronous").fetchone()
+        (mode,) = journal._writer._home.db.execute("PRAGMA journal_mode").fetchone()
     assert (synchronous, mode) == (2, "wal")
     db = sqlite3.connect(path)
     assert db.execute("PRAGMA application_id").fetchone()[0] == int.from_bytes(b"SlSt")

@@ -180,7 +180,7 @@ def make_read_only(journal: Journal, yes: bool) -> None:
     """SQLite then says what it says on a disk that was remounted so: permissions would not bind root."""
     writer = journal._writer
     with writer.lock:
-        writer._db.execute(f"PRAGMA query_only = {yes:d}")
+        writer._home.db.execute(f"PRAGMA query_only = {yes:d}")
 
 
 def test_a_disk_that_becomes_read_only_stops_neither_staging_nor_delivery(tmp_path, caplog):

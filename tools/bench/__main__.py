@@ -36,6 +36,7 @@ PARTS: dict[str, tuple[str, bool]] = {
     "archives": ("tools.score on one and two processes, against sleepstream replay", True),
     "fleet": ("real engines on one mosquitto, then ever more sleepers replayed, until it breaks", False),
     "latency": ("last sample to publication, through the whole engine", True),
+    "firings": ("what it costs a trigger that its firing is on disk first", True),
     "passes": ("a window alone, and in one pass of the network with those of other streams", True),
     "streams": ("how many sleepers a core carries with latency held, and the memory of each", False),
 }

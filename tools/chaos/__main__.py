@@ -25,6 +25,7 @@ from streamer.network.stager import Model
 from tools.chaos.check import Verdict, check
 from tools.chaos.evidence import handed, newest_sample, undelivered
 from tools.chaos.faults import NO_ROOM, Faults
+from tools.chaos.nights import check_firings
 from tools.chaos.rig import Rig, until
 
 SPEED = 60.0  # of the night
@@ -120,6 +121,7 @@ async def unleash(folder: Path, seed: int, faults: int, minutes: float) -> tuple
             chaos = Chaos(rig, seed, verdict)
             await chaos.run(faults, time.monotonic() + 60 * minutes)
         shutil.copytree(rig.sessions, folder / "night")
+        check_firings(rig, verdict)
         await asyncio.to_thread(check, folder / "night", rig.ear.heard, Model.load(), verdict)
         verdict.notes["small_disk"] = rig.mounted
         verdict.notes["hours"] = round(verdict.notes["samples"] / 100 / 3600, 2)
@@ -141,7 +143,7 @@ def main(arguments: list[str]) -> int:
         folder = asked.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         verdict, done = asyncio.run(unleash(folder, asked.seed, asked.faults, asked.minutes))
-    print(json.dumps({"faults": done.total(), "by_kind": done, **asdict(verdict)}, indent=1))
+    print(json.dumps({"faults": done.total(), "by_kind": done, **asdict(verdict)}, indent=1, default=sorted))
     return 1 if verdict.broken() else 0
 
 

@@ -37,13 +37,17 @@ class Verdict:
     torn: int = 0  # copies, cut at random, that did not open as an earlier state
     beyond_2s: int = 0  # deaths that cost more than the promise
     abandoned: int = 0  # sessions that died, were young enough, and were not continued
+    misfired: int = 0  # stimuli within the refractory time, or without a record
     stuck: int = 0  # the engine did not recover from a fault, or did not end when told
     notes: dict[str, float] = field(default_factory=dict)  # not promised, but worth knowing
+    given_up: set[str] = field(default_factory=set)  # sessions whose age nobody can tell: rightly abandoned
     what: list[str] = field(default_factory=list)  # was broken, for whoever mends it
 
     def broken(self) -> int:
         """How many promises in all."""
-        return sum(getattr(self, name) for name in self.__slots__ if name not in ("notes", "what"))
+        return sum(
+            getattr(self, name) for name in self.__slots__ if name not in ("notes", "what", "given_up")
+        )
 
 
 def check(folder: Path, heard: list[tuple[str, str]], model: Model, verdict: Verdict) -> None:
@@ -60,7 +64,8 @@ def check(folder: Path, heard: list[tuple[str, str]], model: Model, verdict: Ver
             _check_samples(reader, verdict)
             _check_scores(path, reader, model, verdict)
             events = [event.event for event in reader.events()]
-            verdict.abandoned += "session_ended" not in events and not outrun(path)
+            left = "session_ended" not in events and not outrun(path)
+            verdict.abandoned += left and path.name not in verdict.given_up
             verdict.notes["resumed"] += events.count("session_resumed")
 
 

@@ -20,23 +20,30 @@ from streamer.live import sleeper
 from streamer.messages import Chunk, Item
 
 STEP_FILE = "clock-step"  # in the folder of the configuration: seconds by which the wall clock is wrong
+STEADY_FILE = "steady-step"  # likewise: seconds by which the clock that nobody sets is ahead
 WITNESS_FILE = "handed-{pid}"  # likewise: what the process with this number was given, and when
 NOTE = struct.Struct("dd")  # the device's number of the newest sample; steady seconds
 COUNTER = 1  # the channel in which every sample tells its number
 
 
 class SteppedClock(SystemClock):
-    """The machine's clocks, the wall clock off by what the file says."""
+    """The machine's clocks, off by what the files say: time passes, or the wall clock alone is set."""
 
-    file: Path
+    folder: Path
 
     def wall(self) -> float:
-        """Unix time and the step, seconds."""
+        """Unix time, seconds."""
+        return super().wall() + self._step(STEP_FILE) + self._step(STEADY_FILE)
+
+    def monotonic(self) -> float:
+        """Seconds that never jump, but here do: hours pass in no time."""
+        return super().monotonic() + self._step(STEADY_FILE)
+
+    def _step(self, name: str) -> float:
         try:
-            step = float(self.file.read_text(encoding="ascii") or 0)
+            return float((self.folder / name).read_text(encoding="ascii") or 0)
         except FileNotFoundError:
-            step = 0.0
-        return super().wall() + step
+            return 0.0
 
 
 class WitnessedJournal(Journal):
@@ -59,7 +66,7 @@ def _put(ours: type, module: ModuleType, name: str) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]).parent
-    SteppedClock.file = folder / STEP_FILE
+    SteppedClock.folder = folder
     _put(SteppedClock, cli, "SystemClock")
     witness = folder / WITNESS_FILE.format(pid=os.getpid())
     WitnessedJournal.descriptor = os.open(witness, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -16,6 +16,7 @@ from streamer.clock import SystemClock
 from streamer.journal import PROMISE_S
 from tools.chaos.check import Verdict, birth, check_torn
 from tools.chaos.evidence import handed, newest_sample, youngest
+from tools.chaos.nights import Nights
 from tools.chaos.rig import Rig, until
 from tools.chaos.ways_out import WaysOut
 
@@ -44,6 +45,7 @@ class Faults:
             "SIGTERM at the start": self._terminate_starting,
             "SIGHUP": self._hang_up,
             **WaysOut(rig, verdict, lambda: self.calm).faults,
+            **Nights(rig, verdict, self._die).faults,
         }
         self.others: dict[str, Fault] = {
             "broker kill -9": self._kill_broker,

@@ -17,7 +17,7 @@ import pylsl
 
 from streamer.sinks.client import PASSWORD, USER
 from tools.cable import Cable
-from tools.chaos.engine import STEP_FILE
+from tools.chaos.engine import STEADY_FILE, STEP_FILE
 from tools.chaos.output import Output
 from tools.mosquitto import PATH, Mosquitto
 
@@ -48,7 +48,18 @@ kind = "lsl"
 name = "chaos"
 [stream.signal]
 channel = "Fpz-Cz"
+[[stream.trigger]]
+name = "any"
+stages = ["W", "N1", "N2", "N3", "R"]
+min_probability = 0
+quality = "off"
+warmup = true
+refractory_s = {refractory_s}
+max_age_s = 10
+[stream.trigger.action]
+command = ["sh", "-c", "echo $SLEEPSTREAM_STAGE >> {fired}"]
 """
+REFRACTORY_S = 240  # of the stream: four seconds
 DISK_MB = 256  # more than 80 minutes at 60 times real time fill
 LOOK_S = 0.1
 ENGINE, EAR = "engine", "ear"  # who logs in at the broker; their passwords are their names
@@ -142,6 +153,8 @@ class Rig:
         self.folder = folder
         self.sessions = folder / "sessions"
         self.config = folder / "chaos.toml"
+        self.fired = folder / "fired"  # a line for each stimulus
+        self._ahead_s = 0.0  # of the engine's steady clock
         self.begun = pylsl.local_clock()
         self.speed = speed
         lsl = folder / "lsl_api.cfg"
@@ -171,7 +184,13 @@ class Rig:
         self.mounted = _mount(self.sessions)
         self.output.mount()
         async with self.cable:
-            self.config.write_text(CONFIG.format(sessions=self.sessions, port=self.cable.port))
+            config = CONFIG.format(
+                sessions=self.sessions,
+                port=self.cable.port,
+                fired=self.fired,
+                refractory_s=REFRACTORY_S,
+            )
+            self.config.write_text(config)
             ear = asyncio.create_task(self.ear.listen(), name="ear")
             with self.broker:  # nobody is held up yet by waiting for it
                 try:
@@ -194,6 +213,11 @@ class Rig:
     def step_clock(self, seconds: float) -> None:
         """Set the engine's wall clock wrong by so much."""
         (self.folder / STEP_FILE).write_text(str(seconds))
+
+    def step_steady(self, seconds: float) -> None:
+        """Let so much time pass on the engine's clocks."""
+        self._ahead_s += seconds
+        (self.folder / STEADY_FILE).write_text(str(self._ahead_s))
 
     def let_in(self, yes: bool) -> None:
         """Have the broker take the engine's password, or refuse it, from now on."""

@@ -1,0 +1,115 @@
+"""Keeps a session file where it belongs, although its folder, the file or its log is deleted or moved away.
+
+An open file stays open whatever happens to its name: all that it held can still be read, and is written anew
+to where it was. Without that, recording would go on unnoticed into a file that nobody will find again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+from streamer import private
+from streamer.errors import JournalError
+from streamer.handover import explain
+from streamer.journal import file as session_file
+from streamer.journal.lock import FileLock
+from streamer.journal.place import LOG
+
+NEW = ".new"  # after the session file's name, until it is whole
+RETRY_S = 5.0  # between two attempts to write it anew
+Identity = tuple[int, int] | None  # device and number of a file; None: there is none
+
+
+class Home:
+    """The place of one session file, its connection and its lock; used by the journal's thread alone.
+
+    Args:
+        path: of the session file.
+        db: the connection that writes it.
+        lock: the right to write it.
+
+    Attributes:
+        db, lock: those of the file that is at its place.
+        remade: how often it was written anew.
+
+    """
+
+    def __init__(self, path: Path, db: sqlite3.Connection, lock: FileLock) -> None:
+        self.db = db
+        self.lock = lock
+        self.remade = 0
+        self._path = path
+        self._known = self._identities()
+        self._failed_at: float | None = None
+        self._problem = ""
+
+    def mend(self, now: float) -> str:
+        """See that the file is at its place, or put it there again; why that is not possible, or "".
+
+        Args:
+            now: monotonic, s.
+
+        """
+        if self._identities() == self._known:
+            self._problem = ""
+        elif self._failed_at is None or now - self._failed_at >= RETRY_S or not self._problem:
+            self._problem = self._remake()
+            self._failed_at = now if self._problem else None
+        return self._problem
+
+    def settle(self) -> None:
+        """Have all that was written in the file itself, for where that was moved its log may not be."""
+        with contextlib.suppress(sqlite3.Error):
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _remake(self) -> str:
+        found = self._identities()[0]
+        if found not in (None, self._known[0]):
+            return f"another file was put in the place of {self._path}; move it away"
+        new = self._path.with_name(self._path.name + NEW)
+        try:
+            private.make_folder(self._path.parent)
+            new.unlink(missing_ok=True)
+            private.make_file(new)
+            self.db.execute("VACUUM INTO ?", (str(new),))
+            _sync(new)
+            new.replace(self._path)
+            _sync(self._path.parent)
+            self._change()
+        except (OSError, sqlite3.Error, JournalError) as error:
+            return (
+                f"{self._path} was deleted or moved while it was recorded, and cannot be put there again "
+                f"({explain(error)}); until that is possible it is recorded to where it was moved, if it was"
+            )
+        self.remade += 1
+        return ""
+
+    def _change(self) -> None:
+        """Go over to the file that was written anew."""
+        self.db.close()  # before there is a log again: SQLite removes what has that name
+        self.lock.release()
+        self.lock = FileLock(self._path)
+        self.db = session_file.connect(self._path)
+        self._known = self._identities()
+
+    def _identities(self) -> tuple[Identity, Identity]:
+        return _identity(self._path), _identity(self._path.with_name(self._path.name + LOG))
+
+
+def _identity(path: Path) -> Identity:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
