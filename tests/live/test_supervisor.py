@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from streamer.commands.status import statuses
 from streamer.errors import DamagedError, DiskError, JournalError, SignalError, SourceError, UsageError
 from streamer.handover import Reaction
 from streamer.journal import Journal, Meta
@@ -440,6 +442,41 @@ def test_a_disk_that_becomes_read_only_is_said_and_the_stages_go_on(tmp_path):
     with Journal.open(outcome.session) as session:
         assert sum(one.samples.shape[1] for one in session.samples()) == 9500
         assert [one.epoch for one in session.epochs()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("what", ["deleted", "moved"])
+def test_a_session_folder_that_is_taken_away_is_said_and_the_night_is_whole(tmp_path, what):
+    """`health` said `recording` to the end, and all of it was lost."""
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+
+    async def scenario(rig):
+        source = rig.source((0, 40))
+        await rig.witness.until(lambda: rig.witness.stages)
+        await rig.later(2)
+        if what == "deleted":
+            shutil.rmtree(folder)
+        else:
+            folder.rename(tmp_path / "elsewhere")
+        source.give(Chunk(4000, EEG[:, 4000:9500], rig.clock.now))
+        while not [one for one in rig.witness.events if one.data.get("remade")]:
+            await rig.later(1)
+            writer = rig.sessions[0]._writer
+            with writer.lock:
+                writer.lock.notify()
+            await asyncio.to_thread(writer._thread.join, 0.01)
+        return await rig.done()
+
+    outcome, rig = run(scenario, folder)
+    assert outcome.error is None
+    (said,) = [one.text for one in rig.witness.events if "remade" in one.data]
+    assert f"{outcome.session} was deleted or moved" in said
+    with Journal.open(outcome.session) as session:
+        assert sum(one.samples.shape[1] for one in session.samples()) == 9500
+        assert [one.epoch for one in session.epochs()] == [0, 1, 2]
+        assert session.missing == ()
+    (status,) = statuses(folder)
+    assert (status.state, "was deleted or moved" in status.trouble) == ("ended", True)
 
 
 def test_a_crash_in_one_stream_leaves_another_alone(tmp_path):
