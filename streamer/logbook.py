@@ -60,9 +60,9 @@ class Logbook:
                     "INFO", stream, "open", f"{info.name}, channel {channel}", {"session": str(session)}
                 )
             case MqttStatus():
-                text = f"connected, MQTT {news.protocol}" if news.connected else news.last_error
+                text = news.last_error or f"connected, MQTT {news.protocol}"
                 more = {"connected": news.connected, "backlog": news.backlog}
-                self._line("INFO" if news.connected else "WARNING", stream, "broker", text, more)
+                self._line("WARNING" if news.last_error else "INFO", stream, "broker", text, more)
             case _:
                 pass
 

@@ -73,6 +73,7 @@ class MqttStatus:
     last_error: str  # one line: what happened and what to do; "" while all is well
     published: Mapping[str, int]  # acknowledged messages by kind
     backlog: int  # epochs and events that the broker does not have yet
+    left_out: tuple[str, ...] = ()  # topics that the broker does not take
 
 
 News = (

@@ -165,7 +165,9 @@ class Terminal:
         self._refresh()
         if self._console.is_terminal:
             return
-        if status.connected:
+        if status.connected and status.last_error:  # it takes all but one message, or topic
+            self._warn(f"MQTT: {status.last_error}")
+        elif status.connected:
             self._console.print(f"MQTT {status.protocol}: connected", highlight=False)
         elif status.last_error:
             self._warn(f"MQTT: {status.last_error} (staging goes on; epochs wait in the session file)")
@@ -235,7 +237,8 @@ class Terminal:
 def _broker_line(status: MqttStatus) -> Text:
     if status.connected:
         waiting = f", {status.backlog} to deliver" if status.backlog else ""
-        return Text(f"MQTT {status.protocol}: connected{waiting}", style="dim")
+        missing = f", without {', '.join(status.left_out)}" if status.left_out else ""
+        return Text(f"MQTT {status.protocol}: connected{waiting}{missing}", style="dim")
     why = status.last_error or "connecting"
     return Text(f"MQTT: {why} (staging goes on; epochs wait in the session file)", style="yellow")
 

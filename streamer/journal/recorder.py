@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -117,6 +118,8 @@ class Journal:
         boot = boot_id()
         same = bool(boot) and boot == meta.boot
         told = _setting(position.last, clock) if same else ""
+        parcels = tuple(_dated(parcel, position.last if same else Mark()) for parcel in position.parcels)
+        position = replace(position, parcels=parcels)
         if not same:
             position = replace(position, last=_since_boot(position.last, clock))
             writer.row("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (json.dumps(boot),))
@@ -273,7 +276,7 @@ class Journal:
 
     def _post(self, kind: str, body: str) -> None:
         if self._deliver:
-            self.outbox.append(kind, body, self._clock.wall())
+            self.outbox.append(kind, body, self._clock.wall(), self._clock.monotonic())
 
 
 class JournalOutbox:
@@ -287,10 +290,10 @@ class JournalOutbox:
     def __len__(self) -> int:
         return len(self._parcels)
 
-    def append(self, kind: str, body: str, created: float) -> None:
-        """Put a message in that is in no table of its own; never blocks."""
+    def append(self, kind: str, body: str, created: float, since: float | None = None) -> None:
+        """Put a message in that is in no table of its own; never blocks. Times as in `Parcel`."""
         with self._writer.lock:
-            parcel = Parcel(self._next_id, kind, body, created)
+            parcel = Parcel(self._next_id, kind, body, created, since)
             values = (parcel.id, kind, body, created)
             ticket = self._writer.row("INSERT INTO outbox VALUES (?, ?, ?, ?)", values, within_s=COMMIT_S)
             self._parcels.append((parcel, ticket))
@@ -320,6 +323,15 @@ class JournalOutbox:
             return None
         parcel, ticket = self._parcels[at]
         return parcel if ticket <= self._writer.durable or not self._writer.recording else None
+
+
+def _dated(parcel: Parcel, mark: Mark) -> Parcel:
+    """A parcel of a former process on our steady clock, by a moment of which both of its clocks are known.
+
+    Without one, as after a power cut, it is old: what may be of the past is never acted on as if it were now.
+    """
+    known = mark.wall > 0
+    return replace(parcel, since=mark.monotonic + (parcel.created - mark.wall) if known else -math.inf)
 
 
 def _since_boot(mark: Mark, clock: Clock) -> Mark:

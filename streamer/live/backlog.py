@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Backlog:
         return sum(map(len, self._outboxes))
 
     def add(self, outbox: JournalOutbox) -> None:
-        """Take another session in, later than all before; those get no more parcels."""
+        """Take another session in, later than all before; those may still get parcels."""
         self._outboxes.append(outbox)
         self._grown.set()
         self._grown = asyncio.Event()
@@ -38,33 +39,34 @@ class Backlog:
         """Wait for the oldest parcel on disk whose id is greater than `last_id`."""
         at, inner = divmod(last_id, SPAN) if last_id >= 0 else (0, -1)
         while True:
-            if at < len(self._outboxes):
-                outbox, last = self._outboxes[at], at == len(self._outboxes) - 1
-                if outbox.holds_after(inner) or last:
-                    parcel = await self._wait(outbox, inner)
-                    if parcel is not None:
-                        return Parcel(at * SPAN + parcel.id, parcel.kind, parcel.body, parcel.created)
-                else:
-                    at, inner = at + 1, -1
-            else:
-                await self._grown.wait()
+            upcoming = [(number, inner if number == at else -1) for number in range(at, len(self._outboxes))]
+            # One that is not on disk yet is waited for: nothing of a later session overtakes it.
+            first = [(n, last) for n, last in upcoming if self._outboxes[n].holds_after(last)][:1]
+            found = await self._first(first or upcoming)
+            if found is not None:
+                number, parcel = found
+                return replace(parcel, id=number * SPAN + parcel.id)
 
     def acknowledge(self, parcel_id: int) -> None:
         """The broker has this parcel; forget it."""
         at, inner = divmod(parcel_id, SPAN)
         self._outboxes[at].acknowledge(inner)
 
-    async def _wait(self, outbox: JournalOutbox, last_id: int) -> Parcel | None:
-        """The next parcel, or None when a later session has begun meanwhile."""
-        parcel = asyncio.ensure_future(outbox.after(last_id))
+    async def _first(self, places: list[tuple[int, int]]) -> tuple[int, Parcel] | None:
+        """The next parcel after any of these places, or None when a later session has begun meanwhile."""
+        waiting = {
+            asyncio.ensure_future(self._outboxes[number].after(last)): number for number, last in places
+        }
         grown = asyncio.ensure_future(self._grown.wait())
         try:
-            await asyncio.wait({parcel, grown}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*waiting, grown}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            grown.cancel()
-            if not parcel.done():
-                parcel.cancel()
-        return parcel.result() if parcel.done() and not parcel.cancelled() else None
+            for task in (*waiting, grown):
+                task.cancel()
+        for task, number in waiting.items():
+            if task.done() and not task.cancelled():
+                return number, task.result()
+        return None
 
 
 def undelivered(folder: Path, node: str, stream: str, but: Path | None, clock: Clock) -> list[Journal]:

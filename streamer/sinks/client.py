@@ -9,24 +9,28 @@ import math
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import aiomqtt
 from aiomqtt import MqttCodeError, MqttError, ProtocolVersion
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import DisconnectFlags
+from paho.mqtt.client import ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from streamer.errors import SinkError
 from streamer.sinks.commands import MAX_BYTES
+from streamer.sinks.refusals import Refused
 from streamer.sinks.settings import MqttSettings
 
 CONNECT_S = (
     2.0  # for TCP and for TLS; it runs in a thread that cannot be cancelled, so it bounds the shutdown
 )
 KEEPALIVE_S = 15  # a silent broker is found out, and our last will is spoken, within 1.5 times this
+MARGIN = 32  # bytes of a packet beside topic and body
 QUEUED_COMMANDS = 64  # beyond this the client drops what arrives
 USER, PASSWORD = "SLEEPSTREAM_MQTT_USER", "SLEEPSTREAM_MQTT_PASSWORD"
 
@@ -43,7 +47,20 @@ _LIBRARY_LOG.setLevel(logging.CRITICAL)  # everything it would say is in MqttSta
 class Client(aiomqtt.Client):
     """One connection's client, less the holes in aiomqtt 2.5, each said where it is closed.
 
-    It overrides four of aiomqtt's callbacks; the tests of outages fail if a later version calls others.
+    Args:
+        settings: of the broker.
+        tls: for the connection.
+        node: makes the client's identifier.
+        will: what the broker says when the connection breaks.
+        protocol: of MQTT.
+        in_doubt: while it says so, only one message waits for its answer at a time.
+
+    Attributes:
+        unanswered: topics that waited for the broker's answer when the connection ended.
+        ignored: topics of messages that got no answer while later ones did.
+
+    It overrides five of aiomqtt's callbacks; the tests of outages fail if a later version calls others.
+
     """
 
     def __init__(
@@ -53,6 +70,7 @@ class Client(aiomqtt.Client):
         node: str,
         will: aiomqtt.Will | None,
         protocol: ProtocolVersion,
+        in_doubt: Callable[[], bool] = lambda: False,
     ) -> None:
         properties = None
         if protocol is ProtocolVersion.V5:
@@ -78,22 +96,20 @@ class Client(aiomqtt.Client):
         )
         self.protocol = protocol
         self._client.connect_timeout = CONNECT_S
-        self._refusal: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
-
-    async def refused(self) -> None:
-        """Wait until the broker refuses a message, which is then not delivered.
-
-        Raises:
-            MqttError: it did.
-
-        """
-        reason = await self._refusal
-        raise MqttCodeError(reason, "Message refused")
+        self.unanswered: set[str] = set()  # topics that waited for the broker's answer when it ended
+        self._answers: dict[int, tuple[str, asyncio.Future[ReasonCode]]] = {}  # by the packet's number
+        self._asked: set[str] = set()  # subscriptions under way
+        self.ignored: set[str] = set()  # topics of messages that got no answer while later ones did
+        self._last_answer = 0.0
+        self._turn = asyncio.Lock()
+        self._in_doubt = in_doubt
+        self._largest = math.inf  # bytes of a packet, as the broker says
 
     async def say(self, topic: str, body: str, retain: bool = False, expiry_s: float | None = None) -> None:
         """Publish and wait for the acknowledgement; where MQTT 5 allows it, the broker forgets it in time.
 
         Raises:
+            Refused: the broker does not take it; the connection stands.
             MqttError: it was not acknowledged.
 
         """
@@ -101,13 +117,55 @@ class Client(aiomqtt.Client):
         if expiry_s is not None and self.protocol is ProtocolVersion.V5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = max(1, round(expiry_s))
+        if len(body.encode()) + len(topic.encode()) + MARGIN > self._largest:
+            raise Refused(ReasonCode(PacketTypes.DISCONNECT, "Packet too large"), topic)
+        async with self._alone():
+            sent = self._loop.time()
+            try:
+                async with asyncio.timeout(self.timeout):
+                    reason = await self._published(topic, body, retain, properties)
+            except TimeoutError:
+                if self._last_answer > sent:
+                    self.ignored.add(topic)
+                raise MqttError(_TIMED_OUT) from None
+        if reason.is_failure:
+            raise Refused(reason, topic)
+
+    async def hear(self, topic: str, qos: int = 1) -> None:
+        """Subscribe to a topic.
+
+        Raises:
+            Refused: the broker does not let us; the connection stands.
+            MqttError: it did not answer.
+
+        """
+        async with self._alone():
+            self._asked.add(topic)
+            try:
+                (result, *_) = await self.subscribe(topic, qos=qos)
+            finally:
+                self._asked.discard(topic)
+        if (result if isinstance(result, int) else result.value) >= 0x80:
+            raise Refused(result, topic)
+
+    def _alone(self) -> contextlib.AbstractAsyncContextManager[object]:
+        """One message at a time while it is in doubt at which of them the broker hangs up."""
+        return self._turn if self._in_doubt() else contextlib.nullcontext()
+
+    async def _published(
+        self, topic: str, body: str, retain: bool, properties: Properties | None
+    ) -> ReasonCode:
+        """Publish past aiomqtt, which takes a refusal for a delivery and does not tell which one it was."""
+        info = self._client.publish(topic, body, 1, retain, properties)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            cause = self._disconnected.exception() if self._disconnected.done() else None
+            raise MqttCodeError(info.rc, "Could not publish message") from cause
+        answer: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
+        self._answers[info.mid] = topic, answer
         try:
-            # Not aiomqtt's own timeout: that is asyncio.wait_for, which before Python 3.12 loses a
-            # cancellation that comes together with the acknowledgement.
-            async with asyncio.timeout(self.timeout):
-                await self.publish(topic, body, 1, retain, properties, timeout=math.inf)
-        except TimeoutError:
-            raise MqttError(_TIMED_OUT) from None
+            return await answer
+        finally:
+            del self._answers[info.mid]
 
     def abandon(self) -> None:
         """End what has not ended by itself, without a goodbye, so that the broker speaks our last will."""
@@ -126,6 +184,9 @@ class Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
+        self.unanswered = {
+            topic for topic, answer in self._answers.values() if not answer.done()
+        } | self._asked
         if not self._connected.done():  # aiomqtt would wait for an answer that cannot come any more
             self._connected.set_exception(MqttError(_HUNG_UP))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
@@ -143,10 +204,21 @@ class Client(aiomqtt.Client):
     def _on_publish(
         self, client: PahoClient, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
-        if not reason_code.is_failure:  # aiomqtt takes a refusal for a delivery
-            super()._on_publish(client, userdata, mid, reason_code, properties)
-        elif not self._refusal.done():
-            self._refusal.set_result(reason_code)
+        self._last_answer = self._loop.time()
+        _, answer = self._answers.get(mid, (None, None))
+        if answer is not None and not answer.done():
+            answer.set_result(reason_code)
+
+    def _on_connect(
+        self,
+        client: PahoClient,
+        userdata: Any,
+        flags: ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self._largest = getattr(properties, "MaximumPacketSize", math.inf)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
 
 class _TidySocket(ssl.SSLSocket):
@@ -192,6 +264,16 @@ def speaks_only_3(error: MqttError | None) -> bool:
 def unanswered(error: MqttError | None) -> bool:
     """The broker said nothing for `timeout_s`, or hung up instead of answering our greeting."""
     return type(error) is MqttError and str(error) in (_TIMED_OUT, _HUNG_UP)
+
+
+def thrown_out(error: MqttError | None) -> bool:
+    """Another process has connected under our name, as MQTT 5 says."""
+    return error is not None and (_code(error) == _TAKEN_OVER or _code(error.__cause__) == _TAKEN_OVER)
+
+
+def went_silent(error: MqttError | None) -> bool:
+    """The broker stood and did not answer, which says nothing about what it was asked."""
+    return error is not None and str(error) == _TIMED_OUT
 
 
 def refuses_login(error: MqttError) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 
 from streamer import __version__
 from streamer.settings import TOPIC_PATTERN, HomeAssistantSettings, StreamSettings
-from streamer.sinks.client import Client
+from streamer.sinks.delivery import Delivery
+from streamer.sinks.topics import Slot
 
 STAGES = ["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
 RETAINED = ("availability", "stage", "summary", "alarm")  # a stream's own topics, cleared with its device
@@ -56,21 +57,22 @@ class HomeAssistant:
         self._announced = dict(
             zip((stream.name for stream in streams), self.configs, strict=settings.enabled)
         )
+        self._noted = [_slot(f"{self._notes}{name}", topic) for name, topic in self._announced.items()]
+        self._devices = [_slot(topic, config) for topic, config in self.configs.items()]
 
-    async def announce(self, client: Client) -> None:
+    async def announce(self, delivery: Delivery) -> None:
         """On a new connection: note, then announce; the subscription brings what was noted before.
 
         Raises:
             MqttError: the connection broke.
 
         """
-        await client.subscribe(f"{self._notes}+", qos=1)
-        await client.subscribe(self._status_topic, qos=1)
-        for name, topic in self._announced.items():
-            await client.say(f"{self._notes}{name}", topic, retain=True)
-        await self._publish(client)
+        await delivery.subscribe(f"{self._notes}+")
+        await delivery.subscribe(self._status_topic)
+        for slot in (*self._noted, *self._devices):
+            delivery.keep(slot)
 
-    async def heard(self, client: Client, topic: str, body: bytes, retained: bool) -> None:
+    async def heard(self, delivery: Delivery, topic: str, body: bytes, retained: bool) -> None:
         """Take any message; act on those that are for this.
 
         Raises:
@@ -78,27 +80,33 @@ class HomeAssistant:
 
         """
         if topic == self._status_topic and body == b"online" and not retained:
-            await self._publish(client)
+            for slot in self._devices:
+                slot.forget()
         elif topic.startswith(self._notes) and body and retained:
-            await self._settle(client, topic.removeprefix(self._notes), body.decode("utf-8", "replace"))
+            await self._settle(delivery, topic.removeprefix(self._notes), body.decode("utf-8", "replace"))
 
-    async def _publish(self, client: Client) -> None:
-        for topic, config in self.configs.items():
-            await client.say(topic, config, retain=True)
-
-    async def _settle(self, client: Client, name: str, noted: str) -> None:
+    async def _settle(self, delivery: Delivery, name: str, noted: str) -> None:
         """Remove what was announced for a stream and is not any more; the note goes last."""
         if noted == self._announced.get(name):
             return
         own = f"/device/{device_id(self._node, name)}/config"
         if noted.endswith(own) and TOPIC.fullmatch(noted):  # ours, nobody else's, and not many at once
-            await client.say(noted, "", retain=True)
+            await self._clear(delivery, noted)
         if name in self._announced:
             return
         if name not in self._streams:
             for kind in RETAINED:
-                await client.say(f"{self._root}/{name}/{kind}", "", retain=True)
-        await client.say(f"{self._notes}{name}", "", retain=True)
+                await self._clear(delivery, f"{self._root}/{name}/{kind}")
+        await self._clear(delivery, f"{self._notes}{name}")
+
+    async def _clear(self, delivery: Delivery, topic: str) -> None:
+        await delivery.offer(topic, "", "homeassistant", retain=True)
+
+
+def _slot(topic: str, body: str) -> Slot:
+    slot = Slot(topic, "homeassistant")
+    slot.put(body, 0.0)
+    return slot
 
 
 def device_id(node: str, stream: str) -> str:

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import random
 import re
 import secrets
 import socket
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -27,23 +23,35 @@ from streamer import __version__
 from streamer.clock import Clock
 from streamer.errors import SettingsError
 from streamer.news import MqttStatus
-from streamer.outbox import Outbox, Parcel
+from streamer.outbox import Outbox
 from streamer.payloads import EnginePayload, to_json, utc
 from streamer.sinks.client import (
     Client,
     explain,
     refuses_login,
     speaks_only_3,
+    thrown_out,
     tls_context,
     unanswered,
+    went_silent,
 )
 from streamer.sinks.commands import CommandInbox, OnCommand, OnRefused
+from streamer.sinks.delivery import Books, Delivery
 from streamer.sinks.homeassistant import HomeAssistant
+from streamer.sinks.refusals import Refusals, Refused
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.standby import until_free
-from streamer.sinks.topics import OFFLINE, ONLINE, PREFIX, MqttStream, Slot, availability_topic, engine_topic
+from streamer.sinks.topics import (
+    OFFLINE,
+    ONLINE,
+    PREFIX,
+    MqttStream,
+    Slot,
+    ask_topic,
+    availability_topic,
+    engine_topic,
+)
 
-IN_FLIGHT = 8  # parcels; with the slots it stays below the 20 that brokers take before a message must wait
 DRAIN_S = 1.0  # at the stop, for what is still on its way
 GOODBYE_S = 0.4  # for `offline`, and again for the disconnection
 STOP_S = 2.0  # for all of it
@@ -55,15 +63,6 @@ _VERSIONS = {ProtocolVersion.V5: "5", ProtocolVersion.V311: "3.1.1"}
 
 class _Stopped(Exception):
     """Ends a connection's task group from within."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """What the tasks of one connection share."""
-
-    client: Client
-    tasks: asyncio.TaskGroup
-    window: asyncio.Semaphore
 
 
 class MqttSink:
@@ -103,12 +102,12 @@ class MqttSink:
         )
         self._note = Slot(engine_topic(node), "engine")
         self._note.put(to_json(self._us), clock.monotonic())
-        self._connection: _Connection | None = None
+        self._connection: Delivery | None = None  # of the connection that stands
         self._connections = 0
         self._protocol = ""
+        self._explained = False  # the last connection ended for a reason that was said already
         self._last_error = ""
-        self._published: Counter[str] = Counter()
-        self._progress = asyncio.Event()  # something was acknowledged
+        self._books = Books(settings, clock, Refusals(clock, self._refused))
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -120,8 +119,9 @@ class MqttSink:
             protocol=self._protocol,
             reconnects=max(0, self._connections - 1),
             last_error=self._last_error,
-            published=dict(self._published),
+            published=dict(self._books.published),
             backlog=sum(len(stream.outbox) for stream in self._streams.values()),
+            left_out=self._books.refusals.left_out,
         )
 
     def stream(
@@ -140,14 +140,14 @@ class MqttSink:
             stream.commands = CommandInbox(on_command, on_refused or (lambda _reason: None), self._clock)
         self._streams[name] = stream
         if self._connection is not None:
-            self._attach(self._connection, stream)
+            self._connection.attach(stream)
         return stream
 
     async def flush(self) -> None:
         """Wait until the broker has everything; give it a deadline with `asyncio.timeout`."""
         while self._pending():
-            self._progress.clear()
-            await self._progress.wait()
+            self._books.progress.clear()
+            await self._books.progress.wait()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run(), name="mqtt")
@@ -170,6 +170,9 @@ class MqttSink:
         if not task.cancelled() and (error := task.exception()):
             self._changed(f"internal error, MQTT has stopped: {error!r}")
 
+    def _refused(self, what: str) -> None:
+        self._changed(f"broker {self._settings.host}:{self._settings.port} {what}")
+
     def _changed(self, last_error: str) -> None:
         self._last_error = last_error
         if self._on_change:
@@ -188,13 +191,17 @@ class MqttSink:
                 error = await self._session(ProtocolVersion.V311)
             if error is None:
                 return
-            self._changed(explain(error, self._settings))
-            held_s = self._clock.monotonic() - started if self._connections > connections else 0.0
-            failures = 1 if held_s > self._settings.retry_max_s else failures + 1
+            if not self._explained:  # else it was said, once
+                self._changed(explain(error, self._settings))
+            stood = self._connections > connections
+            held_s = self._clock.monotonic() - started if stood else 0.0
+            failures = 1 if held_s > self._settings.retry_max_s or self._explained else failures + 1
             await self._rest(
-                self._settings.retry_max_s if refuses_login(error) else self._backoff_s(failures)
+                self._settings.retry_max_s if refuses_login(error) else self._books.backoff_s(failures)
             )
-            if self._connections > connections:  # we have lost one that stood: perhaps to a namesake
+            if (
+                stood and not self._explained
+            ):  # we have lost a connection: perhaps to a namesake, and not every broker says so
                 await self._stand_by()
 
     async def _stand_by(self) -> None:
@@ -202,7 +209,13 @@ class MqttSink:
         protocol = next(one for one, name in _VERSIONS.items() if name == self._protocol)
         with contextlib.suppress(MqttError):
             await until_free(
-                self._settings, self._tls, self._node, self._us, protocol, self._say_taken, self._stopping
+                self._settings,
+                self._tls,
+                self._node,
+                self._us,
+                protocol,
+                self._say_taken,
+                self._stopping,
             )
 
     def _say_taken(self, other: EnginePayload) -> None:
@@ -210,11 +223,6 @@ class MqttSink:
             f"node name {self._node!r} was taken by another process, on {other.host} since "
             f"{other.started:%Y-%m-%d %H:%M} UTC; this one waits until that is gone: give each its own `node`"
         )
-
-    def _backoff_s(self, failures: int) -> float:
-        """Exponential, with jitter so that a house full of clients does not return at the same moment."""
-        longest = min(self._settings.retry_max_s, self._settings.retry_min_s * 2.0 ** min(failures - 1, 30))
-        return random.uniform(longest / 2, longest)
 
     async def _rest(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -224,8 +232,10 @@ class MqttSink:
     async def _session(self, protocol: ProtocolVersion) -> MqttError | None:
         """One connection from start to end; why it ended, or None after a stop."""
         will = Will(self._availability.topic, OFFLINE, qos=1, retain=True)
-        client = Client(self._settings, self._tls, self._node, will, protocol)
+        refusals = self._books.refusals
+        client = Client(self._settings, self._tls, self._node, will, protocol, lambda: refusals.in_doubt)
         failure: MqttError | None = None
+        self._explained = False
         try:
             # Not `async with`: that says goodbye after a failure too, and our `online` would stay behind.
             await client.__aenter__()
@@ -233,6 +243,10 @@ class MqttSink:
             await client.__aexit__(None, None, None)
         except* MqttError as group:
             failure = next(error for error in group.exceptions if isinstance(error, MqttError))
+            for topic in client.ignored:
+                refusals.ignored(topic)
+            if not thrown_out(failure) and not went_silent(failure):
+                self._explained = refusals.hung_up(client.unanswered)
         except* Exception as group:  # a fault of ours: said, and begun again like any other
             log.error("internal error in MQTT", exc_info=group)
             failure = failure or MqttError(f"internal error: {group.exceptions[0]!r}")
@@ -244,8 +258,7 @@ class MqttSink:
         """Run the tasks of one connection until it breaks, or until we are told to stop."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                connection = _Connection(client, tasks, asyncio.Semaphore(IN_FLIGHT))
-                self._begin(connection)
+                self._begin(client, tasks)
                 await self._stopping.wait()
                 with contextlib.suppress(TimeoutError):  # what is left stays in its outbox
                     async with asyncio.timeout(DRAIN_S):
@@ -256,121 +269,53 @@ class MqttSink:
         finally:
             self._connection = None
         client.timeout = GOODBYE_S
+        refusals = self._books.refusals
         for slot in (*(stream.availability for stream in self._streams.values()), self._availability):
-            if slot.body == ONLINE:
-                await client.say(slot.topic, OFFLINE, retain=True)
+            if slot.body == ONLINE and refusals.may_say(slot.topic):
+                with contextlib.suppress(Refused):
+                    await client.say(slot.topic, OFFLINE, retain=True)
 
-    def _begin(self, connection: _Connection) -> None:
-        client, tasks = connection.client, connection.tasks
-        self._connection = connection
+    def _begin(self, client: Client, tasks: asyncio.TaskGroup) -> None:
+        self._connection = delivery = Delivery(client, tasks, self._books)
         self._connections += 1
         self._protocol = _VERSIONS[client.protocol]
         self._availability.put(ONLINE, self._clock.monotonic())
-        tasks.create_task(client.refused(), name="mqtt refusals")
-        tasks.create_task(self._listen(client), name="mqtt commands")
+        tasks.create_task(self._listen(delivery), name="mqtt commands")
+        asked = delivery.subscribe(ask_topic(self._node), keep_asking=True)
+        tasks.create_task(asked, name="mqtt who has the name")
         for slot in (self._note, self._availability):
-            tasks.create_task(self._keep_current(client, slot), name=f"mqtt {slot.topic}")
+            delivery.keep(slot)
         if self._home is not None:
-            tasks.create_task(self._home.announce(client), name="mqtt home assistant")
+            tasks.create_task(self._home.announce(delivery), name="mqtt home assistant")
         for stream in self._streams.values():
-            self._attach(connection, stream)
+            delivery.attach(stream)
         self._changed("")
 
-    def _attach(self, connection: _Connection, stream: MqttStream) -> None:
-        client, tasks = connection.client, connection.tasks
-        for slot in stream.slots:
-            tasks.create_task(self._keep_current(client, slot), name=f"mqtt {slot.topic}")
-        tasks.create_task(self._deliver(connection, stream), name=f"mqtt {stream.root} outbox")
-        tasks.create_task(self._speak(client, stream), name=f"mqtt {stream.root} at once")
-        if stream.commands:
-            tasks.create_task(self._subscribe(client, stream), name=f"mqtt {stream.root} subscription")
-
-    # ---- what its tasks do
-
-    async def _keep_current(self, client: Client, slot: Slot) -> None:
-        """Publish the newest value of one topic, whenever there is a newer one."""
-        slot.forget()
-        while True:
-            await slot.changed.wait()
-            slot.changed.clear()
-            version, remaining_s = slot.version, slot.remaining_s(self._clock.monotonic())
-            if slot.body is not None and (remaining_s is None or remaining_s > 0):
-                await client.say(slot.topic, slot.body, retain=True, expiry_s=remaining_s)
-                self._published[slot.kind] += 1
-            slot.said = version
-            self._progress.set()
-
-    async def _speak(self, client: Client, stream: MqttStream) -> None:
-        """Publish what cannot wait for the disk, before any backlog; what predates the connection is late."""
-        while not stream.at_once.empty():
-            stream.at_once.get_nowait()
-        self._progress.set()
-        while True:
-            topic, body = await stream.at_once.get()
-            stream.speaking = True
-            try:
-                await client.say(topic, body)
-            finally:
-                stream.speaking = False
-            if topic == f"{stream.root}/event":
-                stream.known.add(body)
-            self._published["event"] += 1
-            self._progress.set()
-
-    async def _deliver(self, connection: _Connection, stream: MqttStream) -> None:
-        """Hand over the outbox in order, a few at a time, starting with what was never acknowledged."""
-        last_id = -1
-        while True:
-            parcel = await stream.outbox.after(last_id)
-            await connection.window.acquire()
-            last_id = parcel.id
-            delivery = self._hand_over(connection, stream, parcel)
-            connection.tasks.create_task(delivery, name=f"mqtt {stream.root} parcel {parcel.id}")
-
-    async def _hand_over(self, connection: _Connection, stream: MqttStream, parcel: Parcel) -> None:
-        """Publish one parcel and, only when the broker has it, forget it."""
-        if parcel.body in stream.known:
-            stream.known.remove(parcel.body)
-        else:
-            late = self._clock.wall() - parcel.created > self._settings.late_after_s
-            body = _as_historical(parcel.body) if late else parcel.body
-            await connection.client.say(f"{stream.root}/{parcel.kind}", body)
-            self._published[parcel.kind] += 1
-        connection.window.release()
-        stream.outbox.acknowledge(parcel.id)
-        self._progress.set()
-
-    async def _subscribe(self, client: Client, stream: MqttStream) -> None:
-        results = await client.subscribe(f"{stream.root}/command", qos=1)
-        if any((code if isinstance(code, int) else code.value) >= 0x80 for code in results):
-            self._changed(f"the broker does not let this user subscribe to {stream.root}/command")
-
-    async def _listen(self, client: Client) -> None:
+    async def _listen(self, delivery: Delivery) -> None:
         """Pass commands on; ends, with MqttError, when the connection breaks."""
-        async for message in client.messages:
+        async for message in delivery.client.messages:
             name = str(message.topic).removeprefix(f"{PREFIX}/{self._node}/").removesuffix("/command")
             stream = self._streams.get(name)
             if not isinstance(message.payload, bytes):
                 continue
+            if message.topic.matches(ask_topic(self._node)):
+                self._note.forget()  # said again: who asks waits for proof that we live
+                continue
             if stream and stream.commands:
                 stream.commands.receive(message.payload, message.retain)
             elif self._home is not None:
-                await self._home.heard(client, str(message.topic), message.payload, message.retain)
+                await self._home.heard(delivery, str(message.topic), message.payload, message.retain)
 
     def _pending(self) -> bool:
         streams = self._streams.values()
         slots = [slot for stream in streams for slot in stream.slots]
-        unsaid = any(slot.said != slot.version for slot in slots)
+        resting = self._books.refusals.rest_s
+        unsaid = any(slot.said != slot.version and not resting(slot.topic) for slot in slots)
         return (
             unsaid
-            or self.status.backlog > 0
+            or any(len(stream.outbox) > len(stream.left_out) for stream in streams)
             or any(not stream.at_once.empty() or stream.speaking for stream in streams)
         )
-
-
-def _as_historical(body: str) -> str:
-    """The same epoch or event, marked as delivered late: nothing else in it changes."""
-    return json.dumps({**json.loads(body), "historical": True}, separators=(",", ":"), ensure_ascii=False)
 
 
 def _level(what: str, name: str) -> str:

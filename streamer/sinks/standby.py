@@ -1,4 +1,8 @@
-"""Waits while another process has our node name, so that the two do not throw each other out for ever."""
+"""Waits while another process has our node name, so that the two do not throw each other out for ever.
+
+Whoever has a name answers when asked (`sleepstream/<node>/engine/ask`), by saying anew who it is. Only an
+answer counts: what a broker has kept from earlier may be the word of a process that is dead.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,56 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-from aiomqtt import ProtocolVersion
+from aiomqtt import Message, ProtocolVersion
 from pydantic import ValidationError
 
 from streamer.payloads import EnginePayload
 from streamer.sinks.client import Client
 from streamer.sinks.settings import MqttSettings
-from streamer.sinks.topics import ONLINE, availability_topic, engine_topic
+from streamer.sinks.topics import ONLINE, ask_topic, availability_topic, engine_topic
 from streamer.stopping import unless_stopped
 
 LOOK_S = 1.0  # for the retained note of who has the name; a broker sends it right after the subscription
+ASK_S = 2.0  # between two questions
+PROOF_S = 7.0  # nobody has the name who has not answered for so long
+
+
+class _Watch:
+    """What is known of whoever has our name.
+
+    Args:
+        ours: what we have said of ourselves under that name.
+        now: monotonic s.
+
+    """
+
+    def __init__(self, ours: EnginePayload, now: float) -> None:
+        self._ours = ours
+        self._began = now
+        self.holder: EnginePayload | None = None
+        self.is_us = False
+        self.proven: float | None = None  # when the other one was last known to live
+        self._gone: float | None = None  # when its last will was spoken
+
+    def hear(self, message: Message, node: str, now: float) -> None:
+        """Take a message about the name."""
+        if not message.topic.matches(engine_topic(node)):
+            online = message.payload == ONLINE.encode()
+            self._gone = None if online else self._gone or now
+            return
+        note = _note(message.payload)
+        self.is_us = note is not None and note.instance == self._ours.instance
+        self.holder = None if self.is_us else note
+        if self.holder is not None and not message.retain:
+            self.proven = now
+
+    def until(self, retry_max_s: float) -> float:
+        """When the name counts as free, if nothing more is heard; monotonic s."""
+        if self.proven is None:
+            return self._began + (LOOK_S if self.holder is None else PROOF_S)
+        if self._gone is not None:
+            return self._gone + retry_max_s  # it may be back: for as long as a client rests between attempts
+        return self.proven + PROOF_S
 
 
 async def until_free(
@@ -27,10 +71,9 @@ async def until_free(
     taken: Callable[[EnginePayload], None],
     stopping: asyncio.Event,
 ) -> None:
-    """Return at once when nobody else has connected as `node` since `ours` did, else once they have gone.
+    """Return once no other process provably has our name: at once, or when it has gone or fallen silent.
 
-    Gone are they when nobody has said `online` for as long as a client rests between two attempts. It looks
-    under a client identifier of its own and only reads; where it may not, it returns after a moment.
+    It looks under a client identifier of its own; where it may not look or ask, it returns after a moment.
 
     Args:
         settings: of the broker.
@@ -43,35 +86,41 @@ async def until_free(
             would then end it.
 
     Raises:
-        MqttError: the connection has ended.
+        MqttError: the connection has ended, or we may not look.
 
     """
     client = Client(settings, tls, f"{node}-waits-{ours.instance}", None, protocol)
-    holder: EnginePayload | None = None
-    online = told = False
+    now = asyncio.get_running_loop().time
+    told = False
     try:
         async with client:
             for topic in (engine_topic(node), availability_topic(node)):
-                await client.subscribe(topic, qos=1)
-            while holder is None or holder.instance != ours.instance:
-                if holder is not None and online and not told:
+                await client.hear(topic)
+            watch, ask = _Watch(ours, now()), now()
+            while not watch.is_us and now() < watch.until(settings.retry_max_s):
+                if now() >= ask:
+                    ask = now() + ASK_S
+                    await client.say(ask_topic(node), ours.instance)
+                message = await _next(client, min(ask, watch.until(settings.retry_max_s)) - now(), stopping)
+                if message is not None:
+                    watch.hear(message, node, now())
+                if stopping.is_set():
+                    return
+                if watch.proven is not None and watch.holder is not None and not told:
                     told = True
-                    taken(holder)
-                patience_s = None if told and online else settings.retry_max_s if told else LOOK_S
-                try:
-                    async with asyncio.timeout(patience_s):
-                        upcoming = await unless_stopped(stopping, anext(client.messages))
-                except TimeoutError:
-                    return
-                if upcoming.cancelled():
-                    return
-                message = upcoming.result()
-                if message.topic.matches(engine_topic(node)):
-                    holder = _note(message.payload)
-                else:
-                    online = message.payload == ONLINE.encode()
+                    taken(watch.holder)
     finally:
         client.abandon()
+
+
+async def _next(client: Client, patience_s: float, stopping: asyncio.Event) -> Message | None:
+    """The next message; None after `patience_s`, or when we are to stop."""
+    try:
+        async with asyncio.timeout(patience_s):
+            upcoming = await unless_stopped(stopping, anext(client.messages))
+    except TimeoutError:
+        return None
+    return None if upcoming.cancelled() else upcoming.result()
 
 
 def _note(body: object) -> EnginePayload | None:

@@ -25,6 +25,11 @@ def engine_topic(node: str) -> str:
     return f"{PREFIX}/{node}/engine"
 
 
+def ask_topic(node: str) -> str:
+    """Return the topic on which an engine is asked to say again who it is."""
+    return f"{engine_topic(node)}/ask"
+
+
 class Slot:
     """The newest message of one retained topic; said again on every new connection."""
 
@@ -74,6 +79,7 @@ class MqttStream:
         self.at_once: asyncio.Queue[tuple[str, str]] = asyncio.Queue(URGENT)  # topic and body
         self.speaking = False  # one of them is on its way, not yet acknowledged
         self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
+        self.left_out: set[int] = set()  # parcels of topics that the broker does not take
         self._clock = clock
 
     def hear(self, stream: str, news: News) -> None:

@@ -1,0 +1,200 @@
+"""What is said on one connection: the newest of each slot, the outbox in order, what cannot wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+from streamer.clock import Clock
+from streamer.outbox import Parcel
+from streamer.sinks.client import Client
+from streamer.sinks.refusals import Refusals, Refused, Verdict
+from streamer.sinks.settings import MqttSettings
+from streamer.sinks.topics import MqttStream, Slot
+
+IN_FLIGHT = (
+    8  # parcels of all streams; with the slots it stays below the 20 that brokers take before one waits
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What is known beyond one connection."""
+
+    settings: MqttSettings
+    clock: Clock
+    refusals: Refusals
+    published: Counter[str] = field(default_factory=Counter)  # acknowledged messages by kind
+    progress: asyncio.Event = field(default_factory=asyncio.Event)  # something was acknowledged
+
+    def backoff_s(self, failures: int) -> float:
+        """Exponential, with jitter so that a house full of clients does not return at the same moment."""
+        longest = min(self.settings.retry_max_s, self.settings.retry_min_s * 2.0 ** min(failures - 1, 30))
+        return random.uniform(longest / 2, longest)
+
+
+class Delivery:
+    """Runs the tasks of one connection; a message that the broker refuses ends none of them.
+
+    Args:
+        client: connected.
+        tasks: owns them.
+        books: what outlives the connection.
+
+    """
+
+    def __init__(self, client: Client, tasks: asyncio.TaskGroup, books: Books) -> None:
+        self.client = client
+        self._tasks = tasks
+        self._books = books
+        self._window = asyncio.Semaphore(IN_FLIGHT)
+
+    def attach(self, stream: MqttStream) -> None:
+        """Say what a stream has to say, from now on."""
+        for slot in stream.slots:
+            self.keep(slot)
+        self._tasks.create_task(self._deliver(stream), name=f"mqtt {stream.root} outbox")
+        self._tasks.create_task(self._speak(stream), name=f"mqtt {stream.root} at once")
+        if stream.commands:
+            self._tasks.create_task(
+                self.subscribe(f"{stream.root}/command", keep_asking=True),
+                name=f"mqtt {stream.root} subscription",
+            )
+
+    def keep(self, slot: Slot) -> None:
+        """Say the newest of a slot, from now on."""
+        self._tasks.create_task(self._keep_current(slot), name=f"mqtt {slot.topic}")
+
+    async def offer(
+        self, topic: str, body: str, kind: str, *, retain: bool = False, expiry_s: float | None = None
+    ) -> Verdict:
+        """Say one message, if the broker lets us.
+
+        Raises:
+            MqttError: the connection broke.
+
+        """
+        refusals = self._books.refusals
+        if not refusals.may_say(topic):
+            return "left out"
+        try:
+            await self.client.say(topic, body, retain, expiry_s)
+        except Refused as refusal:
+            return refusals.refused(topic, refusal)
+        refusals.accepted(topic)
+        self._books.published[kind] += 1
+        return "taken"
+
+    async def subscribe(self, topic: str, qos: int = 1, *, keep_asking: bool = False) -> None:
+        """Subscribe, if the broker lets us; `keep_asking` until it does.
+
+        Raises:
+            MqttError: the connection broke.
+
+        """
+        refusals = self._books.refusals
+        while True:
+            if refusals.may_say(topic):
+                try:
+                    await self.client.hear(topic, qos)
+                except Refused as refusal:
+                    refusals.deny(topic, refusal.reason)
+                else:
+                    refusals.accepted(topic)
+                    return
+            if not keep_asking:
+                return
+            await self._books.clock.sleep(refusals.rest_s(topic))
+
+    async def _keep_current(self, slot: Slot) -> None:
+        """Publish the newest value of one topic, whenever there is a newer one."""
+        books, failures = self._books, 0
+        slot.forget()
+        while True:
+            await slot.changed.wait()
+            slot.changed.clear()
+            version, remaining_s = slot.version, slot.remaining_s(books.clock.monotonic())
+            verdict: Verdict = "taken"
+            if slot.body is not None and (remaining_s is None or remaining_s > 0):
+                verdict = await self.offer(
+                    slot.topic, slot.body, slot.kind, retain=True, expiry_s=remaining_s
+                )
+            failures = failures + 1 if verdict == "later" else 0
+            if verdict != "later":
+                slot.said = version
+                books.progress.set()
+            if verdict in ("later", "left out"):
+                rest_s = books.backoff_s(failures) if failures else books.refusals.rest_s(slot.topic)
+                await books.clock.sleep(rest_s)
+                slot.changed.set()
+
+    async def _speak(self, stream: MqttStream) -> None:
+        """Publish what cannot wait for the disk, before any backlog; what predates the connection is late."""
+        while not stream.at_once.empty():
+            stream.at_once.get_nowait()
+        self._books.progress.set()
+        while True:
+            topic, body = await stream.at_once.get()
+            stream.speaking = True
+            try:
+                verdict = await self.offer(topic, body, "event")
+            finally:
+                stream.speaking = False
+            if verdict == "taken" and topic == f"{stream.root}/event":
+                stream.known.add(body)
+            self._books.progress.set()
+
+    async def _deliver(self, stream: MqttStream) -> None:
+        """Hand over the outbox, one parcel after the other: what is on its way cannot be called back.
+
+        So that nothing overtakes a parcel that the broker refuses for now. Those of a topic that it does not
+        take stay where they are, and the others pass them.
+        """
+        books, outbox = self._books, stream.outbox
+        at, again = -1, math.inf  # the last one that was looked at, and when to begin anew
+        stream.left_out.clear()
+        while True:
+            parcel: Parcel | None = None
+            rest_s = again - books.clock.monotonic()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(rest_s if rest_s < math.inf else None):
+                    parcel = await outbox.after(at) if rest_s > 0 else None
+            if parcel is None:
+                at, again = -1, math.inf
+                stream.left_out.clear()
+                continue
+            if await self._hand_over(stream, parcel):
+                outbox.acknowledge(parcel.id)
+                at = parcel.id if stream.left_out else -1  # an earlier session may have more to say
+            else:
+                stream.left_out.add(parcel.id)
+                at = parcel.id
+                rest_s = books.refusals.rest_s(f"{stream.root}/{parcel.kind}")
+                again = min(again, books.clock.monotonic() + rest_s)
+            books.progress.set()
+
+    async def _hand_over(self, stream: MqttStream, parcel: Parcel) -> bool:
+        """Publish one parcel until it is settled; False if its topic is left out."""
+        failures = 0
+        while True:
+            if parcel.body in stream.known:
+                stream.known.remove(parcel.body)
+                return True
+            async with self._window:
+                late = parcel.age_s(self._books.clock) > self._books.settings.late_after_s
+                body = _as_historical(parcel.body) if late else parcel.body
+                verdict = await self.offer(f"{stream.root}/{parcel.kind}", body, parcel.kind)
+            if verdict != "later":
+                return verdict != "left out"
+            failures += 1
+            await self._books.clock.sleep(self._books.backoff_s(failures))
+
+
+def _as_historical(body: str) -> str:
+    """The same epoch or event, marked as delivered late: nothing else in it changes."""
+    return json.dumps({**json.loads(body), "historical": True}, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,157 @@
+"""What a broker does not take: what is said again, what is put aside, and which topics are left out.
+
+A broker refuses a message in three ways. For now (it is full, it has a quota): the message is said again, and
+what has to come after it waits. For good (too large, malformed): the message is put aside and stays in the
+session file. By its access rules: the whole topic is left out and asked again from time to time, and all
+others go on. Brokers that hang up instead of refusing are understood by what was unanswered then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Literal
+
+from aiomqtt import MqttCodeError
+
+from streamer.clock import Clock
+
+REST_S = 300.0  # until a topic that was refused by name is asked again
+HANG_UP_REST_S = 3600.0  # where asking costs the connection
+AT_ONCE_S = 1.0  # a broker that hangs up so soon after a denial does so because of it
+DOUBT_S = 60.0  # after a hang-up, messages go one at a time for so long
+STRIKES = 2  # a broker hung up so often at one topic: it may not be said
+
+NOT_AUTHORIZED, BAD_TOPIC = 0x87, 0x90
+TOO_LARGE, MALFORMED = 0x95, 0x99
+
+Verdict = Literal["taken", "later", "aside", "left out"]
+
+
+class Refused(MqttCodeError):
+    """The broker answered, and the answer is no; the connection stands."""
+
+    @property
+    def code(self) -> int:
+        """Reason of MQTT 5; 3.1.1 knows 0x80 for a subscription and nothing else."""
+        return self.rc if isinstance(self.rc, int) else int(getattr(self.rc, "value", 0x80))
+
+    @property
+    def reason(self) -> str:
+        """In the protocol's words."""
+        return f"{self.rc} (0x{self.code:02x})".lower()
+
+
+class Refusals:
+    """What one broker refuses, over all connections to it.
+
+    Args:
+        clock: measures the rests.
+        tell: is given one line when something new is refused.
+
+    """
+
+    def __init__(self, clock: Clock, tell: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._tell = tell
+        self._until: dict[str, float] = {}  # topics that are left out, and until when; monotonic s
+        self._denied: dict[str, float] = {}  # topics that were denied by name, and when; monotonic s
+        self._suspected: set[str] = set()  # topics at which the broker hangs up
+        self._strikes: Counter[str] = Counter()
+        self._doubt_until = 0.0  # monotonic s
+        self._told: set[tuple[str, Verdict]] = set()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Topics that this broker does not take."""
+        return tuple(sorted(self._until))
+
+    @property
+    def in_doubt(self) -> bool:
+        """A broker hung up, and it is not known at what: messages go one at a time until it is."""
+        return bool(self._strikes) and self._clock.monotonic() < self._doubt_until
+
+    def may_say(self, topic: str) -> bool:
+        """Whether a topic is taken, as far as we know, or it is time to ask again."""
+        if self.rest_s(topic) > 0:
+            return False
+        if topic in self._suspected:
+            self._strikes[topic] = STRIKES - 1  # asked alone, so that no other is suspected
+            self._doubt_until = self._clock.monotonic() + DOUBT_S
+        return True
+
+    def rest_s(self, topic: str) -> float:
+        """For how long a topic is left out yet."""
+        return max(0.0, self._until.get(topic, 0.0) - self._clock.monotonic())
+
+    def accepted(self, topic: str) -> None:
+        """The broker took a message: whatever was held against its topic is over."""
+        if topic in self._strikes:
+            del self._strikes[topic]
+        if self._told:
+            self._told = {(told, verdict) for told, verdict in self._told if told != topic}
+        self._until.pop(topic, None)
+        self._denied.pop(topic, None)
+        self._suspected.discard(topic)
+
+    def refused(self, topic: str, refusal: Refused) -> Verdict:
+        """What becomes of a message that was refused; said once until its topic is taken again."""
+        self._strikes.pop(topic, None)  # it answers, and does not hang up
+        if refusal.code in (NOT_AUTHORIZED, BAD_TOPIC):
+            self.deny(topic, refusal.reason)
+            return "left out"
+        if refusal.code in (TOO_LARGE, MALFORMED):
+            self._say(topic, "aside", f"refuses a message on {topic} for good: {refusal.reason}; put aside")
+            return "aside"
+        self._say(
+            topic, "later", f"refuses a message on {topic}: {refusal.reason}; it is said again, in its order"
+        )
+        return "later"
+
+    def deny(self, topic: str, reason: str) -> None:
+        """Say nothing on a topic, nor listen to it, for a while: the broker does not let us."""
+        self._denied[topic] = self._clock.monotonic()
+        self._leave_out(topic, reason, REST_S)
+
+    def _leave_out(self, topic: str, reason: str, rest_s: float) -> None:
+        self._until[topic] = self._clock.monotonic() + rest_s
+        text = f"refuses a message on {topic}: {reason}; that topic is left out and the rest goes on"
+        self._say(topic, "left out", f"{text}: check what this user may publish")
+
+    def hung_up(self, unanswered: set[str]) -> bool:
+        """The broker ended the connection while these topics waited for its answer; whether we know why.
+
+        Some answer that a topic is denied, and hang up then (mosquitto 2.0 does): asking again costs the
+        connection, and is done seldom. Others hang up without an answer: a topic that was alone when that
+        happened, for the second time, is taken for denied.
+        """
+        now = self._clock.monotonic()
+        denied = [topic for topic, at in self._denied.items() if now - at < AT_ONCE_S]
+        self._denied.clear()
+        for topic in denied:
+            self._until[topic] = now + HANG_UP_REST_S
+        if denied:
+            return True
+        self._strikes.update(unanswered)
+        self._doubt_until = now + DOUBT_S
+        if len(unanswered) != 1:
+            return False
+        (topic,) = unanswered
+        if self._strikes[topic] < STRIKES:
+            return False
+        del self._strikes[topic]
+        self._suspected.add(topic)
+        self._leave_out(topic, "it hangs up at every message there", HANG_UP_REST_S)
+        return True
+
+    def ignored(self, topic: str) -> None:
+        """The broker answered what was said after a message on this topic, and never that."""
+        self._strikes[topic] += 1
+        if self._strikes[topic] >= STRIKES:
+            del self._strikes[topic]
+            self._leave_out(topic, "it never answers there", REST_S)
+
+    def _say(self, topic: str, verdict: Verdict, text: str) -> None:
+        if (topic, verdict) not in self._told:
+            self._told.add((topic, verdict))
+            self._tell(text)
