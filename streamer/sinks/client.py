@@ -187,6 +187,13 @@ class Client(aiomqtt.Client):
         self.unanswered = {
             topic for topic, answer in self._answers.values() if not answer.done()
         } | self._asked
+        lost = MqttCodeError(reason_code, "Disconnected")  # aiomqtt lets them wait until their time is over
+        for waiting in (
+            *(answer for _, answer in self._answers.values()),
+            *self._pending_subscribes.values(),
+        ):
+            if not waiting.done():
+                waiting.set_exception(lost)
         if not self._connected.done():  # aiomqtt would wait for an answer that cannot come any more
             self._connected.set_exception(MqttError(_HUNG_UP))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
@@ -297,7 +304,7 @@ def explain(error: MqttError, settings: MqttSettings) -> str:
         return (
             f"{where}: its certificate does not verify ({cause}); set ca_file to the authority that signed it"
         )
-    if isinstance(error, MqttCodeError) and error is cause:
+    if isinstance(error, Refused):
         return f"{where} refuses a message: {error}; check what this user may publish"
     return f"{where}: {' '.join(str(cause).split()) or type(cause).__name__}"
 

@@ -199,9 +199,7 @@ class MqttSink:
             await self._rest(
                 self._settings.retry_max_s if refuses_login(error) else self._books.backoff_s(failures)
             )
-            if (
-                stood and not self._explained
-            ):  # we have lost a connection: perhaps to a namesake, and not every broker says so
+            if stood and not self._explained:  # lost: perhaps to a namesake, and not every broker says so
                 await self._stand_by()
 
     async def _stand_by(self) -> None:
