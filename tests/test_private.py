@@ -106,7 +106,6 @@ def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path):
 
 MAKERS = {"mkdir", "makedirs", "write_text", "write_bytes", "touch", "mkfifo"}
 MAKE_THEIR_OWN = {"private.py", "local.py", "network/trust.py", "standard.py"}  # beside the model; /dev/null
-}  # the last one writes beside the packaged model
 
 
 def unguarded(path):

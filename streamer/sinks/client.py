@@ -188,10 +188,8 @@ class Client(aiomqtt.Client):
             topic for topic, answer in self._answers.values() if not answer.done()
         } | self._asked
         lost = MqttCodeError(reason_code, "Disconnected")  # aiomqtt lets them wait until their time is over
-        for waiting in (
-            *(answer for _, answer in self._answers.values()),
-            *self._pending_subscribes.values(),
-        ):
+        waits: list[asyncio.Future[Any]] = [answer for _, answer in self._answers.values()]
+        for waiting in (*waits, *self._pending_subscribes.values()):
             if not waiting.done():
                 waiting.set_exception(lost)
         if not self._connected.done():  # aiomqtt would wait for an answer that cannot come any more
