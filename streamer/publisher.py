@@ -76,6 +76,8 @@ class Publisher:
         self._info = info
         self._journal = journal
         self._sinks = HandOver(sinks, clock)
+        self._telling = 0  # urgent events that are being told, and are recorded afterwards
+        self._unrecorded: list[EventPayload] = []
         self._clock = clock
         self._late_after_s = late_after_s
         # On the steady clock: a wall clock that is set must not make epochs late.
@@ -230,11 +232,13 @@ class Publisher:
         The record says in `latency_ms` how long after `arrived` (monotonic s) every prompt sink had it.
         """
         payload = self._next_event(name, text, data, at_s)
+        self._telling += 1
         self._sinks.hear(self._stream, payload)
         if arrived:
             latency_ms = round((self._clock.monotonic() - arrived) * 1000, 3)
             payload = payload.model_copy(update={"data": {**data, "latency_ms": latency_ms}})
         self._sinks.hear(self._stream, Urgent(payload))
+        self._telling -= 1
         self._record(payload)
         self._complain()
 
@@ -332,11 +336,19 @@ class Publisher:
             self.event("error", text, {"sink": name})
 
     def _record(self, payload: EventPayload) -> None:
-        """Into the record; that it is closed keeps nobody from hearing of the event: an alarm outlasts it."""
-        try:
-            self._journal.event(payload)
-        except JournalError as error:
-            log.warning("not recorded: %s of %s: %s", payload.event, self._stream, error)
+        """Into the record; that it is closed keeps nobody from hearing of the event: an alarm outlasts it.
+
+        What a sink says while it is told something urgent comes after that.
+        """
+        self._unrecorded.append(payload)
+        if self._telling:
+            return
+        for one in sorted(self._unrecorded, key=lambda one: one.seq):
+            try:
+                self._journal.event(one)
+            except JournalError as error:
+                log.warning("not recorded: %s of %s: %s", one.event, self._stream, error)
+        self._unrecorded.clear()
 
     def _commit(self, score: Score, epoch: int) -> None:
         age_s = self._clock.monotonic() - self._began - score.end / RATE_HZ

@@ -20,6 +20,7 @@ from streamer.handover import (
 from streamer.journal import Journal, Meta
 from streamer.messages import Quality, Score
 from streamer.news import Online, Remark
+from streamer.payloads import EventPayload
 from streamer.publisher import Publisher
 from tests.fakes import FakeClock, Witness
 from tests.paths import info
@@ -216,6 +217,22 @@ def test_a_night_goes_on_beside_sinks_that_fail_and_says_so_once(publisher):
     assert [one.seq for one in witness.events] == [0, 1, 2]
     assert len(made.labels) == 4
     assert journal.status.state == "recording"
+
+
+def test_a_sink_that_answers_while_it_is_told_something_urgent_is_recorded_after_that(tmp_path):
+    class Answering(Ear):
+        wants = (EventPayload,)
+
+        def hear(self, stream, news):
+            if news.event == "trigger":
+                made.event("mark", "heard")
+
+    with Journal.create(tmp_path / "s.sqlite", Meta("s", "n", "anna", info(100)), SystemClock()) as journal:
+        made = Publisher("anna", "s", info(100), journal, [Answering()], FakeClock(), None)
+        made.urgent("trigger", "fired", {})
+        made.urgent("trigger", "fired", {})
+    with Journal.open(tmp_path / "s.sqlite") as session:
+        assert [one.event for one in session.events()] == ["trigger", "mark"] * 2
 
 
 def test_an_event_is_heard_although_the_record_is_closed(publisher, caplog):

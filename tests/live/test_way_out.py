@@ -23,14 +23,16 @@ from streamer.live import engine as engine_module
 from streamer.live.engine import Engine
 from streamer.live.supervisor import Supervisor
 from streamer.logbook import Logbook
+from streamer.messages import Chunk
 from streamer.news import Opened
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate
 from streamer.standard import Unbuffered
 from streamer.terminal import Terminal
-from tests.fakes import Witness
-from tests.paths import eeg
+from tests.fakes import FakeSource, Witness
+from tests.paths import eeg, info
 from tests.test_cli import write_edf
+from tools.mosquitto import free_port
 
 HOURS = 0.1
 
@@ -154,6 +156,40 @@ def test_an_emoji_does_not_end_a_night_whose_log_is_latin_1(tmp_path):
     with os.fdopen(reader, "rb") as log:
         assert b"\\U0001f319" in log.read()
     assert not aside.failures
+
+
+def device(config):
+    """Run an engine with a device that gives two minutes of EEG."""
+
+    async def main():
+        source = FakeSource(info(100))
+        source.give(Chunk(0, eeg(120, 100)), None)
+        return await Engine(config, SystemClock(), Witness(), sources=lambda *_: source).run()
+
+    (outcome,) = asyncio.run(main())
+    assert outcome.error is None
+    assert len(outcome.labels) == 4
+    return outcome
+
+
+LSL = {"source": {"kind": "lsl", "name": "none"}}
+
+
+def test_json_lines_that_cannot_be_written_cost_a_device_no_night(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    device(settings(tmp_path, stream=LSL, jsonl={"path": str(tmp_path / "file" / "e.jsonl")}))
+    assert "e.jsonl failed: cannot open" in caplog.text
+
+
+def test_a_page_and_lsl_outlets_that_cannot_be_made_cost_no_night(tmp_path, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise ImportError("no liblsl here")
+
+    monkeypatch.setattr("streamer.live.sleeper._make_outlets", fail)
+    monkeypatch.setattr("streamer.web.page.Page.open", fail)
+    device(settings(tmp_path, stream=LSL, lsl={}, web={"port": free_port()}))
+    assert "no LSL outlets for anna: ImportError: no liblsl here" in caplog.text
+    assert "the live page failed: ImportError" in caplog.text
 
 
 # ---- no end of anything ends the alarm
