@@ -24,7 +24,7 @@ from streamer.commands.morning import add_export, add_report, report
 from streamer.commands.recover import add_recover
 from streamer.commands.status import add_status
 from streamer.errors import OutputError, ScoringError, SleepstreamError, SourceError, UsageError
-from streamer.handover import Aside
+from streamer.handover import Aside, explain
 from streamer.hypnogram import Scoring, refuse_empty
 from streamer.live.engine import Engine, Outcome
 from streamer.local import keep_caches_temporary
@@ -351,7 +351,10 @@ def _watched(
     with remarked(aside), aside, taken_over(lambda line: aside.hear("", Remark("INFO", "stderr", line))):
         if ready.web is not None:
             aside.hear("", Remark("INFO", __name__, f"live page: {ready.web.url}"))
-        return asyncio.run(_until_signalled(Engine(ready, clock, aside, path, resume_s)))
+        outcomes = asyncio.run(_until_signalled(Engine(ready, clock, aside, path, resume_s)))
+    if aside.last is not None and not isinstance(aside.last.__cause__, BrokenPipeError):
+        complain(f"{aside.failures} messages are missing above: {explain(aside.last)}")
+    return outcomes
 
 
 async def _until_signalled(engine: Engine) -> list[Outcome]:

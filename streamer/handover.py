@@ -36,6 +36,7 @@ class Guard:
     Attributes:
         failures: how often the sink has raised something.
         missed: messages that it has not taken, since the last one that it took.
+        last: what it has raised last.
 
     """
 
@@ -44,6 +45,7 @@ class Guard:
         self.missed = 0
         self._sink = sink
         self._clock = clock
+        self.last: BaseException | None = None
         self._why = "they came faster than they could be taken"
         self._said_at: float | None = None
         self._complaints: deque[str] = deque(maxlen=8)  # appended by whichever thread tells the sink
@@ -83,6 +85,7 @@ class Guard:
     def failed(self, error: BaseException) -> None:
         """Count what the sink has raised, and complain of it if that was not done of late."""
         self.failures += 1
+        self.last = error
         self._why = explain(error)
         self.complain(f"{self.name} failed: {self._why}; the night goes on, and it is tried again", error)
 
@@ -151,6 +154,11 @@ class Aside:
     def failures(self) -> int:
         """How often the sink has raised something."""
         return self._guard.failures
+
+    @property
+    def last(self) -> BaseException | None:
+        """What it has raised last."""
+        return self._guard.last
 
     def __enter__(self) -> Self:
         self._thread.start()
