@@ -47,19 +47,19 @@ def opening(path: Path) -> Opening:
     return Opening(tuple(preamble), None, header, delimiter)
 
 
-def rows(path: Path, headed: bool, remarks: list[str]) -> Iterator[Line]:
+def rows(path: Path, headed: bool, delimiter: str, remarks: list[str]) -> Iterator[Line]:
     """The rows' lines; a last one that may have been cut is left out, with a remark."""
     recent: deque[str] = deque(maxlen=ALIKE)
     with _open(path) as file:
         begun = False
         for number, line in enumerate(file, 1):
-            if not line.strip() or line[0] == "%" or (line[0] == "#" and not begun):
+            if not line.strip() or (line[0] in "%#" and not (recent and _like(line, recent[-1], delimiter))):
                 continue
             if not begun:
                 begun = True
                 if headed:
                     continue
-            if line[-1] not in "\r\n" and not _whole(line, recent):
+            if line[-1] not in "\r\n" and not _whole(line, recent, delimiter):
                 remarks.append(CUT)
                 return
             recent.append(line)
@@ -110,10 +110,15 @@ def _named(cells: Sequence[str]) -> bool:
     return any(re.search(r"[^\W\d_]{2,}|^\s*[^\W\d_]", cell) is not None for cell in cells)
 
 
-def _whole(line: str, recent: Sequence[str]) -> bool:
-    """Whether a line without an end is whole for sure: it has as many decimals as every line above it."""
-    decimals = {_decimals(one) for one in (*recent, line)}
-    return len(recent) == ALIKE and len(decimals) == 1 and 0 not in decimals
+def _like(line: str, other: str, delimiter: str) -> bool:
+    """Whether a line that begins like a remark is a row whose first character was damaged."""
+    return line.count(delimiter) == other.count(delimiter) > 0
+
+
+def _whole(line: str, recent: Sequence[str], delimiter: str) -> bool:
+    """Whether a line without an end is whole for sure: its decimals are as many as those of all above."""
+    ends = {(one.count(delimiter), _decimals(one)) for one in (*recent, line)}
+    return len(recent) == ALIKE and len(ends) == 1 and _decimals(line) > 0
 
 
 def _decimals(line: str) -> int:

@@ -11,6 +11,7 @@ from typing import Protocol
 from streamer.errors import RecordingError, UsageError
 from streamer.messages import Channel, Item
 
+MOST_NULS = 16  # one byte in so many may be NUL in a text that was damaged
 UNKNOWN_START = 473_385_600.0  # 1 January 1985, what EDF puts for a date that was taken out
 
 
@@ -63,7 +64,7 @@ def open_recording(path: Path, rate_hz: float | None = None) -> Recording:
 
         _no_rate(path, rate_hz)
         return XdfRecording(path)
-    if b"\0" in head or kind not in (".csv", ".tsv", ".txt", ".dat", ""):
+    if head.count(0) > len(head) // MOST_NULS or kind not in (".csv", ".tsv", ".txt", ".dat", ""):
         raise RecordingError(
             f"{path} is not a recording sleepstream reads; give an EDF, BDF, XDF or CSV file"
         )

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.errors import RecordingError, SourceError
 from streamer.messages import Chunk, Gap, Item
@@ -22,7 +23,7 @@ from streamer.sources.lines import Line
 from streamer.sources.pace import numbering, pace, timeless
 from streamer.sources.packets import PacketCounter
 from streamer.sources.recordings import UNKNOWN_START, distinct
-from streamer.sources.table_rows import RowParser, Rows, in_order
+from streamer.sources.table_rows import RowParser, Rows, in_order, timed, together
 from streamer.timeline import Timeline
 
 LINES = 8192  # parsed at once
@@ -125,7 +126,7 @@ class TableRecording:
         yield from counted.flush() if counted is not None else timeline.flush()
 
     def _ordered(self, parser: RowParser, blocks: Iterator[list[Line]]) -> Iterator[Rows]:
-        """Rows whose times go on; single ones that do not are left out.
+        """Rows whose times go on; single ones that do not are lost, in their place.
 
         Raises:
             RecordingError: time goes back for good.
@@ -134,26 +135,35 @@ class TableRecording:
         held: Rows | None = None
         latest = -math.inf
         for block in blocks:
-            rows = parser.parse(block) if held is None else held.then(parser.parse(block))
-            rows = self._going_on(parser, rows, latest)
-            ready, held = rows.take(slice(0, -HELD)), rows.take(slice(-HELD, None))
-            if len(ready):
+            rows = parser.parse(block)
+            parser.lose(rows.numbers[np.isnan(rows.times) & np.isfinite(rows.samples).any(axis=0)])
+            rows = rows if held is None else together([held, rows])
+            keep = self._going_on(parser, rows, latest)
+            kept = np.flatnonzero(keep)
+            cut = int(kept[-HELD]) if kept.size > HELD else 0
+            held = rows.take(slice(cut, None))
+            if cut:  # the last of these is the first that is held
+                ready = timed(rows.take(slice(0, cut + 1)), keep[: cut + 1], 1 / self._pace.rate_hz)
                 latest = float(ready.times[-1])
-                yield ready
-        if held is not None and len(held):
-            yield held
+                yield ready.take(slice(0, -1))
+        if held is not None:
+            yield timed(held, self._going_on(parser, held, latest), 1 / self._pace.rate_hz)
 
-    def _going_on(self, parser: RowParser, rows: Rows, latest: float) -> Rows:
-        keep, back = in_order(rows.times, latest)
+    def _going_on(self, parser: RowParser, rows: Rows, latest: float) -> NDArray[np.bool_]:
+        """Which rows' times go on."""
+        real = np.flatnonzero(np.isfinite(rows.times))
+        ordered, back = in_order(rows.times[real], latest)
         if back is not None:
             raise RecordingError(
-                f"{self._path}, line {rows.numbers[back]}: its time is before the line above; sort the rows"
+                f"{self._path}, line {rows.numbers[real[back]]}: its time is before the line above; "
+                "sort the rows"
             )
-        parser.bad_rows.add(rows.numbers[~keep])
-        return rows.take(keep)
+        parser.lose(rows.numbers[real[~ordered]])
+        rows.times[real[~ordered]] = np.nan
+        return np.isfinite(rows.times)
 
     def _rows(self, remarks: list[str]) -> Iterator[Line]:
-        return lines.rows(self._path, self._opening.header is not None, remarks)
+        return lines.rows(self._path, self._opening.header is not None, self._opening.delimiter, remarks)
 
     def _parser(self, channels: Sequence[int], factor: float) -> RowParser:
         return RowParser(
@@ -241,18 +251,21 @@ class TableRecording:
         rows = parser.parse(head)
         if self._columns.time is None:
             return rows
-        if 2 * len(rows) <= len(head):
+        if 2 * np.count_nonzero(np.isfinite(rows.times)) <= len(head):
             raise RecordingError(
                 f"{self._path}: most rows bear no time; give one in seconds, or a date, in every row"
             )
-        return self._going_on(parser, rows, -math.inf)
+        return rows.take(self._going_on(parser, rows, -math.inf))
 
 
 def _by_number(ordered: Iterator[Rows]) -> Iterator[Item]:
     """Rows whose times are numbers of samples."""
     zero: float | None = None
     index = 0
-    for rows in ordered:
+    for lines_ in ordered:
+        rows = lines_.take(np.flatnonzero(np.isfinite(lines_.samples).any(axis=0)))
+        if not len(rows):
+            continue
         zero = float(rows.times[0]) if zero is None else zero
         at = np.rint(rows.times - zero).astype(np.int64)
         for part in np.split(np.arange(at.size), np.flatnonzero(np.diff(at) != 1) + 1):

@@ -13,6 +13,8 @@ from streamer.sources import lines
 from streamer.sources.cells import Times, numbers
 from streamer.sources.lines import Line
 
+CLEAR = 0.3  # of a period, by which two times may miss a whole number of periods
+MERGED = 2  # rows more than lines that may have been lost at one place
 SINGLE = 500  # damaged times at once; more are no exceptions
 
 
@@ -28,18 +30,19 @@ class Rows:
     def __len__(self) -> int:
         return int(self.numbers.shape[0])
 
-    def take(self, which: NDArray[np.bool_] | slice) -> Rows:
+    def take(self, which: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Rows:
         """Only these rows."""
         return Rows(self.numbers[which], self.times[which], self.counter[which], self.samples[:, which])
 
-    def then(self, other: Rows) -> Rows:
-        """These, and others after them."""
-        return Rows(
-            np.concatenate([self.numbers, other.numbers]),
-            np.concatenate([self.times, other.times]),
-            np.concatenate([self.counter, other.counter]),
-            np.concatenate([self.samples, other.samples], axis=1),
-        )
+
+def together(parts: Sequence[Rows]) -> Rows:
+    """Rows one after the other."""
+    return Rows(
+        np.concatenate([part.numbers for part in parts]),
+        np.concatenate([part.times for part in parts]),
+        np.concatenate([part.counter for part in parts]),
+        np.concatenate([part.samples for part in parts], axis=1),
+    )
 
 
 class Tally:
@@ -90,26 +93,36 @@ class RowParser:
         self._delimiter, self._width, self._comma = delimiter, width, comma
         self._times, self._time = times, time
         self._counter, self._channels = counter, list(channels)
-        self.bad_rows = Tally("rows left out because they are not whole or bear no time that goes on")
+        self._bad_rows = Tally("rows left out because they are not whole")
+        self._bad_times = Tally("rows left out because they bear no time that goes on")
         self._bad_cells = Tally("rows with a cell that is no number, which counts as lost")
 
     def remarks(self) -> list[str]:
         """What was left out so far."""
-        return [*self._times.remarks, *self.bad_rows.remarks(), *self._bad_cells.remarks()]
+        return [
+            *self._times.remarks,
+            *self._bad_rows.remarks(),
+            *self._bad_times.remarks(),
+            *self._bad_cells.remarks(),
+        ]
 
     def parse(self, block: Sequence[Line]) -> Rows:
-        """Arrays of what is sound; a bad row of a table without times keeps its place, empty."""
+        """Arrays of the rows; a bad one keeps its place, and there is nothing in it."""
         cut = [lines.fitted(lines.split(line, self._delimiter), self._width) for _, line in block]
         sound = np.array([len(cells) == self._width for cells in cut], dtype=np.bool_)
         at = np.array([number for number, _ in block], dtype=np.int64)
-        self.bad_rows.add(at[~sound])
         columns = list(zip(*(cells for cells, good in zip(cut, sound, strict=True) if good), strict=True))
         rows = self._arrays(columns, at[sound])
-        if self._time is None:
-            return self._placed(rows, at, sound)
-        keep = np.isfinite(rows.times)
-        self.bad_rows.add(rows.numbers[~keep])
-        return rows.take(keep & self._measured(columns, rows))
+        noted = np.zeros(at.size, dtype=np.bool_)
+        noted[np.flatnonzero(sound)[self._noted(columns, rows)]] = True
+        if not sound.all():
+            rows = _placed(rows, at, sound)
+        self._bad_rows.add(at[~sound])
+        return rows if self._time is None else rows.take(~noted)
+
+    def lose(self, numbers: NDArray[np.int64]) -> None:
+        """These lines bear no time, or none that goes on."""
+        self._bad_times.add(numbers)
 
     def _arrays(self, columns: Sequence[Sequence[str]], at: NDArray[np.int64]) -> Rows:
         none = np.full(at.size, np.nan)
@@ -125,20 +138,48 @@ class RowParser:
         counter = none if self._counter is None else numbers(columns[self._counter], self._comma)[0]
         return Rows(at, times, counter, samples)
 
-    def _measured(self, columns: Sequence[Sequence[str]], rows: Rows) -> NDArray[np.bool_]:
-        """Rows that hold a measurement; others note an event, as Mind Monitor's do, and are no loss."""
-        measured = np.ones(len(rows), dtype=np.bool_)
-        for row in np.flatnonzero(np.isnan(rows.samples).all(axis=0)):
-            measured[row] = any(columns[column][int(row)].strip() for column in self._channels)
-        return measured
+    def _noted(self, columns: Sequence[Sequence[str]], rows: Rows) -> list[int]:
+        """Rows that hold no measurement: they note an event, as Mind Monitor's do, and are no loss."""
+        empty = np.flatnonzero(np.isnan(rows.samples).all(axis=0)).tolist()
+        return [row for row in empty if not any(columns[column][row].strip() for column in self._channels)]
 
-    def _placed(self, rows: Rows, at: NDArray[np.int64], sound: NDArray[np.bool_]) -> Rows:
-        if sound.all():
-            return rows
-        samples = np.full((len(self._channels), at.size), np.nan)
-        counter = np.full(at.size, np.nan)
-        samples[:, sound], counter[sound] = rows.samples, rows.counter
-        return Rows(at, np.full(at.size, np.nan), counter, samples)
+
+def _placed(rows: Rows, at: NDArray[np.int64], sound: NDArray[np.bool_]) -> Rows:
+    """The sound rows among bad ones, which keep their place with nothing in it."""
+    times, counter = np.full(at.size, np.nan), np.full(at.size, np.nan)
+    samples = np.full((rows.samples.shape[0], at.size), np.nan)
+    times[sound], counter[sound], samples[:, sound] = rows.times, rows.counter, rows.samples
+    return Rows(at, times, counter, samples)
+
+
+def timed(rows: Rows, keep: NDArray[np.bool_], period_s: float) -> Rows:
+    """Rows from the first to the last that is kept; those between leave their place empty.
+
+    How many were lost between two is what the times say, where they say it clearly: a line may have been two.
+    """
+    kept = np.flatnonzero(keep)
+    if not kept.size or keep.all():
+        return rows.take(keep)
+    parts: list[Rows] = []
+    begun = 0  # in `kept`
+    for place in np.flatnonzero(np.diff(kept) > 1).tolist():
+        first, behind = int(kept[place]), int(kept[place + 1])
+        parts.append(rows.take(kept[begun : place + 1]))
+        parts.append(_empty(rows, first, behind, period_s))
+        begun = place + 1
+    return together([*parts, rows.take(kept[begun:])])
+
+
+def _empty(rows: Rows, first: int, behind: int, period_s: float) -> Rows:
+    """Empty rows between two that are sound."""
+    count = behind - first - 1
+    apart = float(rows.times[behind] - rows.times[first]) / period_s
+    if abs(apart - round(apart)) < CLEAR and 1 <= round(apart) <= count + 1 + MERGED:
+        count = round(apart) - 1
+    step_s = min(apart / (count + 1), 1.0) * period_s
+    times = rows.times[first] + step_s * np.arange(1, count + 1)
+    samples = np.full((rows.samples.shape[0], count), np.nan)
+    return Rows(np.full(count, rows.numbers[first + 1]), times, np.full(count, np.nan), samples)
 
 
 def in_order(times: Floats, latest: float, tolerance: float = 0.0) -> tuple[NDArray[np.bool_], int | None]:
