@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.errors import SourceError
+from streamer.devicetime import FileChecked, HostChecked
 from streamer.messages import Chunk, Floats, Gap, Item
 
 BLOCK_S = 0.25  # the line is updated once per so many samples, counted, never timed
@@ -22,7 +22,7 @@ LEAST_AGREE = 24  # samples; two bursts of twelve
 HOLD_S = 10.0  # longest a doubtful stretch is held back
 RUN = 16  # samples that may have one time because they came in one packet
 PACE = 0.85  # of the nominal rate at which times must go on before a jump is believed
-BACK_S, LEAP_S = 1.0, 86_400.0  # steps of time that no jitter and no night explains
+PACES = 0.8, 1.25  # times the nominal period: a rate further off is no drift
 LOST = "lost before it arrived"
 
 
@@ -33,11 +33,15 @@ class Timeline:
     a second where they jitter. A loss that hides in the jitter is found up to half a second late, one below
     3 ms never. Jitter of 20 ms, packets with one time each, stalls that catch up, and drift are no loss.
 
+    What no clock can mean is taken out before, by `checked`; so that no loss is longer than the time that
+    has passed by its word.
+
     A known limit: where jitter hides several losses a minute (5 % of packets at 20 ms), some are taken for a
     slower device, and the index wanders: by seconds in 20 minutes for packets of 32 samples at 256 Hz.
     """
 
-    def __init__(self, rate_hz: float) -> None:
+    def __init__(self, rate_hz: float, checked: HostChecked | FileChecked | None = None) -> None:
+        self._checked = checked or FileChecked(rate_hz)
         self._rate_hz = rate_hz
         self._period = 1.0 / rate_hz
         self._block = max(16, round(BLOCK_S * rate_hz))  # samples
@@ -45,6 +49,8 @@ class Timeline:
 
     def reset(self) -> None:
         """Start anew: the next sample has index 0."""
+        self._checked.reset()
+        self._waited_s = 0.0  # before the first sample
         self._next = 0  # index of the next sample to leave
         self._begun = False
         self._zero = 0.0  # time of index 0
@@ -64,26 +70,33 @@ class Timeline:
         self._held: Floats | None = None  # samples that may follow a loss
         self._arrived = 0.0
 
-    def begin(self, at_s: float) -> None:
-        """Put index 0 at this time, before the first sample: what is missing up to that one is a loss."""
-        self._begun = True
-        self._zero = self._latest = at_s
+    def begin(self, waited_s: float) -> None:
+        """Put index 0 so long before the first sample, which is still to come: that time is a loss."""
+        self._waited_s = waited_s
+
+    def reconnected(self) -> None:
+        """The device is back, and its clock may be another."""
+        self._checked.reconnected()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of the times; whoever reads them takes them out."""
+        return self._checked.remarks
 
     @property
     def rate_estimate_hz(self) -> float:
         """The device's rate by its own times; the nominal one until there is something to go by."""
-        return 1.0 / (self._period + self._slope) if self._blocks >= SETTLED else self._rate_hz
+        return 1.0 / self._pace if self._blocks >= SETTLED else self._rate_hz
 
     def push(self, times: Floats, samples: Floats, arrived: float = 0.0) -> list[Item]:
-        """Take (n,) clock-synced seconds and (channels, n) samples; give chunks and gaps.
-
-        Raises:
-            SourceError: a time is not a number, goes back by more than a second or leaps by more than a day.
-
-        """
+        """Take (n,) clock-synced seconds and (channels, n) samples; give chunks and gaps."""
         if times.shape[0] == 0:
             return []
-        steps = self._check(times)
+        turned = self._relearn() if self._checked.turned else []
+        return turned + self._push(self._checked.push(times, arrived), samples, arrived)
+
+    def _push(self, times: Floats, samples: Floats, arrived: float) -> list[Item]:
+        steps = self._steps(times)
         self._arrived = arrived
         if steps.all():
             self._run = 0
@@ -96,6 +109,18 @@ class Timeline:
         self._packets = True
         return [*before, *self._take(unpacked[first:], samples[:, first:])]
 
+    def _relearn(self) -> list[Item]:
+        """Forget the line, which was another clock's, and go on from the last sample; give what was held."""
+        self._checked.turned = False
+        held, self._held = self._held, None
+        out = [] if held is None else self._place(self._held_times, held, doubtful=True, ended=True)
+        self._level = self._latest + self._period - self._zero - self._next * self._period
+        self._slope, self._at = 0.0, float(self._next)
+        self._blocks = self._filled = self._run = 0
+        self._spread, self._wobble = FIRST_S / 8, 0.0
+        self._step = self._packets = False
+        return out
+
     def _take(self, times: Floats, samples: Floats) -> list[Item]:
         """Place what came, after what was held back."""
         doubtful = self._held is not None
@@ -107,23 +132,24 @@ class Timeline:
 
     def flush(self) -> list[Item]:
         """End of the stream: give out what was held back."""
+        self._checked.end()
         held, self._held = self._held, None
         return [] if held is None else self._place(self._held_times, held, doubtful=True, ended=True)
 
-    def _check(self, times: Floats) -> Floats:
-        """Refuse what is no time; (n,) steps from sample to sample."""
+    def _steps(self, times: Floats) -> Floats:
+        """(n,) steps from sample to sample."""
         if not self._begun:
             self._begun = True
-            self._zero = float(times[0])
-            self._latest = self._zero - self._period
+            self._zero = float(times[0]) - self._waited_s
+            self._latest = self._zero if self._waited_s else self._zero - self._period
         steps = np.diff(times, prepend=self._latest)
-        if not np.isfinite(times).all():
-            raise SourceError("a sample's time is not a number; restart the device or its driver")
-        if steps.min() < -BACK_S or steps.max() > LEAP_S:
-            worst = steps.min() if steps.min() < -BACK_S else steps.max()
-            raise SourceError(f"the device's time jumped by {worst:+.1f} s; restart the device or its driver")
         self._latest = float(times[-1])
         return steps
+
+    @property
+    def _pace(self) -> float:
+        """Seconds from sample to sample as the line has them, within reason."""
+        return min(max(self._period + self._slope, PACES[0] * self._period), PACES[1] * self._period)
 
     def _unpacked(self, times: Floats, steps: Floats) -> Floats:
         """Times of which the samples of one packet do not share one: they follow its first, a period apart.
@@ -219,8 +245,13 @@ class Timeline:
         # The drift seen so far goes on over the gap, unless it is known too poorly to say so.
         rough = 4 * self._wobble / (self._block * max(1, self._blocks) ** 1.5)  # s per sample
         if self._blocks >= SETTLED and rough * lost < self._period / 2:
-            lost = typical / (self._period + self._slope)
-        return round(lost), sure
+            lost = typical / self._pace
+        return self._bounded(round(lost), times[sure - 1]), sure
+
+    def _bounded(self, lost: int, time: float) -> int:
+        """A loss before `time`, but no more than can have been lost by then, whatever the line says."""
+        most = (time - self._zero + FIRST_S) / (PACES[0] * self._period) - self._next
+        return min(lost, max(0, round(most)))
 
     def _accept(self, times: Floats) -> list[tuple[int, int]]:
         """Count samples that follow each other, and learn from their times: (samples before a loss, lost)."""
@@ -238,20 +269,24 @@ class Timeline:
             at = part.stop
             if self._filled == self._block:
                 self._filled = 0
-                lost = self._learn(float(self._deviations.mean()))
+                lost = self._learn(float(self._deviations.mean()), float(times[at - 1]))
                 self._next += lost
                 losses.append((at, lost))
         return losses
 
-    def _learn(self, above: float) -> int:
-        """Move the line by a full block that lies `above` it (s); return the samples a lasting step means."""
+    def _learn(self, above: float, time: float) -> int:
+        """Move the line by a full block that lies `above` it (s); return the samples a lasting step means.
+
+        `time` is that of the block's last sample.
+        """
         least = max(self._period, LEAST_S, 8 * self._wobble)
         stalled = np.mean(self._deviations >= 2 * self._jump_s) > 0.25
         if self._blocks >= SETTLED and abs(above) > least and not stalled:
             lasting, self._step = self._step, not self._step
             if lasting and above < 0:  # the clock was set back: no loss, and no drift
                 self._level += above
-            return round(above / self._period) if lasting and above > 0 else 0
+            lost = round(above / self._period) if lasting and above > 0 else 0
+            return self._bounded(lost, time)
         self._step = False
         remembered = min(self._blocks, MEMORY)
         gain = 1.0 / (min(self._blocks, MEMORY // 6) + 1)

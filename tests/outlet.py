@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pylsl
 
+from streamer.clock import SystemClock
+
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "tests" / "lsl_api.cfg"
 TICK_S = 0.05  # of the wall clock between two sendings
@@ -110,6 +112,26 @@ def play(script: Script) -> None:
         time.sleep(TICK_S)
     print("sent", flush=True)
     sys.stdin.read()
+
+
+class Hurried(SystemClock):
+    """The host's clock as it would go for a device that is played faster than in real time, once told so."""
+
+    def __init__(self) -> None:
+        self._since = super().monotonic(), 0.0
+        self._speed = 1.0
+
+    def monotonic(self) -> float:
+        real, shown = self._since
+        return shown + (super().monotonic() - real) * self._speed
+
+    def hurry(self, speed: float) -> None:
+        """From now on."""
+        self._since = super().monotonic(), self.monotonic()
+        self._speed = speed
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds / self._speed)
 
 
 @contextmanager

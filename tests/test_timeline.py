@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.errors import SourceError
 from streamer.messages import Chunk, Gap
 from streamer.timeline import Timeline
 from tests.chunkings import SIZES
@@ -161,14 +160,6 @@ def test_any_chunking_gives_the_same_stream(sizes, seed, jitter_s, burst, packet
     np.testing.assert_array_equal(rows[0], np.arange(len(k)))
     np.testing.assert_array_equal(rows[0], rows[1])
     _follows(cut)
-
-
-@pytest.mark.parametrize(
-    ("second", "says"), [(-5.0, "-5.0 s"), (2e5, "200000.0 s"), (np.nan, "not a number")]
-)
-def test_absurd_times_are_refused(second, says):
-    with pytest.raises(SourceError, match=says):
-        Timeline(100.0).push(np.array([0.0, second]), np.zeros((1, 2)))
 
 
 def test_reset_starts_anew():

@@ -20,6 +20,7 @@ import numpy as np
 
 from streamer.channels import check_rate
 from streamer.clock import Clock, SystemClock
+from streamer.devicetime import HostChecked
 from streamer.errors import SourceError
 from streamer.messages import Floats, Gap, Item, StreamInfo
 from streamer.sources.board import Board, BrainflowBoard, Rows
@@ -81,7 +82,7 @@ class BrainflowSource:
             self._numbered = (
                 PacketCounter(described.rate_hz, described.numbering) if described.numbering else None
             )
-            self._timed = Timeline(described.rate_hz)
+            self._timed = Timeline(described.rate_hz, HostChecked(described.rate_hz))
             await self._call(self._board.open)
             self._mark()
             self._early = await self._first_rows(described.name)
@@ -185,11 +186,11 @@ class BrainflowSource:
         """Times of rows on the steady clock.
 
         They were stamped by the wall clock, which can be set, and a Muse's are drawn out over a loss. All
-        have come since the last read, which is true of either.
+        have come since the last read, which is true of either, whatever the stamps say.
         """
         before, ahead = self._read_at, self._ahead
         self._mark()
-        if abs(self._ahead - ahead) > SET_S:
+        if abs(self._ahead - ahead) > SET_S or not np.isfinite(stamps).all():
             return np.linspace(before, self._read_at, stamps.shape[0] + 1)[1:]
         return np.clip(stamps - self._ahead, before - SLACK_S, self._read_at)
 

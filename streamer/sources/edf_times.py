@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.devicetime import LEAP_S
 from streamer.errors import RecordingError
 from streamer.sources.edf_header import Header, read_header, text_of
-from streamer.timeline import LEAP_S
 
 # One list: onset, [0x15 duration], 0x14, texts each ended by 0x14, then 0.
 _TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14([^\x00]*)\x14\x00")

@@ -21,6 +21,7 @@ import pylsl
 
 from streamer.channels import check_rate
 from streamer.clock import Clock, SystemClock, suspended_s
+from streamer.devicetime import HostChecked
 from streamer.errors import SourceError
 from streamer.messages import Channel, Floats, Item, StreamInfo
 from streamer.sources.settings import LslSettings
@@ -45,8 +46,8 @@ class LslSource:
 
     `info` is set on entering, which waits a while for the first sample to know when it was taken; if none
     comes, index 0 is that moment. An outlet that is lost, or mute for `silence_s`, is looked for until it is
-    back, by its source_id or else by its name; what was missed becomes a gap. Every channel of the stream is
-    passed on; the derivation chooses.
+    back, by its source_id or else by its name; what was missed becomes a gap. Its times are believed as far
+    as the host's own clock saw time pass. Every channel of the stream is passed on; the derivation chooses.
     """
 
     info: StreamInfo
@@ -81,7 +82,7 @@ class LslSource:
             raise
         self.info = replace(opened, started=self._taken(self._early[0]))
         self._source_id = found.source_id()
-        self._timeline = Timeline(opened.rate_hz)
+        self._timeline = Timeline(opened.rate_hz, HostChecked(opened.rate_hz))
         return self
 
     async def __aexit__(
@@ -94,7 +95,7 @@ class LslSource:
         """Chunks and gaps in order, until the source is closed.
 
         Raises:
-            SourceError: the stream came back as something else, or its times make no sense.
+            SourceError: the stream came back as something else.
 
         """
         times, samples = self._early
@@ -104,11 +105,14 @@ class LslSource:
             now = self._clock.monotonic()
             if times.shape[0]:
                 if waiting:  # by the host's clock: the device's may be a foreign one
-                    self._timeline.begin(float(times[0]) - (now - begun))
+                    self._timeline.begin(now - begun)
                     waiting = False
                 self._heard, self._patience_s = now, self._settings.silence_s
             for item in self._timeline.push(times, samples, now):
                 yield item
+            if self._timeline.remarks:
+                self.remarks.extend(self._timeline.remarks)
+                self._timeline.remarks.clear()
             times, samples = await self._next()
 
     async def _next(self) -> tuple[Floats, Floats]:
@@ -237,6 +241,7 @@ class LslSource:
                 break
             await self._clock.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(2 * wait, BACKOFF_S[1])
+        self._timeline.reconnected()
         self._heard = self._clock.monotonic()
 
     def _same(self, found: Sequence[Any]) -> Any:

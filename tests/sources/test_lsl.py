@@ -13,6 +13,7 @@ from streamer.errors import SignalError, SourceError
 from streamer.messages import Channel, Chunk, Gap
 from streamer.sources.lsl import LslSource
 from streamer.sources.settings import LslSettings
+from tests.outlet import Hurried
 
 # Read by liblsl at its first call, not at import.
 os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
@@ -102,7 +103,9 @@ def test_a_stream_that_dies_is_found_again_and_the_loss_is_a_gap(senders, source
     async def main():
         sender = senders("two", source_id=source_id)
         items = []
-        async with LslSource(LslSettings(name="two")) as source:
+        clock = Hurried()
+        async with LslSource(LslSettings(name="two", silence_s=250), clock) as source:
+            clock.hurry(25)
             begun = sender.begun
             again = None
             async for item in source:

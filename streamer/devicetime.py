@@ -1,0 +1,285 @@
+"""How far the times that a device or a file gives to its samples are believed.
+
+Times from outside can be anything: on another scale, standing still, going backwards, leaping by an hour, no
+numbers at all. What is computed from them (losses, above all) must not be. So a live device's times are
+believed as far as this computer's own clock saw time pass, or as far as the samples that came explain it; and
+a recording's as far as what the file holds can bear. What is not believed is timed by arrival (in a file: by
+its place), counted, and said in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log10
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.messages import Floats
+
+SLACK_S = 0.5  # how far a device's times may run ahead of both: they jitter, and arrivals do
+DRIFT = 0.01  # of the time that passed; real clocks are a hundred times better
+FORGET = 0.03  # likewise: how soon it is forgotten that times once were further ahead
+BACK_S, LEAP_S = 1.0, 86_400.0  # steps of time that no jitter and no night explains
+PAUSE_S = 0.25  # between two arrivals, beyond what their samples take: nothing came
+WATCH_S = 3.0  # of arrivals, by which a device's clock is judged
+OFTEN = 3  # arrivals in that time that were not believed: then none is
+STANDS = 0.5  # of the time that the samples took: slower than that is no clock
+BEARS = 24  # times what a file holds may be lost in it, and a day
+FAR = 1e12  # s; beyond it a float does not tell a sample from the next
+NEAR = 0.05  # of a scale that has a name
+
+
+def scale_named(factor: float, rate_hz: float) -> str:
+    """What times are that run `factor` times too fast, in words; "" where they are about right."""
+    if factor <= 0:
+        return "run backwards" if factor < 0 else "stand still"
+    power = round(log10(factor))
+    if power and abs(factor / 10.0**power - 1) <= NEAR:
+        much = f"{10 ** abs(power)}"
+        return f"run {much} times too {'fast' if power > 0 else 'slow'}"
+    if abs(factor / rate_hz - 1) <= NEAR:
+        return f"run {rate_hz:g} times too fast: they count samples"
+    if abs(factor - 1) <= 0.5:
+        return ""
+    return f"run {factor:.3g} times too fast" if factor > 1 else f"run {1 / factor:.3g} times too slow"
+
+
+class HostChecked:
+    """A live device's times, checked against this computer's own clock.
+
+    Attributes:
+        remarks: what a person should know, a line each; whoever reads them takes them out.
+        doubted: how many samples were timed by arrival so far.
+        turned: from the next samples on the times are by another clock; whoever heeds it resets it.
+
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        self.remarks: list[str] = []
+        self.doubted = 0
+        self._rate_hz = rate_hz
+        self._period = 1 / rate_hz
+        self._told = 0  # arrivals that were not believed when that was last said
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew with the next samples."""
+        self._begun = False
+        self._shift = 0.0  # from the device's times to those that are given out
+        self._last = 0.0  # the last one given out
+        self._host = 0.0  # when it arrived
+        self._passed = 0.0  # host seconds since the first arrival
+        self._came = 0  # samples since then
+        self._zero = 0.0  # time of the first arrival, as given out
+        self._ahead = 0.0  # how far times are ahead of both, at the most, lately
+        self._refused = 0  # arrivals that were not believed
+        self.reconnected()
+
+    def reconnected(self) -> None:
+        """The device is back: its clock may be another, and is judged anew."""
+        self._by_arrival = self.turned = False
+        self._watched: list[_Arrival] = []  # in the last few seconds
+
+    def end(self) -> None:
+        """There are no more; what there was to say is said."""
+
+    def push(self, times: Floats, arrived: float) -> Floats:
+        """Take (n,) device seconds of samples that have just `arrived` (steady s); give those to go by."""
+        count = times.shape[0]
+        if not self._begun:
+            self._begin(times, arrived)
+        waited = max(0.0, arrived - self._host)
+        self._passed += waited
+        self._came += count
+        out: Floats
+        if self._by_arrival:
+            out = self._last + waited * np.arange(1, count + 1) / count
+            self.doubted += count
+        else:
+            believed = self._believed(times, waited)
+            out = times + self._shift if believed else self._counted(count, waited)
+            if not believed:
+                self._refused += 1
+                self.doubted += count
+                if abs(times[-1]) < FAR:
+                    self._shift = float(out[-1] - times[-1])
+            self._watch(_Arrival(times, arrived, believed))
+        self._host, self._last = arrived, float(out[-1])
+        return out
+
+    def _begin(self, times: Floats, arrived: float) -> None:
+        self._begun = True
+        self._host = arrived
+        known = times[np.abs(times) < FAR]
+        first = float(known[0]) if known.size else 0.0
+        self._zero = first
+        self._last = first - self._period
+        self._came = 0
+
+    def _believed(self, times: Floats, waited: float) -> bool:
+        """Whether these go on as the host's clock, or the samples themselves, allow."""
+        if not (np.abs(times) < FAR).all():  # or NaN
+            return False
+        shown = times + self._shift
+        if np.diff(shown, prepend=self._last).min() < -BACK_S:
+            return False
+        ahead = float(shown.max()) - self._zero - max(self._passed, self._came * self._period)
+        if ahead > self._ahead + SLACK_S:
+            return False
+        self._ahead = min(
+            max(ahead, self._ahead - FORGET * waited),
+            self._ahead + DRIFT * (waited + times.shape[0] * self._period),
+        )
+        return True
+
+    def _counted(self, count: int, waited: float) -> Floats:
+        """Times of samples by their number; by their arrival where nothing came for a while before them."""
+        took = count * self._period
+        if waited > took + PAUSE_S:
+            took = waited
+        return self._last + took * np.arange(1, count + 1) / count
+
+    def _watch(self, arrival: _Arrival) -> None:
+        """Judge the device's clock by the last few seconds."""
+        self._watched.append(arrival)
+        whole = _Pace.of(self._watched, self._period)
+        if whole.host_s < WATCH_S or len(self._watched) < 3:
+            return
+        sound = all(one.sound for one in self._watched)
+        refused = sum(not one.believed for one in self._watched[1:])
+        stands = (
+            whole.covered_s > whole.host_s / 2
+            and whole.shown_s < STANDS * min(whole.host_s, whole.covered_s)
+            and not refused  # a leap back is no slowness
+        )
+        self._watched = self._watched[-1:]
+        if refused >= OFTEN or stands:
+            self._by_arrival = self.turned = True
+            named = "are no numbers"
+            if sound:
+                factor = whole.shown_s / max(whole.host_s, whole.covered_s)
+                named = scale_named(factor, self._rate_hz) or "leap again and again"
+            self.remarks.append(
+                f"the device's clock is not believed: its times {named}; samples are timed by their arrival, "
+                "and losses of less than a second may be missed; correct the stamps where they are made"
+            )
+        elif self._refused >= max(1, 2 * self._told):
+            self._told = self._refused
+            self.remarks.append(
+                f"the device's clock leapt, {self._refused} times so far; what this computer's clock did not "
+                f"see pass is no loss: {self.doubted} samples were timed by arrival"
+            )
+
+
+class _Arrival:
+    """Samples that came together: the device's time of the last one, and the host's."""
+
+    def __init__(self, times: Floats, arrived: float, believed: bool) -> None:
+        self.shown = float(times[-1])
+        self.sound = bool((np.abs(times) < FAR).all())
+        self.arrived = arrived
+        self.count = times.shape[0]
+        self.believed = believed
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """What passed between the first and the last of some arrivals: by the device, by the host, in samples."""
+
+    shown_s: float
+    host_s: float
+    covered_s: float
+
+    @classmethod
+    def of(cls, arrivals: Sequence[_Arrival], period: float) -> _Pace:
+        """Measure."""
+        if len(arrivals) < 2:
+            return cls(0.0, 0.0, 0.0)
+        first, last = arrivals[0], arrivals[-1]
+        covered_s = sum(one.count for one in arrivals[1:]) * period
+        return cls(last.shown - first.shown, last.arrived - first.arrived, covered_s)
+
+
+class FileChecked:
+    """A recording's times in seconds, as far as what it holds can bear them; does not depend on the cuts.
+
+    Attributes:
+        remarks, turned: as of `HostChecked`.
+        doubted: how many steps of time were not believed.
+
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        self.remarks: list[str] = []
+        self.turned = False
+        self.doubted = 0
+        self._period = 1 / rate_hz
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew with the next sample."""
+        self._last: float | None = None  # the file's time of the last sample
+        self._shift = 0.0
+        self._lost_s = 0.0
+        self._held = 0  # samples so far
+        self._worst = 0.0
+
+    def reconnected(self) -> None:
+        """A file does not come back."""
+
+    def push(self, times: Floats, arrived: float) -> Floats:
+        """Take (n,) seconds; give those to go by."""
+        known = self._filled(times)
+        before = known[0] - self._period if self._last is None else self._last
+        steps = np.diff(known, prepend=before)
+        refused = self._refused(steps)
+        self._last = float(known[-1])
+        self._held += times.shape[0]
+        if not refused.size:
+            return known + self._shift if self._shift else known
+        self.doubted += refused.size
+        off = np.zeros_like(known)
+        off[refused] = self._period - steps[refused]
+        shifts = self._shift + np.cumsum(off)
+        self._shift = float(shifts[-1])
+        return known + shifts
+
+    def end(self) -> None:
+        """Say what was not believed."""
+        if self.doubted:
+            self.remarks.append(
+                f"its times are not believed in {self.doubted} places (they are no numbers, go back, or leap "
+                f"by up to {self._worst:.0f} s); there samples are read as if nothing was lost"
+            )
+
+    def _filled(self, times: Floats) -> Floats:
+        """With a period after the one before instead of what is no number."""
+        real = np.abs(times) < FAR  # and not NaN
+        if real.all():
+            return times
+        self.doubted += int(np.count_nonzero(~real))
+        at = np.arange(times.shape[0])
+        last = np.maximum.accumulate(np.where(real, at, -1))
+        if self._last is None:
+            start = float(times[real][0]) - int(np.flatnonzero(real)[0]) * self._period if real.any() else 0.0
+        else:
+            start = self._last + self._period
+        base = np.where(last >= 0, times[np.maximum(last, 0)], start - self._period)
+        since = np.where(last >= 0, at - last, at + 1)
+        filled: Floats = base + since * self._period
+        return filled
+
+    def _refused(self, steps: Floats) -> NDArray[np.intp]:
+        """Places of the steps that go back, leap by more than a day, or lose more than there can be."""
+        refused = []
+        for at in np.flatnonzero((steps < -BACK_S) | (steps > BACK_S)).tolist():
+            step = float(steps[at])
+            room_s = LEAP_S + BEARS * (self._held + at) * self._period - self._lost_s
+            if 0 < step <= min(LEAP_S, room_s):
+                self._lost_s += step
+            else:
+                refused.append(at)
+                self._worst = max(self._worst, abs(step))
+        return np.array(refused, dtype=np.intp)
