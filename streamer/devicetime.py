@@ -31,19 +31,27 @@ FAR = 1e12  # s; beyond it a float does not tell a sample from the next
 NEAR = 0.05  # of a scale that has a name
 
 
+def scale_of(factor: float, rate_hz: float) -> float | None:
+    """The scale of times that run `factor` times too fast: a power of ten, or the rate; None: another."""
+    if not factor > 0:
+        return None
+    ten = 10.0 ** round(log10(factor))
+    return next((scale for scale in (ten, rate_hz) if abs(factor / scale - 1) <= NEAR), None)
+
+
 def scale_named(factor: float, rate_hz: float) -> str:
-    """What times are that run `factor` times too fast, in words; "" where they are about right."""
+    """What times do that run `factor` times too fast, in words; "" where they are about right."""
     if factor <= 0:
         return "run backwards" if factor < 0 else "stand still"
-    power = round(log10(factor))
-    if power and abs(factor / 10.0**power - 1) <= NEAR:
-        much = f"{10 ** abs(power)}"
-        return f"run {much} times too {'fast' if power > 0 else 'slow'}"
-    if abs(factor / rate_hz - 1) <= NEAR:
-        return f"run {rate_hz:g} times too fast: they count samples"
+    scale = scale_of(factor, rate_hz)
     if abs(factor - 1) <= 0.5:
         return ""
-    return f"run {factor:.3g} times too fast" if factor > 1 else f"run {1 / factor:.3g} times too slow"
+    if scale is None:
+        return f"run {factor:.3g} times too fast" if factor > 1 else f"run {1 / factor:.3g} times too slow"
+    if scale == rate_hz and log10(rate_hz) % 1:
+        return f"run {rate_hz:g} times too fast: they count samples"
+    much = round(scale) if scale > 1 else round(1 / scale)
+    return f"run {much} times too {'fast' if scale > 1 else 'slow'}"
 
 
 class HostChecked:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.errors import RecordingError, SourceError
+from streamer.errors import RecordingError
 from streamer.messages import Chunk, Gap, Item
 from streamer.sources import columns, lines
 from streamer.sources.cells import Times, numbers
@@ -115,15 +115,13 @@ class TableRecording:
         timeline = Timeline(self._pace.rate_hz)
         counted = PacketCounter(self._pace.rate_hz, self._numbering) if self._numbering else None
         for rows in ordered:
-            try:
-                if counted is None:
-                    yield from timeline.push(rows.times, rows.samples)
-                    continue
-                sound = rows.take(np.isfinite(rows.counter))
-                yield from counted.push(sound.counter.astype(np.int64), sound.times, sound.samples)
-            except SourceError as error:
-                raise RecordingError(f"{self._path}, line {rows.numbers[0]} on: {error}") from error
+            if counted is None:
+                yield from timeline.push(rows.times, rows.samples)
+                continue
+            sound = rows.take(np.isfinite(rows.counter))
+            yield from counted.push(sound.counter.astype(np.int64), sound.times, sound.samples)
         yield from counted.flush() if counted is not None else timeline.flush()
+        self.remarks += timeline.remarks
 
     def _ordered(self, parser: RowParser, blocks: Iterator[list[Line]]) -> Iterator[Rows]:
         """Rows whose times go on; single ones that do not are lost, in their place.

@@ -17,9 +17,10 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyxdf
 
-from streamer.errors import RecordingError, SourceError
+from streamer.errors import RecordingError
 from streamer.messages import Item
 from streamer.sources.recordings import UNKNOWN_START, distinct, read_head
 from streamer.sources.xdf_chunks import MAGIC, sound
@@ -74,12 +75,10 @@ class XdfRecording:
         columns = [index - first for index in picked]
         timeline = Timeline(stream.rate_hz)
         size = max(1, int(BLOCK_S * stream.rate_hz))
-        try:
-            for times, samples in stream.blocks(size, columns):
-                yield from timeline.push(times, samples)
-            yield from timeline.flush()
-        except SourceError as error:
-            raise RecordingError(f"{self._path}: {error.args[0].split(';')[0]}; it is damaged") from error
+        for times, samples in stream.blocks(size, columns):
+            yield from timeline.push(times, samples)
+        yield from timeline.flush()
+        self.remarks += timeline.remarks
 
     def _tell_apart(self) -> None:
         """Say how streams with equal labels are named."""
@@ -138,7 +137,9 @@ def _loaded(
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             handed = _trusted(path, view, remarks)
     file.seek(0)
-    streams, header = pyxdf.load_xdf(file if handed is None else BytesIO(handed), dejitter_timestamps=False)
+    whole = file if handed is None else BytesIO(handed)
+    with np.errstate(all="ignore"):  # times may stand still, and a rate be made of them
+        streams, header = pyxdf.load_xdf(whole, dejitter_timestamps=False)
     return list(streams), header or {}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from streamer.messages import Channel, Floats
 from streamer.sources.table_rows import in_order
+from streamer.sources.xdf_times import seconds, true_rate
 
 OVERLAP_S = 0.5  # by which the clocks of two pieces may differ
 SHORT_S = 1.0  # a piece that is no longer, and lies beside another, is left out
@@ -24,7 +25,7 @@ class Pieces:
         name: as the device gave it.
         origin: its name and type, and its source_id.
         channels: as the device labels them.
-        rate_hz: nominal.
+        rate_hz: nominal, or that of its times if it is another.
         parts: times (n,) s and samples (n, channels) of each piece, in order of time.
 
     """
@@ -78,6 +79,9 @@ def joined(streams: Sequence[dict[str, Any]]) -> tuple[list[Pieces], list[str]]:
             families.append(mine := [])
         mine.append(one)
     out = [track for family in families for track in _tracks(family, remarks)]
+    for one in out:
+        one.rate_hz, remark = true_rate(max((times for times, _ in one.parts), key=len), one.rate_hz)
+        remarks += [f"stream {one.name!r}: {remark}"] if remark else []
     longest = max((one.duration_s for one in out), default=0.0)
     return sorted(out, key=lambda one: one.duration_s < longest / 2), remarks
 
@@ -120,8 +124,13 @@ def _single(stream: dict[str, Any], remarks: list[str]) -> Pieces | None:
     info = stream["info"]
     name = text_in(info, "name")
     times, samples = stream["time_stamps"], stream["time_series"]
+    rate_hz = float(info["nominal_srate"][0])
     keep = np.isfinite(times)
     good = np.flatnonzero(keep)
+    if good.size:
+        times = times.copy()
+        times[good], remark = seconds(times[good], rate_hz)
+        remarks += [f"stream {name!r}: {remark}"] if remark else []
     keep[good] = in_order(times[good], -np.inf, LATE_S)[0]
     if not keep.all():
         wrong = int(keep.size - np.count_nonzero(keep))
@@ -130,7 +139,7 @@ def _single(stream: dict[str, Any], remarks: list[str]) -> Pieces | None:
     if not times.size:
         return None
     origin = ((name, text_in(info, "type")), text_in(info, "source_id"))
-    return Pieces(name, origin, _channels(info, name), float(info["nominal_srate"][0]), [(times, samples)])
+    return Pieces(name, origin, _channels(info, name), rate_hz, [(times, samples)])
 
 
 def _channels(info: dict[str, Any], name: str) -> list[Channel]:

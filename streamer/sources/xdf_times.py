@@ -1,0 +1,75 @@
+"""What the times of a recorded stream are worth: their scale, and the rate at which they go on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamer.devicetime import scale_named, scale_of
+from streamer.messages import Floats
+from streamer.sources.pace import NOMINAL_HZ
+from streamer.timeline import Timeline
+
+ENOUGH_S = 60.0  # of samples, before the times are believed against the rate that is declared
+LOOKED_AT_S = 600.0  # of samples: a device's rate does not change
+TOLERANCE = 0.005  # of the declared rate: 18 s in an hour, as for live streams
+SNAP = 0.001  # a rate so close to one that devices have is meant to be that
+
+
+def seconds(times: Floats, rate_hz: float) -> tuple[Floats, str]:
+    """Times as seconds, whatever scale they are on, and what a person should know of that.
+
+    A scale that can be named is undone, so that losses keep their length. Times that are none at all are
+    replaced by those that the declared rate gives.
+
+    Args:
+        times: (n,) as in the file, finite.
+        rate_hz: declared.
+
+    """
+    factor = _factor(times, rate_hz)
+    named = scale_named(factor, rate_hz)
+    if not named:
+        return times, ""
+    scale = scale_of(factor, rate_hz)
+    if scale is None:
+        placed: Floats = np.arange(times.shape[0]) / rate_hz
+        return placed, f"its times {named}, and are not believed: samples follow each other at {rate_hz:g} Hz"
+    return times / scale, f"its times {named}; they are divided by that"
+
+
+def true_rate(times: Floats, rate_hz: float) -> tuple[float, str]:
+    """The rate to read at, and what a person should know of that: the times' own, if it is another.
+
+    Args:
+        times: (n,) s, in order.
+        rate_hz: declared.
+
+    """
+    factor = _factor(times, rate_hz)
+    if times.shape[0] < ENOUGH_S * rate_hz or not 0.5 < factor < 2:
+        return rate_hz, ""
+    part = times[: int(LOOKED_AT_S * rate_hz)]
+    timeline = Timeline(rate_hz if abs(factor - 1) < 0.05 else rate_hz / factor)
+    timeline.push(part, np.zeros((1, part.shape[0])))
+    found_hz = timeline.rate_estimate_hz
+    if abs(found_hz / rate_hz - 1) <= TOLERANCE:
+        return rate_hz, ""
+    near_hz = min(NOMINAL_HZ, key=lambda nominal_hz: abs(nominal_hz - found_hz))
+    read_hz = float(near_hz) if abs(near_hz / found_hz - 1) <= SNAP else round(found_hz, 3)
+    off = found_hz / rate_hz - 1
+    return read_hz, (
+        f"it says {rate_hz:g} Hz, and its times go on at {found_hz:.2f} Hz ({off:+.1%}): it is read at "
+        f"{read_hz:g} Hz"
+    )
+
+
+def _factor(times: Floats, rate_hz: float) -> float:
+    """How many times too fast times run, by the typical second of samples, whatever was lost elsewhere."""
+    count = times.shape[0]
+    if count < 2:
+        return 1.0
+    size = max(16, round(rate_hz))
+    if count < 3 * size:
+        return float((times[-1] - times[0]) * rate_hz / (count - 1))
+    marks = times[::size]
+    return float(np.median(np.diff(marks)) * rate_hz / size)
