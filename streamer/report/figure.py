@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC
 
@@ -28,7 +29,7 @@ MARKS: dict[str, str] = {
     "trigger": "trigger",
     "alarm": "alarm",
 }
-CROWD = 24  # more marks than that are drawn so that the panels can still be seen
+CROWD = 24  # more marks of a name than that are drawn so that the panels can still be seen
 FONT = 8
 # Of a character of the names above a picture: their size in points, the width of an average one.
 CHARACTER = 0.56 * FONT / 72 / WIDTH
@@ -160,8 +161,9 @@ def _marks(axes: Sequence[Axes], night: Night) -> None:
         if event.event not in MARKS or not 0 <= seconds <= length_s:
             continue
         found.append((seconds / length_s, MARKS[event.event] or event.text[:30] or "mark"))
-    thin = len(found) > CROWD
-    for share, _ in found:
+    often = Counter(name for _, name in found)
+    for share, name in found:
+        thin = often[name] > CROWD
         for axis in axes:
             axis.axvline(
                 days(night.started + share * length_s),
@@ -170,10 +172,10 @@ def _marks(axes: Sequence[Axes], night: Night) -> None:
                 linestyle="-" if thin else (0, (4, 3)),
                 alpha=0.5 if thin else 1.0,
             )
-    for name in spread(found, CHARACTER):
+    for one in spread(found, CHARACTER):
         axes[0].annotate(
-            name.text, (name.at, 1.0), xycoords="axes fraction", xytext=(0, 4 + (FONT + 3) * name.row),
-            textcoords="offset points", ha="right" if name.at == 1 else "center", va="bottom", fontsize=FONT,
+            one.text, (one.at, 1.0), xycoords="axes fraction", xytext=(0, 4 + (FONT + 3) * one.row),
+            textcoords="offset points", ha="right" if one.at == 1 else "center", va="bottom", fontsize=FONT,
         )  # fmt: skip
 
 

@@ -187,7 +187,12 @@ def _signal(night: Night) -> str:
     lost = sum(gap.stop - gap.start for gap in night.gaps)
     share = lost / night.n_samples if night.n_samples else 0.0
     losses = f"{lost} of {night.n_samples} samples ({_percent(share)}, {night.lost_s:.1f} s)"
-    rows = [("lost", losses + (f" in {len(night.gaps)} gaps, the longest {longest:.1f} s" if lost else ""))]
+    rows = [
+        (
+            "lost",
+            losses + (f" in {_count(len(night.gaps), 'gap')}, the longest {longest:.1f} s" if lost else ""),
+        )
+    ]
     rows += [
         (f"quality {grade}", f"{_percent(grades[grade] / count)} of the epochs")
         for grade in ("good", "fair", "poor", "off")
@@ -262,6 +267,10 @@ def _value(value: float | None, name: str) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.1f} {DEFINITIONS[name][0]}".replace(".0 ", " ").strip()
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _percent(share: float) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from streamer.messages import Floats
 from streamer.report.canvas import COLOURS, RED, canvas, to_png
 from streamer.report.verdict import verdict
 from streamer.session import Night, evening_of
@@ -30,7 +31,8 @@ LINES = (
     "#7a5195",
     "#8c564b",
 )
-TICKS = 8  # dates that fit below a picture
+TICKS = 6  # dates that fit below a picture, nearly
+NAME = 12  # characters of a recording without a date
 
 
 def draw_trend(nights: Sequence[Night]) -> bytes:
@@ -50,11 +52,19 @@ def draw_trend(nights: Sequence[Night]) -> bytes:
         fine = np.where(failed, np.nan, values)
         for members, colour in zip(lines.values(), LINES * len(lines), strict=False):
             axis.plot(places[members], fine[members], "o-", color=colour, markersize=5)
-        none = np.zeros(int(failed.sum()))
-        on_the_edge = axis.get_xaxis_transform()  # in the picture's place, not at any value
-        axis.plot(
-            places[failed], none, "x", color=RED, markersize=9, mew=2, transform=on_the_edge, clip_on=False
-        )
+        if failed.any():  # without any, matplotlib finds no place for an empty line
+            on_the_edge = axis.get_xaxis_transform()  # in the picture's place, not at any value
+            none = np.zeros(int(failed.sum()))
+            axis.plot(
+                places[failed],
+                none,
+                "x",
+                color=RED,
+                markersize=9,
+                mew=2,
+                transform=on_the_edge,
+                clip_on=False,
+            )
         axis.set_title(title, fontsize=10, loc="left")
         axis.grid(axis="y", color="#e5e5e5")
         axis.margins(y=0.2)
@@ -72,29 +82,33 @@ def draw_trend(nights: Sequence[Night]) -> bytes:
     return to_png(figure)
 
 
-def _places(nights: Sequence[Night]) -> tuple[np.ndarray, list[str]]:
+def _places(nights: Sequence[Night]) -> tuple[Floats, list[str]]:
     """Where each night stands, and what is written below it."""
     dates = [evening_of(night.meta) for night in nights]
     days = [(one.meta.stream, date) for one, date in zip(nights, dates, strict=True)]
-    names = ["no date" if date is None else f"{date.day} {date:%b}" for date in dates]
-    years = {date.year for date in dates if date is not None}
-    if len(years) > 1:
-        names = [n if d is None else f"{n}\n{d.year}" for n, d in zip(names, dates, strict=True)]
-    known = [date.toordinal() for date in dates if date is not None]
+    names = [
+        one.sleeper[:NAME] if date is None else f"{date.day} {date:%b}"
+        for one, date in zip(nights, dates, strict=True)
+    ]
+    known = [date for date in dates if date is not None]
+    if len({date.year for date in known}) > 1:
+        names = [
+            name if date is None else f"{name}\n{date.year}" for name, date in zip(names, dates, strict=True)
+        ]
     if len(known) < len(dates) or len(set(days)) < len(days):
         return np.arange(len(dates), dtype=np.float64), names
-    return np.array(known, dtype=np.float64), names
+    return np.array([date.toordinal() for date in known], dtype=np.float64), names
 
 
-def _name_nights(axes: Sequence[Axes], places: np.ndarray, names: Sequence[str]) -> None:
+def _name_nights(axes: Sequence[Axes], places: Floats, names: Sequence[str]) -> None:
     """Dates below the nights themselves, as many as fit, and never a day without one."""
-    first, last = places.min(), places.max()
+    first, last = float(places.min()), float(places.max())
     margin = max(0.5, 0.04 * (last - first))
     least = (last - first) / TICKS
     shown: list[int] = []
-    for number in np.argsort(places, kind="stable"):
+    for number in np.argsort(places, kind="stable").tolist():
         if not shown or places[number] - places[shown[-1]] >= max(least, 1e-9):
-            shown.append(int(number))
+            shown.append(number)
     for axis in axes:
         axis.set_xlim(first - margin, last + margin)
         axis.set_xticks(places[shown], [names[number] for number in shown])
