@@ -144,6 +144,7 @@ class AlarmPayload(_Payload):
     state: Literal["disarmed", "armed", "ringing", "snoozed"]
     deadline: datetime | None = Field(description="it rings no later than this; null when disarmed")
     snoozes: int = Field(ge=0, description="how often it was snoozed")
+    test: bool = Field(False, description="true while it is only tried out, with `test_alarm`")
 
 
 class HealthPayload(_Payload):

@@ -243,16 +243,21 @@ class Publisher:
         self._complain()
 
     def alarm(
-        self, state: Literal["disarmed", "armed", "ringing", "snoozed"], deadline: float, snoozes: int
+        self,
+        state: Literal["disarmed", "armed", "ringing", "snoozed"],
+        deadline: float | None,
+        snoozes: int,
+        test: bool = False,
     ) -> None:
-        """Say what the alarm is about to do; `deadline` in Unix s."""
+        """Say what the alarm is about to do; `deadline` in Unix s, None where it is not armed."""
         payload = AlarmPayload(
             session=self._session,
             seq=self._alarms,
             t=utc(self._clock.wall()),
             state=state,
-            deadline=None if state == "disarmed" else utc(deadline),
+            deadline=None if deadline is None else utc(deadline),
             snoozes=snoozes,
+            test=test,
         )
         self._alarms += 1
         self._tell(payload)

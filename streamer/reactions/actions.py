@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from streamer.reactions.leash import Leash, end
 from streamer.reactions.settings import ActionSettings
 
 AT_ONCE = 8  # programs; what is started beyond that is refused and said
@@ -31,6 +31,7 @@ class Actions:
         self._complain = complain
         self._running: set[asyncio.Task[None]] = set()
         self._sockets: dict[int, socket.socket] = {}  # by address family
+        self._leash = Leash()
 
     async def __aenter__(self) -> Self:
         return self
@@ -42,6 +43,7 @@ class Actions:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running)
+        self._leash.close()
         for used in self._sockets.values():
             used.close()
 
@@ -83,13 +85,18 @@ class Actions:
         task.add_done_callback(self._running.discard)
 
     async def _attend(self, command: Sequence[str], timeout_s: float, facts: Mapping[str, Value]) -> None:
-        problem = await run(command, timeout_s, facts)
+        problem = await run(command, timeout_s, facts, self._leash)
         if problem:
             self._complain(problem)
 
 
-async def run(command: Sequence[str], timeout_s: float, facts: Mapping[str, Value]) -> str:
-    """Run a program to its end; what went wrong in one line, or "". Cancelled, it ends the program."""
+async def run(
+    command: Sequence[str], timeout_s: float, facts: Mapping[str, Value], leash: Leash | None = None
+) -> str:
+    """Run a program to its end; what went wrong in one line, or "". Cancelled, it ends the program.
+
+    With a leash the program, and what it has started itself, dies with this process.
+    """
     environment = {f"SLEEPSTREAM_{key.upper()}": str(value) for key, value in facts.items()}
     quiet = asyncio.subprocess.DEVNULL
     try:
@@ -104,15 +111,19 @@ async def run(command: Sequence[str], timeout_s: float, facts: Mapping[str, Valu
     except (OSError, ValueError) as error:
         return f"cannot run {command[0]}: {getattr(error, 'strerror', None) or error}"
     try:
+        if leash is not None:
+            with contextlib.suppress(OSError):  # the noise matters more than who ends it
+                leash.hold(process.pid)
         async with asyncio.timeout(timeout_s):
             code = await process.wait()
     except TimeoutError:
         return f"{command[0]} did not end within {timeout_s:g} s"
     finally:
         if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended just now
-                os.killpg(process.pid, signal.SIGKILL)
+            end(process.pid)
             await process.wait()
+        if leash is not None:
+            leash.let_go(process.pid)
     return f"{command[0]} ended with exit code {code}" if code else ""
 
 

@@ -11,24 +11,15 @@ from datetime import datetime, time, timedelta, tzinfo
 from typing import Literal
 
 from streamer.messages import RATE_HZ, STAGES, Score
+from streamer.reactions.memory import LATEST, MOST_AHEAD_S, Memory, State
 from streamer.reactions.settings import AlarmSettings
 from streamer.statistics import SLEEP
 
 MISSED_S = 4 * 3600.0  # a deadline that passed longer ago, while nothing ran, is not rung for any more
-
-State = Literal["disarmed", "armed", "ringing", "snoozed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What has to survive a restart."""
-
-    state: State = "disarmed"
-    deadline: float = 0.0  # Unix s; of the last time that it was armed
-    due: float = 0.0  # Unix s at which the state ends: the deadline, the end of a snooze, of the ringing
-    snoozes: int = 0
-    by_command: bool = False  # disarmed on purpose, so not armed again by a restart
-    configured: str = ""  # the deadline in the settings, if it was armed for that
+DAY_S = 26 * 3600.0  # the next time that a clock shows some time of day is no further, in a DST night either
+SLACK_S = 60.0  # by which the clocks may disagree on when a deadline is
+STALL_S = 10.0  # between two looks at the clocks; then the machine slept, and did not ring
+OWED_S = 12 * 3600.0  # after a restart: for how long a clock that goes back still brings a deadline back
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +28,7 @@ class Change:
 
     what: Literal["armed", "window_began", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed"]
     cause: str
+    test: bool = False  # only to try it out: nothing is armed or used up
 
 
 class Alarm:
@@ -44,7 +36,8 @@ class Alarm:
 
     Every time it waits for is kept on two clocks: the wall's, because the deadline is a time of day, and the
     steady one, because a wall clock that is set back must not put off what was promised. The first to be
-    there counts.
+    there counts. Where the wall's was there long before the other, it may have been set wrong: if it is set
+    back before the deadline, the alarm is armed for it again.
 
     Args:
         settings: the `[stream.alarm]` table.
@@ -61,42 +54,98 @@ class Alarm:
         self.memory = memory or Memory()
         self._settings = settings
         self._configured = settings.deadline.isoformat()
+        self._said = f"{self._configured}|{settings.zone or ''}|{'armed' if settings.armed else ''}"
         self._due_steady = steady + self.memory.due - now
+        self._owed_steady = steady + OWED_S
+        self._looked = steady  # when the clocks were looked at last
         self._since: int | None = None  # end of the first score of an unbroken run that may ring it
         self._last: int | None = None
         self._woke: int | None = None  # end of the last score of wake
         self._window_told = False
 
-    def begin(self, now: float, steady: float) -> Change | None:
+    def begin(self, now: float, steady: float) -> list[Change]:
         """Settle after a start what happened meanwhile, and arm if the settings say so."""
+        changed = self._heed_settings(now, steady)
+        if changed is not None:
+            return [changed]
+        told = [] if self.memory.state == "disarmed" else self._catch_up(now, steady)
         memory = self.memory
-        if memory.state != "disarmed":
-            if memory.state == "armed" and memory.configured not in ("", self._configured):
-                return self._arm(self._next(now), now, steady, self._configured)  # the settings were changed
-            if now <= memory.due + MISSED_S:
-                return None  # `tick` rings, if it is due
-            self.memory = replace(memory, state="disarmed")
-            if not self._settings.armed:
-                return Change("missed", f"nothing was running at {self._told(memory.due)}")
-        if self._settings.armed and not memory.by_command:
-            return self._arm(self._next(max(now, memory.deadline)), now, steady, self._configured)
+        if memory.state == "disarmed" and self._settings.armed and not memory.by_command:
+            self._arm_again(now, steady)
+            told.append(Change("armed", f"for {self._told(self.memory.deadline)}"))
+        if self.memory.settings != self._said:
+            self._become(now)
+        return told
+
+    def _heed_settings(self, now: float, steady: float) -> Change | None:
+        """Let the settings win if they were changed after the memory was written."""
+        memory, wants = self.memory, self._settings
+        if memory.settings == self._said:
+            return None
+        if not memory.settings:  # an earlier version's: it remembered a part of them
+            if memory.state != "armed" or not memory.configured:
+                return None
+            if wants.armed and memory.configured == self._configured:
+                return None
+        before = f"{memory.state} for {self._told(memory.deadline)}"
+        if wants.armed:
+            if not memory.deadline and not memory.by_command:
+                return None  # nothing was remembered
+            since = "by command" if memory.by_command else before
+            why = f": the settings were changed since it was {since}"
+            return self._arm(self._next(now), now, steady, self._configured, why)
+        if memory.state == "disarmed":
+            return None
+        was_armed = memory.settings.endswith("|armed") or not memory.settings
+        if was_armed:
+            self._become(now, state="disarmed", owed=0.0, owed_before=0.0)
+            return Change("disarmed", f"the settings say so now; it was {before}")
+        if memory.state == "armed" and memory.configured:
+            why = f": the settings were changed since it was {before}"
+            return self._arm(self._next(now), now, steady, self._configured, why)
         return None
+
+    def _catch_up(self, now: float, steady: float) -> list[Change]:
+        """What a restart makes of an alarm that was armed, rang, or was snoozed."""
+        memory, wants = self.memory, self._settings
+        if memory.state == "armed" and memory.clock_time and self._strange(now):
+            why = ": the clock or its zone was changed"
+            when = next_time(time.fromisoformat(memory.clock_time), now, wants.tz)
+            return [self._arm(when, now, steady, memory.configured, why, memory.clock_time)]
+        if now > memory.due + MISSED_S:
+            owed = (memory.deadline, memory.deadline) if memory.state == "armed" else (0.0, 0.0)
+            self._become(now, state="disarmed", owed=owed[0], owed_before=owed[1])
+            return [Change("missed", f"nothing was running at {self._told(memory.due)}")]
+        if memory.state == "ringing":  # nobody has heard it to its end
+            self._wait("ringing", now + wants.ring_s, now, steady)
+        elif memory.state == "snoozed":
+            self._wait("snoozed", min(memory.due, now + 60 * wants.snooze_min), now, steady)
+        return []  # `tick` rings, if it is due
+
+    def _strange(self, now: float) -> bool:
+        """The deadline is not when clocks will show the time of day that was meant."""
+        memory = self.memory
+        at = time.fromisoformat(memory.clock_time)
+        meant = next_time(at, memory.deadline - 60, self._settings.tz)
+        return self._far(memory.deadline, now) or abs(meant - memory.deadline) > 1
 
     def arm(self, at: str, now: float, steady: float) -> Change | str:
         """Arm for a clock time, for an ISO 8601 time, or ("") for the configured one; or why not."""
         try:
-            deadline = self._time(at, now)
-        except ValueError:
+            deadline, clock_time = self._time(at, now)
+        except (ValueError, OverflowError, OSError):
             return f"{at[:40]!r} is no time; give one such as 07:00 or 2026-01-02T07:00"
         if deadline <= now:
             return f"{self._told(deadline)} is in the past"
-        return self._arm(deadline, now, steady, "" if at else self._configured)
+        if deadline > now + MOST_AHEAD_S or deadline >= LATEST:
+            return f"{self._told(deadline)} is more than {MOST_AHEAD_S / 86400:g} days ahead"
+        return self._arm(deadline, now, steady, "" if at else self._configured, clock_time=clock_time)
 
-    def disarm(self) -> Change | str:
-        """Neither ring nor be armed by a restart until it is armed by command."""
-        if self.memory.state == "disarmed":
+    def disarm(self, now: float) -> Change | str:
+        """Neither ring nor be armed by a restart until it is armed by command or the settings are changed."""
+        if self.memory.state == "disarmed" and not self.memory.owed:
             return "the alarm is not armed"
-        self.memory = replace(self.memory, state="disarmed", by_command=True)
+        self._become(now, state="disarmed", by_command=True, owed=0.0, owed_before=0.0)
         return Change("disarmed", "by command")
 
     def dismiss(self, now: float, steady: float) -> Change | str:
@@ -111,8 +160,7 @@ class Alarm:
             return "the alarm does not ring"
         if self.memory.snoozes >= self._settings.max_snoozes:
             return f"snoozed {self.memory.snoozes} times already"
-        self._wait("snoozed", now + 60 * self._settings.snooze_min, now, steady)
-        self.memory = replace(self.memory, snoozes=self.memory.snoozes + 1)
+        self._wait("snoozed", now + 60 * self._settings.snooze_min, now, steady, self.memory.snoozes + 1)
         return Change("snoozed", f"until {self._told(self.memory.due)}")
 
     def recall(self, scores: Iterable[Score]) -> None:
@@ -131,7 +179,8 @@ class Alarm:
         begin = self.memory.deadline - 60 * wants.window_min
         if self.memory.state != "armed" or not begin <= now or waited_s < wants.confirm_s:
             return None
-        return self._ring(f"{score.stage} for {waited_s:g} s within the window", now, steady)
+        cause = f"{score.stage} for {waited_s:g} s within the window"
+        return self._ring(cause, now, steady, begin, self._due_steady - 60 * wants.window_min)
 
     def _follow(self, score: Score) -> None:
         """Begin, go on with or break the run of scores that may ring it."""
@@ -145,9 +194,14 @@ class Alarm:
             self._since = score.end
 
     def tick(self, now: float, steady: float) -> Change | None:
-        """Do what is due by the clock alone; call it every second."""
+        """Do what is due by the clocks alone; call it every second."""
+        stalled_s, self._looked = steady - self._looked, steady
+        if self.memory.owed and (change := self._bring_back(now, steady)):
+            return change
         memory = self.memory
         if memory.state == "ringing":  # by the steady clock only: setting the other must not silence it
+            if stalled_s > STALL_S:
+                self._due_steady += stalled_s
             if steady < self._due_steady:
                 return None
             return self._end(Change("gave_up", f"after {self._settings.ring_s:g} s"), now, steady)
@@ -155,8 +209,35 @@ class Alarm:
             return None
         if now < memory.due and steady < self._due_steady:
             return self._window(now)
-        cause = "end of the snooze" if memory.state == "snoozed" else "deadline"
-        return self._ring(cause, now, steady)
+        if memory.state == "snoozed":
+            return self._ring("end of the snooze", now, steady)
+        if memory.clock_time and now > memory.due + MISSED_S and steady < self._due_steady - SLACK_S:
+            return self._leap(now, steady)
+        return self._ring("deadline", now, steady, memory.deadline, self._due_steady)
+
+    def _bring_back(self, now: float, steady: float) -> Change | None:
+        """Arm again for a deadline that the wall clock jumped over, if it has been set back before it."""
+        memory = self.memory
+        if steady >= self._owed_steady:  # enough time has passed for it
+            self.memory = replace(memory, owed=0.0, owed_before=0.0)
+            return None
+        if now >= memory.owed_before - 1:
+            return None
+        usual = abs(self._next(memory.owed - 60) - memory.owed) <= 1
+        why = ": the clock was set back"
+        return self._arm(memory.owed, now, steady, self._configured if usual else "", why)
+
+    def _leap(self, now: float, steady: float) -> Change:
+        """Go by when the wall clock, which was set forward far over the deadline, shows that time next."""
+        memory, promised = self.memory, self._due_steady
+        when = next_time(time.fromisoformat(memory.clock_time), now - MISSED_S, self._settings.tz)
+        if when <= now:
+            return self._ring("deadline", now, steady, memory.deadline, promised)
+        why = f": the clock was set forward over {self._told(memory.deadline)}"
+        owed = memory.deadline, memory.deadline
+        change = self._arm(when, now, steady, memory.configured, why, memory.clock_time, owed)
+        self._owed_steady = promised
+        return change
 
     def _window(self, now: float) -> Change | None:
         """Say once that the window has begun."""
@@ -176,51 +257,93 @@ class Alarm:
             return score.end - self._woke >= 60 * wants.settle_min * RATE_HZ  # else just falling asleep
         return True
 
-    def _arm(self, deadline: float, now: float, steady: float, configured: str) -> Change:
+    def _arm(
+        self,
+        deadline: float,
+        now: float,
+        steady: float,
+        configured: str,
+        why: str = "",
+        clock_time: str | None = None,
+        owed: tuple[float, float] = (0.0, 0.0),
+    ) -> Change:
         self._since = None
         self._window_told = False
-        self.memory = Memory(deadline=deadline, configured=configured)
+        self.memory = Memory(
+            deadline=deadline,
+            configured=configured,
+            clock_time=configured if clock_time is None else clock_time,
+            serial=self.memory.serial,
+            owed=owed[0],
+            owed_before=owed[1],
+        )
         self._wait("armed", deadline, now, steady)
-        return Change("armed", f"for {self._told(deadline)}")
+        return Change("armed", f"for {self._told(deadline)}{why}")
 
-    def _ring(self, cause: str, now: float, steady: float) -> Change:
+    def _ring(
+        self, cause: str, now: float, steady: float, before: float = 0.0, promised: float = -1.0
+    ) -> Change:
+        """Begin to ring; `promised`, steady s: when the other clock will have what the wall's has passed."""
+        if steady < promised - SLACK_S:
+            self._become(now, owed=self.memory.deadline, owed_before=before)
+            self._owed_steady = self._due_steady
         self._wait("ringing", now + self._settings.ring_s, now, steady)
         return Change("ringing", cause)
 
     def _end(self, change: Change, now: float, steady: float) -> Change:
-        self.memory = replace(self.memory, state="disarmed")
+        self._become(now, state="disarmed")
         if self._settings.daily:
-            self._arm(self._next(max(now, self.memory.deadline)), now, steady, self._configured)
+            self._arm_again(now, steady)
         return change
 
-    def _wait(self, state: State, due: float, now: float, steady: float) -> None:
-        self.memory = replace(self.memory, state=state, due=due)
+    def _arm_again(self, now: float, steady: float) -> None:
+        """For the next day: not for the deadline that was rung for just now, unless the clock is another."""
+        memory = self.memory
+        after = now if memory.deadline - now > MISSED_S else max(now, memory.deadline)
+        owed = memory.owed, memory.owed_before
+        self._arm(self._next(after), now, steady, self._configured, owed=owed)
+
+    def _wait(self, state: State, due: float, now: float, steady: float, snoozes: int | None = None) -> None:
+        snoozed = self.memory.snoozes if snoozes is None else snoozes
+        self._become(now, state=state, due=due, snoozes=snoozed)
         self._due_steady = steady + due - now
 
-    def _time(self, text: str, now: float) -> float:
-        """Unix time of what was asked for.
+    def _become(self, now: float, **changes: object) -> None:
+        said = {"settings": self._said, "serial": self.memory.serial + 1, "written": now}
+        self.memory = replace(self.memory, **said, **changes)  # type: ignore[arg-type]
+
+    def _time(self, text: str, now: float) -> tuple[float, str]:
+        """Unix time of what was asked for, and the time of day if it was one.
 
         Raises:
-            ValueError: it is no time.
+            ValueError, OverflowError, OSError: it is no time, or none that a calendar knows.
 
         """
         if not text:
-            return self._next(now)
+            return self._next(now), self._configured
         if "T" not in text.upper():
             at = time.fromisoformat(text)
             if at.tzinfo is not None:
                 raise ValueError(text)
-            return next_time(at, now, self._settings.tz)
+            return next_time(at, now, self._settings.tz), at.isoformat()
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None and self._settings.tz is not None:
             moment = moment.replace(tzinfo=self._settings.tz)
-        return moment.timestamp()
+        return moment.timestamp(), ""
 
     def _next(self, after: float) -> float:
         return next_time(self._settings.deadline, after, self._settings.tz)
 
+    @staticmethod
+    def _far(deadline: float, now: float) -> bool:
+        """Further ahead than any time of day: the clock was another when that was written."""
+        return deadline - now > DAY_S
+
     def _told(self, when: float) -> str:
-        return f"{datetime.fromtimestamp(when, self._settings.tz):%Y-%m-%d %H:%M}"
+        try:
+            return f"{datetime.fromtimestamp(when, self._settings.tz):%Y-%m-%d %H:%M}"
+        except (ValueError, OverflowError, OSError):  # beyond all calendars
+            return f"{when:.0f} s after 1970"
 
 
 def next_time(at: time, after: float, zone: tzinfo | None) -> float:

@@ -2,40 +2,39 @@
 
 It is wound before the model is loaded and before any source is opened, and outlasts both. What it remembers
 lies in a small file of its own, since there may be no session; sessions bear every change as an event.
+
+Whatever those raise whom it tells, it goes on: the noise comes first, then its file, then they.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import copy
 import logging
-import os
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from pydantic import TypeAdapter, ValidationError
-
-from streamer import private
 from streamer.clock import Clock
 from streamer.messages import Score
 from streamer.payloads import EventPayload
-from streamer.reactions.actions import run
-from streamer.reactions.alarm import Alarm, Change, Memory
-from streamer.reactions.bell import ring
+from streamer.reactions.alarm import Alarm, Change
+from streamer.reactions.memory import Memory, recall, write
+from streamer.reactions.noise import Noise, quietly_log
 from streamer.reactions.settings import AlarmSettings
 
 TICK_S = 1.0
-PAUSE_S = 1.0  # between two repetitions of the noise
 FRESH_S = 60.0  # a score that ended longer ago says nothing about now
+RETRY_S = 2.0  # between two attempts to write down what is so
+UNTOLD = 16  # changes that wait for someone to tell
+LAST_WRITE_S = 5.0  # at the end, for a disk that hangs
 
 Command = Literal["arm_alarm", "disarm_alarm", "snooze_alarm", "dismiss_alarm", "test_alarm"]
 Listener = Callable[[Change, Memory], None]
+Complaint = Callable[[str], None]
 log = logging.getLogger(__name__)
-_MEMORY = TypeAdapter(Memory)
 
 
 class AlarmClock:
@@ -46,12 +45,8 @@ class AlarmClock:
         settings: the `[stream.alarm]` table.
         path: where it remembers.
         clock: time.
-        past: events of the newest session; they tell what is missing where the file is.
+        past: events of earlier sessions; they tell what is missing in the file, or newer than it.
         bell: makes the noise when there is no command, or it fails.
-
-    Attributes:
-        on_change: told every change and the state after it; set it when there is someone to tell.
-        on_problem: told in one line what did not work.
 
     """
 
@@ -64,37 +59,61 @@ class AlarmClock:
         past: Iterable[EventPayload] = (),
         bell: Callable[[], None] | None = None,
     ) -> None:
-        self.on_change: Listener = _nobody
-        self.on_problem: Callable[[str], None] = log.error
         self._stream = stream
         self._settings = settings
         self._path = path
         self._clock = clock
-        self._bell = bell or ring
-        memory = recall(path, past)
+        self._on_change: Listener | None = None
+        self._on_problem: Complaint | None = None
+        self._untold: deque[tuple[Change, Memory] | str] = deque(maxlen=UNTOLD)
+        self._noise = Noise(stream, settings, path, clock, bell, self._complain)
+        memory, doubt = recall(path, past, clock.wall())
+        if doubt:
+            self._complain(doubt)
         self._alarm = Alarm(settings, memory, clock.wall(), clock.monotonic())
-        self._written = self._alarm.memory
-        self._ringing: asyncio.Task[None] | None = None
-        self._testing: asyncio.Task[None] | None = None
+        self._kept: Memory | None = None  # what the file is known to say
+        self._test_until: float | None = None  # steady s
         self._tasks: list[asyncio.Task[None]] = []
-        self._writing = threading.Lock()
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()  # neither armed nor ringing
         self.saved = asyncio.Event()  # the file says what is so
 
+    def hear(self, on_change: Listener, on_problem: Complaint) -> None:
+        """Tell someone from now on, and first what nobody has been told.
+
+        Args:
+            on_change: told every change and the state after it.
+            on_problem: told in one line what did not work.
+
+        """
+        self._on_change, self._on_problem = on_change, on_problem
+        untold = list(self._untold)
+        self._untold.clear()
+        for news in untold:
+            if isinstance(news, str):
+                self._complain(news)
+            else:
+                self._tell(*news)
+
     def unheard(self) -> None:
         """Tell nobody, from now on: the session has ended."""
-        self.on_change = _nobody
-        self.on_problem = log.error
+        self._on_change = self._on_problem = None
 
     @property
     def memory(self) -> Memory:
         """The state now."""
         return self._alarm.memory
 
+    @property
+    def testing(self) -> bool:
+        """It rings as a test."""
+        return self._test_until is not None
+
     async def __aenter__(self) -> Self:
-        self._take(self._alarm.begin(self._clock.wall(), self._clock.monotonic()))
-        self._settle()
+        await self._noise.clear()
+        changes = self._alarm.begin(self._clock.wall(), self._clock.monotonic())
+        for change in (*changes, None):
+            self._take(change)
         self._tasks = [
             asyncio.create_task(self._tick(), name=f"alarm of {self._stream}"),
             asyncio.create_task(self._remember(), name=f"memory of the alarm of {self._stream}"),
@@ -104,12 +123,16 @@ class AlarmClock:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [task for task in (*self._tasks, self._ringing, self._testing) if task is not None]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.wait(tasks)
-        if self._written != self.memory:  # a write that was cancelled has perhaps not begun
-            await asyncio.to_thread(self._write)
+        await asyncio.wait(self._tasks)
+        await self._noise.close()
+        if self._kept != self.memory:
+            try:
+                async with asyncio.timeout(LAST_WRITE_S):
+                    await asyncio.to_thread(self._write)
+            except TimeoutError:
+                log.error("%s cannot be written: the disk does not answer", self._path)
 
     def recall(self, scores: Iterable[Score]) -> None:
         """Begin with a session, or go on with one, whose scores so far these are; nothing rings for them."""
@@ -122,20 +145,25 @@ class AlarmClock:
             self._take(self._alarm.push(score, now, self._clock.monotonic()))
 
     def obey(self, command: Command, text: str = "") -> str:
-        """Do what was asked; why not, in one line, or ""."""
+        """Do what was asked; why not, in one line, or "". What raises has changed nothing."""
         now, steady = self._clock.wall(), self._clock.monotonic()
         if command == "test_alarm":
-            return self._test()
+            return self._test(steady)
+        if command == "dismiss_alarm" and self.testing and self.memory.state not in ("ringing", "snoozed"):
+            self._end_test("by command")
+            return ""
+        trial = copy.copy(self._alarm)
         if command == "arm_alarm":
-            done = self._alarm.arm(text, now, steady)
+            done = trial.arm(text, now, steady)
         elif command == "disarm_alarm":
-            done = self._alarm.disarm()
+            done = trial.disarm(now)
         elif command == "snooze_alarm":
-            done = self._alarm.snooze(now, steady)
+            done = trial.snooze(now, steady)
         else:
-            done = self._alarm.dismiss(now, steady)
+            done = trial.dismiss(now, steady)
         if isinstance(done, str):
             return done
+        self._alarm = trial
         self._take(done)
         return ""
 
@@ -144,104 +172,107 @@ class AlarmClock:
         await self._idle.wait()
 
     async def _tick(self) -> None:
+        """Look at the clocks, for ever: this must not end, whatever happens in it."""
         while True:
-            self._take(self._alarm.tick(self._clock.wall(), self._clock.monotonic()))
+            try:
+                now, steady = self._clock.wall(), self._clock.monotonic()
+                self._take(self._alarm.tick(now, steady))
+                if self._test_until is not None and steady >= self._test_until:
+                    self._end_test("it is over")
+            except Exception:
+                quietly_log("the alarm of %s goes on after an error", self._stream)
             await self._clock.sleep(TICK_S)
 
     def _take(self, change: Change | None) -> None:
-        """Make the noise fit the state, first of all; then tell, then remember."""
-        if change is None:
-            return
+        """Make the noise fit the state, first of all; then remember, then tell."""
         self._settle()
-        self._changed.set()
-        self.saved.clear()
-        self.on_change(change, self.memory)
+        if self._kept != self.memory:
+            self.saved.clear()
+            self._changed.set()
+        if change is not None:
+            self._tell(change, self.memory)
 
     def _settle(self) -> None:
         state = self.memory.state
-        if state == "ringing" and self._ringing is None:
-            self._ringing = asyncio.create_task(self._ring(), name=f"ringing for {self._stream}")
-        elif state != "ringing" and self._ringing is not None:
-            self._ringing.cancel()
-            self._ringing = None
+        if state == "ringing":
+            if self._test_until is not None:
+                self._test_until = None
+                self._noise.end()
+            self._noise.begin(state)
+        elif self._test_until is None:
+            self._noise.end()
         if state == "disarmed":
             self._idle.set()
         else:
             self._idle.clear()
 
-    async def _ring(self) -> None:
-        """Repeat the noise until cancelled."""
-        complained = False
-        while True:
-            problem = "no command is set"
-            if self._settings.command is not None:
-                facts = {"name": "alarm", "stream": self._stream, "cause": self.memory.state}
-                problem = await run(self._settings.command, self._settings.ring_s, facts)
-                if problem and not complained:
-                    complained = True
-                    self.on_problem(f"alarm: {problem}; the terminal's bell rings instead")
-            if problem:
-                self._bell()
-            await self._clock.sleep(PAUSE_S)
-
-    def _test(self) -> str:
-        if self.memory.state == "ringing" or (self._testing is not None and not self._testing.done()):
+    def _test(self, steady: float) -> str:
+        """Ring for a moment, and say so as if it were real: whatever listens can be tried out."""
+        if self._noise.on:
             return "it rings already"
-        self._testing = asyncio.create_task(self._ring_briefly(), name=f"test ring for {self._stream}")
+        self._test_until = steady + self._settings.test_s
+        self._noise.begin("test")
+        self._tell(Change("ringing", f"a test, for {self._settings.test_s:g} s", test=True), self.memory)
         return ""
 
-    async def _ring_briefly(self) -> None:
-        ringing = asyncio.create_task(self._ring(), name=f"ringing for {self._stream}, as a test")
+    def _end_test(self, why: str) -> None:
+        self._test_until = None
+        self._noise.end()
+        self._tell(Change("dismissed", f"the test: {why}", test=True), self.memory)
+
+    def _tell(self, change: Change, memory: Memory) -> None:
+        """Say it to whoever hears; what that raises is logged and goes no further."""
+        if self._on_change is None:
+            log.info("alarm of %s %s: %s", self._stream, change.what, change.cause)
+            if not change.test:
+                self._untold.append((change, memory))
+            return
         try:
-            await self._clock.sleep(self._settings.test_s)
-        finally:
-            ringing.cancel()
-            await asyncio.wait([ringing])
+            self._on_change(change, memory)
+        except (Exception, asyncio.CancelledError):  # not ours: nothing is awaited in there
+            quietly_log("the alarm of %s was not heard: %s", self._stream, change.what)
+
+    def _complain(self, problem: str) -> None:
+        try:
+            if self._on_problem is None:
+                self._untold.append(problem)
+                log.error("%s: %s", self._stream, problem)
+            else:
+                self._on_problem(problem)
+        except (Exception, asyncio.CancelledError):
+            quietly_log("the alarm of %s was not heard: %s", self._stream, problem)
 
     async def _remember(self) -> None:
-        """Write each state down, in a thread: a disk that hangs must not hold up the noise."""
+        """Write each state down, in a thread: a disk that hangs must not hold up the noise.
+
+        A disk that refuses is asked again until it has taken it.
+        """
+        refused = ""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await asyncio.to_thread(self._write)
-            if not self._changed.is_set():
+            why = await asyncio.to_thread(self._write)
+            if why and why != refused:
+                self._complain(
+                    f"cannot write {self._path}: {why}; until it can, a restart may forget the alarm"
+                )
+            elif refused and not why:
+                log.warning("%s is written again", self._path)
+            refused = why
+            if why:
+                self._changed.set()
+                await self._clock.sleep(RETRY_S)
+            elif self._kept == self.memory:
                 self.saved.set()
 
-    def _write(self) -> None:
-        """Replace the file; in one thread at a time, since a cancelled one goes on."""
-        fresh = self._path.with_name(self._path.name + ".new")
-        with self._writing:
-            memory = self.memory
-            try:
-                private.make_folder(self._path.parent)
-                with open(fresh, "w", encoding="utf-8", opener=private.opener) as file:
-                    json.dump(asdict(memory), file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                fresh.replace(self._path)
-                self._written = memory
-            except OSError as error:
-                reason = error.strerror
-                log.error("cannot write %s: %s; a restart would forget the alarm", self._path, reason)
-
-
-def recall(path: Path, past: Iterable[EventPayload] = ()) -> Memory | None:
-    """What an alarm remembers: its file, or else what the newest session says of it."""
-    try:
-        return _MEMORY.validate_json(path.read_bytes())
-    except FileNotFoundError:
-        pass
-    except (OSError, ValidationError) as error:
-        log.warning("cannot read %s (%s); the newest session is asked instead", path, type(error).__name__)
-    told = [event.data for event in past if event.event == "alarm" and "due" in event.data]
-    if not told:
-        return None
-    kept = {key: told[-1].get(key) for key in Memory.__dataclass_fields__}
-    try:
-        return _MEMORY.validate_python(kept)
-    except ValidationError:
-        return None
-
-
-def _nobody(_change: Change, _memory: Memory) -> None:
-    """Hear nothing."""
+    def _write(self) -> str:
+        """Replace the file; why that failed, or ""."""
+        memory = self.memory
+        try:
+            write(self._path, memory)
+        except OSError as error:
+            return error.strerror or str(error)
+        except Exception as error:
+            return repr(error)
+        self._kept = memory
+        return ""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import glob
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,18 +16,21 @@ from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.handover import Reaction
 from streamer.journal import JournalReader
+from streamer.live.candidates import sessions
 from streamer.live.resume import Past
 from streamer.payloads import CommandName, CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions
-from streamer.reactions.alarm import Change, Memory
+from streamer.reactions.alarm import Change
 from streamer.reactions.alarm_clock import AlarmClock
 from streamer.reactions.firings import FiringLog
+from streamer.reactions.memory import Memory, State
 from streamer.reactions.reflexes import Reflexes
 from streamer.settings import StreamSettings
 from streamer.sources.settings import LIVE
 from streamer.stopping import unless_stopped
 
+ASKED = 5  # sessions that are asked what the alarm did last
 NO_SESSION = "no session has begun: the device is looked for"
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ class Bedside:
         settings = self._settings
         if settings.alarm is not None:
             path = self._folder / f"{settings.name}@{self._node}.alarm.json"
-            past = [] if path.exists() else await asyncio.to_thread(self._newest_events)
+            past = await asyncio.to_thread(self._alarm_events)
             alarm = AlarmClock(settings.name, settings.alarm, path, self._clock, past)
             self.alarm = await self._stack.enter_async_context(alarm)
         return self
@@ -164,27 +167,37 @@ class Bedside:
 
     def _attach_alarm(self, alarm: AlarmClock, publisher: Publisher, events: Sequence[EventPayload]) -> None:
         def tell(change: Change, memory: Memory) -> None:
-            data = {"what": change.what, **asdict(memory)}
+            data = {"what": change.what, **asdict(memory), "test": change.test}
+            if change.test and change.what == "ringing":
+                data["state"] = "ringing"
             publisher.urgent("alarm", f"{change.what.replace('_', ' ')}: {change.cause}", data)
-            publisher.alarm(memory.state, memory.deadline, memory.snoozes)
+            _publish(publisher, alarm)
 
-        alarm.on_change = tell
-        alarm.on_problem = lambda problem: publisher.event("error", problem)
+        alarm.hear(tell, lambda problem: publisher.event("error", problem))
         publisher.first(Reaction("the alarm", alarm.push))
         memory = alarm.memory
-        publisher.alarm(memory.state, memory.deadline, memory.snoozes)
-        told = [event.data.get("state") for event in events if event.event == "alarm"]
-        if memory.state != "disarmed" or told[-1:] not in ([], ["disarmed"]):  # it may have rung in vain
+        _publish(publisher, alarm)
+        told = [event.data for event in events if event.event == "alarm" and not event.data.get("test")]
+        states = [data.get("state") for data in told]
+        if memory.state != "disarmed" or states[-1:] not in ([], ["disarmed"]):  # it may have rung in vain
             said = f"{memory.state}: for {utc(memory.deadline):%Y-%m-%d %H:%M} UTC"
-            publisher.event("alarm", said, {"what": memory.state, **asdict(memory)})
+            publisher.event("alarm", said, {"what": memory.state, **asdict(memory), "test": False})
 
-    def _newest_events(self) -> list[EventPayload]:
-        """Of the last session that can be read; its name begins with when it began."""
-        for path in sorted(self._folder.glob(f"*-{glob.escape(self._settings.name)}-*.sqlite"), reverse=True):
+    def _alarm_events(self) -> list[EventPayload]:
+        """What the last sessions say of the alarm; the file may be older, or gone."""
+        found: list[EventPayload] = []
+        for path in islice(sessions(self._folder, self._node, self._settings.name), ASKED):
             try:
                 with JournalReader(path) as reader:
-                    if (reader.meta.node, reader.meta.stream) == (self._node, self._settings.name):
-                        return list(reader.events())
+                    found = [*reader.events("alarm"), *found]
             except JournalError as error:
                 log.warning("%s", error)
-        return []
+        return found
+
+
+def _publish(publisher: Publisher, alarm: AlarmClock) -> None:
+    """Say what the alarm is about to do; while it is tried out, that it rings, and that it is a test."""
+    memory = alarm.memory
+    state: State = "ringing" if alarm.testing else memory.state
+    deadline = None if memory.state == "disarmed" else memory.deadline
+    publisher.alarm(state, deadline, memory.snoozes, alarm.testing)

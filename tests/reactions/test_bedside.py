@@ -199,7 +199,11 @@ def test_the_alarm_is_armed_tested_and_disarmed_by_command(tmp_path):
                 body = json.dumps({"command": command, "text": text})
                 await client._client.publish("sleepstream/n/anna/command", body, qos=1)
 
-            for command, text in (("snooze_alarm", ""), ("test_alarm", ""), ("arm_alarm", "25:00")):
+            await tell("test_alarm")
+            await client.until(
+                lambda _: [one["state"] for one in client.of("alarm")][-2:] == ["ringing", "disarmed"]
+            )
+            for command, text in (("snooze_alarm", ""), ("arm_alarm", "25:00")):
                 await tell(command, text)
             await tell("arm_alarm", "06:45")
             await client.until(lambda _: client.of("alarm")[-1]["state"] == "armed")
@@ -218,7 +222,10 @@ def test_the_alarm_is_armed_tested_and_disarmed_by_command(tmp_path):
         "snooze_alarm",
         "arm_alarm",
     ]
-    assert [event.data["what"] for event in events if event.event == "alarm"] == ["armed", "disarmed"]
+    said = [(event.data["what"], event.data["test"]) for event in events if event.event == "alarm"]
+    assert [what for what, test in said if not test] == ["armed", "disarmed"]
+    assert [what for what, test in said if test] == ["ringing", "dismissed"]
+    assert [one["state"] for one in states if one["test"]] == ["ringing"]
 
 
 class Ends(FakeSource):
@@ -255,7 +262,7 @@ def test_an_alarm_that_rings_alone_can_be_told_to_be_quiet(tmp_path, found):
             else:
                 await client.until_says("sleepstream/n/availability", b"online")
                 alarm = engine._bedsides["anna"].alarm
-                alarm.on_change = lambda change, _: heard.put_nowait(change.what)
+                alarm.hear(lambda change, _: heard.put_nowait(change.what), lambda _: None)
                 while alarm.memory.state != "ringing":
                     await heard.get()
 

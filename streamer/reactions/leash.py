@@ -1,0 +1,103 @@
+"""Programs end with the engine that started them, however that ends: another process waits for its death."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+REAPER = Path(__file__).with_name("reaper.py")
+
+
+class Leash:
+    """The process groups that must not outlive this process; `close` ends those that are left.
+
+    The other process is started with the first group, and learns of our death, kill -9 included, by the end
+    of a pipe that only we hold; no service manager is needed.
+    """
+
+    def __init__(self) -> None:
+        self._groups: set[int] = set()
+        self._reaper: subprocess.Popen[bytes] | None = None
+
+    def hold(self, group: int) -> None:
+        """Take a group on.
+
+        Raises:
+            OSError: no process can be started; the group runs on without a leash.
+
+        """
+        self._groups.add(group)
+        if not self._tell(f"+{group}\n"):
+            self._start()
+
+    def let_go(self, group: int) -> None:
+        """The group has ended: its number may become another's."""
+        self._groups.discard(group)
+        self._tell(f"-{group}\n")
+
+    def close(self) -> None:
+        """End what is left, and the other process."""
+        for group in self._groups:
+            end(group)
+        self._groups.clear()
+        self._drop()
+
+    def _start(self) -> None:
+        self._drop()
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(REAPER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C and a closed terminal are for us
+        )
+        for group in self._groups:
+            self._tell(f"+{group}\n")
+
+    def _tell(self, line: str) -> bool:
+        """Say it to the other process, if that lives."""
+        if self._reaper is None or self._reaper.stdin is None:
+            return False
+        try:
+            self._reaper.stdin.write(line.encode())
+        except OSError:  # somebody has killed it
+            return False
+        return True
+
+    def _drop(self) -> None:
+        if self._reaper is None:
+            return
+        self._reaper.kill()
+        with contextlib.suppress(OSError):
+            if self._reaper.stdin is not None:
+                self._reaper.stdin.close()
+        self._reaper.wait()
+        self._reaper = None
+
+
+def end(group: int) -> None:
+    """Kill a process group, if there is one."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def end_marked(mark: str) -> int:
+    """Kill every process of this user whose environment has an entry that begins so; how many (Linux only).
+
+    For what has left its group, and for what a dead engine left behind where its leash was killed with it.
+    """
+    wanted, found = mark.encode(), 0
+    for place in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError, ValueError):
+            process = int(place.parent.name)
+            entries = place.read_bytes().split(b"\0")
+            if process != os.getpid() and any(entry.startswith(wanted) for entry in entries):
+                os.kill(process, signal.SIGKILL)
+                found += 1
+    return found

@@ -1,0 +1,128 @@
+"""What an alarm remembers over a restart: written so that it stands, believed only where it can be true."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from streamer import private
+from streamer.payloads import EventPayload
+
+MOST_AHEAD_S = 31 * 86400.0  # between arming and the deadline
+LATEST = 4102444800.0  # 2100: no clock of today shows that, and every calendar can write it
+
+State = Literal["disarmed", "armed", "ringing", "snoozed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What has to survive a restart; times in Unix s."""
+
+    state: State = "disarmed"
+    deadline: float = 0.0  # of the last time that it was armed
+    due: float = 0.0  # when the state ends: the deadline, the end of a snooze, of the ringing
+    snoozes: int = 0
+    by_command: bool = False  # disarmed on purpose, so not armed again by a restart
+    configured: str = ""  # the deadline in the settings, if it was armed for that
+    clock_time: str = ""  # the time of day that the deadline is; "" where a date was given
+    settings: str = ""  # what they said when this was written; "" by an earlier version
+    serial: int = 0  # counts changes: tells which of two records is the newer, whatever clocks said
+    written: float = 0.0  # by the clock of that time
+    owed: float = 0.0  # a deadline that the clock jumped over: rung for again if it goes back; 0: none
+    owed_before: float = 0.0  # the clock has gone back if it shows less than this
+
+
+_MEMORY = TypeAdapter(Memory)
+_FIELDS = [field.name for field in fields(Memory)]
+_TIMES = ("deadline", "due", "written", "owed", "owed_before")
+
+
+def absurd(memory: Memory, now: float) -> str:
+    """Why this cannot be what an alarm of ours has written, or ""."""
+    for name in _TIMES:
+        value = getattr(memory, name)
+        if not math.isfinite(value) or not 0 <= value < LATEST:
+            return f"{name} {value:g} is no time of this century"
+    if not 0 <= memory.snoozes <= 1000 or not 0 <= memory.serial < 1 << 53:
+        return "a count is out of all bounds"
+    if memory.state == "disarmed":
+        return ""
+    written = memory.written or now
+    if not 0 < memory.deadline <= written + MOST_AHEAD_S or not 0 < memory.due <= written + MOST_AHEAD_S:
+        return "its deadline is too far from when it was armed"
+    return ""
+
+
+def recall(path: Path, past: Iterable[EventPayload], now: float) -> tuple[Memory | None, str]:
+    """What an alarm remembers: its file or, where that is older or of no use, its newest event.
+
+    Args:
+        path: of the file.
+        past: events of earlier sessions.
+        now: Unix time, s.
+
+    Returns:
+        The memory, None where the settings alone count; and what is to be said of it, or "".
+
+    """
+    told = _newest(past, now)
+    try:
+        memory = _MEMORY.validate_json(path.read_bytes())
+        why = absurd(memory, now)
+    except FileNotFoundError:
+        return told, ""
+    except OSError as error:
+        why = str(error.strerror or error)
+    except ValidationError:
+        why = "it is damaged"
+    if why:
+        whose = "the settings say" if told is None else "its last event says"
+        return told, f"the alarm's file {path.name} is not used: {why}; the alarm is as {whose}"
+    if told is not None and told.serial > memory.serial:
+        return told, f"the alarm's file {path.name} is older than its last event, which counts"
+    return memory, ""
+
+
+def _newest(past: Iterable[EventPayload], now: float) -> Memory | None:
+    found: list[Memory] = []
+    for event in past:
+        if event.event != "alarm" or "due" not in event.data or event.data.get("test"):
+            continue
+        with contextlib.suppress(ValidationError):
+            memory = _MEMORY.validate_python({key: event.data[key] for key in _FIELDS if key in event.data})
+            if not absurd(memory, now):
+                found.append(memory)
+    return max(reversed(found), key=lambda one: one.serial, default=None)  # of equal ones the last
+
+
+def write(path: Path, memory: Memory) -> None:
+    """Replace the file; when this returns, it outlives a power cut.
+
+    Raises:
+        OSError: the disk refuses; the file is as it was.
+
+    """
+    private.make_folder(path.parent)
+    fresh = path.with_name(path.name + ".new")
+    try:
+        with open(fresh, "w", encoding="utf-8", opener=private.opener) as file:
+            json.dump(asdict(memory), file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

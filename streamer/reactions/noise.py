@@ -1,0 +1,132 @@
+"""The alarm's noise: a program repeated until it is told to be quiet, and the bell where that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+from streamer.clock import Clock
+from streamer.reactions.actions import run
+from streamer.reactions.bell import ring
+from streamer.reactions.leash import Leash, end_marked
+from streamer.reactions.settings import AlarmSettings
+
+PAUSE_S = 1.0  # between two repetitions
+log = logging.getLogger(__name__)
+
+
+class Noise:
+    """One sleeper's noise; at most one at a time, and none outlives this process.
+
+    Args:
+        stream: name of the sleeper.
+        settings: the `[stream.alarm]` table.
+        path: of the alarm's file; the programs bear it as a mark, by which they are found again.
+        clock: time.
+        bell: rings when there is no program, or it fails.
+        complain: told in one line what did not work; may raise.
+
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        settings: AlarmSettings,
+        path: Path,
+        clock: Clock,
+        bell: Callable[[], None] | None,
+        complain: Callable[[str], None],
+    ) -> None:
+        self._stream = stream
+        self._settings = settings
+        self._mark = f"{path.resolve()}:"
+        self._clock = clock
+        self._bell = bell or ring
+        self._complain = complain
+        self._leash = Leash()
+        self._numbers = count()
+        self._task: asyncio.Task[None] | None = None
+        self._cleaning: set[asyncio.Task[None]] = set()
+
+    @property
+    def on(self) -> bool:
+        """Whether it sounds."""
+        return self._task is not None
+
+    def begin(self, cause: str) -> None:
+        """Sound until `end`."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._repeat(cause), name=f"ringing for {self._stream}")
+
+    def end(self) -> None:
+        """Be quiet at once."""
+        if self._task is not None:
+            self._task.cancel()
+            self._cleaning.add(self._task)
+            self._task.add_done_callback(self._cleaning.discard)
+            self._task = None
+
+    async def close(self) -> None:
+        """End it, and wait until its programs have ended."""
+        self.end()
+        if self._cleaning:
+            await asyncio.wait(self._cleaning)
+        self._leash.close()
+
+    async def clear(self) -> None:
+        """End what a process that died left behind, should anything of it still sound."""
+        if await asyncio.to_thread(end_marked, self._environment("")):
+            log.warning("ended the noise that a former process left behind for %s", self._stream)
+
+    def _environment(self, number: str) -> str:
+        return f"SLEEPSTREAM_ALARM={self._mark}{number}"
+
+    async def _repeat(self, cause: str) -> None:
+        """Until cancelled: whatever goes wrong in one repetition, there is a next one."""
+        number = f"{os.getpid()}.{next(self._numbers)};"
+        said: set[str] = set()
+        try:
+            while True:
+                for problem in await self._once(cause, number):
+                    if problem not in said:
+                        said.add(problem)
+                        self._say(f"alarm: {problem}")
+                await self._clock.sleep(PAUSE_S)
+        finally:  # what it put into the background, or into another group
+            if self._settings.command is not None:
+                await asyncio.to_thread(end_marked, self._environment(number))
+
+    async def _once(self, cause: str, number: str) -> list[str]:
+        """Run the program to its end, or ring the bell; what went wrong."""
+        problem = ""
+        if self._settings.command is not None:
+            facts = {"name": "alarm", "stream": self._stream, "cause": cause, "alarm": self._mark + number}
+            try:
+                problem = await run(self._settings.command, self._settings.ring_s, facts, self._leash)
+            except Exception as error:  # no more processes, no more memory: the bell still rings
+                problem = f"cannot run {self._settings.command[0]}: {error!r}"
+            if not problem:
+                return []
+        try:
+            self._bell()
+        except Exception as error:  # its terminal is gone; the next repetition tries again
+            return [one for one in (problem, f"the terminal's bell does not ring: {error}") if one]
+        return [f"{problem}; the terminal's bell rings instead"] if problem else []
+
+    def _say(self, problem: str) -> None:
+        try:
+            self._complain(problem)
+        except Exception:
+            quietly_log("the alarm of %s cannot say: %s", self._stream, problem)
+
+
+def quietly_log(text: str, *values: object) -> None:
+    """Log the exception at hand; where even that fails, there is nobody left to tell."""
+    try:
+        log.exception(text, *values)
+    except Exception:
+        return
