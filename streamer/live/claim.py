@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import Self
 
 from streamer import private
-from streamer import private
 from streamer.errors import TakenError
 from streamer.journal.lock import seize
 from streamer.printable import printable
