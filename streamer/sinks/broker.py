@@ -14,12 +14,19 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from streamer.errors import SinkError
 from streamer.sinks.settings import LOOPBACK
 
-MAX_CLIENTS = 32
+MAX_CLIENTS = 32  # who have logged in
+MAX_OWN = 8  # engines beside them: strangers cannot keep them out
+MAX_NEWCOMERS = 16  # connections that have not said who they are
+BACKLOG = 16  # connections that the loop takes at once
+IDLE_S = 600.0  # a client that has said nothing for so long, not even a ping, is cut off
 MAX_PACKET_BYTES = 64 * 1024  # ours have about 600 bytes
 STALLED_S = 10.0  # a client that has not read for so long is cut off
 SHUTDOWN_S = 1.0
 
+OWN = b"sleepstream-"  # how our clients call themselves
+
 _LISTENER = "loopback"
+_MAGIC = b"\x00\x04MQTT"
 _VERSION_5 = b"\x00\x04MQTT\x05"
 _VERSION_5_END = 5 + len(_VERSION_5)  # behind the longest fixed header
 _CONNACK_UNSUPPORTED = b"\x20\x02\x00\x01"
@@ -32,9 +39,10 @@ for _name in ("amqtt", "transitions"):
 class Broker:
     """`async with Broker(port) as broker:` serves `broker.port`; 0 takes a free one. Anyone local may use it.
 
-    We own the sockets and amqtt only the protocol ("external listener"), because amqtt by itself neither
-    limits a packet's size nor ever gives up on a client that has stopped reading, for which it would keep
-    every message. Retained messages are kept in memory, one per topic, and are gone with the process.
+    We own the sockets and amqtt only the protocol ("external listener"), because amqtt by itself limits
+    neither a packet's size nor the number of connections, and never gives up on a client that has stopped
+    reading, for which it would keep every message. Retained messages are kept in memory, one per topic,
+    and are gone with the process.
 
     Raises:
         SinkError: the port is in use or not ours to take, or `host` is not loopback.
@@ -48,11 +56,14 @@ class Broker:
         self.port = port
         self._broker: AmqttBroker | None = None
         self._server: asyncio.Server | None = None
-        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # in the order in which they came
+        self._known: dict[asyncio.Task[None], bool] = {}  # those that have said who they are: an engine?
 
     async def __aenter__(self) -> Self:
         try:
-            server = await asyncio.start_server(self._client, self.host, self.port, start_serving=False)
+            server = await asyncio.start_server(
+                self._client, self.host, self.port, start_serving=False, backlog=BACKLOG
+            )
         except OSError as error:
             raise SinkError(
                 f"the embedded broker cannot have port {self.port} on {self.host}: {error.strerror}; "
@@ -86,22 +97,41 @@ class Broker:
         task = asyncio.current_task()
         assert task is not None
         self._clients[task] = writer
+        self._make_room()
         try:
-            if len(self._clients) <= MAX_CLIENTS:
-                await self._serve(reader, writer)
+            await self._serve(task, reader, writer)
         except (OSError, EOFError):
             pass  # it went away in the middle of something, or kept us waiting
         finally:
             del self._clients[task]
+            self._known.pop(task, None)
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _make_room(self) -> None:
+        """Where too many have not said who they are, the one that came first goes."""
+        newcomers = [task for task in self._clients if task not in self._known]
+        if len(newcomers) > MAX_NEWCOMERS:
+            self._clients[newcomers[0]].transport.abort()
+
+    def _admits(self, task: asyncio.Task[None], identifier: bytes) -> bool:
+        """Whether there is room for a client that has said who it is."""
+        own = identifier.startswith(OWN)
+        if sum(one == own for one in self._known.values()) >= (MAX_OWN if own else MAX_CLIENTS):
+            return False
+        self._known[task] = own
+        return True
+
+    async def _serve(
+        self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Let amqtt have the connection, unless it begins in MQTT 5, which amqtt misreads and waits on."""
         assert self._broker is not None
         async with asyncio.timeout(STALLED_S):
             greeting = await _first_packet(reader)
         if _VERSION_5 in greeting[:_VERSION_5_END]:
             writer.write(_CONNACK_UNSUPPORTED)
+            return
+        if not self._admits(task, _identifier(greeting)):
             return
         await self._broker.external_connected(_Reader(reader, greeting), _Writer(writer), _LISTENER)
 
@@ -117,6 +147,14 @@ async def _first_packet(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(length)
 
 
+def _identifier(greeting: bytes) -> bytes:
+    """What a client calls itself; nothing, where that cannot be found."""
+    at = greeting.find(_MAGIC)
+    start = at + len(_MAGIC) + 4  # level, flags, keepalive
+    length = int.from_bytes(greeting[start : start + 2])
+    return greeting[start + 2 :][:length] if at >= 0 else b""
+
+
 class _Reader:
     """What amqtt reads from; refuses a packet that is too long before any of it is read."""
 
@@ -130,7 +168,11 @@ class _Reader:
         if self._already_read:
             part, self._already_read = self._already_read[:n], self._already_read[n:]
             return part
-        return await self._reader.readexactly(n)
+        try:
+            async with asyncio.timeout(IDLE_S):
+                return await self._reader.readexactly(n)
+        except TimeoutError:
+            raise ConnectionAbortedError(f"it said nothing for {IDLE_S:g} s") from None
 
     def feed_eof(self) -> None:
         self._reader.feed_eof()

@@ -24,7 +24,10 @@ from streamer.web.access import Access
 from streamer.web.page import Page, View
 from streamer.web.settings import WebSettings, url_of
 
-MAX_CLIENTS = 16
+MAX_CLIENTS = 16  # who watch
+MAX_NEWCOMERS = 32  # connections that have not asked for anything yet, or are being answered
+PATIENCE_S = 5.0  # for a request; what says nothing for so long is ended
+BACKLOG = 16  # connections that the loop takes at once
 PERIOD_S = 1.0  # at least, between two updates to one client
 BEAT_S = 10.0  # at most, so that a client knows that we live
 MAX_BYTES = 4096  # of a client's message
@@ -50,7 +53,9 @@ class WebServer:
     """`async with WebServer(settings, page, token) as server:` serves `server.url`.
 
     One client has one connection, one update under way at most, and a share of the loop that a slow client
-    does not enlarge; more than MAX_CLIENTS are turned away. A client that is silent for 40 s is cut off.
+    does not enlarge; more than MAX_CLIENTS are turned away. A client that is silent for 40 s is cut off; one
+    that connects and asks nothing is after 5 s, or sooner when many more come. So nobody uses up the
+    process's files, or keeps others out, by connecting.
 
     Args:
         settings: where to listen.
@@ -73,6 +78,7 @@ class WebServer:
         self._period_s = period_s
         self._server: Server | None = None
         self.clients = 0  # who watch
+        self._newcomers: dict[ServerConnection, None] = {}  # in the order in which they came
         self._plotly: bytes | None = None  # compressed; loaded for the first client
         self.port = settings.port
 
@@ -88,6 +94,9 @@ class WebServer:
                 self._settings.host,
                 self._settings.port,
                 process_request=self._answer,
+                create_connection=_counting(self._newcomers),
+                open_timeout=PATIENCE_S,
+                backlog=BACKLOG,
                 compression=None,
                 max_size=MAX_BYTES,
                 max_queue=4,
@@ -150,6 +159,7 @@ class WebServer:
     async def _live(self, connection: ServerConnection) -> None:
         """Serve one client until it goes."""
         self.clients += 1
+        self._newcomers.pop(connection, None)
         view = self._page.view()
         sender = asyncio.create_task(self._send(connection, view), name="page client")
         try:
@@ -173,6 +183,25 @@ class WebServer:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(BEAT_S):
                         await view.changed.wait()
+
+
+def _counting(newcomers: dict[ServerConnection, None]) -> type[ServerConnection]:
+    """Connections that keep account of themselves; where too many ask nothing, the oldest of those goes."""
+
+    class Counted(ServerConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            if len(newcomers) >= MAX_NEWCOMERS:
+                oldest = next(iter(newcomers))
+                del newcomers[oldest]
+                oldest.transport.abort()
+            newcomers[self] = None
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            newcomers.pop(self, None)
+            super().connection_lost(exc)
+
+    return Counted
 
 
 def _read_plotly() -> bytes:

@@ -219,3 +219,55 @@ def test_mosquitto_sub_as_documented(version):
             b"sleepstream/n/engine",
             b"sleepstream/n/bed/stage",
         }
+
+
+def test_a_thousand_who_say_nothing_neither_keep_clients_out_nor_stay():
+    async def main():
+        async with Broker() as broker, Subscriber(broker.port) as subscriber:
+            idle = []
+            for _ in range(150):
+                idle.append(await asyncio.open_connection("127.0.0.1", broker.port))
+                assert len(broker._clients) <= 2 + broker_module.MAX_NEWCOMERS
+            async with MqttSink(settings(broker.port), "n", SystemClock()) as sink:
+                sink.stream("bed", MemoryOutbox()).stage(stage(1))
+                await subscriber.until_count("stage", 1)
+                idle += [await asyncio.open_connection("127.0.0.1", broker.port) for _ in range(50)]
+                assert sink.status.connected
+            for _, writer in idle:
+                writer.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_an_engine_gets_in_beside_as_many_clients_as_there_may_be(monkeypatch):
+    monkeypatch.setattr(broker_module, "MAX_CLIENTS", 3)
+
+    async def main():
+        async with Broker() as broker, contextlib.AsyncExitStack() as crowd:
+            for _ in range(3):
+                client = aiomqtt.Client("127.0.0.1", broker.port, protocol=aiomqtt.ProtocolVersion.V311)
+                await crowd.enter_async_context(client)
+            one_more = aiomqtt.Client(
+                "127.0.0.1", broker.port, protocol=aiomqtt.ProtocolVersion.V311, timeout=0.5
+            )
+            with pytest.raises(aiomqtt.MqttError):
+                await one_more.__aenter__()
+            watch = Watch()
+            async with MqttSink(settings(broker.port), "n", SystemClock(), watch):
+                await watch.until(lambda status: status.connected)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_a_client_that_never_says_a_word_again_is_cut_off(monkeypatch):
+    monkeypatch.setattr(broker_module, "IDLE_S", 0.1)
+
+    async def main():
+        async with Broker() as broker:
+            reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+            writer.write(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x00\x00\x03abc")  # keepalive 0: for ever
+            assert await reader.readexactly(4) == b"\x20\x02\x00\x00"
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))

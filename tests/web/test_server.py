@@ -214,3 +214,37 @@ def test_leaving_ends_every_client():
         assert "page client" not in names
 
     asyncio.run(run())
+
+
+def test_a_thousand_who_say_nothing_use_up_no_files_and_keep_nobody_out():
+    async def run():
+        async with serve(bed(SystemClock())) as server:
+            idle = []
+            for _ in range(150):
+                idle.append(await asyncio.open_connection("127.0.0.1", server.port))
+                assert len(server._newcomers) <= serving.MAX_NEWCOMERS
+            async with live(server) as socket:
+                await news(socket)
+                status, _, _ = await get(server)
+                idle += [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(100)]
+                await (await socket.ping())  # who watches is never put out for them
+            assert len(server._server.connections) <= serving.MAX_NEWCOMERS
+            for _, writer in idle:
+                writer.close()
+        return status
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)) == 200
+
+
+def test_who_asks_nothing_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(serving, "PATIENCE_S", 0.05)
+
+    async def run():
+        async with serve(bed(SystemClock())) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            assert await reader.read() == b""
+            writer.close()
+            await asyncio.sleep(0)
+            return server._newcomers
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)) == {}
