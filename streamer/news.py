@@ -54,6 +54,16 @@ class Urgent:
 
 
 @dataclass(frozen=True, slots=True)
+class Arm:
+    """Which arm a firing of a trigger had, for nobody but the list beside the session file."""
+
+    trigger: str
+    number: int  # of its firings in the night, from 0
+    arm: str  # active or sham
+    t_end: float  # Unix time of the end of the score that caused it, s
+
+
+@dataclass(frozen=True, slots=True)
 class Remark:
     """What the program itself has to say: one of Python's log records."""
 
@@ -81,6 +91,7 @@ News = (
     | Scored
     | Online
     | Urgent
+    | Arm
     | Remark
     | MqttStatus
     | StagePayload

@@ -14,7 +14,7 @@ from typing import Self
 
 from streamer.clock import Clock
 from streamer.errors import JournalError
-from streamer.handover import Reaction
+from streamer.handover import Aside, Reaction
 from streamer.journal import JournalReader
 from streamer.live.candidates import sessions
 from streamer.live.resume import Past
@@ -23,6 +23,7 @@ from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions
 from streamer.reactions.alarm import Change
 from streamer.reactions.alarm_clock import AlarmClock
+from streamer.reactions.arms import ArmList, arm_path
 from streamer.reactions.firings import FiringLog
 from streamer.reactions.memory import Memory, State
 from streamer.reactions.reflexes import Reflexes
@@ -99,9 +100,12 @@ class Bedside:
             actions = Actions(lambda problem: publisher.event("error", problem))
             await stack.enter_async_context(actions)
             live = isinstance(settings.source, LIVE)
+            arms = Aside(ArmList(arm_path(session)), self._clock).__enter__() if live else None
+            if arms is not None:
+                stack.push_async_callback(asyncio.to_thread, arms.close)
             firings = await stack.enter_async_context(FiringLog(session.with_suffix(".firings"), live))
             self.reflexes = Reflexes(
-                settings.trigger, publisher, actions, self._clock, live, session, firings
+                settings.trigger, publisher, actions, self._clock, live, session, firings, arms
             )
             if past is not None:
                 self.reflexes.restore(past.scores, events)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from streamer import private
 from streamer.clock import Clock
+from streamer.handover import Aside, Guard
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Score
+from streamer.news import Arm
 from streamer.payloads import EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions, Value
+from streamer.reactions.arms import ArmList, arm_path
 from streamer.reactions.firings import FiringLog, Kept
 from streamer.reactions.settings import TriggerSettings
 from streamer.reactions.triggers import Course, Firing, Trigger
@@ -61,7 +62,7 @@ class Lagging:
 
 
 class Reflexes:
-    """Asks every trigger about every score; a listener of the publisher.
+    """Asks every trigger about every score; a sink of the publisher's scores.
 
     Args:
         settings: the stream's triggers.
@@ -71,6 +72,7 @@ class Reflexes:
         live: the stream is a device.
         session: path of the session file; the arms are listed beside it, where any trigger has a sham arm.
         firings: has each on disk before it happens.
+        arms: an `ArmList` that waits for its disk in a thread of its own; default: it is waited for.
 
     """
 
@@ -83,9 +85,11 @@ class Reflexes:
         live: bool,
         session: Path,
         firings: FiringLog,
+        arms: Aside | None = None,
     ) -> None:
         self.triggers = {one.name: Trigger(one, publisher.session) for one in settings}
-        self.arms = session.with_suffix(".arms.jsonl")
+        self.arms = arm_path(session)
+        self._arm_list = arms or Guard(ArmList(arm_path(session)), clock)
         self._course = Course()
         self._publisher = publisher
         self._actions = actions
@@ -216,16 +220,12 @@ class Reflexes:
             }
             self._actions.carry_out(settings.action, facts)
         if settings.sham:
-            self._keep_arm({"trigger": firing.trigger, "number": firing.number, "arm": arm, "t_end": end})
+            self._keep_arm(Arm(firing.trigger, firing.number, arm, end))
 
-    def _keep_arm(self, line: dict[str, str | int | float]) -> None:
-        """Beside the session file and not in it, so that whoever reads the night stays blind."""
-        try:
-            with open(self.arms, "a", encoding="utf-8", opener=private.opener) as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            text = f"cannot write {self.arms}: {error.strerror}; the arms follow from the seed"
-            self._publisher.event("error", text)
+    def _keep_arm(self, arm: Arm) -> None:
+        self._arm_list.hear("", arm)
+        if problem := self._arm_list.complaint():
+            self._publisher.event("error", problem)
 
 
 def _told(event: EventPayload) -> Kept | None:

@@ -1,0 +1,48 @@
+"""Which firings were shams: listed beside the session file, in a thread of its own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from streamer import private
+from streamer.errors import SinkError
+from streamer.news import Arm, News
+
+
+def arm_path(session: Path) -> Path:
+    """Where the arms of a session are listed."""
+    return session.with_suffix(".arms.jsonl")
+
+
+class ArmList:
+    """A sink that writes a line for each firing; whoever reads the session itself stays blind.
+
+    Args:
+        path: of the list.
+
+    """
+
+    wants: tuple[type, ...] = (Arm,)
+    prompt = False
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self._path = path
+
+    def hear(self, stream: str, news: News) -> None:
+        """Append the arm of a firing.
+
+        Raises:
+            SinkError: it cannot be written.
+
+        """
+        if not isinstance(news, Arm):
+            return
+        try:
+            with open(self._path, "a", encoding="utf-8", opener=private.opener) as file:
+                file.write(json.dumps(asdict(news)) + "\n")
+        except OSError as error:
+            reason = f"cannot write {self._path}: {error.strerror}; the arms follow from the seed"
+            raise SinkError(reason) from error
