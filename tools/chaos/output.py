@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import select
 import subprocess
 import termios
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["log", "terminal", "file"]
+LOOK_S = 0.05
 DISK = "64k"  # of the file
 
 
@@ -28,8 +30,8 @@ class Output:
         self._file = folder / "engine.log"
         self._disk = folder / "log-disk"
         self.mounted = False  # the small disk
-        self._ours = -1  # what is read
         self._theirs = -1  # of a terminal: our own end of the engine's side, to stop it by
+        self._enough = threading.Event()  # nobody is to read any more
         self._reader: threading.Thread | None = None
 
     def mount(self) -> None:
@@ -45,11 +47,12 @@ class Output:
         if self.wanted == "file":
             return os.open(self._disk / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         if self.wanted == "terminal":
-            self._ours, theirs = pty.openpty()
+            ours, theirs = pty.openpty()
             self._theirs = os.dup(theirs)
         else:
-            self._ours, theirs = os.pipe()
-        self._reader = threading.Thread(target=self._read, args=(self._ours,), name="reads", daemon=True)
+            ours, theirs = os.pipe()
+        self._enough.clear()
+        self._reader = threading.Thread(target=self._read, args=(ours,), name="reads", daemon=True)
         self._reader.start()
         return theirs
 
@@ -63,10 +66,13 @@ class Output:
 
     def end(self) -> None:
         """Nobody reads any more: the pipe breaks, the terminal is closed."""
-        for descriptor in (self._ours, self._theirs):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._ours = self._theirs = -1
+        if self._reader is not None:
+            self._enough.set()
+            self._reader.join()
+            self._reader = None
+        if self._theirs >= 0:
+            os.close(self._theirs)
+            self._theirs = -1
 
     def fill(self) -> None:
         """Take all room from the file."""
@@ -86,6 +92,11 @@ class Output:
 
     def _read(self, descriptor: int) -> None:
         with contextlib.suppress(OSError), self._file.open("ab") as log:
-            while data := os.read(descriptor, 1 << 16):
-                log.write(data)
-                log.flush()
+            while not self._enough.is_set():
+                if select.select([descriptor], [], [], LOOK_S)[0]:
+                    data = os.read(descriptor, 1 << 16)
+                    log.write(data)
+                    log.flush()
+                    if not data:
+                        break
+        os.close(descriptor)
