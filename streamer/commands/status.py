@@ -13,12 +13,13 @@ from typing import Literal
 from streamer.errors import JournalError
 from streamer.journal import JournalReader
 from streamer.journal.lock import held
-from streamer.payloads import EventPayload
+from streamer.payloads import EventName
 from streamer.settings import SESSION_DIR, load
 
 State = Literal["recording", "silent", "ended", "died", "damaged"]
 SILENT_S = 30.0  # without a sample, by the file
-TROUBLE = ("error", "warning", "no_signal", "gap")
+TROUBLE: tuple[EventName, ...] = ("error", "warning", "no_signal", "gap")
+LAST_EVENTS = 500  # that are looked through; a night with a bad device has hundreds of thousands
 TEXT_CHARS = 160
 
 
@@ -104,12 +105,16 @@ def _newest_first(folder: Path, now: float) -> Iterator[Status]:
 
 
 def _status(path: Path, reader: JournalReader, now: float) -> Status:
-    meta, last = reader.meta, reader.last()
-    events, epochs = list(reader.events()), list(reader.epochs())
-    troubles = [event for event in events if event.event in TROUBLE]
+    meta, last, ended = reader.meta, reader.last(), "session_ended" in reader.tally()
+    events, epochs = list(reader.events("session_ended", last=LAST_EVENTS)), list(reader.epochs())
+    troubles = [event for name in TROUBLE if (event := reader.newest(name)) is not None]
+    trouble = ""
+    if troubles:
+        newest = max(troubles, key=lambda event: event.seq)
+        trouble = f"{newest.t:%H:%M:%S} UTC {newest.text}"
     return Status(
         session=meta.session,
-        state=_state(path, events, now - last.wall if last.index else 0.0),
+        state=_state(path, ended, now - last.wall if last.index else 0.0),
         node=meta.node,
         stream=meta.stream,
         age_s=round(now - last.wall, 1) if last.index else None,
@@ -119,12 +124,12 @@ def _status(path: Path, reader: JournalReader, now: float) -> Status:
         stage=epochs[-1].stage if epochs else "",
         thinned=max((int(event.data.get("thinned") or 0) for event in events), default=0),
         undelivered=sum(1 for _ in reader.parcels()),
-        trouble=f"{troubles[-1].t:%H:%M:%S} UTC {troubles[-1].text}"[:TEXT_CHARS] if troubles else "",
+        trouble="; ".join((*reader.missing, trouble) if trouble else reader.missing)[:TEXT_CHARS],
         mb=round(path.stat().st_size / 1e6, 2),
     )
 
 
-def _state(path: Path, events: list[EventPayload], age_s: float) -> State:
+def _state(path: Path, ended: bool, age_s: float) -> State:
     if held(path):
         return "recording" if age_s < SILENT_S else "silent"
-    return "ended" if any(event.event == "session_ended" for event in events) else "died"
+    return "ended" if ended else "died"
