@@ -21,21 +21,32 @@ from streamer.reactions.triggers import Course, Firing, Trigger
 
 OFF_S = 30.0  # of the stream: stages that come late for so long are said, and those in time likewise
 UNTOLD = 16  # firings of which a dead process may not have told
+USUAL_S, SAME_S = 60.0, 0.5  # a lateness that stays the same to so many s, for so long, is how it is now
 FORGIVE = 0.005  # s per s: how fast a device's clock may fall behind without its samples counting as late
 
 
 class Lateness:
-    """How much later than the most punctual ones a score has come; that one is slowly forgotten."""
+    """How much later than the most punctual ones a score has come; that one is slowly forgotten.
+
+    What is late catches up sooner or later. A lateness that stays the same for `USUAL_S` is none: the
+    device's clock has stood still for a while, or a loss was never found.
+    """
 
     def __init__(self) -> None:
         self._usual: float | None = None
         self._last = 0.0
+        self._level = 0.0  # about which it has been since ...
+        self._since = 0.0  # ... this time of the host
 
     def push(self, end: float, now: float) -> float:
         """Seconds of lateness of what ended at `end` on the stream's clock, at `now` on the host's."""
         found = now - end
         if self._usual is None:
             self._usual, self._last = found, end
+        if abs(found - self._level) > SAME_S:
+            self._level, self._since = found, now
+        if now - self._since >= USUAL_S:
+            self._usual = max(self._usual, self._level - SAME_S)
         self._usual = min(found, self._usual + FORGIVE * max(0.0, end - self._last))
         self._last = end
         return found - self._usual

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamer.reactions.firings import RECORD, ROOM, FiringLog, Kept, firings
-from streamer.reactions.reflexes import OFF_S, Reflexes
+from streamer.reactions.reflexes import OFF_S, Lateness, Reflexes
 from streamer.reactions.settings import TriggerSettings
 from tests.fakes import FakeClock
 from tests.live.test_recall import Notes
@@ -206,3 +206,21 @@ def test_the_file_does_not_tell_a_sham_from_a_true_firing(tmp_path):
     assert b"sham" not in (tmp_path / "s.firings").read_bytes()
     assert os.listdir(tmp_path)
     assert Path(tmp_path / "s.arms.jsonl").exists()
+
+
+def test_a_device_whose_clock_stood_still_turns_its_triggers_off_for_a_minute_and_not_for_good():
+    lateness = Lateness()
+    assert [lateness.push(at, at) for at in range(60)] == [0] * 60
+    ages = [lateness.push(60 + at, 3660 + at) for at in range(120)]
+    assert min(ages[:59]) > 3500
+    assert max(ages[62:]) < 1.1
+
+
+def test_what_catches_up_is_late_to_the_end():
+    lateness = Lateness()
+    for at in range(60):
+        lateness.push(at, at)
+    at, now = 60.0, 180.0  # two minutes behind, at 1.2 times the pace
+    while now - at > 10:
+        assert lateness.push(at, now) > 1
+        at, now = at + 1.2, now + 1.0

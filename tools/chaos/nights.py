@@ -91,9 +91,9 @@ class Nights:
         self._rig.engine.start()
 
     async def _long_gap(self, draw: random.Random) -> None:
-        """The band is off for hours, as the clock says that nobody sets."""
+        """The band is off for hours, which pass in no time."""
         await self._rig.outlet.end()
-        self._rig.step_steady(3600 * draw.uniform(*HOURS))
+        self._rig.skip(3600 * draw.uniform(*HOURS))
         await asyncio.sleep(draw.uniform(0.2, 2))
         self._rig.outlet.start()
 

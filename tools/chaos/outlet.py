@@ -23,10 +23,11 @@ def signal() -> np.ndarray:
     return noise / noise.std() * 12 + 40 * np.sin(2 * np.pi * 0.9 * t) * (np.sin(2 * np.pi * t / 240) > 0.3)
 
 
-def play(begun: float, speed: float) -> None:
+def play(begun: float, speed: float, skipped_s: float) -> None:
     """Send from now on what a device that was switched on at `begun` (LSL time) takes, `speed` times as fast.
 
-    Times run ahead of the clock, as those of a night that lasts minutes must.
+    Times run ahead of the clock, as those of a night that lasts minutes must; by now, hours may have been
+    skipped in no time.
     """
     info = pylsl.StreamInfo(NAME, "EEG", 2, RATE_HZ, pylsl.cf_double64, "chaos-1")
     channels = info.desc().append_child("channels")
@@ -35,9 +36,10 @@ def play(begun: float, speed: float) -> None:
         entry.append_child_value("label", label)
         entry.append_child_value("unit", unit)
     outlet, wave = pylsl.StreamOutlet(info), signal()
-    at = int((pylsl.local_clock() - begun) * speed * RATE_HZ)
+    skipped = round(skipped_s * RATE_HZ)
+    at = skipped + int((pylsl.local_clock() - begun) * speed * RATE_HZ)
     while True:
-        ready = int((pylsl.local_clock() - begun) * speed * RATE_HZ)
+        ready = skipped + int((pylsl.local_clock() - begun) * speed * RATE_HZ)
         if ready > at:
             numbers = np.arange(at, ready)
             rows = np.stack([wave[numbers % len(wave)], numbers.astype(float)], axis=1)
@@ -47,4 +49,4 @@ def play(begun: float, speed: float) -> None:
 
 
 if __name__ == "__main__":
-    play(float(sys.argv[1]), float(sys.argv[2]))
+    play(*map(float, sys.argv[1:4]))

@@ -154,7 +154,7 @@ class Rig:
         self.sessions = folder / "sessions"
         self.config = folder / "chaos.toml"
         self.fired = folder / "fired"  # a line for each stimulus
-        self._ahead_s = 0.0  # of the engine's steady clock
+        self._ahead_s = 0.0  # hours that were skipped
         self.begun = pylsl.local_clock()
         self.speed = speed
         lsl = folder / "lsl_api.cfg"
@@ -172,9 +172,7 @@ class Rig:
             environment={**where, USER: ENGINE, PASSWORD: ENGINE},
             output=self.output,
         )
-        self.outlet = Process(
-            sys.executable, "-m", "tools.chaos.outlet", str(self.begun), str(speed), environment=where
-        )
+        self.outlet = Process(*self._device(), environment=where)
         self.cable = Cable(self.broker.port)
         self.ear = Ear(self.broker.port)
 
@@ -214,10 +212,15 @@ class Rig:
         """Set the engine's wall clock wrong by so much."""
         (self.folder / STEP_FILE).write_text(str(seconds))
 
-    def step_steady(self, seconds: float) -> None:
-        """Let so much time pass on the engine's clocks."""
+    def skip(self, seconds: float) -> None:
+        """Let so much time pass at once, on the engine's clocks and for the device, which is off."""
         self._ahead_s += seconds
         (self.folder / STEADY_FILE).write_text(str(self._ahead_s))
+        self.outlet.command = self._device()
+
+    def _device(self) -> tuple[str, ...]:
+        numbers = (self.begun, self.speed, self._ahead_s)
+        return (sys.executable, "-m", "tools.chaos.outlet", *map(str, numbers))
 
     def let_in(self, yes: bool) -> None:
         """Have the broker take the engine's password, or refuse it, from now on."""
@@ -235,7 +238,7 @@ class Rig:
 
     def sent(self, now: float) -> int:
         """How many samples the device has taken by a moment of LSL time."""
-        return int((now - self.begun) * self.speed * 100)
+        return int(((now - self.begun) * self.speed + self._ahead_s) * 100)
 
 
 def _mount(folder: Path) -> bool:
