@@ -42,6 +42,7 @@ class Columns:
         factor: seconds per unit of its numbers, where its name says so.
         counter: the column that counts samples and begins anew, if there is one.
         rate_hz: where the file states it.
+        notes: Mind Monitor's column of events, which have rows of their own.
         names: of all columns, as the file has them.
 
     """
@@ -52,6 +53,7 @@ class Columns:
     counter: int | None
     rate_hz: float | None
     names: tuple[str, ...]
+    notes: int | None = None
 
     @property
     def width(self) -> int:
@@ -73,7 +75,8 @@ def named(names: Sequence[str], preamble: Sequence[str]) -> Columns:
     }
     counter = plain.index("sample index") if openbci else None
     factor = None if time is None else _factor(plain[time])
-    return Columns(channels, time, factor, counter, _rate(preamble), tuple(names))
+    notes = plain.index("elements") if monitor else None
+    return Columns(channels, time, factor, counter, _rate(preamble), tuple(names), notes)
 
 
 def numbered(count: int) -> Columns:

@@ -172,6 +172,7 @@ class TableRecording:
             self._columns.time,
             self._columns.counter,
             channels,
+            self._columns.notes,
         )
 
     def _described(self) -> columns.Columns:

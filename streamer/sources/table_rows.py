@@ -77,6 +77,7 @@ class RowParser:
         time: its column.
         counter: the column that counts samples, or None.
         channels: columns of the samples that are wanted.
+        notes: the column of events that have rows of their own, or None.
 
     """
 
@@ -89,10 +90,11 @@ class RowParser:
         time: int | None,
         counter: int | None,
         channels: Sequence[int],
+        notes: int | None,
     ) -> None:
         self._delimiter, self._width, self._comma = delimiter, width, comma
         self._times, self._time = times, time
-        self._counter, self._channels = counter, list(channels)
+        self._counter, self._channels, self._notes = counter, list(channels), notes
         self._bad_rows = Tally("rows left out because they are not whole")
         self._bad_times = Tally("rows left out because they bear no time that goes on")
         self._bad_cells = Tally("rows with a cell that is no number, which counts as lost")
@@ -139,9 +141,11 @@ class RowParser:
         return Rows(at, times, counter, samples)
 
     def _noted(self, columns: Sequence[Sequence[str]], rows: Rows) -> list[int]:
-        """Rows that hold no measurement: they note an event, as Mind Monitor's do, and are no loss."""
+        """Rows that note an event instead of a measurement, and are no loss."""
+        if self._notes is None or not len(rows):
+            return []
         empty = np.flatnonzero(np.isnan(rows.samples).all(axis=0)).tolist()
-        return [row for row in empty if not any(columns[column][row].strip() for column in self._channels)]
+        return [row for row in empty if columns[self._notes][row].strip()]
 
 
 def _placed(rows: Rows, at: NDArray[np.int64], sound: NDArray[np.bool_]) -> Rows:

@@ -338,10 +338,12 @@ def test_any_damage_to_rows_costs_those_rows(tmp_path_factory, at, cut, piece, t
     index, values, gaps = played(recording, "C4")
     touched = 3 + CSV[at : at + cut].count(b"\n") + piece.count(b"\n") + piece.count(b"\r")
     zero = int(np.nanmedian(values - index - 0.5))  # the first rows may be lost
-    wrong = ~(values == index + zero + 0.5)
+    # Until the jitter is known, rows that are gone without a trace are not told from late ones.
+    wrong = ~(np.abs(values - (index + zero + 0.5)) <= touched)
     assert np.count_nonzero(wrong) <= touched
     assert index.size >= 700 - touched - CSV[len(CSV) - tail :].count(b"\n") - 1
-    assert sum(stop - start for start, stop in gaps) <= touched + 700 - index.size
+    lost = sum(stop - start for start, stop in gaps if start > 1)  # before the second row nothing tells when
+    assert lost <= touched + 700 - index.size
 
 
 @properties
