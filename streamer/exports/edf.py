@@ -11,6 +11,7 @@ said in `signals.py`.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -86,14 +87,15 @@ def samples_per_record(rate_hz: float) -> int:
     ratio = Fraction(rate_hz).limit_denominator(LONGEST_RECORD_S)
     if abs(float(ratio) - rate_hz) < 1e-9 * rate_hz:
         return ratio.numerator
-    errors = {
-        count: abs(float(_seconds(count, rate_hz)) * rate_hz / count - 1)
-        for count in range(max(1, round(rate_hz)), round(LONGEST_RECORD_S * rate_hz) + 1)
-    }
     allowed = 0.25 / (NIGHT_S * rate_hz)
-    return next(
-        (count for count, error in errors.items() if error <= allowed), min(errors, key=errors.__getitem__)
-    )
+    best, least = ratio.numerator, math.inf
+    for count in range(max(1, round(rate_hz)), round(LONGEST_RECORD_S * rate_hz) + 1):
+        error = abs(float(_seconds(count, rate_hz)) * rate_hz / count - 1)
+        if error < least:
+            best, least = count, error
+        if error <= allowed:
+            break
+    return best
 
 
 def _seconds(count: int, rate_hz: float) -> str:

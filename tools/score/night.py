@@ -14,9 +14,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from streamer import __version__
-from streamer.errors import SignalError, SleepstreamError, UsageError
+from streamer.errors import ScoringError, SignalError, SleepstreamError, UsageError
 from streamer.exports import FORMATS
-from streamer.hypnogram import refuse_empty
+from streamer.hypnogram import Scoring, refuse_empty
 from streamer.journal import Meta
 from streamer.messages import STAGES, Doubt, Gap, Score, StreamInfo
 from streamer.network.stager import Model
@@ -112,7 +112,13 @@ def _staged(recording: Recording, inputs: tuple[Input, ...], asked: Asked, model
         **_hypnograms(night, asked.formats),
     }
     compared = None
-    scoring = expert_stages(recording.path, recording.scoring, night.started)
+    try:
+        scoring = expert_stages(recording.path, recording.scoring, night.started)
+    except ScoringError as error:
+        if recording.scoring is not None:
+            raise
+        scoring = Scoring()  # the recording's own annotations, which nobody asked for
+        files["agreement.json"] = (json.dumps({"refused": str(error)}, indent=1) + "\n").encode()
     if any(one in STAGES for *_, one in scoring.stages):
         found = (both := compare(scoring, night.labels)).found
         compared = Compared(n=found.n, accuracy=found.accuracy, kappa=found.kappa, macro_f1=found.macro_f1)
