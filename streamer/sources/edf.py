@@ -38,12 +38,14 @@ class EdfRecording:
         if not self._signals:
             why = self.remarks[0] if self.remarks else "it has no signals, only annotations"
             raise RecordingError(f"{path} holds nothing to stage: {why}; give the recording itself")
+        self._header, said = edf_times.paced(path, self._header)
+        self.remarks += said
         self.name = path.stem
         self.channels = distinct((one.label, one.unit) for one in self._signals)
-        self.rates_hz = tuple(rate_of(signal.samples, self._header.record_s) for signal in self._signals)
+        self.rates_hz = tuple(rate_of(signal.samples, self._header.record) for signal in self._signals)
         self.started = self._header.started
         self.duration_s: float | None = self._header.records * self._header.record_s
-        if self._header.discontinuous and any(signal.annotations for signal in self._header.signals):
+        if any(signal.annotations for signal in self._header.signals):
             self.duration_s = edf_times.span_s(path, self._header)
 
     def together(self, index: int) -> tuple[int, ...]:
@@ -52,7 +54,7 @@ class EdfRecording:
         return tuple(other for other, its in enumerate(self.rates_hz) if its == rate)
 
     def items(self, picked: Sequence[int]) -> Iterator[Item]:
-        """Chunks of at most about a minute, and the gaps between an EDF+D's records."""
+        """Chunks of at most about a minute, and the gaps between records that say so."""
         header, signals = self._header, [self._signals[index] for index in picked]
         size = signals[0].samples
         starts, remarks = edf_times.starts(self._path, header, self.rates_hz[picked[0]], size)

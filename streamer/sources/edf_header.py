@@ -9,8 +9,10 @@ from __future__ import annotations
 import codecs
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +61,17 @@ class Header:
 
     size: int  # bytes of the header
     records: int
-    record_s: float
+    record: Fraction  # length of one, s; exact
     record_bytes: int
     width: int  # bytes per sample: 2 in EDF, 3 in BDF
     discontinuous: bool
     started: float
     signals: tuple[Signal, ...]
+
+    @property
+    def record_s(self) -> float:
+        """Length of a record, s."""
+        return float(self.record)
 
 
 def is_edf(head: bytes) -> bool:
@@ -98,7 +105,8 @@ def read_header(path: Path) -> Header:
     record_bytes = sum(signal.samples for signal in signals) * width
     records = _whole_records(path, head, len(raw), record_bytes, record_s)
     discontinuous = head[192:197] in (b"EDF+D", b"BDF+D")
-    return Header(len(raw), records, record_s, record_bytes, width, discontinuous, _started(head), signals)
+    record = _record(head[244:252], record_s, [one.samples for one in signals if not one.annotations])
+    return Header(len(raw), records, record, record_bytes, width, discontinuous, _started(head), signals)
 
 
 def number_of(field: bytes) -> float | None:
@@ -117,9 +125,37 @@ def text_of(field: bytes) -> str:
         return field.decode("latin-1")
 
 
-def rate_of(samples: int, record_s: float) -> float:
+def rate_of(samples: int, record: Fraction) -> float:
     """Samples per second; records of 0.1 s and the like must not turn 256 into 256.00000000000006."""
-    return round(samples / record_s, 6)
+    return float(samples / record)
+
+
+def _record(field: bytes, record_s: float, samples: Sequence[int]) -> Fraction:
+    """The exact length of a record.
+
+    A field of eight characters may have been cut or rounded, as 1/128 s is to `0.007812`: then it is the
+    length that gives the plainest rate.
+    """
+    text = text_of(field).replace(",", ".")
+    most = max(samples, default=0)
+    try:
+        stated = Fraction(text)
+    except ValueError:
+        stated = Fraction(record_s).limit_denominator(10**9)
+    if len(text) < 8 or not re.fullmatch(r"\d+\.\d+", text) or not most or (most / stated).denominator == 1:
+        return stated
+    last = Fraction(1, 10 ** len(text.partition(".")[2]))
+    return most / _plainest(most / (stated + last), most / (stated - last / 2))
+
+
+def _plainest(low: Fraction, high: Fraction) -> Fraction:
+    """The fraction with the smallest denominator from `low` to `high`, both positive."""
+    whole = low.numerator // low.denominator
+    if whole == low:
+        return low
+    if whole + 1 <= high:
+        return Fraction(whole + 1)
+    return whole + 1 / _plainest(1 / (high - whole), 1 / (low - whole))
 
 
 def _signals(path: Path, raw: bytes, count: int, width: int) -> tuple[Signal, ...]:
