@@ -37,6 +37,7 @@ from streamer.payloads import EpochPayload, EventPayload, to_json
 PROMISE_S = 2.0
 JUMP_S = 2.0  # between two clocks: a sample may have waited before it was recorded
 CAPACITY_BYTES = 64 << 20  # 4.5 h of 4 channels at 256 Hz
+CLOCKS_AGREE_S = 10.0  # between the last sample and a message after it
 NOT_RECORDED = "not recorded: the disk refused"
 UNEXPLAINED = "unexplained: the source left these samples out without saying so"
 
@@ -328,9 +329,10 @@ class JournalOutbox:
 def _dated(parcel: Parcel, mark: Mark) -> Parcel:
     """A parcel of a former process on our steady clock, by a moment of which both of its clocks are known.
 
-    Without one, as after a power cut, it is old: what may be of the past is never acted on as if it were now.
+    Without one, as after a power cut, or where the wall clock was set back in between, it is old: what may be
+    of the past is never acted on as if it were now.
     """
-    known = mark.wall > 0
+    known = mark.wall > 0 and parcel.created <= mark.wall + CLOCKS_AGREE_S
     return replace(parcel, since=mark.monotonic + (parcel.created - mark.wall) if known else -math.inf)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from streamer.clock import SystemClock
+from streamer.clock import SystemClock, boot_id
 from streamer.errors import JournalError
 from streamer.journal import PROMISE_S, UNEXPLAINED, Journal
 from streamer.messages import Chunk, Gap
@@ -246,3 +248,44 @@ def test_kill_9_costs_less_than_two_seconds(tmp_path):
 
 if __name__ == "__main__":
     asyncio.run(live(Path(sys.argv[1]), epochs=sys.argv[2] == "epochs"))
+
+
+class SetClock(HandClock):
+    """Its wall clock can be set; the steady one goes on."""
+
+    set_s = 0.0
+
+    def wall(self):
+        return super().wall() + self.set_s
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+def test_a_wall_clock_that_is_set_makes_no_message_late_or_early(tmp_path, step_s):
+    clock = SetClock()
+    meta = replace(META, boot=boot_id())
+    with Journal.create(tmp_path / "s.sqlite", meta, clock) as journal:
+        journal.epoch(epoch(0))
+        clock.set_s, clock.now = step_s, clock.now + 5
+        parcel = asyncio.run(take_one(journal))
+        assert parcel.age_s(clock) == pytest.approx(5)
+        journal.record(chunk(0, 10, clock.now))
+    clock.now += 7  # another process, on the same start of the computer
+    with Journal.resume(tmp_path / "s.sqlite", clock) as journal:
+        parcel = asyncio.run(take_one(journal))
+        # By the last moment of which both clocks are known; in doubt it is late, and never early.
+        assert parcel.age_s(clock) == (math.inf if step_s < 0 else pytest.approx(12 + step_s))
+
+
+def test_what_was_left_before_the_computer_was_started_anew_is_late(tmp_path, monkeypatch):
+    clock = HandClock()
+    monkeypatch.setattr("streamer.journal.recorder.boot_id", lambda: "first")
+    with Journal.create(tmp_path / "s.sqlite", replace(META, boot="first"), clock) as journal:
+        journal.record(chunk(0, 10, clock.now))
+        journal.epoch(epoch(0))
+    monkeypatch.setattr("streamer.journal.recorder.boot_id", lambda: "second")
+    with Journal.resume(tmp_path / "s.sqlite", clock) as journal:
+        assert asyncio.run(take_one(journal)).age_s(clock) == math.inf
+
+
+async def take_one(journal):
+    return await asyncio.wait_for(journal.outbox.after(-1), 10)

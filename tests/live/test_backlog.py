@@ -69,3 +69,26 @@ def test_only_this_stream_s_unfinished_sessions_are_opened(tmp_path):
     assert asyncio.run(take(again[0], 2)) == [0, 1]
     for journal in again:
         journal.close()
+
+
+def test_a_late_message_of_an_earlier_session_does_not_wait_for_a_reconnect(tmp_path):
+    async def deliver():
+        backlog = Backlog()
+        first, second = (session(tmp_path, name, []) for name in NAMES[:2])
+        for journal in (first, second):
+            backlog.add(journal.outbox)
+        waiting = asyncio.create_task(backlog.after(-1))
+        await asyncio.sleep(0)
+        second.epoch(epoch(0))
+        parcel = await asyncio.wait_for(waiting, 10)
+        backlog.acknowledge(parcel.id)
+        waiting = asyncio.create_task(backlog.after(-1))  # as who delivers asks, once all is delivered
+        await asyncio.sleep(0)
+        first.epoch(epoch(5))
+        late = await asyncio.wait_for(waiting, 10)
+        assert late.id < parcel.id
+        assert '"epoch":5' in late.body
+        for journal in (first, second):
+            await asyncio.to_thread(journal.close)
+
+    asyncio.run(asyncio.wait_for(deliver(), 20))

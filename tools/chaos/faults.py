@@ -14,6 +14,7 @@ import pylsl
 
 from streamer.clock import SystemClock
 from streamer.journal import PROMISE_S
+from tools.chaos.brokers import Brokers
 from tools.chaos.check import Verdict, birth, check_torn
 from tools.chaos.evidence import handed, newest_sample, youngest
 from tools.chaos.nights import Nights
@@ -58,6 +59,7 @@ class Faults:
             NO_ROOM: self._fill_disk,
             "torn copy": self._tear,
             "clock step": self._step,
+            **Brokers(rig, verdict).faults,
         }
         if not rig.mounted:
             del self.others[NO_ROOM]

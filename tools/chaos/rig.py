@@ -17,6 +17,7 @@ import pylsl
 
 from streamer.sinks.client import PASSWORD, USER
 from tools.cable import Cable
+from tools.chaos.censor import Censor
 from tools.chaos.engine import STEADY_FILE, STEP_FILE
 from tools.chaos.output import Output
 from tools.mosquitto import PATH, Mosquitto
@@ -161,8 +162,11 @@ class Rig:
         lsl.write_text(LSL.format(pid=os.getpid()))
         self._logins = folder / "logins"
         self.output = Output(folder)  # of the engine
-        self.broker = Mosquitto(f"password_file {self._logins}", "max_queued_messages 0", anonymous=False)
+        options = f"password_file {self._logins}", f"acl_file {folder / 'rules'}", "max_queued_messages 0"
+        self.broker = Mosquitto(*options, anonymous=False)
+        self._rules = folder / "rules"
         self._write_logins(ENGINE)
+        self._write_rules(None)
         where = {"LSLAPICFG": str(lsl)}
         self.engine = Process(
             sys.executable,
@@ -174,6 +178,7 @@ class Rig:
         )
         self.outlet = Process(*self._device(), environment=where)
         self.cable = Cable(self.broker.port)
+        self.censor = Censor(0)  # before the cable
         self.ear = Ear(self.broker.port)
 
     @contextlib.asynccontextmanager
@@ -181,10 +186,10 @@ class Rig:
         """Start everything; end everything."""
         self.mounted = _mount(self.sessions)
         self.output.mount()
-        async with self.cable:
+        async with self.cable, Censor(self.cable.port) as self.censor:
             config = CONFIG.format(
                 sessions=self.sessions,
-                port=self.cable.port,
+                port=self.censor.port,
                 fired=self.fired,
                 refractory_s=REFRACTORY_S,
             )
@@ -226,6 +231,15 @@ class Rig:
         """Have the broker take the engine's password, or refuse it, from now on."""
         self._write_logins(ENGINE if yes else "another one")
         self.broker.reload()
+
+    def deny(self, topic: str | None) -> None:
+        """Have the broker deny the engine one topic from now on, or none."""
+        self._write_rules(topic)
+        self.broker.reload()
+
+    def _write_rules(self, denied: str | None) -> None:
+        rules = [f"user {EAR}", "topic readwrite #", f"user {ENGINE}", "topic readwrite #"]
+        self._rules.write_text("\n".join(rules + [f"topic deny {denied}"] * (denied is not None)) + "\n")
 
     def _write_logins(self, password: str) -> None:
         """Who may log in; the ear always may."""
