@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -12,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from streamer.errors import DamagedError
 from streamer.journal import Journal, JournalReader
 from streamer.messages import Gap
 from streamer.session import items, read_night
-from tests.journals import META, HandClock, chunk, epoch, event
+from tests.journals import META, HandClock, HastyClock, chunk, epoch, event
 
 NOBODY = 65534
 
@@ -186,15 +189,32 @@ def test_a_session_with_a_log_is_whole_in_a_folder_that_cannot_be_written(unfini
     assert done.returncode == 0, done.stderr
 
 
-def test_parts_that_do_not_fit_together_are_found(unfinished, tmp_path):
-    copy = tmp_path / "copy.sqlite"
-    shutil.copyfile(unfinished, copy)
-    shutil.copyfile(f"{unfinished}-wal", f"{copy}-wal")
-    change(unfinished, "DELETE FROM gaps", "DELETE FROM samples WHERE start = 1536")
-    assert read_night(copy).missing == ()
-    other = tmp_path / "other.sqlite"
-    shutil.copyfile(unfinished, other)
-    found = read_night(other).missing
-    assert any(
-        "neither in the file nor in its ledger" in line or "-wal is not beside" in line for line in found
-    )
+def test_a_copy_that_was_made_while_it_was_written_is_whole_or_refused(tmp_path):
+    """First the file and then its log, as `cp` does; when the log was emptied in between, they do not fit."""
+    path = tmp_path / "s.sqlite"
+
+    async def night():
+        waiting, copies = [], []
+        with Journal.create(path, META, HastyClock()) as journal:
+            for number in range(60):
+                journal.record(chunk(number * 20_000, 20_000))
+                journal.epoch(epoch(number))
+                await journal.flush()
+                for copy, due in waiting:
+                    if due == number:
+                        shutil.copyfile(f"{path}-wal", f"{copy}-wal")
+                        copies.append((copy, number + 1))
+                if number % 3 == 0:
+                    copy = tmp_path / f"copy {number}.sqlite"
+                    shutil.copyfile(path, copy)
+                    waiting.append((copy, number + 1 + number % 8))
+        return copies
+
+    whole = 0
+    for copy, epochs in asyncio.run(night()):
+        with contextlib.suppress(DamagedError):
+            read = read_night(copy)
+            assert read.missing == ()
+            assert (len(read.epochs), read.n_samples) == (epochs, epochs * 20_000)
+            whole += 1
+    assert whole >= 10
