@@ -122,7 +122,7 @@ class Reflexes:
                 trigger.again(score)
                 continue
             firing = trigger.push(score, end, self._course, age_s)
-            if trigger.armed:
+            if trigger.armed and score.probabilities is not None:  # what was lost is late, and no wonder
                 self._say_off(trigger, age_s, score)
             if firing is not None:
                 kept = Kept(firing.trigger, firing.number, score.end / RATE_HZ)

@@ -195,6 +195,16 @@ def test_it_is_said_when_stages_come_too_late_for_a_trigger_and_when_they_are_in
     ]
 
 
+def test_a_band_that_was_off_for_long_does_not_turn_a_trigger_off(tmp_path):
+    clock = FakeClock(NIGHT)
+    made, notes, _ = reflexes(tmp_path, Disk(), clock)
+    clock.now = 4000.0
+    for at in range(30, 3930, 30):
+        one = arrived(at, clock, "unscored")
+        made.push(one, NIGHT + at)
+    assert notes.events == []
+
+
 def test_the_file_does_not_tell_a_sham_from_a_true_firing(tmp_path):
     clock = FakeClock(NIGHT)
     log = FiringLog(tmp_path / "s.firings", False)
