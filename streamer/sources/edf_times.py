@@ -84,8 +84,12 @@ def paced(path: Path, header: Header) -> tuple[Header, list[str]]:
 def span_s(path: Path, header: Header) -> float:
     """From the first record's begin to the last one's end, as far as they say when they begin."""
     whole_s = header.records * header.record_s
-    first, last = (onset for onset in _onsets(path, header, (0, header.records - 1)))
-    return whole_s if not last - first >= whole_s - header.record_s else float(last - first) + header.record_s
+    samples = max(one.samples for one in header.signals if not one.annotations)
+    onsets = _onsets(path, header)
+    if not header.discontinuous and _continuous(onsets, header.record_s, header.record_s / samples)[0]:
+        return whole_s
+    span = float(onsets[-1] - onsets[0]) + header.record_s
+    return span if span >= whole_s else whole_s
 
 
 def starts(
@@ -144,11 +148,13 @@ def _without_rounding(starts: NDArray[np.int64], per_record: int, least: int) ->
     return np.concatenate([[0], np.cumsum(per_record + lost)])
 
 
-def _onsets(path: Path, header: Header, wanted: Iterable[int] | None = None) -> NDArray[np.float64]:
-    """When each wanted record begins, s; NaN where it does not say."""
-    chosen = range(header.records) if wanted is None else list(wanted)
-    found = {record: onset for record, onset, _ in _records(path, header, chosen) if onset is not None}
-    return np.array([found.get(record, math.nan) for record in chosen])
+def _onsets(path: Path, header: Header) -> NDArray[np.float64]:
+    """When each record begins, s; NaN where it does not say."""
+    out = np.full(header.records, math.nan)
+    for record, onset, _ in _records(path, header, range(header.records)):
+        if onset is not None:
+            out[record] = onset
+    return out
 
 
 def _filled(onsets: NDArray[np.float64], record_s: float, tolerance_s: float) -> list[str]:
