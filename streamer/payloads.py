@@ -190,6 +190,22 @@ class CommandPayload(BaseModel):
         description="kept with a mark; name of the trigger to arm or disarm, empty for all; clock time or "
         "ISO 8601 time to arm the alarm for, empty for the configured one",
     )
+    id: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="yours; the answer to this command bears it"
+    )
+
+
+class AnswerPayload(BaseModel):
+    """`.../answer`: what became of one command, said once; with its correlation data, if it had any."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_: Literal["sleepstream/answer/1"] = Field("sleepstream/answer/1", alias="schema")
+    t: datetime
+    id: str | None = Field(None, description="that the command bore; null if none, or if it is no command")
+    command: CommandName | None = Field(None, description="null if what came is no command")
+    done: bool = Field(description="false: refused, and nothing was changed")
+    reason: Line = Field("", description="why it was refused, one line for a person")
 
 
 KINDS: dict[type[BaseModel], str] = {
@@ -200,6 +216,7 @@ KINDS: dict[type[BaseModel], str] = {
     AlarmPayload: "alarm",
     HealthPayload: "health",
     EnginePayload: "engine",
+    AnswerPayload: "answer",
 }
 
 

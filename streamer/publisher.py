@@ -295,9 +295,9 @@ class Publisher:
 
     def command(self, name: Literal["lights_off", "lights_on", "mark"], text: str) -> None:
         """Note what the sleeper or the home said about the night."""
-        self._light(name)
         # The epoch says where in the night, also where the recording's time is not ours.
         self.event(name, text, {"epoch": len(self.labels)})
+        self._light(name)  # last: what could not be said has not happened
 
     def health(self, journal: JournalStatus, failures: int, least_hop_s: int, thinned: int) -> None:
         """Say whether the night is kept, and how the engine keeps up with it."""

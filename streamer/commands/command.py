@@ -1,22 +1,30 @@
-"""`sleepstream command`: says something to an engine that runs, through its broker."""
+"""`sleepstream command`: has a running engine do something, through its broker, and waits for its answer."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import os
+import secrets
 from pathlib import Path
 from typing import get_args
 
 import aiomqtt
 from aiomqtt import MqttError, ProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from pydantic import TypeAdapter, ValidationError
 
 from streamer import settings
-from streamer.errors import SinkError, UsageError
-from streamer.payloads import CommandName, CommandPayload, to_json
-from streamer.settings import Settings
+from streamer.errors import CommandError, SinkError, UsageError
+from streamer.payloads import AnswerPayload, CommandName, CommandPayload, to_json
+from streamer.printable import printable
+from streamer.settings import Name, Settings
 from streamer.sinks.client import PASSWORD, USER, explain, speaks_only_3, tls_context, unanswered
 from streamer.sinks.settings import MqttSettings
+from streamer.sinks.topics import OFFLINE, ONLINE, PREFIX, availability_topic
+
+WAIT_S = 10.0  # for the engine's answer
 
 
 def add_command(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +36,37 @@ def add_command(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("text", nargs="?", default="", help="of a mark; name of a trigger; time of the alarm")
     parser.add_argument("--config", type=Path, metavar="C.toml", help="for node, streams and broker")
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        default=WAIT_S,
+        metavar="S",
+        help=f"for the engine's answer (default: {WAIT_S:g}); 0: only hand the command to the broker",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 3600 s")
+    return value
 
 
 def _command(asked: argparse.Namespace) -> int:
     if len(asked.text) > 200:
         raise UsageError(f"a text of {len(asked.text)} characters; at most 200 are allowed")
+    try:
+        TypeAdapter(Name).validate_python(asked.stream)
+    except ValidationError:
+        raise UsageError(
+            f"{asked.stream[:64]!r} is no name of a stream: letters, digits, _ . - only"
+        ) from None
     node, mqtt = _broker(asked.config, asked.stream)
-    body = to_json(CommandPayload(command=asked.say, text=asked.text))
-    asyncio.run(publish(mqtt, f"sleepstream/{node}/{asked.stream}/command", body))
+    command = CommandPayload(command=asked.say, text=asked.text, id=secrets.token_hex(8))
+    asyncio.run(tell(mqtt, node, asked.stream, command, asked.wait))
     return 0
 
 
@@ -52,33 +83,116 @@ def _broker(config: Path | None, stream: str) -> tuple[str, MqttSettings]:
     return found.node, found.mqtt
 
 
-async def publish(mqtt: MqttSettings, topic: str, body: str) -> None:
-    """Publish one message and wait until the broker has it, in MQTT 5 or 3.1.1.
+async def tell(mqtt: MqttSettings, node: str, stream: str, command: CommandPayload, wait_s: float) -> None:
+    """Have the engine do something, in MQTT 5 or 3.1.1, and wait until it has.
+
+    Args:
+        mqtt: the broker.
+        node: name of the engine.
+        stream: name of the sleeper.
+        command: what to do; its `id` tells its answer from others.
+        wait_s: for the answer; 0: until the broker has the command.
 
     Raises:
+        CommandError: the engine refuses it, or none answers in time.
         SinkError: the broker cannot be reached, or refuses.
 
     """
+    call = _Call(mqtt, node, stream, command, wait_s)
     try:
-        await _publish(mqtt, topic, body, ProtocolVersion.V5)
+        await call.make(ProtocolVersion.V5)
     except MqttError as error:
         if not speaks_only_3(error) and not unanswered(error):
             raise SinkError(explain(error, mqtt)) from error
         try:
-            await _publish(mqtt, topic, body, ProtocolVersion.V311)
+            await call.make(ProtocolVersion.V311)
         except MqttError as again:
             raise SinkError(explain(again, mqtt)) from again
 
 
-async def _publish(mqtt: MqttSettings, topic: str, body: str, protocol: ProtocolVersion) -> None:
-    client = aiomqtt.Client(  # with a name of its own: the engine's would end the engine's connection
-        mqtt.host,
-        mqtt.port,
-        username=os.environ.get(USER),
-        password=os.environ.get(PASSWORD),
-        protocol=protocol,
-        timeout=mqtt.timeout_s,
-        tls_context=tls_context(mqtt),
-    )
-    async with client:
-        await client.publish(topic, body, qos=1)
+class _Call:
+    """One command, from its publication to its answer."""
+
+    def __init__(
+        self, mqtt: MqttSettings, node: str, stream: str, command: CommandPayload, wait_s: float
+    ) -> None:
+        self._mqtt = mqtt
+        self._node = node
+        self._root = f"{PREFIX}/{node}/{stream}"
+        self._stream = stream
+        self._command = command
+        self._wait_s = wait_s
+        self._engine = ""  # what the node's availability says: online, offline, or nothing so far
+
+    async def make(self, protocol: ProtocolVersion) -> None:
+        client = aiomqtt.Client(  # with a name of its own: the engine's would end the engine's connection
+            self._mqtt.host,
+            self._mqtt.port,
+            username=os.environ.get(USER),
+            password=os.environ.get(PASSWORD),
+            protocol=protocol,
+            timeout=self._mqtt.timeout_s,
+            tls_context=tls_context(self._mqtt),
+        )
+        async with client:
+            if self._wait_s:
+                for topic in (f"{self._root}/answer", availability_topic(self._node)):
+                    await client.subscribe(topic, qos=1)
+            await client.publish(
+                f"{self._root}/command",
+                to_json(self._command),
+                qos=1,
+                properties=self._properties(protocol),
+            )
+            if self._wait_s:
+                await self._wait(client)
+
+    def _properties(self, protocol: ProtocolVersion) -> Properties | None:
+        if protocol is not ProtocolVersion.V5:
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.CorrelationData = str(self._command.id).encode()
+        return properties
+
+    async def _wait(self, client: aiomqtt.Client) -> None:
+        try:
+            async with asyncio.timeout(self._wait_s):
+                answer = await self._answer(client)
+        except TimeoutError:
+            raise CommandError(self._silence()) from None
+        if not answer.done:
+            raise CommandError(f"{self._command.command} was refused: {answer.reason}")
+
+    async def _answer(self, client: aiomqtt.Client) -> AnswerPayload:
+        """The next answer that is ours."""
+        async for message in client.messages:
+            body = message.payload
+            if not isinstance(body, bytes):
+                continue
+            if message.topic.matches(availability_topic(self._node)):
+                self._engine = printable(body.decode(errors="replace"))
+                if self._engine == OFFLINE and message.retain:
+                    raise CommandError(self._silence())
+                continue
+            try:
+                answer = AnswerPayload.model_validate_json(body)
+            except ValidationError:
+                continue
+            if answer.id == self._command.id:
+                return answer
+        raise MqttError("Disconnected while waiting for the answer")
+
+    def _silence(self) -> str:
+        """Why nobody has answered, as far as that can be told."""
+        where = f"broker {self._mqtt.host}:{self._mqtt.port}"
+        if self._engine == OFFLINE:
+            return f"no engine of node {self._node!r} is connected to {where}: start it, or give its --config"
+        if self._engine == ONLINE:
+            return (
+                f"node {self._node!r} is connected to {where}, but its {self._stream!r} gave no answer "
+                f"for {self._wait_s:g} s: is there such a stream?"
+            )
+        return (
+            f"no engine answered within {self._wait_s:g} s: none has connected to {where} as node "
+            f"{self._node!r}; start it, or give its --config"
+        )

@@ -269,12 +269,14 @@ class Sleeper:
             late_after_s,
         )
 
-    def _obey(self, command: CommandPayload) -> None:
-        self._bedside.obey(command, self._publisher)
+    def _obey(self, command: CommandPayload) -> str:
+        return self._bedside.obey(command, self._publisher)
 
     def _refuse(self, reason: str) -> None:
         if self._publisher is not None:
             self._publisher.event("refused", reason)
+        else:
+            log.warning("%s: refused: %s", self._settings.name, reason)
 
     def _show(self, publisher: Publisher, channel: str, said: Iterable[EventPayload]) -> None:
         """Let the live page see the stream and what has been said of it, and its buttons be obeyed."""

@@ -14,7 +14,7 @@ from typing import Self
 
 from streamer.clock import Clock
 from streamer.errors import JournalError
-from streamer.handover import Aside, Reaction
+from streamer.handover import Aside, Reaction, explain
 from streamer.journal import JournalReader
 from streamer.live.candidates import sessions
 from streamer.live.resume import Past
@@ -117,13 +117,23 @@ class Bedside:
             self._attach_alarm(self.alarm, publisher, events)
             stack.callback(self.alarm.unheard)
 
-    def obey(self, command: CommandPayload, publisher: Publisher | None) -> None:
-        """Do what a client asked for, or refuse it with an event; without a session there is no publisher."""
-        refused = self._do(command.command, command.text, publisher)
+    def obey(self, command: CommandPayload, publisher: Publisher | None) -> str:
+        """Do what a client asked for, or refuse it with an event; without a session there is no publisher.
+
+        Returns:
+            Why it was refused, in one line, or "". What raises is refused, too, and has changed nothing.
+
+        """
+        try:
+            refused = self._do(command.command, command.text, publisher)
+        except Exception as error:
+            log.exception("%s: command %s failed", self._settings.name, command.command)
+            refused = f"internal error, nothing was changed: {explain(error)}"
         if refused and publisher is not None:
-            publisher.event("refused", f"{command.command}: {refused}")
+            publisher.event("refused", f"{command.command}: {refused}", {"id": command.id})
         elif refused:
             log.warning("%s: %s refused: %s", self._settings.name, command.command, refused)
+        return refused
 
     def _do(self, name: CommandName, text: str, publisher: Publisher | None) -> str:
         """Do what was asked; why not, or ""."""
@@ -163,11 +173,18 @@ class Bedside:
             return NO_SESSION
         if self.reflexes is None:
             return "the session is still being read back; ask again in some seconds"
+        before = self.reflexes.armed
         refused = self.reflexes.arm(text, armed)
-        if not refused:
-            said = f"{text or 'all triggers'} {'armed' if armed else 'disarmed'}"
+        if refused:
+            return refused
+        said = f"{text or 'all triggers'} {'armed' if armed else 'disarmed'}"
+        try:
             publisher.event("mark", said, {"trigger": text, "armed": armed})
-        return refused
+        except BaseException:
+            for name, was in before.items():
+                self.reflexes.arm(name, was)
+            raise
+        return ""
 
     def _attach_alarm(self, alarm: AlarmClock, publisher: Publisher, events: Sequence[EventPayload]) -> None:
         def tell(change: Change, memory: Memory) -> None:

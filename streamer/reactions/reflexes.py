@@ -195,6 +195,11 @@ class Reflexes:
         """The night begins anew: sleep onset and cycles are counted from here."""
         self._course.lights_off()
 
+    @property
+    def armed(self) -> dict[str, bool]:
+        """Which triggers are armed."""
+        return {name: trigger.armed for name, trigger in self.triggers.items()}
+
     def arm(self, name: str, armed: bool) -> str:
         """Arm or disarm one trigger, or all (""); why that cannot be, or ""."""
         if name and name not in self.triggers:

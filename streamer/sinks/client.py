@@ -31,6 +31,7 @@ CONNECT_S = (
 )
 KEEPALIVE_S = 15  # a silent broker is found out, and our last will is spoken, within 1.5 times this
 MARGIN = 32  # bytes of a packet beside topic and body
+CORRELATION_BYTES = 256  # more of it is not repeated
 QUEUED_COMMANDS = 64  # beyond this the client drops what arrives
 USER, PASSWORD = "SLEEPSTREAM_MQTT_USER", "SLEEPSTREAM_MQTT_PASSWORD"
 
@@ -105,7 +106,14 @@ class Client(aiomqtt.Client):
         self._in_doubt = in_doubt
         self._largest = math.inf  # bytes of a packet, as the broker says
 
-    async def say(self, topic: str, body: str, retain: bool = False, expiry_s: float | None = None) -> None:
+    async def say(
+        self,
+        topic: str,
+        body: str,
+        retain: bool = False,
+        expiry_s: float | None = None,
+        correlation: bytes = b"",
+    ) -> None:
         """Publish and wait for the acknowledgement; where MQTT 5 allows it, the broker forgets it in time.
 
         Raises:
@@ -114,9 +122,12 @@ class Client(aiomqtt.Client):
 
         """
         properties = None
-        if expiry_s is not None and self.protocol is ProtocolVersion.V5:
+        if (expiry_s is not None or correlation) and self.protocol is ProtocolVersion.V5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.MessageExpiryInterval = max(1, round(expiry_s))
+            if expiry_s is not None:
+                properties.MessageExpiryInterval = max(1, round(expiry_s))
+            if correlation:
+                properties.CorrelationData = correlation
         if len(body.encode()) + len(topic.encode()) + MARGIN > self._largest:
             raise Refused(ReasonCode(PacketTypes.DISCONNECT, "Packet too large"), topic)
         async with self._alone():
@@ -224,6 +235,12 @@ class Client(aiomqtt.Client):
     ) -> None:
         self._largest = getattr(properties, "MaximumPacketSize", math.inf)
         super()._on_connect(client, userdata, flags, reason_code, properties)
+
+
+def correlation_of(message: aiomqtt.Message) -> bytes:
+    """The correlation data of an MQTT 5 message, which its answer has to bear; b"" if it has none."""
+    found = getattr(message.properties, "CorrelationData", b"")
+    return found if isinstance(found, bytes) and len(found) <= CORRELATION_BYTES else b""
 
 
 class _TidySocket(ssl.SSLSocket):

@@ -1,20 +1,26 @@
-"""What clients ask for: retention, rate, size and shape are checked before anything acts on it."""
+"""What clients ask for: retention, rate, size and shape are checked before anything acts on it.
+
+Each command is answered, and contained: whatever obeying it raises refuses it, and reaches nobody else.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
 from streamer.clock import Clock
-from streamer.payloads import CommandPayload
+from streamer.payloads import AnswerPayload, CommandPayload, utc
 
 MAX_BYTES = 4096
 BURST = 10  # commands at once
 PER_SECOND = 1.0  # and after that
 
-OnCommand = Callable[[CommandPayload], None]
+OnCommand = Callable[[CommandPayload], str]  # does it; why not, or ""
 OnRefused = Callable[[str], None]
+OnAnswer = Callable[[AnswerPayload], None]
+log = logging.getLogger(__name__)
 
 
 class CommandInbox:
@@ -34,23 +40,57 @@ class CommandInbox:
         self._refilled = clock.monotonic()
         self._flooded = False
 
-    def receive(self, body: bytes, retained: bool) -> None:
-        """Act on one message or refuse it; nothing a client sends raises."""
+    def receive(self, body: bytes, retained: bool, answer: OnAnswer | None = None) -> None:
+        """Act on one message or refuse it, and answer it; nothing a client sends raises."""
         if not self._admit():
             self.ignored += 1
             return
-        if retained:  # else a "stop" left on the broker would stop every start
-            self._on_refused("a retained command: publish it without the retain flag")
-            return
-        if len(body) > MAX_BYTES:
-            self._on_refused(f"a command of {len(body)} bytes; at most {MAX_BYTES} are allowed")
+        command, refused = self._read(body, retained)
+        if command is None:
+            self._refuse(refused)
+        else:
+            refused = self._obey(command)
+        if answer is None:
             return
         try:
-            command = CommandPayload.model_validate_json(body)
+            answer(
+                AnswerPayload(
+                    t=utc(self._clock.wall()),
+                    id=command and command.id,
+                    command=command and command.command,
+                    done=not refused,
+                    reason=refused,
+                )
+            )
+        except Exception:
+            log.exception("a command could not be answered")
+
+    def _read(self, body: bytes, retained: bool) -> tuple[CommandPayload | None, str]:
+        """The command, or why it is none."""
+        if retained:  # else a "stop" left on the broker would stop every start
+            return None, "a retained command: publish it without the retain flag"
+        if len(body) > MAX_BYTES:
+            return None, f"a command of {len(body)} bytes; at most {MAX_BYTES} are allowed"
+        try:
+            return CommandPayload.model_validate_json(body), ""
         except ValidationError as error:
-            self._on_refused(f"not a command: {_first_problem(error)}")
-            return
-        self._on_command(command)
+            return None, f"not a command: {_first_problem(error)}"
+
+    def _obey(self, command: CommandPayload) -> str:
+        """Do it; why not, in one line, or ""."""
+        try:
+            return self._on_command(command)
+        except Exception as error:
+            log.exception("command %s failed", command.command)
+            refused = f"internal error: {error!r}"
+            self._refuse(f"{command.command}: {refused}")
+            return refused
+
+    def _refuse(self, reason: str) -> None:
+        try:
+            self._on_refused(reason)
+        except Exception:
+            log.exception("a refusal could not be said: %s", reason)
 
     def _admit(self) -> bool:
         """Take a token, if there is one; the first message of a flood that gets none is refused aloud."""
@@ -63,7 +103,7 @@ class CommandInbox:
             return True
         if not self._flooded:
             self._flooded = True
-            self._on_refused(f"too many commands: more than {BURST} at once; the rest is ignored")
+            self._refuse(f"too many commands: more than {BURST} at once; the rest is ignored")
         return False
 
 

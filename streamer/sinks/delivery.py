@@ -71,9 +71,16 @@ class Delivery:
         self._tasks.create_task(self._keep_current(slot), name=f"mqtt {slot.topic}")
 
     async def offer(
-        self, topic: str, body: str, kind: str, *, retain: bool = False, expiry_s: float | None = None
+        self,
+        topic: str,
+        body: str,
+        kind: str,
+        *,
+        retain: bool = False,
+        expiry_s: float | None = None,
+        correlation: bytes = b"",
     ) -> Verdict:
-        """Say one message, if the broker lets us.
+        """Say one message, if the broker lets us; `correlation`: of what it answers, in MQTT 5.
 
         Raises:
             MqttError: the connection broke.
@@ -83,7 +90,7 @@ class Delivery:
         if not refusals.may_say(topic):
             return "left out"
         try:
-            await self.client.say(topic, body, retain, expiry_s)
+            await self.client.say(topic, body, retain, expiry_s, correlation)
         except Refused as refusal:
             return refusals.refused(topic, refusal)
         refusals.accepted(topic)
@@ -139,10 +146,11 @@ class Delivery:
             stream.at_once.get_nowait()
         self._books.progress.set()
         while True:
-            topic, body = await stream.at_once.get()
+            topic, body, correlation = await stream.at_once.get()
             stream.speaking = True
             try:
-                verdict = await self.offer(topic, body, "event")
+                kind = "answer" if topic == f"{stream.root}/answer" else "event"
+                verdict = await self.offer(topic, body, kind, correlation=correlation)
             finally:
                 stream.speaking = False
             if verdict == "taken" and topic == f"{stream.root}/event":

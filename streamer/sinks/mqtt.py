@@ -14,6 +14,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +28,7 @@ from streamer.outbox import Outbox
 from streamer.payloads import EnginePayload, to_json, utc
 from streamer.sinks.client import (
     Client,
+    correlation_of,
     explain,
     refuses_login,
     speaks_only_3,
@@ -300,7 +302,8 @@ class MqttSink:
                 self._note.forget()  # said again: who asks waits for proof that we live
                 continue
             if stream and stream.commands:
-                stream.commands.receive(message.payload, message.retain)
+                answer = partial(stream.answer, correlation=correlation_of(message))
+                stream.commands.receive(message.payload, message.retain, answer)
             elif self._home is not None:
                 await self._home.heard(delivery, str(message.topic), message.payload, message.retain)
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 from streamer.clock import Clock
 from streamer.news import News, Online, Urgent
 from streamer.outbox import Outbox
-from streamer.payloads import AlarmPayload, EventPayload, HealthPayload, StagePayload, SummaryPayload, to_json
+from streamer.payloads import (
+    AlarmPayload,
+    AnswerPayload,
+    EventPayload,
+    HealthPayload,
+    StagePayload,
+    SummaryPayload,
+    to_json,
+)
 from streamer.sinks.commands import CommandInbox
 
 PREFIX = "sleepstream"
@@ -59,6 +68,14 @@ class Slot:
         return None if self.expiry_s is None else self.expiry_s - (now - self.set_at)
 
 
+class Saying(NamedTuple):
+    """What is to be said once, and now."""
+
+    topic: str
+    body: str
+    correlation: bytes = b""  # of the command that it answers, in MQTT 5
+
+
 class MqttStream:
     """One sleeper's topics, a sink. Made by `MqttSink.stream`."""
 
@@ -76,7 +93,7 @@ class MqttStream:
         self._alarm = Slot(f"{root}/alarm", "alarm")
         self._health = Slot(f"{root}/health", "health")
         self.slots = (self.availability, self._stage, self._summary, self._alarm, self._health)
-        self.at_once: asyncio.Queue[tuple[str, str]] = asyncio.Queue(URGENT)  # topic and body
+        self.at_once: asyncio.Queue[Saying] = asyncio.Queue(URGENT)
         self.speaking = False  # one of them is on its way, not yet acknowledged
         self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
         self.left_out: set[int] = set()  # parcels of topics that the broker does not take
@@ -120,11 +137,15 @@ class MqttStream:
         """Say at once what is also in the outbox: whichever is acknowledged first settles it."""
         self.say(f"{self.root}/event", to_json(payload))
 
-    def say(self, topic: str, body: str) -> None:
+    def answer(self, payload: AnswerPayload, correlation: bytes = b"") -> None:
+        """Say what became of a command; always here, never on a topic that a client has named."""
+        self.say(f"{self.root}/answer", to_json(payload), correlation)
+
+    def say(self, topic: str, body: str, correlation: bytes = b"") -> None:
         """Publish once and now, not retained; without a connection it is not said at all."""
         if self.at_once.full():
             self.at_once.get_nowait()
-        self.at_once.put_nowait((topic, body))
+        self.at_once.put_nowait(Saying(topic, body, correlation))
 
     def online(self, online: bool) -> None:
         """Say whether samples arrive."""

@@ -84,7 +84,7 @@ class Page:
         channel: str,
         hop_s: int,
         labels: Sequence[Label],
-        obey: Callable[[CommandPayload], None],
+        obey: Callable[[CommandPayload], str],
         refuse: Callable[[str], None],
         *,
         alarm: bool = False,
@@ -98,7 +98,7 @@ class Page:
             channel: the derivation that is staged.
             hop_s: between two stages.
             labels: the committed epochs, a list that grows.
-            obey: does what a button asks for.
+            obey: does what a button asks for; why not, or "".
             refuse: says that it was not done.
             alarm: whether there is one to arm.
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
@@ -15,7 +16,7 @@ from streamer.journal import Journal, Meta
 from streamer.live.engine import Engine
 from streamer.live.resume import Past
 from streamer.messages import Channel, StreamInfo
-from streamer.payloads import CommandPayload, EventPayload, utc
+from streamer.payloads import CommandName, CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions.bedside import Bedside
 from streamer.reactions.firings import FiringLog
@@ -140,6 +141,53 @@ def test_what_a_stream_does_not_have_is_refused(tmp_path, command):
     (event,) = asyncio.run(scenario())
     assert event.event == "refused"
     assert event.text.startswith(command)
+
+
+class Fault(Exception):
+    """Of a kind that nobody expects."""
+
+
+COMMANDS = [*[(name, "") for name in get_args(CommandName)], ("arm_alarm", "06:58"), ("disarm_trigger", "t")]
+
+
+@pytest.mark.parametrize("asked", COMMANDS, ids="-".join)
+def test_a_command_that_fails_is_refused_and_has_changed_nothing(tmp_path, asked):
+    async def scenario():
+        desk = Desk(tmp_path / "a.sqlite", {"name": "t", "stages": ["N3"]})
+        trigger = {"name": "t", "stages": ["N3"]}
+        alarm = {"deadline": "07:00", "zone": "UTC", "armed": True}
+        data = {"stream": [{"source": {"kind": "simulated"}, "trigger": [trigger], "alarm": alarm}]}
+
+        def fail(*_args, **_more):
+            raise Fault("odd\n\x1b[2J")
+
+        async with AsyncExitStack() as stack:
+            bedside = Bedside(validate(data, "x").stream[0], tmp_path, "n", desk.clock, fail)
+            await stack.enter_async_context(bedside)
+            await bedside.attach(desk.publisher, tmp_path / "a.sqlite", stack)
+            before = bedside.alarm.memory, bedside.reflexes.armed, desk.publisher.night.statistics()
+            for broken in ("arm", "disarm", "snooze", "dismiss"):
+                setattr(bedside.alarm._alarm, broken, fail)
+            bedside.alarm._test = fail
+            said, desk.publisher._record = desk.publisher._record, fail
+            called = desk.publisher.event
+            desk.publisher.event = lambda name, *rest: (
+                called(name, *rest) if name != "refused" else refused.append(rest)
+            )
+            refused = []
+            reason = bedside.obey(CommandPayload(command=asked[0], text=asked[1], id="x1"), desk.publisher)
+            desk.publisher._record = said
+            after = bedside.alarm.memory, bedside.reflexes.armed, desk.publisher.night.statistics()
+        desk.close()
+        return before, after, reason, refused
+
+    before, after, reason, refused = asyncio.run(scenario())
+    assert before == after
+    assert "nothing was changed: Fault: odd" in reason
+    assert "\n" not in reason
+    ((text, more),) = refused
+    assert text.startswith(f"{asked[0]}: internal error")
+    assert more == {"id": "x1"}
 
 
 def test_what_is_asked_while_a_session_is_read_back_is_kept_or_refused(tmp_path):

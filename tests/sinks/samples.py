@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamer.payloads import (
     AlarmPayload,
+    AnswerPayload,
     EnginePayload,
     EpochPayload,
     EventPayload,
@@ -66,6 +67,12 @@ def event(seq: int) -> EventPayload:
 
 def engine(seq: int) -> EnginePayload:
     return EnginePayload(instance="9f2c41d0", host="pi-3", version="0.1.0", started=utc(NIGHT + seq))
+
+
+def answer(seq: int) -> AnswerPayload:
+    return AnswerPayload(
+        t=utc(NIGHT + seq), id="4f1d", command="arm_alarm", done=False, reason="'25:00' is no time"
+    )
 
 
 def health(seq: int) -> HealthPayload:
