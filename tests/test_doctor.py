@@ -60,6 +60,8 @@ MOSQUITTO = Path("/etc/mosquitto/mosquitto.conf")
         (checks.tls_expiry("broker", 90 * DAY, 0), "ok", "90 days"),
         (checks.tls_expiry("broker", 10 * DAY, 0), "warning", "expires in 10 days"),
         (checks.tls_expiry("broker", 0, 2 * DAY), "failed", "expired 2 days ago"),
+        (checks.folder_private(Path("/x"), False), "ok", "yours alone"),
+        (checks.folder_private(Path("/x"), True), "warning", "others on this machine may look into it"),
         (checks.disk(Path("/x"), int(1e11), 4), "ok", "100.0 GB free"),
         (checks.disk(Path("/x"), int(3e9), 4), "warning", "3.0 GB free"),
         (checks.disk(Path("/x"), int(1e8), 4), "failed", "0.1 GB free"),

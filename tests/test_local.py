@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamer import private
 from streamer.local import CACHES, SILENT
 from tests.mosquitto import free_port
 from tests.nights import session, stages
@@ -91,6 +92,8 @@ def test_no_address_but_loopback_and_no_file_but_what_was_asked_for(name, outsid
     assert done.exit_code == 0 or name == "doctor", done.said
     assert done.addresses <= LOOPBACK
     assert elsewhere(done.written, outside) == set()
+    made = [path for place in ("night", "out") for path in (outside / place).rglob("*")]
+    assert [path for path in made if private.seen_by_others(path)] == []
     assert list((outside.parent / "home").rglob("*")) == []
     assert name == "doctor" or any(path.is_relative_to(outside) for path in done.written), "nothing was seen"
 

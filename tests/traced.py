@@ -30,7 +30,7 @@ class Doings:
 
 
 def traced(command: Sequence[str | Path], folder: Path, environment: dict[str, str]) -> Doings:
-    """Run a command in `folder` under strace."""
+    """Run a command in `folder` under strace, with a umask that protects nothing."""
     assert STRACE
     log = folder / "calls.strace"
     calls = ",".join(f"?{name}" for name in (*ADDRESSING, *WRITING))
@@ -44,6 +44,7 @@ def traced(command: Sequence[str | Path], folder: Path, environment: dict[str, s
         text=True,
         timeout=100,
         check=False,
+        umask=0,
     )
     addresses, written = set(), set()
     for name, line in _whole_calls(log.read_text(encoding="utf-8", errors="replace")):
