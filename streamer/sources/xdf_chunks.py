@@ -19,6 +19,8 @@ MAGIC = b"XDF:"
 BOUNDARY = bytes.fromhex("43a546dccbf5410fb30ed5467383cbe4")
 FILE, STREAM, SAMPLES, CLOCK, MARK, FOOTER = 1, 2, 3, 4, 5, 6
 _WIDTHS = {"double64": 8, "float32": 4, "int64": 8, "int32": 4, "int16": 2, "int8": 1}
+CHAIN = 4  # chunks that follow each other where they begin again
+SEARCHED = 4 << 20  # bytes through which their begin is searched for, short of a boundary
 _LENGTHS = {1: "<B", 4: "<I", 8: "<Q"}
 
 
@@ -103,12 +105,29 @@ def _plausible(data: bytes | mmap, at: int) -> bool:
     return head is not None and head.stop <= len(data)
 
 
+def _chained(data: bytes | mmap, at: int) -> bool:
+    """Whether several chunks follow each other from here, or some up to the end: no chance makes that."""
+    for _ in range(CHAIN):
+        head = _head(data, at)
+        if head is None or head.stop > len(data):
+            return False
+        if head.stop == len(data):
+            return True
+        at = head.stop
+    return True
+
+
 def _resume(data: bytes | mmap, at: int, head: _Chunk | None, found: Sound) -> int:
     """Where sound chunks begin again after one of which not even the length can be trusted."""
     mark = data.find(BOUNDARY, at)
+    ends = mark + len(BOUNDARY) if mark >= 0 else len(data)
+    for place in range(at + 1, min(ends, at + SEARCHED)):
+        if data[place] in _LENGTHS and _chained(data, place):
+            ends, mark = place, place
+            break
     if mark >= 0:
-        found.remarks.append(f"{mark - at} damaged bytes left out, from byte {at} on")
-        return mark + len(BOUNDARY)
+        found.remarks.append(f"{ends - at} damaged bytes left out, from byte {at} on")
+        return ends
     left = len(data) - at
     if head is not None and head.stop > len(data):
         found.remarks.append(
