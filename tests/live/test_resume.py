@@ -454,7 +454,7 @@ def test_a_second_process_on_one_session_is_refused_and_the_first_goes_on(tmp_pa
             [*COMMAND, str(path)], **SURROUNDINGS, capture_output=True, text=True, timeout=60
         )
         assert second.returncode == 1
-        assert "in use: another process records it" in " ".join(second.stderr.split())
+        assert "on this machine already" in " ".join(second.stderr.split())
         grown(tmp_path, at + 2560)
         first.send_signal(signal.SIGTERM)
         assert first.wait(20) == 0
