@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ LABELS = (
     *("label", "stage", "sleep stage", "sleep_stage", "stages", "description", "annotation", "annotations"),
     *("trial_type", "event", "hypnogram", "hypno", "scoring", "score", "text", "value"),
 )
-ONSETS = ("onset", "onset_s", "onset (s)", "start", "start_s", "start (s)", "begin", "time", "time_s")
-DURATIONS = ("duration", "duration_s", "duration (s)", "length")
+ONSETS = ("onset", "onset_s", "start", "start_s", "start time", "begin", "time", "time_s")
+DURATIONS = ("duration", "duration_s", "length", "length_s")
+ENDS = ("end", "end_s", "end time", "stop", "stop_s")
 EPOCHS = ("epoch", "epochs", "epoch number", "epoch_number", "#")
+DREAMS = "[hypnogram]"  # the first line of that database's hypnograms
 # What such tables also hold: events of a night, none of which is a stage.
 EVENTS = ("lights", "gap", "bad", "mark", "trigger", "alarm", "arousal", "recording", "start", "stop", "end")
 
@@ -46,7 +49,11 @@ def read_table(path: Path) -> Scoring:
     if not rows:
         return Scoring()
     try:
-        head = tuple(cell.strip().casefold() for cell in rows[0].cells)
+        head = tuple(_column_name(cell) for cell in rows[0].cells)
+        if head == (DREAMS,):
+            raise ValueError(
+                "the DREAMS database counts backwards (5 is W, 0 is S4), by 5 s; write names by 30 s"
+            )
         if not any(name in (*LABELS, *ONSETS, *DURATIONS, *EPOCHS) for name in head):
             return _headless(rows, path)
         return _headed(head, rows[1:], path)
@@ -75,6 +82,8 @@ def _rows(path: Path) -> list[_Row]:
             raise ScoringError(f"{path}: line {number} is empty; write ? where nothing was scored")
         cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
         out.append(_Row(number, tuple(cells)))
+    while out and all(len(row.cells) > 1 and not row.cells[-1].strip() for row in out):
+        out = [_Row(row.line, row.cells[:-1]) for row in out]  # a delimiter at the end of every line
     return out
 
 
@@ -114,9 +123,9 @@ def _headed(head: Sequence[str], rows: Sequence[_Row], path: Path) -> Scoring:
     rows = [_Row(row.line, _fitting(row, len(head))) for row in rows]
     column = _label_column(head, rows)
     words = [row.cells[column] for row in rows]
-    onset, duration, epoch = (_column(head, names) for names in (ONSETS, DURATIONS, EPOCHS))
+    onset, duration, end, epoch = (_column(head, names) for names in (ONSETS, DURATIONS, ENDS, EPOCHS))
     if onset is not None:
-        return _timed(rows, words, (onset, duration), path)
+        return _timed(rows, words, (onset, duration, end), path)
     if duration is not None:
         raise ValueError(f"found the columns {', '.join(head)}, with durations and no onset")
     if epoch is not None:
@@ -138,15 +147,18 @@ def _one_after_the_other(words: Sequence[str]) -> Scoring:
 
 
 def _timed(
-    rows: Sequence[_Row], words: Sequence[str], columns: tuple[int, int | None], path: Path
+    rows: Sequence[_Row], words: Sequence[str], columns: tuple[int, int | None, int | None], path: Path
 ) -> Scoring:
-    onset, duration = columns
+    onset, duration, end = columns
     labels: list[Label | None] = labels_of(words)
     timed: list[Timed] = []
     taken: list[str] = []
     for row, word, label in zip(rows, words, labels, strict=True):
         start = _seconds(row, onset)
         length = None if duration is None else _seconds(row, duration)
+        if duration is None and end is not None and start is not None:
+            until = _seconds(row, end)
+            length = None if until is None else until - start
         if start is None or (label is None and word.strip().casefold().startswith(EVENTS)):
             continue
         if length is not None and length < 0:
@@ -177,6 +189,12 @@ def _label_column(head: Sequence[str], rows: Sequence[_Row]) -> int:
     holding = (at for at in places if any(one in STAGES for one in labels_of([r.cells[at] for r in rows])))
     named = (at for at in places if any(_is_named(row.cells[at]) for row in rows))
     return next(named, next(holding, places[0]))
+
+
+def _column_name(cell: str) -> str:
+    """Without case, and without the unit behind it: "Duration[s]" is "duration"."""
+    plain = " ".join(cell.strip(" \t\"'").casefold().split())
+    return re.sub(r"\s*[\[(][^\])]*[\])]$", "", plain) or plain
 
 
 def _is_named(cell: str) -> bool:

@@ -57,6 +57,9 @@ def table(head, rows, delimiter=","):
         table(["onset", "label", "duration"], [(f'"{30 * k},0"', s, '"30,0"') for k, s in enumerate(NAMES)]),
         table(["onset", "label"], [(30 * k, s) for k, s in enumerate(NAMES)]),
         table(["onset", "duration", "label"], [(30 * k, 30, s) for k, s in reversed(list(enumerate(NAMES)))]),
+        "W,\nN1,\nN2,\nN3,\nR,\n?,\n",
+        "Start [s];End [s];Stage\n"
+        + "".join(f"{30 * k},0;{30 * k + 30},0;{s}\n" for k, s in enumerate(NAMES)),
         "0,30,W\n30,30,N1\n60,30,N2\n90,30,N3\n120,30,R\n150,30,?\n",
         "onset\tduration\ttrial_type\n0\tn/a\tlights_off\n15\t3.2\tarousal\n"
         + "".join(f"{30 * k}\t30\t{s}\n" for k, s in enumerate(NAMES)),
@@ -105,6 +108,8 @@ def test_a_4_that_may_be_rem_is_refused(tmp_path, text):
         ("onset,duration,label\n0,-30,W\n", "duration of -30"),
         ("epoch,stage\n5,W\n6,N1\n", "epoch '5' where 0 comes next"),
         ("epoch,stage\n0,W\n2,N1\n", "epoch '2' where 1 comes next"),
+        ("[hypnogram]\n5\n4\n0\n", "counts backwards"),
+        ("Sleep Stage\tTime [hh:mm:ss]\tDuration[s]\nW\t22:01:30\t30\n", "'22:01:30' is no number"),
         ("a,b\nW,N1\n", "2 columns without a heading"),
         ("onset,duration,label\n0,20,W\n20,20,N1\n40,20,N2\n60,20,N2\n", r"2 of its 4 stages .* as 20 s"),
         ("onset,duration,label\n0,5,W\n5,5,N1\n10,5,N2\n", "such as 5 s"),
