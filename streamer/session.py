@@ -103,7 +103,7 @@ class Night:
         off = self.lights_off if self.marked("lights_off") else None
         on = self.lights_on if self.marked("lights_on") else None
         return {
-            "started": utc(self.started).isoformat(),
+            "started": self._time_of(0),
             "lights_off": self._time_of(off),
             "lights_on": self._time_of(on),
             "lights_off_epoch": off,
@@ -112,7 +112,9 @@ class Night:
         }
 
     def _time_of(self, epoch: int | None) -> str | None:
-        return None if epoch is None else utc(self.started + EPOCH_S * epoch).isoformat()
+        if epoch is None or self.started == UNKNOWN_START:  # nobody knows
+            return None
+        return utc(self.started + EPOCH_S * epoch).isoformat()
 
     def statistics(self) -> Statistics:
         """Of the time between lights off and lights on."""

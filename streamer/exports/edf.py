@@ -15,15 +15,16 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN
+from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from streamer import private
 from streamer.errors import UsageError
+from streamer.exports.dates import NO_DATE, edf_start, undated
 from streamer.exports.notes import Note, notes
 from streamer.exports.signals import DIGITAL, Scale, number, scales
 from streamer.journal import JournalReader
@@ -51,7 +52,7 @@ class Plan:
     @property
     def continuous(self) -> bool:
         """Whether no record was left out."""
-        return all(b - a == self.per_record for a, b in zip(self.starts, self.starts[1:], strict=False))
+        return _is_continuous(self.starts, self.per_record)
 
 
 def write_edf(night: Night, path: Path, progress: Progress) -> list[str]:
@@ -120,9 +121,10 @@ def _plan(night: Night, fill: bool, stages: bool) -> Plan:
     if not starts:
         raise UsageError(f"{night.path} holds no samples; its stages alone: --to annotations")
     found, remarks = scales(night)
-    fraction = night.started - int(night.started)
+    remarks += undated(night)
+    fraction = night.started - math.floor(night.started)
     rate = night.meta.info.rate_hz
-    begins = [_onset(fraction + start / rate) + b"\x14\x14\0" for start in starts]
+    begins = [_onset(fraction + begin_s) + b"\x14\x14\0" for begin_s in _begins_s(starts, per_record, rate)]
     said = [
         # In the record that it falls into or, where that was lost, in the one before.
         (max(0, bisect_right(starts, note.onset_s * rate + 1e-6) - 1), _stamped(note, fraction))
@@ -131,6 +133,18 @@ def _plan(night: Night, fill: bool, stages: bool) -> Plan:
     lists = _spread(begins, said)
     longest = max(len(one) for one in lists)
     return Plan(night, found, per_record, starts, lists, longest + longest % 2, tuple(remarks))
+
+
+def _begins_s(starts: Sequence[int], per_record: int, rate_hz: float) -> list[float]:
+    """When each record begins: in a continuous file, which must be so, where the one before it ends."""
+    if _is_continuous(starts, per_record):
+        length_s = Decimal(_seconds(per_record, rate_hz))
+        return [float(number_ * length_s) for number_ in range(len(starts))]
+    return [start / rate_hz for start in starts]
+
+
+def _is_continuous(starts: Sequence[int], per_record: int) -> bool:
+    return all(b - a == per_record for a, b in pairwise(starts))
 
 
 def _spread(begins: Sequence[bytes], said: Sequence[tuple[int, bytes]]) -> tuple[bytes, ...]:
@@ -196,13 +210,16 @@ def _held(record: Floats) -> Floats:
 
 def _header(plan: Plan) -> bytes:
     info = plan.night.meta.info
-    begin = datetime.fromtimestamp(int(info.started), UTC)
+    begin = edf_start(plan.night)
     count = len(plan.scales) + 1
     # Two-digit years end in 2084; the recording's own field says all four.
     date = begin.strftime("%d.%m.%y")
-    stated = f"{begin.day:02d}-{MONTHS[begin.month - 1]}-{begin.year}"  # in English, whatever the locale
+    stated = (
+        f"Startdate {begin.day:02d}-{MONTHS[begin.month - 1]}-{begin.year}"  # in English, whatever the locale
+    )
+    stated = "Startdate X" if begin.year == NO_DATE.year else stated
     device = "_".join(info.name.split()) or "X"
-    recording = f"Startdate {stated} X sleepstream {device}"
+    recording = f"{stated} X sleepstream {device}"
     rows = [
         _text("0", 8),
         _text(f"X X X {'_'.join(plan.night.meta.stream.split()) or 'X'}", 80),

@@ -18,7 +18,7 @@ from streamer.report.canvas import COLOURS, GRADES, LOST, RED, WIDTH, canvas, da
 from streamer.report.marks import spread
 from streamer.report.spectrum import Spectrogram
 from streamer.report.verdict import verdict
-from streamer.session import Night, zone_of
+from streamer.session import Night, evening_of, zone_of
 
 ROWS: dict[PublishedStage, int] = {"W": 4, "R": 3, "N1": 2, "N2": 1, "N3": 0}
 MARKS: dict[str, str] = {
@@ -66,7 +66,10 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
         HourLocator(tz=zone) if len(night.labels) > 240 else AutoDateLocator(tz=zone)
     )
     last.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=zone))
-    last.set_xlabel("UTC" if zone is UTC else "local time")
+    if evening_of(night.meta) is None:
+        last.set_xlabel("since the recording's begin")
+    else:
+        last.set_xlabel("UTC" if zone is UTC else "local time")
     if times.shape[0] > 1:
         last.set_xlim(times[0], times[-1])
     figure.align_ylabels(axes)

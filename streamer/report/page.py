@@ -278,7 +278,9 @@ def _percent(share: float) -> str:
 
 
 def _hours(minutes: float) -> str:
-    whole = round(minutes)
+    if minutes < 60:
+        return f"{minutes:.1f} min".replace(".0 ", " ")
+    whole = math.floor(minutes + 0.5)
     return f"{whole // 60} h {whole % 60:02d} min"
 
 

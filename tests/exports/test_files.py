@@ -183,6 +183,28 @@ def test_a_record_s_length_in_eight_characters_moves_no_sample_of_a_night(rate):
     assert abs(count / float(said) - rate) * 12 * 3600 < 1  # samples, after 12 h
 
 
+@pytest.mark.parametrize("rate", [255.9373, 83.333333, 199.8712345])
+@READERS
+def test_odd_rates_are_continuous_for_every_reader(tmp_path, rate, read):
+    samples = np.random.default_rng(0).normal(0, 40, (1, round(30 * rate) * 4))
+    path = session(tmp_path / "s.sqlite", stages("WW22"), rate_hz=rate, samples=samples)
+    data, *_ = read(export(path, "edf", tmp_path / "n.edf"))
+    assert np.abs(data[:, : samples.shape[1]] - samples).max() <= 0.051
+
+
+@pytest.mark.parametrize(("started", "clock"), [(10.0, "00.00.10"), (-1e9, "22.13.20"), (5e9, "08.53.20")])
+def test_a_date_that_edf_cannot_hold_is_left_out_and_said(tmp_path, capsys, started, clock):
+    path = session(tmp_path / "s.sqlite", stages("W2"), started=started)
+    for to in ("edf", "annotations"):
+        out = export(path, to, tmp_path / f"{to}.edf")
+        assert "a date that EDF cannot hold" in capsys.readouterr().out
+        head = out.read_bytes()[:256]
+        assert head[168:184].decode() == f"01.01.85{clock}"
+        assert head[88:99] == b"Startdate X"
+    with pyedflib.EdfReader(str(tmp_path / "edf.edf")) as file:
+        assert file.getStartdatetime().year == 1985
+
+
 def test_a_fraction_of_a_second_at_the_start_is_kept(tmp_path):
     path = session(tmp_path / "s.sqlite", stages("W2"), started=STARTED + 0.25)
     out = export(path, "edf", tmp_path / "n.edf")

@@ -263,6 +263,7 @@ def test_one_session_that_cannot_be_read_does_not_stop_the_others(tmp_path, caps
 def test_a_night_has_the_date_of_its_evening(tmp_path, started, source, evening):
     night = read_night(session(tmp_path / "a.sqlite", [], started=started, source=source))
     assert evening_of(night.meta) == (evening and date.fromisoformat(evening))
+    assert (night.described()["started"] is None) == (evening is None)
 
 
 @pytest.mark.parametrize("starts", [[0, 0, 0], [0, 1, 2], [0, 400, 800], [0]])
