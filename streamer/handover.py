@@ -161,7 +161,7 @@ class Aside:
         return self._guard.last
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._begin()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -171,6 +171,7 @@ class Aside:
         """Keep it for the thread; never waits."""
         if not isinstance(news, self.wants):
             return
+        self._begin()
         with self._ready:
             self._waiting.append((stream, news))
             if len(self._waiting) > self._most:
@@ -191,11 +192,20 @@ class Aside:
         with self._ready:
             self._closing = True
             self._ready.notify()
-        self._thread.join(deadline_s)
+        if self._thread.ident is not None:
+            self._thread.join(deadline_s)
         ended = not self._thread.is_alive()
         if not ended:
             log.error("%s did not take its last messages (%d) in time", self.name, len(self._waiting) + 1)
         return ended
+
+    def _begin(self) -> None:
+        """Start the thread, if it has not been; where none is to be had, the next message tries again."""
+        if self._thread.ident is None:
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                self._guard.failed(error)
 
     def _run(self) -> None:
         with ExitStack() as stack:

@@ -161,6 +161,26 @@ def test_the_end_does_not_wait_for_a_sink_that_is_stuck(caplog):
     assert aside.close(30)
 
 
+def test_a_machine_without_threads_to_spare_costs_messages_and_no_night(monkeypatch):
+    real, refusals = threading.Thread.start, [1, 1]
+
+    def start(self):
+        if refusals and self.name == "sink: the ear":
+            refusals.pop()
+            raise RuntimeError("can't start new thread")
+        real(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    ear = Ear(prompt=False)
+    with Aside(ear, SystemClock()) as aside:
+        for _ in range(3):
+            aside.hear("anna", Online(True))
+        assert "can't start new thread" in aside.complaint()
+    assert ear.heard == [Online(True)] * 3
+    none = Aside(ear, SystemClock())
+    assert none.close(0.01), "it was never begun"
+
+
 def test_a_sink_is_entered_and_left_in_its_own_thread_whatever_that_raises(caplog):
     class Screen(Ear):
         def __enter__(self):
