@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamer.cli import main
-from streamer.doctor import checks
+from streamer.doctor import checks, files
 from streamer.doctor import examination as doctor
 from streamer.errors import ArtifactError, SinkError
 from streamer.settings import validate
@@ -17,6 +17,7 @@ from streamer.sinks.broker import Broker
 from streamer.sinks.settings import MqttSettings
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
 from tests.paths import default_model
+from tests.recording_files import eeg, signal, write_edf
 
 DAY = 86_400
 INHIBITED = "sleepstream 1000 anna 4242 systemd-inhibit sleep:idle sleep staging block"
@@ -183,3 +184,32 @@ def test_an_embedded_broker_needs_no_visit():
 def test_speed_is_a_share_of_real_time():
 
     assert 0 < doctor.busy_fraction(default_model(), 30) < 1
+
+
+def recording_in(path, **signal):
+    settings = validate(
+        {"stream": [{"name": "a", "source": {"kind": "replay", "path": path}, "signal": signal}]}, "test"
+    )
+    (finding,) = files.recordings(settings)
+    assert finding.check == f"recording {path.name}"
+    return finding.status, finding.found
+
+
+def test_a_recording_is_looked_into(tmp_path):
+    rows = [f"{n / 100:.2f},{value:.3f},x" for n, value in enumerate(eeg(60))]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["time,C4,note", *rows]) + "\n")
+    status, found = recording_in(path)
+    assert (status, found) == (
+        "warning",
+        "C4, 100 Hz; columns left out because they do not hold numbers: 'note'",
+    )
+    status, found = recording_in(path, unit="V")
+    assert status == "failed"
+    assert "too large for EEG" in found
+    status, found = recording_in(path, channel="C3")
+    assert status == "failed"
+    assert "no channel 'C3'" in found
+    path = write_edf(tmp_path / "a.edf", [signal(eeg(7200), 100, "C4-M1")])
+    assert recording_in(path) == ("ok", "C4-M1, 100 Hz, 2.0 h")
+    assert recording_in(tmp_path / "none.edf")[0] == "failed"

@@ -20,7 +20,7 @@ from aiomqtt import MqttError, ProtocolVersion
 from rich.console import Console
 
 from streamer import private
-from streamer.doctor import checks
+from streamer.doctor import checks, files
 from streamer.doctor.checks import Finding
 from streamer.errors import SinkError, SourceError
 from streamer.messages import Channel, Chunk, Score, StreamInfo
@@ -70,6 +70,7 @@ def examine(settings: Settings | None) -> Iterator[Finding]:
     masked = _ask("systemctl", "is-enabled", "sleep.target") == "masked"
     yield checks.suspend_inhibited(_ask("systemd-inhibit", "--list", "--no-legend"), masked)
     yield from _devices(settings)
+    yield from files.recordings(settings)
     yield from _model(settings, streams)
 
 

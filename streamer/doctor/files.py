@@ -1,0 +1,47 @@
+"""What a recording has to say before a night is staged from it: its channel, its unit, what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import takewhile
+
+from streamer.doctor.checks import Finding
+from streamer.errors import SleepstreamError
+from streamer.frontend import FrontEnd
+from streamer.messages import Doubt
+from streamer.settings import Settings, SignalSettings
+from streamer.sources.recordings import open_recording
+from streamer.sources.replay import pick
+from streamer.sources.settings import ReplaySettings
+
+LOOKED_S = 120  # of its beginning
+HOUR_S = 3600
+
+
+def recordings(settings: Settings | None) -> Iterator[Finding]:
+    """One finding for each recording that the settings name as a source."""
+    for stream in settings.stream if settings else ():
+        if isinstance(stream.source, ReplaySettings):
+            yield recording(stream.source, stream.signal)
+
+
+def recording(source: ReplaySettings, signal: SignalSettings) -> Finding:
+    """Open a recording, and look at its first two minutes as the engine will."""
+    check = f"recording {source.path.name}"
+    try:
+        opened = open_recording(source.path, source.rate_hz)
+        picked, info = pick(opened, signal.channel)
+        front = FrontEnd(info, signal, 30)
+        doubts: list[str] = []
+        stop = round(LOOKED_S * info.rate_hz)
+        for item in takewhile(lambda item: item.start < stop, opened.items(picked)):
+            doubts += [out.text for out in front.push(item) if isinstance(out, Doubt)]
+    except SleepstreamError as error:
+        return Finding(check, "failed", str(error), "correct the stream's settings, or the file")
+    hours = f", {opened.duration_s / HOUR_S:.1f} h" if opened.duration_s else ""
+    found = f"{front.label}, {info.rate_hz:g} Hz{hours}"
+    if doubts:
+        return Finding(check, "failed", f"{found}; {doubts[0]}", "say its unit under [stream.signal]")
+    if opened.remarks:
+        return Finding(check, "warning", f"{found}; {'; '.join(opened.remarks)}", "it is staged all the same")
+    return Finding(check, "ok", found)
