@@ -152,6 +152,15 @@ def test_another_question_is_another_answer(archive):
     assert "hypnogram.edf" not in {path.name for path in (archive / "out" / "a").iterdir()}
 
 
+def test_the_manifest_says_what_of_a_recording_was_left_out(archive):
+    path = archive / "b.edf"
+    path.write_text("\n".join(["time,Cz,note", *(f"{n / 100:.2f},{n % 40},x" for n in range(9500))]) + "\n")
+    path.rename(archive / "b.csv")
+    tally, entries = run(archive, "*.csv")
+    assert tally == (1, 0, 0)
+    assert entries["b"].remarks == ("columns left out because they do not hold numbers: 'note'",)
+
+
 def test_a_failed_one_is_tried_again(archive):
     run(archive)
     write_edf(archive / "c.edf", eeg(60, 100))

@@ -80,6 +80,7 @@ class Done(_Line):
     statistics: dict[str, float | None]
     agreement: Compared | None  # None: nobody else scored it
     took_s: float
+    remarks: tuple[str, ...] = ()  # what of the recording was left out, or is not believed
 
 
 class Failed(_Line):

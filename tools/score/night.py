@@ -104,7 +104,7 @@ def _staged(recording: Recording, inputs: tuple[Input, ...], asked: Asked, model
     began = time.perf_counter()
     key = sha256("".join((*(one.sha256 for one in inputs), asked.model_dump_json())).encode())
     session = f"{recording.path.stem}-{key.hexdigest()[:12]}"
-    night, smoothed = _night(recording, session, asked, model)
+    night, smoothed, remarks = _night(recording, session, asked, model)
     refuse_empty(night.labels, recording.path)
     files = {
         "epochs.jsonl": "".join(f"{to_json(one)}\n" for one in night.epochs).encode(),
@@ -137,14 +137,15 @@ def _staged(recording: Recording, inputs: tuple[Input, ...], asked: Asked, model
         statistics=night.statistics().to_json(),
         agreement=compared,
         took_s=round(time.perf_counter() - began, 2),
+        remarks=tuple(remarks),
     )
     return Result(done, files)
 
 
 def _night(
     recording: Recording, session: str, asked: Asked, model: Model
-) -> tuple[Night, list[PublishedStage]]:
-    """Stage it as `sleepstream replay` would, in blocks; the smoothed stages beside it.
+) -> tuple[Night, list[PublishedStage], list[str]]:
+    """Stage it as `sleepstream replay` would, in blocks; also its smoothed stages and remarks.
 
     Raises:
         RecordingError: the file is damaged or of no known kind.
@@ -187,7 +188,7 @@ def _night(
         lights_on=len(epochs),
         ended=True,
     )
-    return night, [epoch.smoothed for epoch in epochs]
+    return night, [epoch.smoothed for epoch in epochs], opened.remarks
 
 
 def _meta(session: str, info: StreamInfo, asked: Asked) -> Meta:
