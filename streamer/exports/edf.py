@@ -26,7 +26,7 @@ from streamer import private
 from streamer.errors import UsageError
 from streamer.exports.dates import NO_DATE, edf_start, undated
 from streamer.exports.notes import Note, notes
-from streamer.exports.signals import DIGITAL, Scale, number, scales
+from streamer.exports.signals import DIGITAL, Scale, number, printable_ascii, scales
 from streamer.journal import JournalReader
 from streamer.messages import Floats
 from streamer.session import Night, Progress
@@ -248,8 +248,7 @@ def _header(plan: Plan) -> bytes:
 
 def _text(text: str, width: int) -> bytes:
     """A header field: printable ASCII, cut and filled to its width."""
-    plain = text.replace("µ", "u").replace("μ", "u").encode("ascii", "replace")[:width]
-    return plain.ljust(width)
+    return printable_ascii(text).encode("ascii")[:width].ljust(width)
 
 
 def _onset(seconds: float) -> bytes:
@@ -257,6 +256,6 @@ def _onset(seconds: float) -> bytes:
 
 
 def _stamped(note: Note, fraction: float) -> bytes:
-    text = note.text.replace("\x14", " ").replace("\x15", " ").replace("\0", " ").encode("utf-8")
+    text = note.text.replace("\x14", " ").replace("\x15", " ").replace("\0", " ").encode("utf-8", "replace")
     length = b"" if note.duration_s is None else b"\x15" + _onset(note.duration_s).lstrip(b"+")
     return _onset(note.onset_s + fraction) + length + b"\x14" + text + b"\x14\0"

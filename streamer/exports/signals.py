@@ -94,7 +94,7 @@ def columns(night: Night) -> tuple[tuple[Column, ...], list[str]]:
                 source=channel.label,
                 voltage=factor is not None,
                 factor=1.0 if factor is None else factor,
-                unit="" if factor is not None else _ascii(unit)[:UNIT].strip(),
+                unit="" if factor is not None else printable_ascii(unit)[:UNIT].strip(),
                 staged=parts.get(index, ""),
             )
         )
@@ -104,7 +104,9 @@ def columns(night: Night) -> tuple[tuple[Column, ...], list[str]]:
 
 def distinct_labels(channels: Sequence[Channel]) -> list[str]:
     """A label for each channel: printable ASCII, at most 16 characters, and no two of them equal."""
-    plain = [_ascii(channel.label) or f"channel {number}" for number, channel in enumerate(channels, 1)]
+    plain = [
+        printable_ascii(channel.label) or f"channel {number}" for number, channel in enumerate(channels, 1)
+    ]
     taken = set(RESERVED)
     out: dict[int, str] = {}
     for fits in (True, False):  # a label that needs no change keeps its name whatever comes before it
@@ -249,7 +251,7 @@ def _free(label: str, taken: set[str]) -> str:
     return name
 
 
-def _ascii(text: str) -> str:
+def printable_ascii(text: str) -> str:
     """Printable ASCII, as near as it comes: no control characters, no accents."""
     plain = unicodedata.normalize("NFKD", text.replace("µ", "u").replace("μ", "u"))
     kept = (one for one in plain if not unicodedata.combining(one))

@@ -32,6 +32,7 @@ LINES = (
     "#8c564b",
 )
 TICKS = 6  # dates that fit below a picture, nearly
+NAMED = 12  # sleepers: beyond, a legend would take the picture's place
 NAME = 12  # characters of a recording without a date
 
 
@@ -72,7 +73,7 @@ def draw_trend(nights: Sequence[Night]) -> bytes:
     handles = [
         Line2D([], [], color=colour, marker="o", label=name)
         for name, colour in zip(lines, LINES * len(lines), strict=False)
-        if len(lines) > 1
+        if 1 < len(lines) <= NAMED
     ]
     if failed.any():
         cross = Line2D([], [], color=RED, marker="x", linestyle="", mew=2, label="failed night: no value")

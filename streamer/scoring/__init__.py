@@ -7,6 +7,7 @@ from pathlib import Path
 
 from streamer.errors import ScoringError
 from streamer.hypnogram import Scored, Scoring
+from streamer.messages import EPOCH_S
 from streamer.scoring.annotations import annotated
 from streamer.scoring.tables import read_table
 from streamer.sources.edf_header import is_edf, read_header
@@ -46,7 +47,7 @@ def read_scoring(path: Path, started: float) -> Scoring:
 
 
 def _moved(found: Scoring, path: Path, started: float) -> Scoring:
-    """Move it to the session's clock; a file with another clock stays, and is doubted."""
+    """Move it to the session's clock; a file with another date stays. Either is doubted."""
     begun = read_header(path).started
     offset_s = begun - started
     if begun == UNKNOWN_START or started == UNKNOWN_START:
@@ -59,4 +60,10 @@ def _moved(found: Scoring, path: Path, started: float) -> Scoring:
         )
         return replace(found, doubts=(*found.doubts, doubt))
     moved: list[Scored] = [(onset + offset_s, length, stage) for onset, length, stage in found.stages]
-    return replace(found, stages=tuple(moved))
+    if abs(offset_s) < EPOCH_S:
+        return replace(found, stages=tuple(moved))
+    side = "before" if offset_s < 0 else "after"
+    doubt = (
+        f"by its own clock it begins {abs(offset_s) / 60:.1f} min {side} the recording, and was laid there"
+    )
+    return replace(found, stages=tuple(moved), doubts=(*found.doubts, doubt))

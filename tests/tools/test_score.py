@@ -12,6 +12,7 @@ import threading
 from multiprocessing import active_children
 from pathlib import Path
 
+import edfio
 import numpy as np
 import pytest
 from rich.console import Console
@@ -21,6 +22,8 @@ from streamer.errors import ArtifactError, RecordingError, UsageError
 from streamer.network.trust import PACKAGED, recorded
 from streamer.scoring import read_scoring
 from tests.paths import default_model, eeg
+from tests.recording_files import signal as edf_signal
+from tests.recording_files import write_edf as plain_edf
 from tests.test_cli import write_edf
 from tools.score import processes
 from tools.score.__main__ import main
@@ -185,6 +188,13 @@ def test_what_is_no_night_is_one_line_and_no_result(tmp_path, make, says):
     assert says in entries["x"].error
     assert "\n" not in entries["x"].error
     assert results(tmp_path / "out") == {}
+
+
+def test_own_stages_that_cannot_be_compared_cost_the_comparison_alone(tmp_path):
+    notes = [edfio.EdfAnnotation(20 * k, 20, "Sleep stage N2") for k in range(4)]
+    plain_edf(tmp_path / "a.edf", [edf_signal(eeg(90, 100)[0], 100)], annotations=notes)
+    assert run(tmp_path)[0] == (1, 0, 0)
+    assert "such as 20 s" in json.loads((tmp_path / "out" / "a" / "agreement.json").read_text())["refused"]
 
 
 def test_a_fault_of_ours_in_one_file_is_said_and_stops_no_other(archive):
