@@ -25,6 +25,7 @@ BACK_S, LEAP_S = 1.0, 86_400.0  # steps of time that no jitter and no night expl
 PAUSE_S = 0.25  # between two arrivals, beyond what their samples take: nothing came
 WATCH_S = 3.0  # of arrivals, by which a device's clock is judged
 OFTEN = 3  # arrivals in that time that were not believed: then none is
+STILL = 1e-4  # of the pace of time: a network's corrections move even a clock that stands still
 STANDS = 0.5  # of the time that the samples took: slower than that is no clock
 BEARS = 24  # times what a file holds may be lost in it, and a day
 FAR = 1e12  # s; beyond it a float does not tell a sample from the next
@@ -41,9 +42,11 @@ def scale_of(factor: float, rate_hz: float) -> float | None:
 
 def scale_named(factor: float, rate_hz: float) -> str:
     """What times do that run `factor` times too fast, in words; "" where they are about right."""
-    if factor <= 0:
-        return "run backwards" if factor < 0 else "stand still"
     scale = scale_of(factor, rate_hz)
+    if scale is None and abs(factor) < STILL:
+        return "stand still"
+    if factor < 0:
+        return "run backwards"
     if abs(factor - 1) <= 0.5:
         return ""
     if scale is None:
@@ -175,8 +178,9 @@ class HostChecked:
             )
         elif self._refused >= max(1, 2 * self._told):
             self._told = self._refused
+            often = "once" if self._refused == 1 else f"{self._refused} times"
             self.remarks.append(
-                f"the device's clock leapt, {self._refused} times so far; what this computer's clock did not "
+                f"the device's clock has leapt, {often} so far; what this computer's clock did not "
                 f"see pass is no loss: {self.doubted} samples were timed by arrival"
             )
 

@@ -4,17 +4,22 @@ import asyncio
 import json
 import shutil
 import subprocess
+from collections import deque
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from streamer.cli import main
 from streamer.doctor import checks, files
 from streamer.doctor import examination as doctor
+from streamer.doctor.listening import heard
 from streamer.errors import ArtifactError, SinkError
+from streamer.messages import Chunk
 from streamer.settings import validate
 from streamer.sinks.broker import Broker
 from streamer.sinks.settings import MqttSettings
+from tests.fakes import FakeClock
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
 from tests.paths import default_model
 from tests.recording_files import eeg, signal, write_edf
@@ -213,3 +218,45 @@ def test_a_recording_is_looked_into(tmp_path):
     path = write_edf(tmp_path / "a.edf", [signal(eeg(7200), 100, "C4-M1")])
     assert recording_in(path) == ("ok", "C4-M1, 100 Hz, 2.0 h")
     assert recording_in(tmp_path / "none.edf")[0] == "failed"
+
+
+class Sending:
+    """A device whose samples come in time, with what its source has to say of them."""
+
+    def __init__(self, clock, remark="", samples=10):
+        self.remarks = deque([remark] if remark else [])
+        self._clock, self._samples = clock, samples
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exception):
+        pass
+
+    async def __aiter__(self):
+        at = 0
+        while True:
+            await self._clock.sleep(1.0 if self._samples else 1e6)
+            yield Chunk(at, np.zeros((1, self._samples)))
+            at += self._samples
+
+
+@pytest.mark.parametrize(
+    ("made", "status", "said"),
+    [
+        ({}, "ok", "its clock goes as this computer's does"),
+        ({"remark": "its times run 1000 times too fast"}, "warning", "run 1000 times too fast"),
+        ({"samples": 0}, "warning", "it sends nothing"),
+    ],
+)
+def test_a_device_is_listened_to(made, status, said):
+    async def scenario():
+        clock = FakeClock()
+        listening = asyncio.create_task(heard("anna", Sending(clock, **made), clock))
+        for _ in range(20):
+            await clock.advance(0.5)
+        return await asyncio.wait_for(listening, 5)
+
+    finding = asyncio.run(scenario())
+    assert (finding.check, finding.status) == ("device of anna", status)
+    assert said in finding.found

@@ -20,8 +20,10 @@ from aiomqtt import MqttError, ProtocolVersion
 from rich.console import Console
 
 from streamer import private
+from streamer.clock import SystemClock
 from streamer.doctor import checks, files
 from streamer.doctor.checks import Finding
+from streamer.doctor.listening import device_times
 from streamer.errors import SinkError, SourceError
 from streamer.messages import Channel, Chunk, Score, StreamInfo
 from streamer.network.stager import Model, open_model
@@ -71,6 +73,8 @@ def examine(settings: Settings | None) -> Iterator[Finding]:
     yield checks.suspend_inhibited(_ask("systemd-inhibit", "--list", "--no-legend"), masked)
     yield from _devices(settings)
     yield from files.recordings(settings)
+    if settings is not None:
+        yield from device_times(settings, SystemClock())
     yield from _model(settings, streams)
 
 
