@@ -18,6 +18,7 @@ from streamer.journal import file as session_file
 from streamer.journal.lock import FileLock
 from streamer.journal.place import LOG
 
+INDEX = "-shm"  # after its name: what connections to a log have in common
 NEW = ".new"  # after the session file's name, until it is whole
 RETRY_S = 5.0  # between two attempts to write it anew
 Identity = tuple[int, int] | None  # device and number of a file; None: there is none
@@ -45,6 +46,7 @@ class Home:
         self._known = self._identities()
         self._failed_at: float | None = None
         self._problem = ""
+        self._made: Identity = None  # of the file that was written anew last
 
     def mend(self, now: float) -> str:
         """See that the file is at its place, or put it there again; why that is not possible, or "".
@@ -67,7 +69,7 @@ class Home:
 
     def _remake(self) -> str:
         found = self._identities()[0]
-        if found not in (None, self._known[0]):
+        if found not in (None, self._known[0], self._made):
             return f"another file was put in the place of {self._path}; move it away"
         new = self._path.with_name(self._path.name + NEW)
         try:
@@ -76,7 +78,10 @@ class Home:
             private.make_file(new)
             self.db.execute("VACUUM INTO ?", (str(new),))
             _sync(new)
+            for end in (LOG, INDEX):  # of the old file, whose pages must not come into the new one
+                self._path.with_name(self._path.name + end).unlink(missing_ok=True)
             new.replace(self._path)
+            self._made = _identity(self._path)
             _sync(self._path.parent)
             self._change()
         except (OSError, sqlite3.Error, JournalError) as error:
@@ -88,15 +93,24 @@ class Home:
         return ""
 
     def _change(self) -> None:
-        """Go over to the file that was written anew."""
-        self.db.close()  # before there is a log again: SQLite removes what has that name
-        self.lock.release()
-        self.lock = FileLock(self._path)
-        self.db = session_file.connect(self._path)
+        """Go over to the file that was written anew; the old one is kept until that is done."""
+        lock = self.lock if self.lock.in_place else FileLock(self._path)
+        try:
+            db = session_file.connect(self._path)
+        except JournalError:
+            if lock is not self.lock:
+                lock.release()
+            raise
+        if lock is not self.lock:
+            self.lock.release()
+        # Closed last: SQLite sees that this one has lost its name, and leaves alone what lies there now.
+        old, self.db, self.lock = self.db, db, lock
         self._known = self._identities()
+        with contextlib.suppress(sqlite3.Error):
+            old.close()
 
-    def _identities(self) -> tuple[Identity, Identity]:
-        return _identity(self._path), _identity(self._path.with_name(self._path.name + LOG))
+    def _identities(self) -> tuple[Identity, ...]:
+        return tuple(_identity(self._path.with_name(self._path.name + end)) for end in ("", LOG, INDEX))
 
 
 def _identity(path: Path) -> Identity:

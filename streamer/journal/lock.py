@@ -85,9 +85,17 @@ class FileLock:
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, OUTRUN if yes else KEPT_UP, 0)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the lock file is where others look for it."""
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+        except OSError:
+            return False
+
     def release(self) -> None:
         """Give the right back; leave nothing behind but a note that messages are out and not in it."""
-        if os.pread(self._descriptor, 1, 0) != OUTRUN:
+        if self.in_place and os.pread(self._descriptor, 1, 0) != OUTRUN:
             self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
