@@ -56,7 +56,10 @@ class Broker:
         self.port = port
         self._broker: AmqttBroker | None = None
         self._server: asyncio.Server | None = None
-        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # in the order in which they came
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._newcomers: dict[
+            asyncio.Task[None], asyncio.StreamWriter
+        ] = {}  # in the order in which they came
         self._known: dict[asyncio.Task[None], bool] = {}  # those that have said who they are: an engine?
 
     async def __aenter__(self) -> Self:
@@ -96,7 +99,7 @@ class Broker:
         """Serve one connection until it ends; its faults are its own."""
         task = asyncio.current_task()
         assert task is not None
-        self._clients[task] = writer
+        self._clients[task] = self._newcomers[task] = writer
         self._make_room()
         try:
             await self._serve(task, reader, writer)
@@ -104,20 +107,22 @@ class Broker:
             pass  # it went away in the middle of something, or kept us waiting
         finally:
             del self._clients[task]
+            self._newcomers.pop(task, None)
             self._known.pop(task, None)
             writer.close()
 
     def _make_room(self) -> None:
         """Where too many have not said who they are, the one that came first goes."""
-        newcomers = [task for task in self._clients if task not in self._known]
-        if len(newcomers) > MAX_NEWCOMERS:
-            self._clients[newcomers[0]].transport.abort()
+        if len(self._newcomers) > MAX_NEWCOMERS:
+            oldest = next(iter(self._newcomers))
+            self._newcomers.pop(oldest).transport.abort()  # counted out at once: its task ends later
 
     def _admits(self, task: asyncio.Task[None], identifier: bytes) -> bool:
         """Whether there is room for a client that has said who it is."""
         own = identifier.startswith(OWN)
         if sum(one == own for one in self._known.values()) >= (MAX_OWN if own else MAX_CLIENTS):
             return False
+        self._newcomers.pop(task, None)
         self._known[task] = own
         return True
 

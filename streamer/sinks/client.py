@@ -128,7 +128,8 @@ class Client(aiomqtt.Client):
                 properties.MessageExpiryInterval = max(1, round(expiry_s))
             if correlation:
                 properties.CorrelationData = correlation
-        if len(body.encode()) + len(topic.encode()) + MARGIN > self._largest:
+        size = len(body.encode()) + len(topic.encode()) + len(correlation) + MARGIN
+        if size > self._largest:
             raise Refused(ReasonCode(PacketTypes.DISCONNECT, "Packet too large"), topic)
         async with self._alone():
             sent = self._loop.time()

@@ -14,7 +14,8 @@ from streamer.clock import SystemClock
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.outbox import MemoryOutbox
-from tests.sinks.samples import epoch, stage
+from tests.sinks.fakes import Subscriber
+from tests.sinks.samples import epoch, stage, summary
 from tests.sinks.test_mqtt import put, settings
 from tests.sinks.test_mqtt_outage import Watch
 
@@ -74,3 +75,33 @@ def test_nobody_writes_below_the_name_of_another(broker, monkeypatch, user: str)
 
     log_in(monkeypatch, user)
     asyncio.run(main())
+
+
+def test_a_topic_that_a_real_broker_denies_costs_that_topic_and_one_reconnection_at_most(tmp_path):
+    (tmp_path / "acl").write_text("topic readwrite #\ntopic deny sleepstream/n/bed/summary\n")
+    for path in (tmp_path, tmp_path / "acl"):
+        path.chmod(0o755)
+
+    async def main(port: int) -> None:
+        watch, outbox = Watch(), MemoryOutbox()
+        async with (
+            Subscriber(port) as subscriber,
+            MqttSink(settings(port), "n", SystemClock(), watch) as sink,
+        ):
+            stream = sink.stream("bed", outbox)
+            stream.summary(summary(0))
+            await watch.until(lambda status: status.connected and bool(status.left_out))
+            for seq in range(20):
+                stream.stage(stage(seq))
+                stream.summary(summary(seq))
+                put(outbox, epoch(seq))
+                await subscriber.until_count("epoch", seq + 1)
+            await sink.flush()
+            assert subscriber.of("stage")[-1]["seq"] == 19
+            assert subscriber.of("summary") == []
+            assert sink.status.left_out == ("sleepstream/n/bed/summary",)
+            assert sink.status.reconnects <= 1
+        assert sum("that topic is left out" in status.last_error for status in watch.seen) == 1
+
+    with Mosquitto(f"acl_file {tmp_path / 'acl'}") as broker:
+        asyncio.run(asyncio.wait_for(main(broker.port), 15))
