@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -172,20 +173,18 @@ def test_a_file_that_its_writer_let_go_of_lacks_nothing(tmp_path):
     whole(tmp_path / "t.sqlite")
 
 
-def test_a_session_with_a_log_is_whole_in_a_folder_that_cannot_be_written(unfinished, tmp_path):
-    folder = tmp_path / "ro"
-    shutil.copytree(unfinished.parent, folder, ignore=shutil.ignore_patterns("*-shm"))
-    for path in folder.iterdir():
-        path.chmod(0o444)
-    folder.chmod(0o555)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)  # pytest's own are closed to others
-    code = (
-        "import sys, pathlib, tests.journal.test_reader as t; t.give_up(); t.whole(pathlib.Path(sys.argv[1]))"
-    )
-    command = [sys.executable, "-c", code, str(folder / "s.sqlite")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    folder.chmod(0o755)
+def test_a_session_with_a_log_is_whole_in_a_folder_that_cannot_be_written(unfinished):
+    with tempfile.TemporaryDirectory() as outside:  # for pytest's own folders are closed to others
+        Path(outside).chmod(0o755)
+        folder = Path(outside) / "ro"
+        shutil.copytree(unfinished.parent, folder, ignore=shutil.ignore_patterns("*-shm"))
+        for path in folder.iterdir():
+            path.chmod(0o444)
+        folder.chmod(0o555)
+        code = "import sys, tests.journal.test_reader as t; t.give_up(); t.whole(t.Path(sys.argv[1]))"
+        command = [sys.executable, "-c", code, str(folder / "s.sqlite")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        folder.chmod(0o755)
     assert done.returncode == 0, done.stderr
 
 
