@@ -90,7 +90,7 @@ def _export(asked: argparse.Namespace) -> int:
         except SleepstreamError as error:
             code = _failed(error, len(paths))
             continue
-        for line in (*remarks, f"written to {path}"):
+        for line in (*remarks, f"{'dataset: ' if asked.to == 'bids' else 'written to '}{path}"):
             _say(console, line)
     return code
 

@@ -12,9 +12,9 @@ NO_DATE: Final = date(1985, 1, 1)  # what EDF puts for a date that is not known
 YEARS: Final = range(1985, 2085)
 
 
-def edf_start(night: Night) -> datetime:
-    """When it began, to the second below, in UTC; on 1 January 1985 if EDF cannot say its date."""
-    begin = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=math.floor(night.started))
+def edf_start(night: Night, later_s: int = 0) -> datetime:
+    """When it began, or so much later, in UTC, to the second below; in 1985 if EDF cannot say its date."""
+    begin = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=math.floor(night.started) + later_s)
     return begin if begin.year in YEARS else datetime.combine(NO_DATE, begin.time(), UTC)
 
 

@@ -28,7 +28,7 @@ from streamer.exports.dates import NO_DATE, edf_start, undated
 from streamer.exports.notes import Note, notes
 from streamer.exports.signals import DIGITAL, Scale, number, printable_ascii, scales
 from streamer.journal import JournalReader
-from streamer.messages import Floats
+from streamer.messages import UNSCORED, Floats
 from streamer.session import Night, Progress
 
 NIGHT_S = 12 * 3600  # so long the stated length of a record must not shift the last sample
@@ -47,6 +47,7 @@ class Plan:
     starts: tuple[int, ...]  # sample index of each record
     lists: tuple[bytes, ...]  # time-stamped annotation lists of each record
     list_bytes: int
+    later_s: int  # of the file's start behind that of the session: what is lost at first is left out
     remarks: tuple[str, ...]
 
     @property
@@ -122,25 +123,34 @@ def _plan(night: Night, fill: bool, stages: bool) -> Plan:
         raise UsageError(f"{night.path} holds no samples; its stages alone: --to annotations")
     found, remarks = scales(night)
     remarks += undated(night)
-    fraction = night.started - math.floor(night.started)
     rate = night.meta.info.rate_hz
-    begins = [_onset(fraction + begin_s) + b"\x14\x14\0" for begin_s in _begins_s(starts, per_record, rate)]
+    # The header says whole seconds, and the first record has to begin within that second.
+    fraction = night.started - math.floor(night.started)
+    later_s = math.floor(fraction + starts[0] / rate)
+    zero_s = fraction - later_s  # of sample 0, on the file's clock
+    begins = [_onset(begin_s) + b"\x14\x14\0" for begin_s in _begins_s(starts, per_record, rate, zero_s)]
     said = [
         # In the record that it falls into or, where that was lost, in the one before.
-        (max(0, bisect_right(starts, note.onset_s * rate + 1e-6) - 1), _stamped(note, fraction))
+        (max(0, bisect_right(starts, note.onset_s * rate + 1e-6) - 1), _stamped(note, zero_s))
         for note in notes(night, stages=stages)
+        if _is_within(note, starts[0] / rate)
     ]
     lists = _spread(begins, said)
     longest = max(len(one) for one in lists)
-    return Plan(night, found, per_record, starts, lists, longest + longest % 2, tuple(remarks))
+    return Plan(night, found, per_record, starts, lists, longest + longest % 2, later_s, tuple(remarks))
 
 
-def _begins_s(starts: Sequence[int], per_record: int, rate_hz: float) -> list[float]:
+def _is_within(note: Note, begin_s: float) -> bool:
+    """A loss in front of the first sample needs no words: the file begins after it."""
+    return note.kind not in ("gap", UNSCORED) or note.onset_s + (note.duration_s or 0.0) > begin_s + 1e-6
+
+
+def _begins_s(starts: Sequence[int], per_record: int, rate_hz: float, zero_s: float) -> list[float]:
     """When each record begins: in a continuous file, which must be so, where the one before it ends."""
     if _is_continuous(starts, per_record):
         length_s = Decimal(_seconds(per_record, rate_hz))
-        return [float(number_ * length_s) for number_ in range(len(starts))]
-    return [start / rate_hz for start in starts]
+        return [zero_s + starts[0] / rate_hz + float(count * length_s) for count in range(len(starts))]
+    return [zero_s + start / rate_hz for start in starts]
 
 
 def _is_continuous(starts: Sequence[int], per_record: int) -> bool:
@@ -210,14 +220,13 @@ def _held(record: Floats) -> Floats:
 
 def _header(plan: Plan) -> bytes:
     info = plan.night.meta.info
-    begin = edf_start(plan.night)
+    begin = edf_start(plan.night, plan.later_s)
     count = len(plan.scales) + 1
     # Two-digit years end in 2084; the recording's own field says all four.
     date = begin.strftime("%d.%m.%y")
-    stated = (
-        f"Startdate {begin.day:02d}-{MONTHS[begin.month - 1]}-{begin.year}"  # in English, whatever the locale
-    )
-    stated = "Startdate X" if begin.year == NO_DATE.year else stated
+    # In English, whatever the locale.
+    stated = f"Startdate {begin.day:02d}-{MONTHS[begin.month - 1]}-{begin.year}"
+    stated = "Startdate X" if begin.date() == NO_DATE else stated
     device = "_".join(info.name.split()) or "X"
     recording = f"{stated} X sleepstream {device}"
     rows = [
@@ -255,7 +264,7 @@ def _onset(seconds: float) -> bytes:
     return f"{seconds:+.6f}".rstrip("0").rstrip(".").encode("ascii")
 
 
-def _stamped(note: Note, fraction: float) -> bytes:
+def _stamped(note: Note, zero_s: float) -> bytes:
     text = note.text.replace("\x14", " ").replace("\x15", " ").replace("\0", " ").encode("utf-8", "replace")
     length = b"" if note.duration_s is None else b"\x15" + _onset(note.duration_s).lstrip(b"+")
-    return _onset(note.onset_s + fraction) + length + b"\x14" + text + b"\x14\0"
+    return _onset(note.onset_s + zero_s) + length + b"\x14" + text + b"\x14\0"

@@ -139,6 +139,20 @@ def test_edf_d_keeps_every_sample_in_its_place(broken, tmp_path, capsys):
     assert list(read_scoring(out, STARTED).labels(len(LETTERS)))[1:] == stages(LETTERS)[1:]
 
 
+@pytest.mark.parametrize("lost", [40, 250, 12_050])
+@pytest.mark.parametrize("read", [read_pyedflib, read_edfio, read_mne])
+def test_what_is_lost_at_first_is_left_out(tmp_path, lost, read):
+    samples = np.random.default_rng(0).normal(0, 40, (1, 100 * 30 * len(LETTERS)))
+    path = session(tmp_path / "s.sqlite", stages(LETTERS), samples=samples, gaps=[(0, lost)])
+    out = export(path, "edf", tmp_path / "n.edf")
+    data, _, begin, _ = read(out)
+    assert np.abs(data[0, : samples.shape[1] - lost] - samples[0, lost:]).max() <= 0.051
+    assert 0 <= begin.timestamp() - STARTED - lost // 100 < 1
+    found = read_scoring(out, STARTED).labels(len(LETTERS))
+    first = -(-lost // 3000)
+    assert list(found[first:]) == stages(LETTERS)[first:]
+
+
 def test_replaying_the_export_finds_the_same_gaps(broken, tmp_path):
     out = export(broken[0], "edf", tmp_path / "n.edf")
     gaps = [(item.start, item.stop) for item in open_recording(out).items([0]) if isinstance(item, Gap)]
