@@ -51,7 +51,7 @@ class FileLock:
     """
 
     def __init__(self, session: Path) -> None:
-        self._path = session.with_name(session.name + LOCK)
+        self._path = _lock_of(session)
         self._kept = False
         try:
             descriptor = seize(self._path)
@@ -103,7 +103,7 @@ class FileLock:
 def outrun(session: Path) -> bool:
     """Whether the process that died may have sent messages that are not in the session file."""
     try:
-        return session.with_name(session.name + LOCK).read_bytes()[:1] == OUTRUN
+        return _lock_of(session).read_bytes()[:1] == OUTRUN
     except OSError:
         return False
 
@@ -111,7 +111,7 @@ def outrun(session: Path) -> bool:
 def held(session: Path) -> bool:
     """Whether a process records this session now."""
     try:
-        descriptor = os.open(session.with_name(session.name + LOCK), os.O_RDONLY)
+        descriptor = os.open(_lock_of(session), os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -121,3 +121,9 @@ def held(session: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _lock_of(session: Path) -> Path:
+    """Beside the file itself: who comes by a link meets whoever writes it."""
+    file = session.resolve() if session.is_symlink() else session
+    return file.with_name(file.name + LOCK)

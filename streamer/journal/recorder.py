@@ -64,6 +64,7 @@ class Journal:
         self.last = position.last
         self.rebooted = False
         self.clock_was_set = ""
+        self._other_boot = False  # the file does not say yet that its newest times are of this one
         self._clock = clock
         self._writer = writer
         self._deliver = deliver
@@ -123,9 +124,9 @@ class Journal:
         position = replace(position, parcels=parcels)
         if not same:
             position = replace(position, last=_since_boot(position.last, clock))
-            writer.row("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (json.dumps(boot),))
         journal = cls(replace(meta, boot=boot), clock, writer, position, deliver)
         journal.rebooted, journal.clock_was_set = not same and bool(meta.boot), told
+        journal._other_boot = not same
         return journal
 
     @staticmethod
@@ -168,6 +169,9 @@ class Journal:
             raise ValueError(f"sample {item.start} comes after {self.next_sample - 1}")
         if item.stop < item.start:
             raise ValueError(f"a gap from {item.start} to {item.stop}")
+        if self._other_boot:  # not before: a session that is only delivered keeps what its times count from
+            self._writer.row("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (json.dumps(self.meta.boot),))
+            self._other_boot = False
         if item.start > self.next_sample:
             self._list(Gap(self.next_sample, item.start, UNEXPLAINED, item.arrived))
         if isinstance(item, Gap):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -44,7 +43,7 @@ def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
     """
     unknown = False
     try:
-        newest = _newest(folder, fresh, clock)
+        newest = _newest(folder, fresh, clock, within_s)
         if newest is None:
             return Found(None, "there is no earlier session")
         with JournalReader(newest) as reader:
@@ -70,21 +69,28 @@ def sessions(folder: Path, node: str, stream: str) -> Iterator[Path]:
             yield path
 
 
-def _newest(folder: Path, fresh: Meta, clock: Clock) -> Path | None:
+def _newest(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Path | None:
     """The session whose last sample is the youngest; names tell less, because wall clocks are set.
 
-    One whose age nobody can tell counts as older than all others; of several such ones the last in name.
+    One that died, and whose age nobody can tell, comes behind those that are young enough, and before those
+    that are too old; of several such ones it is the last in name.
     """
-    ages = {}
+    ages: dict[Path, tuple[int, float]] = {}
     for path in islice(sessions(folder, fresh.node, fresh.stream), LOOK_BACK):
         try:
             with JournalReader(path) as reader:
                 if reader.last().index:
-                    age = age_s(reader, clock)
-                    ages[path] = math.inf if age is None else age
+                    ages[path] = _rank(reader, age_s(reader, clock), within_s)
         except DamagedError as error:  # it must not stand in the way of a sound one
             log.warning("%s", error)
     return min(ages, key=ages.__getitem__, default=None)
+
+
+def _rank(reader: JournalReader, age: float | None, within_s: float) -> tuple[int, float]:
+    """The less, the rather it is the session to go on with."""
+    if age is None:
+        return (3 if _ended(reader) else 1), 0.0
+    return (0 if age <= within_s else 2), age
 
 
 def age_s(reader: JournalReader, clock: Clock) -> float | None:

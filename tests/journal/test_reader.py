@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from streamer.errors import DamagedError
+from streamer.errors import DamagedError, JournalError
 from streamer.journal import Journal, JournalReader
+from streamer.journal.lock import held
 from streamer.messages import Gap
 from streamer.session import items, read_night
 from tests.journals import META, HandClock, HastyClock, chunk, epoch, event
@@ -149,6 +150,16 @@ def test_a_session_is_whole_through_a_symbolic_link(unfinished, tmp_path):
     again = tmp_path / "folder"
     again.symlink_to(unfinished.parent)
     whole(again / "s.sqlite")
+
+
+def test_a_session_that_is_written_is_held_under_the_name_of_a_link_too(tmp_path):
+    path, link = tmp_path / "s.sqlite", tmp_path / "link.sqlite"
+    with Journal.create(path, META, HandClock()):
+        link.symlink_to(path)
+        assert held(link)
+        with pytest.raises(JournalError, match="in use"):
+            Journal.resume(link, HandClock())
+    assert not held(link)
 
 
 def test_a_session_is_whole_through_a_hard_link_beside_it(unfinished):

@@ -244,6 +244,25 @@ def test_after_a_start_of_the_computer_a_clock_that_is_behind_tells_nothing(
     assert continued or "nobody can tell" in found.why or "min old" in found.why
 
 
+def test_a_session_that_died_with_unknown_age_is_told_although_there_are_older_ones(tmp_path):
+    yesterday = Booted(100, -80_000)
+    dead(tmp_path, yesterday, replace(META, session="20251231T220000Z-anna-abc000", boot="first"), ended=True)
+    dead(tmp_path, HandClock(), replace(META, boot="second"))
+    found = find(tmp_path, META, Booted(40, -900), 600)
+    assert (found.path, found.unknown) == (None, True)
+    assert META.session in found.why
+
+
+def test_a_session_that_is_only_delivered_does_not_become_one_of_this_start_of_the_computer(tmp_path):
+    """Its times would be taken for those of this one at the next start, and any age for true."""
+    path = dead(tmp_path, HandClock(), replace(META, boot="another"))
+    Journal.resume(path, Booted(40, 60)).close()
+    assert find(tmp_path, META, Booted(130, 60), 600).unknown
+    with Journal.resume(path, Booted(40, 110)) as journal:
+        journal.record(Gap(30_000, 30_100, NOT_RUNNING, 40.0))
+    assert find(tmp_path, META, Booted(50, 110), 600).path == path
+
+
 def test_a_session_of_another_machine_is_not_continued_for_its_negative_age(tmp_path):
     late = HandClock()
     late.now += 1e6
