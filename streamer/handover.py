@@ -63,13 +63,12 @@ class Guard:
     def hear(self, stream: str, news: News) -> None:
         """Tell the sink, and survive it; if it takes remarks, it is also told what it has missed."""
         try:
-            if not isinstance(news, self._sink.wants):
+            sink = self._sink
+            if not isinstance(news, sink.wants):
                 return
-            if self.missed and Remark in self._sink.wants:
-                self._sink.hear("", Remark("WARNING", __name__, self._missed_text()))
-                self.missed = 0
-            self._sink.hear(stream, news)
-            self.missed = 0
+            if self.missed:
+                self._say_missed()
+            sink.hear(stream, news)
         except BaseException as error:  # no task is cancelled inside a plain call; so nothing may pass
             self.missed += 1
             self.failed(error)
@@ -103,9 +102,12 @@ class Guard:
         """What has not been said as an event yet, or ""."""
         return self._complaints.popleft() if self._complaints else ""
 
-    def _missed_text(self) -> str:
-        messages = "1 message" if self.missed == 1 else f"{self.missed} messages"
-        return f"{messages} are missing here: {self._why}"
+    def _say_missed(self) -> None:
+        """Tell the sink what it has not been told, if it takes remarks."""
+        messages = "1 message is" if self.missed == 1 else f"{self.missed} messages are"
+        if Remark in self._sink.wants:
+            self._sink.hear("", Remark("WARNING", __name__, f"{messages} missing here: {self._why}"))
+        self.missed = 0
 
 
 class Aside:
@@ -268,26 +270,27 @@ class HandOver:
 
     def __init__(self, sinks: Iterable[Sink | Outlet], clock: Clock) -> None:
         self._clock = clock
-        self._first: list[Outlet] = []
-        self._others = [guarded(sink, clock) for sink in sinks]
+        self._first = 0  # of the outlets, that hear first
+        self._outlets = tuple(guarded(sink, clock) for sink in sinks)
 
     def first(self, sink: Sink | Outlet) -> None:
         """Have a sink told before all others, behind those that this was said of before."""
-        self._first.append(guarded(sink, self._clock))
+        at = self._first
+        self._outlets = (*self._outlets[:at], guarded(sink, self._clock), *self._outlets[at:])
+        self._first += 1
 
     def hear(self, stream: str, news: News) -> None:
         """Tell everyone; raises nothing."""
-        for outlet in (*self._first, *self._others):
+        for outlet in self._outlets:
             outlet.hear(stream, news)
 
     def wanted(self, kind: type) -> bool:
         """Whether anyone wants this kind of news."""
-        return any(kind in outlet.wants for outlet in (*self._first, *self._others))
+        return any(kind in outlet.wants for outlet in self._outlets)
 
     def complaints(self) -> list[tuple[str, str]]:
         """Of each sink that has failed or stands still since the last call: its name, and what to say."""
-        found = [(outlet.name, outlet.complaint()) for outlet in (*self._first, *self._others)]
-        return [(name, text) for name, text in found if text]
+        return [(outlet.name, text) for outlet in self._outlets if (text := outlet.complaint())]
 
 
 class Reaction:
