@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from streamer.messages import Channel
 
 _TIME = (
-    r"(?:lsl |unix |local |utc |elapsed |recording )?"
-    r"(?:times?|times? ?stamps?|t|seconds?|secs?|date ?time|date|clock|elapsed|utc)"
+    r"(?:(?:lsl|unix|local|utc|elapsed|recording) )*"
+    r"(?:times?|times? ?stamps?|ts|t|zeit|temps|tiempo|seconds?|secs?|date ?time|date|clock|elapsed|utc)"
 )
 _SCALE = (
     r"(?P<unit>s|secs?|seconds?|ms|msecs?|milliseconds?|[uµμ]s|[uµμ]?secs?|microseconds?|ns|nanoseconds?)"
@@ -61,20 +61,22 @@ class Columns:
         return len(self.names)
 
 
-def named(names: Sequence[str], preamble: Sequence[str]) -> Columns:
-    """Columns from a header of names; `preamble` are the `%` lines above it."""
+def named(names: Sequence[str], preamble: Sequence[str], units: Sequence[str] = ()) -> Columns:
+    """Columns from a header of names; `preamble` are the `%` lines above it, `units` a line below it."""
     plain = [" ".join(name.casefold().replace("_", " ").split()) for name in names]
     timed = [n for n, name in enumerate(plain) if _TIMES.fullmatch(name)]
     time = next((n for n in timed if plain[n] != "date"), timed[0]) if timed else None
     openbci = "sample index" in plain and any(name.startswith("exg channel") for name in plain)
     monitor = any(name.startswith("raw ") for name in plain) and "elements" in plain
     channels = {
-        n: _channel(name, openbci, monitor)
+        n: _channel(name, openbci, monitor, units[n].strip("()[] ") if n < len(units) else "")
         for n, name in enumerate(names)
         if n != time and not (openbci and plain[n] in ("other", "sample index"))
     }
     counter = plain.index("sample index") if openbci else None
     factor = None if time is None else _factor(plain[time])
+    if time is not None and factor is None and time < len(units):
+        factor = _factor(f"t ({units[time].strip('()[] ').casefold()})")
     notes = plain.index("elements") if monitor else None
     return Columns(channels, time, factor, counter, _rate(preamble), tuple(names), notes)
 
@@ -101,7 +103,7 @@ def unheaded(first: Sequence[str], preamble: Sequence[str]) -> Columns | None:
     return Columns(channels, time, None, 0, _rate(preamble), tuple(map(str, range(len(first)))))
 
 
-def _channel(name: str, openbci: bool, monitor: bool) -> Channel:
+def _channel(name: str, openbci: bool, monitor: bool, unit: str) -> Channel:
     match = _UNIT.fullmatch(name)
     if match:
         return Channel(match[1], match[2].strip())
@@ -109,7 +111,7 @@ def _channel(name: str, openbci: bool, monitor: bool) -> Channel:
         return Channel(name, "uV" if name.casefold().startswith("exg") else NUMBER)
     if monitor:
         return Channel(name, "uV" if name.casefold().startswith(("raw", "aux")) else NUMBER)
-    return Channel(name, "")
+    return Channel(name, unit)
 
 
 def _factor(name: str) -> float | None:

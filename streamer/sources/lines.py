@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
+from streamer.units import is_voltage
+
 DELIMITERS = "\t;,| "
 ALIKE = 20  # rows whose decimals tell whether the last one is whole
 CUT = "its last line has no end, as if it had been cut, and is left out"
@@ -26,6 +28,8 @@ class Opening:
     header: str | None
     first: str  # row; empty if there is none
     delimiter: str
+    above: int = 0  # lines between the preamble and the first row
+    units: tuple[str, ...] = ()  # of the columns, where they have a line of their own
 
 
 def opening(path: Path) -> Opening:
@@ -38,27 +42,29 @@ def opening(path: Path) -> Opening:
             preamble.append(header)
             header = next(plain, "")
         first = next((line for line in plain if line[0] != "%"), "")
+        second = next(plain, "")
     delimiter = next((mark for mark in DELIMITERS if mark in header.strip()), ",")
     if not header or _named(split(header, delimiter)):
-        return Opening(tuple(preamble), header or None, first, delimiter)
+        units = tuple(split(first, delimiter)) if header else ()
+        if not _are_units(units):
+            return Opening(tuple(preamble), header or None, first, delimiter, int(bool(header)))
+        return Opening(tuple(preamble), header, second, delimiter, 2, units)
     above = preamble[-1].lstrip("#% ") if preamble else ""
     if preamble and preamble[-1][0] == "#" and len(split(above, delimiter)) == len(split(header, delimiter)):
         return Opening(tuple(preamble[:-1]), above, header, delimiter)  # as numpy.savetxt writes it
     return Opening(tuple(preamble), None, header, delimiter)
 
 
-def rows(path: Path, headed: bool, delimiter: str, remarks: list[str]) -> Iterator[Line]:
-    """The rows' lines; a last one that may have been cut is left out, with a remark."""
+def rows(path: Path, above: int, delimiter: str, remarks: list[str]) -> Iterator[Line]:
+    """The rows' lines, behind so many; a last one that may have been cut is left out, with a remark."""
     recent: deque[str] = deque(maxlen=ALIKE)
     with _open(path) as file:
-        begun = False
         for number, line in enumerate(file, 1):
             if not line.strip() or (line[0] in "%#" and not (recent and _like(line, recent[-1], delimiter))):
                 continue
-            if not begun:
-                begun = True
-                if headed:
-                    continue
+            if above:
+                above -= 1
+                continue
             if line[-1] not in "\r\n" and not _whole(line, recent, delimiter):
                 remarks.append(CUT)
                 return
@@ -113,6 +119,12 @@ def _named(cells: Sequence[str]) -> bool:
 def _like(line: str, other: str, delimiter: str) -> bool:
     """Whether a line that begins like a remark is a row whose first character was damaged."""
     return line.count(delimiter) == other.count(delimiter) > 0
+
+
+def _are_units(cells: Sequence[str]) -> bool:
+    """Whether a line of cells says units: one is a voltage, and none has a digit."""
+    named = [text(cell).strip("()[] ") for cell in cells]
+    return any(one and is_voltage(one) for one in named) and not any(re.search(r"\d", one) for one in named)
 
 
 def _whole(line: str, recent: Sequence[str], delimiter: str) -> bool:

@@ -7,7 +7,6 @@ loss shows in them, and elsewhere its place stays empty.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -28,7 +27,7 @@ from streamer.timeline import Timeline
 
 LINES = 8192  # parsed at once
 SAMPLED = 50  # rows that tell whether decimals have a comma
-HELD = 2  # rows whose times the next ones have to bear out
+HELD = 3  # rows that tell, with the next ones, which of them is wrong where times go back
 LOST = "missing in the file"
 
 
@@ -127,41 +126,47 @@ class TableRecording:
         """Rows whose times go on; single ones that do not are lost, in their place.
 
         Raises:
-            RecordingError: time goes back for good.
+            RecordingError: the rows are in no order.
 
         """
         held: Rows | None = None
-        latest = -math.inf
         for block in blocks:
             rows = parser.parse(block)
             parser.lose(rows.numbers[np.isnan(rows.times) & np.isfinite(rows.samples).any(axis=0)])
             rows = rows if held is None else together([held, rows])
-            keep = self._going_on(parser, rows, latest)
+            keep = self._going_on(parser, rows, ended=False)
             kept = np.flatnonzero(keep)
             cut = int(kept[-HELD]) if kept.size > HELD else 0
             held = rows.take(slice(cut, None))
             if cut:  # the last of these is the first that is held
                 ready = timed(rows.take(slice(0, cut + 1)), keep[: cut + 1], 1 / self._pace.rate_hz)
-                latest = float(ready.times[-1])
                 yield ready.take(slice(0, -1))
         if held is not None:
-            yield timed(held, self._going_on(parser, held, latest), 1 / self._pace.rate_hz)
+            yield timed(held, self._going_on(parser, held, ended=True), 1 / self._pace.rate_hz)
 
-    def _going_on(self, parser: RowParser, rows: Rows, latest: float) -> NDArray[np.bool_]:
-        """Which rows' times go on."""
-        real = np.flatnonzero(np.isfinite(rows.times))
-        ordered, back = in_order(rows.times[real], latest)
-        if back is not None:
-            raise RecordingError(
-                f"{self._path}, line {rows.numbers[real[back]]}: its time is before the line above; "
-                "sort the rows"
-            )
-        parser.lose(rows.numbers[real[~ordered]])
-        rows.times[real[~ordered]] = np.nan
-        return np.isfinite(rows.times)
+    def _going_on(self, parser: RowParser, rows: Rows, ended: bool) -> NDArray[np.bool_]:
+        """Which rows' times go on.
+
+        Raises:
+            RecordingError: the rows are in no order.
+
+        """
+        while True:
+            real = np.flatnonzero(np.isfinite(rows.times))
+            ordered, back = in_order(rows.times[real], ended=ended)
+            if back is None:
+                parser.lose(rows.numbers[real[~ordered]])
+                rows.times[real[~ordered]] = np.nan
+                return np.isfinite(rows.times)
+            before = np.flatnonzero(ordered[:back])[-1]
+            if not parser.set_back(rows, int(real[back]), int(real[before])):
+                raise RecordingError(
+                    f"{self._path}, line {rows.numbers[real[back]]}: its time is before the line above; "
+                    "sort the rows"
+                )
 
     def _rows(self, remarks: list[str]) -> Iterator[Line]:
-        return lines.rows(self._path, self._opening.header is not None, self._opening.delimiter, remarks)
+        return lines.rows(self._path, self._opening.above, self._opening.delimiter, remarks)
 
     def _parser(self, channels: Sequence[int], factor: float) -> RowParser:
         return RowParser(
@@ -180,7 +185,8 @@ class TableRecording:
         opening = self._opening
         if opening.header is not None:
             names = [lines.text(name) for name in lines.split(opening.header, opening.delimiter)]
-            return columns.named(names[:-1] if len(names) > 1 and not names[-1] else names, opening.preamble)
+            names = names[:-1] if len(names) > 1 and not names[-1] else names
+            return columns.named(names, opening.preamble, [lines.text(unit) for unit in opening.units])
         first = [cell.strip() for cell in lines.split(opening.first, opening.delimiter)]
         first = first[:-1] if len(first) > 1 and not first[-1] else first
         known = columns.unheaded(first, opening.preamble)
@@ -254,7 +260,7 @@ class TableRecording:
             raise RecordingError(
                 f"{self._path}: most rows bear no time; give one in seconds, or a date, in every row"
             )
-        return rows.take(self._going_on(parser, rows, -math.inf))
+        return rows.take(self._going_on(parser, rows, ended=True))
 
 
 def _by_number(ordered: Iterator[Rows]) -> Iterator[Item]:

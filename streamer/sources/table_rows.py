@@ -15,6 +15,7 @@ from streamer.sources.lines import Line
 
 CLEAR = 0.3  # of a period, by which two times may miss a whole number of periods
 MERGED = 2  # rows more than lines that may have been lost at one place
+SET_BACK = 3  # times that a clock may be set in a night; rows that go back more often are in no order
 SINGLE = 500  # damaged times at once; more are no exceptions
 
 
@@ -97,12 +98,15 @@ class RowParser:
         self._counter, self._channels, self._notes = counter, list(channels), notes
         self._bad_rows = Tally("rows left out because they are not whole")
         self._bad_times = Tally("rows left out because they bear no time that goes on")
+        self._shift_s = 0.0  # by which its clock was set back so far
+        self._set_back: list[str] = []
         self._bad_cells = Tally("rows with a cell that is no number, which counts as lost")
 
     def remarks(self) -> list[str]:
         """What was left out so far."""
         return [
             *self._times.remarks,
+            *self._set_back,
             *self._bad_rows.remarks(),
             *self._bad_times.remarks(),
             *self._bad_cells.remarks(),
@@ -126,6 +130,18 @@ class RowParser:
         """These lines bear no time, or none that goes on."""
         self._bad_times.add(numbers)
 
+    def set_back(self, rows: Rows, at: int, before: int) -> bool:
+        """The clock was set back between two rows: later ones go on; False if that happens too often."""
+        steps = np.diff(rows.times[np.isfinite(rows.times)])
+        back_s = float(rows.times[before] - rows.times[at])
+        shift_s = back_s + float(np.median(steps[steps > 0]))
+        rows.times[at:] += shift_s
+        self._shift_s += shift_s
+        self._set_back.append(
+            f"its clock was set back by {back_s:.3f} s in line {rows.numbers[at]}; they are read as going on"
+        )
+        return len(self._set_back) <= SET_BACK
+
     def _arrays(self, columns: Sequence[Sequence[str]], at: NDArray[np.int64]) -> Rows:
         none = np.full(at.size, np.nan)
         if not at.size:
@@ -136,7 +152,7 @@ class RowParser:
             samples[place], bad = numbers(columns[column], self._comma)
             wrong.update(bad)
         self._bad_cells.add(at[sorted(wrong)])
-        times = none if self._time is None else self._times.seconds(columns[self._time])
+        times = none if self._time is None else self._times.seconds(columns[self._time]) + self._shift_s
         counter = none if self._counter is None else numbers(columns[self._counter], self._comma)[0]
         return Rows(at, times, counter, samples)
 
@@ -186,19 +202,21 @@ def _empty(rows: Rows, first: int, behind: int, period_s: float) -> Rows:
     return Rows(np.full(count, rows.numbers[first + 1]), times, np.full(count, np.nan), samples)
 
 
-def in_order(times: Floats, latest: float, tolerance: float = 0.0) -> tuple[NDArray[np.bool_], int | None]:
-    """Which rows' times go on after `latest`, once single ones that do not are left out.
+def in_order(
+    times: Floats, tolerance: float = 0.0, ended: bool = True
+) -> tuple[NDArray[np.bool_], int | None]:
+    """Which rows' times go on, once single ones that do not are left out.
 
     Args:
-        times: (n,) finite or NaN.
-        latest: of what came before.
+        times: (n,) finite.
         tolerance: by which a time may go back.
+        ended: no more rows follow; else nothing is decided of the last one.
 
     Returns:
         A mask of the rows to keep, and the row at which time goes back for good, or None.
 
     """
-    keep = times >= latest - tolerance
+    keep = np.ones(times.shape, dtype=np.bool_)
     for tries in range(SINGLE + 1):
         kept = np.flatnonzero(keep)
         back = np.flatnonzero(np.diff(times[kept]) < -tolerance)
@@ -208,6 +226,8 @@ def in_order(times: Floats, latest: float, tolerance: float = 0.0) -> tuple[NDAr
             return keep, int(kept[back[0] + 1])
         before, here = kept[back[0]], kept[back[0] + 1]
         after = kept[back[0] + 2] if back[0] + 2 < kept.size else None
+        if after is None and not ended:
+            return keep, None
         if after is None or times[after] >= times[before]:
             keep[here] = False  # it alone is behind
         elif back[0] == 0 or times[kept[back[0] - 1]] <= times[here]:

@@ -131,7 +131,7 @@ def _single(stream: dict[str, Any], remarks: list[str]) -> Pieces | None:
         times = times.copy()
         times[good], remark = seconds(times[good], rate_hz)
         remarks += [f"stream {name!r}: {remark}"] if remark else []
-    keep[good] = in_order(times[good], -np.inf, LATE_S)[0]
+    keep[good] = in_order(times[good], LATE_S)[0]
     if not keep.all():
         wrong = int(keep.size - np.count_nonzero(keep))
         remarks.append(f"{wrong} samples of stream {name!r} are left out: their times are damaged")

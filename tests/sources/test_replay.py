@@ -397,7 +397,11 @@ def test_bad_channels(tmp_path, channel, error, says):
     [
         ("time,Cz\n0,oops\n0.01,oops\n0.02,3\n", RecordingError, "holds no column of numbers"),
         ("time,Cz\n0,1\n0.01,2,9\n", RecordingError, "line 3: 3 cells, the first line has 2"),
-        ("time,Cz\n0,1\n0.01,1\n0.02,2\n0,2\n0.01,2\n0.02,2\n", RecordingError, "line 5: its time is before"),
+        (
+            "time,Cz\n" + "".join(f"{t},1\n{t}.01,1\n" for t in (9, 8, 7, 6, 5)),
+            RecordingError,
+            "line 10: its time is before",
+        ),
         ("time,Cz\nnan,1\n0.01,1\nx,2\n", RecordingError, "most rows bear no time"),
         ("time,Cz\n0,1\n0,1\n", RecordingError, "times do not go on"),
         ("time,Cz\n", RecordingError, "holds no samples"),

@@ -229,6 +229,17 @@ def test_times_in_days_or_so_are_refused_by_their_rate(tmp_path):
         pick(recording, "Cz")
 
 
+@pytest.mark.parametrize("at", [1500, 8191, 8192, 8193, 9000])
+def test_a_clock_that_is_set_back_is_said_and_the_rows_go_on(tmp_path, at):
+    rows = [(f"{BEGUN + n / 100 - (30 if n >= at else 0):.2f}", n) for n in range(10_000)]
+    recording = table(tmp_path / "a.csv", written(["time,Cz"], rows))
+    index, values, gaps = played(recording, "Cz")
+    np.testing.assert_array_equal(values, index)
+    assert gaps == []
+    said = f"its clock was set back by 29.990 s in line {at + 2}; they are read as going on"
+    assert recording.remarks == [said]
+
+
 # -- numbers -------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +275,14 @@ def test_text_that_nobody_asked_for_stops_nothing(tmp_path):
     assert recording.remarks == [
         "columns left out because they do not hold numbers: 'Note', 'Stage', 'Empty'"
     ]
+
+
+def test_units_in_a_line_of_their_own(tmp_path):
+    rows = [("ms", "mV", "Ohm"), *((10 * n, n, n) for n in range(500))]
+    recording = table(tmp_path / "a.csv", written(["time,Cz,Imp"], rows))
+    assert recording.channels == (Channel("Cz", "mV"), Channel("Imp", "Ohm"))
+    assert (recording.rates_hz[0], recording.remarks) == (100.0, [])
+    np.testing.assert_array_equal(played(recording, "Cz")[1], np.arange(500))
 
 
 def test_latin_1_and_quotes(tmp_path):
