@@ -29,6 +29,7 @@ class Found:
     path: Path | None  # the session to go on with, or None: begin a new one
     why: str  # in one line
     unknown: bool = False  # nobody can tell for how long a session that died was interrupted
+    before: Path | None = None  # a session that died just now, or nobody knows when, and is not gone on with
 
 
 def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
@@ -41,20 +42,24 @@ def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
         within_s: how old that may be, seconds.
 
     """
-    unknown = False
+    unknown, before = False, None
     try:
         newest = _newest(folder, fresh, clock, within_s)
         if newest is None:
             return Found(None, "there is no earlier session")
         with JournalReader(newest) as reader:
-            why = _refusal(reader, fresh) or _too_old(reader, clock, within_s)
-            unknown = bool(why) and not _ended(reader) and age_s(reader, clock) is None
+            why, age = _refusal(reader, fresh) or _too_old(reader, clock, within_s), age_s(reader, clock)
+            if not _ended(reader):
+                unknown = age is None
+                before = newest if age is None or age <= within_s else None
         if not why:
             with JournalReader(newest, thorough=True) as reader:
                 reader.position()
     except JournalError as error:
-        return Found(None, str(error))
-    return Found(None, f"{newest.stem} is not continued: {why}", unknown) if why else Found(newest, "")
+        return Found(None, str(error), before=before)
+    if why:
+        return Found(None, f"{newest.stem} is not continued: {why}", unknown, before)
+    return Found(newest, "")
 
 
 def sessions(folder: Path, node: str, stream: str) -> Iterator[Path]:

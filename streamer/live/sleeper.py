@@ -143,7 +143,7 @@ class Sleeper:
             if page is not None and self._page is not None:
                 with self._page.trying():
                     page.recall(name, past.epochs)
-        await self._bedside.attach(publisher, journal.path, self._shared.stack, past, said)
+        await self._bedside.attach(publisher, journal.path, self._shared.stack, past, said, found.before)
         publisher.opened(channel, journal.path)
         if past is None:
             what = f"{publisher.info.name}, channel {channel}"

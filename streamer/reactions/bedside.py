@@ -84,6 +84,7 @@ class Bedside:
         stack: AsyncExitStack,
         past: Past | None = None,
         events: Sequence[EventPayload] = (),
+        before: Path | None = None,
     ) -> None:
         """Begin to hear a session's scores.
 
@@ -93,6 +94,7 @@ class Bedside:
             stack: ends with the session.
             past: what a former process has heard of it.
             events: what that has said.
+            before: a session that died and is not gone on with; its firings count in this one.
 
         """
         settings = self._settings
@@ -104,6 +106,8 @@ class Bedside:
             if arms is not None:
                 stack.push_async_callback(asyncio.to_thread, arms.close)
             firings = await stack.enter_async_context(FiringLog(session.with_suffix(".firings"), live))
+            if before is not None:
+                await asyncio.to_thread(firings.inherit, before, publisher.info.started)
             self.reflexes = Reflexes(
                 settings.trigger, publisher, actions, self._clock, live, session, firings, arms
             )

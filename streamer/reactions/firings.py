@@ -13,13 +13,15 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from streamer import private
+from streamer.errors import JournalError
 from streamer.handover import explain
+from streamer.journal import JournalReader
 
 RECORD = 256  # bytes: several fit into a sector of a disk, none lies in two
 ROOM = 256 * RECORD  # made at once
@@ -93,6 +95,28 @@ class FiringLog:
             self._open()
         except OSError as error:
             log.warning("cannot keep firings in %s: %s; tried again", self._path, explain(error))
+
+    def inherit(self, session: Path, started: float) -> None:
+        """Have the firings of a session that died count in this one, which cannot go on with it; may block.
+
+        Args:
+            session: the file of the one that died.
+            started: Unix time of this one's first sample, s. Where the clock was set in between, the other
+                one's firings count as no later than that.
+
+        """
+        earlier = firings(session.with_suffix(".firings"))
+        if self.kept or not earlier:
+            return
+        try:
+            with JournalReader(session) as reader:
+                ago_s = started - reader.meta.info.started
+        except JournalError:
+            ago_s = 0.0
+        for one in earlier:
+            problem = self._try(replace(one, end=min(0.0, round(one.end - ago_s, 2))))
+            if problem:
+                log.warning("cannot keep firings in %s: %s", self._path, problem)
 
     def keep(self, firing: Kept, done: Done) -> None:
         """Put a firing on disk, and then call `done`: on the event loop, in the order of the firings."""

@@ -108,6 +108,8 @@ class Reflexes:
         self._lateness = Lateness() if live else None
         self._firings = firings
         self._since = -math.inf  # what arrived up to then is caught up, and fires nothing
+        for name, trigger in self.triggers.items():
+            trigger.recall([one.key[1] for one in firings.kept if one.trigger == name])
         self._lagging = {one.name: Lagging(one.max_age_s) for one in settings}
 
     def push(self, score: Score, end: float) -> None:

@@ -251,6 +251,7 @@ def test_a_session_that_died_with_unknown_age_is_told_although_there_are_older_o
     found = find(tmp_path, META, Booted(40, -900), 600)
     assert (found.path, found.unknown) == (None, True)
     assert META.session in found.why
+    assert found.before == tmp_path / f"{META.session}.sqlite"
 
 
 def test_a_session_that_is_only_delivered_does_not_become_one_of_this_start_of_the_computer(tmp_path):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from streamer.journal import Journal
 from streamer.reactions.firings import RECORD, ROOM, FiringLog, Kept, firings
 from streamer.reactions.reflexes import OFF_S, Lateness, Reflexes
 from streamer.reactions.settings import TriggerSettings
 from tests.fakes import FakeClock
+from tests.journals import META, HandClock
 from tests.live.test_recall import Notes
 from tests.reactions.test_triggers import score
 from tests.sinks.samples import NIGHT
@@ -73,6 +75,42 @@ def test_a_folder_that_was_taken_away_is_made_again_with_all_that_has_fired(tmp_
     asyncio.run(night())
     assert told == ["", ""]
     assert firings(folder / "s.firings") == [FIRST, SECOND]
+
+
+def test_a_session_that_died_and_cannot_be_gone_on_with_hands_its_firings_on(tmp_path):
+    """The disk refused, or nobody knows for how long the power was off: refractory time and limits hold."""
+    old, new = tmp_path / "old.sqlite", tmp_path / "new.firings"
+    Journal.create(old, META, HandClock()).close()
+    old.with_suffix(".firings").write_bytes(Kept("t", 0, 30.0).record() + Kept("t", 1, 95.0).record())
+
+    async def night():
+        async with FiringLog(new, True) as log:
+            log.inherit(old, META.info.started + 100)
+            log.inherit(old, META.info.started + 100)
+            clock = FakeClock(NIGHT)
+            made, _, actions = reflexes(tmp_path, log, clock, refractory_s=60, max_per_night=3)
+            for at in range(30, 90, 5):
+                clock.now = float(at)
+                made.push(arrived(at, clock), NIGHT + at)
+            log.keep(SECOND, lambda problem: None)
+        return actions.done
+
+    asyncio.run(night())
+    assert [(one.number, one.end) for one in firings(new) if one.trigger == "t"] == [
+        (0, -70.0),
+        (1, -5.0),
+        (2, 55.0),
+    ]
+
+
+def test_a_clock_that_is_behind_makes_no_firing_one_of_the_future(tmp_path):
+    old = tmp_path / "old.sqlite"
+    Journal.create(old, META, HandClock()).close()
+    old.with_suffix(".firings").write_bytes(FIRST.record())
+    log = FiringLog(tmp_path / "new.firings", False)
+    log.open()
+    log.inherit(old, META.info.started - 1200)
+    assert [one.end for one in log.kept] == [0.0]
 
 
 # ---- what the triggers make of it
