@@ -1,16 +1,25 @@
-"""A run on disk: everything needed to go on as if it had never stopped, or to export its network."""
+"""A run on disk: everything needed to go on as if it had never stopped, or to export its network.
+
+A network can be had from an exported artifact, too: who trains on needs no checkpoint of the packaged one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from zipfile import is_zipfile
 
 import torch
+from pydantic import TypeAdapter
 
 from model.mc2sleepnet import MC2SleepNet
 from model.size import Size
 from streamer.errors import ArtifactError
+from streamer.network.artifact import SIZE_NAME, contract_inside, files_inside
+from streamer.network.contract import FILE_NAME
+from streamer.network.torch_loader import load_script
+from streamer.network.trust import PACKAGED, read_trusted
 
 FORMAT = "sleepstream/checkpoint/1"
 
@@ -39,6 +48,30 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         partial,
     )
     partial.replace(path)
+
+
+def load_start(start: Path | Literal["packaged"]) -> Checkpoint:
+    """Return the network that another run begins with: of a checkpoint, or of an artifact.
+
+    Raises:
+        ArtifactError: it is not there, neither of the two, or says nothing of its network's shape.
+
+    """
+    path = PACKAGED if start == "packaged" else start
+    if not path.exists() or not is_zipfile(path):
+        return load_checkpoint(path)  # which says what is wrong
+    found = files_inside(path.read_bytes(), path, (SIZE_NAME, FILE_NAME))
+    if not found:
+        return load_checkpoint(path)
+    if SIZE_NAME not in found:
+        raise ArtifactError(f"start {path}: an artifact without {SIZE_NAME}; export it again")
+    data = read_trusted(None) if start == "packaged" else path.read_bytes()
+    contract = contract_inside(data, path)
+    # JSON has no tuples
+    size = TypeAdapter(Size).validate_json(found[SIZE_NAME])
+    network = MC2SleepNet(size)
+    network.load_state_dict(load_script(data, path, contract, torch.device("cpu")).state_dict())
+    return Checkpoint(size, network, contract.trained_on, {})
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:

@@ -95,19 +95,34 @@ def fold_of(subject: str) -> int:
     return int.from_bytes(sha256(subject.encode()).digest()[:8], "big") % len(FOLDS)
 
 
-def split(nights: Sequence[Night], fold: int) -> tuple[list[Night], list[Night]]:
-    """Nights of everyone else, and nights of the fold's test subjects; never one person in both.
+def split(nights: Sequence[Night], fold: int, named: Sequence[str] = ()) -> tuple[list[Night], list[Night]]:
+    """Nights to learn from, and nights that are held out.
+
+    Held out are the nights of the fold's test subjects, so that no person is on both sides; or those `named`,
+    by person or by recording, whatever the fold: of one person's nights some can be held out.
 
     Raises:
-        RecordingError: no night is left on one of the sides.
+        RecordingError: no night is left on one of the sides, or a name is nobody's.
 
     """
-    learn = [night for night in nights if fold_of(night.subject) != fold]
-    held_out = [night for night in nights if fold_of(night.subject) == fold]
-    if not learn or not held_out:
+    known = {name for night in nights for name in (night.subject, night.recording)}
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        there = ", ".join(sorted({f"{night.recording} of {night.subject}" for night in nights})[:8])
         raise RecordingError(
-            f"fold {fold}: {len(learn)} prepared nights of other people, {len(held_out)} of its own; "
-            "training needs both, so give nights of more people or another fold"
+            f"held_out: no prepared night is {', '.join(unknown)}; there are {there or 'none'}"
+        )
+    chosen = [
+        night.subject in named or night.recording in named if named else fold_of(night.subject) == fold
+        for night in nights
+    ]
+    learn = [night for night, out in zip(nights, chosen, strict=True) if not out]
+    held_out = [night for night, out in zip(nights, chosen, strict=True) if out]
+    if not learn or not held_out:
+        what = f"held_out {', '.join(named)}" if named else f"fold {fold}"
+        raise RecordingError(
+            f"{what}: {len(learn)} prepared nights to learn from, {len(held_out)} held out; training needs "
+            "both: give more nights, or name a person or a recording in held_out"
         )
     return learn, held_out
 

@@ -59,6 +59,12 @@ def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path, *, onnx
             "train with causal = true"
         )
     network = network.cpu().eval()
+    broken = [name for name, one in network.state_dict().items() if not one.isfinite().all()]
+    if broken:
+        raise ArtifactError(
+            f"export: NaN or infinity in {', '.join(broken[:3])}; train again, from nights that are not lost "
+            "throughout or at a lower learning rate"
+        )
     verify(network, {"eager": TorchRunner(network, torch.device("cpu"))}, size.context)
     files = graphs(network) if onnx else {}
     contract = Contract(

@@ -40,20 +40,23 @@ class Settings(BaseModel):
     out: Path  # folder for checkpoints and the log
     trained_on: str = Field(min_length=1)  # goes into the artifact
     phases: tuple[Phase, ...] = Field(min_length=1)
-    size: Literal["small", "base"] = "small"
-    start: Path | None = None  # checkpoint whose network to begin with: best.pt of another run
+    size: Literal["small", "base"] | None = None  # None: that of `start`; small, where nothing is begun with
+    # The network to begin with: "packaged", best.pt of another run, or an exported artifact.
+    start: Literal["packaged"] | Path | None = None
     backbones: Path | None = None  # checkpoint of which only the backbones are begun with
     context: int | None = Field(default=None, ge=1)  # epochs, its own included; None leaves the size's own
-    causal: bool = True  # False: attention sees as far ahead as back; for measuring, not to be exported
-    views: Views = "both"  # of one view, the other is always its mask token
+    causal: bool | None = (
+        None  # False: attention sees as far ahead as back; for measuring, not to be exported
+    )
+    views: Views | None = None  # of one view, the other is always its mask token
     waveform: bool = True  # False: the raw view reads the absolute power of `level_hz` only
-    level_hz: tuple[float, ...] | None = None  # see Size; None leaves the size's own, as with the next two
+    level_hz: tuple[float, ...] | None = None  # see Size; None leaves the size's own, as above and below
     bands_hz: tuple[float, ...] | None = None
     trailing_epochs: int | None = Field(default=None, ge=0)
     seed: int = 0
-    held_out_fold: int = Field(
-        default=0, ge=0, le=9
-    )  # whose subjects choose the checkpoint and the temperature
+    # Whose nights choose checkpoint and temperature: these people or recordings, by name, or a fold's.
+    held_out: tuple[str, ...] = ()
+    held_out_fold: int = Field(default=0, ge=0, le=9)
     validation_nights: int = Field(default=8, gt=0)
     validate_every: int = Field(default=200, gt=0)  # steps
     save_every: int = Field(default=100, gt=0)  # steps
@@ -70,23 +73,24 @@ class Settings(BaseModel):
     workers: int = Field(default=0, ge=0)  # processes that make batches
     augmentation: Augmentation = Augmentation()
 
-    def shape(self) -> Size:
-        """Return the network's size with what this run changes about it."""
-        size = SIZES[self.size]
-        given = {name: getattr(self, name) for name in ("context", "level_hz", "bands_hz", "trailing_epochs")}
-        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    def shape(self, start: Size | None = None) -> Size:
+        """Return the network's size, changed as this run says; `start`: the size of what it begins with."""
+        size = start if self.size is None and start is not None else SIZES[self.size or "small"]
+        names = ("context", "causal", "views", "level_hz", "bands_hz", "trailing_epochs")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names}
+        changed = {name: value for name, value in given.items() if value is not None}
         if not self.waveform:
             changed |= {"channels": (), "convolutions": ()}
-        return replace(size, causal=self.causal, views=self.views, **changed)
+        return replace(size, **changed)
 
     @model_validator(mode="after")
     def _phases_have_their_views(self) -> Self:
         """Contrast and cross-masking would teach the one view with the other that the run leaves out."""
         two = [phase.objective for phase in self.phases if phase.objective != "fine_tune"]
-        if self.views != "both" and two:
+        if self.views not in (None, "both") and two:
             raise ValueError(f'views = "{self.views}" leaves nothing for {two[0]}, which needs both views')
         shape = self.shape()
-        if self.views != "spectrum" and not (shape.channels or shape.level_hz):
+        if self.views != "spectrum" and self.start is None and not (shape.channels or shape.level_hz):
             raise ValueError("waveform = false leaves the raw view nothing to read; give level_hz")
         if self.start is not None and self.backbones is not None:
             raise ValueError("start and backbones name two beginnings; give one")

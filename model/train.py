@@ -26,19 +26,19 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from model.augment import NONE, Augmentation
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint, load_start, save_checkpoint
 from model.data import Batch, Cut, Night, Sequences, load_nights, split, whole
 from model.encoded import EncodedNight, EncodedSequences, embed
 from model.mc2sleepnet import MC2SleepNet
 from model.metrics import Agreement, agreement, calibrate
 from model.objectives import Contrast, CrossMask, FineTune
 from model.settings import Phase, Settings, load_settings
-from streamer.errors import SettingsError, SleepstreamError
+from streamer.errors import RecordingError, SettingsError, SleepstreamError
 
 
 def objective_of(phase: Phase, network: MC2SleepNet, settings: Settings) -> nn.Module:
     """Return what a phase teaches; every parameter is trainable again except those the phase freezes."""
-    width = settings.shape().width
+    width = network.mask.size(1)
     network.requires_grad_(True)
     network.zero_grad(
         set_to_none=True
@@ -63,16 +63,17 @@ class Run:
         """Begin; `encoded` are nights to learn from, if the run keeps the backbones that embedded them."""
         self.settings, self.device, self.encoded = settings, device, encoded
         self.rank = int(os.environ.get("RANK", "0"))
-        self.learn, self.held_out = split(nights, settings.held_out_fold)
+        self.learn, self.held_out = split(nights, settings.held_out_fold, settings.held_out)
         stride = max(1, len(self.held_out) // settings.validation_nights)
         self.validation = self.held_out[::stride][: settings.validation_nights]
-        self.size = settings.shape()
+        start = None if settings.start is None else load_start(settings.start)
+        self.size = settings.shape(start.size if start else None)
         torch.manual_seed(settings.seed)
         self.network = MC2SleepNet(self.size).to(device)
         self.phase = self.step = 0
         self.best = -math.inf
-        if settings.start is not None:
-            self.network.load_state_dict(self._start(settings.start))
+        if start is not None:
+            self.network.load_state_dict(self._begun(start))
             self.network.temperature.fill_(1.0)
         elif settings.backbones is not None:
             self._take_backbones(settings.backbones)
@@ -88,14 +89,14 @@ class Run:
         self.optimiser = torch.optim.AdamW(decayed(self.objective, self.settings.weight_decay))
         self.average = AveragedModel(self.network, avg_fn=self._blend, use_buffers=True)
 
-    def _start(self, path: Path) -> dict[str, Tensor]:
+    def _begun(self, start: Checkpoint) -> dict[str, Tensor]:
         """Weights of another run; SettingsError when its network has another shape."""
-        saved = load_checkpoint(path, str(self.device))
-        if saved.size != self.size:
+        if start.size != self.size:
             raise SettingsError(
-                f"start {path}: holds {saved.size}, this run has {self.size}; give another `start`"
+                f"start {self.settings.start}: holds {start.size}, this run has {self.size}; give another "
+                "`start`, or leave out what changes the shape"
             )
-        return saved.network.state_dict()
+        return start.network.state_dict()
 
     def _take_backbones(self, path: Path) -> None:
         """Begin with what embeds single epochs in another run's network, and with its scales.
@@ -125,6 +126,8 @@ class Run:
     def train(self, most_steps: int | None = None) -> None:
         """Go on to the end, or for `most_steps` further steps."""
         done = 0
+        if self.settings.start is not None and self.phase == self.step == 0:
+            self._validate()  # what it begins with is the first to be kept: the run cannot end with worse
         while self.phase < len(self.settings.phases):
             phase = self.settings.phases[self.phase]
             left = (
@@ -282,6 +285,8 @@ def fit_scales(network: MC2SleepNet, batches: Iterator[Batch]) -> None:
     for bands, scale in ((network.level_bands, network.level_scale), (network.bands, network.standard)):
         frames = torch.cat([bands(batch.spectrum).flatten(0, 2) for batch in parts])
         there = frames[~frames.isnan().any(1)]
+        if not len(there):
+            raise RecordingError("prepared nights: nothing but losses where training looked; give others")
         scale.centre_db.copy_(there.mean(0))
         scale.spread_db.copy_(there.std(0))
 

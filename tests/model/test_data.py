@@ -79,8 +79,49 @@ def test_people_of_other_studies_have_a_fold_too_and_always_the_same() -> None:
 
 
 def test_a_fold_without_people_is_refused() -> None:
-    with pytest.raises(RecordingError, match="fold 1: 1 prepared nights of other people, 0 of its own"):
+    with pytest.raises(RecordingError, match="fold 1: 1 prepared nights to learn from, 0 held out"):
         split([night(0)], 1)
+
+
+def test_people_or_nights_can_be_held_out_by_name() -> None:
+    nights = [night(0), replace(night(0), recording="second"), night(3)]
+    learn, held_out = split(nights, 0, ["second"])
+    assert [one.recording for one in held_out] == ["second"]
+    assert [one.subject for one in learn] == ["00", "03"]
+    assert [one.subject for one in split(nights, 0, ["00"])[1]] == ["00", "00"]
+    with pytest.raises(
+        RecordingError, match=r"no prepared night is anna; there are SC4001E0 of 00, SC4031E0"
+    ):
+        split(nights, 0, ["anna", "00"])
+    with pytest.raises(RecordingError, match="0 prepared nights to learn from, 3 held out"):
+        split(nights, 0, ["00", "03"])
+
+
+def test_what_is_lost_is_seen_in_the_samples_as_the_engine_sees_it() -> None:
+    made = night(1, 8)
+    made.samples[2 * 3000 : 2 * 3000 + 301] = np.nan  # a tenth, and one more
+    made.samples[4 * 3000 : 4 * 3000 + 300] = np.nan
+    _, _, present = whole(made, NONE)
+    assert present[0, :, 0].tolist() == [True, True, False, *[True] * 5]
+    cut = Cut(epochs=7, sequences=1)
+    raw, _, present = cut_sequence(made.samples, targets(made, 0), cut, np.random.default_rng(0))
+    assert present.all(1).tolist() == (np.isfinite(raw).mean(1) >= 0.9).tolist()
+    assert not present.all()
+
+
+def test_a_change_of_the_signal_does_not_spread_a_loss() -> None:
+    samples = np.random.default_rng(0).normal(0, 20, 9000).astype(np.float32)
+    samples[3000:3100] = np.nan
+    changed = augment(samples, Augmentation(gain=0.3, tilt=0.2), np.random.default_rng(1))
+    np.testing.assert_array_equal(np.isnan(changed), np.isnan(samples))
+
+
+def test_one_view_may_be_lost_from_end_to_end() -> None:
+    drawn = [
+        lose_epochs(6, Augmentation(lost_sequences=0.5), np.random.default_rng(seed)) for seed in range(40)
+    ]
+    lost = [tuple((~one).all(0)) for one in drawn]
+    assert {(True, False), (False, True), (False, False)} == set(lost)
 
 
 def test_targets_mix_and_leave_out_the_unscored() -> None:

@@ -63,8 +63,17 @@ def test_refuses_a_network_whose_blockwise_pass_differs(tmp_path: Path) -> None:
 def test_refuses_a_network_that_has_diverged(tmp_path: Path) -> None:
     net = network()
     torch.nn.init.constant_(net.joint.weight, torch.nan)
-    with pytest.raises(ArtifactError, match="nan"):
+    with pytest.raises(ArtifactError, match=r"NaN or infinity in joint\.weight"):
         export(net, TINY, "noise", tmp_path / "bad.pt", onnx=False)
+
+
+def test_refuses_scales_that_were_fitted_on_losses(tmp_path: Path) -> None:
+    """Such a network is blind, not broken: its probabilities are finite."""
+    net = network()
+    net.standard.centre_db.fill_(torch.nan)
+    with pytest.raises(ArtifactError, match=r"NaN or infinity in standard\.centre_db"):
+        export(net, TINY, "noise", tmp_path / "bad.pt", onnx=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_writes_a_contract_that_tells_the_truth(

@@ -6,17 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from model.augment import NONE, Augmentation
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint, load_start, save_checkpoint
 from model.data import Cut, Sequences, save_night
+from model.export import export
 from model.export import main as export_main
 from model.settings import Phase, Settings, load_settings
 from model.size import SIZES
-from model.train import Run, evaluate, fit_scales, main, pace, trained
-from streamer.errors import SettingsError
+from model.train import Run, decayed, evaluate, fit_scales, main, pace, trained
+from streamer.errors import ArtifactError, SettingsError
 from streamer.network.stager import Model
 from tests.model.nights import night
 from tests.model.tiny import TINY, network, signal
@@ -103,6 +105,43 @@ def test_a_run_can_begin_with_the_network_of_another(tmp_path: Path) -> None:
     assert float(run.network.temperature) == 1
     with pytest.raises(SettingsError, match="holds Size"):
         Run(settings(tmp_path / "b", start=tmp_path / "best.pt", context=3), NIGHTS, CPU)
+
+
+def test_a_run_can_begin_with_the_packaged_model_and_ends_with_no_worse(tmp_path: Path) -> None:
+    phase = {"objective": "fine_tune", "steps": 1, "learning_rate": 1.0, "epochs": 5, "sequences": 1}
+    network = load_start("packaged").network.eval()
+    nights = [  # it could not do better
+        replace(one, stages=evaluate(network, [one], NONE)[1].argmax(1).numpy().astype(np.int8))
+        for one in NIGHTS
+    ]
+    run = Run(settings(tmp_path, start="packaged", phases=[phase]), nights, CPU)
+    assert run.size == load_start("packaged").size
+    run.train()  # one wild step
+    kept = load_checkpoint(tmp_path / "best.pt").network.state_dict()
+    given = load_start("packaged").network.state_dict()
+    assert all(torch.equal(kept[name], one) for name, one in given.items() if name != "temperature")
+
+
+def test_a_run_can_begin_with_an_artifact(tmp_path: Path) -> None:
+    net = network(seed=5)
+    export(net, TINY, "rhythms", tmp_path / "tiny.pt", onnx=False)
+    run = Run(settings(tmp_path / "a", start=tmp_path / "tiny.pt"), NIGHTS, CPU)
+    assert run.size == TINY
+    assert torch.equal(run.network.joint.weight, net.joint.weight)
+    with pytest.raises(ArtifactError, match=r"other\.pt: no such file"):
+        Run(settings(tmp_path / "b", start=tmp_path / "other.pt"), NIGHTS, CPU)
+
+
+def test_norms_biases_places_and_masks_do_not_decay() -> None:
+    net = network()
+    decay, free = ({id(one) for one in group["params"]} for group in decayed(net, 0.1))
+    named = dict(net.named_parameters())
+    assert len(decay) + len(free) == len(named)
+    for name, one in named.items():
+        kept = one.ndim < 2 or name.endswith(("bias", "place", "mask"))
+        assert (id(one) in free) is kept
+    assert id(net.joint.weight) in decay
+    assert id(net.raw_layers[0].self_attention.bias) in free
 
 
 def test_a_run_can_begin_with_the_backbones_of_another(tmp_path: Path) -> None:
