@@ -106,7 +106,9 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, metavar="HZ", help="of a CSV file without times")
     parser.add_argument("--hop", type=int, metavar="S", help="seconds between scores, 1 to 30 (default: 30)")
     parser.add_argument("--speed", type=_speed, default="max", help="times real time, or max (default)")
-    parser.add_argument("--config", type=Path, metavar="C.toml", help="for model, MQTT, hop and signal")
+    parser.add_argument(
+        "--config", type=Path, metavar="C.toml", help="for model, MQTT, hop and signal; needs no stream"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: FILE with the suffix .sleepstream")
 
 
@@ -304,7 +306,7 @@ def _replay_settings(asked: argparse.Namespace, out: Path) -> Settings:
     stream: dict[str, object] = {"name": "replay"}
     told: dict[str, object] = {}
     if asked.config is not None:
-        base = settings.load(asked.config)
+        base = settings.load(asked.config, {"name": "replay", "source": {"kind": "simulated"}})
         data |= base.model_dump(exclude_unset=True, exclude={"stream", "jsonl"})
         stream["hop_s"] = base.stream[0].hop_s
         told = base.stream[0].signal.model_dump()

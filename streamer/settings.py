@@ -133,8 +133,8 @@ class Settings(Table):
         return self
 
 
-def load(path: Path) -> Settings:
-    """Read and validate a TOML file.
+def load(path: Path, stand_in: dict[str, object] | None = None) -> Settings:
+    """Read and validate a TOML file; `stand_in` is the stream of one that names none.
 
     Raises:
         SettingsError: the file is missing, is not TOML, or does not validate; the first problem in one line.
@@ -151,6 +151,8 @@ def load(path: Path) -> Settings:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error
     except RecursionError as error:
         raise SettingsError(f"{path} is not valid TOML: nested too deeply") from error
+    if stand_in is not None:
+        data.setdefault("stream", [stand_in])
     return validate(data, str(path))
 
 

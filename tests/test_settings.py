@@ -98,6 +98,16 @@ def test_a_wrong_value_is_named(tmp_path, old, new, expected):
     assert expected in _said(tmp_path, GOOD.replace(old, new))
 
 
+def test_who_brings_a_stream_of_their_own_needs_none_in_the_file(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("[model]\nthreads = 2\n")
+    with pytest.raises(SettingsError, match="stream"):
+        load(path)
+    assert load(path, {"name": "x", "source": {"kind": "simulated"}}).model.threads == 2
+    path.write_text('[[stream]]\nname = "anna"\nsource = {kind = "simulated"}\n')
+    assert load(path, {"name": "x", "source": {"kind": "simulated"}}).stream[0].name == "anna"
+
+
 def test_two_streams_of_one_name_are_refused(tmp_path):
     stream = GOOD[GOOD.index("[[stream]]") :]
     assert "two streams are named 'anna'" in _said(tmp_path, GOOD + stream)
