@@ -43,6 +43,11 @@ def other_system(labels: Iterable[str]) -> str | None:
     return most if counts[most] >= LEAST and counts[most] > known else None
 
 
+def shared(label: str, system: str) -> bool:
+    """Whether a label belongs to the 10-20 system and to the other, as C4 and A1 do to BioSemi's."""
+    return _OTHERS[system].fullmatch(label) is not None and _TEN_TEN.fullmatch(label) is not None
+
+
 def explained(system: str) -> str:
     """What to say of such a cap, as part of a sentence."""
     return f"most labels are {system}, not the 10-20 system's{_WHERE.get(system, '')}"

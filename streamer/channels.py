@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamer.caps import BIOSEMI, explained, other_system
+from streamer.caps import BIOSEMI, explained, other_system, shared
 from streamer.errors import SignalError, UsageError
 from streamer.messages import Channel
 from streamer.units import is_voltage
@@ -111,6 +111,15 @@ def choose_all(
     return picks
 
 
+def doubted(channels: Sequence[Channel], rates_hz: Sequence[float], pick: Pick) -> str | None:
+    """What to say of a channel that was asked for by a name which means another place on this cap."""
+    system = other_system(_usable_labels(channels, rates_hz))
+    sides = [pick.plus] if pick.minus is None else [pick.plus, pick.minus]
+    if system is None or not any(shared(_base(channels[side].label), system) for side in sides):
+        return None
+    return f"{pick.label!r} may be no {pick.label} of the 10-20 system: {explained(system)}"
+
+
 def check_rate(rate_hz: float, what: str) -> None:
     """Refuse a rate outside 50-1024 Hz.
 
@@ -204,12 +213,18 @@ def _usable(channels: Sequence[Channel], rates_hz: Sequence[float], index: int) 
     return rate_fits and is_voltage(channels[index].unit)
 
 
-def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
-    """A known derivation, else one that two electrodes make, else a known electrode, else any 10-20 site."""
+def _usable_labels(channels: Sequence[Channel], rates_hz: Sequence[float]) -> dict[str, int]:
+    """The channels that could be EEG, by their plain labels; the first of equal ones."""
     usable: dict[str, int] = {}
     for index, channel in enumerate(channels):
         if _usable(channels, rates_hz, index):
             usable.setdefault(_base(channel.label), index)
+    return usable
+
+
+def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
+    """A known derivation, else one that two electrodes make, else a known electrode, else any 10-20 site."""
+    usable = _usable_labels(channels, rates_hz)
     system = other_system(usable)
     for name in DERIVATIONS:
         known = usable.get(_plain(name))

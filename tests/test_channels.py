@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamer.channels import Pick, choose
+from streamer.channels import Pick, choose, doubted
 from streamer.errors import UsageError
 from streamer.messages import Channel
 
@@ -116,6 +116,24 @@ def test_a_cap_of_another_naming_system_is_doubted(labels, says):
 )
 def test_a_few_other_labels_do_not_make_another_system(labels, label):
     assert choose(_channels(*labels), None).label == label
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "doubt"),
+    [
+        (BIOSEMI, "C4-A1", True),
+        (BIOSEMI, "C4", True),
+        (BIOSEMI, "A23", False),  # whoever says so knows the cap
+        (BIOSEMI, "A23-B7", False),
+        (PSG, "C4-M1", False),
+        (["C3", "C4", "A1", "A2", "O1"], "C4-A1", False),
+    ],
+)
+def test_a_name_of_the_10_20_system_on_another_cap_is_doubted_aloud(labels, wanted, doubt):
+    channels = _channels(*labels)
+    said = doubted(channels, (), choose(channels, wanted))
+    assert (said is not None) == doubt
+    assert said is None or "may be no C4" in said
 
 
 def test_where_c4_lies_on_biosemi_caps():

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from streamer.channels import Pick, Wanted, check_rate, choose
+from streamer.channels import Pick, Wanted, check_rate, choose, doubted
 from streamer.clock import Clock, SystemClock
 from streamer.errors import UsageError
 from streamer.messages import Chunk, Gap, Item, StreamInfo
@@ -97,6 +97,9 @@ def pick(recording: Recording, channel: Wanted) -> tuple[list[int], StreamInfo]:
     if chosen.minus is not None and chosen.minus not in together:
         raise _apart(recording, chosen)
     info = _info(recording, chosen, together)
+    doubt = doubted(recording.channels, recording.rates_hz, chosen)
+    if doubt is not None:
+        recording.remarks.append(doubt)
     if len(together) < len(recording.channels):  # positions go on counting in the file
         placed = (replace(recording.channels[index], position=index) for index in together)
         info = replace(info, channels=tuple(placed))
