@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STRACE = shutil.which("strace")
-ADDRESSING = "connect", "sendto", "sendmsg", "sendmmsg"
+ADDRESSING = "connect", "sendto", "sendmsg", "sendmmsg", "setsockopt"  # the last one joins groups
+ANY = "0.0.0.0"  # which nobody has: where a group is joined
 WRITING = "open", "openat", "creat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat"
 _CALL = re.compile(r"(\d+) +(?:<\.\.\. )?(\w+)(?:\(| resumed>)")
 _ADDRESS = re.compile(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"')
@@ -49,7 +50,7 @@ def traced(command: Sequence[str | Path], folder: Path, environment: dict[str, s
     addresses, written = set(), set()
     for name, line in _whole_calls(log.read_text(encoding="utf-8", errors="replace")):
         if name in ADDRESSING:
-            addresses.update(four or six for four, six in _ADDRESS.findall(line))
+            addresses.update({four or six for four, six in _ADDRESS.findall(line)} - {ANY})
         elif line.rpartition("= ")[2].startswith("-1"):
             continue
         elif "open" in name or name == "creat":

@@ -32,7 +32,7 @@ from streamer.settings import SESSION_DIR, ModelSettings, Settings, SignalSettin
 from streamer.sinks.client import Client, explain, speaks_only_3, tls_context, unanswered
 from streamer.sinks.settings import LOOPBACK, MqttSettings
 from streamer.sources.board import board_id, load_brainflow
-from streamer.sources.settings import BrainflowSettings
+from streamer.sources.settings import BrainflowSettings, LslSettings
 
 LIBRARIES = (
     "torch",
@@ -61,7 +61,7 @@ def examine(settings: Settings | None) -> Iterator[Finding]:
     yield checks.python(tuple(sys.version_info[:3]))
     yield from checks.libraries({name: _version(name) for name in LIBRARIES})
     yield checks.works("BrainFlow", _brainflow, "without it LSL, recordings and simulations still work")
-    yield from _lsl()
+    yield from _lsl(settings)
     if settings is not None and settings.mqtt is not None:
         yield from _broker(settings.mqtt, settings.node)
     folder = settings.session_dir if settings else SESSION_DIR.expanduser()
@@ -101,10 +101,13 @@ def _brainflow() -> str:
     return f"loads, with setuptools {_version('setuptools') or 'missing'}"
 
 
-def _lsl() -> Iterator[Finding]:
+def _lsl(settings: Settings | None) -> Iterator[Finding]:
+    """LSL's ports and files; its group only where LSL may be wanted, for the network hears who joins."""
     yield checks.lsl_ports([port for port in LSL_PORTS if _is_free(port)], LSL_PORTS)
     firewall = "open UDP 16571 and multicast, or list KnownPeers in lsl_api.cfg"
-    yield checks.attempted("LSL multicast", _join, f"may join {LSL_GROUP}", "failed", firewall)
+    sources = [] if settings is None else [stream.source for stream in settings.stream]
+    if settings is None or settings.lsl is not None or any(isinstance(s, LslSettings) for s in sources):
+        yield checks.attempted("LSL multicast", _join, f"may join {LSL_GROUP}", "failed", firewall)
     disable = "put '[ports]' and 'IPv6 = disable' into lsl_api.cfg"
     yield checks.attempted("IPv6", _bind_six, "works", "warning", disable)
     named = os.environ.get("LSLAPICFG")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,12 +53,13 @@ def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, 
         ArtifactError: the model cannot be used.
 
     """
-    try:
-        import ray
-        from ray import exceptions
-    except ImportError:
-        raise UsageError("--ray needs Ray: pip install 'sleepstream[ray]'") from None
-    _connect(address, processes)
+    with _alone() if address == "local" else nullcontext():
+        try:
+            import ray
+            from ray import exceptions
+        except ImportError:
+            raise UsageError("--ray needs Ray: pip install 'sleepstream[ray]'") from None
+        _connect(address, processes)
     try:
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(stage)
         room = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -91,8 +95,8 @@ def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, 
 def _connect(address: str, processes: int) -> None:
     import ray
 
-    own: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    local = own if address == "local" else {}  # on loopback: a Ray of our own is for nobody else
+    own: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False}
+    local = own if address == "local" else {}
     try:
         ray.init(
             address=address,
@@ -101,10 +105,36 @@ def _connect(address: str, processes: int) -> None:
             logging_level=logging.ERROR,
             **local,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise RunError(
             f"no Ray at {address} ({_first_line(error)}); begin one with `ray start --head`, or give local"
         ) from error
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Have a Ray that is begun now keep to this machine: its processes take over our environment.
+
+    It would else look which way a name server lies, ask the cloud that it might be in, even with usage
+    statistics off, and leave a token below the home folder. Some of it is read when Ray is imported.
+    """
+    ours = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the loopback address, here too
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "http_proxy": "http://127.0.0.1:9",  # where nobody answers
+        "no_proxy": "127.0.0.1,localhost,::1",
+    }
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ("http_proxy", "no_proxy"):  # what Ray reads later, too, stays
+            if (value := before[name]) is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _first_line(error: Exception) -> str:
