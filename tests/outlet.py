@@ -11,15 +11,20 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pylsl
+import pytest
 
+from streamer import devicetime
 from streamer.clock import SystemClock
+from streamer.sources.lsl import LslSource
+from streamer.sources.settings import LslSettings
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "tests" / "lsl_api.cfg"
@@ -132,6 +137,20 @@ class Hurried(SystemClock):
 
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds / self._speed)
+
+
+@asynccontextmanager
+async def source(speed: float = 1.0, **settings: Any) -> AsyncIterator[LslSource]:
+    """A source that is open; from now on the host's clock, and its patience, go as fast as the device."""
+    clock = Hurried()
+    wanted = {"resolve_s": 20.0, **settings}
+    wanted["silence_s"] = min(600.0, wanted.get("silence_s", 10.0) * speed)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SLACK_S", "WATCH_S", "PAUSE_S"):
+            patch.setattr(devicetime, name, getattr(devicetime, name) * speed)
+        async with LslSource(LslSettings(**wanted), clock) as opened:
+            clock.hurry(speed)
+            yield opened
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 Sample k of the recording leaves with the time t0 + k / rate, at that time (or N times as fast), as 64-bit
 floats, so that what a receiver gets is the file's samples to the bit. A gap of the recording is samples that
-are not sent. Speeds above 1 send times that run ahead of the clock.
+are not sent. Speeds above 1 send times that run ahead of the clock: an engine that listens believes them for
+the samples that come, but takes no loss of more than half a second from them.
 """
 
 from __future__ import annotations

@@ -3,21 +3,18 @@
 import asyncio
 import os
 import signal
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
-from streamer import devicetime
 from streamer.clock import SystemClock
 from streamer.errors import SourceError
 from streamer.live.engine import Engine
 from streamer.messages import Chunk, Gap
 from streamer.settings import validate
-from streamer.sources.lsl import LslSource
-from streamer.sources.settings import LslSettings
 from tests.fakes import Witness
-from tests.outlet import CONFIG, Hurried, Script, playing, sent
+from tests.outlet import CONFIG, Script, playing, sent, source
 
 os.environ.setdefault("LSLAPICFG", str(CONFIG))  # read by liblsl at its first call, not at import
 
@@ -28,20 +25,6 @@ pytestmark = pytest.mark.slow  # each plays in real time, for seconds
 
 def run(main, seconds=60):
     return asyncio.run(asyncio.wait_for(main, seconds))
-
-
-@asynccontextmanager
-async def source(speed=1.0, **settings):
-    """A source that is open; from now on the host's clock, and its patience, go as fast as the device."""
-    clock = Hurried()
-    wanted = {"resolve_s": 20.0, **settings}
-    wanted["silence_s"] = min(600.0, wanted.get("silence_s", 10.0) * speed)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("SLACK_S", "WATCH_S", "PAUSE_S"):
-            patch.setattr(devicetime, name, getattr(devicetime, name) * speed)
-        async with LslSource(LslSettings(**wanted), clock) as opened:
-            clock.hurry(speed)
-            yield opened
 
 
 def numbers(items):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from streamer.messages import Chunk, Gap
-from streamer.sources.lsl import LslSource
 from streamer.sources.replay import ReplaySource
-from streamer.sources.settings import LslSettings, ReplaySettings
+from streamer.sources.settings import ReplaySettings
+from tests.outlet import source
 from tests.recording_files import eeg, signal, write_edf, write_edf_d
 from tools import replay
 
@@ -32,14 +32,14 @@ def _start(*arguments):
     )
 
 
-async def _taken(source, until):
+async def _taken(asked, until):
     items = []
-    async with source:
-        async for item in source:
+    async with asked as opened:
+        async for item in opened:
             items.append(item)
             if item.stop >= until:
                 break
-        return items, source.info
+        return items, opened.info
 
 
 def _rows(items):
@@ -63,7 +63,7 @@ def test_live_through_lsl_is_the_file_to_the_bit(tmp_path):
         file = await _taken(ReplaySource(ReplaySettings(path=path, speed="max"), None), until)
         process = _start(path, "--wait", "--speed", 100, "--name", "night", "--all-channels")
         try:
-            live = await _taken(LslSource(LslSettings(name="night", resolve_s=30)), until)
+            live = await _taken(source(100, name="night", resolve_s=30), until)
             assert await asyncio.to_thread(process.wait, 20) == 0
         finally:
             process.kill()
