@@ -79,7 +79,7 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
 def _hypnogram(axis: Axes, times: Floats, labels: Sequence[PublishedStage], name: str) -> None:
     rows = np.array([ROWS.get(label, np.nan) for label in labels], dtype=np.float64)
     if rows.size:
-        axis.step(times, np.append(rows, rows[-1]), where="post", color="#333333", linewidth=0.9)
+        axis.step(times, np.append(rows, rows[-1]), where="post", color="#7d858c", linewidth=0.7)
     for stage, row in ROWS.items():
         for begin, end in _runs([label == stage for label in labels]):
             axis.plot(
