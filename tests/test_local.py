@@ -20,7 +20,7 @@ from tests.traced import STRACE, traced
 
 HERE = Path(sys.executable).parent
 SLEEPSTREAM = HERE / "sleepstream"
-LOOPBACK = {"127.0.0.1", "::1"}
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 CONFIG = """
 session_dir = "night"
 [mqtt]
