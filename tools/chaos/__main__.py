@@ -22,9 +22,10 @@ from pathlib import Path
 import pylsl
 
 from streamer.network.stager import Model
+from tools.chaos.alarms import DUE_S
 from tools.chaos.check import Verdict, check
 from tools.chaos.evidence import handed, newest_sample, undelivered
-from tools.chaos.faults import NO_ROOM, Faults
+from tools.chaos.faults import NO_ROOM, STEP, Faults
 from tools.chaos.nights import check_firings
 from tools.chaos.rig import Rig, until
 
@@ -54,6 +55,7 @@ class Chaos:
         while self.done.total() < faults and time.monotonic() < until_s:
             await self._strike()
             await self._recovered()
+            await self._faults.alarms.judge()
             await asyncio.sleep(self._draw.uniform(0.2, 1.5))
         await self._finish()
 
@@ -68,6 +70,8 @@ class Chaos:
     async def _strike(self) -> None:
         drawn = self.draw()
         known = self._faults.others | self._faults.deaths
+        if STEP not in dict(drawn) or len(drawn) == 1:  # killed under another clock, it is due by that one
+            await self._faults.alarms.arm(self._draw.uniform(*DUE_S))
         self._faults.calm = NO_ROOM not in dict(drawn)
         await asyncio.gather(*(known[name](dice) for name, dice in drawn))
         self.done.update(name for name, _ in drawn)

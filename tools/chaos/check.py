@@ -38,6 +38,10 @@ class Verdict:
     beyond_2s: int = 0  # deaths that cost more than the promise
     abandoned: int = 0  # sessions that died, were young enough, and were not continued
     misfired: int = 0  # stimuli within the refractory time, or without a record
+    unrung: int = 0  # alarms that were due and did not ring, or not again after a death
+    orphans: int = 0  # players that outlived the engine, were doubled, or could not be told to be quiet
+    doubled: int = 0  # second engines that were not refused in one line that names the first
+    absurd: int = 0  # absurd commands that were obeyed
     stuck: int = 0  # the engine did not recover from a fault, or did not end when told
     notes: dict[str, float] = field(default_factory=dict)  # not promised, but worth knowing
     given_up: set[str] = field(default_factory=set)  # sessions whose age nobody can tell: rightly abandoned

@@ -14,6 +14,7 @@ import pylsl
 
 from streamer.clock import SystemClock
 from streamer.journal import PROMISE_S
+from tools.chaos.alarms import Alarms
 from tools.chaos.brokers import Brokers
 from tools.chaos.check import Verdict, birth, check_torn
 from tools.chaos.evidence import handed, newest_sample, youngest
@@ -24,7 +25,7 @@ from tools.chaos.ways_out import WaysOut
 Fault = Callable[[random.Random], Awaitable[None]]
 STARTING_S = 6.0  # an engine that is younger may still be looking for its device, or reading its session
 EAR_S = 20.0  # for the witness at the broker to be back
-NO_ROOM = "disk full"
+NO_ROOM, STEP = "disk full", "clock step"
 
 
 class Faults:
@@ -33,12 +34,14 @@ class Faults:
     Attributes:
         deaths: those that end the engine, or start it with another output; `others` do not touch its process.
         others: two of them are never committed at once.
+        alarms: arms one before a fault, and sees it ring.
         calm: nothing but its death keeps samples from the disk at this moment.
 
     """
 
     def __init__(self, rig: Rig, verdict: Verdict) -> None:
         self.calm = True
+        self.alarms = Alarms(rig, verdict, self._die)
         self.deaths: dict[str, Fault] = {
             "kill -9": self._kill,
             "kill -9 at the start": self._kill_starting,
@@ -47,6 +50,7 @@ class Faults:
             "SIGHUP": self._hang_up,
             **WaysOut(rig, verdict, lambda: self.calm).faults,
             **Nights(rig, verdict, self._die).faults,
+            **self.alarms.deaths,
         }
         self.others: dict[str, Fault] = {
             "broker kill -9": self._kill_broker,
@@ -58,8 +62,9 @@ class Faults:
             "outlet death": self._kill_outlet,
             NO_ROOM: self._fill_disk,
             "torn copy": self._tear,
-            "clock step": self._step,
+            STEP: self._step,
             **Brokers(rig, verdict).faults,
+            **self.alarms.others,
         }
         if not rig.mounted:
             del self.others[NO_ROOM]

@@ -49,6 +49,10 @@ kind = "lsl"
 name = "chaos"
 [stream.signal]
 channel = "Fpz-Cz"
+[stream.alarm]
+deadline = 00:00:00
+window_min = 0
+command = ["sh", "-c", "echo rang >> {rang}; exec sleep 600"]
 [[stream.trigger]]
 name = "any"
 stages = ["W", "N1", "N2", "N3", "R"]
@@ -155,6 +159,7 @@ class Rig:
         self.sessions = folder / "sessions"
         self.config = folder / "chaos.toml"
         self.fired = folder / "fired"  # a line for each stimulus
+        self.rang = folder / "rang"  # a line for each player of the alarm
         self._ahead_s = 0.0  # hours that were skipped
         self.begun = pylsl.local_clock()
         self.speed = speed
@@ -191,6 +196,7 @@ class Rig:
                 sessions=self.sessions,
                 port=self.censor.port,
                 fired=self.fired,
+                rang=self.rang,
                 refractory_s=REFRACTORY_S,
             )
             self.config.write_text(config)

@@ -23,8 +23,8 @@ def test_every_kind_of_fault_comes_before_any_comes_again_and_the_seed_says_when
     chaos, first = drawn(1)
     names = [name for strike in first for name, _ in strike]
     others = [name for name in names if name not in chaos._faults.deaths]
-    assert len(set(others[:13])) == len(set(others)) == 13
-    assert len(set(names)) == 26
+    assert len(set(others[:14])) == len(set(others)) == 14
+    assert len(set(names)) == 29
     assert 5 < sum(len(strike) == 2 for strike in first) < 20
     _, again = drawn(1)
     assert [[(name, draw.random()) for name, draw in strike] for strike in again] == [
@@ -42,3 +42,4 @@ def test_nothing_that_is_promised_breaks(tmp_path):
     assert len(done) >= 12
     assert verdict.broken() == 0, verdict
     assert verdict.notes["epochs"] > 20
+    assert verdict.notes["alarms_rung"] == verdict.notes["alarms_due"] > 10
