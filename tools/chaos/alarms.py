@@ -122,6 +122,7 @@ class Alarms:
         first = rig.engine.pid
         second = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", RUN, "run", str(rig.config), "--log", "json"),
+            env={**os.environ, **rig.where},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 import aiomqtt
 import pylsl
 
+from streamer.live.claim import SPACE
 from streamer.sinks.client import PASSWORD, USER
 from tools.cable import Cable
 from tools.chaos.censor import Censor
@@ -172,7 +173,8 @@ class Rig:
         self._rules = folder / "rules"
         self._write_logins(ENGINE)
         self._write_rules(None)
-        where = {"LSLAPICFG": str(lsl)}
+        # A machine of its own: another chaos beside this one is no second engine.
+        self.where = where = {"LSLAPICFG": str(lsl), SPACE: f"chaos-{os.getpid()}-{folder}"[-80:]}
         self.engine = Process(
             sys.executable,
             "-m",
