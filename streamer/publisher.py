@@ -170,6 +170,10 @@ class Publisher:
         self._began = monotonic - index / self._info.rate_hz
         self._quiet_until = round(index / self._info.rate_hz * RATE_HZ)
 
+    def age_s(self, score: Score) -> float:
+        """How long ago a score ended, s, whatever the wall clock was set to meanwhile."""
+        return self._clock.monotonic() - self._began - score.end / RATE_HZ
+
     def no_signal(self) -> None:
         """Replace a stage that has become stale: nothing arrives any more."""
         self._stage(no_signal_payload(self._session, self._stages, self._clock.wall()))

@@ -160,6 +160,11 @@ class _Call:
                 answer = await self._answer(client)
         except TimeoutError:
             raise CommandError(self._silence()) from None
+        except MqttError as error:  # as some brokers do to who says what he may not
+            where = f"broker {self._mqtt.host}:{self._mqtt.port}"
+            raise SinkError(
+                f"{where} has ended the connection: may this user publish on {self._root}/command?"
+            ) from error
         if not answer.done:
             raise CommandError(f"{self._command.command} was refused: {answer.reason}")
 

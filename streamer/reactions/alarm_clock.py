@@ -138,11 +138,10 @@ class AlarmClock:
         """Begin with a session, or go on with one, whose scores so far these are; nothing rings for them."""
         self._alarm.recall(scores)
 
-    def push(self, score: Score, end: float) -> None:
-        """Take a score that ended at Unix time `end`; one that comes late is left aside."""
-        now = self._clock.wall()
-        if now - end <= FRESH_S:
-            self._take(self._alarm.push(score, now, self._clock.monotonic()))
+    def push(self, score: Score, age_s: float) -> None:
+        """Take a score that ended so long ago; one that comes late is left aside."""
+        if age_s <= FRESH_S:
+            self._take(self._alarm.push(score, self._clock.wall(), self._clock.monotonic()))
 
     def obey(self, command: Command, text: str = "") -> str:
         """Do what was asked; why not, in one line, or "". What raises has changed nothing."""

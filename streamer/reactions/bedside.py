@@ -199,7 +199,11 @@ class Bedside:
             _publish(publisher, alarm)
 
         alarm.hear(tell, lambda problem: publisher.event("error", problem))
-        publisher.first(Reaction("the alarm", alarm.push))
+        if isinstance(self._settings.source, LIVE):  # a clock that is set makes no stage of a device late
+            publisher.first(Reaction("the alarm", lambda score, _: alarm.push(score, publisher.age_s(score))))
+        else:
+            wall = self._clock.wall
+            publisher.first(Reaction("the alarm", lambda score, end: alarm.push(score, wall() - end)))
         memory = alarm.memory
         _publish(publisher, alarm)
         told = [event.data for event in events if event.event == "alarm" and not event.data.get("test")]
@@ -211,12 +215,15 @@ class Bedside:
     def _alarm_events(self) -> list[EventPayload]:
         """What the last sessions say of the alarm; the file may be older, or gone."""
         found: list[EventPayload] = []
-        for path in islice(sessions(self._folder, self._node, self._settings.name), ASKED):
-            try:
-                with JournalReader(path) as reader:
-                    found = [*reader.events("alarm"), *found]
-            except JournalError as error:
-                log.warning("%s", error)
+        try:
+            for path in islice(sessions(self._folder, self._node, self._settings.name), ASKED):
+                try:
+                    with JournalReader(path) as reader:
+                        found = [*reader.events("alarm"), *found]
+                except JournalError as error:
+                    log.warning("%s", error)
+        except Exception:  # whatever is the matter with them, the alarm is wound
+            log.exception("the sessions of %s cannot be asked for their alarm", self._settings.name)
         return found
 
 

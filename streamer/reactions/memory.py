@@ -17,6 +17,7 @@ from streamer import private
 from streamer.payloads import EventPayload
 
 MOST_AHEAD_S = 31 * 86400.0  # between arming and the deadline
+MOST_BYTES = 1 << 16  # of the file; ours has a few hundred
 LATEST = 4102444800.0  # 2100: no clock of today shows that, and every calendar can write it
 
 State = Literal["disarmed", "armed", "ringing", "snoozed"]
@@ -75,7 +76,8 @@ def recall(path: Path, past: Iterable[EventPayload], now: float) -> tuple[Memory
     """
     told = _newest(past, now)
     try:
-        memory = _MEMORY.validate_json(path.read_bytes())
+        with path.open("rb") as file:
+            memory = _MEMORY.validate_json(file.read(MOST_BYTES))
         why = absurd(memory, now)
     except FileNotFoundError:
         return told, ""

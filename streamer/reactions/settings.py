@@ -113,7 +113,7 @@ class AlarmSettings(Table):
     confirm_s: float = Field(60, ge=0, le=600)  # without interruption in them
     settle_min: float = Field(10, ge=0, le=60)  # sleep this soon after wake is falling asleep: no ringing
     snooze_min: float = Field(9, gt=0, le=60)
-    max_snoozes: int = Field(3, ge=0)
+    max_snoozes: int = Field(3, ge=0, le=100)
     ring_s: float = Field(600, gt=0, le=7200)  # then it gives up
     armed: bool = False  # armed at the start, unless it was disarmed by command
     daily: bool = False  # arm for the next day once it has rung

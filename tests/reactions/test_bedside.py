@@ -143,6 +143,28 @@ def test_what_a_stream_does_not_have_is_refused(tmp_path, command):
     assert event.text.startswith(command)
 
 
+@pytest.mark.parametrize("step_s", [300, -300, 0])
+def test_a_clock_that_is_set_makes_no_stage_late_for_the_alarm(tmp_path, step_s):
+    async def scenario():
+        desk = Desk(tmp_path / "a.sqlite")
+        ready = settings(tmp_path).stream[0]
+        ready = ready.model_copy(update={"alarm": ready.alarm.model_copy(update={"confirm_s": 0.0})})
+        async with AsyncExitStack() as stack:
+            bedside = await stack.enter_async_context(Bedside(ready, tmp_path, "n", desk.clock, print))
+            await bedside.attach(desk.publisher, tmp_path / "a.sqlite", stack)
+            desk.clock.now = 7 * 3600 + 45 * 60  # a quarter to seven
+            desk.clock._wall += step_s
+            end_s = int(desk.clock.now)
+            desk.publisher.score(score(end_s - 120, "N2"))
+            late = bedside.alarm.memory.state
+            desk.publisher.score(score(end_s, "N2"))
+            state = bedside.alarm.memory.state
+        desk.close()
+        return late, state
+
+    assert asyncio.run(scenario()) == ("armed", "ringing")
+
+
 class Fault(Exception):
     """Of a kind that nobody expects."""
 

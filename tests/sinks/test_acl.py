@@ -11,6 +11,9 @@ import aiomqtt
 import pytest
 
 from streamer.clock import SystemClock
+from streamer.commands.command import tell
+from streamer.errors import SinkError
+from streamer.payloads import CommandPayload
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.outbox import MemoryOutbox
@@ -105,3 +108,10 @@ def test_a_topic_that_a_real_broker_denies_costs_that_topic_and_one_reconnection
 
     with Mosquitto(f"acl_file {tmp_path / 'acl'}") as broker:
         asyncio.run(asyncio.wait_for(main(broker.port), 15))
+
+
+def test_who_may_not_command_an_engine_is_told_so(broker, monkeypatch) -> None:
+    log_in(monkeypatch, "ward3-bed08")
+    asked = CommandPayload(command="stop", id="a")
+    with pytest.raises(SinkError, match="may this user publish on sleepstream/ward3-bed07/anna/command"):
+        asyncio.run(tell(settings(broker.port), "ward3-bed07", "anna", asked, 5.0))
