@@ -46,7 +46,7 @@ def true_rate(times: Floats, rate_hz: float) -> tuple[float, str]:
 
     """
     factor = _factor(times, rate_hz)
-    if times.shape[0] < ENOUGH_S * rate_hz or not 0.5 < factor < 2:
+    if times.shape[0] < ENOUGH_S * rate_hz or not 0.05 < factor < 2:
         return rate_hz, ""
     part = times[: int(LOOKED_AT_S * rate_hz)]
     timeline = Timeline(rate_hz if abs(factor - 1) < 0.05 else rate_hz / factor)
