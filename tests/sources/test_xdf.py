@@ -242,12 +242,12 @@ def test_samples_are_pyxdf_s(tmp_path):
     np.testing.assert_array_equal(values, streams[0]["time_series"][:, 1])
 
 
-@pytest.mark.parametrize("declared", [b"50 ", b"25 ", b"102", b"110", b"200", b"900"])
+@pytest.mark.parametrize("declared", [b"50 ", b"102", b"110", b"200", b"900"])
 def test_a_declared_rate_that_the_times_contradict_is_said(tmp_path, declared):
     path = tmp_path / "a.xdf"
     write_outlets(path, [outlet(0, 90)])
     path.write_bytes(path.read_bytes().replace(b"<nominal_srate>100", b"<nominal_srate>" + declared))
     recording = open_recording(path)
-    index, values, _ = played(recording, "AF7") if recording.rates_hz[0] >= 50 else ([], [], [])
+    index, values, _ = played(recording, "AF7")
     np.testing.assert_array_equal(values, index)
     assert re.search("times go on at 100.00 Hz|times run . times too fast", recording.remarks[0])
