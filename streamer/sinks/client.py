@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from streamer.errors import SinkError
+from streamer.errors import SettingsError, SinkError
 from streamer.sinks.commands import MAX_BYTES
 from streamer.sinks.refusals import Refused
 from streamer.sinks.settings import MqttSettings
@@ -33,6 +33,7 @@ KEEPALIVE_S = 15  # a silent broker is found out, and our last will is spoken, w
 MARGIN = 32  # bytes of a packet beside topic and body
 CORRELATION_BYTES = 256  # more of it is not repeated
 QUEUED_COMMANDS = 64  # beyond this the client drops what arrives
+LONGEST_LOGIN = 65_535  # bytes
 USER, PASSWORD = "SLEEPSTREAM_MQTT_USER", "SLEEPSTREAM_MQTT_PASSWORD"
 
 _UNSUPPORTED_PROTOCOL = 132  # MQTT 5 reason codes; paho translates the 3.1.1 ones into these
@@ -277,6 +278,22 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
             files = f"client_certificate {settings.client_certificate}, client_key {settings.client_key}"
             raise SinkError(f"[mqtt] {files}: {error}; give PEM files that belong together") from error
     return context
+
+
+def check_login() -> None:
+    """See that user and password can be sent at all.
+
+    Raises:
+        SettingsError: one of them can not.
+
+    """
+    for name in (USER, PASSWORD):
+        try:
+            size = len(os.environ.get(name, "").encode())
+        except UnicodeEncodeError:
+            raise SettingsError(f"{name} is not UTF-8 text, which MQTT needs; set it anew") from None
+        if size > LONGEST_LOGIN:
+            raise SettingsError(f"{name} has {size} bytes; MQTT carries {LONGEST_LOGIN} at most")
 
 
 def speaks_only_3(error: MqttError | None) -> bool:

@@ -28,6 +28,7 @@ from streamer.outbox import Outbox
 from streamer.payloads import EnginePayload, to_json, utc
 from streamer.sinks.client import (
     Client,
+    check_login,
     correlation_of,
     explain,
     refuses_login,
@@ -75,7 +76,7 @@ class MqttSink:
     aside. A fault in the program breaks the connection, is reported like any other error, and never raised.
 
     Raises:
-        SettingsError: a node or stream name that is not one plain topic level.
+        SettingsError: a node or stream name that is no plain topic level, or a login that cannot be sent.
         SinkError: a certificate or key that cannot be read.
 
     """
@@ -93,6 +94,7 @@ class MqttSink:
         self._clock = clock
         self._on_change = on_change
         self._home = home
+        check_login()
         self._tls = tls_context(settings)  # once: a wrong file is found now and not in the night
         self._streams: dict[str, MqttStream] = {}
         self._availability = Slot(availability_topic(node), "availability")

@@ -12,7 +12,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from streamer.clock import SystemClock
+from streamer.errors import SettingsError
 from streamer.payloads import to_json
+from streamer.sinks import client
 from streamer.sinks.client import explain
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
@@ -322,3 +324,12 @@ def test_a_fault_of_ours_is_reported_and_the_connection_begun_again():
 
     with Mosquitto() as broker:
         asyncio.run(main(broker.port))
+
+
+@pytest.mark.parametrize("word", ["\udcff", "x" * 65_536])
+@pytest.mark.parametrize("name", ["SLEEPSTREAM_MQTT_USER", "SLEEPSTREAM_MQTT_PASSWORD"])
+def test_a_login_that_can_never_be_sent_is_refused_at_the_start(monkeypatch, name, word):
+    monkeypatch.setitem(client.os.environ, name, word)
+    with pytest.raises(SettingsError, match=name) as caught:
+        MqttSink(settings(1883), "n", SystemClock())
+    assert word not in str(caught.value)
