@@ -32,8 +32,9 @@ LINES = (
     "#8c564b",
 )
 TICKS = 6  # dates that fit below a picture, nearly
+LEAST_SPAN = 4.0  # minutes or percent
 NAMED = 12  # sleepers: beyond, a legend would take the picture's place
-NAME = 12  # characters of a recording without a date
+NAME = 9  # characters of a recording that its date does not tell from others
 
 
 def draw_trend(nights: Sequence[Night]) -> bytes:
@@ -69,6 +70,7 @@ def draw_trend(nights: Sequence[Night]) -> bytes:
         axis.set_title(title, fontsize=10, loc="left")
         axis.grid(axis="y", color="#e5e5e5")
         axis.margins(y=0.2)
+        _bound(axis)
     _name_nights(axes, places, names)
     handles = [
         Line2D([], [], color=colour, marker="o", label=name)
@@ -81,6 +83,15 @@ def draw_trend(nights: Sequence[Night]) -> bytes:
     if handles:
         figure.legend(handles=handles, loc="outside upper right", ncols=6, fontsize=9, frameon=False)
     return to_png(figure)
+
+
+def _bound(axis: Axes) -> None:
+    """Neither values below zero, which there are not, nor a fraction of a minute as tall as the picture."""
+    low, high = axis.get_ylim()
+    if high - low < LEAST_SPAN:
+        middle = (low + high) / 2
+        low, high = middle - LEAST_SPAN / 2, middle + LEAST_SPAN / 2
+    axis.set_ylim(max(low, -0.06 * high), high)
 
 
 def _places(nights: Sequence[Night]) -> tuple[Floats, list[str]]:
@@ -97,6 +108,11 @@ def _places(nights: Sequence[Night]) -> tuple[Floats, list[str]]:
             name if date is None else f"{name}\n{date.year}" for name, date in zip(names, dates, strict=True)
         ]
     if len(known) < len(dates) or len(set(days)) < len(days):
+        if len({one.sleeper for one in nights}) > len({one.meta.stream for one in nights}):  # of recordings
+            names = [
+                name if date is None else f"{name}\n{one.sleeper[:NAME]}"
+                for one, date, name in zip(nights, dates, names, strict=True)
+            ]
         return np.arange(len(dates), dtype=np.float64), names
     return np.array([date.toordinal() for date in known], dtype=np.float64), names
 

@@ -289,6 +289,17 @@ def test_the_trend_s_axis_says_the_table_s_dates_without_a_warning(tmp_path, sta
     assert trend.draw_trend(nights).startswith(b"\x89PNG")
 
 
+def test_recordings_of_one_date_are_told_apart_on_the_axis(tmp_path):
+    nights = [
+        read_night(
+            session(tmp_path / f"{k}.sqlite", stages(NIGHT), samples=NONE, stream="replay", name=f"rec{k}")
+        )
+        for k in range(3)
+    ]
+    places, names = trend._places(nights)
+    assert (list(places), names) == ([0, 1, 2], ["15 Jun\nrec0", "15 Jun\nrec1", "15 Jun\nrec2"])
+
+
 @given(
     places=st.lists(st.floats(0, 1), max_size=60),
     texts=st.lists(
