@@ -27,6 +27,7 @@ WATCH_S = 3.0  # of arrivals, by which a device's clock is judged
 OFTEN = 3  # arrivals in that time that were not believed: then none is
 STILL = 1e-4  # of the pace of time: a network's corrections move even a clock that stands still
 STANDS = 0.5  # of the time that the samples took: slower than that is no clock
+COUNTED_S = 600.0  # of samples that were timed by arrival, before their count is said; then twice as many
 BEARS = 24  # times what a file holds may be lost in it, and a day
 FAR = 1e12  # s; beyond it a float does not tell a sample from the next
 NEAR = 0.05  # of a scale that has a name
@@ -72,6 +73,7 @@ class HostChecked:
         self.doubted = 0
         self._rate_hz = rate_hz
         self._period = 1 / rate_hz
+        self._counted_s = COUNTED_S  # of samples that were timed by arrival when that is said next
         self._told = 0  # arrivals that were not believed when that was last said
         self.reset()
 
@@ -107,7 +109,7 @@ class HostChecked:
         out: Floats
         if self._by_arrival:
             out = self._last + waited * np.arange(1, count + 1) / count
-            self.doubted += count
+            self._count(count)
         else:
             believed = self._believed(times, waited)
             out = times + self._shift if believed else self._counted(count, waited)
@@ -119,6 +121,13 @@ class HostChecked:
             self._watch(_Arrival(times, arrived, believed))
         self._host, self._last = arrived, float(out[-1])
         return out
+
+    def _count(self, count: int) -> None:
+        """Samples are timed by arrival for good: say how many, ever more rarely."""
+        self.doubted += count
+        if self.doubted >= self._counted_s * self._rate_hz:
+            self.remarks.append(f"{self.doubted} samples were timed by their arrival so far")
+            self._counted_s *= 2
 
     def _begin(self, times: Floats, arrived: float) -> None:
         self._begun = True

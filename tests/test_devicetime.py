@@ -56,6 +56,15 @@ def test_a_clock_on_another_scale_is_named_once_and_arrival_takes_its_place(scal
     assert items[-1].stop > 18 * RATE
 
 
+def test_samples_that_are_timed_by_arrival_are_counted_ever_more_rarely():
+    checked, pull = HostChecked(RATE), np.full(64, 7.0)
+    for second in range(5000):
+        checked.push(pull, float(second))
+    said = [int(one.split()[0]) for one in checked.remarks[1:]]
+    assert [round(count / RATE) for count in said] == [600, 1200, 2400, 4800]
+    assert "timed by their arrival so far" in checked.remarks[-1]
+
+
 def test_a_pause_is_found_by_arrival_where_the_device_s_times_are_not_believed():
     times = np.delete(seconds(60), slice(int(20 * RATE), int(30 * RATE)))
     items, _ = live(times * 1e3, pauses=[(160, 10.0)])

@@ -6,6 +6,7 @@ import signal
 from contextlib import ExitStack
 
 import numpy as np
+import pylsl
 import pytest
 
 from streamer.clock import SystemClock
@@ -178,6 +179,7 @@ def test_a_mute_outlet_is_asked_again_until_it_speaks_and_the_wait_is_a_loss():
     async def main():
         items = []
         with playing(script):
+            await asyncio.to_thread(pylsl.resolve_byprop, "name", "mute", 1, 20.0)
             async with source(name="mute", resolve_s=1.0, silence_s=0.5) as stream:
                 await collect(stream, 20 * 256, items)
         return items
