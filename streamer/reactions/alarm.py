@@ -138,7 +138,7 @@ class Alarm:
         if deadline <= now:
             return f"{self._told(deadline)} is in the past"
         if deadline > now + MOST_AHEAD_S or deadline >= LATEST:
-            return f"{self._told(deadline)} is more than {MOST_AHEAD_S / 86400:g} days ahead"
+            return f"{at[:40]!r} is more than {MOST_AHEAD_S / 86400:g} days ahead"
         return self._arm(deadline, now, steady, "" if at else self._configured, clock_time=clock_time)
 
     def disarm(self, now: float) -> Change | str:
