@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import aclosing
 
 from streamer.clock import Clock, suspended_s
 from streamer.errors import SignalError
@@ -18,6 +19,7 @@ from streamer.publisher import Publisher
 from streamer.stopping import unless_stopped
 
 CLOCK_PAIR_S = 60.0
+LONG = 3  # pieces of what comes of one item: more than any samples give
 
 
 class Stream:
@@ -100,35 +102,46 @@ class Stream:
             item = upcoming.result()
             if item is None:
                 return True
-            await self._take(item, stop)
+            if not await self._take(item, stop):
+                return False
         for left in await self._intake.end():
-            await self._take(left, stop)
+            if not await self._take(left, stop):
+                break
         return False
 
-    async def _take(self, item: Item, stop: asyncio.Event) -> None:
+    async def _take(self, item: Item, stop: asyncio.Event) -> bool:
+        """Work on an item to its end; False if `stop` came in the middle of a long one."""
         self._busy_since = self._clock.monotonic()
         if isinstance(item, Chunk):
             self._hear()
             self._check_rate(item)
-        await self._advance(item, stop)
+        whole = await self._advance(item, stop)
         self._busy_since = None
         self._remark()
+        return whole
 
     def _remark(self) -> None:
         """Say what the source had to say in the meantime."""
         while self._remarks:
             self._publisher.event("warning", self._remarks.popleft())
 
-    async def _advance(self, item: Item | None, stop: asyncio.Event) -> None:
+    async def _advance(self, item: Item | None, stop: asyncio.Event) -> bool:
         """Score an item, or what is left at the end (None), on the model's thread; publish here.
 
         An item is published piece by piece, however long it is, and everybody else has a turn in between.
-        Once `stop` is set, only the epochs of a long loss are still published.
+        Once `stop` is set, only the epochs of a long loss are still published; of a recording, which is there
+        to be played again, not even those: then it is False.
         """
-        async for outputs in self._lane.outputs(self._pipeline, item, stop):
-            for output in outputs:
-                self._publish(output)
-            self._busy_since = self._clock.monotonic()
+        pieces = 0
+        async with aclosing(self._lane.outputs(self._pipeline, item, stop)) as given:
+            async for outputs in given:
+                for output in outputs:
+                    self._publish(output)
+                self._busy_since = self._clock.monotonic()
+                pieces += 1
+                if pieces >= LONG and stop.is_set() and not self._live:
+                    return False
+        return True
 
     def _publish(self, output: Output) -> None:
         if isinstance(output, Score):

@@ -244,3 +244,21 @@ def test_what_the_source_has_to_say_is_said_in_order_and_once(tmp_path, live):
             ]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_stop_in_a_loss_of_hours_is_heard_at_once_and_a_device_s_epochs_are_kept(tmp_path, live):
+    async def scenario():
+        async with rig(tmp_path, live) as r:
+            r.give(0, 40)
+            await r.until(lambda: len(r.witness.stages) >= 3)
+            r.source.give(Gap(4000, 4000 + 100 * 3600 * 2, "off"))
+            r.source.give(Chunk(4000 + 100 * 3600 * 2, EEG[:, :3000]))
+            await r.until(lambda: len(r.witness.stages) > 20)
+            r.stop.set()
+            await asyncio.wait_for(r.task, 20)
+            return len(r.publisher.labels), len(r.witness.stages)
+
+    epochs, stages = asyncio.run(scenario())
+    assert epochs == 242 if live else epochs < 100
+    assert stages < 700  # of some 1,450 at a hop of 5 s
