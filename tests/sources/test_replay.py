@@ -357,6 +357,28 @@ def test_records_that_go_back_in_time(tmp_path):
         play(path)
 
 
+def test_what_a_recording_has_to_say_reaches_the_stream(tmp_path):
+    """At once what its head shows, at the end what was left out; each once."""
+    rows = [f"{n / 100:.2f},{n},note" for n in range(500)]
+    path = _csv(tmp_path, "time,Cz,text", [])
+    path.write_text("\n".join(["time,Cz,text", *rows[:200], "mess", *rows[200:], "4.9"]))
+
+    async def main():
+        async with ReplaySource(ReplaySettings(path=path, speed="max"), None, Clock()) as source:
+            begun = list(source.remarks)
+            items = [item async for item in source]
+            return begun, list(source.remarks), items
+
+    begun, told, items = asyncio.run(main())
+    assert begun == ["columns left out because they do not hold numbers: 'text'"]
+    assert told == [
+        *begun,
+        "rows left out because they are not whole: 1, the first in line 202",
+        "its last line has no end, as if it had been cut, and is left out",
+    ]
+    np.testing.assert_array_equal(samples_of(items)[0], np.arange(500))
+
+
 def test_missing_and_folder(tmp_path):
     with pytest.raises(RecordingError, match="No such file"):
         play(tmp_path / "none.edf")
