@@ -16,6 +16,7 @@ from streamer.units import is_voltage
 DELIMITERS = "\t;,| "
 ALIKE = 20  # rows whose decimals tell whether the last one is whole
 CUT = "its last line has no end, as if it had been cut, and is left out"
+MAY_BE_CUT = "its last line has no end, as if it had been cut: its last cell counts as lost"
 
 Line = tuple[int, str]  # its number, from 1, and its text
 
@@ -56,7 +57,7 @@ def opening(path: Path) -> Opening:
 
 
 def rows(path: Path, above: int, delimiter: str, remarks: list[str]) -> Iterator[Line]:
-    """The rows' lines, behind so many; a last one that may have been cut is left out, with a remark."""
+    """The rows' lines, behind so many; what may have been cut of the last is left out, with a remark."""
     recent: deque[str] = deque(maxlen=ALIKE)
     with _open(path) as file:
         for number, line in enumerate(file, 1):
@@ -66,8 +67,11 @@ def rows(path: Path, above: int, delimiter: str, remarks: list[str]) -> Iterator
                 above -= 1
                 continue
             if line[-1] not in "\r\n" and not _whole(line, recent, delimiter):
-                remarks.append(CUT)
-                return
+                if '"' in line or not recent or line.count(delimiter) != recent[-1].count(delimiter):
+                    remarks.append(CUT)
+                    return
+                remarks.append(MAY_BE_CUT)
+                line = line[: line.rfind(delimiter) + 1]
             recent.append(line)
             yield number, line
 

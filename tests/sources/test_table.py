@@ -295,16 +295,24 @@ def test_latin_1_and_quotes(tmp_path):
 # -- damage --------------------------------------------------------------------------------------------------
 
 
-def test_a_last_line_that_was_cut_costs_itself_alone(tmp_path):
+@pytest.mark.parametrize("cut", [0, 1, 2, 4, 7, 8, 12, 21])
+def test_a_last_line_that_was_cut_costs_itself_alone(tmp_path, cut):
+    """Without its end alone it is as long as the others, and whole; else its last cell may be half of one."""
     whole = written(["timestamps,TP9"], [(f"{BEGUN + n / 256:.3f}", f"{n}.50") for n in range(9000)])
-    for cut in (1, 2, 5, 9, 21):
-        recording = table(tmp_path / "a.csv", whole[:-cut])
-        _at, values, _ = played(recording, "TP9")
-        kept = 8999 if cut > 1 else 9000  # without its end alone it is as long as the others, and whole
-        np.testing.assert_array_equal(values, np.arange(kept) + 0.5)
-        assert (kept == 9000) or recording.remarks == [
-            "its last line has no end, as if it had been cut, and is left out"
+    recording = table(tmp_path / "a.csv", whole[: len(whole) - cut])
+    _, values, gaps = played(recording, "TP9")
+    np.testing.assert_array_equal(values[:8999], np.arange(8999) + 0.5)
+    assert gaps == []
+    if cut < 2:
+        assert (values[8999:].tolist(), recording.remarks) == ([8999.5], [])
+    elif cut < 9:
+        assert np.isnan(values[8999:]).tolist() == [True]
+        assert recording.remarks == [
+            "its last line has no end, as if it had been cut: its last cell counts as lost"
         ]
+    else:
+        assert values.size == 8999
+        assert recording.remarks == ["its last line has no end, as if it had been cut, and is left out"]
 
 
 def test_a_tail_of_nuls_as_a_power_failure_leaves_it(tmp_path):
@@ -358,7 +366,7 @@ def test_any_damage_to_rows_costs_those_rows(tmp_path_factory, at, cut, piece, t
     touched = 3 + CSV[at : at + cut].count(b"\n") + piece.count(b"\n") + piece.count(b"\r")
     zero = int(np.nanmedian(values - index - 0.5))  # the first rows may be lost
     # Until the jitter is known, rows that are gone without a trace are not told from late ones.
-    wrong = ~(np.abs(values - (index + zero + 0.5)) <= touched)
+    wrong = ~(np.abs(values - (index + zero + 0.5)) <= touched)  # one that is no number, too
     assert np.count_nonzero(wrong) <= touched
     assert index.size >= 700 - touched - CSV[len(CSV) - tail :].count(b"\n") - 1
     lost = sum(stop - start for start, stop in gaps if start > 1)  # before the second row nothing tells when
