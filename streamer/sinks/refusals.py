@@ -19,11 +19,12 @@ from streamer.clock import Clock
 REST_S = 300.0  # until a topic that was refused by name is asked again
 HANG_UP_REST_S = 3600.0  # where asking costs the connection
 AT_ONCE_S = 1.0  # a broker that hangs up so soon after a denial does so because of it
+LAST_S = 3600.0  # a message that is refused for so long, and not for a quota, will never be taken
 DOUBT_S = 60.0  # after a hang-up, messages go one at a time for so long
 STRIKES = 2  # a broker hung up so often at one topic: it may not be said
 
 NOT_AUTHORIZED, BAD_TOPIC = 0x87, 0x90
-TOO_LARGE, MALFORMED = 0x95, 0x99
+TOO_LARGE, QUOTA, MALFORMED = 0x95, 0x97, 0x99
 
 Verdict = Literal["taken", "later", "aside", "left out"]
 
@@ -59,6 +60,7 @@ class Refusals:
         self._suspected: set[str] = set()  # topics at which the broker hangs up
         self._strikes: Counter[str] = Counter()
         self._doubt_until = 0.0  # monotonic s
+        self._refused_since: dict[str, float] = {}  # topics that took nothing since; monotonic s
         self._told: set[tuple[str, Verdict]] = set()
 
     @property
@@ -92,6 +94,7 @@ class Refusals:
             self._told = {(told, verdict) for told, verdict in self._told if told != topic}
         self._until.pop(topic, None)
         self._denied.pop(topic, None)
+        self._refused_since.pop(topic, None)
         self._suspected.discard(topic)
 
     def refused(self, topic: str, refusal: Refused) -> Verdict:
@@ -100,7 +103,10 @@ class Refusals:
         if refusal.code in (NOT_AUTHORIZED, BAD_TOPIC):
             self.deny(topic, refusal.reason)
             return "left out"
-        if refusal.code in (TOO_LARGE, MALFORMED):
+        now = self._clock.monotonic()
+        lasted_s = now - self._refused_since.setdefault(topic, now)
+        if refusal.code in (TOO_LARGE, MALFORMED) or (refusal.code != QUOTA and lasted_s >= LAST_S):
+            del self._refused_since[topic]
             self._say(topic, "aside", f"refuses a message on {topic} for good: {refusal.reason}; put aside")
             return "aside"
         self._say(

@@ -236,3 +236,16 @@ def test_a_suspected_topic_is_asked_alone_and_left_out_again_at_once():
     assert known.left_out == ()
     assert known.refused("a", refusal("Quota exceeded")) == "later"
     assert len(said) == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "becomes"), [("Quota exceeded", "later"), ("Implementation specific error", "aside")]
+)
+def test_a_message_that_is_refused_for_an_hour_holds_up_the_others_no_longer(reason, becomes):
+    clock = HandClock()
+    known = Refusals(clock, lambda _: None)
+    assert known.refused("a", refusal(reason)) == "later"
+    clock.now += rules.LAST_S
+    assert known.refused("a", refusal(reason)) == becomes  # a quota ends some day
+    known.accepted("a")
+    assert known.refused("a", refusal(reason)) == "later"
