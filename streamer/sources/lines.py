@@ -128,7 +128,9 @@ def _like(line: str, other: str, delimiter: str) -> bool:
 def _are_units(cells: Sequence[str]) -> bool:
     """Whether a line of cells says units: one is a voltage, and none has a digit."""
     named = [text(cell).strip("()[] ") for cell in cells]
-    return any(one and is_voltage(one) for one in named) and not any(re.search(r"\d", one) for one in named)
+    return any("v" in one.casefold() and is_voltage(one) for one in named) and not any(
+        re.search(r"\d", one) for one in named
+    )
 
 
 def _whole(line: str, recent: Sequence[str], delimiter: str) -> bool:

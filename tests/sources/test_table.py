@@ -285,6 +285,15 @@ def test_units_in_a_line_of_their_own(tmp_path):
     np.testing.assert_array_equal(played(recording, "Cz")[1], np.arange(500))
 
 
+@pytest.mark.parametrize("missing", ["nan", "-", "none", "n/a"])
+def test_a_first_row_without_values_is_no_line_of_units(tmp_path, missing):
+    rows = [("0.00", missing), *((f"{n / 100:.2f}", n) for n in range(1, 500))]
+    recording = table(tmp_path / "a.csv", written(["time,Cz"], rows))
+    assert recording.channels == (Channel("Cz", ""),)
+    _, values, _ = played(recording, "Cz")
+    np.testing.assert_array_equal(values, np.r_[np.nan, 1:500])
+
+
 def test_latin_1_and_quotes(tmp_path):
     text = 'time;"Impédance (µV)";Cz\n' + "".join(f'"{n / 100}";"{n}";{n}\n' for n in range(500))
     recording = table(tmp_path / "a.csv", text.encode("latin-1"))
