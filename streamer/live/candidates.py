@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -18,6 +19,7 @@ from streamer.journal.lock import outrun
 from streamer.settings import StreamSettings
 
 LOOK_BACK = 100  # sessions of a stream, some three months
+UNKNOWN = 1  # rank of a session that died nobody knows when
 SLACK_S = 1.0  # between two clocks, of which one is slewed
 log = logging.getLogger(__name__)
 
@@ -78,24 +80,36 @@ def _newest(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Path | 
     """The session whose last sample is the youngest; names tell less, because wall clocks are set.
 
     One that died, and whose age nobody can tell, comes behind those that are young enough, and before those
-    that are too old; of several such ones it is the last in name.
+    that are too old. Where it is the last in name it also comes before one that was ended.
     """
-    ages: dict[Path, tuple[int, float]] = {}
+    found: dict[Path, _Rank] = {}
     for path in islice(sessions(folder, fresh.node, fresh.stream), LOOK_BACK):
         try:
             with JournalReader(path) as reader:
                 if reader.last().index:
-                    ages[path] = _rank(reader, age_s(reader, clock), within_s)
+                    found[path] = _rank(reader, age_s(reader, clock), within_s)
         except DamagedError as error:  # it must not stand in the way of a sound one
             log.warning("%s", error)
-    return min(ages, key=ages.__getitem__, default=None)
+    best = min(found, key=found.__getitem__, default=None)
+    last = next(iter(found), None)
+    if best is None or last is None or found[last].order != UNKNOWN or not found[best].ended:
+        return best
+    return last
 
 
-def _rank(reader: JournalReader, age: float | None, within_s: float) -> tuple[int, float]:
+class _Rank(NamedTuple):
     """The less, the rather it is the session to go on with."""
+
+    order: int
+    age_s: float
+    ended: bool
+
+
+def _rank(reader: JournalReader, age: float | None, within_s: float) -> _Rank:
+    ended = _ended(reader)
     if age is None:
-        return (3 if _ended(reader) else 1), 0.0
-    return (0 if age <= within_s else 2), age
+        return _Rank(UNKNOWN + 2 if ended else UNKNOWN, 0.0, ended)
+    return _Rank(UNKNOWN - 1 if age <= within_s else UNKNOWN + 1, age, ended)
 
 
 def age_s(reader: JournalReader, clock: Clock) -> float | None:

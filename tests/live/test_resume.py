@@ -254,6 +254,22 @@ def test_a_session_that_died_with_unknown_age_is_told_although_there_are_older_o
     assert found.before == tmp_path / f"{META.session}.sqlite"
 
 
+def test_a_session_that_died_with_unknown_age_is_told_although_one_before_it_was_ended_just_now(tmp_path):
+    dead(tmp_path, HandClock(), replace(META, session="20260101T215000Z-anna-abc000"), ended=True)
+    dead(tmp_path, HandClock(), replace(META, boot="another"))
+    assert META.session in find(tmp_path, META, Booted(110, -900), 600).why
+    later = dead(tmp_path, HandClock(), replace(META, session="20260101T215500Z-anna-abc111"))
+    assert find(tmp_path, META, Booted(110, -900), 600).path == later
+
+
+def test_an_older_session_is_not_gone_on_with_when_a_later_one_was_ended(tmp_path):
+    clock = HandClock()
+    dead(tmp_path, clock)
+    clock.now += 10
+    dead(tmp_path, clock, replace(META, session="20260101T230000Z-anna-abc000"), ended=True)
+    assert find(tmp_path, META, clock, 600).path is None
+
+
 def test_a_session_that_is_only_delivered_does_not_become_one_of_this_start_of_the_computer(tmp_path):
     """Its times would be taken for those of this one at the next start, and any age for true."""
     path = dead(tmp_path, HandClock(), replace(META, boot="another"))
