@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+TORCH = find_spec("torch") is not None
+ALL_TRAIN = re.compile(r"^pytestmark = .*pytest\.mark\.(train|gpu)", re.MULTILINE)
 
 try:
     import torchaudio
 except (ImportError, OSError):  # OSError: its wheel looks for CUDA libraries
     torchaudio = None
 
+# One thread: with more, tiny networks wait for threads that a busy machine has put aside, minutes on end.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Engines of two test runs at the same time must not take each other's node for theirs.
 os.environ["SLEEPSTREAM_MACHINE"] = f"tests-{os.getpid()}"
 
@@ -28,6 +36,21 @@ settings.load_profile("sleepstream")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the switch that CI uses."""
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to leave out in silence what needs torch, where there is none."""
+    if not TORCH and "not train" not in config.option.markexpr:
+        raise pytest.UsageError(
+            "torch is not installed: pip install -e '.[dev]', or leave out what needs it: -m 'not train'"
+        )
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Without torch, leave files that are all about it unread: they import it at their top."""
+    if TORCH or collection_path.suffix != ".py":
+        return None
+    return True if ALL_TRAIN.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

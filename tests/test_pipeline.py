@@ -57,6 +57,7 @@ def test_the_future_does_change_what_comes_after_it():
     assert scores(run(stream(one), 100))[2:] != scores(run(stream(other), 100))[2:]
 
 
+@pytest.mark.train
 def test_streaming_equals_the_parallel_pass_over_the_night():
     samples = eeg(1200, 100)
     lost = 10 * 3000

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy.signal import ShortTimeFFT
 
 from streamer.spectrogram import FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING, column, spectrogram
@@ -21,6 +20,8 @@ def _scipys():
 
 
 def _torchaudios():
+    import torch
+
     transform = torchaudio.transforms.Spectrogram(
         FFT_POINTS, FRAME_SAMPLES, 100, power=1.0, center=False, window_fn=lambda n: torch.from_numpy(HAMMING)
     )

@@ -15,7 +15,6 @@ import yasa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data import load_night
 from streamer.cli import main
 from streamer.exports import FORMATS
 from streamer.exports.edf import samples_per_record
@@ -263,7 +262,10 @@ def test_json_holds_all_but_the_samples(whole, tmp_path):
     assert data["meta"]["info"]["rate_hz"] == 256
 
 
+@pytest.mark.train
 def test_npz_is_a_prepared_night(broken, tmp_path):
+    from model.data import load_night
+
     night = load_night(export(broken[0], "npz", tmp_path / "n.npz"))
     assert list(night.stages) == [STAGES.index(s) if s in STAGES else -1 for s in stages(LETTERS)]
     expected = conditioned(read_night(broken[0])).astype(np.float16)

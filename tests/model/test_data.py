@@ -27,6 +27,8 @@ from streamer.errors import RecordingError
 from streamer.spectrogram import spectrogram
 from tests.model.nights import night
 
+pytestmark = pytest.mark.train
+
 STRONG = Augmentation(0.3, 0.2, 0.1, 1.0, 0.5, 2.0, 1.0, 0.2, 0.1)
 
 

@@ -13,6 +13,8 @@ from model.draw import draw_night, main
 from model.resynthesis import FRONTAL, Measurements
 from tests.tools.test_resynthesise import NAMES, table
 
+pytestmark = pytest.mark.train
+
 
 @pytest.fixture(scope="module")
 def measurements() -> Measurements:

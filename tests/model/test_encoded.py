@@ -14,6 +14,8 @@ from streamer.errors import RecordingError
 from tests.model.nights import night
 from tests.model.tiny import TINY, network
 
+pytestmark = pytest.mark.train
+
 
 def test_a_batch_of_embedded_epochs_teaches_what_the_epochs_themselves_would() -> None:
     net, made = network(), night(3)

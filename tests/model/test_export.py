@@ -21,6 +21,8 @@ from streamer.network.stager import Model
 from streamer.settings import ModelSettings
 from tests.model.tiny import TINY, network, signal
 
+pytestmark = pytest.mark.train
+
 
 class Amnesiac(MC2SleepNet):
     """Forgets the night at every step, so that its streamed pass is not what was trained."""

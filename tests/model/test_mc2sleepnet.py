@@ -12,6 +12,8 @@ from model.mc2sleepnet import HEADS, MC2SleepNet, parameter_count
 from model.size import BANDS_HZ, SIZES, Size, Views
 from tests.model.tiny import TINY, network, signal
 
+pytestmark = pytest.mark.train
+
 EPOCHS = 11  # more than twice the context
 POOLED = replace(TINY, bins=90, bands_hz=BANDS_HZ)
 TWO_LOOKS = replace(POOLED, channels=(), convolutions=(), level_hz=BANDS_HZ, trailing_epochs=4)

@@ -7,6 +7,8 @@ import torch
 
 from model.metrics import agreement, calibrate
 
+pytestmark = pytest.mark.train
+
 
 def test_agreement_by_hand() -> None:
     stages = torch.tensor([0, 0, 2, 2, -1])

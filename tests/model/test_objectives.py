@@ -10,6 +10,8 @@ from model.data import Batch
 from model.objectives import Contrast, CrossMask, FineTune, hide, info_nce, stage_loss
 from tests.model.tiny import TINY, network, signal
 
+pytestmark = pytest.mark.train
+
 
 def batch(epochs: int = 6, sequences: int = 2) -> Batch:
     raw, spectrum, present = signal(epochs, sequences)

@@ -19,6 +19,8 @@ from streamer.sources.simulated import SimulatedSource
 from tests.recording_files import signal, write_edf
 from tools.prepare.__main__ import main as prepare_main
 
+pytestmark = pytest.mark.train
+
 OWN = Path(__file__).parents[2] / "model" / "configs" / "own.toml"
 GAIN = 0.3  # of this lab's electrode: the packaged model takes its deep sleep for light sleep
 

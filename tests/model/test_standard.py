@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from model.size import BANDS_HZ
 from model.standard import Bands, Past, Standard
 
+pytestmark = pytest.mark.train
+
 FEATURES = 3
 ALL = torch.ones(1, 40, dtype=torch.bool)
 

@@ -23,6 +23,8 @@ from streamer.network.stager import Model
 from tests.model.nights import night
 from tests.model.tiny import TINY, network, signal
 
+pytestmark = pytest.mark.train
+
 CPU = torch.device("cpu")
 NIGHTS = [night(0), night(20), night(21)]
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import torch
 
 from streamer.errors import ArtifactError
 from streamer.network.contract import Contract, Shape, read_contract, weights_sha256
@@ -61,7 +60,10 @@ def test_what_does_not_fit_is_one_line(text: str, reason: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.train
 def test_digest_sees_every_change() -> None:
+    import torch
+
     state = {"a": torch.arange(3.0), "b": torch.tensor(1)}
     digest = weights_sha256(state)
     assert digest == weights_sha256(dict(reversed(state.items())))

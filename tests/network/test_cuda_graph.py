@@ -17,6 +17,8 @@ from streamer.network.cuda_graph import SIZES, GraphedNetwork, Tensors, Work, wi
 from streamer.network.torchscript import State
 from tests.model.tiny import TINY, network, signal
 
+pytestmark = pytest.mark.train
+
 CPU = torch.device("cpu")
 SIZE = replace(TINY, bins=90, bands_hz=BANDS_HZ, trailing_epochs=4)
 

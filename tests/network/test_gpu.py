@@ -10,7 +10,7 @@ import torch
 
 from streamer.network.cuda_graph import SIZES, GraphedNetwork
 from streamer.network.stager import Model, Session, score_together
-from tests.network.test_stager import windows
+from tests.network.windows import windows
 
 pytestmark = pytest.mark.gpu
 

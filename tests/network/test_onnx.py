@@ -15,9 +15,9 @@ from streamer.network.onnx import OnnxRunner
 from streamer.network.stager import Model, Session
 from streamer.network.torchscript import TorchRunner
 from tests.model.tiny import TINY, network
-from tests.network.test_stager import windows
+from tests.network.windows import windows
 
-pytestmark = pytest.mark.slow  # torch takes seconds to export a graph
+pytestmark = [pytest.mark.slow, pytest.mark.train]  # torch takes seconds to export a graph
 
 
 @pytest.fixture(scope="module")

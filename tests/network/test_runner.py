@@ -12,13 +12,13 @@ import pytest
 from streamer.network.onnx import OnnxRunner
 from streamer.network.runner import Given, Runner
 from streamer.network.stager import Model, Session
-from tests.network.test_stager import windows
+from tests.network.windows import windows
 from tests.paths import default_model
 
 HERE = np.ones((1, 2), np.bool_)
 
 
-@pytest.fixture(scope="module", params=["onnx", "torchscript"])
+@pytest.fixture(scope="module", params=["onnx", pytest.param("torchscript", marks=pytest.mark.train)])
 def runner(request: pytest.FixtureRequest) -> Runner:
     return Model.load(runtime=request.param).runner
 
@@ -62,6 +62,7 @@ def test_blocks_say_what_single_epochs_say_and_leave_the_same_past(runner: Runne
     )
 
 
+@pytest.mark.train
 def test_all_runners_agree() -> None:
     given = epochs(9)
     found = [

@@ -14,9 +14,11 @@ import torch
 
 from model.export import export
 from streamer.errors import ArtifactError
-from streamer.messages import Window
 from streamer.network.stager import Model, Session
 from tests.model.tiny import TINY, network
+from tests.network.windows import windows
+
+pytestmark = pytest.mark.train
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +31,6 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(artifact: Path) -> Model:
     return Model.load(artifact, trusted=True)
-
-
-def windows(count: int, seed: int = 0) -> list[Window]:
-    rng = np.random.default_rng(seed)
-    return [
-        Window(
-            3000 * (epoch + 1),
-            epoch,
-            rng.normal(0, 20, 3000).astype(np.float32),
-            rng.normal(35, 10, (29, 128)).astype(np.float32),
-        )
-        for epoch in range(count)
-    ]
 
 
 def test_probabilities_and_warmup(model: Model) -> None:

@@ -15,7 +15,9 @@ from streamer.network.stager import Model, Session
 from streamer.network.torchscript import TorchNetwork, TorchRunner
 from streamer.settings import Precision
 from tests.model.tiny import TINY, network, signal
-from tests.network.test_stager import windows
+from tests.network.windows import windows
+
+pytestmark = pytest.mark.train
 
 OFF = {"float32": 1e-5, "bfloat16": 0.02, "float16": 0.005}  # of a probability; bits of a number: 24, 8, 11
 

@@ -8,7 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-import torch
 
 from streamer.errors import ArtifactError, SettingsError
 from streamer.network.stager import Model
@@ -57,22 +56,26 @@ def test_another_file_needs_a_digest_or_trust_and_the_error_says_what_to_write(t
     assert loaded == Model.load(path, trusted=True).contract == Model.load().contract
 
 
+@pytest.mark.train
 def test_nothing_in_a_file_runs_before_its_digest_is_known(tmp_path, monkeypatch):
     path = Path(shutil.copy(PACKAGED, tmp_path / "mine.pt"))
 
     def load(*_args, **_more):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(torch.jit, "load", load)
+    monkeypatch.setattr("torch.jit.load", load)
     told(path)
     told(path, sha256="0" * 64)
     with pytest.raises(AssertionError, match="loaded"):
         Model.load(path, runtime="torchscript", trusted=True)
 
 
+@pytest.mark.train
 def test_what_was_checked_is_what_is_loaded(tmp_path, monkeypatch):
     """A file that is exchanged between the two reads nothing into the process."""
     path = Path(shutil.copy(PACKAGED, tmp_path / "mine.pt"))
+    import torch
+
     real = torch.jit.load
 
     def load(source, **more):

@@ -20,6 +20,8 @@ from tools import ablate, folds
 from tools.evaluate import Rows, Staged
 from tools.runs import changed
 
+pytestmark = pytest.mark.train
+
 TOML = """
 nights = ["{folder}/nights"]
 out = "unused"

@@ -13,6 +13,8 @@ from model.data import save_night
 from tests.model.nights import night
 from tools.evaluate import Rows, Scored, changes_per_hour, compared, delays_s, main, staged
 
+pytestmark = pytest.mark.train
+
 
 def rows(truth: list[int], given: list[int]) -> Rows:
     probabilities = np.where(np.array(given)[:, None] < 0, np.nan, np.eye(5)[np.maximum(given, 0)])

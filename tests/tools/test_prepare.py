@@ -21,6 +21,8 @@ from tests.recording_files import eeg, signal, write_edf, write_edf_d
 from tests.scored_files import epochs_of, write_hypnogram, write_nsrr, write_profusion, write_psg
 from tools.prepare.__main__ import main
 
+pytestmark = pytest.mark.train
+
 W, N1, N2, N3, R = range(5)
 NIGHT = [
     ("Sleep stage W", 70),

@@ -12,6 +12,8 @@ from streamer.messages import EPOCH_SAMPLES
 from streamer.sources.night import from_vectors, to_vectors
 from tools.resynthesise import agreement, main, measure, originals
 
+pytestmark = pytest.mark.train
+
 NAMES = ("SC4001E0", "SC4012E0", "SC4021E0")
 EPOCHS = 60
 

@@ -28,6 +28,8 @@ from tools.robustness import (
     tilt,
 )
 
+pytestmark = pytest.mark.train
+
 RATE_HZ = 200.0
 SECONDS = 600
 

@@ -15,8 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
 from streamer.errors import SleepstreamError
 from streamer.settings import Runtime
 from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
@@ -45,7 +43,6 @@ PARTS: dict[str, tuple[str, bool]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print tables, write JSON if asked."""
     asked, names, out = _options(arguments)
-    torch.set_num_threads(1)
     found: dict[str, Any] = {"machine": machine()}
     try:
         for name in names:

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -49,15 +49,12 @@ def machine() -> Figures:
             name = line.split(":", 1)[1].strip()
     return {
         "processor": name,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count() or 0,
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "load_1min": round(os.getloadavg()[0], 2),  # others were at work if this is above 0
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "torch_threads": torch.get_num_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "onnxruntime": version("onnxruntime"),
         "numpy": np.__version__,
     }
 

@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.draw import second_opinion
 from streamer.errors import UsageError
 from streamer.frontend import conditioned
 from streamer.messages import RATE_HZ
@@ -42,6 +41,8 @@ def measure(asked: Asked) -> Figures:
     """Measure on one core."""
     peers = {name: adapter(text) for name, text in asked.peers.items()}
     if find_spec("yasa") is not None:
+        from model.draw import second_opinion  # needs torch, which this part does not
+
         peers["yasa"] = _process_s(second_opinion)
     with one_core():
         model = Model.load(asked.model, runtime=asked.runtime, trusted=True)

@@ -16,8 +16,6 @@ CHILD = """
 import json, sys, time
 from pathlib import Path
 marks = [("interpreter_s", time.time())]
-import torch
-marks.append(("import_torch_s", time.time()))
 from streamer.network.stager import Model
 from tools.bench.signals import pipeline, seconds_of_eeg
 marks.append(("import_engine_s", time.time()))

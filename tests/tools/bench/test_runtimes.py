@@ -23,6 +23,8 @@ from tools.bench.__main__ import main
 from tools.bench.agreement import agreement, nights, probabilities
 from tools.bench.runtimes import company_off, on_gpu
 
+pytestmark = pytest.mark.train
+
 CPU = torch.device("cpu")
 
 

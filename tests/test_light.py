@@ -1,0 +1,72 @@
+"""Light beside the bed: no command needs torch, and what a night does not use it does not import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.mosquitto import free_port
+from tests.nights import session, stages
+from tests.test_cli import write_edf
+
+HEAVY = ("torch", "matplotlib", "plotly", "pylsl", "brainflow", "pyxdf", "ray")
+# `import torch` fails, as where it is not installed; what was imported by the end is the last line.
+CODE = f"""
+import sys
+
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from {{module}} import main
+code = main({{arguments}})
+print([name for name in {HEAVY} if sys.modules.get(name)])
+sys.exit(code)
+"""
+SETTINGS = """
+session_dir = "night"
+[mqtt]
+embedded = true
+port = {port}
+[web]
+port = 0
+[[stream]]
+[stream.source]
+kind = "simulated"
+hours = 0.02
+speed = "max"
+"""
+COMMANDS: dict[str, tuple[str, set[str]]] = {  # what each may import of the above
+    "run settings.toml": ("streamer.cli", set()),
+    "run settings.toml --log text": ("streamer.cli", set()),
+    "replay night.edf --out out": ("streamer.cli", set()),
+    "export night.sqlite --to json": ("streamer.cli", set()),
+    "export night.sqlite --to edf": ("streamer.cli", set()),
+    "status settings.toml": ("streamer.cli", set()),
+    "report night.sqlite --out out": ("streamer.cli", {"matplotlib"}),
+    "doctor settings.toml": ("streamer.cli", {"pylsl", "brainflow"}),
+    "night.edf --out out --processes 1": ("tools.score.__main__", set()),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_needs_torch_or_imports_what_it_does_not_use(command: str, tmp_path: Path) -> None:
+    module, used = COMMANDS[command]
+    (tmp_path / "settings.toml").write_text(SETTINGS.format(port=free_port()))
+    (tmp_path / "night").mkdir(mode=0o700)
+    if "night.edf" in command:
+        write_edf(tmp_path / "night.edf", [np.random.default_rng(1).standard_normal(9500) * 20])
+    if "night.sqlite" in command or "status" in command:
+        session(tmp_path / "night.sqlite", stages("W122"))
+    code = CODE.format(module=module, arguments=command.split())
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(eval(done.stdout.splitlines()[-1])) <= used
