@@ -27,9 +27,9 @@ from streamer.clock import Clock, SystemClock
 from streamer.live.engine import Engine
 from streamer.live.intake import Source
 from streamer.messages import Chunk, Gap, Item, StreamInfo
+from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate
-from streamer.sinks.mqtt import MqttStatus
 from streamer.sources.settings import LslSettings, SourceSettings
 from tools.bench.figures import Asked, Figures, Wanted, resident_mb
 from tools.bench.signals import RATE_HZ, seconds_of_eeg
@@ -95,29 +95,23 @@ class _Listener:
     """Knows when the one has begun, when the other has come to its end, and how late stages came."""
 
     def __init__(self) -> None:
+        self.name, self.wants, self.prompt = "the bench", (StagePayload, EventPayload), True
         self.present, self.ended, self.armed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.late_ms: list[float] = []
         self.stages = 0  # of the one with the loss
 
-    def started(self, stream: str, info: StreamInfo, channel: str, session: Path) -> None:
-        """Nothing to note."""
-
-    def staged(self, stream: str, payload: StagePayload) -> None:
-        """Note how late the other's stages are."""
-        if stream == "off":
-            self.stages += 1
-            self.armed.set()
-        elif payload.latency_ms is not None:
-            self.present.set()
-            self.late_ms.append(payload.latency_ms)
-
-    def happened(self, stream: str, payload: EventPayload) -> None:
-        """Note the end."""
-        if stream == "off" and payload.event == "session_ended":
-            self.ended.set()
-
-    def broker(self, status: MqttStatus) -> None:
-        """Nothing to note."""
+    def hear(self, stream: str, news: News) -> None:
+        """Note how late the other's stages are, and the end."""
+        if isinstance(news, EventPayload):
+            if stream == "off" and news.event == "session_ended":
+                self.ended.set()
+        elif isinstance(news, StagePayload):
+            if stream == "off":
+                self.stages += 1
+                self.armed.set()
+            elif news.latency_ms is not None:
+                self.present.set()
+                self.late_ms.append(news.latency_ms)
 
 
 async def interrupted(lost_s: int, folder: Path) -> Figures:
