@@ -28,14 +28,24 @@ from model.data import FOLDS, Night, fold_of, load_night
 from model.draw import second_opinion
 from model.metrics import Agreement, agreement
 from streamer.errors import RecordingError, SleepstreamError, UsageError
-from streamer.frontend import conditioned
-from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Label, Score
-from streamer.network.stager import Model, Session
+from streamer.frontend import Graded, conditioned
+from streamer.messages import (
+    EPOCH_S,
+    EPOCH_SAMPLES,
+    RATE_HZ,
+    STAGES,
+    Channel,
+    Chunk,
+    Item,
+    Label,
+    Quality,
+    Score,
+    StreamInfo,
+)
+from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
-from streamer.quality import LEAST_REAL
 from streamer.scoring import annotated
 from streamer.settings import SignalSettings
-from streamer.smoother import Smoother
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from streamer.window import Windows
@@ -140,16 +150,30 @@ def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: 
     return staged(path.name, path.stem, scored, truth, peer)
 
 
+class PreparedFront:
+    """What is before the network for a prepared night, which lies behind the conditioner already."""
+
+    label = "prepared"
+
+    def __init__(self, hop_s: int) -> None:
+        self._windows = Windows(hop_s)
+
+    def push(self, item: Item) -> Iterator[Graded]:
+        """Give each window; a prepared night keeps no more of its quality than its losses."""
+        for window in self._windows.push(item):
+            lost = 1 - float(np.isfinite(window.samples).mean())
+            yield Graded(window, Quality("good", lost_fraction=lost), ())
+
+    def flush(self) -> Iterator[Graded]:
+        """Nothing is held back."""
+        return iter(())
+
+
 def stage_prepared(name: str, night: Night, model: Model, hop_s: int, peers: bool) -> Staged:
     """Stream a prepared night from the conditioner on."""
-    session, smoother, windows = Session(model), Smoother.from_figures(), Windows(hop_s)
-    scored: list[Scored] = []
-    for window in windows.push(Chunk(0, night.samples.astype(np.float64)[None])):
-        real = np.isfinite(window.samples).mean()  # a prepared night keeps no more of its quality than this
-        given = session.score(window, usable=bool(real >= LEAST_REAL)).probabilities
-        end_s = window.end // RATE_HZ
-        since_s = end_s - (scored[-1].end_s if scored else 0)
-        scored.append(Scored(end_s, given, smoother.push(given, since_s)))
+    info = StreamInfo(name, RATE_HZ, (Channel(PreparedFront.label, "uV"),), 0.0)
+    pipeline = Pipeline(info, SignalSettings(), hop_s, model, front=PreparedFront(hop_s))
+    scored = live([Chunk(0, night.samples.astype(np.float64)[None])], pipeline)
     peer = ask_yasa(night.samples.astype(np.float32), night.stages.size) if peers else None
     return staged(name, night.subject, scored, night.stages.astype(np.int64), peer)
 

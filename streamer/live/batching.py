@@ -126,7 +126,7 @@ class _Job:
     def take(self, staged: Staged) -> None:
         """Hear what came of the window that is due, and advance."""
         assert self.due is not None
-        self._outputs += self.pipeline.take(self.due, staged)
+        self._outputs.append(self.pipeline.take(self.due, staged))
         if self._lane.live and self.due.window.epoch is None:
             self._lane.overload.scored(self._since)
         self._since = self._clock.monotonic()

@@ -206,7 +206,7 @@ def test_a_fault_of_ours_in_one_file_is_said_and_stops_no_other(archive):
     result = outcome(job, ASKED, Broken())
     assert isinstance(result.entry, Failed)
     assert "internal error" in result.entry.error
-    assert "parallel.py, line" in result.entry.error
+    assert "pipeline.py, line" in result.entry.error
 
 
 def test_names_are_places_below_the_wildcard(tmp_path):

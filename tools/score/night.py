@@ -18,11 +18,10 @@ from streamer.errors import ScoringError, SignalError, SleepstreamError, UsageEr
 from streamer.exports import FORMATS
 from streamer.hypnogram import Scoring, refuse_empty
 from streamer.journal import Meta
-from streamer.messages import STAGES, Doubt, Gap, Score, StreamInfo
+from streamer.messages import EPOCH_S, STAGES, Doubt, Gap, Score, StreamInfo
 from streamer.network.stager import Model
-from streamer.parallel import ParallelPipeline
 from streamer.payloads import EpochPayload, PublishedStage, epoch_payload, to_json, utc
-from streamer.pipeline import Output
+from streamer.pipeline import BLOCK, Output, Pipeline
 from streamer.scoring.comparison import compare, comparison_text
 from streamer.session import Night, unwatched
 from streamer.settings import SignalSettings
@@ -155,7 +154,8 @@ def _night(
     """
     opened = open_recording(recording.path, asked.rate_hz)
     picked, info, channel = single(opened, asked.channels)
-    pipeline = ParallelPipeline(info, SignalSettings(channel=channel, unit=asked.unit), model)
+    signal = SignalSettings(channel=channel, unit=asked.unit)
+    pipeline = Pipeline(info, signal, EPOCH_S, model, block=BLOCK)
     epochs: list[EpochPayload] = []
     gaps: list[Gap] = []
 

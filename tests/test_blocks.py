@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.messages import Doubt, Gap, Score
-from streamer.parallel import ParallelPipeline
-from streamer.pipeline import Pipeline
+from streamer.pipeline import BLOCK, Pipeline
 from streamer.settings import SignalSettings
 from tests.chunkings import SIZES, cut, stream
 from tests.paths import default_model, eeg, info, run, scores
@@ -15,8 +14,12 @@ from tests.paths import default_model, eeg, info, run, scores
 MINUTES = 26  # 52 epochs: more than the 40 that the packaged network looks back
 
 
+def blocks(about, block, channel=None):
+    return Pipeline(about, SignalSettings(channel=channel), 30, default_model(), block=block)
+
+
 def parallel(items, rate_hz, block, channel=None):
-    pipeline = ParallelPipeline(info(rate_hz), SignalSettings(channel=channel), default_model(), block)
+    pipeline = blocks(info(rate_hz), block, channel)
     return [*(output for item in items for output in pipeline.push(item)), *pipeline.flush()]
 
 
@@ -95,7 +98,7 @@ def test_losses_and_doubts_keep_their_place():
 
 
 def test_no_score_waits_longer_than_its_block():
-    pipeline = ParallelPipeline(info(100), SignalSettings(), default_model(), block=4)
+    pipeline = blocks(info(100), 4)
     counts = [len(list(pipeline.push(item))) for item in cut(stream(eeg(300, 100)), [3000])]
     assert sum(counts) == 8
     assert max(counts) == 4
@@ -112,7 +115,7 @@ def test_the_future_of_a_block_does_not_reach_into_it():
 
 
 def test_the_derivation_is_chosen_as_live():
-    one = ParallelPipeline(info(100, ("C4", "M1")), SignalSettings(channel="C4-M1"), default_model())
+    one = blocks(info(100, ("C4", "M1")), BLOCK, "C4-M1")
     assert (
         one.label
         == Pipeline(info(100, ("C4", "M1")), SignalSettings(channel="C4-M1"), 30, default_model()).label
