@@ -7,13 +7,14 @@ to them by a test.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Grade, Quality, Score
-from streamer.printable import Line
+from streamer.printable import printable
 
+Line = Annotated[str, AfterValidator(printable)]  # printable, whoever wrote it
 PublishedStage = Literal["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
 EventName = Literal[
     "session_started",

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import AfterValidator
-
 JOINER = "\u200d"  # joins emoji; it moves nothing
 
 
@@ -26,6 +22,3 @@ def _shown(one: str) -> str:
     if one.isspace():
         return " "
     return one.encode("unicode_escape").decode("ascii")
-
-
-Line = Annotated[str, AfterValidator(printable)]  # of a payload: printable, whoever wrote it

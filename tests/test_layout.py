@@ -77,15 +77,6 @@ def test_every_file_says_what_it_is_for_and_stays_small(path):
             assert node.end_lineno - node.lineno < 60, f"{node.name} is too long"
 
 
-def test_only_the_wanted_libraries_are_imported_at_the_start():
-    optional = "torchaudio", "matplotlib", "brainflow", "pylsl"
-    code = f"import sys, streamer.cli; print([m for m in {optional} if m in sys.modules])"
-    out = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert out.stdout.strip() == "[]"
-
-
 @pytest.mark.slow
 def test_the_wheel_holds_the_engine_and_its_model_and_nothing_else(tmp_path):
     subprocess.run(

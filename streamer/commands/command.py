@@ -27,9 +27,8 @@ from streamer.sinks.topics import OFFLINE, ONLINE, PREFIX, availability_topic
 WAIT_S = 10.0  # for the engine's answer
 
 
-def add_command(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to the command line."""
-    parser.set_defaults(command=_command)
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream command`."""
     parser.add_argument("stream", help="name of the sleeper")
     parser.add_argument(
         "say", metavar="COMMAND", choices=get_args(CommandName), help=", ".join(get_args(CommandName))
@@ -55,7 +54,8 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _command(asked: argparse.Namespace) -> int:
+def run(asked: argparse.Namespace) -> int:
+    """Say it and wait for the answer; return the exit code."""
     if len(asked.text) > 200:
         raise UsageError(f"a text of {len(asked.text)} characters; at most 200 are allowed")
     try:

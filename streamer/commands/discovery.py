@@ -1,8 +1,12 @@
-"""What could be staged right now: LSL streams on the network, and the boards that BrainFlow drives."""
+"""`sleepstream sources`: the LSL streams that answer now, and the kinds of board that BrainFlow drives."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,10 +17,31 @@ from streamer.channels import RATES_HZ
 from streamer.errors import SourceError
 from streamer.printable import printable
 from streamer.sources.board import BrainflowBoard, load_brainflow
+from streamer.sources.liblsl import load_pylsl
 from streamer.sources.settings import BrainflowSettings
 
-LOOK_S = 2.0  # for streams to answer
-INFO_S = 1.0  # for one stream to say what its channels are called
+LOOK_S = 1.5  # for streams to answer; with INFO_S and the start, the command takes 3 s
+INFO_S = 0.8  # for one stream to say what its channels are called
+AT_ONCE = 32  # streams that are asked at the same time
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream sources`."""
+    parser.add_argument("--boards", action="store_true", help="list the boards that BrainFlow drives instead")
+    parser.add_argument("--json", action="store_true", help="as a JSON object")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """List what was asked for; return the exit code."""
+    streams, kinds = ([], boards()) if asked.boards else (lsl_streams(), [])
+    if asked.json:
+        key, found = ("brainflow", kinds) if asked.boards else ("lsl", streams)
+        print(json.dumps({key: [one.to_json() for one in found]}, indent=1))
+    elif asked.boards:
+        show_boards(Console(file=sys.stdout), kinds)
+    else:
+        show_streams(Console(file=sys.stdout), streams)
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +78,16 @@ class BoardKind:
 
 
 def lsl_streams(look_s: float = LOOK_S) -> list[LslStream]:
-    """Every LSL stream that answers within `look_s`; blocks."""
-    import pylsl
+    """Every LSL stream that answers within `look_s`; blocks.
 
-    return sorted((_describe(pylsl, found) for found in pylsl.resolve_streams(look_s)), key=lambda s: s.name)
+    Raises:
+        SourceError: LSL cannot be used.
+
+    """
+    pylsl = load_pylsl()
+    seen = pylsl.resolve_streams(look_s)
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lsl info") as asking:  # each may take its time
+        return sorted(asking.map(lambda found: _describe(pylsl, found), seen), key=lambda one: one.name)
 
 
 def _describe(pylsl: Any, found: Any) -> LslStream:
@@ -106,20 +137,26 @@ def boards() -> list[BoardKind]:
     return sorted(out, key=lambda kind: kind.name)
 
 
-def show(console: Console, streams: Sequence[LslStream], kinds: Sequence[BoardKind]) -> None:
-    """Print both as tables."""
-    if streams:
-        table = Table(
-            "LSL stream", "type", "channels", "rate", "host", "source_id", "", box=None, pad_edge=False
+def show_streams(console: Console, streams: Sequence[LslStream]) -> None:
+    """Print the streams as a table."""
+    if not streams:
+        console.print(
+            "no LSL stream answers; is one on, and is the firewall open for LSL (16571-16604)? "
+            "`sleepstream sources --boards` lists the boards that BrainFlow drives",
+            highlight=False,
+            soft_wrap=True,
         )
-        for one in streams:
-            labels = _short(one.labels) or str(one.channels)
-            rate = f"{one.rate_hz:g} Hz" if one.rate_hz else "irregular"
-            table.add_row(one.name, one.type, labels, rate, one.host, one.source_id, one.note)
-        console.print(table, highlight=False, markup=False)
-    else:
-        console.print("no LSL stream answers; is one on, and is the firewall open for LSL (16571-16604)?")
-    console.print()
+        return
+    table = Table("LSL stream", "type", "channels", "rate", "host", "source_id", "", box=None, pad_edge=False)
+    for one in streams:
+        labels = _short(one.labels) or str(one.channels)
+        rate = f"{one.rate_hz:g} Hz" if one.rate_hz else "irregular"
+        table.add_row(one.name, one.type, labels, rate, one.host, one.source_id, one.note)
+    console.print(table, highlight=False, markup=False)
+
+
+def show_boards(console: Console, kinds: Sequence[BoardKind]) -> None:
+    """Print the boards as a table."""
     table = Table("BrainFlow board", "id", "rate", "channels", "losses by", box=None, pad_edge=False)
     for kind in kinds:
         table.add_row(kind.name, str(kind.id), f"{kind.rate_hz:g} Hz", _short(kind.labels), kind.losses)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import signal as signals
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from streamer.channels import Pick, choose_all
-from streamer.clock import Clock
+from streamer.clock import Clock, SystemClock
 from streamer.derivation import Derivation
+from streamer.errors import UsageError
 from streamer.live.intake import Source
 from streamer.messages import Chunk, Item, Quality, StreamInfo
 from streamer.quality import QualityMeter
-from streamer.settings import SignalSettings, StreamSettings
+from streamer.settings import SignalSettings, StreamSettings, load
 from streamer.sources import open_source
 from streamer.units import is_voltage
 
@@ -35,6 +38,23 @@ ADVICE = {
     "muscle": "relax jaw and forehead",
 }
 HARMLESS = {"muscle", "movement"}  # whoever fits a band is awake
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream fit`."""
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
+    parser.add_argument("--stream", metavar="NAME", help="which sleeper (default: the first)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="end by itself (default: on Ctrl-C)")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Fit until Ctrl-C or the time is up; return the exit code: 0 if it is good to go."""
+    streams = {stream.name: stream for stream in load(asked.config).stream}
+    name = asked.stream or next(iter(streams))
+    if name not in streams:
+        raise UsageError(f"no stream {name!r} in {asked.config}; there are: {', '.join(streams)}")
+    good = asyncio.run(fit_stream(streams[name], SystemClock(), Console(), asked.seconds))
+    return 0 if good else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +209,7 @@ async def fit(
     return ready(contacts)
 
 
-async def run(settings: StreamSettings, clock: Clock, console: Console, seconds: float | None) -> bool:
+async def fit_stream(settings: StreamSettings, clock: Clock, console: Console, seconds: float | None) -> bool:
     """Open the stream's source and fit it until Ctrl-C, or for `seconds` of samples; tell whether it is good.
 
     Raises:

@@ -30,14 +30,14 @@ class Recovered:
     lost_samples: int  # of those before the last one saved, without an earlier entry in the ledger
 
 
-def add_recover(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `sleepstream recover`."""
-    parser.set_defaults(command=_run)
     parser.add_argument("file", type=Path, metavar="SESSION.sqlite")
     parser.add_argument("--to", type=Path, metavar="FILE", help="default: SESSION.recovered.sqlite beside it")
 
 
-def _run(asked: argparse.Namespace) -> int:
+def run(asked: argparse.Namespace) -> int:
+    """Save what can be read; return the exit code."""
     saved = recover(asked.file, asked.to or asked.file.with_name(f"{asked.file.stem}.recovered.sqlite"))
     rows = ", ".join(f"{count} {table}" for table, count in saved.rows.items())
     print(

@@ -60,14 +60,13 @@ class Status:
         )
 
 
-def add_status(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `sleepstream status`."""
-    parser.set_defaults(command=_show)
     parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml", help="for its session_dir")
     parser.add_argument("--json", action="store_true", help="one object a line")
 
 
-def _show(asked: argparse.Namespace) -> int:
+def run(asked: argparse.Namespace) -> int:
     """0 while every stream's newest session is recorded or was ended, else 1."""
     folder = load(asked.config).session_dir if asked.config else SESSION_DIR.expanduser()
     found = statuses(folder)

@@ -61,6 +61,18 @@ def works(check: str, attempt: Callable[[], str], advice: str) -> Finding:
         return Finding(check, "failed", str(error), advice)
 
 
+def native(library: str, load: Callable[[], str], wanted: bool) -> Finding:
+    """A library that drives devices; without it the others work, so it fails only where it is `wanted`."""
+    try:
+        return Finding(library, "ok", load())
+    except SleepstreamError as error:
+        found, _, advice = str(error).partition("; ")
+        rest = (
+            "the settings need it" if wanted else "recordings, simulations and other devices work without it"
+        )
+        return Finding(library, "failed" if wanted else "warning", f"{found} ({rest})", advice)
+
+
 def attempted(check: str, attempt: Callable[[], object], found: str, worse: Status, advice: str) -> Finding:
     """Something that the operating system allows, or refuses with an OSError."""
     try:

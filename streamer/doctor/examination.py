@@ -32,12 +32,13 @@ from streamer.settings import SESSION_DIR, ModelSettings, Settings, SignalSettin
 from streamer.sinks.client import Client, explain, speaks_only_3, tls_context, unanswered
 from streamer.sinks.settings import LOOPBACK, MqttSettings
 from streamer.sources.board import board_id, load_brainflow
+from streamer.sources.liblsl import load_pylsl
 from streamer.sources.settings import BrainflowSettings, LslSettings
 
 LIBRARIES = (
-    "torch",
     "numpy",
     "scipy",
+    "onnxruntime",
     "pydantic",
     "aiomqtt",
     "amqtt",
@@ -60,7 +61,9 @@ def examine(settings: Settings | None) -> Iterator[Finding]:
     """Every check, one by one; without settings those that need none. Blocks for some seconds."""
     yield checks.python(tuple(sys.version_info[:3]))
     yield from checks.libraries({name: _version(name) for name in LIBRARIES})
-    yield checks.works("BrainFlow", _brainflow, "without it LSL, recordings and simulations still work")
+    yield checks.native("BrainFlow", _brainflow, _wants(settings, BrainflowSettings))
+    wants_lsl = _wants(settings, LslSettings) or (settings is not None and settings.lsl is not None)
+    yield checks.native("LSL", _liblsl, wants_lsl)
     yield from _lsl(settings)
     if settings is not None and settings.mqtt is not None:
         yield from _broker(settings.mqtt, settings.node)
@@ -96,6 +99,15 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _wants(settings: Settings | None, kind: type) -> bool:
+    """Whether a stream of the settings comes from such a source."""
+    return settings is not None and any(isinstance(stream.source, kind) for stream in settings.stream)
+
+
+def _liblsl() -> str:
+    return f"loads, liblsl {load_pylsl().library_version() / 100:.2f}"
+
+
 def _brainflow() -> str:
     load_brainflow()
     return f"loads, with setuptools {_version('setuptools') or 'missing'}"
@@ -105,8 +117,7 @@ def _lsl(settings: Settings | None) -> Iterator[Finding]:
     """LSL's ports and files; its group only where LSL may be wanted, for the network hears who joins."""
     yield checks.lsl_ports([port for port in LSL_PORTS if _is_free(port)], LSL_PORTS)
     firewall = "open UDP 16571 and multicast, or list KnownPeers in lsl_api.cfg"
-    sources = [] if settings is None else [stream.source for stream in settings.stream]
-    if settings is None or settings.lsl is not None or any(isinstance(s, LslSettings) for s in sources):
+    if settings is None or settings.lsl is not None or _wants(settings, LslSettings):
         yield checks.attempted("LSL multicast", _join, f"may join {LSL_GROUP}", "failed", firewall)
     disable = "put '[ports]' and 'IPv6 = disable' into lsl_api.cfg"
     yield checks.attempted("IPv6", _bind_six, "works", "warning", disable)

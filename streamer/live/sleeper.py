@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from streamer import __version__, private
 from streamer.clock import Clock, boot_id
-from streamer.errors import JournalError, SettingsError
+from streamer.errors import JournalError, SettingsError, SleepstreamError
 from streamer.handover import DRAIN_S, Aside, Guard, Outlet, explain
 from streamer.journal import Journal, Meta
 from streamer.journal.disk import too_small
@@ -249,6 +249,9 @@ class Sleeper:
         try:
             async with asyncio.timeout(OUTLETS_S):
                 outlets = await asyncio.to_thread(_make_outlets, settings, node, name, self._settings.hop_s)
+        except SleepstreamError as error:
+            log.warning("no LSL outlets for %s: %s; the night goes on", name, error)
+            return []
         except Exception as error:
             log.exception("no LSL outlets for %s: %s; the night goes on", name, explain(error))
             return []

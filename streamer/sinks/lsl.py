@@ -17,6 +17,7 @@ from streamer.messages import STAGES
 from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
 from streamer.sinks.settings import LslSinkSettings
+from streamer.sources.liblsl import load_pylsl
 
 FLUSH_S = 0.2  # liblsl sends on threads of its own, which end with the outlet
 LEAK = 2e-4  # how fast the two clocks may drift apart, s per s
@@ -59,8 +60,7 @@ class LslOutlets:
     prompt = True  # liblsl sends on threads of its own
 
     def __init__(self, settings: LslSinkSettings, node: str, stream: str, hop_s: int) -> None:
-        import pylsl
-
+        pylsl = load_pylsl()
         self._now = pylsl.local_clock
         self._clock = SampleClock()
         self._stage: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import platform
 import re
 import threading
 import warnings
@@ -79,7 +80,7 @@ def load_brainflow(load: Callable[[str], Any] = importlib.import_module) -> Any:
     """BrainFlow's `board_shim` module, with its library loaded.
 
     Raises:
-        SourceError: it is not installed, or setuptools is too new for it.
+        SourceError: it is not installed, has no library for this computer, or setuptools is too new for it.
 
     """
     with _importing, warnings.catch_warnings():
@@ -96,6 +97,11 @@ def load_brainflow(load: Callable[[str], Any] = importlib.import_module) -> Any:
                     "run: pip install 'setuptools<82'"
                 ) from error
             raise SourceError("BrainFlow is not installed; run: pip install brainflow") from error
+        except OSError as error:  # on Linux its wheel brings a library for x86-64 only
+            raise SourceError(
+                f"BrainFlow has no library that loads on this computer ({platform.machine()}); "
+                "build it from its sources, as its documentation says, or use a device that speaks LSL"
+            ) from error
     return shim
 
 
@@ -109,14 +115,14 @@ def board_id(asked: int | str, names: Mapping[str, int]) -> int:
     if isinstance(asked, int) or re.fullmatch(r"-?\d+", asked):
         if int(asked) in names.values():
             return int(asked)
-        raise SourceError(f"BrainFlow knows no board {asked}; `sleepstream sources` lists them")
+        raise SourceError(f"BrainFlow knows no board {asked}; `sleepstream sources --boards` lists them")
     wanted = _plain(asked)
     plain = {_plain(name): name for name in names}
     found = [plain[wanted]] if wanted in plain else [plain[p] for p in plain if wanted in p]
     if len(found) == 1:
         return names[found[0]]
     near = found or [plain[p] for p in difflib.get_close_matches(wanted, plain, n=3, cutoff=0.4)]
-    hint = f"; is it {' or '.join(near)}?" if near else "; `sleepstream sources` lists them"
+    hint = f"; is it {' or '.join(near)}?" if near else "; `sleepstream sources --boards` lists them"
     raise SourceError(f"{'several boards are' if found else 'no BrainFlow board is'} called {asked!r}{hint}")
 
 

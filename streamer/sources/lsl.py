@@ -17,15 +17,17 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
-import pylsl
 
 from streamer.channels import check_rate
 from streamer.clock import Clock, SystemClock, suspended_s
 from streamer.devicetime import HostChecked
 from streamer.errors import SourceError
 from streamer.messages import Channel, Floats, Item, StreamInfo
+from streamer.sources.liblsl import load_pylsl
 from streamer.sources.settings import LslSettings
 from streamer.timeline import Timeline
+
+pylsl = load_pylsl()  # this module is imported only where a stream is wanted
 
 LOOK_S = 1.0  # one look at the network; liblsl needs half a second to hear everyone
 PULL_S = 0.05  # longest that samples wait for company

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import threading
 from pathlib import Path
 
 import pylsl
@@ -67,12 +68,15 @@ def test_boards_say_how_their_losses_are_found():
 def test_the_table_and_its_empty_case():
     stream = discovery.LslStream("Muse", "EEG", 4, ("TP9",) * 20, 256.0, "attic", "m1", "a note")
     out = io.StringIO()
-    discovery.show(Console(file=out, width=160), [stream], discovery.boards()[:3])
+    discovery.show_streams(Console(file=out, width=160), [stream])
     assert "Muse" in out.getvalue()
     assert "and 12 more" in out.getvalue()
     out = io.StringIO()
-    discovery.show(Console(file=out, width=160), [], [])
+    discovery.show_streams(Console(file=out, width=160), [])
     assert "no LSL stream answers" in out.getvalue()
+    out = io.StringIO()
+    discovery.show_boards(Console(file=out, width=160), discovery.boards()[:3])
+    assert "Hz" in out.getvalue()
 
 
 def test_the_command(capsys):
@@ -80,5 +84,38 @@ def test_the_command(capsys):
     assert main(["sources", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert f"{MINE}-command" in {stream["name"] for stream in found["lsl"]}
+    assert set(found) == {"lsl"}  # what answers, and nothing else
+    assert main(["sources", "--boards", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     assert 38 in {board["id"] for board in found["brainflow"]}
     del held
+
+
+def test_a_stream_that_does_not_say_its_labels_holds_up_no_other(monkeypatch):
+    asked = []
+
+    class Info:
+        def name(self):
+            return "mute"
+
+        type = source_id = hostname = name
+
+        def channel_count(self):
+            return 1
+
+        def nominal_srate(self):
+            return 256.0
+
+        def channel_format(self):
+            return 1
+
+    meeting = threading.Barrier(3, timeout=30)  # broken unless all three are asked at the same time
+
+    def inlet(found, recover):
+        meeting.wait()
+        asked.append(found)
+        raise pylsl.util.TimeoutError
+
+    monkeypatch.setattr(pylsl, "resolve_streams", lambda _look_s: [Info(), Info(), Info()])
+    monkeypatch.setattr(pylsl, "StreamInlet", inlet)
+    assert ["does not answer" in one.note for one in discovery.lsl_streams()] == [True] * 3

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from streamer.cli import main
 from streamer.clock import SystemClock
-from streamer.commands.fit import Fitting, fit, ready, run, table
+from streamer.commands.fit import Fitting, fit, fit_stream, ready, table
 from streamer.errors import SourceError
 from streamer.messages import Channel, Chunk, Gap, StreamInfo
 from streamer.settings import SignalSettings, StreamSettings
@@ -167,7 +167,7 @@ def test_it_ends_by_itself_on_a_real_board():
         }
     )
     out = io.StringIO()
-    assert asyncio.run(run(settings, SystemClock(), Console(file=out, width=140), 6.5))
+    assert asyncio.run(fit_stream(settings, SystemClock(), Console(file=out, width=140), 6.5))
     assert "C3: good" in out.getvalue()
 
 

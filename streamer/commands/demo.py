@@ -1,0 +1,95 @@
+"""`sleepstream demo`: a simulated night through the whole engine, sped up."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import socket
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from streamer import settings
+from streamer.agreement import agreement
+from streamer.clock import SystemClock
+from streamer.commands.driving import conclude, drive, speed, unread
+from streamer.commands.report import report
+from streamer.errors import UsageError
+from streamer.sources.settings import SimulatedSettings
+from streamer.sources.simulated import SimulatedSource
+from streamer.terminal import show_agreement
+from streamer.web.settings import PORT
+
+DEMO_S = 90  # how long the demonstration takes
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream demo`."""
+    parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
+    parser.add_argument("--seed", type=int, default=1, help="which night (default: 1)")
+    parser.add_argument("--speed", type=speed, help=f"times real time, or max (default: ends in {DEMO_S} s)")
+    parser.add_argument("--port", type=int, default=1883, help="of the embedded broker (default: 1883)")
+    parser.add_argument("--out", type=Path, help="folder for session and report (default: as for run)")
+    parser.add_argument("--web-port", type=int, default=PORT, help=f"of the live page (default: {PORT})")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Run the demonstration; return the exit code."""
+    console = Console(file=sys.stdout)
+    port = _free_port(asked.port)
+    evening = datetime.datetime.now().astimezone().replace(hour=23, minute=0, second=0, microsecond=0)
+    source = {
+        "kind": "simulated",
+        "seed": asked.seed,
+        "hours": asked.hours,
+        "speed": asked.speed or max(1.0, asked.hours * 3600 / DEMO_S),
+        "started": evening.isoformat(),
+        "artefacts_per_hour": 1.0,  # a night is never perfect: some movement,
+        "dropouts_per_hour": 0.3,  # and a radio that loses some
+    }
+    data: dict[str, object] = {
+        "node": "demo",
+        "mqtt": {"embedded": True, "port": port},
+        "web": {"port": _free_port(asked.web_port)},
+        "stream": [{"name": "sleeper", "hop_s": 30, "source": source}],
+    }
+    if asked.out is not None:
+        data["session_dir"] = str(asked.out)
+    ready = settings.validate(data, "demo")
+    with unread():
+        console.print(
+            "[bold]A simulated night, sped up.[/] The stages arrive over MQTT at a broker inside this "
+            "process; to see them, in another terminal:\n"
+            f"  [green]mosquitto_sub -h 127.0.0.1 -p {port} -v -t 'sleepstream/#'[/]\n",
+            highlight=False,
+            soft_wrap=not console.is_terminal,
+        )
+    (outcome,) = drive(ready, console, zone=None)
+    conclude(outcome, console)
+    if outcome.session is not None:
+        with unread():
+            report([outcome.session], outcome.session.parent, None, console)
+    simulated = ready.stream[0].source
+    assert isinstance(simulated, SimulatedSettings)
+    truth = SimulatedSource(simulated, SystemClock()).truth[: len(outcome.labels)]
+    with unread():
+        show_agreement(console, agreement(truth, outcome.labels), "the simulated night's true stages")
+        console.print(
+            "[dim]The network was trained on nights made by the same synthesiser: this shows that it runs, "
+            "not how good it is. For that, see the model card.[/]",
+            soft_wrap=not console.is_terminal,
+        )
+    return 0
+
+
+def _free_port(wanted: int) -> int:
+    """Take the port asked for, or any free one where another broker sits on it already."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise UsageError("no free port on loopback for the embedded broker; give one with --port")

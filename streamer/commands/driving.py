@@ -1,0 +1,91 @@
+"""Drives an engine until it ends, shown to a person or written to a log, and says what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import datetime
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from streamer.clock import SystemClock
+from streamer.errors import OutputError
+from streamer.handover import Aside, explain
+from streamer.live.engine import Engine, Outcome
+from streamer.logbook import remarked
+from streamer.news import Remark, Sink
+from streamer.settings import Settings
+from streamer.standard import complain, taken_over
+from streamer.terminal import Terminal, show_night
+
+
+def speed(text: str) -> float | str:
+    """A speed as the command line writes it: times real time, or max."""
+    if text == "max":
+        return "max"
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor max") from None
+    if not 0 < value <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 100000; max is as fast as it goes")
+    return value
+
+
+@contextlib.contextmanager
+def unread() -> Iterator[None]:
+    """Show what came of it, to whoever still reads (`| head`): the work is done and kept without it."""
+    with contextlib.suppress(OutputError):
+        yield
+
+
+def conclude(outcome: Outcome, console: Console) -> None:
+    """Raise what ended the stream, or show its night."""
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.labels and outcome.statistics is not None:
+        with unread():
+            show_night(console, outcome.labels, outcome.statistics)
+
+
+def drive(
+    ready: Settings,
+    console: Console,
+    zone: datetime.tzinfo | None = datetime.UTC,
+    session_path: Path | None = None,
+    resume_s: float | None = None,
+) -> list[Outcome]:
+    """Run an engine until it ends, shown to a person."""
+    return watched(ready, Terminal(console, zone), session_path, resume_s)
+
+
+def watched(
+    ready: Settings, watcher: Sink, session_path: Path | None, resume_s: float | None
+) -> list[Outcome]:
+    """Run an engine; while it runs, all that is written of it is written by the watcher's own thread."""
+    path = None if session_path is None else (lambda _session: session_path)
+    clock = SystemClock()
+    aside = Aside(watcher, clock)
+    with remarked(aside), aside, taken_over(lambda line: aside.hear("", Remark("INFO", "stderr", line))):
+        if ready.web is not None:
+            aside.hear("", Remark("INFO", __name__, f"live page: {ready.web.url}"))
+        outcomes = asyncio.run(_until_signalled(Engine(ready, clock, aside, path, resume_s)))
+    if aside.last is not None and not isinstance(aside.last.__cause__, BrokenPipeError):
+        complain(f"{aside.failures} messages are missing above: {explain(aside.last)}")
+    return outcomes
+
+
+async def _until_signalled(engine: Engine) -> list[Outcome]:
+    """Run it; the first Ctrl-C or SIGTERM ends it gently, and SIGHUP unless it is ignored (`nohup`)."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, engine.stop)
+    signal.signal(
+        signal.SIGTTOU, signal.SIG_IGN
+    )  # else a terminal could stop what writes from its background
+    return await engine.run()

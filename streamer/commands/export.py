@@ -1,0 +1,50 @@
+"""`sleepstream export`: sessions in the formats of others."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from streamer.commands.nights import beside, failed, readable, say
+from streamer.errors import SleepstreamError
+from streamer.exports import FORMATS, export
+from streamer.report.names import sessions_of
+from streamer.terminal import watched
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream export`."""
+    parser.add_argument("session", type=Path, nargs="+", help="session files, or folders of them")
+    listed = "; ".join(f"{name}: {what}" for name, (_, _, what) in FORMATS.items())
+    parser.add_argument("--to", required=True, choices=tuple(FORMATS), help=listed)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="default: beside the session, with its name; of several a folder, or the BIDS dataset",
+    )
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Write every session; return the exit code."""
+    console = Console()
+    paths = sessions_of(asked.session)
+    sessions, code = readable(paths)
+    out = asked.out
+    if out is None and asked.to == "bids" and len(paths) > 1:
+        out = beside(asked.session, paths) / "bids"
+    for session in sessions:
+        target = out
+        if out is not None and len(paths) > 1 and asked.to != "bids":
+            target = out / f"{session.name}{FORMATS[asked.to][0]}"
+        try:
+            with watched(console, f"{asked.to}: {session.name}") as progress:
+                path, remarks = export(session.path, asked.to, target, progress)
+        except SleepstreamError as error:
+            code = failed(error, len(paths))
+            continue
+        for line in (*remarks, f"{'dataset: ' if asked.to == 'bids' else 'written to '}{path}"):
+            say(console, line)
+    return code

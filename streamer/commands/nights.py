@@ -1,0 +1,43 @@
+"""What the commands share that read nights of the past: which can be read, where to write, what to say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from streamer.errors import SleepstreamError
+from streamer.printable import printable
+from streamer.report.names import Named, distinct, named
+
+
+def readable(paths: Sequence[Path]) -> tuple[list[Named], int]:
+    """The sessions that can be read, each with a name of its own; of the others is said why not."""
+    found, code = [], 0
+    for path in paths:
+        try:
+            found.append(named(path))
+        except SleepstreamError as error:
+            code = failed(error, len(paths))
+    return distinct(found), code
+
+
+def failed(error: SleepstreamError, sessions: int) -> int:
+    """One of several does not stop the others; a single one is the command's own error."""
+    if sessions == 1:
+        raise error
+    print(f"sleepstream: {printable(str(error))}", file=sys.stderr)
+    return error.exit_code
+
+
+def beside(asked: Sequence[Path], sessions: Sequence[Path]) -> Path:
+    """The folder that was given, or the one of the (first) session."""
+    return asked[0] if asked[0].is_dir() else sessions[0].parent
+
+
+def say(console: Console, line: str) -> None:
+    """Print one line."""
+    """Print one line."""
+    console.print(printable(line), highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,81 @@
+"""`sleepstream replay`: a recording through the live path, compared with its own scorer if it has one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from streamer import private, settings
+from streamer.commands.driving import conclude, drive, speed, unread
+from streamer.errors import ScoringError, UsageError
+from streamer.hypnogram import Scoring, refuse_empty
+from streamer.scoring import annotated
+from streamer.scoring.comparison import compare, comparison_text
+from streamer.settings import Settings
+from streamer.terminal import show_agreement
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream replay`."""
+    parser.add_argument("file", type=Path, help="EDF, EDF+, BDF, XDF or CSV")
+    parser.add_argument("--channel", help="a label, or two as A-B (default: a sensible EEG channel)")
+    parser.add_argument("--unit", choices=("V", "mV", "uV", "nV"), help="if the file's is wrong or missing")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="of a CSV file without times")
+    parser.add_argument("--hop", type=int, metavar="S", help="seconds between scores, 1 to 30 (default: 30)")
+    parser.add_argument("--speed", type=speed, default="max", help="times real time, or max (default)")
+    parser.add_argument(
+        "--config", type=Path, metavar="C.toml", help="for model, MQTT, hop and signal; needs no stream"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: FILE with the suffix .sleepstream")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Stage the recording; return the exit code."""
+    console = Console(file=sys.stdout)
+    out = asked.out or asked.file.with_suffix(".sleepstream")
+    ready = _replay_settings(asked, out)
+    truth = _own_stages(asked.file, console)  # first: what cannot be read is refused before anything is made
+    if (out / "session.sqlite").exists():
+        raise UsageError(f"{out} already holds a session, which is never overwritten; give another --out")
+    (outcome,) = drive(ready, console, session_path=out / "session.sqlite")
+    conclude(outcome, console)
+    refuse_empty(outcome.labels, asked.file)
+    if truth.stages or truth.unknown:
+        compared = compare(truth, outcome.labels)
+        text = comparison_text(compared, outcome.labels, outcome.smoothed)
+        private.write(out / "agreement.json", text)
+        with unread():
+            show_agreement(console, compared.found, "the file's own stages", compared.said())
+    with unread():
+        console.print(f"\nwritten to {out}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _own_stages(file: Path, console: Console) -> Scoring:
+    """The stages in a recording's annotations; those that cannot be compared do not stop the staging."""
+    try:
+        return annotated(file)
+    except ScoringError as error:
+        console.print(f"not compared: {error}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        return Scoring()
+
+
+def _replay_settings(asked: argparse.Namespace, out: Path) -> Settings:
+    """What the file `--config` says, with the recording in place of its streams; the command line wins."""
+    data: dict[str, object] = {"jsonl": {"path": out / "epochs.jsonl"}}
+    stream: dict[str, object] = {"name": "replay"}
+    told: dict[str, object] = {}
+    if asked.config is not None:
+        base = settings.load(asked.config, {"name": "replay", "source": {"kind": "simulated"}})
+        data |= base.model_dump(exclude_unset=True, exclude={"stream", "jsonl"})
+        stream["hop_s"] = base.stream[0].hop_s
+        told = base.stream[0].signal.model_dump()
+    if asked.hop is not None:
+        stream["hop_s"] = asked.hop
+    told |= {key: value for key in ("channel", "unit") if (value := getattr(asked, key)) is not None}
+    stream["signal"] = told
+    stream["source"] = {"kind": "replay", "path": asked.file, "speed": asked.speed, "rate_hz": asked.rate}
+    return settings.validate({**data, "stream": [stream]}, "replay")

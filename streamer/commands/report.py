@@ -1,0 +1,57 @@
+"""`sleepstream report`: the morning, statistics and pictures of one night or many."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from streamer.commands.nights import beside, readable, say
+from streamer.errors import UsageError
+from streamer.report import Written, sessions_of, write_report, write_trend
+from streamer.terminal import show_agreement, watched
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream report`."""
+    parser.add_argument("session", type=Path, nargs="+", help="session files, or folders of them")
+    parser.add_argument(
+        "--compare", type=Path, metavar="HYPNOGRAM", help="another scorer's: EDF+, CSV or text"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: the folder given, or beside the (first) session"
+    )
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Write what was asked for; return the exit code."""
+    sessions = sessions_of(asked.session)
+    if asked.compare is not None and len(sessions) > 1:
+        raise UsageError(f"--compare is about one night, and these are {len(sessions)}; give one session")
+    return report(sessions, asked.out or beside(asked.session, sessions), asked.compare, Console())
+
+
+def report(paths: Sequence[Path], folder: Path, against: Path | None, console: Console) -> int:
+    """Write the report of each session, of several also their trend, and say where.
+
+    Returns:
+        The exit code: a session that cannot be read does not stop the others.
+
+    """
+    written: list[Written] = []
+    sessions, code = readable(paths)
+    for session in sessions:
+        with watched(console, session.name) as progress:
+            one = write_report(session, folder, against, progress)
+        written.append(one)
+        if one.compared is not None and against is not None:
+            show_agreement(console, one.compared.found, against.name, one.compared.said())
+        for line in one.night.missing:
+            say(console, line)
+        say(console, f"report: {one.html}" + ("" if one.drawn else " (nothing has changed)"))
+    if len(written) > 1:
+        trend, drawn = write_trend(written, folder)
+        say(console, f"trend: {trend}" + ("" if drawn else " (nothing has changed)"))
+    return code

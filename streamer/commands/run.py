@@ -1,0 +1,47 @@
+"""`sleepstream run`: the engine, as a TOML file describes it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from streamer import settings
+from streamer.commands.driving import drive, watched
+from streamer.logbook import Logbook
+from streamer.standard import last_words
+from streamer.web.settings import WebSettings
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream run`."""
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
+    parser.add_argument("--new", action="store_true", help="do not continue the last session")
+    parser.add_argument(
+        "--web", action="store_true", help="the live page, on loopback unless [web] says more"
+    )
+    parser.add_argument("--log", choices=("text", "json"), help="one line per event, for services")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Run the engine until it is stopped; return the exit code."""
+    console = Console(file=sys.stdout)
+    ready = settings.load(asked.config)
+    if asked.web and ready.web is None:
+        ready = ready.model_copy(update={"web": WebSettings()})
+    resume_s = 0.0 if asked.new else ready.resume_min * 60
+    if asked.log:
+        outcomes = watched(ready, Logbook(sys.stdout, asked.log), None, resume_s)
+    else:
+        outcomes = drive(ready, console, zone=None, resume_s=resume_s)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    told = [
+        f"{outcome.stream}: {len(outcome.labels)} epochs, {outcome.session or 'nothing recorded'}"
+        for outcome in outcomes
+    ]
+    last_words(lambda: console.print("\n".join(told), highlight=False, markup=False, soft_wrap=True))
+    if errors:
+        raise errors[0]
+    return 0
