@@ -13,7 +13,7 @@ from tests.mosquitto import free_port
 from tests.nights import session, stages
 from tests.test_cli import write_edf
 
-HEAVY = ("torch", "matplotlib", "plotly", "pylsl", "brainflow", "pyxdf", "ray")
+HEAVY = ("torch", "matplotlib", "pylsl", "brainflow", "pyxdf", "ray")
 # `import torch` fails, as where it is not installed; what was imported by the end is the last line.
 CODE = f"""
 import sys

@@ -107,7 +107,7 @@ def paint(url: str) -> dict[str, float]:
         page.goto(url)
         page.wait_for_selector("#shares i")  # drawn with the first stage
         stage = time.monotonic() - began
-        page.wait_for_selector("#night .main-svg")
+        page.wait_for_selector("#night canvas")
         charts = time.monotonic() - began
         first = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime / 1000")
     return {"first_paint_s": round(first, 2), "stage_s": round(stage, 2), "charts_s": round(charts, 2)}

@@ -73,7 +73,7 @@ def photograph(url: str, out: Path) -> None:
         for name, (width, height) in SIZES.items():
             page = browser.new_page(viewport={"width": width, "height": height}, timezone_id="UTC")
             page.goto(url)
-            page.wait_for_selector("#night .main-svg")
+            page.wait_for_selector("#night canvas")
             page.screenshot(path=out / f"{name}.png", full_page=name == "page-desktop")
             page.close()
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
-import importlib.util
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -38,11 +36,10 @@ FILES: Final = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
 }
-PLOTLY = "/plotly.js"
 LIVE = "/live"
-# Nothing from outside, nothing to outside. Plotly styles elements inline and draws heatmaps as data images.
+# Nothing from outside, nothing to outside; the icon is an empty data image.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 log = logging.getLogger(__name__)
@@ -79,7 +76,6 @@ class WebServer:
         self._server: Server | None = None
         self.clients = 0  # who watch
         self._newcomers: dict[ServerConnection, None] = {}  # in the order in which they came
-        self._plotly: bytes | None = None  # compressed; loaded for the first client
         self.port = settings.port
 
     @property
@@ -135,8 +131,6 @@ class WebServer:
             return _response(HTTPStatus.FORBIDDEN, refusal.encode(), {"Content-Type": "text/plain"})
         if path == LIVE:
             return self._admit()
-        if path == PLOTLY:
-            return await self._library()
         if path not in FILES:
             return _response(HTTPStatus.NOT_FOUND, b"there is no such page", {"Content-Type": "text/plain"})
         name, kind = FILES[path]
@@ -147,14 +141,6 @@ class WebServer:
             return None
         text = f"{MAX_CLIENTS} clients watch already".encode()
         return _response(HTTPStatus.SERVICE_UNAVAILABLE, text, {"Content-Type": "text/plain"})
-
-    async def _library(self) -> Response:
-        """Plotly's browser code, from its installed package."""
-        if self._plotly is None:
-            self._plotly = await asyncio.to_thread(_read_plotly)
-        kept = {"Cache-Control": "private, max-age=86400", "Content-Encoding": "gzip"}
-        kind = {"Content-Type": "text/javascript; charset=utf-8"}
-        return _response(HTTPStatus.OK, self._plotly, kept | kind)
 
     async def _live(self, connection: ServerConnection) -> None:
         """Serve one client until it goes."""
@@ -202,15 +188,6 @@ def _counting(newcomers: dict[ServerConnection, None]) -> type[ServerConnection]
             super().connection_lost(exc)
 
     return Counted
-
-
-def _read_plotly() -> bytes:
-    # Found without importing it: only its browser code is wanted.
-    found = importlib.util.find_spec("plotly")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    path = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
-    return gzip.compress(path.read_bytes(), 6)
 
 
 def _response(status: HTTPStatus, body: bytes, extra: Mapping[str, str]) -> Response:

@@ -3,6 +3,7 @@
 SLEEPSTREAM_SCREENSHOTS names a folder in which the pictures are kept.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -88,6 +89,10 @@ def stage_is_shown(page):
     expect(page.locator("#stage")).to_have_text(re.compile(r"^(W|N1|N2|N3|R|unscored)$"), timeout=20_000)
 
 
+def texts(page, chart):
+    return [one["text"] for one in page.evaluate(f"charts.written.{chart}")]
+
+
 def keep(page, name):
     folder = os.environ.get("SLEEPSTREAM_SCREENSHOTS")
     if folder:
@@ -117,21 +122,103 @@ def test_everything_is_there_and_nothing_leaves_the_machine(night, watched, size
     response = watched.goto(night.url)
     assert response.headers["content-security-policy"] == POLICY
     stage_is_shown(watched)
-    for chart in ("#eeg", "#night"):
-        watched.wait_for_selector(f"{chart} .main-svg")
+    for chart in ("eeg", "night"):
+        watched.wait_for_function(
+            f"document.querySelector('#{chart} canvas') && charts.written.{chart}.length"
+        )
     expect(watched.locator("#sure")).to_have_text(re.compile(r"% sure|not scored"))
     expect(watched.locator("#quality")).to_have_text(re.compile(r"^signal (good|fair|poor|off)"))
     expect(watched.locator("#lost")).to_have_text(re.compile(r"lost"))
     expect(watched.locator("#banner")).to_be_hidden()
     expect(watched.locator("#sleepers button")).to_have_count(2)
     expect(watched.locator("#events")).to_contain_text("session started")
-    assert "µV" in watched.locator("#eeg").inner_text()
+    assert "µV" in " ".join(texts(watched, "eeg"))
+    assert {"W", "R", "N1", "N2", "N3", "100 %", "5 Hz", "quality"} <= set(texts(watched, "night"))
     assert watched.locator("#stage").evaluate("e => parseFloat(getComputedStyle(e).fontSize)") >= 30
     assert watched.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no sideways scrolling"
     keep(watched, size)
     assert watched.said == []
     hosts = {url.split("/")[2] for url in watched.asked if not url.startswith(("data:", "blob:"))}
     assert hosts == {f"127.0.0.1:{night.port}"}
+
+
+# Eight hours, then a week: every length has its own labels below the night.
+NIGHT_OF = """(epochs) => {
+    socket.onmessage = null;
+    const one = streams.get(chosen);
+    one.session = `of ${epochs}`;
+    one.labels = "WW12233R?".repeat(epochs / 9 + 1).slice(0, epochs);
+    one.grades = "gfpo".repeat(epochs / 4 + 1).slice(0, epochs);
+    one.density = Array.from({ length: epochs }, () => Uint8Array.of(51, 51, 51, 51, 51));
+    one.spectrum = Array.from({ length: epochs }, () => new Uint8Array(BINS).fill(120));
+    show();
+}"""
+
+
+@pytest.mark.parametrize("epochs", [5, 960, 20_160])
+def test_labels_collide_at_no_width_and_stay_on_the_chart(night, watched, epochs):
+    watched.goto(night.url)
+    stage_is_shown(watched)
+    watched.evaluate(NIGHT_OF, epochs)
+    for width in (280, 320, 360, 390, 480, 601, 768, 1024, 1280, 1920):
+        watched.set_viewport_size({"width": width, "height": 900})
+        watched.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+        keep(watched, f"night-{epochs}-{width}")
+        for chart in ("eeg", "night"):
+            room = watched.evaluate(f"[at('{chart}').clientWidth, at('{chart}').clientHeight]")
+            boxes = watched.evaluate(f"charts.written.{chart}")
+            for one, other in itertools.combinations(boxes, 2):
+                assert not overlap(one, other), (width, one, other)
+            for one in boxes:
+                assert min(one["left"], one["top"]) >= 0, (width, one)
+                assert one["right"] <= room[0], (width, one)
+                assert one["bottom"] <= room[1], (width, one)
+        times = [text for text in texts(watched, "night") if ":" in text]
+        assert len(times) >= 2, (width, times)
+        assert watched.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+
+
+def overlap(one, other):
+    return not (
+        one["right"] <= other["left"]
+        or other["right"] <= one["left"]
+        or one["bottom"] <= other["top"]
+        or other["bottom"] <= one["top"]
+    )
+
+
+@pytest.mark.parametrize("state", ["disarmed", "armed", "ringing", "snoozed"])
+def test_the_alarm_s_buttons_stay_in_one_line_at_any_width(night, watched, state):
+    watched.goto(night.url)
+    watched.locator("#sleepers button", has_text="ben").click()
+    watched.evaluate(
+        """(state) => {
+            socket.onmessage = null;
+            Object.assign(streams.get("ben").alarm, { state, deadline: 0 });
+            show();
+        }""",
+        state,
+    )
+    for width in (320, 390, 601, 1280):
+        watched.set_viewport_size({"width": width, "height": 900})
+        keep(watched, f"alarm-{state}-{width}")
+        shown = watched.locator("#alarm_controls button:visible").all()
+        assert shown
+        boxes = [one.bounding_box() for one in shown]
+        assert len({round(box["y"]) for box in boxes}) == 1, width
+        assert max(box["height"] for box in boxes) < 60, "a button of two lines"
+        assert max(box["x"] + box["width"] for box in boxes) <= width
+
+
+def test_the_page_loads_little_script_and_only_its_own(night, watched):
+    loaded = {}
+    watched.on("response", lambda found: loaded.update({found.url: found}))
+    watched.goto(night.url)
+    stage_is_shown(watched)
+    watched.wait_for_selector("#night canvas")
+    scripts = [one for one in loaded.values() if one.request.resource_type == "script"]
+    assert len(scripts) == watched.evaluate("document.scripts.length") > 0
+    assert sum(len(one.body()) for one in scripts) <= 300_000
 
 
 def test_the_stage_follows_within_two_hops(night, watched):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gzip
 import json
 import re
 from pathlib import Path
@@ -55,6 +54,7 @@ def test_the_files_are_served_and_nothing_else():
                 ("/", "text/html"),
                 ("/page.css", "text/css"),
                 ("/page.js", "text/javascript"),
+                ("/charts.js", "text/javascript"),
             ]:
                 status, headers, body = await get(server, path)
                 assert (status, len(body)) == (200, int(headers["Content-Length"]))
@@ -63,9 +63,6 @@ def test_the_files_are_served_and_nothing_else():
                 assert "default-src 'none'" in policy
                 assert "http" not in policy
                 assert "*" not in policy
-            status, headers, body = await get(server, "/plotly.js")
-            assert (status, headers["Content-Encoding"]) == (200, "gzip")
-            assert b"plotly.js v" in gzip.decompress(body)[:500]
             for path in (
                 "/none",
                 "/../server.py",
