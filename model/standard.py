@@ -56,7 +56,8 @@ class Bands(nn.Module):
         used = spectrum[..., : self.bins]
         if not self.pooled:
             return used
-        power = torch.exp(used * (math.log(10.0) / 10.0)) @ self.members
+        # In double: a product in half as many bits, as on a GPU, would overflow.
+        power = (torch.exp(used * (math.log(10.0) / 10.0)).double() @ self.members.double()).float()
         lost = torch.isnan(power)
         there = (~lost).to(power.dtype).sum(-2, keepdim=True)
         whole = power.masked_fill(lost, 0.0).sum(-2, keepdim=True) / there  # 0 / 0, NaN, where all is lost
@@ -118,9 +119,12 @@ class Standard(nn.Module):
         return torch.nan_to_num(standard, nan=0.0).clamp(-6.0, 6.0), after
 
     def trail(self, share: Tensor, mean: Tensor, square: Tensor, past: Past) -> tuple[Tensor, Tensor, Tensor]:
-        """Averages over the past and the present of every epoch, older ones decayed: as many as went in."""
-        epochs = share.size(1)
-        number = torch.arange(epochs, device=share.device, dtype=share.dtype)
+        """Averages over the past and the present of every epoch, older ones decayed: as many as went in.
+
+        In double, so that products in half as many bits do not blur them.
+        """
+        share, mean, square = share.double(), mean.double(), square.double()
+        number = torch.arange(share.size(1), device=share.device, dtype=share.dtype)
         age = number.unsqueeze(1) - number.unsqueeze(0)  # (T, T)
         kept = torch.pow(self.decay, age.clamp(min=0.0)) * (age >= 0)
         before = torch.pow(self.decay, number + 1.0).unsqueeze(0) * past.weight.unsqueeze(1)  # (B, T)
@@ -130,7 +134,7 @@ class Standard(nn.Module):
         old = before.unsqueeze(2)
         means = (kept @ (counted * mean) + old * past.mean.unsqueeze(1)) / total
         squares = (kept @ (counted * square) + old * past.square.unsqueeze(1)) / total
-        return weight, means, squares
+        return weight.float(), means.float(), squares.float()
 
     def blank(self, batch: int) -> Past:
         """Return the past of `batch` streams that have seen nothing."""

@@ -42,6 +42,18 @@ def grid_index(index: int, rate_hz: float) -> int:
     return ceil(index * ratio(rate_hz))
 
 
+def ready_index(end: int, found: Fraction) -> int:
+    """100 Hz index one past the last output that can be had once the input has come to index `end`.
+
+    `found` is the `ratio` of the input's rate.
+    """
+    slower = max(found.numerator, found.denominator)
+    if slower == 1:
+        return end
+    # Output k sits at k * down on the common clock and reaches half a filter to either side of it.
+    return ((end - 1) * found.numerator - HALF_LENGTH * slower) // found.denominator + 1
+
+
 def _taps(half: int, slower: int, up: int) -> Floats:
     """The low-pass at the common rate; every polyphase arm passes a constant exactly.
 
@@ -61,8 +73,8 @@ class Resampler:
     """
 
     def __init__(self, rate_hz: float) -> None:
-        found = ratio(rate_hz)
-        self.up, self.down = found.numerator, found.denominator
+        self._ratio = ratio(rate_hz)
+        self.up, self.down = self._ratio.numerator, self._ratio.denominator
         slower = max(self.up, self.down)
         self._identity = slower == 1
         self._half = HALF_LENGTH * slower  # half the filter's length at the common rate `rate * up`
@@ -84,11 +96,6 @@ class Resampler:
     def next_index(self) -> int:
         """100 Hz index of the next sample to come out."""
         return self._next
-
-    def ready(self, end: int) -> int:
-        """100 Hz index one past the last output that can be had once the input has come to index `end`."""
-        # Output k sits at k * down on the common clock and reaches `half` to either side of it.
-        return end if self._identity else ((end - 1) * self.up - self._half) // self.down + 1
 
     def push(self, samples: Floats) -> Floats:
         """Resample what can be resampled: (n,) -> (m,)."""
@@ -127,7 +134,7 @@ class Resampler:
 
     def _drain(self, end: int, stop: int | None = None) -> Floats:
         """Every output whose whole support lies before input index `end`."""
-        ready = self.ready(end) if stop is None else min(self.ready(end), stop)
+        ready = ready_index(end, self._ratio) if stop is None else min(ready_index(end, self._ratio), stop)
         if ready <= self._next:
             return np.empty(0)
         filtered = upfirdn(self._taps, self._buffer, self.up, self.down)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.messages import RATE_HZ, Chunk, Gap, Item
-from streamer.resampler import Resampler
+from streamer.resampler import ratio, ready_index
 
 
 class Gather:
@@ -25,7 +25,7 @@ class Gather:
     """
 
     def __init__(self, rate_hz: float) -> None:
-        self._resampler = Resampler(rate_hz)  # only to know what it will have given by when
+        self._ratio = ratio(rate_hz)
         self._held: list[Chunk] = []
         self._seconds = 0  # that are complete
         self._resumed = True  # the next piece says that samples come, and tells the loss before it
@@ -41,7 +41,7 @@ class Gather:
         if self._held and item.start != self._held[-1].stop:
             return [*self.flush(), item]  # not for us to judge
         self._held.append(item)
-        seconds = self._resampler.ready(item.stop) // RATE_HZ
+        seconds = ready_index(item.stop, self._ratio) // RATE_HZ
         if seconds <= self._seconds and not self._resumed:
             return []
         self._seconds, self._resumed = max(seconds, 0), False

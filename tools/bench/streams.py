@@ -137,10 +137,25 @@ def _worst(points: Sequence[Point]) -> Point:
     )
 
 
+def point(count: int, hop_s: int, device: str) -> Figures:
+    """Measure so many streams on one core, their network on a device."""
+    with Mosquitto(port=PORT):
+        command = [*_command(count, hop_s, BEFORE_S, CORES[-1]), "--device", device]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _command(count: int, hop_s: int, before_s: float, core: int) -> list[str]:
+    return [sys.executable, "-m", "tools.bench.streams", *map(str, (count, hop_s, before_s, core))]
+
+
 def _run(count: int, hop_s: int, cores: Sequence[int], before_s: float = BEFORE_S) -> list[Point]:
     """One process of `count` streams on each of these cores, at the same time."""
-    command = [sys.executable, "-m", "tools.bench.streams", str(count), str(hop_s), str(before_s)]
-    processes = [subprocess.Popen([*command, str(core)], stdout=subprocess.PIPE, text=True) for core in cores]
+    processes = [
+        subprocess.Popen(_command(count, hop_s, before_s, core), stdout=subprocess.PIPE, text=True)
+        for core in cores
+    ]
     said = [process.communicate()[0] for process in processes]
     points = [Point(**json.loads(one.splitlines()[-1])) for one in said]
     for core, point in zip(cores, points, strict=True):  # at once: the whole search takes long
@@ -234,7 +249,7 @@ class _Listener:
             self._news.set()
 
 
-async def carry(count: int, hop_s: int, before_s: float, folder: Path) -> Point:
+async def carry(count: int, hop_s: int, before_s: float, folder: Path, device: str) -> Point:
     """Run so many streams in this process, and measure once each has had its first window."""
     rng = np.random.default_rng()
     noise = rng.standard_normal((len(CHANNELS), RATE_HZ * NOISE_S)) * 20
@@ -245,7 +260,7 @@ async def carry(count: int, hop_s: int, before_s: float, folder: Path) -> Point:
         return Headband(noise, before_s, float(next(waits)), clock)
 
     listener = _Listener()
-    engine = Engine(_settings(count, hop_s, folder), SystemClock(), listener, sources=headband)
+    engine = Engine(_settings(count, hop_s, folder, device), SystemClock(), listener, sources=headband)
     running = asyncio.create_task(engine.run())
     await listener.all_present({f"s{n}" for n in range(count)})
     await asyncio.sleep(SETTLE_S)
@@ -261,12 +276,11 @@ async def carry(count: int, hop_s: int, before_s: float, folder: Path) -> Point:
     return Point(count, load, len(listener.ms), float(p50_ms), float(p99_ms), listener.thinned, rss_mb)
 
 
-def _settings(count: int, hop_s: int, folder: Path) -> Settings:
+def _settings(count: int, hop_s: int, folder: Path, device: str) -> Settings:
     streams = [{"name": f"s{n}", "hop_s": hop_s, "source": {"kind": "lsl"}} for n in range(count)]
     node = f"bench-{os.getpid()}"
-    return validate(
-        {"node": node, "session_dir": str(folder), "mqtt": {"port": PORT}, "stream": streams}, "bench"
-    )
+    shared = {"node": node, "session_dir": str(folder), "mqtt": {"port": PORT}, "model": {"device": device}}
+    return validate({**shared, "stream": streams}, "bench")
 
 
 def main() -> None:
@@ -276,14 +290,14 @@ def main() -> None:
     parser.add_argument("hop_s", type=int)
     parser.add_argument("before_s", type=float)
     parser.add_argument("core", type=int)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the network")
     asked = parser.parse_args()
     os.sched_setaffinity(0, {asked.core})
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with tempfile.TemporaryDirectory() as folder:
-        print(
-            json.dumps(asdict(asyncio.run(carry(asked.streams, asked.hop_s, asked.before_s, Path(folder)))))
-        )
+        carried = carry(asked.streams, asked.hop_s, asked.before_s, Path(folder), asked.device)
+        print(json.dumps(asdict(asyncio.run(carried))))
 
 
 if __name__ == "__main__":

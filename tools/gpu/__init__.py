@@ -1,0 +1,1 @@
+"""One command for a machine with a GPU: whether it says what a CPU says, and how fast."""
