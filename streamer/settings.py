@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from streamer.corrections import NAME_PATTERN, SHA256_PATTERN, TOPIC_PATTERN, all_problems
 from streamer.errors import SettingsError
 from streamer.reactions.settings import AlarmSettings, TriggerSettings
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings
@@ -16,9 +16,7 @@ from streamer.sources.settings import SourceSettings
 from streamer.tables import Table, UserPath
 from streamer.web.settings import WebSettings
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]  # one MQTT topic level
-# Several levels, without wildcards, spaces and NUL or its like, for which a broker ends the connection.
-TOPIC_PATTERN = r"^[^+#\s\x00-\x1f\x7f-\x9f]{1,256}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]  # one MQTT topic level
 Topic = Annotated[str, Field(pattern=TOPIC_PATTERN)]
 SESSION_DIR = Path("~/.local/share/sleepstream")
 
@@ -32,7 +30,7 @@ class ModelSettings(Table):
     """Which network, and where it runs: the arguments of `Model.load`."""
 
     path: UserPath | None = None  # None: the artifact that ships with the engine
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")  # that `path` must have
+    sha256: str | None = Field(None, pattern=SHA256_PATTERN)  # that `path` must have
     trusted: bool = False  # load whatever `path` holds: a model file can run any code
     device: Device = "auto"  # auto: CUDA if torch is installed and finds a GPU, else the CPU
     threads: int = Field(1, ge=1, le=64)
@@ -137,7 +135,7 @@ def load(path: Path, stand_in: dict[str, object] | None = None) -> Settings:
     """Read and validate a TOML file; `stand_in` is the stream of one that names none.
 
     Raises:
-        SettingsError: the file is missing, is not TOML, or does not validate; the first problem in one line.
+        SettingsError: the file is missing, is not TOML, or does not validate; all that is wrong in one line.
 
     """
     try:
@@ -161,27 +159,8 @@ def validate(data: dict[str, object], origin: str) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        raise SettingsError(f"{origin}: {_first_problem(error)}") from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    """The most telling problem in one line, with the nearest right key for a misspelt one."""
-    problems = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    problem = problems[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    if problem["type"] != "extra_forbidden":
-        found = "" if problem["type"] == "missing" else f", found {_short(problem['input'])}"
-        return f"{where or 'settings'}: {problem['msg'].removeprefix('Value error, ')}{found}{more}"
-    key = str(problem["loc"][-1])
-    near = difflib.get_close_matches(key, _known_keys(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown key {where!r}{hint}{more}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+        said = all_problems(error.errors(), data, _known_keys())
+        raise SettingsError(f"{origin}: {said}") from error
 
 
 def _known_keys() -> list[str]:

@@ -3,9 +3,13 @@
 import typing
 from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 from pydantic import BaseModel, TypeAdapter
 
+from streamer.corrections import PATTERNS
 from streamer.errors import SettingsError
 from streamer.settings import Settings, load, validate
 from streamer.sources.settings import ReplaySettings
@@ -73,14 +77,14 @@ def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path, wrong, rig
     ("old", "new", "expected"),
     [
         ('kind = "replay"', 'kind = "tape"', "'tape'"),
-        ('path = "night.edf"', "", "stream.0.source.replay.path"),
-        ("hop_s = 5", "hop_s = 31", "less than or equal to 30"),
+        ('path = "night.edf"', "", "stream.source.path: it is missing"),
+        ("hop_s = 5", "hop_s = 31", "stream.hop_s: 31 is too large; the most is 30"),
         ("hop_s = 5", "hop_s = 2.5", "hop_s"),
         ('name = "anna"', 'name = "a/b"', "a/b"),
         ('name = "anna"', 'name = "#"', "#"),
         ('node = "bedroom"', 'node = ""', "node"),
         *(
-            ('name = "anna"', f'name = "{name}"', "stream.0.name")
+            ('name = "anna"', f'name = "{name}"', "stream.name")
             for name in ("+", "a+", "a\\u0000", "a\\n", "$a")
         ),
         *(('node = "bedroom"', f'node = "{name}"', "node") for name in ("+", "a/b", "#", "a\\u0000", "$SYS")),
@@ -90,7 +94,7 @@ def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path, wrong, rig
             for topic in ("+", "a/#", "a\\u0000b", "a b", "a\\n", "", "a" * 257)
         ),
         ('speed = "max"', "speed = -1", "speed"),
-        ("[[stream]]", "[stream]", "stream"),
+        ("[[stream]]", "[stream]", "two brackets, [[stream]]"),
         ("[mqtt]", "[mqtt", "not valid TOML"),
     ],
 )
@@ -121,8 +125,105 @@ def test_a_missing_file_a_folder_and_a_binary_are_refused(tmp_path):
 
 
 def test_nothing_at_all_names_what_is_missing():
-    with pytest.raises(SettingsError, match="stream: Field required"):
+    with pytest.raises(SettingsError, match="stream: there is none; every sleeper needs"):
         validate({}, "test")
+
+
+def wrong(tmp_path, tail):
+    """What is said of a good file with more at its end, without the file's name."""
+    return _said(tmp_path, GOOD + tail).partition(": ")[2]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("'7:00'", "07:00"),
+        ("'7'", "07:00"),
+        ("'7.30'", "07:30"),
+        ("'7h05'", "07:05"),
+        ("'2315'", "23:15"),
+        ("'7:30 pm'", "19:30"),
+        ("'12:15 a.m.'", "00:15"),
+        ("'25:00'", "07:00"),  # no time at all: an example
+        ("7", "07:00"),  # seconds, for pydantic
+        ("true", "07:00"),
+    ],
+)
+def test_a_time_of_day_is_shown_as_it_has_to_be_written(tmp_path, written, meant):
+    said = wrong(tmp_path, f"[stream.alarm]\ndeadline = {written}\n")
+    assert said == f"stream.alarm.deadline: {written} is no time of day; write it as '{meant}'"
+
+
+def test_everything_that_is_wrong_is_listed_in_one_line(tmp_path):
+    said = wrong(
+        tmp_path,
+        "mains_hz = 55\n[stream.alarm]\ndeadline = '7:00'\nwindow_mn = 3\n[web]\nport = 99999\n",
+    )
+    assert said == (
+        "4 things are wrong: (1) unknown key 'stream.alarm.window_mn'; did you mean 'window_min'?; "
+        "(2) web.port: 99999 is too large; the most is 65535; "
+        "(3) stream.signal.mains_hz: 55 is none of 50, 60; "
+        "(4) stream.alarm.deadline: '7:00' is no time of day; write it as '07:00'"
+    )
+    many = "".join(f"x{number} = 1\n" for number in range(30))
+    assert "30 things are wrong" in (said := _said(tmp_path, many + GOOD))
+    assert "and 22 more" in said
+
+
+def test_a_misspelt_key_is_not_also_missing(tmp_path):
+    said = _said(tmp_path, GOOD.replace('path = "night.edf"', 'pth = "night.edf"'))
+    assert said.endswith("unknown key 'stream.source.pth'; did you mean 'path'?")
+
+
+def test_with_several_sleepers_it_is_said_which(tmp_path):
+    second = '[[stream]]\nname = "ben"\nhop_s = 0\nsource = {kind = "lsl", resolve_s = "1m"}\n'
+    assert wrong(tmp_path, second) == (
+        "2 things are wrong: (1) stream 2.hop_s: 0 is too small; the least is 1; "
+        "(2) stream 2.source.resolve_s: '1m' is no number"
+    )
+
+
+def test_a_value_of_several_kinds_is_told_once(tmp_path):
+    assert "(2)" not in (said := _said(tmp_path, GOOD.replace('"max"', '"fast"')))
+    assert "'fast' is no number, and is none of 'max'" in said
+    said = _said(tmp_path, GOOD.replace('"AF7-TP9"', '["AF7", 3]'))
+    assert said.endswith("stream.signal.channel 2: 3 is no text; put it in quotes")
+
+
+def _patterns(schema):
+    if isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _patterns(part)
+
+
+def test_every_pattern_has_words():
+    assert set(_patterns(Settings.model_json_schema())) == set(PATTERNS)
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.times() | st.datetimes(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+        max_leaves=5,
+    ),
+    key=st.sampled_from([*Settings.model_fields, "alarm", "source", "signal", "trigger", "name", "x"]),
+)
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_whatever_a_file_says_the_answer_is_one_line_in_words(value, key):
+    stream = {"source": {"kind": "simulated"}}
+    data = {"stream": [stream]}
+    (data if key in Settings.model_fields else stream)[key] = value
+    said = ""
+    try:
+        validate(data, "c.toml")
+    except SettingsError as error:
+        said = str(error)
+    assert said.isprintable()
+    assert "ydantic" not in said
 
 
 def models():

@@ -7,8 +7,10 @@ from ipaddress import ip_address
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from streamer.corrections import NAME_PATTERN, OSC_PATTERN
 from streamer.messages import Grade, Stage
 from streamer.tables import Table
 
@@ -22,17 +24,26 @@ def _known_zone(name: str) -> str:
 
 
 def _address(host: str) -> str:
-    ip_address(host)  # a name would have to be looked up, which may take seconds
+    try:
+        ip_address(host)
+    except ValueError:  # a name would have to be looked up, which may take seconds
+        raise ValueError("no address; write one such as 192.168.1.20, not a name") from None
     return host
+
+
+def _written(value: object) -> object:
+    if isinstance(value, int | float):  # pydantic would take it for seconds since midnight
+        raise PydanticCustomError("time_type", "a number is no time of day")
+    return value
 
 
 def _plain(value: time) -> time:
     if value.tzinfo is not None:
-        raise ValueError("a clock time without an offset; the zone has its own key")
+        raise ValueError("give a time of day without an offset, and its zone as zone")
     return value
 
 
-ClockTime = Annotated[time, AfterValidator(_plain)]  # 07:00:00 or "07:00"
+ClockTime = Annotated[time, BeforeValidator(_written), AfterValidator(_plain)]  # 07:00:00 or "07:00"
 Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
@@ -42,7 +53,7 @@ class ActionSettings(Table):
     command: tuple[str, ...] | None = Field(None, min_length=1)  # a program and its arguments; no shell
     timeout_s: float = Field(30, gt=0, le=3600)  # after which the command is ended
     udp: str | None = Field(None, max_length=1024)  # text of a datagram; {name} and {stage} are filled in
-    osc: str | None = Field(None, pattern=r"^/[!-~]*$")  # OSC address; arguments: name, stage, probability
+    osc: str | None = Field(None, pattern=OSC_PATTERN)  # OSC address; arguments: name, stage, probability
     host: Annotated[str, AfterValidator(_address)] = "127.0.0.1"  # of udp and osc: an address, not a name
     port: int | None = Field(None, ge=1, le=65535)
 
@@ -65,7 +76,7 @@ class ArousalSettings(Table):
 class TriggerSettings(Table):
     """One closed loop: when to fire, how often, and what it does."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     stages: tuple[Stage, ...] = Field(min_length=1)
     min_probability: float = Field(0.5, ge=0, le=1)  # of those stages together
     dwell_s: float = Field(0, ge=0, le=7200)  # time without interruption in them, hop by hop

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamer import __version__
-from streamer.settings import TOPIC_PATTERN, HomeAssistantSettings, StreamSettings
+from streamer.corrections import TOPIC_PATTERN
+from streamer.settings import HomeAssistantSettings, StreamSettings
 from streamer.sinks.delivery import Delivery
 from streamer.sinks.topics import Slot
 

@@ -1,0 +1,204 @@
+"""What is wrong with settings, all of it, each in words that say how to write it right."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from streamer.printable import printable
+
+MOST = 8  # that are listed; the rest is counted
+SHOWN_CHARS = 60  # of a value
+NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+# Several levels, without wildcards, spaces and NUL or its like, for which a broker ends the connection.
+TOPIC_PATTERN = r"^[^+#\s\x00-\x1f\x7f-\x9f]{1,256}$"
+SHA256_PATTERN = "^[0-9a-f]{64}$"
+OSC_PATTERN = r"^/[!-~]*$"
+PATTERNS: Final = {  # every pattern that a setting has, in words
+    NAME_PATTERN: "is no name: use 1 to 64 letters, digits, _ . and - only",
+    TOPIC_PATTERN: "is no MQTT topic: use 1 to 256 characters, without + # and spaces",
+    SHA256_PATTERN: "is no sha256: write its 64 digits, 0-9 and a-f",
+    OSC_PATTERN: "is no OSC address: begin it with /, without spaces, as in '/sleep/stage'",
+}
+TIME = re.compile(r"(\d{1,2})[:.hH]?(\d{2})?(?:[:.]\d{2})?\s*([aApP])?\.?[mM]?\.?\s*(?:Uhr|h)?")
+TIMES = ("time_parsing", "time_type", "time_from_datetime_inexact")
+DATES = ("datetime_parsing", "datetime_type", "datetime_from_date_parsing", "timezone_aware")
+
+Problem = Mapping[str, Any]  # as pydantic lists them
+
+
+def all_problems(problems: Sequence[Problem], data: object, known_keys: Sequence[str]) -> str:
+    """Everything that is wrong, in one line.
+
+    Args:
+        problems: as `ValidationError.errors()` gives them.
+        data: what was validated.
+        known_keys: every key that settings may have, for the nearest one to a misspelt one.
+
+    """
+    said: dict[str, str] = {}
+    meant: set[str] = set()  # keys that are there under a misspelt name
+    for problem in sorted(_causes(problems), key=lambda one: one["type"] != "extra_forbidden"):
+        where = _where(problem, data, known_keys)
+        if problem["type"] == "extra_forbidden":
+            said[where], near = _unknown(where, str(problem["loc"][-1]), known_keys)
+            meant.add(".".join((*where.split(".")[:-1], near)))
+            continue
+        if problem["type"] == "missing" and where in meant:
+            continue
+        words = _in_words(problem, where)
+        if where not in said:
+            said[where] = f"{where}: {words}" if where else words
+        elif not said[where].endswith(words):  # a value may be of several kinds, and is of none
+            said[where] += f", and {words.removeprefix(_short(problem['input']) + ' ')}"
+    # Of a value that may be of several kinds, only what is wrong inside it.
+    inner = {
+        where for where in said for other in said if where and re.match(rf"{re.escape(where)}[ .]", other)
+    }
+    kinds = {_where(one, data, known_keys) for one in problems if one["type"].endswith("_type")}
+    listed = [text for where, text in said.items() if where not in inner & kinds]
+    if len(listed) == 1:
+        return listed[0]
+    lines = [f"({number}) {text}" for number, text in enumerate(listed[:MOST], 1)]
+    more = [f"and {len(listed) - MOST} more"] if len(listed) > MOST else []
+    return f"{len(listed)} things are wrong: {'; '.join(lines + more)}"
+
+
+def _causes(problems: Sequence[Problem]) -> list[Problem]:
+    """Without lists that are too short only because their entries are wrong."""
+    return [
+        one
+        for one in problems
+        if one["type"] != "too_short"
+        or not any(len(other["loc"]) > len(one["loc"]) and _within(other, one) for other in problems)
+    ]
+
+
+def _within(one: Problem, other: Problem) -> bool:
+    return bool(one["loc"][: len(other["loc"])] == other["loc"])
+
+
+def _where(problem: Problem, data: object, known_keys: Sequence[str]) -> str:
+    """The keys that lead to a value as the file has them, without what pydantic puts between them."""
+    keys: list[str] = []
+    at = data
+    last = len(problem["loc"]) - 1
+    for depth, part in enumerate(problem["loc"]):
+        if isinstance(at, Mapping) and part in at:
+            at = at[part]
+            keys.append(str(part))
+        elif isinstance(at, list | tuple) and isinstance(part, int) and part < len(at):
+            if len(at) > 1 and keys:
+                keys[-1] += f" {part + 1}"
+            at = at[part]
+        elif depth == last and isinstance(at, Mapping) and part in known_keys:  # missing, or a wrong default
+            keys.append(str(part))
+    return ".".join(printable(key) for key in keys)
+
+
+def _unknown(where: str, key: str, known_keys: Sequence[str]) -> tuple[str, str]:
+    """What to say of a key that no setting has, and the one that was probably meant, or ""."""
+    near = difflib.get_close_matches(key, known_keys, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown key {where!r}{hint}", near[0] if near else ""
+
+
+def _in_words(problem: Problem, where: str) -> str:
+    kind, value, context = str(problem["type"]), problem["input"], problem.get("ctx", {})
+    if kind == "missing" and where == "stream":
+        return "there is none; every sleeper needs a [[stream]] with a [stream.source]"
+    if kind == "tuple_type" and isinstance(value, Mapping):
+        return f"there may be several; write its heading with two brackets, [[{where}]]"
+    if isinstance(value, float) and math.isnan(value):
+        return "nan is no number"
+    if kind in WORDS:
+        return WORDS[kind](_short(value), context)
+    if kind in TIMES:
+        return f"{_short(value)} is no time of day; write it as {_time(value)}"
+    if kind in DATES:
+        return f"{_short(value)} is no time with its offset; write it as '2026-01-31T23:00:00+01:00'"
+    if kind == "value_error":
+        text = str(problem["msg"]).removeprefix("Value error, ")
+        return (
+            text if isinstance(value, Mapping) or _short(value) in text else f"{text}, found {_short(value)}"
+        )
+    return f"{str(problem['msg'])[:1].lower()}{str(problem['msg'])[1:]}, found {_short(value)}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    text = printable(repr(value))
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
+
+
+def _time(value: object) -> str:
+    """A time of day as it should be written: the one that was probably meant, else an example."""
+    found = TIME.fullmatch(str(value).strip())
+    if found:
+        hour, minute = int(found[1]), int(found[2] or 0)
+        if found[3] and 1 <= hour <= 12:
+            hour = hour % 12 + (12 if found[3] in "pP" else 0)
+        if hour < 24 and minute < 60:
+            return f"'{hour:02d}:{minute:02d}'"
+    return "'07:00'"
+
+
+def _choice(value: str, context: Mapping[str, Any]) -> str:
+    return f"{value} is none of {context['expected']}".replace(" or ", ", ")
+
+
+def _pattern(value: str, context: Mapping[str, Any]) -> str:
+    return f"{value} {PATTERNS.get(context['pattern'], 'is not written as it has to be')}"
+
+
+def _tag(value: str, context: Mapping[str, Any]) -> str:
+    return f"kind = {context['tag']!r} is none of {context['expected_tags']}"
+
+
+def _fixed(text: str) -> Callable[[str, Mapping[str, Any]], str]:
+    return lambda value, context: text.format(value=value, **context)
+
+
+_WHOLE = _fixed("{value} is no whole number")
+_NUMBER = _fixed("{value} is no number")
+_SWITCH = _fixed("{value} is neither true nor false")
+_TEXT = _fixed("{value} is no text; put it in quotes")
+_LIST = _fixed("{value} is no list; put it in [ ]")
+_TABLE = _fixed("{value} is no table; give it a heading in [ ] and keys below")
+WORDS: Final[dict[str, Callable[[str, Mapping[str, Any]], str]]] = {
+    "missing": _fixed("it is missing"),
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": _NUMBER,
+    "bool_type": _SWITCH,
+    "bool_parsing": _SWITCH,
+    "string_type": _TEXT,
+    "path_type": _TEXT,
+    "tuple_type": _LIST,
+    "model_type": _TABLE,
+    "model_attributes_type": _TABLE,
+    "greater_than": _fixed("{value} is too small; it has to be above {gt:g}"),
+    "greater_than_equal": _fixed("{value} is too small; the least is {ge:g}"),
+    "less_than": _fixed("{value} is too large; it has to be below {lt:g}"),
+    "less_than_equal": _fixed("{value} is too large; the most is {le:g}"),
+    "string_too_short": _fixed("{value} is too short; write at least {min_length} character"),
+    "string_too_long": _fixed("{value} is too long; {max_length} characters are the most"),
+    "too_short": _fixed("it has {actual_length} entries, and needs {min_length}"),
+    "too_long": _fixed("it has {actual_length} entries, and may have {max_length}"),
+    "literal_error": _choice,
+    "string_pattern_mismatch": _pattern,
+    "union_tag_invalid": _tag,
+    "union_tag_not_found": _fixed("it has no kind; write kind = 'lsl', 'brainflow', 'replay' or 'simulated'"),
+}
