@@ -84,6 +84,26 @@ Item = Chunk | Gap
 
 
 @dataclass(frozen=True, slots=True)
+class Marker:
+    """What another program or an amplifier's trigger input has put into the stream."""
+
+    at: int  # index of the sample it belongs to
+    kind: str  # such as "Stimulus"
+    text: str  # such as "S  1"
+    channel: str = ""  # "": of all
+
+    def __post_init__(self) -> None:
+        """As for a channel."""
+        for name in ("kind", "text", "channel"):
+            object.__setattr__(self, name, printable(getattr(self, name)).strip())
+
+    @property
+    def told(self) -> str:
+        """One line for a person."""
+        return ": ".join(part for part in (self.kind, self.text) if part) or "unnamed"
+
+
+@dataclass(frozen=True, slots=True)
 class Doubt:
     """The signal does not look like EEG in µV; said once."""
 

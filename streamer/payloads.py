@@ -32,6 +32,7 @@ EventName = Literal[
     "refused",
     "trigger",
     "alarm",
+    "marker",
 ]
 
 CommandName = Literal[

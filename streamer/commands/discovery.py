@@ -1,8 +1,9 @@
-"""`sleepstream sources`: the LSL streams that answer now, and the kinds of board that BrainFlow drives."""
+"""`sleepstream sources`: LSL streams that answer, what a BrainVision Recorder sends, the boards there are."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.channels import RATES_HZ
-from streamer.errors import SourceError
+from streamer.errors import SourceError, UsageError
+from streamer.messages import StreamInfo
 from streamer.printable import printable
 from streamer.sources.board import BrainflowBoard, load_brainflow
 from streamer.sources.liblsl import load_pylsl
-from streamer.sources.settings import BrainflowSettings
+from streamer.sources.settings import BrainflowSettings, RdaSettings
 
 LOOK_S = 1.5  # for streams to answer; with INFO_S and the start, the command takes 3 s
 INFO_S = 0.8  # for one stream to say what its channels are called
@@ -28,11 +30,16 @@ AT_ONCE = 32  # streams that are asked at the same time
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `sleepstream sources`."""
     parser.add_argument("--boards", action="store_true", help="list the boards that BrainFlow drives instead")
+    parser.add_argument(
+        "--rda", metavar="HOST[:PORT]", help="ask a BrainVision Recorder's remote data access instead"
+    )
     parser.add_argument("--json", action="store_true", help="as a JSON object")
 
 
 def run(asked: argparse.Namespace) -> int:
     """List what was asked for; return the exit code."""
+    if asked.rda is not None:
+        return _show_rda(asyncio.run(rda_stream(asked.rda)), asked.json)
     streams, kinds = ([], boards()) if asked.boards else (lsl_streams(), [])
     if asked.json:
         key, found = ("brainflow", kinds) if asked.boards else ("lsl", streams)
@@ -75,6 +82,36 @@ class BoardKind:
     def to_json(self) -> dict[str, object]:
         """As `--json` prints it."""
         return asdict(self)
+
+
+async def rda_stream(where: str) -> StreamInfo:
+    """What a BrainVision Recorder at HOST or HOST:PORT sends now.
+
+    Raises:
+        UsageError: it is no such address.
+        SourceError, SignalError: it sends nothing, or nothing that could be staged.
+
+    """
+    from streamer.sources.rda import RdaSource
+
+    host, _, port = where.rpartition(":") if where.count(":") == 1 else (where, "", "")
+    try:
+        settings = RdaSettings.model_validate(
+            {"host": host, "resolve_s": LOOK_S, **({"port": port} if port else {})}
+        )
+    except ValueError as error:
+        raise UsageError(f"--rda {where!r} is no HOST or HOST:PORT") from error
+    async with RdaSource(settings) as source:
+        return source.info
+
+
+def _show_rda(info: StreamInfo, as_json: bool) -> int:
+    labels = [channel.label for channel in info.channels]
+    if as_json:
+        print(json.dumps({"rda": {"name": info.name, "labels": labels, "rate_hz": info.rate_hz}}, indent=1))
+    else:
+        print(f"{info.name}: {len(labels)} channels at {info.rate_hz:g} Hz: {_short(labels)}")
+    return 0
 
 
 def lsl_streams(look_s: float = LOOK_S) -> list[LslStream]:

@@ -19,7 +19,7 @@ from streamer.clock import Clock, SystemClock
 from streamer.derivation import Derivation
 from streamer.errors import UsageError
 from streamer.live.intake import Source
-from streamer.messages import Chunk, Item, Quality, StreamInfo
+from streamer.messages import Chunk, Item, Marker, Quality, StreamInfo
 from streamer.quality import QualityMeter
 from streamer.settings import SignalSettings, StreamSettings, load
 from streamer.sources import open_source
@@ -229,7 +229,8 @@ async def fit_stream(settings: StreamSettings, clock: Clock, console: Console, s
 
 async def _listen(source: Source, fitting: Fitting) -> None:
     async for item in source:
-        fitting.push(item)
+        if not isinstance(item, Marker):
+            fitting.push(item)
 
 
 async def _tell(look: Callable[[], list[Contact]], clock: Clock, console: Console) -> None:

@@ -10,23 +10,23 @@ from streamer.devicetime import WATCH_S
 from streamer.doctor.checks import Finding
 from streamer.errors import SleepstreamError
 from streamer.live.intake import Source
-from streamer.messages import Chunk, Item
+from streamer.messages import Chunk, Item, Marker
 from streamer.settings import Settings
 from streamer.sources import open_source
-from streamer.sources.settings import LslSettings
+from streamer.sources.settings import LslSettings, RdaSettings
 
 LOOK_S = 3.0  # for a device that may be switched off
 LISTEN_S = 2 * WATCH_S
 
 
 def device_times(settings: Settings, clock: Clock) -> list[Finding]:
-    """Listen to every LSL stream of the settings, all at once; blocks for some seconds."""
+    """Listen to every LSL stream and RDA server of the settings, all at once; blocks for some seconds."""
 
     async def listen() -> list[Finding]:
         asked = [
             (one.name, one.source.model_copy(update={"resolve_s": LOOK_S}))
             for one in settings.stream
-            if isinstance(one.source, LslSettings)
+            if isinstance(one.source, LslSettings | RdaSettings)
         ]
         return await asyncio.gather(
             *(heard(name, open_source(source, None, clock), clock) for name, source in asked)
@@ -59,7 +59,7 @@ async def heard(name: str, source: Source, clock: Clock) -> Finding:
     return Finding(check, "ok", f"{count} samples came, and its clock goes as this computer's does")
 
 
-async def _samples(items: AsyncIterator[Item], clock: Clock) -> int:
+async def _samples(items: AsyncIterator[Item | Marker], clock: Clock) -> int:
     """How many came while we listened."""
     count = 0
     until = clock.monotonic() + LISTEN_S

@@ -8,7 +8,7 @@ from streamer.messages import EPOCH_S, STAGES
 from streamer.session import Night
 
 NAMES = {"lights_off": "Lights off", "lights_on": "Lights on"}
-TEXTS = ("mark", "trigger", "alarm")
+TEXTS = ("mark", "marker", "trigger", "alarm")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ HAPPENED: Final = {
     "lights_off": "the night began",
     "lights_on": "the night ended",
     "mark": "marked by the sleeper or the home",
+    "marker": "came in with the samples: a stimulus, a key, a trigger input",
     "trigger": "a trigger was sent",
     "alarm": "the alarm rang",
 }

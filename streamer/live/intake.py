@@ -11,17 +11,18 @@ from typing import Protocol, Self
 from streamer.clock import Clock
 from streamer.journal import Journal
 from streamer.live.gather import Gather
-from streamer.messages import Chunk, Item, StreamInfo
+from streamer.messages import Chunk, Item, Marker, StreamInfo
 
+MARKERS = 1000  # that wait to be said; the oldest give way
 AHEAD_BYTES = 16 << 20  # of samples: half an hour of 4 channels at 256 Hz
 
 
 class Given(Protocol):
-    """What iterates chunks and gaps, in order."""
+    """What iterates chunks and gaps, in order, and markers among them."""
 
     info: StreamInfo
 
-    def __aiter__(self) -> AsyncIterator[Item]:
+    def __aiter__(self) -> AsyncIterator[Item | Marker]:
         """Iterate the stream, once."""
         ...
 
@@ -62,12 +63,14 @@ class Intake:
 
     Attributes:
         heard: when the last ones did, monotonic seconds.
+        markers: that came among them; whoever says them takes them out.
 
     """
 
     def __init__(self, given: Given, journal: Journal, live: bool, clock: Clock) -> None:
         self.info = given.info
         self.heard = clock.monotonic()
+        self.markers: deque[Marker] = deque(maxlen=MARKERS)
         self._given = given
         self._journal = journal
         self._live = live
@@ -124,6 +127,9 @@ class Intake:
 
     async def _record(self) -> None:
         async for item in self._given:
+            if isinstance(item, Marker):
+                self.markers.append(item)
+                continue
             self._journal.record(item)
             if isinstance(item, Chunk):
                 self.heard = self._clock.monotonic()

@@ -15,7 +15,7 @@ from streamer.journal import NOT_RECORDED, JournalReader
 from streamer.journal.file import Mark
 from streamer.live.intake import Source
 from streamer.live.losses import Losses
-from streamer.messages import Chunk, Gap, Item, Score
+from streamer.messages import Chunk, Gap, Item, Marker, Score
 from streamer.payloads import EventName, EventPayload
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
@@ -196,13 +196,17 @@ class Continued:
         self._begin = begin
         self._arrived = arrived
 
-    async def __aiter__(self) -> AsyncIterator[Item]:
+    async def __aiter__(self) -> AsyncIterator[Item | Marker]:
         """Items in order, without holes."""
         at = self._begin
         if at < self._start:
             yield Gap(at, self._start, self._reason, self._arrived)
             at = self._start
         async for item in self._source:
+            if isinstance(item, Marker):
+                if item.at + self._start >= self._begin:
+                    yield replace(item, at=item.at + self._start)
+                continue
             moved = _moved(item, self._start, at)
             if moved is not None:
                 yield moved

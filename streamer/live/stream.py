@@ -124,6 +124,10 @@ class Stream:
         """Say what the source had to say in the meantime."""
         while self._remarks:
             self._publisher.event("warning", self._remarks.popleft())
+        while self._intake.markers:
+            marker = self._intake.markers.popleft()
+            data = {"kind": marker.kind, "description": marker.text, "channel": marker.channel or None}
+            self._publisher.event("marker", marker.told, dict(data), marker.at / self._intake.info.rate_hz)
 
     async def _advance(self, item: Item | None, stop: asyncio.Event) -> bool:
         """Score an item, or what is left at the end (None), on the model's thread; publish here.

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 from streamer.channels import Wanted
 from streamer.clock import Clock
-from streamer.sources.settings import BrainflowSettings, LslSettings, ReplaySettings, SourceSettings
+from streamer.sources.settings import (
+    BrainflowSettings,
+    LslSettings,
+    RdaSettings,
+    ReplaySettings,
+    SourceSettings,
+)
 
 if TYPE_CHECKING:
     from streamer.live.intake import Source
@@ -32,6 +38,10 @@ def open_source(settings: SourceSettings, channel: Wanted, clock: Clock) -> Sour
         from streamer.sources.brainflow import BrainflowSource
 
         return BrainflowSource(settings, clock)
+    if isinstance(settings, RdaSettings):
+        from streamer.sources.rda import RdaSource
+
+        return RdaSource(settings, clock)
     from streamer.sources.simulated import SimulatedSource
 
     return SimulatedSource(settings, clock)

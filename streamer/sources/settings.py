@@ -82,7 +82,18 @@ class BrainflowSettings(Table):
     log: bool = False  # BrainFlow's own messages on stderr
 
 
-LIVE = LslSettings, BrainflowSettings  # devices: they cannot wait, and their time is now
+class RdaSettings(Table):
+    """A BrainVision Recorder that sends what it records, by its remote data access (RDA)."""
+
+    kind: Literal["rda"] = "rda"
+    host: str = Field("127.0.0.1", min_length=1, max_length=253)  # of the computer that Recorder runs on
+    port: int = Field(51244, ge=1, le=65535)  # 51244: 32-bit floats; 51234: 16-bit integers
+    resolve_s: float = Field(10.0, gt=0, le=600)  # how long to wait for the first samples
+    silence_s: float = Field(10, gt=0, le=600)  # no message for this long: connect anew
+
+
+LIVE = LslSettings, BrainflowSettings, RdaSettings  # devices: they cannot wait, and their time is now
 SourceSettings = Annotated[
-    ReplaySettings | SimulatedSettings | LslSettings | BrainflowSettings, Field(discriminator="kind")
+    ReplaySettings | SimulatedSettings | LslSettings | BrainflowSettings | RdaSettings,
+    Field(discriminator="kind"),
 ]

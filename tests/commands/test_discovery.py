@@ -1,5 +1,6 @@
 """What there is to stage: real LSL outlets on the loopback, and the boards that BrainFlow knows."""
 
+import asyncio
 import io
 import json
 import os
@@ -12,6 +13,8 @@ from rich.console import Console
 
 from streamer.cli import main
 from streamer.commands import discovery
+from streamer.errors import UsageError
+from tests.rda import Server, block, start
 
 # Read by liblsl at its first call, not at import.
 os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
@@ -119,3 +122,17 @@ def test_a_stream_that_does_not_say_its_labels_holds_up_no_other(monkeypatch):
     monkeypatch.setattr(pylsl, "resolve_streams", lambda _look_s: [Info(), Info(), Info()])
     monkeypatch.setattr(pylsl, "StreamInlet", inlet)
     assert ["does not answer" in one.note for one in discovery.lsl_streams()] == [True] * 3
+
+
+def test_a_recorder_is_asked_by_its_address(capsys):
+    async def main():
+        async with Server() as server:
+            asking = asyncio.create_task(discovery.rda_stream(f"127.0.0.1:{server.port}"))
+            (await server.client()).write(start() + block(0))
+            return await asking
+
+    info = asyncio.run(main())
+    assert discovery._show_rda(info, False) == 0
+    assert "3 channels at 500 Hz: Fp1 C3 EOG" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="HOST"):
+        asyncio.run(discovery.rda_stream("somewhere:port"))

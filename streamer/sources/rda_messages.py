@@ -1,0 +1,176 @@
+"""Messages of BrainVision RDA, the remote data access of Brain Products' Recorder: bytes to what they say.
+
+Each begins with 24 bytes: an identity of 16, its whole size and its kind, all little endian. What the sender
+counts and measures is checked against what came before anything is computed from it.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamer.channels import check_rate
+from streamer.errors import SourceError
+from streamer.messages import Floats
+
+IDENTITY = bytes.fromhex("8e45584396c9864caf4a98bbf6c91450")
+HEADER = struct.Struct("<16sII")  # identity, size of the whole message in bytes, kind
+START, DATA16, STOP, DATA32, NEW_STATE, KEEP_ALIVE = 1, 2, 3, 4, 5, 10_000
+MOST_BYTES = 8 << 20  # of a message: a second of 1,024 channels at 1,024 Hz is half of it
+MOST_CHANNELS = 1024
+UNITS = 1e-9, 1e6  # µV per unit that an amplifier may state
+NAME, TEXT = 64, 200  # characters that are kept of a channel's name, and of a marker
+_START = struct.Struct("<Id")  # channels, sampling interval in µs
+_DATA = struct.Struct("<III")  # number of the block, points, markers
+_MARKER = struct.Struct("<IIIi")  # its size in bytes, position in the block, length, channel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """An acquisition begins."""
+
+    rate_hz: float
+    names: tuple[str, ...]
+    resolutions: Floats  # (channels,) µV per unit
+
+    def like(self, other: Start) -> bool:
+        """Whether another acquisition has the same channels at the same rate; resolutions may differ."""
+        return (self.rate_hz, self.names) == (other.rate_hz, other.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A marker in a block."""
+
+    position: int  # sample of the block, from 0
+    kind: str  # such as "Stimulus"
+    text: str  # such as "S  1"
+    channel: int  # number from 0; -1: all
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Consecutive samples."""
+
+    number: int  # of the block since the acquisition began; 32 bits
+    samples: Floats  # (channels, n) µV; n may be 0
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def points(self) -> int:
+        """How many samples."""
+        return int(self.samples.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The acquisition has ended; the connection stays."""
+
+
+def read_header(data: bytes) -> tuple[int, int]:
+    """Kind of a message, and how many bytes follow its header.
+
+    Raises:
+        SourceError: it is no RDA message, or of an impossible size.
+
+    """
+    identity, size, kind = HEADER.unpack(data)
+    if identity != IDENTITY:
+        raise SourceError(
+            f"what answers does not speak BrainVision RDA (it begins with {data[:8].hex(' ')}); "
+            "is it the host and port of Recorder's remote data access?"
+        )
+    if not HEADER.size <= size <= MOST_BYTES:
+        raise _malformed(f"one of {size} bytes; {HEADER.size} to {MOST_BYTES} are possible")
+    return kind, size - HEADER.size
+
+
+def read_body(kind: int, body: bytes, start: Start | None) -> Start | Block | Stop | None:
+    """What a message says; None for kinds that do not concern the samples, such as a new state.
+
+    Args:
+        kind: as its header says.
+        body: what followed.
+        start: of the acquisition that is under way.
+
+    Raises:
+        SourceError: it contradicts itself, or holds samples of which no start was told.
+        SignalError: the rate is outside 50-1024 Hz.
+
+    """
+    if kind == START:
+        return _start(body)
+    if kind == STOP:
+        return Stop()
+    if kind not in (DATA16, DATA32):
+        return None
+    if start is None:
+        raise _malformed("samples before a start")
+    return _block(body, np.dtype("<i2" if kind == DATA16 else "<f4"), start)
+
+
+def _start(body: bytes) -> Start:
+    if len(body) < _START.size:
+        raise _malformed(f"a start of {len(body)} bytes")
+    count, interval_us = _START.unpack_from(body)
+    if not 1 <= count <= MOST_CHANNELS or len(body) < _START.size + 9 * count:  # a name has one byte or more
+        raise _malformed(f"a start of {len(body)} bytes for {count} channels")
+    if not (math.isfinite(interval_us) and interval_us > 0):
+        raise _malformed(f"a sampling interval of {interval_us:g} µs")
+    rate_hz = round(1e6 / interval_us, 6)
+    check_rate(rate_hz, "the BrainVision RDA stream")
+    resolutions = np.frombuffer(body, "<f8", count, _START.size).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        bad = np.flatnonzero(~((resolutions >= UNITS[0]) & (resolutions <= UNITS[1])))
+    if bad.size:
+        raise _malformed(f"a resolution of {resolutions[bad[0]]:g} µV of channel {bad[0]}")
+    names = body[_START.size + 8 * count :].split(b"\0")
+    if len(names) <= count:  # each ends with a zero, so that something, or nothing, follows the last
+        raise _malformed(f"{len(names) - 1} names for {count} channels")
+    return Start(rate_hz, tuple(_text(name, NAME) for name in names[:count]), resolutions)
+
+
+def _block(body: bytes, form: np.dtype[np.generic], start: Start) -> Block:
+    count = len(start.names)
+    if len(body) < _DATA.size:
+        raise _malformed(f"a block of {len(body)} bytes")
+    number, points, marks = _DATA.unpack_from(body)
+    end = _DATA.size + points * count * form.itemsize
+    if end > len(body):
+        raise _malformed(f"a block of {len(body)} bytes for {points} samples of {count} channels")
+    values = np.frombuffer(body, form, points * count, _DATA.size).reshape(points, count)
+    samples = values.T.astype(np.float64) * start.resolutions[:, None]
+    samples[~np.isfinite(samples)] = np.nan
+    return Block(number, samples, tuple(_marks(body, end, marks, points, count)))
+
+
+def _marks(body: bytes, at: int, count: int, points: int, channels: int) -> Iterator[Mark]:
+    if count * (_MARKER.size + 2) > len(body) - at:
+        raise _malformed(f"{count} markers in {len(body) - at} bytes")
+    for _ in range(count):
+        left = len(body) - at
+        size = _MARKER.unpack_from(body, at)[0] if left >= _MARKER.size else left + 1
+        if not _MARKER.size + 2 <= size <= left:
+            raise _malformed(f"a marker of {size} bytes in {left}")
+        _, position, _, channel = _MARKER.unpack_from(body, at)
+        kind, _, rest = body[at + _MARKER.size : at + size].partition(b"\0")
+        text = rest.partition(b"\0")[0]
+        where = channel if 0 <= channel < channels else -1
+        yield Mark(min(position, points), _text(kind, NAME), _text(text, TEXT), where)
+        at += size
+
+
+def _text(data: bytes, most: int) -> str:
+    """Recorder writes the code page of its Windows; newer versions UTF-8."""
+    try:
+        return data.decode()[:most]
+    except UnicodeDecodeError:
+        return data.decode("latin-1")[:most]
+
+
+def _malformed(what: str) -> SourceError:
+    return SourceError(f"a BrainVision RDA message makes no sense: {what}; connect to Recorder itself")
