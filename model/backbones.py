@@ -127,6 +127,32 @@ class SpectrumLayer(nn.Module):
         return fed
 
 
+class Summary(nn.Module):
+    """(B, frames, features) normalised dB -> (B, D), from how large each feature is and how much it varies.
+
+    In place of the Transformer where a size has no layers for it: a twentieth of its work, and nothing of the
+    order of the frames within an epoch, which drawn signals do not have from real ones.
+    """
+
+    def __init__(self, size: Size, features: int, frames: int = FRAMES) -> None:
+        super().__init__()
+        self.frames = FRAMES
+        rows = 2 + frames - FRAMES  # mean, spread, and the frame for the whole epoch where there is one
+        self.widen = nn.Linear(rows * features, 2 * size.width)
+        self.narrow = nn.Linear(2 * size.width, size.width)
+        self.norm = nn.LayerNorm(size.width)
+        self.dropout = nn.Dropout(size.dropout)
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        """Embed normalised frames, lost ones 0."""
+        frames, whole = spectrum[:, : self.frames], spectrum[:, self.frames :]
+        mean = frames.mean(1, keepdim=True)
+        variance = (frames - mean).square().mean(1, keepdim=True)
+        rows = torch.cat([mean, 2.0 * torch.sqrt(variance + 1e-4) - 1.5, whole], dim=1)
+        embedded: Tensor = self.norm(self.narrow(self.dropout(F.gelu(self.widen(rows.flatten(1))))))
+        return embedded
+
+
 class SpectrumBackbone(nn.Module):
     """(B, frames, features) normalised dB -> (B, D)."""
 
@@ -141,3 +167,10 @@ class SpectrumBackbone(nn.Module):
         """Embed normalised frames, lost ones 0."""
         embedded: Tensor = self.pool(self.layers(self.embed(spectrum) + self.place))
         return embedded
+
+
+def embedder(size: Size, features: int, frames: int) -> nn.Module:
+    """Return what embeds the spectrum of single epochs: a Transformer, or without layers a summary."""
+    if size.spectrum_layers == 0:
+        return Summary(size, features, frames)
+    return SpectrumBackbone(size, features, frames)

@@ -96,8 +96,8 @@ class _Encode(nn.Module):
         super().__init__()
         self.network = network
         self.raw = _leaky(cast(RawBackbone, network.raw)) if network.waves else None
-        self.level = _Spectral(cast(SpectrumBackbone, network.level)) if network.levels else None
-        self.spectrum = _Spectral(network.spectrum)
+        self.level = _spectral(network.level) if network.levels else None
+        self.spectrum = _spectral(network.spectrum)
 
     def forward(self, raw: Tensor, spectrum: Tensor, present: Tensor, past: Past) -> tuple[Tensor, Past]:
         """(B, 3000) µV and (B, 29, 128) dB, NaN where lost; present (B, 2) -> tokens (2, B, D), the past."""
@@ -126,6 +126,11 @@ def _leaky(backbone: RawBackbone) -> RawBackbone:
             if isinstance(child, nn.PReLU):
                 setattr(parent, name, nn.LeakyReLU(float(child.weight)))
     return twin
+
+
+def _spectral(embedder: nn.Module) -> nn.Module:
+    """What embeds a spectrum: a summary as it is, a Transformer in ONNX Runtime's terms."""
+    return _Spectral(embedder) if isinstance(embedder, SpectrumBackbone) else embedder
 
 
 class _Spectral(nn.Module):

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.backbones import FeedForward, RawBackbone, SpectrumBackbone
+from model.backbones import FeedForward, RawBackbone, embedder
 from model.size import Size, Views
 from model.standard import Bands, Past, Standard
 
@@ -114,13 +114,13 @@ class MC2SleepNet(nn.Module):
         self.level_bands = Bands(size.level_hz or (0.5, 30.0), size.bins)  # without levels not looked at
         self.level_scale = Standard(self.level_bands.features, 0)
         self.level = (
-            SpectrumBackbone(size, self.level_bands.features, self.level_bands.frames)
+            embedder(size, self.level_bands.features, self.level_bands.frames)
             if self.levels
             else nn.Identity()
         )
         self.bands = Bands(size.bands_hz, size.bins)
         self.standard = Standard(self.bands.features, size.trailing_epochs)
-        self.spectrum = SpectrumBackbone(size, self.bands.features, self.bands.frames)
+        self.spectrum = embedder(size, self.bands.features, self.bands.frames)
         self.raw_layers = nn.ModuleList(SequenceLayer(size) for _ in range(size.sequence_layers))
         self.spectrum_layers = nn.ModuleList(SequenceLayer(size) for _ in range(size.sequence_layers))
         self.mask = nn.Parameter(torch.randn(2, size.width) * 0.5)  # stands in for a lost epoch, per view

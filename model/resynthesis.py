@@ -16,7 +16,19 @@ from numpy.typing import NDArray
 
 from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ
-from streamer.sources.synthesis import BANDS_HZ, DEFAULT, DELTA, HIGH, LOW, Measured, Style, synthesise
+from streamer.sources.synthesis import (
+    ALPHA,
+    BANDS_HZ,
+    DEFAULT,
+    DELTA,
+    HIGH,
+    LOW,
+    SIGMA,
+    Measured,
+    Style,
+    above,
+    synthesise,
+)
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]
@@ -28,6 +40,10 @@ KEYS = {"recording": 0, "y": 0, "A_raw10": 10, "B_time39": 39, "C_band30": 30}
 EYE_GAIN = 0.12  # slow power at Fpz-Cz per slow power of the horizontal EOG
 BRAIN_GAIN = 2.9  # slow power at Fpz-Cz per slow power at Pz-Oz
 QUIET = 10  # percentile of epochs in which a channel holds next to nothing outside 0.5-30 Hz
+
+ALPHA_SHARE = (
+    0.4  # of spindles' exponent: what is slow among them, while alpha itself is the back of the head's
+)
 
 EYES = (1, 1, 0.5, 0, 0, 0, 0)  # share of a band that is eyes, as part of that of the slow bands
 MUSCLE = (0, 0, 0.1, 0.3, 0.5, 0.8, 1)  # density of muscle noise against that above 30 Hz
@@ -41,31 +57,37 @@ class Derivation:
     parietal: float = 0.0  # of Pz-Oz, which has the alpha of quiet wake and hardly any eyes
     eyes: float = 1.0  # of what Fpz-Cz has from the eyes
     muscle: float = 1.0  # of what Fpz-Cz has from the forehead's muscle
+    rhythms: float = 1.0  # of the sigma power that stands above the smooth spectrum; less of the alpha
     tilt: float = 0.0  # exponent: amplitude grows as (f / 6 Hz) ** tilt
     bend: float = 0.0  # amplitude of the middle frequencies against both ends, natural logarithm
 
     @classmethod
     def draw(cls, generator: np.random.Generator) -> Derivation:
-        """One for a night: at the forehead (one in four), the centre, or the back of the head (one in eight).
+        """One for a night: at the forehead (one in five), the centre, or the back of the head (one in ten).
 
-        Central ones see the waves of sleep about as large as both measured derivations together, and a
-        twentieth to a third of what the forehead adds.
+        Central ones, against a far reference, see the waves of sleep larger than both measured derivations
+        together, about three times their spindles, whose field is flat between Fpz and Cz, and a twentieth to
+        a third of what the forehead adds.
         """
-        size = generator.standard_normal(6)
+        size = generator.standard_normal(7)
         place = generator.random()
-        tilt, bend = 0.1 * size[4:]
-        if place < 0.25:
+        tilt, bend = 0.1 * size[4:6]
+        few_rhythms = np.exp(0.3 + 0.4 * size[6])
+        if place < 0.2:
             gain = np.exp(0.4 * size[0])
             few = generator.uniform(0.3, 1.0, 2)
-            return cls(gain, gain * generator.uniform(0, 0.5), gain * few[0], gain * few[1], tilt, bend)
-        eyes, muscle = np.exp(-2.0 + 0.7 * size[2]), np.exp(-1.0 + 0.8 * size[3])
-        if place > 0.875:
-            return cls(0.0, 4 * np.exp(0.4 * size[1]), eyes / 2, muscle, tilt, bend)
-        return cls(1.3 * np.exp(0.4 * size[0]), np.exp(0.5 * size[1]), eyes, muscle, tilt, bend)
+            behind = gain * generator.uniform(0, 0.5)
+            return cls(gain, behind, gain * few[0], gain * few[1], few_rhythms, tilt, bend)
+        eyes, muscle = np.exp(-2.2 + 0.7 * size[2]), np.exp(-1.4 + 0.8 * size[3])
+        if place > 0.9:
+            return cls(0.0, 4 * np.exp(0.4 * size[1]), eyes / 2, muscle, few_rhythms, tilt, bend)
+        rhythms = 3 * np.exp(0.5 * size[6])
+        brain, behind = 1.7 * np.exp(0.4 * size[0]), np.exp(0.5 * size[1])
+        return cls(brain, behind, eyes, muscle, rhythms, tilt, bend)
 
 
 FRONTAL = Derivation()  # Fpz-Cz itself
-CENTRAL = Derivation(brain=1.3, parietal=1.0, eyes=0.13, muscle=0.37)
+CENTRAL = Derivation(brain=1.7, parietal=1.0, eyes=0.11, muscle=0.25, rhythms=3.0)
 PARIETAL = Derivation(brain=0.0, parietal=4.0, eyes=0.07, muscle=0.37)
 
 
@@ -85,6 +107,9 @@ def derived(frontal: Measured, parietal: Measured, derivation: Derivation) -> Me
     octaves = np.log([np.sqrt(a * b) / 6 for a, b in BANDS_HZ])
     curve = derivation.tilt * octaves + derivation.bend * (1 - (octaves / 2) ** 2).clip(-1)
     power = eyes + brain + muscle + behind
+    _, alpha, sigma = above(np.maximum(power, 1e-6))
+    power[:, SIGMA] += (derivation.rhythms - 1) * sigma
+    power[:, ALPHA] += (derivation.rhythms**ALPHA_SHARE - 1) * alpha
     slow = slice(LOW, DELTA + 1)
     eye = eyes[:, slow].sum(1) / np.maximum(power[:, slow].sum(1), 1e-9)
     # Transients of the forehead that were eyes go with them; those of the brain are seen from both places.

@@ -53,6 +53,7 @@ class Settings(BaseModel):
     level_hz: tuple[float, ...] | None = None  # see Size; None leaves the size's own, as above and below
     bands_hz: tuple[float, ...] | None = None
     trailing_epochs: int | None = Field(default=None, ge=0)
+    spectrum_layers: int | None = Field(default=None, ge=0)  # 0: mean and spread of the frames instead
     seed: int = 0
     # Whose nights choose checkpoint and temperature: these people or recordings, by name, or a fold's.
     held_out: tuple[str, ...] = ()
@@ -76,7 +77,7 @@ class Settings(BaseModel):
     def shape(self, start: Size | None = None) -> Size:
         """Return the network's size, changed as this run says; `start`: the size of what it begins with."""
         size = start if self.size is None and start is not None else SIZES[self.size or "small"]
-        names = ("context", "causal", "views", "level_hz", "bands_hz", "trailing_epochs")
+        names = ("context", "causal", "views", "level_hz", "bands_hz", "trailing_epochs", "spectrum_layers")
         given: dict[str, Any] = {name: getattr(self, name) for name in names}
         changed = {name: value for name, value in given.items() if value is not None}
         if not self.waveform:

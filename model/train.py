@@ -33,6 +33,7 @@ from model.mc2sleepnet import MC2SleepNet
 from model.metrics import Agreement, agreement, calibrate
 from model.objectives import Contrast, CrossMask, FineTune
 from model.settings import Phase, Settings, load_settings
+from model.spectra import Amplitudes, SpectralSequences, amplitudes
 from streamer.errors import RecordingError, SettingsError, SleepstreamError
 
 
@@ -70,6 +71,7 @@ class Run:
         self.size = settings.shape(start.size if start else None)
         torch.manual_seed(settings.seed)
         self.network = MC2SleepNet(self.size).to(device)
+        self.columns: list[Amplitudes] = []  # of the nights to learn from, once something asks for them
         self.phase = self.step = 0
         self.best = -math.inf
         if start is not None:
@@ -181,11 +183,14 @@ class Run:
     def _batches(self, phase: Phase, first: int, count: int, augmentation: Augmentation) -> Iterator[Batch]:
         cut = Cut(phase.epochs, phase.sequences, self.settings.soft_share, augmentation)
         seed = (self.settings.seed, self.phase, self.rank)
-        dataset: Dataset[Batch] = (
-            Sequences(self.learn, cut, seed, count, first)
-            if self.encoded is None
-            else EncodedSequences(self.encoded, cut, seed, count, first)
-        )
+        dataset: Dataset[Batch]
+        if self.encoded is not None:
+            dataset = EncodedSequences(self.encoded, cut, seed, count, first)
+        elif self.network.waves and self.size.views != "spectrum":
+            dataset = Sequences(self.learn, cut, seed, count, first)
+        else:
+            self.columns = self.columns or [amplitudes(night.samples) for night in self.learn]
+            dataset = SpectralSequences(self.learn, self.columns, cut, seed, count, first)
         return iter(DataLoader(dataset, batch_size=None, num_workers=self.settings.workers))
 
     def _validate(self) -> None:
@@ -281,7 +286,8 @@ def fit_scales(network: MC2SleepNet, batches: Iterator[Batch]) -> None:
     """Set the fixed scales of both views from what is there of training signals."""
     parts = list(batches)
     raw = torch.cat([batch.raw.flatten() for batch in parts])
-    network.raw_scale_uv.fill_(raw[~raw.isnan()].std())
+    if raw.numel():
+        network.raw_scale_uv.fill_(raw[~raw.isnan()].std())
     for bands, scale in ((network.level_bands, network.level_scale), (network.bands, network.standard)):
         frames = torch.cat([bands(batch.spectrum).flatten(0, 2) for batch in parts])
         there = frames[~frames.isnan().any(1)]

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 
 from model.data import FOLDS, Night, fold_of, load_night
-from model.draw import second_opinion
+from model.draw import yasa
 from model.metrics import Agreement, agreement
 from streamer.errors import RecordingError, SleepstreamError, UsageError
 from streamer.frontend import Graded, conditioned
@@ -180,7 +180,7 @@ def stage_prepared(name: str, night: Night, model: Model, hop_s: int, peers: boo
 
 def ask_yasa(samples: NDArray[np.float32], epochs: int) -> Floats:
     """YASA's probabilities (epochs, 5) for the same samples."""
-    return second_opinion(samples[: epochs * EPOCH_SAMPLES]).astype(np.float64)
+    return yasa(samples[: epochs * EPOCH_SAMPLES]).astype(np.float64)
 
 
 def compared(rows: Iterable[Rows], smoothed: bool = False) -> Agreement:

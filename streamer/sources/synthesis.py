@@ -121,7 +121,7 @@ def _draw(rows: Measured, generators: list[np.random.Generator], style: Style) -
     power = np.maximum(rows.power_uv2, 1e-6)  # a silent epoch has a spectrum too
     total, slow = power.sum(1), power[:, LOW] + power[:, DELTA]
     transient = np.clip(1 - rows.spread**2, 0, 0.9 * slow / total) * total  # µV² that stand in few events
-    smooth, alpha, burst = _above(power)
+    smooth, alpha, burst = above(power)
     density = _density(smooth)
     density += alpha[:, None] * _peak(style.alpha_hz, 1.0)
     groups = _noise(density, generators)
@@ -157,8 +157,8 @@ def _gain(signal: Samples, power: Array) -> Samples:
     return gain
 
 
-def _above(power: Array) -> tuple[Array, Array, Array]:
-    """Split (n, 7) band powers into a smooth part and the alpha and sigma power above it."""
+def above(power: Array) -> tuple[Array, Array, Array]:
+    """Split (n, 7) band powers into a smooth part (n, 7) and the alpha and sigma power (n,) above it."""
     widths = np.diff(np.array(BANDS_HZ), axis=1)[:, 0]
     log = np.log(np.maximum(power / widths, 1e-9))  # density
 

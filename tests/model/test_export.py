@@ -14,7 +14,7 @@ from torch import Tensor
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.export import export, main, run
 from model.mc2sleepnet import MC2SleepNet, State
-from model.size import Size
+from model.size import BANDS_HZ, FINE_HZ, Size
 from streamer.errors import ArtifactError
 from streamer.network.runner import Given
 from streamer.network.stager import Model
@@ -124,6 +124,24 @@ def test_a_bidirectional_network_is_refused(tmp_path: Path, capsys: pytest.Captu
         main([str(tmp_path / "best.pt"), str(tmp_path / "out.pt")])
     assert "train with causal = true" in capsys.readouterr().err
     assert not (tmp_path / "out.pt").exists()
+
+
+SUMMARY = replace(
+    TINY,
+    channels=(),
+    convolutions=(),
+    spectrum_layers=0,
+    level_hz=BANDS_HZ,
+    bands_hz=FINE_HZ,
+    trailing_epochs=9,
+)
+
+
+def test_a_network_that_sums_up_its_frames_is_the_same_everywhere(tmp_path: Path) -> None:
+    contract = export(
+        network(SUMMARY), SUMMARY, "noise", tmp_path / "out.pt", onnx=False
+    )  # refuses what differs
+    assert contract.context_epochs == SUMMARY.context
 
 
 @pytest.mark.parametrize("size", [replace(TINY, views="raw"), replace(TINY, context=1)])

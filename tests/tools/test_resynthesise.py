@@ -10,6 +10,7 @@ from model.resynthesis import FRONTAL, Derivation, Measurements, derived
 from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES
 from streamer.sources.night import from_vectors, to_vectors
+from streamer.sources.synthesis import ALPHA, SIGMA, above
 from tools.resynthesise import agreement, main, measure, originals
 
 pytestmark = pytest.mark.train
@@ -220,3 +221,14 @@ def test_a_missing_yasa_is_said_in_one_line(features, monkeypatch, capsys):
     monkeypatch.setattr(builtins, "__import__", without)
     assert main([str(features), "--check", "1"]) == 2
     assert "pip install 'sleepstream[peers]'" in capsys.readouterr().err
+
+
+def test_rhythms_multiply_what_stands_above_the_smooth_spectrum(nights):
+    usual, more = (nights.measured(NAMES[0], Derivation(rhythms=one)).power_uv2 for one in (1.0, 3.0))
+    gained = more - usual
+    _, alpha, sigma = above(usual)
+    assert gained[:, SIGMA] == pytest.approx(2 * sigma)
+    assert gained[:, ALPHA] == pytest.approx((3**0.4 - 1) * alpha)
+    assert (sigma > 0).any()
+    gained[:, [ALPHA, SIGMA]] = 0
+    assert np.abs(gained).max() < 1e-9  # they are taken apart by another sum

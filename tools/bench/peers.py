@@ -41,9 +41,9 @@ def measure(asked: Asked) -> Figures:
     """Measure on one core."""
     peers = {name: adapter(text) for name, text in asked.peers.items()}
     if find_spec("yasa") is not None:
-        from model.draw import second_opinion  # needs torch, which this part does not
+        from model.draw import yasa  # needs torch, which this part does not
 
-        peers["yasa"] = _process_s(second_opinion)
+        peers["yasa"] = _process_s(yasa)
     with one_core():
         model = Model.load(asked.model, runtime=asked.runtime, trusted=True)
         epoch_s, hop_s = live_s(model), float(stage_costs(model)["hop_us"]) / 1e6

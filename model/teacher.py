@@ -1,0 +1,55 @@
+"""Another scorer of whole nights, from outside the project: it teaches while nights are drawn, or judges.
+
+What it is made of stays outside, weights and code: a Python file is given on the command line whose class
+`Teacher` has
+
+    probabilities(samples_uv, rate_hz=100, window=81) -> (epochs, 5), in the order W N1 N2 N3 R
+
+of which `window` is how many epochs it looks at together. It may look ahead: what it says is learnt from, not
+served. Its licence is the user's care, and so is to name it in the model card.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import UsageError
+from streamer.messages import EPOCH_SAMPLES, STAGES
+
+WINDOW = 81  # epochs: with 21 it has too little to standardise over in a long stretch of one stage
+
+Samples = NDArray[np.float32]
+Scorer = Callable[[Samples], Samples]  # (n_epochs * 3000,) µV -> probabilities (n_epochs, 5)
+
+
+def load_teacher(path: Path, window: int = WINDOW) -> Scorer:
+    """Return what a file's `Teacher` says of (n_epochs * 3000,) µV: probabilities (n_epochs, 5).
+
+    Raises:
+        UsageError: there is no such file, or it holds no `Teacher`.
+
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise UsageError(f"teacher {path}: no such Python file; see model/teacher.py for what it has to hold")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "Teacher"):
+        raise UsageError(f"teacher {path}: holds no class Teacher; see model/teacher.py")
+    teacher = module.Teacher()
+
+    def score(samples: Samples) -> Samples:
+        said = np.asarray(teacher.probabilities(samples, window=window), np.float32)
+        if said.shape != (samples.size // EPOCH_SAMPLES, len(STAGES)):
+            raise UsageError(
+                f"teacher {path}: gave {said.shape} for {samples.size // EPOCH_SAMPLES} epochs, "
+                f"not (epochs, {len(STAGES)})"
+            )
+        return said
+
+    return score

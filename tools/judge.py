@@ -1,0 +1,167 @@
+"""How real drawn nights look to scorers that were trained on real ones, and second by second.
+
+    python -m tools.judge FEATURES.npz --teacher TEACHER.py --nights 6 --yasa
+    python -m tools.judge FEATURES.npz --teacher TEACHER.py --real RECORDING.edf ...
+
+First the teacher's agreement with the experts on drawn nights (see model/teacher.py), looking at 21 and at 81
+epochs together, YASA's, and that of both together. Then, per stage, how much each band's power varies from
+second to second within an epoch, and how much two bands vary together: of drawn nights under the experts'
+stages, of real recordings under the teacher's, so that no label of theirs is read. Nights are of people who
+are not held out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from model.data import FOLDS, spectrograms
+from model.draw import draw_night, opinion, yasa
+from model.resynthesis import Measurements
+from model.teacher import Samples, Scorer, load_teacher
+from streamer.errors import SleepstreamError
+from streamer.frontend import conditioned
+from streamer.messages import EPOCH_SAMPLES, STAGES
+from streamer.settings import SignalSettings
+from streamer.sources.recordings import open_recording
+from streamer.sources.replay import pick
+from tools.resynthesise import agreement
+
+EDGES_HZ = (0.5, 1.5, 4.0, 8.0, 11.0, 15.0, 22.0, 30.0)
+PAIRS = {
+    "slow-theta": (0, 2),
+    "slow-sigma": (0, 4),
+    "delta-theta": (1, 2),
+    "theta-alpha": (2, 3),
+    "alpha-sigma": (3, 4),
+    "sigma-beta": (4, 5),
+    "delta-beta": (1, 5),
+}
+LEAST = 5  # epochs of a stage before its figures are given
+WINDOWS = (21, 81)
+
+Array = NDArray[np.float64]
+
+
+def variation(samples: Samples) -> tuple[Array, Array]:
+    """S.d. (n_epochs, 7) in dB of the bands' power over the frames of an epoch, and correlations of PAIRS."""
+    power = 10 ** (spectrograms(samples.reshape(-1, EPOCH_SAMPLES)).astype(np.float64) / 10)
+    hz = np.arange(1, power.shape[-1] + 1) * 100 / 256
+    bands = np.stack(
+        [10 * np.log10(power[:, :, (low <= hz) & (hz < high)].sum(2)) for low, high in pairwise(EDGES_HZ)],
+        axis=2,
+    )
+    away = bands - bands.mean(1, keepdims=True)
+    spread = np.sqrt(np.square(away).mean(1))
+    together = [
+        (away[:, :, one] * away[:, :, other]).mean(1) / np.maximum(spread[:, one] * spread[:, other], 1e-9)
+        for one, other in PAIRS.values()
+    ]
+    return spread, np.stack(together, axis=1)
+
+
+def texture_table(title: str, parts: Sequence[tuple[Samples, NDArray[np.int8]]]) -> Table:
+    """Means per stage of `variation`."""
+    spread, together = (
+        np.concatenate(one) for one in zip(*(variation(one) for one, _ in parts), strict=True)
+    )
+    stages = np.concatenate([one for _, one in parts])
+    view = Table("stage", "epochs", "s.d. dB by band", *PAIRS, title=title)
+    for number, stage in enumerate(STAGES):
+        ours = stages == number
+        if ours.sum() >= LEAST:
+            sds = " ".join(f"{one:.1f}" for one in spread[ours].mean(0))
+            view.add_row(stage, str(ours.sum()), sds, *(f"{one:.2f}" for one in together[ours].mean(0)))
+    return view
+
+
+def judged(nights: Sequence[tuple[Samples, NDArray[np.int8]]], scorers: dict[str, Scorer]) -> Table:
+    """Agreement of each scorer with the experts, and of the geometric mean of the last two."""
+    view = Table("scorer", "accuracy", "kappa", *(f"{stage} found" for stage in STAGES))
+    truth = np.concatenate([stages for _, stages in nights])
+    said = {name: [scorer(samples) for samples, _ in nights] for name, scorer in scorers.items()}
+    if len(said) > len(WINDOWS):
+        said["both of the last"] = [both(*pair) for pair in zip(*list(said.values())[-2:], strict=True)]
+    for name, parts in said.items():
+        given = np.concatenate(parts).argmax(1).astype(np.int8)
+        accuracy, kappa, _, confusion = agreement(truth, given)
+        recall = np.diag(confusion) / np.maximum(confusion.sum(1), 1)
+        view.add_row(name, f"{accuracy:.3f}", f"{kappa:.3f}", *(f"{one:.2f}" for one in recall))
+    return view
+
+
+def both(first: Samples, second: Samples) -> Samples:
+    """What two scorers' probabilities (n_epochs, 5) say together."""
+    shared = opinion(first, [lambda _: first, lambda _: second])
+    assert shared is not None
+    return shared
+
+
+def some(measurements: Measurements, count: int) -> list[str]:
+    """Recordings of people who are not held out, spread over all of them."""
+    ours = [one for one in measurements.recordings if measurements.subject(one) not in FOLDS[0]]
+    return ours[:: max(1, len(ours) // count)][:count]
+
+
+def heard(path: Path, channel: str | None) -> Samples:
+    """Whole epochs (n_epochs * 3000,) µV of a recording behind the conditioner; what was lost is 0."""
+    recording = open_recording(path)
+    chosen, info = pick(recording, channel)
+    samples = conditioned(list(recording.items(chosen)), info, SignalSettings(channel=channel))
+    whole = np.nan_to_num(samples[: samples.size // EPOCH_SAMPLES * EPOCH_SAMPLES])
+    return whole.astype(np.float32)
+
+
+def judge(asked: argparse.Namespace, console: Console) -> None:
+    """Print every table that was asked for."""
+    scorers: dict[str, Scorer] = {}
+    if asked.teacher is not None:
+        scorers = {f"teacher, window {window}": load_teacher(asked.teacher, window) for window in WINDOWS}
+    if asked.nights:
+        measurements = Measurements.load(asked.features)
+        drawn = [draw_night(measurements, one, asked.seed) for one in some(measurements, asked.nights)]
+        nights = [(one.samples.astype(np.float32), one.stages) for one in drawn]
+        asked_too: dict[str, Scorer] = {"YASA": yasa} if asked.yasa else {}
+        if scorers or asked_too:
+            console.print(judged(nights, scorers | asked_too))
+        console.print(texture_table(f"{len(nights)} drawn nights, experts' stages", nights))
+    if asked.real:
+        teacher = list(scorers.values())[-1]
+        signals = [heard(path, asked.channel) for path in asked.real]
+        parts = [(one, teacher(one).argmax(1).astype(np.int8)) for one in signals]
+        console.print(texture_table(f"{len(parts)} real recordings, the teacher's stages", parts))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.judge", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("features", type=Path, help="the npz of per-epoch measurements")
+    parser.add_argument("--teacher", type=Path, metavar="FILE.py", help="see model/teacher.py")
+    parser.add_argument("--yasa", action="store_true", help="ask YASA too (extra `peers`)")
+    parser.add_argument("--nights", type=int, default=0, help="drawn nights to judge")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--real", type=Path, nargs="+", default=[], help="recordings to compare with")
+    parser.add_argument("--channel", help="of those; default: a sensible EEG channel")
+    asked = parser.parse_args(arguments)
+    if asked.real and asked.teacher is None:
+        parser.error("--real takes its stages from a teacher; give --teacher")
+    if not asked.real and not asked.nights:
+        parser.error("nothing asked for; give --nights or --real")
+    try:
+        judge(asked, Console())
+    except SleepstreamError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
