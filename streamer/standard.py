@@ -141,6 +141,23 @@ def taken_over(tell: Callable[[str], None]) -> Iterator[None]:
         telling.join(LAST_S)
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Leave out what is written to standard error meanwhile, by libraries in C, too.
+
+    liblsl says at its first call which configuration it has read, whoever asked.
+    """
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _may_wait(descriptor: int) -> bool:
     """Whether a write to it may take for ever."""
     try:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from streamer.cli import main
-from streamer.doctor import checks, files
+from streamer.doctor import checks, files, listening
 from streamer.doctor import examination as doctor
 from streamer.doctor.listening import heard
-from streamer.errors import ArtifactError, SinkError
-from streamer.messages import Chunk
-from streamer.settings import validate
+from streamer.errors import ArtifactError, SinkError, SourceError
+from streamer.messages import Channel, Chunk, StreamInfo
+from streamer.settings import SignalSettings, validate
 from streamer.sinks.broker import Broker
 from streamer.sinks.settings import MqttSettings
 from tests.fakes import FakeClock
@@ -165,18 +165,39 @@ def test_what_has_failed_makes_the_exit_code(tmp_path, capsys):
         '[[stream]]\nname = "anna"\n[stream.source]\nkind = "brainflow"\nboard = "cyten"\n'
         '[[stream]]\nname = "ben"\n[stream.source]\nkind = "brainflow"\nboard = "muse 2"\n'
         '[[stream]]\nname = "cleo"\n[stream.source]\nkind = "brainflow"\nboard = 0\n'
-        'serial_port = "/dev/none"\n'
+        'serial_port = "/dev/none"\n[stream.signal]\nchannel = "AF7"\n'
     )
     assert main(["doctor", str(config)]) == 1
     out = capsys.readouterr().out
     for line in (
         "failed   broker:",
         "failed   model:",
-        "failed   board: no BrainFlow board is called 'cyten'",
+        "failed   device of anna: no BrainFlow board is called 'cyten'",
+        "ok       device of ben: Muse2 (BrainFlow",
+        "failed   device of cleo: no channel 'AF7'; there are",
     ):
         assert line in out
     assert "failed   serial port: /dev/none is missing" in out
     assert "-> plug the dongle in" in out
+
+
+def test_the_configured_stream_is_looked_for_as_long_as_the_settings_say(monkeypatch):
+    looked = []
+
+    class Missing(Sending):
+        async def __aenter__(self):
+            raise SourceError("no LSL stream matches name 'Muse' within 33 s; there are: none")
+
+    def opened(source, channel, clock):
+        looked.append(source.resolve_s)
+        return Missing(clock)
+
+    monkeypatch.setattr(listening, "open_source", opened)
+    data = {"stream": [{"name": "anna", "source": {"kind": "lsl", "name": "Muse", "resolve_s": 33}}]}
+    (finding,) = listening.devices(validate(data, "test"), FakeClock())
+    assert looked == [33]
+    assert (finding.status, finding.advice) == ("warning", "switch it on, and ask again")
+    assert "within 33 s; there are: none" in finding.found
 
 
 def test_an_embedded_broker_needs_no_visit():
@@ -222,8 +243,9 @@ def test_a_recording_is_looked_into(tmp_path):
 class Sending:
     """A device whose samples come in time, with what its source has to say of them."""
 
-    def __init__(self, clock, remark="", samples=10):
+    def __init__(self, clock, remark="", samples=10, rate_hz=256.0):
         self.remarks = deque([remark] if remark else [])
+        self.info = StreamInfo("Muse", rate_hz, (Channel("C3", "uV"),), 0.0)
         self._clock, self._samples = clock, samples
 
     async def __aenter__(self):
@@ -241,20 +263,24 @@ class Sending:
 
 
 @pytest.mark.parametrize(
-    ("made", "status", "said"),
+    ("made", "channel", "status", "said"),
     [
-        ({}, "ok", "its clock goes as this computer's does"),
-        ({"remark": "its times run 1000 times too fast"}, "warning", "run 1000 times too fast"),
-        ({"samples": 0}, "warning", "it sends nothing"),
+        ({}, "C3", "ok", "Muse, channel C3, 256 Hz: 50 samples came, and its clock goes as this computer's"),
+        ({"remark": "its times run 1000 times too fast"}, None, "warning", "run 1000 times too fast"),
+        ({"samples": 0}, None, "warning", "it sends nothing"),
+        ({}, "AF7-TP9", "failed", "Muse: no channel 'AF7-TP9'; there are: C3"),
+        ({"rate_hz": 2000.0}, "C3", "failed", "has 2000 Hz; sleep staging needs 50 to 1024 Hz"),
     ],
 )
-def test_a_device_is_listened_to(made, status, said):
+def test_a_device_is_listened_to(made, channel, status, said):
     async def scenario():
         clock = FakeClock()
-        listening = asyncio.create_task(heard("anna", Sending(clock, **made), clock))
+        hearing = asyncio.create_task(
+            heard("anna", Sending(clock, **made), SignalSettings(channel=channel), clock)
+        )
         for _ in range(20):
             await clock.advance(0.5)
-        return await asyncio.wait_for(listening, 5)
+        return await asyncio.wait_for(hearing, 5)
 
     finding = asyncio.run(scenario())
     assert (finding.check, finding.status) == ("device of anna", status)

@@ -21,6 +21,7 @@ from streamer.printable import printable
 from streamer.sources.board import BrainflowBoard, load_brainflow
 from streamer.sources.liblsl import load_pylsl
 from streamer.sources.settings import BrainflowSettings, RdaSettings
+from streamer.standard import hushed
 
 LOOK_S = 1.5  # for streams to answer; with INFO_S and the start, the command takes 3 s
 INFO_S = 0.8  # for one stream to say what its channels are called
@@ -40,7 +41,8 @@ def run(asked: argparse.Namespace) -> int:
     """List what was asked for; return the exit code."""
     if asked.rda is not None:
         return _show_rda(asyncio.run(rda_stream(asked.rda)), asked.json)
-    streams, kinds = ([], boards()) if asked.boards else (lsl_streams(), [])
+    with hushed():
+        streams, kinds = ([], boards()) if asked.boards else (lsl_streams(), [])
     if asked.json:
         key, found = ("brainflow", kinds) if asked.boards else ("lsl", streams)
         print(json.dumps({key: [one.to_json() for one in found]}, indent=1))

@@ -23,7 +23,7 @@ from streamer import private
 from streamer.clock import SystemClock
 from streamer.doctor import checks, files
 from streamer.doctor.checks import Finding
-from streamer.doctor.listening import device_times
+from streamer.doctor.listening import devices
 from streamer.errors import SinkError, SourceError
 from streamer.messages import Channel, Chunk, Score, StreamInfo
 from streamer.network.stager import Model, open_model
@@ -77,7 +77,7 @@ def examine(settings: Settings | None) -> Iterator[Finding]:
     yield from _devices(settings)
     yield from files.recordings(settings)
     if settings is not None:
-        yield from device_times(settings, SystemClock())
+        yield from devices(settings, SystemClock())
     yield from _model(settings, streams)
 
 
@@ -231,8 +231,8 @@ def _devices(settings: Settings | None) -> Iterator[Finding]:
     for board in boards:
         try:
             wanted = _needs_radio(board) or wanted
-        except SourceError as error:
-            yield Finding("board", "failed", str(error), "correct `board` in the settings")
+        except SourceError:  # that it is unknown is said where its channels are looked for
+            continue
     yield checks.bluetooth(adapters, _radio_blocked(), wanted)
     for board in boards:
         if board.serial_port:

@@ -1,62 +1,102 @@
-"""Listens to the configured devices for a few seconds, to hear whether their clocks go as this computer's."""
+"""Looks for the configured devices: are they there, with their channel, and do their clocks go right."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 
+from streamer.channels import check_rate
 from streamer.clock import Clock
 from streamer.devicetime import WATCH_S
 from streamer.doctor.checks import Finding
-from streamer.errors import SleepstreamError
+from streamer.errors import SignalError, SleepstreamError, UsageError
+from streamer.fallback import derivation
 from streamer.live.intake import Source
-from streamer.messages import Chunk, Item, Marker
-from streamer.settings import Settings
+from streamer.messages import Chunk, Item, Marker, StreamInfo
+from streamer.settings import Settings, SignalSettings, StreamSettings
 from streamer.sources import open_source
-from streamer.sources.settings import LslSettings, RdaSettings
+from streamer.sources.board import BrainflowBoard
+from streamer.sources.settings import BrainflowSettings, LslSettings, RdaSettings
 
-LOOK_S = 3.0  # for a device that may be switched off
 LISTEN_S = 2 * WATCH_S
+WRONG_CHANNEL = "correct channel under [stream.signal]"
+AGAIN = "switch it on, and ask again"
 
 
-def device_times(settings: Settings, clock: Clock) -> list[Finding]:
-    """Listen to every LSL stream and RDA server of the settings, all at once; blocks for some seconds."""
+def devices(settings: Settings, clock: Clock) -> list[Finding]:
+    """Look for every device of the settings, all at once; blocks for as long as `resolve_s` and some seconds.
+
+    A board is not opened, which would take it from whoever uses it: its kind tells which channels it has.
+    """
 
     async def listen() -> list[Finding]:
-        asked = [
-            (one.name, one.source.model_copy(update={"resolve_s": LOOK_S}))
-            for one in settings.stream
-            if isinstance(one.source, LslSettings | RdaSettings)
-        ]
+        streams = [one for one in settings.stream if isinstance(one.source, LslSettings | RdaSettings)]
         return await asyncio.gather(
-            *(heard(name, open_source(source, None, clock), clock) for name, source in asked)
+            *(heard(one.name, open_source(one.source, None, clock), one.signal, clock) for one in streams)
         )
 
-    return asyncio.run(listen())
+    boards = [one for one in settings.stream if isinstance(one.source, BrainflowSettings)]
+    try:
+        return [*map(board, boards), *asyncio.run(listen())]
+    except SleepstreamError as error:  # LSL cannot be used at all
+        return [*map(board, boards), Finding("device", "failed", str(error))]
 
 
-async def heard(name: str, source: Source, clock: Clock) -> Finding:
-    """What a device's times are worth, by what it sends now.
+def board(stream: StreamSettings) -> Finding:
+    """Whether a kind of board has the channel that is to be staged."""
+    check = f"device of {stream.name}"
+    assert isinstance(stream.source, BrainflowSettings)
+    try:
+        told = BrainflowBoard(stream.source).describe()
+        label = _staged(StreamInfo(told.name, told.rate_hz, told.channels, 0.0), stream.signal)
+    except (UsageError, SignalError) as error:
+        return Finding(check, "failed", str(error), WRONG_CHANNEL)
+    except SleepstreamError as error:
+        return Finding(check, "failed", str(error), "correct [stream.source]")
+    return Finding(check, "ok", f"{told.name} has {label}, {told.rate_hz:g} Hz; it was not opened")
+
+
+async def heard(name: str, source: Source, signal: SignalSettings, clock: Clock) -> Finding:
+    """Whether a device is there with its channel, and what its times are worth, by what it sends now.
 
     Args:
         name: of its stream in the settings.
         source: not yet open.
+        signal: names the channel.
         clock: tells how long to listen.
 
     """
     check = f"device of {name}"
     try:
         async with source:
+            try:
+                label = _staged(source.info, signal)
+            except (UsageError, SignalError) as error:
+                return Finding(check, "failed", f"{source.info.name}: {error}", WRONG_CHANNEL)
             count = await _samples(aiter(source), clock)
+    except SignalError as error:
+        return Finding(check, "failed", str(error), "set another rate in the device's program")
     except SleepstreamError as error:
-        return Finding(check, "warning", str(error), "switch it on, and ask again")
+        return Finding(check, "warning", str(error), AGAIN)
+    found = f"{source.info.name}, channel {label}, {source.info.rate_hz:g} Hz"
     if not count:
-        return Finding(check, "warning", "it sends nothing", "switch it on, and ask again")
+        return Finding(check, "warning", f"{found}: it sends nothing", AGAIN)
     if source.remarks:
-        return Finding(
-            check, "warning", source.remarks[0], "losses are found better by a clock that is right"
-        )
-    return Finding(check, "ok", f"{count} samples came, and its clock goes as this computer's does")
+        advice = "losses are found better by a clock that is right"
+        return Finding(check, "warning", f"{found}: {source.remarks[0]}", advice)
+    return Finding(check, "ok", f"{found}: {count} samples came, and its clock goes as this computer's does")
+
+
+def _staged(info: StreamInfo, signal: SignalSettings) -> str:
+    """What would be staged of a device.
+
+    Raises:
+        UsageError: it has no such channel, or one that is no voltage.
+        SignalError: its rate is outside 50 to 1024 Hz.
+
+    """
+    check_rate(info.rate_hz, info.name)
+    return derivation(info, signal).label
 
 
 async def _samples(items: AsyncIterator[Item | Marker], clock: Clock) -> int:

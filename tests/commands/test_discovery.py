@@ -82,14 +82,16 @@ def test_the_table_and_its_empty_case():
     assert "Hz" in out.getvalue()
 
 
-def test_the_command(capsys):
+def test_the_command(capfd):
     held = outlet("command")
     assert main(["sources", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    said = capfd.readouterr()
+    assert said.err == ""  # not even liblsl's own remarks
+    found = json.loads(said.out)
     assert f"{MINE}-command" in {stream["name"] for stream in found["lsl"]}
     assert set(found) == {"lsl"}  # what answers, and nothing else
     assert main(["sources", "--boards", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capfd.readouterr().out)
     assert 38 in {board["id"] for board in found["brainflow"]}
     del held
 
