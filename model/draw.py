@@ -25,7 +25,7 @@ from model.data import FOLDS, Night, fold_of, save_night
 from model.resynthesis import CENTRAL, FRONTAL, PARIETAL, Derivation, Measurements, Samples
 from model.teacher import Scorer, load_teacher
 from model.texture import PACE_S, Texture, textured
-from streamer.conditioner import bandpass_sos
+from streamer.filters import BUTTERWORTH
 from streamer.messages import RATE_HZ
 from streamer.sources.synthesis import DEFAULT, synthesise, varied
 
@@ -56,7 +56,7 @@ def draw_night(
     style = replace(style, depth=float(rng.uniform(0, OWN)))
     samples = np.concatenate(list(synthesise(measured, int(rng.integers(2**31)), style)))
     samples = textured(samples, Texture.load().strengths(measured).scaled(strength), rng, pace_s)
-    samples = sosfilt(bandpass_sos(), samples - samples[0]).astype(np.float32)
+    samples = sosfilt(BUTTERWORTH, samples - samples[0]).astype(np.float32)
     return Night(
         recording=recording,
         subject=person(measurements, recording),

@@ -6,23 +6,14 @@ drift apart.
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
-from scipy.signal import butter, lfilter
 
-from streamer.messages import RATE_HZ, Chunk, Floats, Gap, Item
+from streamer.filters import BUTTERWORTH, lfilter
+from streamer.messages import Chunk, Floats, Gap, Item
 from streamer.resampler import Resampler, grid_index
 
 BAND_HZ = (0.3, 35.0)  # AASM's recommended display band for EEG
-ORDER = 2  # of each edge
-
-
-@cache
-def bandpass_sos() -> Floats:
-    """Second-order sections of the causal Butterworth band-pass at 100 Hz: (2, 6)."""
-    sos: Floats = butter(ORDER, BAND_HZ, "bandpass", fs=RATE_HZ, output="sos")
-    return sos
+ORDER = 2  # of each edge; `BUTTERWORTH` is the filter of both at 100 Hz
 
 
 class BandPass:
@@ -34,7 +25,7 @@ class BandPass:
 
     def __init__(self) -> None:
         # One by one: for a second's samples, what `sosfilt` does before it begins takes twice as long.
-        self._sections = [(section[:3], section[3:]) for section in bandpass_sos()]
+        self._sections = [(section[:3], section[3:]) for section in BUTTERWORTH]
         self.reset()
 
     def reset(self) -> None:
@@ -50,7 +41,7 @@ class BandPass:
             self._offset = float(samples[0])
         filtered: Floats = samples - self._offset
         for number, (numerator, denominator) in enumerate(self._sections):
-            filtered, self._state[number] = lfilter(numerator, denominator, filtered, zi=self._state[number])
+            filtered, self._state[number] = lfilter(numerator, denominator, filtered, self._state[number])
         return filtered
 
 

@@ -12,9 +12,9 @@ from fractions import Fraction
 from math import ceil
 
 import numpy as np
-from scipy.signal import firwin, upfirdn
 
 from streamer.errors import SignalError
+from streamer.filters import low_pass, upfirdn
 from streamer.messages import RATE_HZ, Floats
 
 HALF_LENGTH = 10  # zero crossings on each side, counted at the slower of the two rates
@@ -59,7 +59,7 @@ def _taps(half: int, slower: int, up: int) -> Floats:
 
     Without that last step an electrode's offset of some mV would ripple inside the band.
     """
-    taps: Floats = firwin(2 * half + 1, 1 / slower, window=("kaiser", KAISER_BETA))
+    taps = low_pass(2 * half + 1, 1 / slower, KAISER_BETA)
     for arm in range(up):
         taps[arm::up] /= taps[arm::up].sum()
     return taps

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import sosfilt
 
-from streamer.conditioner import BandPass, Conditioner, bandpass_sos
+from streamer.conditioner import BandPass, Conditioner
+from streamer.filters import BUTTERWORTH
 from streamer.messages import Chunk, Gap
 from tests.chunkings import SIZES, cut, joined, stream
 
@@ -62,7 +63,7 @@ def test_a_long_gap_restarts_the_filter_and_keeps_its_place():
         (Gap, 2000, 2500),
         (Chunk, 2500, 6000),
     ]
-    fresh = sosfilt(bandpass_sos(), samples[0, 2500:] - samples[0, 2500])
+    fresh = sosfilt(BUTTERWORTH, samples[0, 2500:] - samples[0, 2500])
     np.testing.assert_allclose(out[2].samples[0], fresh, rtol=0, atol=1e-9)
 
 

@@ -13,7 +13,17 @@ from tests.mosquitto import free_port
 from tests.nights import session, stages
 from tests.test_cli import write_edf
 
-HEAVY = ("torch", "matplotlib", "pylsl", "brainflow", "pyxdf", "ray")
+HEAVY = (
+    "torch",
+    "matplotlib",
+    "scipy.signal",
+    "scipy.stats",
+    "scipy.fft",
+    "pylsl",
+    "brainflow",
+    "pyxdf",
+    "ray",
+)
 # `import torch` fails, as where it is not installed; what was imported by the end is the last line.
 CODE = f"""
 import sys
@@ -49,7 +59,10 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {  # what each may import of the abo
     "export night.sqlite --to json": ("streamer.cli", set()),
     "export night.sqlite --to edf": ("streamer.cli", set()),
     "status settings.toml": ("streamer.cli", set()),
-    "report night.sqlite --out out": ("streamer.cli", {"matplotlib"}),
+    "report night.sqlite --out out": (
+        "streamer.cli",
+        {"matplotlib", "scipy.signal", "scipy.stats", "scipy.fft"},
+    ),
     "doctor settings.toml": ("streamer.cli", {"pylsl", "brainflow"}),
     "night.edf --out out --processes 1": ("tools.score.__main__", set()),
 }

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal.windows import dpss
 
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
 from streamer.session import Progress, unwatched
@@ -25,6 +24,8 @@ class Spectrogram:
 
 def multitaper(samples: NDArray[np.float32], progress: Progress = unwatched) -> Spectrogram:
     """(epochs * 3000,) µV at 100 Hz -> the spectrogram; up to a tenth of lost samples (NaN) count as 0 µV."""
+    from scipy.signal.windows import dpss  # 70 MB and a second, for pictures only
+
     half_width = HALF_BAND_HZ * EPOCH_S
     tapers = dpss(EPOCH_SAMPLES, half_width, int(2 * half_width) - 1)  # (29, 3000), each of unit energy
     hz = np.fft.rfftfreq(EPOCH_SAMPLES, 1 / RATE_HZ)

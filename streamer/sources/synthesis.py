@@ -19,7 +19,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ
 
@@ -203,7 +202,7 @@ def _noise(density: Array, generators: list[np.random.Generator]) -> Samples:
     parts = np.zeros((len(generators), len(_GROUPS), bins), np.complex64)
     for group, part in enumerate(_GROUPS):
         parts[:, group, part] = spectrum[:, part]
-    noise: Samples = fft.irfft(parts, LENGTH, axis=-1)
+    noise: Samples = np.fft.irfft(parts, LENGTH, axis=-1).astype(np.float32)
     return noise
 
 

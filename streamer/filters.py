@@ -1,0 +1,132 @@
+"""The few filters that a night needs: scipy's own compiled loops, without the rest of `scipy.signal`.
+
+Importing that package brings scipy's statistics, optimisers and splines along: 70 MB of memory and a second,
+for two loops. They lie in two extension modules that need nothing but numpy; where a version of scipy has
+them no longer as they were, the package itself is imported. `tests/test_filters.py` holds them against it, to
+the bit.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from streamer.messages import Floats
+
+# scipy.signal.butter(2, (0.3, 35), "bandpass", fs=100, output="sos"): each section's numerator, denominator.
+BUTTERWORTH: Floats = np.array(
+    [
+        [
+            0.49767008465320983,
+            0.9953401693064197,
+            0.49767008465320983,
+            1.0,
+            0.7443592583354199,
+            0.2731732769909474,
+        ],
+        [1.0, -2.0, 1.0, 1.0, -1.973343328045524, 0.9736973174173223],
+    ]
+)
+_CONSTANT = 0  # scipy's code for zeros beyond both ends
+
+
+class Lfilter(Protocol):
+    """A recursive filter over (n,) samples, from a state to a state."""
+
+    def __call__(self, b: Floats, a: Floats, x: Floats, state: Floats) -> tuple[Floats, Floats]:
+        """(n,) and what comes after."""
+
+
+class Upfirdn(Protocol):
+    """(n,) samples: zeros between them, a filter, and every `down`-th of that."""
+
+    def __call__(self, taps: Floats, x: Floats, up: int, down: int) -> Floats:
+        """All that is not zero."""
+
+
+def low_pass(length: int, cutoff: float, beta: float) -> Floats:
+    """A linear-phase low-pass of odd `length` with a Kaiser window; `cutoff` is a share of half the rate."""
+    place = np.arange(length) - (length - 1) / 2
+    taps: Floats = cutoff * np.sinc(cutoff * place) * np.kaiser(length, beta)
+    taps /= taps.sum()
+    return taps
+
+
+def _loops() -> tuple[Lfilter, Upfirdn]:
+    """Both, from scipy's extension modules if they are as we know them."""
+    try:
+        recursive, polyphase = _extension("_sigtools"), _extension("_upfirdn_apply")
+        found = _direct_lfilter(recursive._linear_filter), _direct_upfirdn(polyphase)
+        if _sound(*found):
+            return found
+    except Exception:  # another scipy than we know: its public functions are slower to import, and right
+        pass
+    return _public()
+
+
+def _extension(name: str) -> ModuleType:
+    """An extension module of `scipy.signal`, without that package's own imports."""
+    scipy = importlib.util.find_spec("scipy")
+    assert scipy is not None
+    assert scipy.submodule_search_locations is not None
+    folder = Path(scipy.submodule_search_locations[0]) / "signal"
+    path = next(file for end in EXTENSION_SUFFIXES if (file := folder / f"{name}{end}").exists())
+    spec = importlib.util.spec_from_file_location(f"scipy.signal.{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _direct_lfilter(loop: Callable[..., Any]) -> Lfilter:
+    def lfilter(b: Floats, a: Floats, x: Floats, state: Floats) -> tuple[Floats, Floats]:
+        out, after = loop(b, a, x, -1, state)
+        return out, after
+
+    return lfilter
+
+
+def _direct_upfirdn(module: ModuleType) -> Upfirdn:
+    apply, length = module._apply, module._output_len
+
+    def upfirdn(taps: Floats, x: Floats, up: int, down: int) -> Floats:
+        arms = np.zeros(-(-len(taps) // up) * up)
+        arms[: len(taps)] = taps
+        flipped = np.ascontiguousarray(arms.reshape(-1, up).T[:, ::-1]).ravel()
+        out = np.zeros(length(len(taps), len(x), up, down))
+        apply(x, flipped, out, up, down, 0, _CONSTANT, 0.0)
+        return out
+
+    return upfirdn
+
+
+def _public() -> tuple[Lfilter, Upfirdn]:
+    from scipy import signal
+
+    def lfilter(b: Floats, a: Floats, x: Floats, state: Floats) -> tuple[Floats, Floats]:
+        out, after = signal.lfilter(b, a, x, zi=state)
+        return out, after
+
+    def upfirdn(taps: Floats, x: Floats, up: int, down: int) -> Floats:
+        out: Floats = signal.upfirdn(taps, x, up, down)
+        return out
+
+    return lfilter, upfirdn
+
+
+def _sound(lfilter: Lfilter, upfirdn: Upfirdn) -> bool:
+    """Whether they do what they are for: small sums that are exact in any order."""
+    out, after = lfilter(np.array([1.0, 2.0]), np.array([1.0, -0.5]), np.array([4.0, 8.0]), np.array([1.0]))
+    up = upfirdn(np.array([1.0, 2.0, 3.0]), np.array([1.0, 10.0]), 2, 1)
+    found: list[list[float]] = [out.tolist(), after.tolist(), up.tolist()]
+    return found == [[5.0, 18.5], [25.25], [1.0, 2.0, 13.0, 20.0, 30.0]]
+
+
+lfilter, upfirdn = _loops()
