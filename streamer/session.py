@@ -17,7 +17,7 @@ from streamer.journal import JournalReader, Meta
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, STAGES, UNSCORED, Gap, Item
 from streamer.payloads import EpochPayload, EventPayload, PublishedStage, utc
 from streamer.settings import SignalSettings
-from streamer.sources.recordings import UNKNOWN_START
+from streamer.sources.files import UNKNOWN_START
 from streamer.statistics import Statistics, statistics
 
 UNLISTED = "not in the session file"

@@ -30,8 +30,8 @@ def _imported(nodes):
 
 
 def _needs(module):
-    """What of ours must have been imported before this module; a package that holds it does not count."""
-    for name in _imported(ast.parse(MODULES[module].read_text(encoding="utf-8")).body):
+    """What of ours this module imports, wherever it does; a package that holds it does not count."""
+    for name in _imported(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))):
         found = name if name in MODULES else name.rpartition(".")[0]
         if found in MODULES and not module.startswith(f"{found}."):
             yield found

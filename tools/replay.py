@@ -21,8 +21,9 @@ from rich.progress import Progress
 
 from streamer.errors import SleepstreamError
 from streamer.messages import Gap, Item, StreamInfo
-from streamer.sources.recordings import Recording, open_recording
+from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick, rechunked, single
+from streamer.sources.source import Recording
 
 CHUNK_S = 0.1  # sent at once, in seconds of the clock on the wall
 MOST_S = 10.0  # of the recording in one piece, whatever the speed

@@ -18,11 +18,11 @@ from streamer.channels import Pick, choose_all
 from streamer.clock import Clock, SystemClock
 from streamer.derivation import Derivation
 from streamer.errors import UsageError
-from streamer.live.intake import Source
 from streamer.messages import Chunk, Item, Marker, Quality, StreamInfo
 from streamer.quality import QualityMeter
 from streamer.settings import SignalSettings, StreamSettings, load
 from streamer.sources import open_source
+from streamer.sources.source import Source
 from streamer.units import is_voltage
 
 SPAN_S = 5  # what is judged: long enough to trust, short enough to see a finger's effect

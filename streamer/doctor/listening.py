@@ -11,12 +11,12 @@ from streamer.devicetime import WATCH_S
 from streamer.doctor.checks import Finding
 from streamer.errors import SignalError, SleepstreamError, UsageError
 from streamer.fallback import derivation
-from streamer.live.intake import Source
 from streamer.messages import Chunk, Item, Marker, StreamInfo
 from streamer.settings import Settings, SignalSettings, StreamSettings
 from streamer.sources import open_source
 from streamer.sources.board import BrainflowBoard
 from streamer.sources.settings import BrainflowSettings, LslSettings, RdaSettings
+from streamer.sources.source import Source
 
 LISTEN_S = 2 * WATCH_S
 WRONG_CHANNEL = "correct channel under [stream.signal]"

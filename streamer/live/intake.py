@@ -4,47 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from streamer.clock import Clock
 from streamer.journal import Journal
 from streamer.live.gather import Gather
-from streamer.messages import Chunk, Item, Marker, StreamInfo
+from streamer.messages import Chunk, Item, Marker
+from streamer.sources.source import Given
 
 MARKERS = 1000  # that wait to be said; the oldest give way
 AHEAD_BYTES = 16 << 20  # of samples: half an hour of 4 channels at 256 Hz
-
-
-class Given(Protocol):
-    """What iterates chunks and gaps, in order, and markers among them."""
-
-    info: StreamInfo
-
-    def __aiter__(self) -> AsyncIterator[Item | Marker]:
-        """Iterate the stream, once."""
-        ...
-
-
-class Source(Given, Protocol):
-    """Where samples come from: an async context manager; `info` is there once it is entered.
-
-    What a person should know of it (what was left out, what is not believed) it appends to `remarks`, from
-    any thread, one line each; whoever drives the stream takes them out and says them.
-    """
-
-    remarks: deque[str]
-
-    async def __aenter__(self) -> Self:
-        """Open; may wait for the device."""
-        ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close, however the stream ended."""
-        ...
 
 
 class Intake:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from streamer.journal import NOT_RECORDED, JournalReader
 from streamer.journal.file import Mark
-from streamer.live.intake import Source
 from streamer.live.losses import Losses
 from streamer.messages import Chunk, Gap, Item, Marker, Score
 from streamer.payloads import EventName, EventPayload
@@ -22,6 +21,7 @@ from streamer.publisher import Publisher
 from streamer.session import items
 from streamer.sources.settings import SimulatedSettings, SourceSettings
 from streamer.sources.simulated import SimulatedSource
+from streamer.sources.source import Source
 
 NOT_RUNNING = "not received: sleepstream was not running, or had lost the device"
 REBOOTED = f"{NOT_RUNNING}; the computer was started anew, and its wall clock tells how long it took"

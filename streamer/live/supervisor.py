@@ -15,7 +15,7 @@ from streamer.clock import Clock
 from streamer.errors import DamagedError, RunError, SleepstreamError, UsageError
 from streamer.journal import Journal, JournalStatus
 from streamer.live.batching import Batcher
-from streamer.live.intake import Given, Intake, Source
+from streamer.live.intake import Intake
 from streamer.live.resume import NOT_RUNNING, REBOOTED, Continued, Past, index_at, rewarm, skip_to
 from streamer.live.stream import Stream
 from streamer.messages import EPOCH_S, Label, StreamInfo
@@ -24,6 +24,7 @@ from streamer.publisher import Publisher
 from streamer.settings import StreamSettings
 from streamer.sources import Opener, open_source
 from streamer.sources.settings import LIVE
+from streamer.sources.source import Given, Source
 from streamer.statistics import Statistics
 from streamer.stopping import unless_stopped
 

@@ -11,7 +11,7 @@ from streamer.messages import EPOCH_S
 from streamer.scoring.annotations import annotated
 from streamer.scoring.tables import read_table
 from streamer.sources.edf_header import is_edf, read_header
-from streamer.sources.recordings import UNKNOWN_START, read_head
+from streamer.sources.files import UNKNOWN_START, read_head
 
 __all__ = ["annotated", "read_scoring"]
 

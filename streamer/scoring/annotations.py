@@ -10,7 +10,7 @@ from streamer.scoring.durations import Timed, is_epochs, whole_epochs
 from streamer.scoring.words import is_named_stage, is_stage_text, labels_of
 from streamer.sources.edf_header import is_edf
 from streamer.sources.edf_times import read_annotations
-from streamer.sources.recordings import read_head
+from streamer.sources.files import read_head
 
 
 def annotated(path: Path) -> Scoring:

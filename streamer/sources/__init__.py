@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from streamer.channels import Wanted
 from streamer.clock import Clock
@@ -14,11 +13,9 @@ from streamer.sources.settings import (
     ReplaySettings,
     SourceSettings,
 )
+from streamer.sources.source import Source
 
-if TYPE_CHECKING:
-    from streamer.live.intake import Source
-
-Opener = Callable[[SourceSettings, Wanted, Clock], "Source"]
+Opener = Callable[[SourceSettings, Wanted, Clock], Source]
 
 
 def open_source(settings: SourceSettings, channel: Wanted, clock: Clock) -> Source:

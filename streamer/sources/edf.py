@@ -16,7 +16,7 @@ from streamer.errors import RecordingError
 from streamer.messages import Chunk, Gap, Item
 from streamer.sources import edf_times
 from streamer.sources.edf_header import Header, Signal, rate_of, read_header
-from streamer.sources.recordings import distinct
+from streamer.sources.files import distinct
 
 SLAB_S, SLAB_BYTES = 60.0, 64 << 20  # read at once, at most
 

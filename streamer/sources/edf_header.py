@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import RecordingError
-from streamer.sources.recordings import UNKNOWN_START, read_head
+from streamer.sources.files import UNKNOWN_START, read_head
 
 BDF_VERSION = b"\xffBIOSEMI"
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")

@@ -10,8 +10,8 @@ import numpy as np
 from streamer.channels import RATES_HZ
 from streamer.errors import RecordingError, UsageError
 from streamer.messages import Floats
+from streamer.sources.files import UNKNOWN_START
 from streamer.sources.packets import Numbering
-from streamer.sources.recordings import UNKNOWN_START
 
 EARLIEST_UNIX = 1e8  # seconds; times above it are dates (after 1973)
 UNITS = {1.0: "s", 1e-3: "ms", 1e-6: "µs", 1e-9: "ns"}

@@ -13,8 +13,9 @@ from streamer.channels import Pick, Wanted, check_rate, choose, doubted
 from streamer.clock import Clock, SystemClock
 from streamer.errors import UsageError
 from streamer.messages import Chunk, Gap, Item, StreamInfo
-from streamer.sources.recordings import Recording, open_recording
+from streamer.sources.recordings import open_recording
 from streamer.sources.settings import ReplaySettings
+from streamer.sources.source import Recording
 
 REMARKS = 4  # of a recording, in one error
 MAX_SPEED_CHUNK_S = 30.0  # at full speed small chunks would only cost time; the result is the same

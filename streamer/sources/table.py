@@ -18,10 +18,10 @@ from streamer.errors import RecordingError
 from streamer.messages import Chunk, Gap, Item
 from streamer.sources import columns, lines
 from streamer.sources.cells import Times, numbers
+from streamer.sources.files import UNKNOWN_START, distinct
 from streamer.sources.lines import Line
 from streamer.sources.pace import numbering, pace, timeless
 from streamer.sources.packets import PacketCounter
-from streamer.sources.recordings import UNKNOWN_START, distinct
 from streamer.sources.table_rows import RowParser, Rows, in_order, timed, together
 from streamer.timeline import Timeline
 

@@ -22,7 +22,7 @@ import pyxdf
 
 from streamer.errors import RecordingError
 from streamer.messages import Item
-from streamer.sources.recordings import UNKNOWN_START, distinct, read_head
+from streamer.sources.files import UNKNOWN_START, distinct, read_head
 from streamer.sources.xdf_chunks import MAGIC, sound
 from streamer.sources.xdf_pieces import joined, text_in
 from streamer.timeline import Timeline

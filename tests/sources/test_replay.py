@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from streamer.channels import choose
 from streamer.errors import RecordingError, SignalError, UsageError
 from streamer.messages import Channel, Chunk, Gap
-from streamer.sources.recordings import distinct, open_recording
+from streamer.sources.files import distinct
+from streamer.sources.recordings import open_recording
 from streamer.sources.replay import ReplaySource, pick, single
 from streamer.sources.settings import ReplaySettings
 from tests import recording_files as files

@@ -25,12 +25,12 @@ import numpy as np
 from streamer.channels import Wanted as Label
 from streamer.clock import Clock, SystemClock
 from streamer.live.engine import Engine
-from streamer.live.intake import Source
 from streamer.messages import Chunk, Gap, Item, StreamInfo
 from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate
 from streamer.sources.settings import LslSettings, SourceSettings
+from streamer.sources.source import Source
 from tools.bench.figures import Asked, Figures, Wanted, resident_mb
 from tools.bench.signals import RATE_HZ, seconds_of_eeg
 from tools.bench.streams import CHANNELS, NOISE_S, Headband

@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 from streamer.channels import Wanted as Label
 from streamer.clock import Clock, SystemClock
 from streamer.live.engine import Engine
-from streamer.live.intake import Source
 from streamer.messages import EPOCH_S, Channel, Chunk, StreamInfo
 from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import Settings, validate
 from streamer.sources.settings import SourceSettings
+from streamer.sources.source import Source
 from tools.bench.figures import Asked, Figures, Wanted, resident_mb
 from tools.bench.signals import RATE_HZ
 from tools.mosquitto import Mosquitto

@@ -1,0 +1,64 @@
+"""What gives samples: a source that is live or played, and an open recording of any format."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from streamer.messages import Channel, Item, Marker, StreamInfo
+
+
+class Given(Protocol):
+    """What iterates chunks and gaps, in order, and markers among them."""
+
+    info: StreamInfo
+
+    def __aiter__(self) -> AsyncIterator[Item | Marker]:
+        """Iterate the stream, once."""
+        ...
+
+
+class Source(Given, Protocol):
+    """Where samples come from: an async context manager; `info` is there once it is entered.
+
+    What a person should know of it (what was left out, what is not believed) it appends to `remarks`, from
+    any thread, one line each; whoever drives the stream takes them out and says them.
+    """
+
+    remarks: deque[str]
+
+    async def __aenter__(self) -> Self:
+        """Open; may wait for the device."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close, however the stream ended."""
+        ...
+
+
+class Recording(Protocol):
+    """A file of signals; opening it checked its header, reading it is lazy where the format allows."""
+
+    name: str
+    channels: tuple[Channel, ...]
+    rates_hz: tuple[float, ...]  # of each channel
+    started: float  # Unix time of sample 0; a time without a zone is taken as UTC
+    duration_s: float | None  # gaps included; None: known only when it has been read
+    remarks: list[str]  # what was left out, or is not believed, a line each; grows while it is read
+
+    def together(self, index: int) -> tuple[int, ...]:
+        """The channels that are sampled together with channel `index`, in file order."""
+        ...
+
+    def items(self, picked: Sequence[int]) -> Iterator[Item]:
+        """Chunks of the picked channels (which are sampled together) and gaps, from index 0 to the end.
+
+        Raises:
+            RecordingError: what is read is damaged.
+
+        """
+        ...
