@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -44,6 +45,20 @@ def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
         within_s: how old that may be, seconds.
 
     """
+    found = _find(folder, fresh, clock, within_s)
+    if found.path is not None:
+        return found
+    try:
+        last, problem = _unread(folder, fresh.stream)
+    except OSError:  # the folder cannot be read: said when a file is made there
+        return found
+    if not problem:
+        return found
+    before = last if _written_ago_s(last, clock) <= within_s else found.before
+    return Found(None, f"the last session is not continued: {problem}", True, before)
+
+
+def _find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
     unknown, before = False, None
     try:
         newest = _newest(folder, fresh, clock, within_s)
@@ -74,6 +89,31 @@ def sessions(folder: Path, node: str, stream: str) -> Iterator[Path]:
             continue  # whoever asks for this very file is told
         if (meta.node, meta.stream) == (node, stream):
             yield path
+
+
+def _unread(folder: Path, stream: str) -> tuple[Path, str]:
+    """The session file that is the last in name, and why it cannot be read, or "".
+
+    Of an earlier one it was said when the next session began.
+    """
+    name = re.compile(rf"\d{{8}}T\d{{6}}Z-{re.escape(stream)}-[0-9a-f]{{6}}\.sqlite")
+    last = max((path for path in folder.glob("*.sqlite") if name.fullmatch(path.name)), default=folder)
+    if last is folder:
+        return folder, ""
+    try:
+        with JournalReader(last) as reader:
+            reader.last()
+    except JournalError as error:
+        return last, str(error)
+    return last, ""
+
+
+def _written_ago_s(path: Path, clock: Clock) -> float:
+    """By the file system's word; not positive where a clock was set back since, or there is no telling."""
+    try:
+        return clock.wall() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _newest(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Path | None:

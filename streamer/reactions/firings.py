@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import queue
 import threading
@@ -208,9 +209,8 @@ def _kept(value: object) -> Kept:
     if not isinstance(value, dict):
         raise TypeError("not a firing")
     one = Kept(**value)
-    if not (
-        isinstance(one.trigger, str) and isinstance(one.number, int) and isinstance(one.end, int | float)
-    ):
+    sound = isinstance(one.trigger, str) and isinstance(one.number, int) and isinstance(one.end, int | float)
+    if not (sound and math.isfinite(one.end)):
         raise TypeError("not a firing")
     return one
 

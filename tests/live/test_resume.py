@@ -186,6 +186,47 @@ def test_a_damaged_session_is_not_continued_and_stands_in_no_ones_way(tmp_path, 
 
 
 @pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:100]),
+        lambda path: path.write_bytes(path.read_bytes()[:50_000]),
+        lambda path: path.write_bytes(b"\xa5" * 5000),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.symlink_to("nowhere")),
+        lambda path: changed(path, "PRAGMA user_version = 99"),
+        lambda path: changed(path, "UPDATE meta SET value = '[1e999]' WHERE key = 'info'"),
+    ],
+    ids=[
+        "zero bytes",
+        "a piece",
+        "cut",
+        "junk",
+        "a folder",
+        "a link to nothing",
+        "a later version",
+        "no meta",
+    ],
+)
+def test_a_last_session_that_cannot_be_read_is_told_and_its_firings_count(tmp_path, damage):
+    path = dead(tmp_path, HandClock())
+    damage(path)
+    clock = HandClock()
+    clock.now += 3600 - clock.wall() + time.time()  # by the file system's clock
+    found = find(tmp_path, META, clock, 7200)
+    assert (found.path, found.unknown, found.before) == (None, True, path)
+    assert META.session in found.why
+    assert find(tmp_path, META, clock, 60).before == (path if path.is_symlink() else None)
+    dead(tmp_path, clock, replace(META, session="20260101T235959Z-anna-ffffff"), ended=True)
+    assert META.session not in find(tmp_path, META, clock, 60).why
+
+
+def changed(path, statement):
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(statement)
+
+
+@pytest.mark.parametrize(
     "harm",
     [
         "UPDATE samples SET data = x'00' WHERE start > 0",
