@@ -67,8 +67,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """0 while every stream's newest session is recorded or was ended, else 1."""
+    """0 while every stream's newest session is recorded or was ended, else 1.
+
+    Raises:
+        JournalError: the folder of the session files is not there.
+
+    """
     folder = load(asked.config).session_dir if asked.config else SESSION_DIR.expanduser()
+    if not folder.is_dir():
+        raise JournalError(
+            f"there is no folder {folder}: nothing has been recorded there yet, or it was moved or deleted; "
+            "name the config whose session_dir it is"
+        )
     found = statuses(folder)
     for one in found:
         print(json.dumps(one.to_json()) if asked.json else one.line())

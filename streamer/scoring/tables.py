@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamer.errors import RecordingError, ScoringError
@@ -80,7 +80,10 @@ def _rows(path: Path) -> list[_Row]:
     for number, line in lines:
         if not line.strip():
             raise ScoringError(f"{path}: line {number} is empty; write ? where nothing was scored")
-        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        try:
+            cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        except csv.Error as error:
+            raise ScoringError(f"{path}: line {number} is no row of a table: {error}; mend it") from error
         out.append(_Row(number, tuple(cells)))
     while out and all(len(row.cells) > 1 and not row.cells[-1].strip() for row in out):
         out = [_Row(row.line, row.cells[:-1]) for row in out]  # a delimiter at the end of every line
@@ -114,9 +117,11 @@ def _headless(rows: Sequence[_Row], path: Path) -> Scoring:
     if width > 1:
         raise ValueError(f"found {width} columns without a heading that names them")
     words = [row.cells[0] if row.cells else "" for row in rows]
-    if len(words) > 1 and labels_of(words[:1]) == [None] and labels_of(words[1:2]) != [None]:
-        words = words[1:]  # a heading of its own
-    return _one_after_the_other(words)
+    heading = len(words) > 1 and not re.search(r"\d", words[0]) and labels_of(words[:1]) == [None]
+    if not heading or labels_of(words[1:2]) == [None]:
+        return _one_after_the_other(words)
+    doubt = f"its first line, {words[0].strip()[:40]!r}, was read as a heading, and not as an epoch"
+    return replace(_one_after_the_other(words[1:]), doubts=(doubt,))
 
 
 def _headed(head: Sequence[str], rows: Sequence[_Row], path: Path) -> Scoring:
@@ -136,7 +141,7 @@ def _headed(head: Sequence[str], rows: Sequence[_Row], path: Path) -> Scoring:
 def _one_after_the_other(words: Sequence[str]) -> Scoring:
     labels = labels_of(words)
     unknown = _not_understood(words, labels)
-    if sum(unknown.values()) * 2 >= len(words):
+    if unknown and sum(unknown.values()) * 2 >= len(words):
         raise ValueError(f"{next(iter(unknown))[:40]!r} is no sleep stage")
     stages = tuple(
         (float(EPOCH_S * number), float(EPOCH_S), label)

@@ -32,6 +32,7 @@ _NUMBERS: Final[dict[int, Label]] = {
     5: "R",
     **dict.fromkeys((6, 7, 9), UNSCORED),  # movement time, unscored
 }
+MOST_DIGITS = 16
 _YASA_UNSCORED = -2  # no other numbering has it
 _OLD = (6, 7, 9)  # movement or unscored in Rechtschaffen and Kales' numbers and Profusion's
 
@@ -107,7 +108,12 @@ def _plain(text: str) -> str:
 
 def _bare_number(text: str) -> int | None:
     plain = _plain(text)
-    return int(float(plain)) if _NUMBER.fullmatch(plain) else None
+    return _whole(plain) if _NUMBER.fullmatch(plain) else None
+
+
+def _whole(number: str) -> int:
+    """A number that `_NUMBER` matches; one of too many digits is none of a stage, and -3 here."""
+    return int(number.partition(".")[0]) if len(number) < MOST_DIGITS else -3
 
 
 def _named(text: str) -> Label | None:
@@ -117,7 +123,7 @@ def _named(text: str) -> Label | None:
     if rest == "?" or rest in ("n/a", "-"):
         return UNSCORED
     if _NUMBER.fullmatch(rest):
-        return None if rest == plain else _NUMBERS.get(int(float(rest)))
+        return None if rest == plain else _NUMBERS.get(_whole(rest))
     key = re.sub(r"[\W_]+", "", rest)
     key = key.removesuffix("sleep") or key
     if not key and plain:

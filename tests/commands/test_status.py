@@ -64,3 +64,12 @@ def test_the_command_says_by_its_code_whether_all_is_well(tmp_path, capsys):
     made(tmp_path, "20260102T000000Z-anna-aaaaaa", ended=False).close()
     assert main(["status", str(config), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["state"] == "died"
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path, capsys):
+    config = tmp_path / "c.toml"
+    config.write_text(f'session_dir = "{tmp_path}/gone"\n[[stream]]\n[stream.source]\nkind = "lsl"\n')
+    assert main(["status", str(config), "--json"]) == 1
+    said = capsys.readouterr().err
+    assert "there is no folder" in said
+    assert said.count("\n") == 1

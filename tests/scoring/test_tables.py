@@ -75,6 +75,13 @@ def test_hypnograms_as_people_keep_them(tmp_path, text):
     assert not found.doubts
 
 
+def test_a_first_line_that_is_no_stage_is_a_heading_only_where_that_is_said(tmp_path):
+    found = read(tmp_path, "Wkae\nN1\nN2\n")
+    assert found.labels(2) == ("N1", "N2")
+    assert "'Wkae', was read as a heading" in found.doubts[0]
+    assert read(tmp_path, "0.5\nN1\nN2\n").unknown == {"0.5": 1}
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
 def test_encodings(tmp_path, encoding):
     assert list(read(tmp_path, "W\r\nN1\r\nN2\r\nN3\r\nR\r\n?\r\n# für mich", encoding).labels(6)) == SIX
@@ -98,6 +105,10 @@ def test_a_4_that_may_be_rem_is_refused(tmp_path, text):
     ("text", "why"),
     [
         ("hello\n", "'hello' is no sleep stage"),
+        ("stage\n", "holds no sleep stages"),
+        ("0.5\nN1\n", "'0.5' is no sleep stage"),
+        pytest.param("9" * 400 + "\n", "is no sleep stage", id="a number beyond all bounds"),
+        pytest.param("W\n" + "x" * 200_000 + "\n", "line 2 is no row", id="a line beyond all bounds"),
         ("onset,duration\n0,30\n", "none of them named label or stage"),
         ("onset,duration,label\n0,30,foo\n", "no sleep stages"),
         ("duration,label\n30,W\n", "no onset"),
