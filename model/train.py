@@ -201,6 +201,9 @@ class Run:
         clean = evaluate(network, self.validation, NONE)[0]
         rough = evaluate(network, self.validation, self.settings.augmentation)[0]
         figure = (clean.kappa + rough.kappa) / 2
+        begins = self.phase == self.step == 0
+        if begins and math.isnan(figure):  # one stage only: by chance, and what it begins with is still kept
+            figure = 0.0
         tqdm.write(
             f"{self.phase + 1}.{self.step} held-out: {clean.line()}; augmented kappa {rough.kappa:.3f}"
         )

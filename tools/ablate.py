@@ -88,7 +88,8 @@ def variants(reference: Settings) -> dict[str, Settings]:
 
 def check(reference: Settings) -> None:
     """Refuse a run of which the variants would make no sense; SettingsError in one line."""
-    if reference.start or reference.views != "both" or not reference.causal:
+    shape = reference.shape()
+    if reference.start or shape.views != "both" or not shape.causal:
         raise SettingsError(
             "ablation: variants of other shapes must be able to begin as the reference does, which is causal "
             "with both views; take start, views and causal out of the settings (backbones may stay)"

@@ -76,6 +76,7 @@ def test_hypnograms_as_people_keep_them(tmp_path, text):
 
 
 def test_a_first_line_that_is_no_stage_is_a_heading_only_where_that_is_said(tmp_path):
+    assert list(read(tmp_path, "My scorer\nW\nN1\nN2\nN3\nR\n?\n").labels(6)) == SIX
     found = read(tmp_path, "Wkae\nN1\nN2\n")
     assert found.labels(2) == ("N1", "N2")
     assert "'Wkae', was read as a heading" in found.doubts[0]
