@@ -28,13 +28,13 @@ COMMANDS: Final = {
     "replay": Command("streamer.commands.replay", "stage a recording through the live path"),
     "report": Command("streamer.commands.report", "the morning: statistics and pictures, one night or many"),
     "export": Command("streamer.commands.export", "a session as EDF+, BIDS, CSV, Profusion, JSON or NPZ"),
-    "command": Command("streamer.commands.command", "say something to an engine that runs"),
+    "command": Command("streamer.commands.command", "send a command to a running engine"),
     "fit": Command("streamer.commands.fit", "is every electrode on, before sleep?"),
     "doctor": Command("streamer.commands.doctor", "check this machine and the settings for known traps"),
     "sources": Command(
         "streamer.commands.discovery", "which LSL streams answer; --boards: which boards BrainFlow drives"
     ),
-    "status": Command("streamer.commands.status", "how it goes, by this machine's session files"),
+    "status": Command("streamer.commands.status", "show the sessions on this machine"),
     "recover": Command("streamer.commands.recover", "save what can be read of a damaged session file"),
 }
 

@@ -1,4 +1,4 @@
-"""Turns what happens in one stream into payloads, and hands each to everyone who should have it."""
+"""Turns what happens in one stream into payloads, and hands each to every sink."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """One stream's voice: counts its messages, remembers its epochs, and never blocks.
+    """Publishes one stream: counts its messages, remembers its epochs, and never blocks.
 
-    Epochs and events go into the journal, whose outbox carries them to the broker; all that happens is told
-    to every sink, and what a sink raises is said as an event.
+    Epochs and events go into the journal, whose outbox carries them to the broker. Every sink hears of
+    everything; what a sink raises becomes an event.
 
     Args:
         stream: name of the sleeper.
@@ -166,7 +166,10 @@ class Publisher:
             self._follow(score)
 
     def continues(self, index: int, monotonic: float) -> None:
-        """The device is back: sample `index` was taken at `monotonic` s. Stages of before are not said."""
+        """Note that the device is back: sample `index` was taken at `monotonic` s.
+
+        Earlier stages are not published.
+        """
         self._began = monotonic - index / self._info.rate_hz
         self._quiet_until = round(index / self._info.rate_hz * RATE_HZ)
 

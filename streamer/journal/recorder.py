@@ -1,14 +1,14 @@
 """One SQLite file per session: what reached this host more than two seconds ago survives a dead process.
 
 The promise, narrowly: everything handed over more than `PROMISE_S` ago is on disk (WAL, synchronous=FULL), as
-long as the disk takes it, and in 0.8 s (`status.slowest_s`). While it does not, staging goes on and `status`
-says so; messages wait in memory without bound, samples up to `capacity_bytes`; those beyond are dropped,
-counted, and listed as a gap.
+long as the disk takes writes and each commit takes under 0.8 s (`status.slowest_s`). While the disk refuses,
+staging goes on and `status` says so. Messages then wait in memory without bound, samples up to
+`capacity_bytes`; samples beyond that are dropped, counted, and listed as a gap.
 
-A parcel leaves through the outbox only once its transaction is on disk: an epoch that was published and then
+A message leaves through the outbox only once its transaction is on disk: an epoch that was published and then
 lost might be scored differently after a restart, and live output is never rewritten. While the disk refuses,
-parcels leave unwritten: a stage in time is worth more than one in the file. The lock file notes that, so that
-such a session is not continued if its process dies meanwhile.
+messages leave unwritten: a stage in time is worth more than one in the file. The lock file notes that, so
+that such a session is not continued if its process dies meanwhile.
 """
 
 from __future__ import annotations

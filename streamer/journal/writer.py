@@ -26,7 +26,7 @@ from streamer.journal.home import Home
 from streamer.journal.lock import FileLock
 
 COMMIT_S = 1.0  # no two transactions begin closer together than this
-LINGER_S = 1.2  # 25 of them are 30 s: after the first epoch, those of samples alone make way for the next one
+LINGER_S = 1.2  # 25 of them are 30 s, so that sample commits yield to epoch commits
 RETRY_S = 5.0  # between two attempts on a disk that refuses
 
 State = Literal["recording", "failing", "failed", "closed"]  # failing: tried again; failed: given up

@@ -1,15 +1,13 @@
-"""The model's one thread: it runs every stream's pipeline, and scores in one pass what is due together.
+"""The model's one thread: it runs every stream's pipeline, and scores several streams in one pass.
 
-Nobody waits for company. Whoever comes while the thread is at work waits for the pass that is under way, and
-goes into the next one with all others who came meanwhile: a stream that is alone pays nothing, and passes
-grow with the load. A pass takes one window of each stream, and `MOST` of them, in the order in which they
-came, so that one with a long piece to catch up on holds nobody up. What comes of an item leaves in pieces of
-at most `PIECE` parts: a band that was off for a night is one item and thousands of windows, and nobody else's
-turn, nor the memory, may depend on for how long it was off.
+A lone stream is never delayed. What arrives while the thread works joins the next pass, so passes grow with
+the load. A pass takes one window of each stream, at most `MOST` of them, in the order in which they arrived:
+a stream with much to catch up on does not hold up the others. The output of an item leaves in pieces of at
+most `PIECE` parts. A band that was off for a night is one item and thousands of windows; neither the memory
+nor the others' turn depends on how long it was off.
 
-Only provisional windows share a pass. One on the 30 s grid is scored alone, so that epochs and all that
-follows from them are, to the bit, what they are for a stream that has the machine to itself, and what a
-session that is continued makes of them again.
+Only provisional windows share a pass. A window on the 30 s grid is scored alone, so that committed epochs are
+equal to the bit to those of a stream that has the machine to itself, and to those of a resumed session.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Broker:
             )
         except OSError as error:
             raise SinkError(
-                f"the embedded broker cannot have port {self.port} on {self.host}: {error.strerror}; "
+                f"the embedded broker cannot listen on port {self.port} of {self.host}: {error.strerror}; "
                 "stop the other broker, use it (embedded = false), or set another port"
             ) from error
         self.port = server.sockets[0].getsockname()[1]

@@ -102,7 +102,7 @@ class WebServer:
             )
         except OSError as error:
             raise SinkError(
-                f"the live page cannot have port {self._settings.port} on {self._settings.host}: "
+                f"the live page cannot listen on port {self._settings.port} of {self._settings.host}: "
                 f"{error.strerror}; set another web.port"
             ) from error
         self.port = next(iter(self._server.sockets)).getsockname()[1]

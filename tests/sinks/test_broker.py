@@ -79,7 +79,7 @@ def test_a_port_that_is_taken_is_said_in_one_line():
         async with Broker() as first, Broker(first.port):
             pass
 
-    with pytest.raises(SinkError, match="cannot have port") as caught:
+    with pytest.raises(SinkError, match="cannot listen on port") as caught:
         asyncio.run(main())
     assert "\n" not in str(caught.value)
 

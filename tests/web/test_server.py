@@ -120,7 +120,7 @@ def test_beyond_loopback_it_does_not_even_start_without_a_token():
 def test_a_port_in_use_is_one_line():
     async def run():
         async with serve(bed(SystemClock())) as server:
-            with pytest.raises(SinkError, match=r"live page cannot have port"):
+            with pytest.raises(SinkError, match=r"live page cannot listen on port"):
                 async with WebServer(WebSettings(port=server.port), Page(SystemClock())):
                     pass
 
