@@ -1,7 +1,19 @@
 """sleepstream: stages sleep in real time from one channel of EEG and publishes it over MQTT."""
 
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
 from streamer.local import silence
 
-__version__ = "0.1.0"
-
 silence()  # before anything that is imported after this
+
+
+def _installed() -> str:
+    """The version that a tag gave to what is installed; a checkout that is not installed has none."""
+    try:
+        return version("sleepstream")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+__version__: Final = _installed()

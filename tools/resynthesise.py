@@ -139,7 +139,7 @@ def yasa_stages(samples: NDArray[np.float32]) -> Stages:
         import mne
         import yasa
     except ImportError:
-        raise UsageError("--check: YASA is not installed; pip install 'sleepstream[peers]'") from None
+        raise UsageError("--check: YASA is not installed; pip install '.[peers]'") from None
     raw = mne.io.RawArray(samples[None] * 1e-6, mne.create_info(["EEG"], RATE_HZ, "eeg"), verbose="error")
     scored = yasa.SleepStaging(raw, eeg_name="EEG").predict()
     names = {"WAKE": 0, "W": 0, "N1": 1, "N2": 2, "N3": 3, "REM": 4, "R": 4}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Self
 
 from streamer import private
 from streamer.errors import JournalError
+from streamer.flock import lock, locked
 
 LOCK = ".lock"  # after the session file's name
 KEPT_UP, OUTRUN = b"0", b"1"  # what the lock file says of the session file, also when its process is dead
@@ -29,12 +29,11 @@ def seize(path: Path) -> int | None:
     while True:
         descriptor = private.opener(str(path), os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock(descriptor):
+                os.close(descriptor)
+                return None
             if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
         except FileNotFoundError:
             pass
         except BaseException:
@@ -115,12 +114,9 @@ def held(session: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return locked(descriptor)
     finally:
         os.close(descriptor)
-    return False
 
 
 def _lock_of(session: Path) -> Path:

@@ -204,8 +204,8 @@ def _torch(
     if find_spec("torch") is None:
         asked = "device 'cuda'" if device == "cuda" else f"model {path}: runtime 'torchscript'"
         raise ArtifactError(
-            f"{asked}: needs torch, which is not installed; pip install 'sleepstream[gpu]', or use device "
-            "cpu and runtime onnx"
+            f"{asked}: needs torch, which is not installed; install the extra gpu (in the checkout: "
+            "pip install '.[gpu]'), or use device cpu and runtime onnx"
         )
     from streamer.network.torch_loader import find_device, load_runner
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from model.data import load_night
+from streamer import __version__
 from streamer.cli import main as sleepstream
 from streamer.conditioner import Conditioner
 from streamer.messages import Score
@@ -102,7 +103,7 @@ def test_manifest_says_what_came_from_what(tmp_path):
     assert night["stages"] == {"W": 2, "N1": 0, "N2": 2, "N3": 0, "R": 0, "unscored": 0}
     assert night["rules"]["band_hz"] == [0.3, 35.0]
     assert found["commands"] == [f"python -m tools.prepare sleep-edf {tmp_path / 'in'} --out {out}"]
-    assert (found["schema"], found["sleepstream"]) == ("sleepstream/prepared/1", "0.1.0")
+    assert (found["schema"], found["sleepstream"]) == ("sleepstream/prepared/1", __version__)
 
 
 def test_a_bad_recording_stops_no_other(tmp_path, capsys):

@@ -220,7 +220,7 @@ def test_a_missing_yasa_is_said_in_one_line(features, monkeypatch, capsys):
 
     monkeypatch.setattr(builtins, "__import__", without)
     assert main([str(features), "--check", "1"]) == 2
-    assert "pip install 'sleepstream[peers]'" in capsys.readouterr().err
+    assert "pip install '.[peers]'" in capsys.readouterr().err
 
 
 def test_rhythms_multiply_what_stands_above_the_smooth_spectrum(nights):

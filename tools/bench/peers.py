@@ -49,7 +49,7 @@ def measure(asked: Asked) -> Figures:
         epoch_s, hop_s = live_s(model), float(stage_costs(model)["hop_us"]) / 1e6
         figures: Figures = {"hop_ms": hop_s * 1000, "epoch_ms": epoch_s * 1000}
         if "yasa" not in peers:
-            figures["yasa"] = "not installed: pip install 'sleepstream[peers]'"
+            figures["yasa"] = "not installed: pip install '.[peers]'"
         night = conditioned(simulated(asked.hours) if peers else (), INFO, SignalSettings())
         for name, cost_s in peers.items():
             cost_s(night[: 600 * RATE_HZ])  # what it loads once, it need not load again

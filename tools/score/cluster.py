@@ -58,7 +58,7 @@ def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, 
             import ray
             from ray import exceptions
         except ImportError:
-            raise UsageError("--ray needs Ray: pip install 'sleepstream[ray]'") from None
+            raise UsageError("--ray needs Ray: pip install '.[ray]'") from None
         _connect(address, processes)
     try:
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(stage)

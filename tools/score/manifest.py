@@ -7,7 +7,6 @@ file anew, sorted and whole.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from streamer import __version__, private
 from streamer.errors import RecordingError, SinkError, UsageError
+from streamer.flock import lock
 from tools.digest import digest_of
 
 FILE_NAME = "manifest.jsonl"
@@ -119,13 +119,11 @@ class Manifest:
         except OSError as error:
             raise UsageError(f"cannot use {self.folder}: {error.strerror}; choose another --out") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock(self._lock.fileno()):
+                raise UsageError(f"{self.folder} is being filled by another process; wait for it")
             self._read()
             self._write()  # without what a killed run left torn
             self._file = open(self._path, "ab", opener=private.opener)
-        except BlockingIOError:
-            self._lock.close()
-            raise UsageError(f"{self.folder} is being filled by another process; wait for it") from None
         except BaseException:
             self._lock.close()
             raise
