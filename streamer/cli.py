@@ -24,6 +24,7 @@ class Command(NamedTuple):
 
 COMMANDS: Final = {
     "demo": Command("streamer.commands.demo", "a simulated night through the whole engine, sped up"),
+    "setup": Command("streamer.commands.setup", "ask what the engine has to know, and write its settings"),
     "run": Command("streamer.commands.run", "the engine, as a TOML file describes it"),
     "replay": Command("streamer.commands.replay", "stage a recording through the live path"),
     "report": Command("streamer.commands.report", "the morning: statistics and pictures, one night or many"),

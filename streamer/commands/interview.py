@@ -1,0 +1,86 @@
+"""Questions to a person: answered by an option, at a terminal, or with what is usual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from streamer.errors import UsageError
+
+T = TypeVar("T")
+Read = Callable[[str], T]  # what an answer means; raises UsageError where it means nothing
+
+
+class Interview:
+    """Asks one question after the other.
+
+    Args:
+        ask: shows a line and gives the one that is typed; None: nobody is there to be asked.
+        usual: take what is usual without asking.
+        say: shows a line.
+
+    """
+
+    def __init__(
+        self, ask: Callable[[str], str] | None, usual: bool, say: Callable[[str], None] = print
+    ) -> None:
+        self._ask = ask
+        self._usual = usual
+        self._say = say
+
+    def question(
+        self, option: str, given: str | None, text: str, usual: str, read: Read[T], needed: bool = False
+    ) -> T:
+        """Ask until the answer means something.
+
+        Args:
+            option: of the command line, which answers it, too.
+            given: what that option says, if it was given.
+            text: the question.
+            usual: the answer to an empty line.
+            read: what an answer means.
+            needed: where nobody is there to be asked, the usual answer is not good enough.
+
+        Raises:
+            UsageError: the option's answer means nothing, or one is needed and nobody is there.
+
+        """
+        if given is not None:
+            return _told(option, given, read)
+        if self._ask is None and needed and not self._usual:
+            raise UsageError(f"this is no terminal, so nobody can be asked; give {option} ({text})")
+        if self._ask is None or self._usual:
+            return _told(option, usual, read)
+        while True:
+            try:
+                typed = self._ask(f"{text} [{usual}]: ").strip()
+            except EOFError:
+                raise UsageError(f"no answer came to {text!r}; give {option}") from None
+            try:
+                return read(typed or usual)
+            except UsageError as error:
+                self._say(f"  {error}")
+
+    def agreed(self, option: str, given: bool | None, text: str, usual: bool) -> bool:
+        """Ask for yes or no.
+
+        Raises:
+            UsageError: as for `question`.
+
+        """
+        if given is not None:
+            return given
+        return self.question(option, None, text, "yes" if usual else "no", _yes)
+
+
+def _told(option: str, answer: str, read: Read[T]) -> T:
+    try:
+        return read(answer)
+    except UsageError as error:
+        raise UsageError(f"{option} {answer!r}: {error}") from error
+
+
+def _yes(answer: str) -> bool:
+    if answer.lower() in ("y", "yes", "n", "no"):
+        return answer.lower() in ("y", "yes")
+    raise UsageError(f"{answer!r} is neither yes nor no")

@@ -1,0 +1,326 @@
+"""`sleepstream setup`: asks what the engine has to know, and writes the settings that a night needs."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+from streamer import private, settings
+from streamer.channels import choose
+from streamer.commands.discovery import LslStream, lsl_streams
+from streamer.commands.interview import Interview
+from streamer.commands.unit import NAME, USER_FOLDER, Kind, groups, next_steps, unit
+from streamer.errors import SettingsError, SleepstreamError, SourceError, UsageError
+from streamer.messages import Channel
+from streamer.printable import printable
+from streamer.settings import StreamSettings
+from streamer.standard import hushed
+
+CONFIG = Path("~/.config/sleepstream/sleepstream.toml")
+SOURCES = "a number, lsl (any EEG stream), lsl:NAME, brainflow:BOARD, rda:HOST or simulated"
+Table = dict[str, str | int | bool]
+
+
+@dataclass(slots=True)
+class Answers:
+    """What was said."""
+
+    name: str = ""
+    source: Table = field(default_factory=dict)
+    labels: tuple[str, ...] = ()  # of the source's channels, where they are known
+    channel: str = ""  # "": a sensible one
+    mqtt: Table | None = None
+    homeassistant: bool = False
+    alarm: str = ""  # time of day; "": none
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream setup`."""
+    parser.add_argument(
+        "--config", type=Path, default=CONFIG, metavar="C.toml", help=f"to be written (default: {CONFIG})"
+    )
+    parser.add_argument("--name", help="of the sleeper")
+    parser.add_argument("--source", help=SOURCES.removeprefix("a number, "))
+    parser.add_argument("--channel", help="a label, or two as A-B; auto: a sensible one")
+    parser.add_argument("--broker", metavar="HOST[:PORT]", help="of MQTT; embedded: its own; none")
+    parser.add_argument("--homeassistant", action=argparse.BooleanOptionalAction, help="announce devices")
+    parser.add_argument("--alarm", metavar="HH:MM", help="wake by then, in light sleep if possible; none")
+    parser.add_argument("--fit", action=argparse.BooleanOptionalAction, help="look at every electrode now")
+    parser.add_argument("--service", choices=(*get_args(Kind), "none"), help="a systemd unit, every night")
+    parser.add_argument("--yes", action="store_true", help="take what is usual for all that is not given")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Ask, write, and say how to go on; return the exit code."""
+    interview = Interview(input if _at_terminal() else None, asked.yes)
+    config = Path(os.path.abspath(asked.config.expanduser()))
+    _refuse_taken(config, "--config")
+    text = toml(_ask(interview, asked, _found(asked)))
+    fitted = interview.agreed("--fit", asked.fit, "Look at every electrode when it is written", usual=False)
+    every_night = "Every night, as a service (user, system, none)"
+    kind = interview.question("--service", asked.service, every_night, "none", _kind)
+    unit_file = None if kind is None else _unit_file(kind, config)
+    _write_new(config, text, "--config")  # all has been asked: whoever gave up has nothing half-written
+    print(f"written: {config}")
+    if kind is not None and unit_file is not None:
+        _serve(kind, config, unit_file)
+    code = _fit(config) if fitted else 0
+    print(f"next: sleepstream doctor {config}, then sleepstream run {config}")
+    return code
+
+
+def _at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _found(asked: argparse.Namespace) -> Sequence[LslStream]:
+    """The LSL streams that answer now, shown with numbers; looked for only if it is not said what to take."""
+    if asked.source is not None or asked.yes or not _at_terminal():
+        return ()
+    print("Looking for LSL streams ...")
+    try:
+        with hushed():
+            streams = [one for one in lsl_streams() if not one.note or "source_id" in one.note]
+    except SourceError as error:
+        print(f"  {error}")
+        return ()
+    for number, one in enumerate(streams, 1):
+        labels = " ".join(one.labels[:8]) or f"{one.channels} channels"
+        print(f"  {number}: {one.name} (type {one.type}, {one.rate_hz:g} Hz, {labels})")
+    if not streams:
+        print("  none answers; is one on?")
+    return streams
+
+
+def _ask(interview: Interview, asked: argparse.Namespace, streams: Sequence[LslStream]) -> Answers:
+    out = Answers()
+    out.name = interview.question("--name", asked.name, "Name of the sleeper", _usual_name(), _name)
+    usual = "1" if streams else "lsl"
+    text = f"Source: {SOURCES if streams else SOURCES.removeprefix('a number, ')}"
+    out.source, out.labels = interview.question(
+        "--source", asked.source, text, usual, lambda answer: source(answer, streams), needed=True
+    )
+    known = f" ({', '.join(out.labels)})" if out.labels else ""
+    out.channel = interview.question(
+        "--channel", asked.channel, f"Channel{known}", "auto", lambda answer: channel(answer, out.labels)
+    )
+    out.mqtt = interview.question(
+        "--broker", asked.broker, "MQTT broker (host, host:port, embedded, none)", "none", broker
+    )
+    if out.mqtt is not None:
+        out.homeassistant = interview.agreed(
+            "--homeassistant", asked.homeassistant, "Announce it to Home Assistant", usual=True
+        )
+    elif asked.homeassistant:
+        raise UsageError("--homeassistant needs a broker; give --broker")
+    out.alarm = interview.question("--alarm", asked.alarm, "Wake by (HH:MM, none)", "none", alarm)
+    return out
+
+
+def source(answer: str, streams: Sequence[LslStream] = ()) -> tuple[Table, tuple[str, ...]]:
+    """A source's table and, where they are known, the labels of its channels.
+
+    Raises:
+        UsageError: it is none.
+
+    """
+    if answer.isdecimal() and 1 <= int(answer) <= len(streams):
+        one = streams[int(answer) - 1]
+        table: Table = {"kind": "lsl", "name": one.name, "type": one.type}
+        if sum(other.name == one.name for other in streams) > 1 and one.source_id:
+            table["source_id"] = one.source_id
+        return table, one.labels
+    kind, _, what = answer.partition(":")
+    tables: dict[str, Table] = {
+        "lsl": {"kind": "lsl", "name": what} if what else {"kind": "lsl", "type": "EEG"},
+        "simulated": {"kind": "simulated"},
+    }
+    if what:
+        host, _, port = what.partition(":")
+        tables["brainflow"] = {"kind": "brainflow", "board": what}
+        tables["rda"] = {"kind": "rda", "host": host} | ({"port": int(port)} if port.isdecimal() else {})
+    if kind not in tables or (kind == "simulated" and what):
+        raise UsageError(f"{answer!r} is no source: {SOURCES}")
+    _valid({"source": tables[kind]})
+    return tables[kind], ()
+
+
+def channel(answer: str, labels: Sequence[str]) -> str:
+    """A channel of the source; "" for a sensible one.
+
+    Raises:
+        UsageError: the source has none of that name.
+
+    """
+    if answer == "auto":
+        return ""
+    if labels:
+        choose([Channel(label, "uV") for label in labels], answer)
+    return answer
+
+
+def broker(answer: str) -> Table | None:
+    """The broker's table, or None.
+
+    Raises:
+        UsageError: it is no host and port.
+
+    """
+    if answer == "none":
+        return None
+    table: Table = {"embedded": True}
+    if answer != "embedded":
+        found = re.fullmatch(r"\[?([^\s\[\]]+?)\]?(?::(\d{1,5}))?", answer)
+        if found is None:
+            raise UsageError(f"{answer!r} is no host, or host:port")
+        table = {"host": found[1]} | ({"port": int(found[2])} if found[2] else {})
+    _valid({"source": {"kind": "simulated"}}, {"mqtt": table})
+    return table
+
+
+def alarm(answer: str) -> str:
+    """A time of day, or "" for none.
+
+    Raises:
+        UsageError: it is no time of day.
+
+    """
+    if answer == "none":
+        return ""
+    _valid({"source": {"kind": "simulated"}, "alarm": {"deadline": answer}})
+    return answer
+
+
+def _name(answer: str) -> str:
+    _valid({"name": answer, "source": {"kind": "simulated"}})
+    return answer
+
+
+def _kind(answer: str) -> Kind | None:
+    for kind in get_args(Kind):
+        if answer == kind:
+            return kind  # type: ignore[no-any-return]  # what `get_args` gives has no type
+    if answer == "none":
+        return None
+    raise UsageError(f"{answer!r} is neither user, system nor none")
+
+
+def _valid(stream: dict[str, object], more: dict[str, object] | None = None) -> None:
+    """Hold an answer to the settings' own rules, and complain in their words."""
+    try:
+        settings.validate({"stream": [stream], **(more or {})}, "")
+    except SettingsError as error:
+        raise UsageError(str(error).removeprefix(": ")) from error
+
+
+def _usual_name() -> str:
+    """The user's own name, as far as it can be one."""
+    try:
+        name = re.sub(r"[^A-Za-z0-9_.-]", "", getpass.getuser())[:64]
+    except (KeyError, OSError):
+        name = ""
+    return name or str(StreamSettings.model_fields["name"].default)
+
+
+def toml(answers: Answers) -> str:
+    """The settings as a file.
+
+    Raises:
+        SettingsError: together they make no sense.
+
+    """
+    lines = ["# Written by `sleepstream setup`; every key: docs/ and examples/ of the sources."]
+    if answers.mqtt is not None:
+        lines += ["", "[mqtt]", *_keys(answers.mqtt)]
+        lines += ["# user and password: SLEEPSTREAM_MQTT_USER, SLEEPSTREAM_MQTT_PASSWORD in the environment"]
+    if answers.homeassistant:
+        lines += ["", "[homeassistant]"]
+    lines += ["", "[[stream]]", *_keys({"name": answers.name, "hop_s": 5})]
+    lines += ["[stream.source]", *_keys(answers.source)]
+    if answers.channel:
+        lines += ["[stream.signal]", *_keys({"channel": answers.channel})]
+    if answers.alarm:
+        lines += ["[stream.alarm]", *_keys({"deadline": answers.alarm, "armed": True, "daily": True})]
+    text = "\n".join(lines) + "\n"
+    settings.validate(tomllib.loads(text), "these answers")
+    return text
+
+
+def _keys(table: Table) -> list[str]:
+    """Keys and values; JSON's strings, numbers and truths are TOML's but for one sign."""
+    return [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
+        for key, value in table.items()
+    ]
+
+
+def _refuse_taken(path: Path, option: str) -> None:
+    if path.exists():
+        raise UsageError(f"{path} is there, and is never overwritten; move it, or give another {option}")
+
+
+def _write_new(path: Path, text: str, option: str) -> None:
+    """Write a file that is there as a whole or not at all, for its owner alone.
+
+    Raises:
+        UsageError: there is one of that name, or it cannot be written.
+
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        private.make_folder(path.parent)
+        private.write(part, text)
+        os.link(part, path)  # refuses where one is there by now
+    except FileExistsError:
+        _refuse_taken(path, option)
+        raise
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; give another {option}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fit(config: Path) -> int:
+    """Run `fit` as if it had been asked for; that a device is not on yet undoes nothing."""
+    from streamer.commands.fit import run as fit
+
+    print("Ctrl-C when it says: good to go")
+    try:
+        return fit(argparse.Namespace(config=config, stream=None, seconds=None))
+    except SleepstreamError as error:
+        print(printable(str(error)))
+        return 1
+
+
+def _unit_file(kind: Kind, config: Path) -> Path:
+    """Where the unit goes: to the user's others, or beside the settings, for root to install it.
+
+    Raises:
+        UsageError: there is one.
+
+    """
+    file = USER_FOLDER.expanduser() / NAME if kind == "user" else config.with_name(NAME)
+    _refuse_taken(file, "--service")
+    return file
+
+
+def _serve(kind: Kind, config: Path, file: Path) -> None:
+    """Write the unit, and say what has it run."""
+    there, missing = groups()
+    _write_new(file, unit(kind, config, there), "--service")
+    print(f"written: {file}; to have it run:")
+    for line in next_steps(kind, file, missing):
+        print(f"  {line}")
+    if shutil.which("systemctl") is None:
+        print("(there is no systemd here)")
