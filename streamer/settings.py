@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from streamer.corrections import NAME_PATTERN, SHA256_PATTERN, TOPIC_PATTERN, all_problems
 from streamer.errors import SettingsError
-from streamer.reactions.settings import AlarmSettings, TriggerSettings
-from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings
+from streamer.reactions.settings import AlarmSettings, TriggerSettings, codes
+from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings, TtlSettings
 from streamer.sources.settings import SourceSettings
 from streamer.tables import Table, UserPath
 from streamer.web.settings import WebSettings
@@ -73,12 +73,14 @@ class StreamSettings(Table):
     silence_s: float = Field(10, gt=0, le=600)  # no data for this long: the stage becomes no_signal
     trigger: tuple[TriggerSettings, ...] = ()
     alarm: AlarmSettings | None = None
+    ttl: TtlSettings | None = None
 
     @field_validator("trigger")
     @classmethod
     def _distinct(cls, value: tuple[TriggerSettings, ...]) -> tuple[TriggerSettings, ...]:
         if len({one.name for one in value}) < len(value):
             raise ValueError("two triggers have the same name; give each [[stream.trigger]] its own")
+        codes(value)
         return value
 
 

@@ -234,9 +234,9 @@ def _devices(settings: Settings | None) -> Iterator[Finding]:
         except SourceError:  # that it is unknown is said where its channels are looked for
             continue
     yield checks.bluetooth(adapters, _radio_blocked(), wanted)
-    for board in boards:
-        if board.serial_port:
-            port = board.serial_port
+    ttl = [stream.ttl.port for stream in settings.stream if stream.ttl is not None] if settings else []
+    for port in [*(board.serial_port for board in boards), *ttl]:
+        if port:
             yield checks.serial_port(port, os.path.exists(port), os.access(port, os.R_OK | os.W_OK))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import platform
 import secrets
@@ -33,12 +34,15 @@ from streamer.payloads import CommandPayload, EventPayload, utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.reactions.bedside import Bedside
+from streamer.reactions.settings import codes
 from streamer.settings import Settings, StreamSettings
+from streamer.sinks.codes import table
 from streamer.sinks.jsonl import MOST, JsonlSink
 from streamer.sinks.mqtt import MqttSink
-from streamer.sinks.settings import LslSinkSettings
+from streamer.sinks.settings import LslSinkSettings, TtlSettings
 from streamer.sinks.sleepasandroid import SleepAsAndroid
 from streamer.sinks.topics import MqttStream
+from streamer.sinks.ttl import TtlSink
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.web.page import Page
 
@@ -147,7 +151,8 @@ class Sleeper:
         publisher.opened(channel, journal.path)
         if past is None:
             what = f"{publisher.info.name}, channel {channel}"
-            publisher.event("session_started", what, {"why": found.why})
+            meaning = json.dumps(table(codes(self._settings.trigger)))
+            publisher.event("session_started", what, {"why": found.why, "codes": meaning})
         for warning in (found.why if found.unknown else "", journal.clock_was_set):
             if warning:
                 publisher.event("warning", warning)
@@ -219,6 +224,8 @@ class Sleeper:
             sinks.append(await self._jsonl(str(settings.jsonl.path)))
         if settings.lsl is not None:
             sinks = [*await self._outlets(settings.lsl), *sinks]
+        if self._settings.ttl is not None:
+            sinks.insert(0, self._ttl(self._settings.ttl))
         if self._page is not None:
             sinks.append(self._page)
         if self._topic is not None:
@@ -243,12 +250,18 @@ class Sleeper:
         shared.stack.push_async_callback(asyncio.to_thread, aside.close, drain_s)
         return aside
 
+    def _ttl(self, settings: TtlSettings) -> Aside:
+        """The serial port, opened on a thread of its own; without it the night goes on."""
+        aside = Aside(TtlSink(settings), self._clock).__enter__()
+        self._shared.stack.push_async_callback(asyncio.to_thread, aside.close)
+        return aside
+
     async def _outlets(self, settings: LslSinkSettings) -> list[Guard]:
         """LSL's outlets, which recorders keep when a new session begins; without them the night goes on."""
         node, name, stack = self._shared.settings.node, self._settings.name, self._shared.stack
         try:
             async with asyncio.timeout(OUTLETS_S):
-                outlets = await asyncio.to_thread(_make_outlets, settings, node, name, self._settings.hop_s)
+                outlets = await asyncio.to_thread(_make_outlets, settings, node, self._settings)
         except SleepstreamError as error:
             log.warning("no LSL outlets for %s: %s; the night goes on", name, error)
             return []
@@ -302,11 +315,11 @@ class Sleeper:
             self._page.hear(name, payload)
 
 
-def _make_outlets(settings: LslSinkSettings, node: str, stream: str, hop_s: int) -> LslOutlets:
+def _make_outlets(settings: LslSinkSettings, node: str, stream: StreamSettings) -> LslOutlets:
     """In a thread: liblsl is loaded, and looks for the networks of this machine."""
     from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
 
-    return LslOutlets(settings, node, stream, hop_s)
+    return LslOutlets(settings, node, stream.name, stream.hop_s, codes(stream.trigger))
 
 
 def _create_journal(path: Path, meta: Meta, clock: Clock, deliver: bool) -> Journal:

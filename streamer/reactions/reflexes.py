@@ -16,7 +16,7 @@ from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions, Value
 from streamer.reactions.arms import ArmList, arm_path
 from streamer.reactions.firings import FiringLog, Kept
-from streamer.reactions.settings import TriggerSettings
+from streamer.reactions.settings import TriggerSettings, codes
 from streamer.reactions.triggers import Course, Firing, Trigger
 
 OFF_S = 30.0  # of the stream: stages that come late for so long are said, and those in time likewise
@@ -110,6 +110,7 @@ class Reflexes:
         self._since = -math.inf  # what arrived up to then is caught up, and fires nothing
         for name, trigger in self.triggers.items():
             trigger.recall([one.key[1] for one in firings.kept if one.trigger == name])
+        self._codes = codes(settings)
         self._lagging = {one.name: Lagging(one.max_age_s) for one in settings}
 
     def push(self, score: Score, end: float) -> None:
@@ -127,8 +128,9 @@ class Reflexes:
             if trigger.armed and score.probabilities is not None:  # what was lost is late, and no wonder
                 self._say_off(trigger, age_s, score)
             if firing is not None:
+                due = self._clock.wall()
                 kept = Kept(firing.trigger, firing.number, score.end / RATE_HZ)
-                self._firings.keep(kept, partial(self._kept, trigger.settings, firing, end))
+                self._firings.keep(kept, partial(self._kept, trigger.settings, firing, end, due))
 
     def _say_off(self, trigger: Trigger, age_s: float, score: Score) -> None:
         """Say when stages have come too late for a trigger for some time, and when that is over."""
@@ -138,7 +140,7 @@ class Reflexes:
             text = f"trigger {trigger.settings.name} {off if said else 'is on again: stages come in time'}"
             self._publisher.event("warning", text, {"trigger_off": trigger.settings.name, "off": said})
 
-    def _kept(self, settings: TriggerSettings, firing: Firing, end: float, problem: str) -> None:
+    def _kept(self, settings: TriggerSettings, firing: Firing, end: float, due: float, problem: str) -> None:
         """A firing is on disk, and happens, unless it took too long."""
         waited_s = self._clock.monotonic() - firing.score.arrived if firing.score.arrived else 0.0
         if not problem and self._lateness is not None and waited_s > settings.max_age_s:
@@ -152,7 +154,7 @@ class Reflexes:
                 {"trigger": firing.trigger, "number": firing.number, "end": end_s},
             )
             return
-        self._fire(settings, firing, end)
+        self._fire(settings, firing, end, due)
 
     def restore(self, scores: Sequence[Score], events: Sequence[EventPayload]) -> None:
         """Go on with a session as if its process had not died: hear its scores again, and fire nothing.
@@ -211,7 +213,7 @@ class Reflexes:
                 trigger.armed = armed
         return "" if self.triggers else "this stream has no trigger"
 
-    def _fire(self, settings: TriggerSettings, firing: Firing, end: float) -> None:
+    def _fire(self, settings: TriggerSettings, firing: Firing, end: float, due: float) -> None:
         score = firing.score
         assert score.probabilities is not None
         arm = "sham" if firing.sham else "active"
@@ -220,6 +222,8 @@ class Reflexes:
         data: dict[str, str | int | float | bool | None] = {
             "trigger": firing.trigger,
             "number": firing.number,
+            "code": self._codes[firing.trigger] + (told == "sham"),
+            "due": round(due, 6),
             "arm": told,
             "stage": score.stage,
             "probability": round(firing.probability, 5),

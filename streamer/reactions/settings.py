@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import time
 from ipaddress import ip_address
 from typing import Annotated, Literal
@@ -13,6 +14,8 @@ from pydantic_core import PydanticCustomError
 from streamer.corrections import NAME_PATTERN, OSC_PATTERN
 from streamer.messages import Grade, Stage
 from streamer.tables import Table
+
+FIRST_CODE, LAST_CODE = 100, 255  # of markers: a serial port takes a byte
 
 
 def _known_zone(name: str) -> str:
@@ -96,6 +99,7 @@ class TriggerSettings(Table):
     seed: int = Field(0, ge=0)
     blind: bool = False  # messages and markers do not tell a sham from a true firing
     action: ActionSettings | None = None
+    code: int | None = Field(None, ge=40, le=254)  # of its markers; a sham's is one more; None: see `codes`
 
     @model_validator(mode="after")
     def _consistent(self) -> TriggerSettings:
@@ -111,6 +115,30 @@ class TriggerSettings(Table):
     def tz(self) -> ZoneInfo | None:
         """Where `between` is meant."""
         return None if self.zone is None else ZoneInfo(self.zone)
+
+
+def codes(triggers: Sequence[TriggerSettings]) -> dict[str, int]:
+    """The code of each trigger's markers, by its name; the k-th has 100 + 2k if nothing is asked for.
+
+    Raises:
+        ValueError: two of them, shams included, have the same, or there are too many.
+
+    """
+    found: dict[str, int] = {}
+    owner: dict[int, str] = {}
+    for place, one in enumerate(triggers):
+        code = FIRST_CODE + 2 * place if one.code is None else one.code
+        for used in (code, code + 1):
+            if used in owner:
+                raise ValueError(
+                    f"triggers {owner[used]} and {one.name} would both mark with code {used}; "
+                    "give each its own `code`, two apart"
+                )
+            owner[used] = one.name
+        if code + 1 > LAST_CODE:
+            raise ValueError(f"trigger {one.name} would need a code above {LAST_CODE}; give it a `code`")
+        found[one.name] = code
+    return found
 
 
 class AlarmSettings(Table):

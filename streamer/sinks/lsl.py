@@ -1,13 +1,15 @@
 """Stages back into the lab streaming layer, so that LabRecorder keeps them in step with everything else.
 
-Per stream a marker outlet (`<prefix>-<stream>-markers`: stage changes as EDF+ writes them, triggers, events)
-and a numeric one (`<prefix>-<stream>-hypnodensity`: the probability of each stage, NaN where unscored).
+Per stream a marker outlet (`<prefix>-<stream>-markers`: stage changes as EDF+ writes them, triggers, events),
+the same as numbers (`<prefix>-<stream>-codes`: code, trigger number, condition, due time), and a numeric one
+(`<prefix>-<stream>-hypnodensity`: the probability of each stage, NaN where unscored).
 Pushing never waits: liblsl sends on threads of its own and drops the oldest when a recorder is too slow.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from math import nan
 from types import TracebackType
 from typing import Any, Self
@@ -16,10 +18,12 @@ from streamer import __version__
 from streamer.messages import STAGES
 from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
+from streamer.sinks.codes import STAGE_CODES, Coded, coded, table
 from streamer.sinks.settings import LslSinkSettings
 from streamer.sources.liblsl import load_pylsl
 
 FLUSH_S = 0.2  # liblsl sends on threads of its own, which end with the outlet
+CHANNELS = {"code": "", "number": "", "condition": "", "due": "s"}  # of the outlet of codes, with their units
 LEAK = 2e-4  # how fast the two clocks may drift apart, s per s
 
 
@@ -52,6 +56,7 @@ class LslOutlets:
         node: name of this engine; part of the source_id.
         stream: name of the sleeper.
         hop_s: seconds between stages.
+        triggers: the codes of the stream's triggers, by name.
 
     """
 
@@ -59,16 +64,26 @@ class LslOutlets:
     wants: tuple[type, ...] = (StagePayload, EventPayload)
     prompt = True  # liblsl sends on threads of its own
 
-    def __init__(self, settings: LslSinkSettings, node: str, stream: str, hop_s: int) -> None:
+    def __init__(
+        self,
+        settings: LslSinkSettings,
+        node: str,
+        stream: str,
+        hop_s: int,
+        triggers: Mapping[str, int] | None = None,
+    ) -> None:
         pylsl = load_pylsl()
         self._now = pylsl.local_clock
         self._clock = SampleClock()
         self._stage: str | None = None
         self._markers: Any = None  # pylsl is untyped
+        self._codes: Any = None
         self._density: Any = None
         about = {"node": node, "stream": stream}
         if settings.markers:
             self._markers = _outlet(pylsl, settings.prefix, about, "markers", "Markers", 1, "string")
+        if settings.codes:
+            self._codes = _code_outlet(pylsl, settings.prefix, about, table(triggers or {}))
         if settings.hypnodensity:
             self._density = _outlet(
                 pylsl, settings.prefix, about, "hypnodensity", "Hypnodensity", len(STAGES), "float32", hop_s
@@ -81,11 +96,11 @@ class LslOutlets:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Withdraw the outlets, as liblsl does with the last reference; blocks a moment for the tail."""
-        outlets = [outlet for outlet in (self._markers, self._density) if outlet is not None]
+        outlets = [one for one in (self._markers, self._codes, self._density) if one is not None]
         if any(outlet.have_consumers() for outlet in outlets):
             time.sleep(FLUSH_S)
         del outlets
-        self._markers = self._density = None
+        self._markers = self._codes = self._density = None
 
     def hear(self, stream: str, news: News) -> None:
         """Send a stage or an event."""
@@ -99,24 +114,63 @@ class LslOutlets:
 
     def _staged(self, payload: StagePayload) -> None:
         """Send the probabilities, and a marker if the stage has changed; its time is the end of the 30 s."""
-        time = self._now()
+        at = self._now()
         if payload.stage != "no_signal":
-            time = self._clock.push(payload.t_end.timestamp(), time - (payload.latency_ms or 0.0) / 1000)
+            at = self._clock.push(payload.t_end.timestamp(), at - (payload.latency_ms or 0.0) / 1000)
         if self._density is not None:
             values = payload.probabilities
-            self._density.push_sample([nan if values is None else getattr(values, s) for s in STAGES], time)
+            self._density.push_sample([nan if values is None else getattr(values, s) for s in STAGES], at)
         if payload.stage != self._stage:
             self._stage = payload.stage
-            self._mark(f"Sleep stage {payload.stage if payload.stage in STAGES else '?'}", time)
+            text = f"Sleep stage {payload.stage if payload.stage in STAGES else '?'}"
+            self._mark(text, Coded(STAGE_CODES[payload.stage]), at)
 
     def _happened(self, payload: EventPayload) -> None:
         """Send an event as a marker."""
         name = payload.event.replace("_", " ").capitalize()
-        self._mark(f"{name}: {payload.text}" if payload.text else name, self._now())
+        self._mark(f"{name}: {payload.text}" if payload.text else name, coded(payload), self._now())
 
-    def _mark(self, text: str, time: float) -> None:
+    def _mark(self, text: str, numbers: Coded, at: float) -> None:
         if self._markers is not None:
-            self._markers.push_sample([text], time)
+            self._markers.push_sample([text], at)
+        if self._codes is not None:
+            due = numbers.due + self._now() - time.time()  # on LSL's clock
+            self._codes.push_sample([numbers.code, numbers.number, numbers.condition, due], at)
+
+
+def _code_outlet(pylsl: Any, prefix: str, about: dict[str, str], codes: Mapping[str, int]) -> Any:
+    """The outlet of the markers as numbers, which says what they mean."""
+    name, source_id = _names(prefix, about, "codes")
+    info = pylsl.StreamInfo(name, "MarkerCodes", len(CHANNELS), pylsl.IRREGULAR_RATE, "double64", source_id)
+    _describe(info, about, CHANNELS, "MarkerCode")
+    meanings = info.desc().append_child("codes")
+    for meaning, code in codes.items():
+        entry = meanings.append_child("code")
+        entry.append_child_value("value", str(code))
+        entry.append_child_value("meaning", meaning)
+    return pylsl.StreamOutlet(info)
+
+
+def _names(prefix: str, about: dict[str, str], suffix: str) -> tuple[str, str]:
+    """Name and source_id, which lets recorders find an outlet again after a restart."""
+    name = f"{prefix}-{about['stream']}-{suffix}"
+    return name, f"sleepstream-{about['node']}-{about['stream']}-{suffix}"
+
+
+def _describe(info: Any, about: dict[str, str], channels: Mapping[str, str], kind: str) -> Any:
+    """Say who made it and what its channels are, by label and unit; the element about the making."""
+    made = info.desc().append_child("acquisition")
+    for key, value in {"manufacturer": "sleepstream", "version": __version__, **about}.items():
+        made.append_child_value(key, value)
+    if not channels:
+        return made
+    entries = info.desc().append_child("channels")
+    for label, unit in channels.items():
+        entry = entries.append_child("channel")
+        entry.append_child_value("label", label)
+        entry.append_child_value("unit", unit)
+        entry.append_child_value("type", kind)
+    return made
 
 
 def _outlet(
@@ -129,20 +183,12 @@ def _outlet(
     form: str,
     hop_s: int | None = None,
 ) -> Any:
-    """An outlet that says what it carries; its source_id lets recorders find it again after a restart."""
-    name = f"{prefix}-{about['stream']}-{suffix}"
-    source_id = f"sleepstream-{about['node']}-{about['stream']}-{suffix}"
+    """An outlet that says what it carries."""
+    name, source_id = _names(prefix, about, suffix)
     info = pylsl.StreamInfo(name, kind, channels, pylsl.IRREGULAR_RATE, form, source_id)
-    made = info.desc().append_child("acquisition")
-    for key, value in {"manufacturer": "sleepstream", "version": __version__, **about}.items():
-        made.append_child_value(key, value)
+    labels: tuple[str, ...] = () if hop_s is None else STAGES
+    made = _describe(info, about, dict.fromkeys(labels, "probability"), "SleepStage")
     if hop_s is not None:
         made.append_child_value("window_s", "30")
         made.append_child_value("hop_s", str(hop_s))
-        entries = info.desc().append_child("channels")
-        for stage in STAGES:
-            entry = entries.append_child("channel")
-            entry.append_child_value("label", stage)
-            entry.append_child_value("unit", "probability")
-            entry.append_child_value("type", "SleepStage")
     return pylsl.StreamOutlet(info)

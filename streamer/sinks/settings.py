@@ -1,4 +1,4 @@
-"""What the `[mqtt]`, `[jsonl]` and `[lsl]` tables may say; secrets come from the environment only."""
+"""What `[mqtt]`, `[jsonl]`, `[lsl]` and `[stream.ttl]` may say; secrets come from the environment only."""
 
 from __future__ import annotations
 
@@ -60,4 +60,20 @@ class LslSinkSettings(Table):
 
     prefix: str = Field("sleepstream", min_length=1, max_length=64)  # of the outlets' names
     markers: bool = True
+    codes: bool = True  # markers as numbers
     hypnodensity: bool = True
+
+
+class TtlSettings(Table):
+    """Triggers as bytes on a serial port, into a file, or both."""
+
+    port: str | None = Field(None, min_length=1, max_length=256)  # such as /dev/ttyUSB0
+    baud: int = Field(115200, ge=300, le=4_000_000)
+    pulse_ms: float = Field(10, ge=0, le=1000)  # after which a zero is written; 0: none is
+    file: UserPath | None = None  # a JSON object for each
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> TtlSettings:
+        if self.port is None and self.file is None:
+            raise ValueError("name a port, a file, or both")
+        return self

@@ -9,6 +9,8 @@ import os
 import tempfile
 import threading
 import time
+import tty
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -86,12 +88,14 @@ class _Recorder:
                 self.came[values[0]] = time.time()
 
 
-def settings(folder: str, port: int, embedded: bool, hours: float, speed: float) -> Settings:
-    """Hop 1 s and a trigger that fires at every hop."""
+def settings(
+    folder: str, port: int, embedded: bool, hours: float, speed: float, ttl: dict[str, object] | None = None
+) -> Settings:
+    """Hop 1 s and a trigger that fires at every hop; `ttl` is the table of that name."""
     mqtt = {"port": port, "embedded": embedded}
     trigger = {"name": "any", "stages": STAGES, "min_probability": 0, "quality": "off", "warmup": True}
     source = {"kind": "simulated", "hours": hours, "rate_hz": 256, "speed": speed}
-    stream = {"hop_s": 1, "source": source, "trigger": [{**trigger, "arousal": None}]}
+    stream = {"hop_s": 1, "source": source, "trigger": [{**trigger, "arousal": None}], "ttl": ttl}
     data = {"session_dir": folder, "mqtt": mqtt, "lsl": {"prefix": PREFIX}, "stream": [stream]}
     return validate(data, "bench")
 
@@ -101,8 +105,10 @@ async def outlet_latency(
 ) -> dict[str, list[float]]:
     """Milliseconds from arrival to each outlet, of every hop of a simulated stretch of night.
 
-    `published` and `trigger_marker_pushed` are what the engine records itself; the others are taken where
-    they arrive, at an LSL inlet and an MQTT client in this process, and add up to 1 ms of rounding.
+    `trigger_ttl` is from when a trigger was due until its byte had left for a serial port, for which a
+    pseudo-terminal stands. `published` and `trigger_marker_pushed` are what the engine records itself; the
+    others are taken where they arrive, at an LSL inlet and an MQTT client in this process, and add up to 1 ms
+    of rounding.
 
     Args:
         port: of a broker on loopback.
@@ -111,12 +117,19 @@ async def outlet_latency(
         speed: times real time; the hops come as much faster.
 
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         config = Path(folder) / "lsl_api.cfg"
         config.write_text(LOOPBACK, encoding="utf-8")
         os.environ.setdefault("LSLAPICFG", str(config))  # liblsl reads it at its first call
         watcher = _Watcher()
-        engine = Engine(settings(folder, port, embedded, hours, speed), SystemClock(), watcher)
+        written = Path(folder) / "ttl.jsonl"
+        ttl: dict[str, object] = {
+            "port": stack.enter_context(_terminal()),
+            "pulse_ms": 0,
+            "file": str(written),
+        }
+        engine = Engine(settings(folder, port, embedded, hours, speed, ttl), SystemClock(), watcher)
         running = asyncio.create_task(engine.run(), name="bench engine")
         await watcher.ready.wait()
         heard: list[tuple[float, dict[str, Any]]] = []
@@ -127,13 +140,26 @@ async def outlet_latency(
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):  # its broker may be gone
                 await listening
+        ttl_ms = [json.loads(line)["late_ms"] for line in written.read_text(encoding="utf-8").splitlines()]
     received = [
         (now - watcher.arrived[message["seq"]]) * 1000
         for now, message in heard
         if message["schema"] == "sleepstream/stage/1" and message["seq"] in watcher.arrived
     ]
     triggers = _latencies([one for one in heard if "event" in one[1]], recorder.came)
-    return {"published": watcher.published_ms, "received": received, **triggers}
+    return {"published": watcher.published_ms, "received": received, "trigger_ttl": ttl_ms, **triggers}
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[str]:
+    """A pseudo-terminal that takes bytes as they are; its name."""
+    ours, theirs = os.openpty()
+    try:
+        tty.setraw(theirs)
+        yield os.ttyname(theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 async def _listen(port: int, heard: list[tuple[float, dict[str, Any]]]) -> None:

@@ -1,0 +1,136 @@
+"""Triggers as bytes on a serial port, for the trigger input of an amplifier; or into a file, to look at them.
+
+A USB adapter or trigger box puts each byte on its lines; after `pulse_ms` a zero follows. The port has the
+sink's own thread, so that one that hangs keeps nothing waiting but itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from streamer import private
+from streamer.errors import SinkError
+from streamer.news import News
+from streamer.payloads import EventPayload
+from streamer.sinks.codes import coded
+from streamer.sinks.settings import TtlSettings
+
+KEPT = 4096  # latencies that are remembered
+WRITE_S = 1.0  # longest that a port may take a byte
+
+
+class TtlSink:
+    """A sink, and a context manager that lets go of port and file.
+
+    Attributes:
+        late_ms: how long after it was due each byte was written; the last ones.
+
+    """
+
+    name = "TTL"
+    wants: tuple[type, ...] = (EventPayload,)
+    prompt = False
+
+    def __init__(self, settings: TtlSettings) -> None:
+        self._settings = settings
+        self._port: Any = None  # serial.Serial; pyserial is untyped
+        self._file: FileIO | None = None
+        self.late_ms: deque[float] = deque(maxlen=KEPT)
+
+    def __enter__(self) -> Self:
+        """Open now and not with the first trigger.
+
+        Raises:
+            SinkError: the port or the file cannot be opened; it is tried again with each trigger.
+
+        """
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def hear(self, stream: str, news: News) -> None:
+        """Write a trigger's code.
+
+        Raises:
+            SinkError: it cannot be written; what a plug that was pulled has cost is not made up for.
+
+        """
+        if not isinstance(news, EventPayload) or news.event != "trigger":
+            return
+        self._open()
+        made = coded(news)
+        try:
+            if self._port is not None:
+                self._port.write(bytes([made.code]))
+                self._port.flush()
+        except OSError as error:  # pyserial's own are
+            self._close()
+            raise SinkError(f"cannot write to {self._settings.port}: {error}; plug it in again") from error
+        written = time.time()
+        late_ms = round((written - made.due) * 1000, 3)
+        self.late_ms.append(late_ms)
+        if self._file is not None:
+            line = {"t": written, "code": made.code, "number": made.number, "condition": made.condition}
+            self._file.write((json.dumps({**line, "due": made.due, "late_ms": late_ms}) + "\n").encode())
+        self._release()
+
+    def _release(self) -> None:
+        """End the pulse."""
+        if self._port is None or not self._settings.pulse_ms:
+            return
+        time.sleep(self._settings.pulse_ms / 1000)
+        try:
+            self._port.write(b"\0")
+            self._port.flush()
+        except OSError as error:
+            self._close()
+            raise SinkError(f"cannot write to {self._settings.port}: {error}; plug it in again") from error
+
+    def _open(self) -> None:
+        settings = self._settings
+        if settings.port is not None and self._port is None:
+            self._port = _opened(settings.port, settings.baud)
+        if settings.file is not None and self._file is None:
+            self._file = _created(settings.file)
+
+    def _close(self) -> None:
+        port, self._port = self._port, None
+        file, self._file = self._file, None
+        if port is not None:
+            port.close()
+        if file is not None:
+            file.close()
+
+
+def _opened(port: str, baud: int) -> Any:
+    try:
+        import serial  # only where it is wanted
+    except ImportError as error:
+        raise SinkError(
+            "[stream.ttl] port needs pyserial, which is not installed; run: pip install 'sleepstream[serial]'"
+        ) from error
+    try:
+        return serial.Serial(port, baud, timeout=0, write_timeout=WRITE_S, exclusive=True)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise SinkError(
+            f"cannot open serial port {port}: {why}; is it plugged in, and are you in the group dialout?"
+        ) from error
+
+
+def _created(path: Path) -> FileIO:
+    try:
+        private.make_folder(path.parent)
+        return FileIO(path, "a", opener=private.opener)
+    except OSError as error:
+        raise SinkError(f"cannot open {path}: {error.strerror}; choose another file") from error

@@ -1,0 +1,68 @@
+"""What we send over LSL, read and recorded by a client that is not ours: mne-lsl, with its own liblsl."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pylsl
+import pytest
+import pyxdf
+
+from streamer.payloads import EventPayload, utc
+from streamer.sinks.lsl import LslOutlets
+from streamer.sinks.settings import LslSinkSettings
+from tests.sinks.test_lsl_out import staged
+
+# Read by liblsl at its first call, not at import.
+os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
+RECORDED_S = 1.5  # the recorder looks twice a second, and tells nobody when it has
+PREFIX = f"mne-{os.getpid()}"
+
+
+def trigger(number, arm, due):
+    data = {"trigger": "tmr", "code": 100 + (arm == "sham"), "number": number, "arm": arm, "due": due}
+    return EventPayload(session="s1", seq=number, t=utc(0), event="trigger", text="N3", data=data)
+
+
+def until(done, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what it says while it looks at a stream without a rate
+def test_a_foreign_client_reads_and_records_codes(tmp_path):
+    from mne_lsl.stream import StreamLSL
+
+    with LslOutlets(LslSinkSettings(prefix=PREFIX), "lab", "s01", 1, {"tmr": 100}) as outlets:
+        name, source_id = f"{PREFIX}-s01-codes", "sleepstream-lab-s01-codes"
+        stream = StreamLSL(bufsize=50, name=name, stype="MarkerCodes", source_id=source_id)
+        stream.connect(acquisition_delay=0.01, timeout=10)
+        try:
+            path = tmp_path / "codes.xdf"
+            stream.start_record(path)
+            due = time.time() + 0.25
+            expected = pylsl.local_clock() + 0.25
+            outlets.hear("s01", staged(0, "N3", 30))
+            outlets.hear("s01", trigger(0, "active", due))
+            outlets.hear("s01", trigger(1, "sham", due))
+            until(lambda: stream.n_new_samples >= 3)
+            values, times = stream.get_data()
+            threading.Event().wait(RECORDED_S)
+            stream.stop_record()
+            labels = stream.ch_names
+        finally:
+            stream.disconnect()
+    assert labels == ["code", "number", "condition", "due"]
+    assert values[:3, -3:].astype(int).T.tolist() == [[4, -1, 0], [100, 0, 1], [101, 1, 2]]
+    np.testing.assert_allclose(values[3, -2:], expected, atol=0.05)
+    assert np.isnan(values[3, -3])
+    assert (np.diff(times[-2:]) >= 0).all()
+    (recorded,), _ = pyxdf.load_xdf(path)
+    assert recorded["time_series"][:, 0].tolist() == [4, 100, 101]
+    meanings = recorded["info"]["desc"][0]["codes"][0]["code"]
+    assert {one["meaning"][0]: one["value"][0] for one in meanings}["trigger tmr (sham)"] == "101"
