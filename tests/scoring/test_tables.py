@@ -35,7 +35,6 @@ def table(head, rows, delimiter=","):
         "WAKE\nN1\nN2\nN3\nREM\nART\n",
         "Sleep stage Wake\nSleep stage S1\nSleep stage S2\nSleep stage S4\nSleep stage REM\nSleep stage ?\n",
         "stage\nW\nN1\nN2\nN3\nR\n?\n",  # a heading
-        "My scorer\nW\nN1\nN2\nN3\nR\n?\n",  # another
         "\n# by me\nW\nN1\nN2\nN3\nR\n?\n\n\n",
         "W\n\nN1\n\nN2\n\nN3\n\nR\n\n?\n\n",  # line ends changed twice
         "Stage,Confidence\nW,0.9\nN1,0.5\nN2,0.8\nN3,0.9\nR,0.7\nn/a,\n",  # YASA's own
