@@ -15,6 +15,7 @@ from types import ModuleType
 
 from streamer import cli
 from streamer.clock import SystemClock
+from streamer.commands import driving
 from streamer.journal import Journal
 from streamer.live import sleeper
 from streamer.messages import Chunk, Item
@@ -64,11 +65,14 @@ def _put(ours: type, module: ModuleType, name: str) -> None:
     setattr(module, name, ours)
 
 
+CLOCK = SteppedClock, driving, "SystemClock"
+JOURNAL = WitnessedJournal, sleeper, "Journal"
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1]).parent
     SteppedClock.folder = folder
-    _put(SteppedClock, cli, "SystemClock")
+    _put(*CLOCK)
     witness = folder / WITNESS_FILE.format(pid=os.getpid())
     WitnessedJournal.descriptor = os.open(witness, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    _put(WitnessedJournal, sleeper, "Journal")
+    _put(*JOURNAL)
     sys.exit(cli.main(["run", sys.argv[1], *([] if sys.stdout.isatty() else ["--log", "json"])]))
