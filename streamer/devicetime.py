@@ -23,6 +23,7 @@ DRIFT = 0.01  # of the time that passed; real clocks are a hundred times better
 FORGET = 0.03  # likewise: how soon it is forgotten that times once were further ahead
 BACK_S, LEAP_S = 1.0, 86_400.0  # steps of time that no jitter and no night explains
 PAUSE_S = 0.25  # between two arrivals, beyond what their samples take: nothing came
+AWAY_S = 30.0  # likewise: the device was away, and no sample explains that time
 WATCH_S = 3.0  # of arrivals, by which a device's clock is judged
 OFTEN = 3  # arrivals in that time that were not believed: then none is
 STILL = 1e-4  # of the pace of time: a network's corrections move even a clock that stands still
@@ -85,6 +86,7 @@ class HostChecked:
         self._host = 0.0  # when it arrived
         self._passed = 0.0  # host seconds since the first arrival
         self._came = 0  # samples since then
+        self._away = 0.0  # host seconds for which the device was away
         self._zero = 0.0  # time of the first arrival, as given out
         self._ahead = 0.0  # how far times are ahead of both, at the most, lately
         self._refused = 0  # arrivals that were not believed
@@ -106,6 +108,8 @@ class HostChecked:
         waited = max(0.0, arrived - self._host)
         self._passed += waited
         self._came += count
+        if waited > count * self._period + AWAY_S:
+            self._away += waited - count * self._period
         out: Floats
         if self._by_arrival:
             out = self._last + waited * np.arange(1, count + 1) / count
@@ -145,7 +149,8 @@ class HostChecked:
         shown = times + self._shift
         if np.diff(shown, prepend=self._last).min() < -BACK_S:
             return False
-        ahead = float(shown.max()) - self._zero - max(self._passed, self._came * self._period)
+        explained = self._came * self._period + self._away
+        ahead = float(shown.max()) - self._zero - max(self._passed, explained)
         if ahead > self._ahead + SLACK_S:
             return False
         self._ahead = min(

@@ -71,6 +71,18 @@ def test_a_pause_is_found_by_arrival_where_the_device_s_times_are_not_believed()
     assert lost_s(items) == pytest.approx(10.0, abs=0.3)
 
 
+def test_a_night_that_is_played_fast_may_have_long_gaps():
+    """Samples run ahead of this computer's clock, and while there are none, that clock alone tells."""
+    checked, speed = HostChecked(RATE), 60
+    for gap in range(4):
+        for second in range(300):
+            at = seconds(speed, (300 * gap + second) * speed + 7200.0 * gap)
+            given = checked.push(at, 100.0 + 300 * gap + second + 7200.0 * gap)
+        assert abs(given[-1] - at[-1]) < speed * (gap + 1)  # each begins that much before the host's second
+    assert not any("not believed" in said for said in checked.remarks)
+    assert checked.doubted <= 3 * speed * RATE
+
+
 @pytest.mark.parametrize("leap_s", [3600.0, -3600.0, 1e7, -1e7, 5.0])
 def test_a_clock_that_is_set_loses_nothing_and_is_believed_again(leap_s):
     times = seconds(60)
