@@ -114,8 +114,9 @@ class FiringLog:
                 ago_s = started - reader.meta.info.started
         except JournalError:
             ago_s = 0.0
+        ago_s = max(ago_s, *(one.end for one in earlier))  # all by the same: as far apart as they were
         for one in earlier:
-            problem = self._try(replace(one, end=min(0.0, round(one.end - ago_s, 2))))
+            problem = self._try(replace(one, end=round(one.end - ago_s, 2)))
             if problem:
                 log.warning("cannot keep firings in %s: %s", self._path, problem)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,11 +107,12 @@ def test_a_session_that_died_and_cannot_be_gone_on_with_hands_its_firings_on(tmp
 def test_a_clock_that_is_behind_makes_no_firing_one_of_the_future(tmp_path):
     old = tmp_path / "old.sqlite"
     Journal.create(old, META, HandClock()).close()
-    old.with_suffix(".firings").write_bytes(FIRST.record())
+    old.with_suffix(".firings").write_bytes(FIRST.record() + replace(FIRST, number=1, end=95.0).record())
     log = FiringLog(tmp_path / "new.firings", False)
     log.open()
     log.inherit(old, META.info.started - 1200)
-    assert [one.end for one in log.kept] == [0.0]
+    assert [one.end for one in log.kept] == [FIRST.end - 95, 0.0]
+    assert len({one.key for one in log.kept}) == 2, "or they would count as one"
 
 
 # ---- what the triggers make of it

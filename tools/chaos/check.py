@@ -23,6 +23,10 @@ from streamer.session import items
 from streamer.settings import StreamSettings
 from tools.chaos.engine import COUNTER
 
+LEFT_OVER = (
+    4  # epochs of two seconds at chaos' speed: on disk, not scored at the death, and never gone on with
+)
+
 
 @dataclass(slots=True)
 class Verdict:
@@ -143,7 +147,8 @@ def _check_scores(path: Path, reader: JournalReader, model: Model, verdict: Verd
     whole = [one for one in outputs if isinstance(one, Score) and one.epoch is not None]
     committed = list(reader.epochs())
     verdict.notes["epochs"] += len(committed)
-    verdict.lost += 0 if outrun(path) else max(0, len(whole) - len(committed))
+    spare = LEFT_OVER if path.name in verdict.given_up else 0
+    verdict.lost += 0 if outrun(path) else max(0, len(whole) - len(committed) - spare)
     for score, payload in zip(whole, committed, strict=False):
         same = (score.epoch, score.stage, score.smoothed) == (payload.epoch, payload.stage, payload.smoothed)
         if not same or _rounded(score) != payload.probabilities:
