@@ -17,6 +17,7 @@ from streamer.payloads import (
     EpochPayload,
     EventPayload,
     HealthPayload,
+    NightPayload,
     StagePayload,
     SummaryPayload,
 )
@@ -98,6 +99,7 @@ News = (
     | EpochPayload
     | EventPayload
     | SummaryPayload
+    | NightPayload
     | AlarmPayload
     | HealthPayload
 )

@@ -7,11 +7,12 @@ to them by a test.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from datetime import date as Date  # a field has that name
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Grade, Quality, Score
+from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Gap, Grade, Quality, Score, Switch
 from streamer.printable import printable
 
 Line = Annotated[str, AfterValidator(printable)]  # printable, whoever wrote it
@@ -33,6 +34,7 @@ EventName = Literal[
     "trigger",
     "alarm",
     "marker",
+    "report",
 ]
 
 CommandName = Literal[
@@ -48,6 +50,8 @@ CommandName = Literal[
     "disarm_trigger",
     "stop",
 ]
+
+EventData = dict[str, str | int | float | bool | None]
 
 
 def utc(seconds: float) -> datetime:
@@ -136,6 +140,25 @@ class SummaryPayload(_Payload):
     schema_: Literal["sleepstream/summary/1"] = Field("sleepstream/summary/1", alias="schema")
     t: datetime
     statistics: dict[str, float | None]
+    final: bool = Field(False, description="the session has ended: these figures are its last")
+
+
+class NightPayload(_Payload):
+    """`.../night`, retained: the last night that has ended, until the next one has."""
+
+    schema_: Literal["sleepstream/night/1"] = Field("sleepstream/night/1", alias="schema")
+    t: datetime
+    date: Date = Field(description="of its evening, in the sleeper's zone")
+    started: datetime = Field(description="lights off, or sample 0 where nobody said")
+    ended: datetime = Field(description="lights on, or the end of the last epoch with a signal")
+    reason: Line = Field(description="why it ended, one line for a person")
+    scored_min: float = Field(ge=0, description="of it, epochs that could be scored")
+    statistics: dict[str, float | None]
+    report: Line | None = Field(
+        None, description="file name of the report, beside the session; null: none yet"
+    )
+    picture: Line | None = Field(None, description="likewise, of its picture")
+    trend: Line | None = Field(None, description="likewise, of the last nights; null where there is one only")
 
 
 class AlarmPayload(_Payload):
@@ -215,6 +238,7 @@ KINDS: dict[type[BaseModel], str] = {
     EpochPayload: "epoch",
     EventPayload: "event",
     SummaryPayload: "summary",
+    NightPayload: "night",
     AlarmPayload: "alarm",
     HealthPayload: "health",
     EnginePayload: "engine",
@@ -273,6 +297,43 @@ def no_signal_payload(session: str, seq: int, t_end: float) -> StagePayload:
         provisional=True,
         latency_ms=None,
     )
+
+
+def gap_said(
+    gap: Gap, rate_hz: float, started: float, lost: int | None = None, count: int = 1
+) -> tuple[str, EventData, float]:
+    """What an event says of a loss: its text, its data, and where it began, s.
+
+    Args:
+        gap: in device samples; of several losses that are told together from the first to the last.
+        rate_hz: of the device.
+        started: Unix time of sample 0, s.
+        lost: samples of it that were lost; None: all.
+        count: in how many places.
+
+    """
+    begin = gap.start / rate_hz
+    seconds = round((gap.stop - gap.start if lost is None else lost) / rate_hz, 4)
+    text = f"{seconds:.3f} s lost: {gap.reason}"
+    more: EventData = {}
+    if count > 1:
+        span_s = (gap.stop - gap.start) / rate_hz
+        text = f"{seconds:.3f} s lost in {count} places within {span_s:.0f} s; the first: {gap.reason}"
+        more = {"count": count}
+    more["t_start"] = utc(started + begin).isoformat()
+    return text, {"seconds": seconds, "reason": gap.reason, "stop": gap.stop, **more}, begin
+
+
+def switch_said(switch: Switch, rate_hz: float, started: float) -> tuple[str, EventData, float]:
+    """What an event says of another channel: its text, its data, and where that began, s."""
+    at_s = switch.at / rate_hz
+    data: EventData = {
+        "t_start": utc(started + at_s).isoformat(),
+        "from": switch.before,
+        "to": switch.after,
+        "reason": switch.reason,
+    }
+    return f"channel {switch.after} instead of {switch.before}: {switch.reason}", data, at_s
 
 
 def _said_of(score: Score) -> dict[str, Any]:

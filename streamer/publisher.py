@@ -12,6 +12,7 @@ from streamer.errors import JournalError
 from streamer.handover import HandOver, Outlet
 from streamer.journal import Journal, JournalStatus
 from streamer.messages import (
+    EPOCH_S,
     RATE_HZ,
     UNSCORED,
     Gap,
@@ -24,14 +25,17 @@ from streamer.news import News, Online, Opened, Scored, Sink, Urgent
 from streamer.payloads import (
     AlarmPayload,
     EpochPayload,
+    EventData,
     EventName,
     EventPayload,
     HealthPayload,
     StagePayload,
     SummaryPayload,
     epoch_payload,
+    gap_said,
     no_signal_payload,
     stage_payload,
+    switch_said,
     utc,
 )
 from streamer.statistics import Night
@@ -91,6 +95,8 @@ class Publisher:
         self._hearing = 0  # likewise, with the score that is being heard
         self.night = Night()
         self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
+        self._dark_from = 0  # epoch at which the lights went off last
+        self._lit = False  # they are on again
         self.smoothed: list[Label] = []  # likewise, after the smoother
 
     def first(self, sink: Sink | Outlet) -> None:
@@ -99,12 +105,12 @@ class Publisher:
 
     def opened(self, channel: str, session: Path) -> None:
         """Say that the session begins, or goes on: the derivation that is staged, and the session file."""
-        self._tell(Opened(self._info, channel, session))
+        self.tell(Opened(self._info, channel, session))
 
     def score(self, score: Score) -> None:
         """Publish a score; on the 30 s grid commit its epoch. Triggers and alarm hear it first of all."""
         self._hearing = score.end
-        self._tell(Scored(score, self._time(score.end)))
+        self.tell(Scored(score, self._time(score.end)))
         self.commit(score)
         self._follow(score)
         if score.end <= self._quiet_until:
@@ -187,50 +193,29 @@ class Publisher:
         Of several losses that are told together it reaches from the first to the last, and `lost` of its
         samples were lost, in `count` places.
         """
-        begin = gap.start / self._info.rate_hz
-        lost = gap.stop - gap.start if lost is None else lost
-        seconds = round(lost / self._info.rate_hz, 4)
-        text = f"{seconds:.3f} s lost: {gap.reason}"
-        more: dict[str, str | int | float | bool | None] = {}
-        if count > 1:
-            span_s = (gap.stop - gap.start) / self._info.rate_hz
-            text = f"{seconds:.3f} s lost in {count} places within {span_s:.0f} s; the first: {gap.reason}"
-            more = {"count": count}
-        more["t_start"] = utc(self._info.started + begin).isoformat()
-        self.event("gap", text, {"seconds": seconds, "reason": gap.reason, "stop": gap.stop, **more}, begin)
+        self.event("gap", *gap_said(gap, self._info.rate_hz, self._info.started, lost, count))
 
     def switch(self, switch: Switch) -> None:
         """Say which channel is staged from now on, and why."""
-        begin = self._info.started + switch.at / self._info.rate_hz
-        self.event(
-            "channel_changed",
-            f"channel {switch.after} instead of {switch.before}: {switch.reason}",
-            {
-                "t_start": utc(begin).isoformat(),
-                "from": switch.before,
-                "to": switch.after,
-                "reason": switch.reason,
-            },
-            switch.at / self._info.rate_hz,
-        )
+        self.event("channel_changed", *switch_said(switch, self._info.rate_hz, self._info.started))
 
     def event(
         self,
         name: EventName,
         text: str,
-        data: dict[str, str | int | float | bool | None] | None = None,
+        data: EventData | None = None,
         at_s: float | None = None,
     ) -> None:
         """Say that something happened once, `at_s` seconds after sample 0 (default: where the stream is)."""
         payload = self._next_event(name, text, data or {}, at_s)
         self._record(payload)
-        self._tell(payload)
+        self.tell(payload)
 
     def urgent(
         self,
         name: EventName,
         text: str,
-        data: dict[str, str | int | float | bool | None],
+        data: EventData,
         arrived: float = 0.0,
         at_s: float | None = None,
     ) -> None:
@@ -267,13 +252,13 @@ class Publisher:
             test=test,
         )
         self._alarms += 1
-        self._tell(payload)
+        self.tell(payload)
 
     def _next_event(
         self,
         name: EventName,
         text: str,
-        data: dict[str, str | int | float | bool | None],
+        data: EventData,
         at_s: float | None,
     ) -> EventPayload:
         self._events += 1
@@ -281,13 +266,14 @@ class Publisher:
             session=self._session,
             seq=self._events - 1,
             t=utc(self._clock.wall()),
-            at_s=round(self._now_s() if at_s is None else at_s, 3),
+            at_s=round(self.now_s if at_s is None else at_s, 3),
             event=name,
             text=text,
             data=data,
         )
 
-    def _now_s(self) -> float:
+    @property
+    def now_s(self) -> float:
         """Where the stream is now, seconds since sample 0, lost ones included.
 
         A device goes on by itself, from the last sample that came. A recording is where its scores are, at
@@ -306,10 +292,29 @@ class Publisher:
         self.event(name, text, {"epoch": len(self.labels)})
         self._light(name)  # last: what could not be said has not happened
 
+    def conclude(self, worn_s: float | None = None) -> None:
+        """Say the night's last figures.
+
+        Args:
+            worn_s: end of the last epoch with a signal, seconds since sample 0; the lights count as on from
+                there if nobody said so: a band on its charger is not a sleeper in bed. None: as it is.
+
+        """
+        epoch = None if worn_s is None else round(worn_s / EPOCH_S)
+        if epoch is not None and not self._lit and self._dark_from <= epoch < len(self.labels):
+            text = "nobody said so: the band was off or silent from here on"
+            self.event("lights_on", text, {"epoch": epoch, "inferred": True}, float(epoch * EPOCH_S))
+            self.night = Night()
+            for label in self.labels[self._dark_from : epoch]:
+                self.night.push(label)
+            self._light("lights_on")
+        if self._sinks.wanted(SummaryPayload):
+            self.tell(self._summary(final=True))
+
     def health(self, journal: JournalStatus, failures: int, least_hop_s: int, thinned: int) -> None:
         """Say whether the night is kept, and how the engine keeps up with it."""
         self._healths += 1
-        self._tell(
+        self.tell(
             HealthPayload(
                 session=self._session,
                 seq=self._healths - 1,
@@ -325,19 +330,21 @@ class Publisher:
 
     def _light(self, name: str) -> None:
         if name == "lights_off":
+            self._dark_from, self._lit = len(self.labels), False
             self.night.lights_off()
         elif name == "lights_on":
+            self._lit = True
             self.night.lights_on()
 
     def online(self, online: bool) -> None:
         """Say whether samples arrive."""
-        self._tell(Online(online))
+        self.tell(Online(online))
 
     def _stage(self, payload: StagePayload) -> None:
         self._stages += 1
-        self._tell(payload)
+        self.tell(payload)
 
-    def _tell(self, news: News) -> None:
+    def tell(self, news: News) -> None:
         """Tell every sink, and say what came of that."""
         self._sinks.hear(self._stream, news)
         self._complain()
@@ -371,17 +378,18 @@ class Publisher:
         self.smoothed.append(score.smoothed)
         self._journal.epoch(payload)
         self.night.push(score.stage)
-        self._tell(payload)
+        self.tell(payload)
         if self._sinks.wanted(SummaryPayload):
-            self._tell(self._summary())
+            self.tell(self._summary())
 
-    def _summary(self) -> SummaryPayload:
+    def _summary(self, final: bool = False) -> SummaryPayload:
         self._summaries += 1
         return SummaryPayload(
             session=self._session,
             seq=self._summaries - 1,
             t=utc(self._clock.wall()),
             statistics=self.night.statistics().to_json(),
+            final=final,
         )
 
     def _time(self, index: int) -> float:

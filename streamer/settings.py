@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from streamer.corrections import NAME_PATTERN, SHA256_PATTERN, TOPIC_PATTERN, all_problems
 from streamer.errors import SettingsError
+from streamer.nights.settings import NightSettings
 from streamer.reactions.settings import AlarmSettings, TriggerSettings, codes
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings, TtlSettings
 from streamer.sources.settings import SourceSettings
@@ -108,6 +109,7 @@ class Settings(Table):
     mqtt: MqttSettings | None = None
     jsonl: JsonlSettings | None = None
     web: WebSettings | None = None
+    night: NightSettings = NightSettings()
     lsl: LslSinkSettings | None = None
     homeassistant: HomeAssistantSettings | None = None
     sleep_as_android: SleepAsAndroidSettings | None = None

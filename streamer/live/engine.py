@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,12 @@ from streamer.handover import Aside, HandOver, explain, guarded
 from streamer.live.batching import Batcher
 from streamer.live.claim import Claim
 from streamer.live.notify import Heart
-from streamer.live.sleeper import Shared, Sleeper
+from streamer.live.shared import Shared
+from streamer.live.sleeper import Sleeper
 from streamer.live.supervisor import Outcome, Supervisor
 from streamer.network.stager import Model, open_model
 from streamer.news import MqttStatus, Sink
+from streamer.nights.morning import Launch
 from streamer.reactions.bedside import Bedside
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
@@ -52,6 +54,7 @@ class Engine:
             no older than this; 0: begin anew; None: likewise, and leave alone what earlier sessions could not
             deliver.
         sources: makes a stream's source from its settings; default: `open_source`.
+        launch: runs the process that writes a night's report; default: `written_aside`.
 
     """
 
@@ -63,9 +66,11 @@ class Engine:
         session_path: Callable[[str], Path] | None = None,
         resume_s: float | None = None,
         sources: Opener | None = None,
+        launch: Launch | None = None,
     ) -> None:
         self._settings = settings
         self._sources = sources
+        self._launch = launch
         self._clock = clock
         self._aside = None if isinstance(watcher, Aside) or watcher.prompt else Aside(watcher, clock)
         self._watcher = self._aside or guarded(watcher, clock)
@@ -74,6 +79,7 @@ class Engine:
         self._bedsides: dict[str, Bedside] = {}  # by stream
         self._resume_s = resume_s
         self._page = None if settings.web is None else Page(clock)
+        self.sleepers: list[Sleeper] = []
         self._supervisors: list[Supervisor] = []
         self._stop = asyncio.Event()
 
@@ -135,14 +141,16 @@ class Engine:
                     await sinks.enter_async_context(WebServer(self._settings.web, self._page, token))
                 await sinks.enter_async_context(Heart(self._clock, self._stuck_s))
                 outcomes = await self._run_streams(
-                    self._shared(model, mqtt, journals), Batcher(worker, self._clock)
+                    self._shared(model, mqtt, journals, worker), Batcher(worker, self._clock)
                 )
                 if mqtt is not None and not self._stop.is_set():
                     await self._deliver(mqtt)
                 await self._outlast("every stream has ended")  # while it can still be told to be quiet
                 return outcomes
 
-    def _shared(self, model: Model, mqtt: MqttSink | None, journals: AsyncExitStack) -> Shared:
+    def _shared(
+        self, model: Model, mqtt: MqttSink | None, journals: AsyncExitStack, worker: Executor
+    ) -> Shared:
         return Shared(
             settings=self._settings,
             model=model,
@@ -153,6 +161,8 @@ class Engine:
             stack=journals,
             session_path=self._session_path,
             resume_s=self._resume_s,
+            worker=worker,
+            launch=self._launch,
         )
 
     def _stuck_s(self) -> float:
@@ -200,8 +210,9 @@ class Engine:
         """One stream to its end; nothing that it raises ends another's."""
         try:
             sleeper = Sleeper(settings, self._bedsides[settings.name], shared)
+            self.sleepers.append(sleeper)
             supervisor = Supervisor(
-                settings, self._clock, batcher, sleeper.begin, sleeper.pipeline, self._sources
+                settings, self._clock, batcher, sleeper.begin, sleeper.pipeline, self._sources, sleeper
             )
             self._supervisors.append(supervisor)
             return await supervisor.run(self._stop)

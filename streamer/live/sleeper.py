@@ -3,70 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
 import platform
 import secrets
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from streamer import __version__, private
 from streamer.clock import Clock, boot_id
-from streamer.errors import JournalError, SettingsError, SleepstreamError
-from streamer.handover import DRAIN_S, Aside, Guard, Outlet, explain
-from streamer.journal import Journal, Meta
+from streamer.errors import JournalError
+from streamer.handover import Guard, Outlet
+from streamer.journal import Journal, JournalReader, Meta
 from streamer.journal.disk import too_small
 from streamer.live.backlog import Backlog, undelivered
 from streamer.live.candidates import Found, find
+from streamer.live.hearers import open_sinks
 from streamer.live.resume import Past, recall, restore
-from streamer.live.supervisor import Recording
+from streamer.live.shared import Shared
+from streamer.live.supervisor import FLUSH_S, Recording
 from streamer.messages import StreamInfo
-from streamer.network.stager import Model
 from streamer.news import Sink
-from streamer.payloads import CommandPayload, EventPayload, utc
+from streamer.nights.arrival import Arrival
+from streamer.nights.ending import LIGHTS_ON
+from streamer.nights.keeper import Nights
+from streamer.nights.morning import Link
+from streamer.payloads import CommandPayload, EventData, EventName, EventPayload, NightPayload, utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.reactions.bedside import Bedside
 from streamer.reactions.settings import codes
-from streamer.settings import Settings, StreamSettings
+from streamer.settings import StreamSettings
 from streamer.sinks.codes import table
-from streamer.sinks.jsonl import MOST, JsonlSink
-from streamer.sinks.mqtt import MqttSink
-from streamer.sinks.settings import LslSinkSettings, TtlSettings
-from streamer.sinks.sleepasandroid import SleepAsAndroid
 from streamer.sinks.topics import MqttStream
-from streamer.sinks.ttl import TtlSink
 from streamer.sources.settings import LIVE, ReplaySettings
-from streamer.web.page import Page
 
-if TYPE_CHECKING:
-    from streamer.sinks.lsl import LslOutlets
-
-OUTLETS_S = 20.0  # for LSL's outlets to be made
-PATIENCE_S = 60.0  # with the disk, for the epochs of a recording: nobody waits to be woken
+UNSAID = 16  # events of nights before that wait for a session
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shared:
-    """What all sleepers of a process have in common."""
-
-    settings: Settings
-    model: Model
-    clock: Clock
-    watcher: Outlet
-    mqtt: MqttSink | None
-    page: Page | None
-    stack: AsyncExitStack  # of what their sessions hold open; outlives every session
-    session_path: Callable[[str], Path]  # where the file of a session goes, by its identity
-    resume_s: float | None  # see Engine
 
 
 class Sleeper:
@@ -94,8 +74,15 @@ class Sleeper:
         self._sinks: list[Sink | Outlet] | None = None  # the same for every session
         self._page = None if shared.page is None else Guard(shared.page, shared.clock)
         self._topic: MqttStream | None = None
+        self._open: list[Journal] = []  # of this and earlier sessions, until all of them is delivered
+        self._stack = AsyncExitStack()  # of what ends with the session
+        shared.stack.push_async_callback(self._close)
+        self._unsaid: deque[tuple[EventName, str, EventData]] = deque(maxlen=UNSAID)
+        self._between: Arrival | None = None  # since the night has ended
+        self._nights = Nights(settings, shared.settings, shared.clock, shared.turn, self, shared.launch)
+        shared.stack.push_async_callback(self._nights.close)
         if shared.mqtt is not None:
-            self._topic = shared.mqtt.stream(settings.name, self._backlog, self._obey, self._refuse)
+            self._topic = shared.mqtt.stream(settings.name, self._backlog, self.obey, self._refuse)
 
     def pipeline(self, info: StreamInfo) -> Pipeline:
         """Make a pipeline that has seen nothing of the session.
@@ -116,20 +103,92 @@ class Sleeper:
 
         """
         made = self.pipeline(info)
+        self._publisher = None
+        await self._leave()
         session = f"{utc_compact(self._clock.wall())}-{self._settings.name}-{secrets.token_hex(3)}"
         meta = self._meta(session, info)
         found = await self._find(meta, afresh)
         journal = await self._open_journal(found.path, meta)
         if self._sinks is None:
-            self._sinks = await self._open_sinks()
-        publisher = self._make_publisher(journal, self._sinks)
+            self._sinks = await open_sinks(self._settings, self._shared, self._page, self._topic)
+        ending = self._nights.ending() if isinstance(self._settings.source, LIVE) else None
+        sinks = self._sinks if ending is None else [*self._sinks, ending]
+        publisher = self._make_publisher(journal, sinks)
         # First of all: from now on somebody may ask it to say something.
         said = recall(publisher, journal.path) if found.path is not None else ()
-        self._publisher = publisher
+        if ending is not None and found.path is not None:
+            with JournalReader(journal.path) as reader:
+                ending.recall(reader.epochs(), reader.events("lights_off", "lights_on"))
+        self._publisher, self._between = publisher, None
+        if self._shared.resume_s is not None and ending is not None:
+            self._nights.began(journal.path)
         self._show(publisher, made.label, said)
         ready = partial(self._ready, journal, publisher, made.label, said, found)
         pipeline = made if found.path is None else None
-        return Recording(journal.meta.info, journal, pipeline, publisher, ready)
+        return Recording(journal.meta.info, journal, pipeline, publisher, ready, ending)
+
+    async def before(self) -> Arrival | None:
+        """Make up for what a dead process owes; a night that has ended is not begun again by a restart."""
+        if self._shared.resume_s is None:
+            return None
+        ended = await self._nights.begin(self._shared.resume_s)
+        if ended and self._shared.resume_s:
+            self._between = self._arrival(still_worn=False)
+        return self._between
+
+    async def between(self, recording: Recording, why: str) -> Arrival:
+        """A night has ended: have its report written, and wait for the next one's signal."""
+        with contextlib.suppress(TimeoutError, JournalError):  # a disk that refuses: it is written later
+            async with asyncio.timeout(FLUSH_S):
+                await recording.journal.flush()
+        self._nights.ended(recording.journal.path)
+        self._between = self._arrival(still_worn=why == LIGHTS_ON)
+        return self._between
+
+    def _arrival(self, still_worn: bool) -> Arrival:
+        night = self._shared.settings.night
+        signal, worker = self._settings.signal, self._shared.worker
+        return Arrival(signal, worker, self._clock, 60 * night.begin_min, still_worn)
+
+    def night(self, payload: NightPayload) -> None:
+        """Tell the figures of the last night, before there is a session, too."""
+        if self._publisher is not None:
+            self._publisher.tell(payload)
+        elif self._topic is not None:
+            self._topic.night(payload)
+
+    def links(self, links: Sequence[Link]) -> None:
+        """Have the page link to the reports that there are."""
+        if self._shared.page is not None and self._page is not None:
+            with self._page.trying():
+                self._shared.page.reported(self._settings.name, links)
+
+    def say(self, name: EventName, text: str, data: EventData) -> None:
+        """Tell an event; where no session is open the next one bears it."""
+        if self._publisher is not None:
+            self._publisher.event(name, text, data)
+        else:
+            log.info("%s: %s: %s", self._settings.name, name, text)
+            self._unsaid.append((name, text, data))
+
+    async def _leave(self) -> None:
+        """Let go of the session before, except of what the broker does not have yet."""
+        await self._stack.aclose()
+        self._stack = AsyncExitStack()
+        await self._shut([one for one in self._open if not len(one.outbox)])
+
+    async def _close(self) -> None:
+        """The process ends."""
+        await self._stack.aclose()
+        await self._shut(self._open)
+
+    async def _shut(self, journals: Iterable[Journal]) -> None:
+        for journal in list(journals):
+            self._open.remove(journal)
+            try:
+                await asyncio.to_thread(journal.close)
+            except JournalError as error:
+                log.warning("%s", error)
 
     async def _ready(
         self,
@@ -147,7 +206,7 @@ class Sleeper:
             if page is not None and self._page is not None:
                 with self._page.trying():
                     page.recall(name, past.epochs)
-        await self._bedside.attach(publisher, journal.path, self._shared.stack, past, said, found.before)
+        await self._bedside.attach(publisher, journal.path, self._stack, past, said, found.before)
         publisher.opened(channel, journal.path)
         if past is None:
             what = f"{publisher.info.name}, channel {channel}"
@@ -156,6 +215,8 @@ class Sleeper:
         for warning in (found.why if found.unknown else "", journal.clock_was_set):
             if warning:
                 publisher.event("warning", warning)
+        while self._unsaid:
+            publisher.event(*self._unsaid.popleft())
         warning = too_small(journal.path.parent, publisher.info)
         if warning:
             publisher.event("warning", warning)
@@ -168,6 +229,8 @@ class Sleeper:
         resume_s = self._shared.resume_s
         if not resume_s or afresh:
             return Found(None, "a new session was asked for")
+        if self._between is not None:
+            return Found(None, "the night before has ended")
         if isinstance(self._settings.source, ReplaySettings):
             return Found(None, "a recording is played from its start")
         folder = self._shared.settings.session_dir
@@ -199,77 +262,16 @@ class Sleeper:
             folder = shared.settings.session_dir
             earlier = await asyncio.to_thread(undelivered, folder, meta.node, meta.stream, found, self._clock)
             for old in earlier:
-                shared.stack.push_async_callback(asyncio.to_thread, old.close)
+                self._open.append(old)
                 backlog.add(old.outbox)
         if found is not None:
             journal = await asyncio.to_thread(Journal.resume, found, self._clock, deliver=deliver)
         else:
             path = shared.session_path(meta.session)
             journal = await asyncio.to_thread(_create_journal, path, meta, self._clock, deliver)
-        shared.stack.push_async_callback(asyncio.to_thread, journal.close)
+        self._open.append(journal)
         backlog.add(journal.outbox)
         return journal
-
-    async def _open_sinks(self) -> list[Sink | Outlet]:
-        """Whoever hears of this stream; a marker does not wait for a screen.
-
-        Raises:
-            SettingsError: several streams would write into one file.
-            SinkError: the file for a recording's epochs cannot be opened; a device's night goes on without.
-
-        """
-        settings, shared = self._shared.settings, self._shared
-        sinks: list[Sink | Outlet] = [shared.watcher]
-        if settings.jsonl is not None:
-            sinks.append(await self._jsonl(str(settings.jsonl.path)))
-        if settings.lsl is not None:
-            sinks = [*await self._outlets(settings.lsl), *sinks]
-        if self._settings.ttl is not None:
-            sinks.insert(0, self._ttl(self._settings.ttl))
-        if self._page is not None:
-            sinks.append(self._page)
-        if self._topic is not None:
-            if settings.sleep_as_android is not None:
-                topic = settings.sleep_as_android.topic.replace("{stream}", self._settings.name)
-                sinks.append(SleepAsAndroid(topic, self._topic.say))
-            sinks.append(self._topic)
-        return sinks
-
-    async def _jsonl(self, path: str) -> Aside:
-        shared = self._shared
-        if len(shared.settings.stream) > 1 and "{stream}" not in path:
-            raise SettingsError(
-                f"jsonl.path {path!r} would mix several streams; put {{stream}} into the name"
-            )
-        sink = JsonlSink(Path(path.replace("{stream}", self._settings.name)))
-        drain_s = DRAIN_S
-        if not isinstance(self._settings.source, LIVE):
-            await asyncio.to_thread(sink.open)
-            drain_s = PATIENCE_S
-        aside = Aside(sink, self._clock, MOST).__enter__()
-        shared.stack.push_async_callback(asyncio.to_thread, aside.close, drain_s)
-        return aside
-
-    def _ttl(self, settings: TtlSettings) -> Aside:
-        """The serial port, opened on a thread of its own; without it the night goes on."""
-        aside = Aside(TtlSink(settings), self._clock).__enter__()
-        self._shared.stack.push_async_callback(asyncio.to_thread, aside.close)
-        return aside
-
-    async def _outlets(self, settings: LslSinkSettings) -> list[Guard]:
-        """LSL's outlets, which recorders keep when a new session begins; without them the night goes on."""
-        node, name, stack = self._shared.settings.node, self._settings.name, self._shared.stack
-        try:
-            async with asyncio.timeout(OUTLETS_S):
-                outlets = await asyncio.to_thread(_make_outlets, settings, node, self._settings)
-        except SleepstreamError as error:
-            log.warning("no LSL outlets for %s: %s; the night goes on", name, error)
-            return []
-        except Exception as error:
-            log.exception("no LSL outlets for %s: %s; the night goes on", name, explain(error))
-            return []
-        stack.push_async_callback(asyncio.to_thread, outlets.__exit__, None, None, None)
-        return [Guard(outlets, self._clock)]
 
     def _make_publisher(self, journal: Journal, sinks: Iterable[Sink | Outlet]) -> Publisher:
         late_after_s, mqtt = None, self._shared.settings.mqtt
@@ -285,7 +287,13 @@ class Sleeper:
             late_after_s,
         )
 
-    def _obey(self, command: CommandPayload) -> str:
+    def obey(self, command: CommandPayload) -> str:
+        """Do what a client asks for; why not, or ""."""
+        if self._between is not None:
+            if command.command == "lights_off":
+                self._between.begin()
+                return ""
+            return self._bedside.obey(command, None)
         return self._bedside.obey(command, self._publisher)
 
     def _refuse(self, reason: str) -> None:
@@ -307,19 +315,12 @@ class Sleeper:
                 channel,
                 self._settings.hop_s,
                 publisher.labels,
-                lambda command: self._bedside.obey(command, publisher),
+                self.obey,
                 lambda reason: publisher.event("refused", reason),
                 alarm=self._settings.alarm is not None,
             )
         for payload in said:
             self._page.hear(name, payload)
-
-
-def _make_outlets(settings: LslSinkSettings, node: str, stream: StreamSettings) -> LslOutlets:
-    """In a thread: liblsl is loaded, and looks for the networks of this machine."""
-    from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
-
-    return LslOutlets(settings, node, stream.name, stream.hop_s, codes(stream.trigger))
 
 
 def _create_journal(path: Path, meta: Meta, clock: Clock, deliver: bool) -> Journal:

@@ -8,17 +8,22 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from streamer.clock import Clock
 from streamer.errors import DamagedError, RunError, SleepstreamError, UsageError
-from streamer.journal import Journal, JournalStatus
+from streamer.journal import Journal
 from streamer.live.batching import Batcher
+from streamer.live.health import watch_health
 from streamer.live.intake import Intake
 from streamer.live.resume import NOT_RUNNING, REBOOTED, Continued, Past, index_at, rewarm, skip_to
 from streamer.live.stream import Stream
-from streamer.messages import EPOCH_S, Label, StreamInfo
+from streamer.messages import Label, StreamInfo
+from streamer.nights.arrival import Arrival, Arrived
+from streamer.nights.ending import Ending
+from streamer.payloads import EventData
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.settings import StreamSettings
@@ -31,7 +36,7 @@ from streamer.stopping import unless_stopped
 BACKOFF_S = 1.0, 60.0  # between two attempts: first, longest
 HELD_S = 120.0  # an attempt that lasted so long was a success
 FLUSH_S = 5.0  # for the disk, before the session file is read back
-LOOK_S = 1.0  # at the journal
+NIGHT_LOOK_S = 10.0  # whether it has ended
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +62,19 @@ class Recording:
     publisher: Publisher
     # To be called once, when the pipeline has its memory: what it made of the record, None of a new session.
     ready: Callable[[Past | None], Awaitable[None]] | None = None
+    ending: Ending | None = None  # tells when the night is over; None: it goes on until its source ends
+
+
+class Nights(Protocol):
+    """What comes before the first night of a device, and between two."""
+
+    async def before(self) -> Arrival | None:
+        """How to wait for the first night's signal; None: what comes belongs to it."""
+        ...
+
+    async def between(self, recording: Recording, why: str) -> Arrival:
+        """A night has ended: do what is due, and say how to wait for the next one's signal."""
+        ...
 
 
 class Supervisor:
@@ -73,6 +91,7 @@ class Supervisor:
             must be a new one.
         pipeline: makes a new pipeline for a session.
         sources: makes a stream's source from its settings; default: `open_source`.
+        nights: what is between two nights; None: there is one.
 
     Attributes:
         failures: how often the stream had to be begun again.
@@ -88,6 +107,7 @@ class Supervisor:
         begin: Callable[[StreamInfo, bool], Awaitable[Recording]],
         pipeline: Callable[[StreamInfo], Pipeline],
         sources: Opener | None = None,
+        nights: Nights | None = None,
     ) -> None:
         self.failures = 0
         self.stream: Stream | None = None
@@ -98,13 +118,48 @@ class Supervisor:
         self._pipeline = pipeline
         self._sources = sources or open_source
         self._live = isinstance(settings.source, LIVE)
+        self._nights = nights if self._live else None
+        self._arrival: Arrival | None = None  # between two nights
+        self._over = ""  # why the night has ended
         self._lane = batcher.lane(self._live)
         self._recording: Recording | None = None
         self._afresh = False  # the earlier session could not be gone on with
         self._warming = False  # the pipeline is being given the memory of a session
 
     async def run(self, stop: asyncio.Event) -> Outcome:
-        """Run to the end."""
+        """Run to the end, night after night."""
+        if self._nights is not None:
+            self._arrival = await self._nights.before()
+        last: Outcome | None = None
+        while True:
+            end = asyncio.Event()  # of this night, or of all
+            watch = asyncio.create_task(self._watch_night(stop, end), name=f"night of {self._settings.name}")
+            try:
+                outcome = await self._run_night(end)
+            finally:
+                watch.cancel()
+                await asyncio.wait([watch])
+            if outcome.session is None and last is not None:
+                outcome = replace(last, error=outcome.error)
+            if not self._over or self._recording is None or self._nights is None:
+                return outcome
+            recording, why, last = self._recording, self._over, outcome
+            self._recording, self._over = None, ""
+            self._arrival = await self._nights.between(recording, why)
+
+    async def _watch_night(self, stop: asyncio.Event, end: asyncio.Event) -> None:
+        """Set `end` when the night is over, or everything is."""
+        while not stop.is_set():
+            recording = self._recording
+            if recording is not None and recording.ending is not None and not self._warming:
+                self._over = recording.ending.due(recording.publisher.now_s, self._clock.wall())
+                if self._over:
+                    break
+            await unless_stopped(stop, self._clock.sleep(NIGHT_LOOK_S))
+        end.set()
+
+    async def _run_night(self, stop: asyncio.Event) -> Outcome:
+        """Run one night to its end; what fails is begun again."""
         in_a_row = 0
         while True:
             began = self._clock.monotonic()
@@ -157,9 +212,19 @@ class Supervisor:
         """
         if stop.is_set() or not self._live:
             return False
-        return self._recording is not None or not isinstance(error, UsageError)
+        return self._recording is not None or self._arrival is not None or not isinstance(error, UsageError)
 
     async def _drive(self, source: Source, stop: asyncio.Event) -> None:
+        if self._arrival is None:
+            await self._record(source, stop)
+            return
+        waiting = await unless_stopped(stop, self._arrival.of(source))
+        arrived = None if waiting.cancelled() else waiting.result()
+        if arrived is not None:
+            await self._record(arrived, stop)
+
+    async def _record(self, source: Source | Arrived, stop: asyncio.Event) -> None:
+        """Begin the session, or go on with it."""
         info = source.info
         taken = self._clock.monotonic() - (self._clock.wall() - info.started)  # when its index 0 was
         recording = self._recording
@@ -171,6 +236,7 @@ class Supervisor:
         begun_before = recording is not None
         if recording is None:
             recording = self._recording = await self._begin(info, self._afresh)
+            self._arrival = None
         given: Given = source
         if begun_before or recording.journal.next_sample:
             given = self._continued(source, recording, taken)
@@ -184,7 +250,7 @@ class Supervisor:
                 if intake.waiting:  # the record holds what the pipeline has not seen
                     recording.pipeline = None
 
-    def _continued(self, source: Source, recording: Recording, taken: float) -> Continued:
+    def _continued(self, source: Given, recording: Recording, taken: float) -> Continued:
         """The source on the clock of a session that is under way; its index 0 was taken at `taken` s."""
         journal = recording.journal
         start = index_at(journal.last, taken, source.info.rate_hz)
@@ -237,41 +303,21 @@ class Supervisor:
             self._settings.silence_s,
             remarks,
         )
-        watch = asyncio.create_task(self._watch_health(recording), name=f"health of {self._settings.name}")
+        said = watch_health(
+            recording.journal,
+            recording.publisher,
+            self._lane,
+            self._settings.hop_s,
+            self._clock,
+            lambda: self.failures,
+        )
+        watch = asyncio.create_task(said, name=f"health of {self._settings.name}")
         try:
             await self.stream.run(stop)
         finally:
             self.stream = None
             watch.cancel()
             await asyncio.wait([watch])
-
-    async def _watch_health(self, recording: Recording) -> None:
-        """Say when the disk refuses or the machine cannot keep up, and when that is over."""
-        before: JournalStatus | None = None
-        before_hop_s = 0
-        while True:
-            status, hop_s = recording.journal.status, self._least_hop_s
-            remade = before is not None and status.remade != before.remade
-            if before is None or status.state != before.state or remade or hop_s != before_hop_s:
-                recording.publisher.health(status, self.failures, hop_s, self._lane.thinned)
-            if before is not None and status.state != before.state:
-                recording.publisher.event("warning", _told(status), {"recording": status.state})
-            if remade:
-                path = recording.journal.path
-                recording.publisher.event("warning", _remade(path), {"remade": status.remade})
-            if hop_s != before_hop_s:
-                text = _thinning(hop_s, self._lane.thinned)
-                recording.publisher.event(
-                    "warning", text, {"least_hop_s": hop_s, "thinned": self._lane.thinned}
-                )
-            before, before_hop_s = status, hop_s
-            await self._clock.sleep(LOOK_S)
-
-    @property
-    def _least_hop_s(self) -> int:
-        """How far apart provisional stages are for want of time; 0: as configured."""
-        hop_s = self._lane.least_hop_s
-        return hop_s if hop_s > self._settings.hop_s else 0
 
     def _say(self, error: SleepstreamError) -> None:
         """Say what failed; a stale stage must not stand for a live one."""
@@ -290,7 +336,9 @@ class Supervisor:
         if error is not None:
             publisher.event("error", str(error))
         publisher.online(False)
-        if self._warming:  # it still lacks what the record gives: the next start goes on with it
+        if (
+            self._warming and not self._over
+        ):  # it still lacks what the record gives: the next start goes on with it
             log.warning("stream %s was stopped while its session was read back", self._settings.name)
         else:
             self._end(recording, "stopped" if stop.is_set() else "the source has ended")
@@ -304,29 +352,15 @@ class Supervisor:
         )
 
     def _end(self, recording: Recording, why: str) -> None:
-        thinned = self._lane.thinned
-        recording.publisher.event("session_ended", why, {"thinned": thinned} if thinned else {})
+        publisher, thinned = recording.publisher, self._lane.thinned
+        data: EventData = {"thinned": thinned} if thinned else {}
+        if self._over:
+            why = f"the night has ended: {self._over}"
+            data |= {"night": True, "reason": self._over}
+            publisher.no_signal()  # a stage of this night must not stand for one of the day
+        publisher.conclude(recording.ending.worn_s if self._over and recording.ending is not None else None)
+        publisher.event("session_ended", why, data)
 
 
 def _alike(one: StreamInfo, other: StreamInfo) -> bool:
     return (one.rate_hz, one.channels) == (other.rate_hz, other.channels)
-
-
-def _told(status: JournalStatus) -> str:
-    if status.state == "recording":
-        return f"the disk takes the recording again; {status.dropped_samples} samples were not kept"
-    return f"the recording cannot be written: {status.reason}; staging goes on, make room"
-
-
-def _remade(path: Path) -> str:
-    return (
-        f"{path} was deleted or moved while it was recorded; it was written anew where it was, with all that "
-        "it held, and is recorded on"
-    )
-
-
-def _thinning(hop_s: int, thinned: int) -> str:
-    if hop_s:
-        sparse = "none" if hop_s == EPOCH_S else f"{hop_s} s apart"
-        return f"the machine cannot keep up: provisional stages {sparse}; every epoch is staged"
-    return f"the machine keeps up again; {thinned} provisional stages were left out"

@@ -80,15 +80,15 @@ def write_report(
     return Written(html, picture, values, night, made_from, not kept, found)
 
 
-def write_trend(reports: Sequence[Written], folder: Path) -> tuple[Path, bool]:
-    """Write trend.html, self-contained, with trend.png beside it, from several nights in order of time.
+def write_trend(reports: Sequence[Written], folder: Path, name: str = "trend") -> tuple[Path, bool]:
+    """Write NAME.html, self-contained, with NAME.png beside it, from several nights in order of time.
 
     Returns:
         The page, and whether it was made now: it is kept where nothing has changed.
 
     """
     ordered = sorted(reports, key=lambda report: (report.night.started, report.html.name))
-    html = _folder(folder) / "trend.html"
+    html = _folder(folder) / f"{name}.html"
     made_from = sha256("\n".join(f"{one.html.name} {one.made_from}" for one in ordered).encode()).hexdigest()
     picture = html.with_suffix(".png")
     if picture.is_file() and html.is_file() and made_from in html.read_text(encoding="utf-8")[:1000]:

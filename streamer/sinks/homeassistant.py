@@ -20,7 +20,13 @@ from streamer.sinks.delivery import Delivery
 from streamer.sinks.topics import Slot
 
 STAGES = ["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
-RETAINED = ("availability", "stage", "summary", "alarm")  # a stream's own topics, cleared with its device
+RETAINED = (
+    "availability",
+    "stage",
+    "summary",
+    "night",
+    "alarm",
+)  # a stream's own topics, cleared with its device
 TOPIC = re.compile(TOPIC_PATTERN)
 
 Component = dict[str, Any]

@@ -13,6 +13,7 @@ from streamer.payloads import (
     AnswerPayload,
     EventPayload,
     HealthPayload,
+    NightPayload,
     StagePayload,
     SummaryPayload,
     to_json,
@@ -80,7 +81,15 @@ class MqttStream:
     """One sleeper's topics, a sink. Made by `MqttSink.stream`."""
 
     name = "MQTT"
-    wants: tuple[type, ...] = (StagePayload, SummaryPayload, AlarmPayload, HealthPayload, Online, Urgent)
+    wants: tuple[type, ...] = (
+        StagePayload,
+        SummaryPayload,
+        NightPayload,
+        AlarmPayload,
+        HealthPayload,
+        Online,
+        Urgent,
+    )
     prompt = True  # to be told is to be put into a slot
 
     def __init__(self, root: str, outbox: Outbox, stage_expiry_s: float, clock: Clock) -> None:
@@ -90,9 +99,10 @@ class MqttStream:
         self.availability = Slot(f"{root}/availability", "availability")
         self._stage = Slot(f"{root}/stage", "stage", stage_expiry_s)
         self._summary = Slot(f"{root}/summary", "summary")
+        self._night = Slot(f"{root}/night", "night")
         self._alarm = Slot(f"{root}/alarm", "alarm")
         self._health = Slot(f"{root}/health", "health")
-        self.slots = (self.availability, self._stage, self._summary, self._alarm, self._health)
+        self.slots = (self.availability, self._stage, self._summary, self._night, self._alarm, self._health)
         self.at_once: asyncio.Queue[Saying] = asyncio.Queue(URGENT)
         self.speaking = False  # one of them is on its way, not yet acknowledged
         self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
@@ -106,6 +116,8 @@ class MqttStream:
                 self.stage(news)
             case SummaryPayload():
                 self.summary(news)
+            case NightPayload():
+                self.night(news)
             case AlarmPayload():
                 self.alarm(news)
             case HealthPayload():
@@ -124,6 +136,10 @@ class MqttStream:
     def summary(self, payload: SummaryPayload) -> None:
         """Publish the night so far; only the newest one counts."""
         self._summary.put(to_json(payload), self._clock.monotonic())
+
+    def night(self, payload: NightPayload) -> None:
+        """Publish the last night's figures; only the newest ones count."""
+        self._night.put(to_json(payload), self._clock.monotonic())
 
     def alarm(self, payload: AlarmPayload) -> None:
         """Publish what the alarm is about to do; only the newest one counts."""

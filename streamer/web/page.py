@@ -8,7 +8,9 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from pydantic import ValidationError
 from streamer.clock import Clock
 from streamer.messages import STAGES, Label, Score, StreamInfo, Window
 from streamer.news import News, Scored
+from streamer.nights.morning import Link
 from streamer.payloads import CommandPayload, EventPayload, StagePayload
 from streamer.sinks.commands import CommandInbox
 
@@ -56,6 +59,7 @@ class StreamState:
     gaps: int = 0
     lost_s: float = 0.0
     ended: bool = False
+    between: bool = False  # a night has ended by itself, and another will come
     alarm: Json | None = None  # its state and its deadline (Unix s); None: there is none
 
 
@@ -74,6 +78,7 @@ class Page:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._streams: dict[str, StreamState] = {}
+        self._links: dict[str, Sequence[Link]] = {}  # by sleeper
         self._views: set[View] = set()
 
     def open(
@@ -168,8 +173,25 @@ class Page:
             state.channel = str(payload.data.get("to"))
         if payload.event == "alarm" and "state" in payload.data:
             state.alarm = {"state": payload.data["state"], "deadline": payload.data.get("deadline")}
-        state.ended = state.ended or payload.event == "session_ended"  # the alarm may outlast it
+        if payload.event == "session_ended":  # the alarm may outlast it
+            state.ended, state.between = True, bool(payload.data.get("night"))
         self._changed()
+
+    def reported(self, stream: str, links: Sequence[Link]) -> None:
+        """Link to the reports of a sleeper's nights, the newest first, and to no other file."""
+        self._links[stream] = tuple(links)
+        for view in self._views:
+            view.reported.discard(stream)
+        self._changed()
+
+    def links(self, stream: str) -> Sequence[Link]:
+        """The reports of a sleeper's nights."""
+        return self._links.get(stream, ())
+
+    def report(self, name: str) -> Path | None:
+        """The file of a report that the page links to, by its name."""
+        every = (link for links in self._links.values() for link in links)
+        return next((link.path for link in every if link.path.name == name), None)
 
     def command(self, body: str) -> None:
         """Do what a client's message asks for: {"stream", "command", "text"}; refuse the rest aloud."""
@@ -228,6 +250,7 @@ class View:
         self._page = page
         self._clock = clock
         self._told: dict[str, Told] = {}
+        self.reported: set[str] = set()  # of whom it knows which reports there are
 
     def forget(self, stream: str) -> None:
         """The client has not been told all of a stream's past: it is told again, from the first epoch on."""
@@ -253,6 +276,7 @@ class View:
             "started": state.info.started,
             "age_s": round(self._clock.monotonic() - state.heard, 1),
             "ended": state.ended,
+            "between": state.between,
             "alarm": state.alarm,
             "gaps": state.gaps,
             "lost_s": round(state.lost_s, 2),
@@ -260,6 +284,12 @@ class View:
             **_epochs(state, told.epochs),
             "events": _events(state, told.events),
         }
+        if whole or state.name not in self.reported:
+            self.reported.add(state.name)
+            out["reports"] = [
+                {"title": link.title, "url": f"reports/{quote(link.path.name)}"}
+                for link in self._page.links(state.name)
+            ]
         if state.window is not None and state.window is not told.window:
             out["eeg"] = _eeg(state.window)
         told.epochs, told.events, told.window = len(state.labels), state.n_events, state.window

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
@@ -37,7 +37,9 @@ FILES: Final = {
     "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
 }
 LIVE = "/live"
+REPORTS = "/reports/"
 # Nothing from outside, nothing to outside; the icon is an empty data image.
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -131,6 +133,8 @@ class WebServer:
             return _response(HTTPStatus.FORBIDDEN, refusal.encode(), {"Content-Type": "text/plain"})
         if path == LIVE:
             return self._admit()
+        if path.startswith(REPORTS):
+            return await self._report(unquote(path.removeprefix(REPORTS)))
         if path not in FILES:
             return _response(HTTPStatus.NOT_FOUND, b"there is no such page", {"Content-Type": "text/plain"})
         name, kind = FILES[path]
@@ -141,6 +145,19 @@ class WebServer:
             return None
         text = f"{MAX_CLIENTS} clients watch already".encode()
         return _response(HTTPStatus.SERVICE_UNAVAILABLE, text, {"Content-Type": "text/plain"})
+
+    async def _report(self, name: str) -> Response:
+        """A report that the page links to; it is whole in itself and has no script."""
+        path = self._page.report(name)
+        try:
+            body = None if path is None else await asyncio.to_thread(path.read_bytes)
+        except OSError:
+            body = None
+        if body is None:
+            text = b"there is no such report"
+            return _response(HTTPStatus.NOT_FOUND, text, {"Content-Type": "text/plain"})
+        kind = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": REPORT_POLICY}
+        return _response(HTTPStatus.OK, body, kind)
 
     async def _live(self, connection: ServerConnection) -> None:
         """Serve one client until it goes."""

@@ -185,7 +185,7 @@ def test_a_page_and_lsl_outlets_that_cannot_be_made_cost_no_night(tmp_path, monk
     def fail(*_, **__):
         raise ImportError("no liblsl here")
 
-    monkeypatch.setattr("streamer.live.sleeper._make_outlets", fail)
+    monkeypatch.setattr("streamer.live.hearers._make_outlets", fail)
     monkeypatch.setattr("streamer.web.page.Page.open", fail)
     device(settings(tmp_path, stream=LSL, lsl={}, web={"port": free_port()}))
     assert "no LSL outlets for anna: ImportError: no liblsl here" in caplog.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from streamer.payloads import (
     AlarmPayload,
     AnswerPayload,
@@ -9,6 +11,7 @@ from streamer.payloads import (
     EpochPayload,
     EventPayload,
     HealthPayload,
+    NightPayload,
     Probabilities,
     QualityPayload,
     StagePayload,
@@ -96,3 +99,27 @@ def alarm(seq: int) -> AlarmPayload:
 def summary(seq: int) -> SummaryPayload:
     statistics = {"tst_min": 412.5, "sol_min": 14.0, "rem_latency_min": None}
     return SummaryPayload(session=SESSION, seq=seq, t=utc(NIGHT + seq), statistics=statistics)
+
+
+def night(seq: int) -> NightPayload:
+    return NightPayload(
+        session=SESSION,
+        seq=seq,
+        t=utc(NIGHT + 30_000),
+        date=date(2025, 12, 31),
+        started=utc(NIGHT),
+        ended=utc(NIGHT + 27_000),
+        reason="lights on",
+        scored_min=431.5,
+        statistics={
+            "tst_min": 412.5,
+            "se_percent": 91.67,
+            "sol_min": 14.0,
+            "r_min": 96.0,
+            "n3_min": 81.5,
+            "awakenings": 3.0,
+        },
+        report=f"{SESSION}.html",
+        picture=f"{SESSION}.png",
+        trend="trend-anna.html",
+    )

@@ -43,6 +43,15 @@ def test_a_new_client_gets_the_whole_night_and_then_only_what_is_new():
     assert (news["from"], news["labels"]) == (4, "33")
 
 
+def test_a_night_that_has_ended_by_itself_is_told_from_a_recording_that_has():
+    anna = bed(FakeClock())
+    anna.event("session_ended", night=True, reason="lights on")
+    assert [told(anna.page.view())[key] for key in ("ended", "between")] == [True, True]
+    anna = bed(FakeClock())
+    anna.event("session_ended")
+    assert [told(anna.page.view())[key] for key in ("ended", "between")] == [True, False]
+
+
 def test_the_signal_is_the_newest_30_s_with_losses_marked():
     anna = bed(FakeClock())
     view = anna.page.view()

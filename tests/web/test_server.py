@@ -12,6 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from streamer.clock import SystemClock
 from streamer.errors import SettingsError, SinkError
+from streamer.nights.morning import Link
 from streamer.web import server as serving
 from streamer.web.page import Page
 from streamer.web.server import STATIC, WebServer
@@ -45,6 +46,43 @@ async def news(socket):
 
 def live(server, **extra):
     return connect(f"ws://127.0.0.1:{server.port}/live", proxy=None, **extra)
+
+
+def test_reports_that_are_linked_are_served_and_no_other_file(tmp_path):
+    night, other = tmp_path / "2026 anna.html", tmp_path / "other.html"
+    night.write_text("<p>slept</p>")
+    other.write_text("not linked")
+
+    async def run():
+        anna = bed(SystemClock())
+        async with serve(anna, TOKEN) as server:
+            _, given, _ = await get(server, f"/?token={TOKEN}")
+            known = {"Cookie": given["Set-Cookie"].split(";")[0]}
+            socket = await live(server, additional_headers=known)
+            assert (await news(socket))[0]["reports"] == []
+            anna.page.reported(
+                "anna", [Link("2026-01-01", night), Link("2025-12-31", tmp_path / "gone.html")]
+            )
+            (told,) = await news(socket)
+            urls = [one["url"] for one in told["reports"]]
+            assert urls[0] == "reports/2026%20anna.html"
+            status, headers, body = await get(server, f"/{urls[0]}", **known)
+            assert (status, body) == (200, b"<p>slept</p>")
+            assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src")
+            for path in (
+                urls[1],
+                "reports/other.html",
+                "reports/../other.html",
+                "reports/",
+                "reports/%2e%2e",
+            ):
+                assert (await get(server, f"/{path}", **known))[0] == 404
+            assert (await get(server, f"/{urls[0]}"))[0] == 403
+            anna.stage("N2")
+            assert "reports" not in (await news(socket))[0]
+            await socket.close()
+
+    asyncio.run(run())
 
 
 def test_the_files_are_served_and_nothing_else():

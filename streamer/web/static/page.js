@@ -86,6 +86,7 @@ function show() {
   now(one);
   at("source").textContent = `${one.source}, ${one.channel}`;
   list(one);
+  reports(one);
   alarm(one.alarm);
   if (window.charts && !document.hidden) window.charts.draw(one);
 }
@@ -142,6 +143,19 @@ function tabs() {
   }));
 }
 
+function reports(one) {
+  const links = one.reports || [];
+  at("reports").hidden = !links.length;
+  at("nights").replaceChildren(...links.map((link) => {
+    const item = document.createElement("a");
+    item.href = link.url;
+    item.target = "_blank";
+    item.rel = "noopener";
+    item.textContent = link.title;
+    return item;
+  }));
+}
+
 function list(one) {
   at("events").replaceChildren(...one.events.slice(-12).reverse().map((event) => {
     const item = document.createElement("li");
@@ -165,6 +179,8 @@ function say() {
     calm = !told;
   } else if (!one) {
     [text, calm] = ["The engine has no stream yet.", true];
+  } else if (one.between) {
+    [text, calm] = ["The night has ended; the next begins when the band is on.", true];
   } else if (one.ended) {
     [text, calm] = [`The recording has ended; the last stage is ${span(age)} old.`, true];
   } else if (one.stage && one.stage.stage === "no_signal") {
@@ -176,8 +192,9 @@ function say() {
   at("banner").hidden = !text;
   at("banner").className = calm ? "calm" : "";
   at("now").className = text && !calm || one && one.ended ? "old" : "";
-  const ready = one && !one.ended && socket && socket.readyState === WebSocket.OPEN;
-  for (const id of [...BUTTONS, ...ALARM]) at(id).disabled = !ready;
+  const ready = one && socket && socket.readyState === WebSocket.OPEN;
+  for (const id of BUTTONS) at(id).disabled = !ready || one.ended && !(one.between && id === "lights_off");
+  for (const id of ALARM) at(id).disabled = !ready || one.ended && !one.between;
 }
 
 for (const id of [...BUTTONS, ...ALARM]) {

@@ -1,0 +1,99 @@
+"""Whoever hears of one sleeper, made once and kept for every session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamer.errors import SettingsError, SleepstreamError
+from streamer.handover import DRAIN_S, Aside, Guard, Outlet, explain
+from streamer.live.shared import Shared
+from streamer.news import Sink
+from streamer.reactions.settings import codes
+from streamer.settings import StreamSettings
+from streamer.sinks.jsonl import MOST, JsonlSink
+from streamer.sinks.settings import LslSinkSettings, TtlSettings
+from streamer.sinks.sleepasandroid import SleepAsAndroid
+from streamer.sinks.topics import MqttStream
+from streamer.sinks.ttl import TtlSink
+from streamer.sources.settings import LIVE
+
+if TYPE_CHECKING:
+    from streamer.sinks.lsl import LslOutlets
+
+OUTLETS_S = 20.0  # for LSL's outlets to be made
+PATIENCE_S = 60.0  # with the disk, for the epochs of a recording: nobody waits to be woken
+log = logging.getLogger(__name__)
+
+
+async def open_sinks(
+    stream: StreamSettings, shared: Shared, page: Guard | None, topic: MqttStream | None
+) -> list[Sink | Outlet]:
+    """Whoever hears of this stream; a marker does not wait for a screen.
+
+    Raises:
+        SettingsError: several streams would write into one file.
+        SinkError: the file for a recording's epochs cannot be opened; a device's night goes on without.
+
+    """
+    settings = shared.settings
+    sinks: list[Sink | Outlet] = [shared.watcher]
+    if settings.jsonl is not None:
+        sinks.append(await _jsonl(str(settings.jsonl.path), stream, shared))
+    if settings.lsl is not None:
+        sinks = [*await _outlets(settings.lsl, stream, shared), *sinks]
+    if stream.ttl is not None:
+        sinks.insert(0, _ttl(stream.ttl, shared))
+    if page is not None:
+        sinks.append(page)
+    if topic is not None:
+        if settings.sleep_as_android is not None:
+            name = settings.sleep_as_android.topic.replace("{stream}", stream.name)
+            sinks.append(SleepAsAndroid(name, topic.say))
+        sinks.append(topic)
+    return sinks
+
+
+async def _jsonl(path: str, stream: StreamSettings, shared: Shared) -> Aside:
+    if len(shared.settings.stream) > 1 and "{stream}" not in path:
+        raise SettingsError(f"jsonl.path {path!r} would mix several streams; put {{stream}} into the name")
+    sink = JsonlSink(Path(path.replace("{stream}", stream.name)))
+    drain_s = DRAIN_S
+    if not isinstance(stream.source, LIVE):
+        await asyncio.to_thread(sink.open)
+        drain_s = PATIENCE_S
+    aside = Aside(sink, shared.clock, MOST).__enter__()
+    shared.stack.push_async_callback(asyncio.to_thread, aside.close, drain_s)
+    return aside
+
+
+def _ttl(settings: TtlSettings, shared: Shared) -> Aside:
+    """The serial port, opened on a thread of its own; without it the night goes on."""
+    aside = Aside(TtlSink(settings), shared.clock).__enter__()
+    shared.stack.push_async_callback(asyncio.to_thread, aside.close)
+    return aside
+
+
+async def _outlets(settings: LslSinkSettings, stream: StreamSettings, shared: Shared) -> list[Guard]:
+    """LSL's outlets, which recorders keep when a new session begins; without them the night goes on."""
+    node, name = shared.settings.node, stream.name
+    try:
+        async with asyncio.timeout(OUTLETS_S):
+            outlets = await asyncio.to_thread(_make_outlets, settings, node, stream)
+    except SleepstreamError as error:
+        log.warning("no LSL outlets for %s: %s; the night goes on", name, error)
+        return []
+    except Exception as error:
+        log.exception("no LSL outlets for %s: %s; the night goes on", name, explain(error))
+        return []
+    shared.stack.push_async_callback(asyncio.to_thread, outlets.__exit__, None, None, None)
+    return [Guard(outlets, shared.clock)]
+
+
+def _make_outlets(settings: LslSinkSettings, node: str, stream: StreamSettings) -> LslOutlets:
+    """In a thread: liblsl is loaded, and looks for the networks of this machine."""
+    from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
+
+    return LslOutlets(settings, node, stream.name, stream.hop_s, codes(stream.trigger))

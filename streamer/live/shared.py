@@ -1,0 +1,36 @@
+"""What all sleepers of a process have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamer.clock import Clock
+from streamer.handover import Outlet
+from streamer.network.stager import Model
+from streamer.nights.morning import Launch
+from streamer.settings import Settings
+from streamer.sinks.mqtt import MqttSink
+from streamer.web.page import Page
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """What all sleepers of a process have in common."""
+
+    settings: Settings
+    model: Model
+    clock: Clock
+    watcher: Outlet
+    mqtt: MqttSink | None
+    page: Page | None
+    stack: AsyncExitStack  # of what their sessions hold open; outlives every session
+    session_path: Callable[[str], Path]  # where the file of a session goes, by its identity
+    resume_s: float | None  # see Engine
+    worker: Executor  # the model's thread
+    launch: Launch | None = None  # runs the process that writes a report; None: the usual one
+    turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # to write a report
