@@ -76,8 +76,6 @@ class Publisher:
         self.session = session
         self.info = info
         self._stream = stream
-        self._session = session
-        self._info = info
         self._journal = journal
         self._sinks = HandOver(sinks, clock)
         self._telling = 0  # urgent events that are being told, and are recorded afterwards
@@ -105,7 +103,7 @@ class Publisher:
 
     def opened(self, channel: str, session: Path) -> None:
         """Say that the session begins, or goes on: the derivation that is staged, and the session file."""
-        self.tell(Opened(self._info, channel, session))
+        self.tell(Opened(self.info, channel, session))
 
     def score(self, score: Score) -> None:
         """Publish a score; on the 30 s grid commit its epoch. Triggers and alarm hear it first of all."""
@@ -117,9 +115,7 @@ class Publisher:
             return
         latency_ms = (self._clock.monotonic() - score.arrived) * 1000 if score.arrived else None
         lasted_s = (score.end - self._smoothed_since) / RATE_HZ
-        self._stage(
-            stage_payload(score, self._session, self._stages, self._info.started, lasted_s, latency_ms)
-        )
+        self._stage(stage_payload(score, self.session, self._stages, self.info.started, lasted_s, latency_ms))
 
     def _follow(self, score: Score) -> None:
         """Note how far the scores have come, and since when the smoothed stage has been the same."""
@@ -176,8 +172,8 @@ class Publisher:
 
         Earlier stages are not published.
         """
-        self._began = monotonic - index / self._info.rate_hz
-        self._quiet_until = round(index / self._info.rate_hz * RATE_HZ)
+        self._began = monotonic - index / self.info.rate_hz
+        self._quiet_until = round(index / self.info.rate_hz * RATE_HZ)
 
     def age_s(self, score: Score) -> float:
         """How long ago a score ended, s, whatever the wall clock was set to meanwhile."""
@@ -185,7 +181,7 @@ class Publisher:
 
     def no_signal(self) -> None:
         """Replace a stage that has become stale: nothing arrives any more."""
-        self._stage(no_signal_payload(self._session, self._stages, self._clock.wall()))
+        self._stage(no_signal_payload(self.session, self._stages, self._clock.wall()))
 
     def gap(self, gap: Gap, lost: int | None = None, count: int = 1) -> None:
         """Say what was lost; `gap` counts device samples.
@@ -193,11 +189,11 @@ class Publisher:
         Of several losses that are told together it reaches from the first to the last, and `lost` of its
         samples were lost, in `count` places.
         """
-        self.event("gap", *gap_said(gap, self._info.rate_hz, self._info.started, lost, count))
+        self.event("gap", *gap_said(gap, self.info.rate_hz, self.info.started, lost, count))
 
     def switch(self, switch: Switch) -> None:
         """Say which channel is staged from now on, and why."""
-        self.event("channel_changed", *switch_said(switch, self._info.rate_hz, self._info.started))
+        self.event("channel_changed", *switch_said(switch, self.info.rate_hz, self.info.started))
 
     def event(
         self,
@@ -243,7 +239,7 @@ class Publisher:
     ) -> None:
         """Say what the alarm is about to do; `deadline` in Unix s, None where it is not armed."""
         payload = AlarmPayload(
-            session=self._session,
+            session=self.session,
             seq=self._alarms,
             t=utc(self._clock.wall()),
             state=state,
@@ -263,7 +259,7 @@ class Publisher:
     ) -> EventPayload:
         self._events += 1
         return EventPayload(
-            session=self._session,
+            session=self.session,
             seq=self._events - 1,
             t=utc(self._clock.wall()),
             at_s=round(self.now_s if at_s is None else at_s, 3),
@@ -284,7 +280,7 @@ class Publisher:
             return self._hearing / RATE_HZ
         if not last.index:
             return max(0.0, self._clock.monotonic() - self._began)
-        return last.index / self._info.rate_hz + max(0.0, self._clock.monotonic() - last.monotonic)
+        return last.index / self.info.rate_hz + max(0.0, self._clock.monotonic() - last.monotonic)
 
     def command(self, name: Literal["lights_off", "lights_on", "mark"], text: str) -> None:
         """Note what the sleeper or the home said about the night."""
@@ -316,7 +312,7 @@ class Publisher:
         self._healths += 1
         self.tell(
             HealthPayload(
-                session=self._session,
+                session=self.session,
                 seq=self._healths - 1,
                 t=utc(self._clock.wall()),
                 recording=journal.state,
@@ -372,7 +368,7 @@ class Publisher:
     def _commit(self, score: Score, epoch: int) -> None:
         age_s = self._clock.monotonic() - self._began - score.end / RATE_HZ
         late = self._late_after_s is not None and age_s > self._late_after_s
-        payload = epoch_payload(score, epoch, self._session, self._epochs, self._info.started, late)
+        payload = epoch_payload(score, epoch, self.session, self._epochs, self.info.started, late)
         self._epochs += 1
         self.labels.append(score.stage)
         self.smoothed.append(score.smoothed)
@@ -385,7 +381,7 @@ class Publisher:
     def _summary(self, final: bool = False) -> SummaryPayload:
         self._summaries += 1
         return SummaryPayload(
-            session=self._session,
+            session=self.session,
             seq=self._summaries - 1,
             t=utc(self._clock.wall()),
             statistics=self.night.statistics().to_json(),
@@ -394,7 +390,7 @@ class Publisher:
 
     def _time(self, index: int) -> float:
         """Unix time of a 100 Hz index."""
-        return self._info.started + index / RATE_HZ
+        return self.info.started + index / RATE_HZ
 
 
 def _epoch_of(event: EventPayload) -> int:
