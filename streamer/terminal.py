@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,10 @@ SHOWN = {  # of all statistics, those that answer "how was the night?"
     "unscored": "unscored_min",
 }
 LOUD = ("session_resumed", "warning", "error", "no_signal", "reconnected", "refused")
+RINGS = ("ringing", "snoozed", "dismissed", "gave_up", "missed")  # of an alarm, what a person should see
+OFTEN = 3  # times that a line is said before it is only counted
+AGAIN_S = 3600.0  # until a line that comes often is said again
+LINES = 200  # that are remembered for that
 
 
 @dataclass(slots=True)
@@ -56,7 +61,32 @@ class _Shown:
     payload: StagePayload | None = None
     done_s: float = 0.0  # of the recording
     said_s: float | None = None  # where the last plain line was
+    away: bool = False  # it was said that the signal is gone
+    alarm: str = ""  # while it rings or snoozes
     changes: deque[tuple[str, PublishedStage]] = field(default_factory=lambda: deque(maxlen=CHANGES))
+
+
+class Repeats:
+    """Holds back a line that comes again and again, whatever the numbers in it: it is said rarely."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, list[float]] = (
+            OrderedDict()
+        )  # said how often, held back since, last said
+
+    def line(self, text: str, now: float) -> str:
+        """The line as it should be said at steady time `now`, or "" to hold it back."""
+        key = re.sub(r"[0-9]+", "#", text)
+        said, held, last = self._seen.pop(key, [0.0, 0.0, now])
+        if said >= OFTEN and now - last < AGAIN_S:
+            self._seen[key] = [said, held + 1, last]
+            return ""
+        self._seen[key] = [said + 1, 0.0, now]
+        if len(self._seen) > LINES:
+            self._seen.popitem(last=False)
+        if held:
+            return f"{text} (and {held:.0f} times before)"
+        return f"{text} (from now on at most once an hour)" if said + 1 == OFTEN else text
 
 
 class Terminal:
@@ -79,6 +109,7 @@ class Terminal:
         self._console = console
         self._zone = zone
         self._shown: dict[str, _Shown] = {}
+        self._repeats = Repeats()
         self._broker: MqttStatus | None = None
         # Refreshed from here and not by a thread of its own, which would read what is being changed.
         # What others print stays theirs: it must not wait for this screen.
@@ -134,8 +165,8 @@ class Terminal:
         """Say what is being staged."""
         info = opened.info
         length = "" if info.duration_s is None else f", {_hours(info.duration_s)}"
-        self._say(f"{stream}: {info.name}, channel {opened.channel}, {info.rate_hz:g} Hz{length}")
-        self._say(f"  session {opened.session}")
+        what = f"{info.name}, channel {opened.channel}, {info.rate_hz:g} Hz{length}"
+        self._say(f"{stream}: {what}; session {opened.session}")
         self._shown[stream] = _Shown(info)
 
     def _staged(self, stream: str, payload: StagePayload) -> None:
@@ -156,8 +187,25 @@ class Terminal:
 
     def _happened(self, stream: str, payload: EventPayload) -> None:
         """Show an event that a person should know of."""
-        if payload.event in LOUD and not (payload.event == "reconnected" and payload.seq <= 1):
+        shown = self._shown.get(stream)
+        if payload.event == "alarm":
+            self._alarmed(stream, payload)
+        elif payload.event == "reconnected" and shown is not None and not shown.away:
+            return  # the first samples
+        elif payload.event in LOUD:
             self._warn(f"{stream} {payload.event}: {payload.text}")
+        if shown is not None and payload.event in ("no_signal", "error", "reconnected"):
+            shown.away = payload.event != "reconnected"
+
+    def _alarmed(self, stream: str, payload: EventPayload) -> None:
+        """Show a ring, and its end."""
+        what = payload.data.get("what")
+        shown = self._shown.get(stream)
+        if shown is not None:
+            shown.alarm = str(what) if what in ("ringing", "snoozed") else ""
+        if what in RINGS:
+            self._say(f"{stream} alarm {str(what).replace('_', ' ')}: {payload.text}", style="bold magenta")
+        self._refresh()
 
     def _broker_changed(self, status: MqttStatus) -> None:
         """Say when the broker comes and goes."""
@@ -168,7 +216,7 @@ class Terminal:
         if status.connected and status.last_error:  # it takes all but one message, or topic
             self._warn(f"MQTT: {status.last_error}")
         elif status.connected:
-            self._console.print(f"MQTT {status.protocol}: connected", highlight=False)
+            self._often(f"MQTT {status.protocol}: connected")
         elif status.last_error:
             self._warn(f"MQTT: {status.last_error} (staging goes on; epochs wait in the session file)")
 
@@ -177,19 +225,28 @@ class Terminal:
         if remark.level == "INFO":
             self._say(remark.text)
             return
-        self._warn(f"{remark.level} {remark.name}: {remark.text}")
-        for line in remark.trace.splitlines():
-            self._say(line)
+        if self._warn(f"{remark.level} {remark.name}: {remark.text}"):
+            for line in remark.trace.splitlines():
+                self._say(line)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, style: str = "") -> None:
         """Print one line."""
-        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(text), style=style, highlight=False, markup=False, soft_wrap=True)
+
+    def _often(self, text: str, style: str = "") -> bool:
+        """Print one line, unless the same has been said often of late; whether it did."""
+        line = self._repeats.line(text, time.monotonic())
+        if line:
+            self._say(line, style)
+        return bool(line)
 
     def block(self) -> Group:
         """What the terminal shows now: two lines a stream, a bar where the end is known, and the broker."""
         parts: list[RenderableType] = []
         for stream, shown in self._shown.items():
             parts.append(Text(f"{stream}  ", style="bold") + self._now(shown))
+            if shown.alarm:
+                parts.append(Text(f"  alarm {shown.alarm}", style="bold magenta"))
             if shown.changes:
                 parts.append(self._changes(shown))
             if shown.info.duration_s:
@@ -230,8 +287,8 @@ class Terminal:
         )
         return line.append(f" {sure}  ").append(f"{quality.grade}{why}", GRADES[quality.grade])
 
-    def _warn(self, text: str) -> None:
-        self._console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    def _warn(self, text: str) -> bool:
+        return self._often(text, "yellow")
 
 
 def _broker_line(status: MqttStatus) -> Text:

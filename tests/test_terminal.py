@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from streamer.messages import STAGES, Channel, StreamInfo
-from streamer.news import MqttStatus, Opened
+from streamer.news import MqttStatus, Opened, Remark
 from streamer.payloads import EventPayload, Probabilities, QualityPayload, StagePayload, utc
 from streamer.terminal import PLAIN_EVERY_S, Terminal, watched
 
@@ -32,8 +32,8 @@ def payload(second, stage="N2", grade="good", reasons=()):
     )
 
 
-def event(name, seq=5, text="what [bold]happened"):
-    return EventPayload(session="s", seq=seq, t=utc(INFO.started), event=name, text=text)
+def event(name, seq=5, text="what [bold]happened", data=None):
+    return EventPayload(session="s", seq=seq, t=utc(INFO.started), event=name, text=text, data=data or {})
 
 
 def status(**change):
@@ -93,11 +93,65 @@ def test_events_that_matter_are_said_as_they_are(is_terminal):
     terminal, out = on(is_terminal)
     with terminal:
         terminal.hear("anna", Opened(INFO, "AF7", Path("x.sqlite")))
-        terminal.hear("anna", event("reconnected", seq=1))
+        terminal.hear("anna", event("reconnected", seq=7))  # the first samples, whatever was said before
         terminal.hear("anna", event("gap"))
         assert "happened" not in out.getvalue()
         terminal.hear("anna", event("warning"))
         assert "what [bold]happened" in out.getvalue()
+
+
+def test_a_signal_that_is_back_is_said_once_it_was_away():
+    terminal, out = on(False)
+    terminal.hear("anna", Opened(INFO, "AF7", Path("x.sqlite")))
+    terminal.hear("anna", event("reconnected", text="first"))
+    terminal.hear("anna", event("no_signal", text="gone"))
+    terminal.hear("anna", event("reconnected", text="back"))
+    assert out.getvalue().splitlines()[1:] == ["anna no_signal: gone", "anna reconnected: back"]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_ring_is_shown(is_terminal):
+    terminal, out = on(is_terminal)
+    with terminal:
+        terminal.hear("anna", Opened(INFO, "AF7", Path("x.sqlite")))
+        terminal.hear("anna", event("alarm", text="set", data={"what": "armed"}))
+        assert "alarm" not in out.getvalue()
+        terminal.hear("anna", event("alarm", text="light sleep", data={"what": "ringing"}))
+        assert "anna alarm ringing: light sleep" in out.getvalue()
+        assert "alarm ringing" in shown(terminal)
+        terminal.hear("anna", event("alarm", text="you are up", data={"what": "dismissed"}))
+        assert "anna alarm dismissed: you are up" in out.getvalue()
+        assert "alarm" not in shown(terminal)
+
+
+def test_a_line_that_comes_again_and_again_is_counted_and_said_rarely(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("streamer.terminal.time.monotonic", lambda: now)
+    terminal, out = on(False)
+    for number in range(500):
+        now += 10.0
+        terminal.hear("", Remark("WARNING", "supervisor", f"begins again after {number} s"))
+        terminal.hear("", status(connected=number % 2 == 0, last_error="", published={}, backlog=0))
+    lines = out.getvalue().splitlines()
+    begun = [line for line in lines if "begins again" in line]
+    assert begun[:3] == [
+        "WARNING supervisor: begins again after 0 s",
+        "WARNING supervisor: begins again after 1 s",
+        "WARNING supervisor: begins again after 2 s (from now on at most once an hour)",
+    ]
+    assert begun[3:] == ["WARNING supervisor: begins again after 362 s (and 359 times before)"]
+    assert len(lines) <= 8
+
+
+def test_what_is_said_is_one_line():
+    terminal, out = on(False)
+    terminal.hear("", Remark("WARNING", "x", "two\nlines\x1b[2J"))
+    terminal.hear("", status(connected=False, last_error="no\nbroker", published={}, backlog=0))
+    assert len(out.getvalue().splitlines()) == 2
+    assert "\x1b" not in out.getvalue()
+    for number in range(1000):
+        terminal.hear("", Remark("WARNING", chr(0x4E00 + number), "another"))
+    assert len(terminal._repeats._seen) <= 200
 
 
 def test_no_signal_is_a_change_and_no_progress():

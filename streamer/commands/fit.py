@@ -7,7 +7,7 @@ import asyncio
 import signal as signals
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -28,8 +28,10 @@ from streamer.units import is_voltage
 SPAN_S = 5  # what is judged: long enough to trust, short enough to see a finger's effect
 SILENT_S = 3.0
 PLAIN_EVERY_S = 5.0
+MEASURING = "measuring"  # too little has come to judge by
 # The reasons of a quality, in the order in which they should be dealt with.
 ADVICE = {
+    MEASURING: "one moment",
     "lost": "samples are lost: bring the receiver nearer, charge the band",
     "railed": "no contact: press the electrode on, clear hair away",
     "flat": "no signal: is it plugged in and on the skin?",
@@ -104,6 +106,7 @@ class Fitting:
         self._rate_hz = info.rate_hz
         self._samples = 0
         self.heard: float | None = None  # steady seconds of the last sample
+        self._looked: float | None = None  # when it was first asked how it looks
 
     def push(self, item: Item) -> None:
         """Take the next chunk or gap."""
@@ -116,7 +119,8 @@ class Fitting:
 
     def contacts(self, now: float) -> list[Contact]:
         """How it looks at steady time `now`."""
-        silent = self.heard is None or now - self.heard > SILENT_S
+        self._looked = now if self._looked is None else self._looked
+        silent = now - (self._looked if self.heard is None else self.heard) > SILENT_S
         end_s = int(self._samples / self._rate_hz)
         return [
             Contact(
@@ -124,11 +128,26 @@ class Fitting:
                 frozenset(
                     n for n, choice in enumerate(self._choices) if {pick.plus, pick.minus} <= choice | {None}
                 ),
-                Quality("off", ("lost",), 1.0) if silent else meter.grade(end_s, SPAN_S),
+                Quality("off", ("lost",), 1.0) if silent else _grade(meter, end_s),
                 None if silent else meter.amplitude_uv(),
             )
             for pick, meter in zip(self._picks, self._meters, strict=True)
         ]
+
+
+def _grade(meter: QualityMeter, end_s: int) -> Quality:
+    """The last seconds; of the first ones as many as have come, which is no loss, and no verdict yet."""
+    if end_s >= SPAN_S:
+        return meter.grade(end_s, SPAN_S)
+    found = meter.grade(end_s, end_s) if end_s else Quality("poor", (), 0.0)
+    return replace(found, reasons=(MEASURING, *found.reasons))
+
+
+def verdict(contacts: list[Contact]) -> str:
+    """What the contacts come to."""
+    if any(MEASURING in contact.quality.reasons for contact in contacts):
+        return MEASURING
+    return "good to go" if ready(contacts) else "not yet"
 
 
 def ready(contacts: list[Contact]) -> bool:
@@ -139,22 +158,25 @@ def ready(contacts: list[Contact]) -> bool:
 
 def table(contacts: list[Contact]) -> Table:
     """The contacts as people read them."""
-    good = ready(contacts)
-    verdict = "[bold green]good to go[/]" if good else "[bold yellow]not yet[/]"
-    made = Table(title=verdict, title_justify="left", box=None, pad_edge=False)
+    colour = "green" if ready(contacts) else "yellow"
+    made = Table(
+        title=f"[bold {colour}]{verdict(contacts)}[/]", title_justify="left", box=None, pad_edge=False
+    )
     for heading in ("channel", "contact", "amplitude", "railed", "flat", "hum", "lost", "what to do"):
         made.add_column(heading, justify="right" if heading in ("amplitude", "lost") else "left")
     colours = {"good": "green", "fair": "green", "poor": "yellow", "off": "red"}
     for one in contacts:
         grade, *rest = _cells(one)
-        made.add_row(one.label, f"[{colours[grade]}]{grade}[/]", *rest, style=None if one.needed else "dim")
+        made.add_row(
+            one.label, f"[{colours.get(grade, 'dim')}]{grade}[/]", *rest, style=None if one.needed else "dim"
+        )
     return made
 
 
 def _cells(one: Contact) -> list[str]:
     reasons = one.quality.reasons
     return [
-        one.quality.grade,
+        "-" if reasons == (MEASURING,) else one.quality.grade,
         "-" if one.amplitude_uv is None else f"{one.amplitude_uv:.0f} µV",
         *("yes" if name in reasons else "no" for name in ("railed", "flat", "line noise")),
         f"{one.quality.lost_fraction:.0%}",
@@ -163,12 +185,11 @@ def _cells(one: Contact) -> list[str]:
 
 
 def _print(console: Console, contacts: list[Contact]) -> None:
-    """The same as plain lines."""
+    """The same as plain lines, without the verdict."""
     for one in contacts:
         grade, amplitude, railed, flat, hum, lost, advice = _cells(one)
         text = f"{one.label}: {grade}, {amplitude}, railed {railed}, flat {flat}, hum {hum}, lost {lost}"
         console.print(f"{text}; {advice}" if advice else text, highlight=False, markup=False, soft_wrap=True)
-    console.print("good to go" if ready(contacts) else "not yet", highlight=False)
 
 
 async def fit(
@@ -206,6 +227,7 @@ async def fit(
     contacts = look()
     if not console.is_terminal:  # there the table stays
         _print(console, contacts)
+        console.print(verdict(contacts), highlight=False)
     return ready(contacts)
 
 

@@ -243,6 +243,7 @@ def toml(answers: Answers) -> str:
     lines = ["# Written by `sleepstream setup`; every key: docs/ and examples/ of the sources."]
     if answers.mqtt is not None:
         lines += ["", "[mqtt]", *_keys(answers.mqtt)]
+    if answers.mqtt is not None and "host" in answers.mqtt:
         lines += ["# user and password: SLEEPSTREAM_MQTT_USER, SLEEPSTREAM_MQTT_PASSWORD in the environment"]
     if answers.homeassistant:
         lines += ["", "[homeassistant]"]

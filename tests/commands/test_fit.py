@@ -10,7 +10,7 @@ from rich.console import Console
 
 from streamer.cli import main
 from streamer.clock import SystemClock
-from streamer.commands.fit import Fitting, fit, fit_stream, ready, table
+from streamer.commands.fit import Fitting, fit, fit_stream, ready, table, verdict
 from streamer.errors import SourceError
 from streamer.messages import Channel, Chunk, Gap, StreamInfo
 from streamer.settings import SignalSettings, StreamSettings
@@ -116,6 +116,22 @@ def test_silence_is_no_contact():
     assert contacts[0].amplitude_uv is None
 
 
+def test_the_first_seconds_are_no_loss_and_no_verdict():
+    fitting = Fitting(INFO, SignalSettings(channel="AF7"))
+    assert verdict(fitting.contacts(0.0)) == "measuring"  # nothing has come yet
+    for second in range(4):
+        at = slice(second * RATE_HZ, (second + 1) * RATE_HZ)
+        fitting.push(Chunk(second * RATE_HZ, EEG[:, at], arrived=second + 1.0))
+        contacts = fitting.contacts(second + 1.0)
+        assert {contact.quality.lost_fraction for contact in contacts} == {0.0}
+        assert (verdict(contacts), ready(contacts)) == ("measuring", False)
+    fitting.push(Chunk(4 * RATE_HZ, EEG[:, 4 * RATE_HZ : 5 * RATE_HZ], arrived=5.0))
+    assert verdict(fitting.contacts(5.0)) == "good to go"
+    silent = Fitting(INFO, SignalSettings())
+    silent.contacts(0.0)
+    assert verdict(silent.contacts(3.5)) == "not yet"  # but that nothing comes at all is said
+
+
 def test_the_table_says_it_all():
     samples = EEG.copy()
     samples[1] = 0
@@ -145,6 +161,9 @@ def test_it_runs_until_stopped_and_tells_the_verdict(terminal):
     out = asyncio.run(scenario())
     assert "band, 256 Hz" in out
     assert "good to go" in out
+    if not terminal:
+        assert out.count("good to go") == 1
+        assert out.splitlines()[-1] == "good to go"
 
 
 def test_a_device_that_breaks_is_an_error():
