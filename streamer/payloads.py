@@ -108,6 +108,7 @@ class StagePayload(_Scored):
     schema_: Literal["sleepstream/stage/1"] = Field("sleepstream/stage/1", alias="schema")
     provisional: bool = Field(description="true off the 30 s grid; such a score is never committed")
     lasted_s: float = Field(0.0, ge=0, description="for how long `smoothed` has been the same")
+    stage_lasted_s: float = Field(0.0, ge=0, description="for how long `stage` has been the same")
     latency_ms: float | None = Field(description="arrival of the window's last sample to publication")
 
 
@@ -268,15 +269,31 @@ def epoch_payload(
 
 
 def stage_payload(
-    score: Score, session: str, seq: int, started: float, lasted_s: float, latency_ms: float | None
+    score: Score,
+    session: str,
+    seq: int,
+    started: float,
+    lasted_s: tuple[float, float],
+    latency_ms: float | None,
 ) -> StagePayload:
-    """A score as it is said at once; `started` is the Unix time of sample 0."""
+    """A score as it is said at once.
+
+    Args:
+        score: of the last 30 s.
+        session: identity of the session.
+        seq: number of the message.
+        started: Unix time of sample 0.
+        lasted_s: for how long `smoothed` has been the same, and `stage`.
+        latency_ms: see `StagePayload`.
+
+    """
     return StagePayload(
         session=session,
         seq=seq,
         t_end=utc(started + score.end / RATE_HZ),
         provisional=score.epoch is None,
-        lasted_s=lasted_s,
+        lasted_s=lasted_s[0],
+        stage_lasted_s=lasted_s[1],
         latency_ms=None if latency_ms is None else round(latency_ms, 1),
         **_said_of(score),
     )

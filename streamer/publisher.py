@@ -11,16 +11,7 @@ from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.handover import HandOver, Outlet
 from streamer.journal import Journal, JournalStatus
-from streamer.messages import (
-    EPOCH_S,
-    RATE_HZ,
-    UNSCORED,
-    Gap,
-    Label,
-    Score,
-    StreamInfo,
-    Switch,
-)
+from streamer.messages import EPOCH_S, RATE_HZ, UNSCORED, Gap, Label, Score, StreamInfo, Switch
 from streamer.news import News, Online, Opened, Scored, Sink, Urgent
 from streamer.payloads import (
     AlarmPayload,
@@ -87,8 +78,8 @@ class Publisher:
         self._quiet_until = 0  # 100 Hz index: stages up to there belong to a former process
         self._stages = self._epochs = self._events = self._summaries = 0
         self._alarms = self._healths = 0
-        self._smoothed: Label = UNSCORED
-        self._smoothed_since = 0  # 100 Hz index
+        self._now: tuple[Label, Label] = (UNSCORED, UNSCORED)  # the stage after the smoother, and as scored
+        self._since = (0, 0)  # 100 Hz index: since when each is the same
         self.heard = 0  # 100 Hz index up to which scores have come
         self._hearing = 0  # likewise, with the score that is being heard
         self.night = Night()
@@ -114,13 +105,18 @@ class Publisher:
         if score.end <= self._quiet_until:
             return
         latency_ms = (self._clock.monotonic() - score.arrived) * 1000 if score.arrived else None
-        lasted_s = (score.end - self._smoothed_since) / RATE_HZ
+        smoothed_since, since = self._since
+        lasted_s = (score.end - smoothed_since) / RATE_HZ, (score.end - since) / RATE_HZ
         self._stage(stage_payload(score, self.session, self._stages, self.info.started, lasted_s, latency_ms))
 
     def _follow(self, score: Score) -> None:
-        """Note how far the scores have come, and since when the smoothed stage has been the same."""
-        if score.smoothed != self._smoothed or not self.heard:
-            self._smoothed, self._smoothed_since = score.smoothed, score.end
+        """Note how far the scores have come, and since when the stage has been the same."""
+        smoothed, stage = self._since
+        if score.smoothed != self._now[0] or not self.heard:
+            smoothed = score.end
+        if score.stage != self._now[1] or not self.heard:
+            stage = score.end
+        self._now, self._since = (score.smoothed, score.stage), (smoothed, stage)
         self.heard = self._hearing = score.end
 
     def commit(self, score: Score) -> None:

@@ -19,7 +19,15 @@ from streamer.settings import HomeAssistantSettings, StreamSettings
 from streamer.sinks.delivery import Delivery
 from streamer.sinks.topics import Slot
 
-STAGES = ["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
+WORDS = {  # what people are told; the field's own names are in the attribute `letter`
+    "W": "Awake",
+    "N1": "Dozing",
+    "N2": "Light sleep",
+    "N3": "Deep sleep",
+    "R": "REM sleep",
+    "unscored": "Unscored",
+    "no_signal": "No signal",
+}
 RETAINED = (
     "availability",
     "stage",
@@ -127,10 +135,15 @@ def device(node: str, stream: StreamSettings, expiry_s: int) -> Component:
     root = f"sleepstream/{node}/{stream.name}"
     here = {"topic": f"sleepstream/{node}/availability"}
     identity = device_id(node, stream.name)
-    components = {**_sensors(root, expiry_s), **_controls(root, stream), **_events(root, stream)}
+    components = {
+        **_sensors(root, expiry_s),
+        **_morning(root),
+        **_controls(root, stream),
+        **_events(root, stream),
+    }
     for key, component in components.items():
         component |= {"unique_id": f"{identity}_{key}", "qos": 1}
-        if component["platform"] in ("button", "switch", "event") or key.startswith("alarm"):
+        if component["platform"] in ("button", "switch", "event") or key.startswith(("alarm", "night")):
             component["availability"] = [here]  # they work without a band
     return {
         "device": {
@@ -150,19 +163,20 @@ def device(node: str, stream: StreamSettings, expiry_s: int) -> Component:
 def _sensors(root: str, expiry_s: int) -> dict[str, Component]:
     stage = {"state_topic": f"{root}/stage", "expire_after": expiry_s}
     asleep = (
-        "{% if value_json.smoothed in ['N1', 'N2', 'N3', 'R'] %}ON{% elif value_json.smoothed == 'W' %}OFF"
+        "{% if value_json.stage in ['N1', 'N2', 'N3', 'R'] %}ON{% elif value_json.stage == 'W' %}OFF"
         "{% else %}None{% endif %}"
     )
     attributes = (
-        "{{ {'smoothed': value_json.smoothed, 'probabilities': value_json.probabilities,"
+        "{{ {'letter': value_json.stage, 'smoothed': value_json.smoothed,"
+        " 'probabilities': value_json.probabilities,"
         " 'provisional': value_json.provisional, 'warmup': value_json.warmup} | tojson }}"
     )
     return {
         "stage": {
-            **_sensor("Stage", "{{ value_json.stage }}", icon="mdi:sleep"),
+            **_sensor("Stage", f"{{{{ {WORDS}[value_json.stage] }}}}", icon="mdi:sleep"),
             **stage,
             "device_class": "enum",
-            "options": STAGES,
+            "options": list(WORDS.values()),
             "json_attributes_topic": f"{root}/stage",
             "json_attributes_template": attributes,
         },
@@ -175,7 +189,9 @@ def _sensors(root: str, expiry_s: int) -> dict[str, Component]:
         },
         "lost": {**_sensor("Lost samples", _percent("quality.lost_fraction"), "%", "measurement"), **stage},
         "stage_duration": {
-            **_sensor("Time in stage", "{{ (value_json.lasted_s / 60) | round(1) }}", "min", "measurement"),
+            **_sensor(
+                "Time in stage", "{{ (value_json.stage_lasted_s / 60) | round(1) }}", "min", "measurement"
+            ),
             **stage,
             "device_class": "duration",
         },
@@ -205,6 +221,35 @@ def _sensors(root: str, expiry_s: int) -> dict[str, Component]:
             **stage,
         },
     }
+
+
+def _morning(root: str) -> dict[str, Component]:
+    """What the last night has come to; it stays over the day, without a band."""
+    told = {"state_topic": f"{root}/night"}
+    minutes = {"device_class": "duration", **told}
+    attributes = "{{ value_json | tojson }}"
+    return {
+        "night_date": {
+            **_sensor("Last night", "{{ value_json.date }}", icon="mdi:weather-night"),
+            **told,
+            "device_class": "date",
+            "json_attributes_topic": f"{root}/night",
+            "json_attributes_template": attributes,
+        },
+        "night_sleep": {**_night("Sleep duration", "tst_min", "min", "mdi:sleep"), **minutes},
+        "night_efficiency": {**_night("Sleep efficiency", "se_percent", "%", "mdi:percent"), **told},
+        "night_onset": {**_night("Sleep latency", "sol_min", "min", "mdi:timer-sand"), **minutes},
+        "night_rem": {**_night("REM sleep", "r_min", "min", "mdi:eye"), **minutes},
+        "night_deep": {**_night("Deep sleep", "n3_min", "min", "mdi:waves"), **minutes},
+        "night_awakenings": {**_night("Awakenings", "awakenings", None, "mdi:bell-sleep"), **told},
+    }
+
+
+def _night(name: str, value: str, unit: str | None, icon: str) -> Component:
+    """A figure of the last night; "None" is Home Assistant's word for unknown."""
+    figure = f"value_json.statistics.{value}"
+    template = f"{{{{ {figure} | round(1) if {figure} is not none else 'None' }}}}"
+    return _sensor(name, template, unit, "measurement", icon)
 
 
 def _controls(root: str, stream: StreamSettings) -> dict[str, Component]:

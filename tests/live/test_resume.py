@@ -445,8 +445,9 @@ def test_a_night_that_was_cut_short_equals_one_that_was_not(tmp_path):
     assert recorded(rest.session) == recorded(whole.session)
     assert firings(rest.session) == firings(whole.session)
     assert len(firings(whole.session)) == 4
-    lasted = {one.t_end: one.lasted_s for one in first.stages}
-    assert [one.lasted_s for one in second.stages] == [lasted[one.t_end] for one in second.stages]
+    lasted = {one.t_end: (one.lasted_s, one.stage_lasted_s) for one in first.stages}
+    told = [(one.lasted_s, one.stage_lasted_s) for one in second.stages]
+    assert told == [lasted[one.t_end] for one in second.stages]
     check(rest.session, resumed=2)
     assert second.stages[0].seq > 6
     assert not [one for one in second.stages if one.t_end < second.stages[0].t_end]

@@ -6,16 +6,18 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import aiomqtt
+import jinja2
 import pytest
 from jsonschema import Draft202012Validator
 
 from streamer.clock import SystemClock
 from streamer.errors import SettingsError
-from streamer.payloads import to_json
+from streamer.payloads import PublishedStage, to_json
 from streamer.settings import HomeAssistantSettings, StreamSettings, validate
-from streamer.sinks.homeassistant import HomeAssistant, device, device_id
+from streamer.sinks.homeassistant import WORDS, HomeAssistant, device, device_id
 from streamer.sinks.mqtt import MqttSink
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.outbox import MemoryOutbox
@@ -87,7 +89,7 @@ SCHEMA = {  # https://www.home-assistant.io/integrations/mqtt/, and the pages of
                         state_topic=TOPIC,
                         value_template=TEMPLATE,
                         expire_after={"type": "integer", "minimum": 1},
-                        device_class={"enum": ["enum", "duration", "timestamp"]},
+                        device_class={"enum": ["enum", "duration", "timestamp", "date"]},
                         options={"type": "array", "items": {"type": "string"}, "minItems": 1},
                         unit_of_measurement={"enum": ["%", "min", "ms"]},
                         state_class={"const": "measurement"},
@@ -176,13 +178,54 @@ def test_a_sleeper_has_what_the_house_needs():
     assert of("button") >= {"lights_off", "lights_on"}
     assert of("switch") == {"alarm"}
     assert of("event") == {"trigger", "alarm_event"}
-    assert components["stage"]["options"] == ["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
+    assert components["stage"]["options"] == list(WORDS.values())
+    assert set(WORDS) == set(get_args(PublishedStage))
+    assert len(set(WORDS.values())) == len(WORDS)
+    morning = [components[key] for key in components if key.startswith("night_")]
+    assert [one["name"] for one in morning] == [
+        "Last night",
+        "Sleep duration",
+        "Sleep efficiency",
+        "Sleep latency",
+        "REM sleep",
+        "Deep sleep",
+        "Awakenings",
+    ]
+    for one in morning:  # by day nobody wears the band, and nothing of the night may fade
+        assert one["state_topic"] == "sleepstream/n/anna/night"
+        assert one["availability"] == [{"topic": "sleepstream/n/availability"}]
+        assert "expire_after" not in one
     assert components["stage"]["expire_after"] == 120
     assert components["trigger"]["event_types"] == ["tmr", "cue"]
     assert "not value_json.historical" in components["trigger"]["value_template"]
     assert components["alarm"]["availability"] == [{"topic": "sleepstream/n/availability"}]
     plain = device("n", StreamSettings.model_validate({"source": {"kind": "simulated"}}), 120)["components"]
     assert not {"alarm", "alarm_event", "trigger", "snooze"} & set(plain)
+
+
+def test_templates_tell_the_stage_that_is_staged_in_words_and_the_night_in_figures():
+    components = device("n", streams("anna")[0], 120)["components"]
+
+    def says(key, payload, kind="value_template"):
+        template = jinja2.Environment(autoescape=False).from_string(components[key][kind])
+        return template.render(value_json=json.loads(to_json(payload)))
+
+    stage = samples.stage(3).model_copy(
+        update={"stage": "N3", "smoothed": "W", "lasted_s": 900.0, "stage_lasted_s": 90.0}
+    )
+    assert says("stage", stage) == "Deep sleep"
+    told = json.loads(says("stage", stage, "json_attributes_template"))
+    assert (told["letter"], told["smoothed"]) == ("N3", "W")
+    assert (says("asleep", stage), says("stage_duration", stage)) == ("ON", "1.5")
+    assert says("stage", stage.model_copy(update={"stage": "no_signal"})) == "No signal"
+    night = samples.night(1)
+    keys = ["date", "sleep", "efficiency", "onset", "rem", "deep", "awakenings"]
+    figures = ["2025-12-31", "412.5", "91.7", "14.0", "96.0", "81.5", "3.0"]
+    assert [says(f"night_{key}", night) for key in keys] == figures
+    told = json.loads(says("night_date", night, "json_attributes_template"))
+    assert told["report"].endswith(".html")
+    unknown = night.model_copy(update={"statistics": dict.fromkeys(night.statistics)})
+    assert says("night_onset", unknown) == "None"
 
 
 def test_ids_are_stable_distinct_and_fit_for_a_topic():
@@ -203,7 +246,7 @@ def published_samples():
     blind = stage.model_copy(update={"probabilities": None, "confidence": None, "latency_ms": None})
     off = stage.quality.model_copy(update={"grade": "off", "lost_fraction": 1.0})
     none = blind.model_copy(update={"stage": "no_signal", "smoothed": "no_signal", "quality": off})
-    wake = stage.model_copy(update={"stage": "unscored", "smoothed": "W"})
+    wake = stage.model_copy(update={"stage": "W", "smoothed": "N1"})
     event = samples.event(1)
     fired = event.model_copy(update={"event": "trigger", "data": {"trigger": "tmr", "number": 0, "p_W": 0.1}})
     late = fired.model_copy(update={"historical": True})
@@ -212,6 +255,7 @@ def published_samples():
     return {
         "stage": [to_json(one) for one in (stage, none, wake)],
         "summary": [to_json(samples.summary(2))],
+        "night": [to_json(samples.night(1))],
         "event": [to_json(one) for one in (fired, late, rang, event)],
         "alarm": [to_json(alarm), to_json(alarm.model_copy(update={"state": "disarmed", "deadline": None}))],
     }
@@ -226,7 +270,7 @@ if (python := os.environ.get("SLEEPSTREAM_HA_PYTHON")) is not None:
         done = subprocess.run([python, CHECK], input=asked, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         said = dict(line.split(":", 1) for line in done.stdout.splitlines())
-        assert said["sensor stage"] == " N2 no_signal unscored"
+        assert said["sensor stage"] == " Light sleep No signal Awake"
         assert said["sensor confidence"] == " 81.0 None 81.0"
         assert said["binary_sensor asleep"] == " ON None OFF"
         assert said["binary_sensor worn"] == " ON OFF ON"

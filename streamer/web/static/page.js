@@ -2,6 +2,7 @@
 "use strict";
 const COLOURS = { W: "#e9a820", N1: "#7fc4d9", N2: "#4b8fd0", N3: "#5a63c8", R: "#d4589d" };
 const NAMES = { W: "W", 1: "N1", 2: "N2", 3: "N3", R: "R" };
+const WORDS = { W: "awake", N1: "dozing", N2: "light sleep", N3: "deep sleep", R: "REM sleep" };
 const ORDER = ["W", "N1", "N2", "N3", "R"];
 const BINS = 38;
 const BUTTONS = ["lights_off", "lights_on", "mark"];
@@ -100,8 +101,8 @@ function now(one) {
   at("stage").style.color = COLOURS[stage.stage] || "";
   at("clock").textContent = clock(Date.parse(stage.t_end) / 1000, true);
   at("sure").textContent = scored
-    ? `${Math.round(stage.confidence * 100)} % sure` + (stage.warmup ? ", still warming up" : "") +
-      (stage.smoothed !== stage.stage && stage.smoothed in COLOURS ? `; smoothed: ${stage.smoothed}` : "")
+    ? `${WORDS[stage.stage]}${stage.stage_lasted_s < 30 ? "" : ` for ${span(stage.stage_lasted_s)}`}, ` +
+      `${Math.round(stage.confidence * 100)} % sure` + (stage.warmup ? ", still warming up" : "")
     : "not scored";
   at("shares").replaceChildren(...(stage.probabilities ? ORDER.map((name) => {
     const bar = document.createElement("i");
