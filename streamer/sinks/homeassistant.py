@@ -37,6 +37,12 @@ RETAINED = (
 )  # a stream's own topics, cleared with its device
 TOPIC = re.compile(TOPIC_PATTERN)
 
+ATTRIBUTES = (  # of the stage
+    "{{ {'letter': value_json.stage, 'smoothed': value_json.smoothed,"
+    " 'probabilities': value_json.probabilities,"
+    " 'provisional': value_json.provisional, 'warmup': value_json.warmup} | tojson }}"
+)
+
 Component = dict[str, Any]
 
 
@@ -166,11 +172,6 @@ def _sensors(root: str, expiry_s: int) -> dict[str, Component]:
         "{% if value_json.stage in ['N1', 'N2', 'N3', 'R'] %}ON{% elif value_json.stage == 'W' %}OFF"
         "{% else %}None{% endif %}"
     )
-    attributes = (
-        "{{ {'letter': value_json.stage, 'smoothed': value_json.smoothed,"
-        " 'probabilities': value_json.probabilities,"
-        " 'provisional': value_json.provisional, 'warmup': value_json.warmup} | tojson }}"
-    )
     return {
         "stage": {
             **_sensor("Stage", f"{{{{ {WORDS}[value_json.stage] }}}}", icon="mdi:sleep"),
@@ -178,7 +179,7 @@ def _sensors(root: str, expiry_s: int) -> dict[str, Component]:
             "device_class": "enum",
             "options": list(WORDS.values()),
             "json_attributes_topic": f"{root}/stage",
-            "json_attributes_template": attributes,
+            "json_attributes_template": ATTRIBUTES,
         },
         "confidence": {**_sensor("Confidence", _percent("confidence"), "%", "measurement"), **stage},
         "quality": {
