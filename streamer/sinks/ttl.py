@@ -117,7 +117,8 @@ def _opened(port: str, baud: int) -> Any:
         import serial  # only where it is wanted
     except ImportError as error:
         raise SinkError(
-            "[stream.ttl] port needs pyserial, which is not installed; run: pip install 'sleepstream[serial]'"
+            "[stream.ttl] port needs pyserial, which is not installed; install the extra serial (in the "
+            "checkout: pip install '.[serial]')"
         ) from error
     try:
         return serial.Serial(port, baud, timeout=0, write_timeout=WRITE_S, exclusive=True)
