@@ -74,7 +74,7 @@ def test_a_port_that_is_not_there_is_said_and_tried_again(port, tmp_path):
 
 def test_without_pyserial_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "serial", None)
-    with pytest.raises(SinkError, match=r"pip install 'sleepstream\[serial\]'"):
+    with pytest.raises(SinkError, match=r"pip install '\.\[serial\]'"):
         TtlSink(TtlSettings(port="/dev/null")).__enter__()
 
 
