@@ -36,6 +36,7 @@ COMMANDS: Final = {
         "streamer.commands.discovery", "which LSL streams answer; --boards: which boards BrainFlow drives"
     ),
     "status": Command("streamer.commands.status", "show the sessions on this machine"),
+    "prune": Command("streamer.commands.prune", "raw samples of old nights: show what goes, let it go"),
     "recover": Command("streamer.commands.recover", "save what can be read of a damaged session file"),
 }
 

@@ -46,6 +46,7 @@ class Night:
         lights_on: one past its last epoch; the end if nobody said.
         ended: the engine closed the session; False after a crash, or while it is still recorded.
         missing: what of the session could not be read, a line each; empty if all of it was.
+        pruned: its samples were let go since; all else is there.
 
     """
 
@@ -61,6 +62,7 @@ class Night:
     lights_on: int
     ended: bool
     missing: tuple[str, ...] = ()
+    pruned: bool = False
 
     @property
     def started(self) -> float:
@@ -162,7 +164,7 @@ def read_night(path: Path) -> Night:
         events = tuple(reader.events())
         gaps = tuple(reader.gaps("start"))
         n_samples = reader.last().index
-        missing = _missing(reader)
+        missing, pruned = _missing(reader), reader.pruned is not None
     labels: list[PublishedStage] = [UNSCORED] * (max((one.epoch for one in epochs), default=-1) + 1)
     for epoch in epochs:
         labels[epoch.epoch] = epoch.stage
@@ -180,6 +182,7 @@ def read_night(path: Path) -> Night:
         lights_on=on,
         ended=any(event.event == "session_ended" for event in events),
         missing=missing,
+        pruned=pruned,
     )
 
 

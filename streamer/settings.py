@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from streamer.corrections import NAME_PATTERN, SHA256_PATTERN, TOPIC_PATTERN, all_problems
 from streamer.errors import SettingsError
+from streamer.journal.settings import StorageSettings
 from streamer.nights.settings import NightSettings
 from streamer.reactions.settings import AlarmSettings, TriggerSettings, codes
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings, TtlSettings
@@ -110,6 +111,7 @@ class Settings(Table):
     jsonl: JsonlSettings | None = None
     web: WebSettings | None = None
     night: NightSettings = NightSettings()
+    storage: StorageSettings = StorageSettings()
     lsl: LslSinkSettings | None = None
     homeassistant: HomeAssistantSettings | None = None
     sleep_as_android: SleepAsAndroidSettings | None = None

@@ -15,6 +15,7 @@ from streamer.doctor import checks, files, listening
 from streamer.doctor import examination as doctor
 from streamer.doctor.listening import heard
 from streamer.errors import ArtifactError, SinkError, SourceError
+from streamer.journal.settings import StorageSettings
 from streamer.messages import Channel, Chunk, StreamInfo
 from streamer.settings import SignalSettings, validate
 from streamer.sinks.broker import Broker
@@ -70,6 +71,9 @@ MOSQUITTO = Path("/etc/mosquitto/mosquitto.conf")
         (checks.folder_private(Path("/x"), True), "warning", "others on this machine may look into it"),
         (checks.disk(Path("/x"), int(1e11), 4), "ok", "100.0 GB free"),
         (checks.disk(Path("/x"), int(3e9), 4), "warning", "3.0 GB free"),
+        (checks.disk(Path("/x"), int(2e10), 4), "warning", "fewer than 30 more nights fit"),
+        (checks.disk(Path("/x"), int(2e10), 4, StorageSettings(nights=9)), "ok", "20.0 GB free"),
+        (checks.disk(Path("/x"), int(3e10), 4, StorageSettings(pack=False)), "warning", "fewer than 30"),
         (checks.disk(Path("/x"), int(1e8), 4), "failed", "0.1 GB free"),
         (checks.disk(Path("/x"), None, 1), "failed", "cannot be written"),
         (checks.clock_synchronised("yes"), "ok", "synchronised"),

@@ -11,11 +11,21 @@ from pathlib import Path
 
 from streamer.errors import JournalError, UsageError
 from streamer.journal import file as session_file
-from streamer.journal.file import APPLICATION_ID
+from streamer.journal.file import APPLICATION_ID, PRUNED
+from streamer.journal.pieces import spans, unpacked
+from streamer.journal.reader import PACKING
 from streamer.journal.rows import COLUMNS, Meta, Row, read_meta, whole
 from streamer.messages import StreamInfo
 
-KEYS = {"samples": "start", "gaps": "id", "epochs": "seq", "events": "seq", "clocks": "rowid", "outbox": "id"}
+KEYS = {
+    "samples": "start",
+    "packed": "start",
+    "gaps": "id",
+    "epochs": "seq",
+    "events": "seq",
+    "clocks": "rowid",
+    "outbox": "id",
+}
 UNREADABLE = "recorded, but the session file was damaged here"
 LONGEST_LEAP = 1 << 40  # over what cannot be read; no key is greater
 
@@ -65,9 +75,11 @@ def recover(damaged: Path, to: Path) -> Recovered:
         with closing(session_file.create(to, meta)) as target:
             rows, breaks = {}, 0
             for table in KEYS:
+                if table == "packed" and not _may_be_packed(source):
+                    continue
                 rows[table], broken = _copy(source, target, table, meta.info)
                 breaks += broken
-            lost = _list_holes(target)
+            lost = 0 if _carry_pruned(source, target) else _list_holes(target)
             session_file.mark_closed(target)
     return Recovered(to, rows, breaks, lost)
 
@@ -94,12 +106,36 @@ def _copy(
     with target:
         target.execute("BEGIN IMMEDIATE")
         for row in _readable(source, table):
-            if row is None or not whole(table, row, info):
+            if row is None or not _sound(table, row, info):
                 breaks += 1
             else:
                 target.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", row)
                 saved += 1
     return saved, breaks
+
+
+def _carry_pruned(source: sqlite3.Connection, target: sqlite3.Connection) -> bool:
+    """Whether its samples were let go, which the new file is to say as well."""
+    found = source.execute("SELECT key, value FROM meta WHERE key = ?", (PRUNED,)).fetchall()
+    target.executemany("INSERT INTO meta VALUES (?, ?)", found)
+    return bool(found)
+
+
+def _may_be_packed(source: sqlite3.Connection) -> bool:
+    """Whether the file is of a version whose samples can be packed."""
+    (version,) = source.execute("PRAGMA user_version").fetchone()
+    return bool(version >= PACKING)
+
+
+def _sound(table: str, row: Row, info: StreamInfo) -> bool:
+    if not whole(table, row, info):
+        return False
+    if table == "packed":
+        try:
+            unpacked(row, info)
+        except ValueError:
+            return False
+    return True
 
 
 def _readable(source: sqlite3.Connection, table: str) -> Iterator[Row | None]:
@@ -121,11 +157,12 @@ def _readable(source: sqlite3.Connection, table: str) -> Iterator[Row | None]:
 
 def _list_holes(target: sqlite3.Connection) -> int:
     """Put into the ledger what is in neither table; how many samples that is."""
-    spans = target.execute(
-        "SELECT start, start + n FROM samples UNION SELECT start, stop FROM gaps ORDER BY 1"
-    )
+    found = target.execute("SELECT start, start + n FROM samples UNION SELECT start, stop FROM gaps")
+    places = list(found)
+    for piece in target.execute(f"SELECT {', '.join(COLUMNS['packed'])} FROM packed"):
+        places += [(start, start + n) for start, n, _, _ in spans(piece)]
     at, holes = 0, []
-    for start, stop in spans:
+    for start, stop in sorted(places):
         if start > at:
             holes.append((at, start))
         at = max(at, stop)

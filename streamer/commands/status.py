@@ -114,7 +114,7 @@ def _newest_first(folder: Path, now: float) -> Iterator[Status]:
 
 
 def _status(path: Path, reader: JournalReader, now: float) -> Status:
-    meta, last, ended = reader.meta, reader.last(), "session_ended" in reader.tally()
+    meta, last, ended = reader.meta, reader.last(), reader.ended
     events, epochs = list(reader.events("session_ended", last=LAST_EVENTS)), list(reader.epochs())
     troubles = [event for name in TROUBLE if (event := reader.newest(name)) is not None]
     trouble = ""
@@ -139,6 +139,8 @@ def _status(path: Path, reader: JournalReader, now: float) -> Status:
 
 
 def _state(path: Path, ended: bool, age_s: float) -> State:
+    if ended:
+        return "ended"  # also while its last messages are delivered, or its samples packed
     if held(path):
         return "recording" if age_s < SILENT_S else "silent"
-    return "ended" if ended else "died"
+    return "died"

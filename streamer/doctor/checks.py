@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from streamer.errors import SleepstreamError
+from streamer.journal.disk import ENOUGH, PACKED
+from streamer.journal.settings import StorageSettings
 from streamer.sinks.settings import LOOPBACK
 
 Status = Literal["ok", "warning", "failed"]
@@ -18,6 +20,7 @@ NIGHT_H = 10
 BYTES_PER_S = 256 * 8 * 4  # a generous headband: 8 channels of float32
 INDEX = 1.3  # what the file needs beyond the samples
 EXPIRY_DAYS = 30
+KEPT = StorageSettings()
 LOAD = 0.5  # of one core; the rest is for the sinks, the system and bad moments
 
 
@@ -137,8 +140,8 @@ def folder_private(folder: Path, seen: bool) -> Finding:
     return Finding("session folder", "ok", f"{folder}: yours alone")
 
 
-def disk(folder: Path, free_bytes: int | None, streams: int) -> Finding:
-    """Room for a night of `streams`; `free_bytes` is None where the folder cannot be written."""
+def disk(folder: Path, free_bytes: int | None, streams: int, rule: StorageSettings = KEPT) -> Finding:
+    """Room for the nights of `streams`; `free_bytes` is None where the folder cannot be written."""
     if free_bytes is None:
         return Finding("disk", "failed", f"{folder} cannot be written", "choose another session_dir")
     needed = int(streams * NIGHT_H * 3600 * BYTES_PER_S * INDEX)
@@ -147,6 +150,9 @@ def disk(folder: Path, free_bytes: int | None, streams: int) -> Finding:
         return Finding("disk", "failed", found, "make room, or choose another session_dir")
     if free_bytes < 3 * needed:
         return Finding("disk", "warning", found, "make room before the next nights")
+    if not rule.bounded and free_bytes < ENOUGH * needed * (PACKED if rule.pack else 1.0):
+        advice = "make room, or say in [storage] of how many nights the samples are kept"
+        return Finding("disk", "warning", f"{found}: fewer than {ENOUGH} more nights fit", advice)
     return Finding("disk", "ok", found)
 
 

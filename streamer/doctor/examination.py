@@ -70,7 +70,7 @@ def examine(settings: Settings | None) -> Iterator[Finding]:
     folder = settings.session_dir if settings else SESSION_DIR.expanduser()
     streams = len(settings.stream) if settings else 1
     yield checks.folder_private(folder, folder.exists() and private.seen_by_others(folder))
-    yield checks.disk(folder, _free_bytes(folder), streams)
+    yield checks.disk(folder, _free_bytes(folder), streams, settings.storage if settings else checks.KEPT)
     yield checks.clock_synchronised(_ask("timedatectl", "show", "-p", "NTPSynchronized", "--value"))
     masked = _ask("systemctl", "is-enabled", "sleep.target") == "masked"
     yield checks.suspend_inhibited(_ask("systemd-inhibit", "--list", "--no-legend"), masked)

@@ -65,6 +65,10 @@ def export(
     night = read_night(session)
     if not night.n_samples and not night.labels:
         raise UsageError(f"{session} holds neither samples nor epochs; there is nothing to export")
+    if night.pruned and to not in SCORES:
+        raise UsageError(
+            f"{session}: its samples were let go, and {to} needs them; export {', '.join(SCORES)}"
+        )
     try:
         if to == "bids":
             private.make_folder(target.parent)

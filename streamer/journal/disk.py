@@ -10,6 +10,9 @@ from streamer.messages import StreamInfo
 NIGHT_S = 12 * 3600
 BYTES = 4  # of a recorded sample
 SPARE = 1.2  # for rows, indices and the write-ahead log
+USUAL_S = 8 * 3600
+PACKED = 0.5  # of that stays after packing, with noise and wide channels; most devices need less
+ENOUGH = 30  # nights; with fewer to come there is time to decide what may go
 LEAST = 50e6  # bytes, for whatever else wants to write
 
 
@@ -25,4 +28,25 @@ def too_small(folder: Path, info: StreamInfo) -> str:
         return ""
     return (
         f"only {free / 1e6:.0f} MB are free in {folder}; a night takes up to {needed / 1e6:.0f} MB: make room"
+    )
+
+
+def few_nights(folder: Path, info: StreamInfo, streams: int, packed: bool) -> str:
+    """How few more nights the disk holds, or "" where they are enough.
+
+    Args:
+        folder: of the sessions.
+        info: of one stream; the others are taken to be like it.
+        streams: how many are recorded.
+        packed: whether nights that have ended are.
+
+    """
+    free = shutil.disk_usage(folder).free
+    night = streams * USUAL_S * info.rate_hz * len(info.channels) * BYTES * (PACKED if packed else 1.0)
+    left = int(free / night)
+    if left >= ENOUGH:
+        return ""
+    return (
+        f"the disk holds about {left} more nights ({free / 1e9:.1f} GB free in {folder}): make room, or say "
+        "in [storage] of how many nights the samples are kept"
     )

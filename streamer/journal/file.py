@@ -48,7 +48,17 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body TEXT NOT NULL, created REAL NOT NULL
     );
     """,
+    """
+    CREATE TABLE packed (                            -- rows of table samples; see pieces.py
+        start INTEGER PRIMARY KEY,                   -- index of the first sample
+        stop INTEGER NOT NULL,                       -- one past the last
+        wall REAL NOT NULL, monotonic REAL NOT NULL, -- arrival of the last one, seconds
+        rows BLOB NOT NULL,                          -- where each row lay, and when it came
+        data BLOB NOT NULL                           -- their samples
+    );
+    """,
 )
+PRUNED = "pruned"  # key in table `meta` of a file whose samples were let go: how far they went, and when
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import json
 import sqlite3
 from collections.abc import Iterator
 from itertools import islice
@@ -13,14 +15,16 @@ import numpy as np
 from pydantic import ValidationError
 
 from streamer.errors import DamagedError, JournalError
-from streamer.journal.file import APPLICATION_ID, CLOSED, MIGRATIONS, ClockPair, Mark, Position
+from streamer.journal.file import APPLICATION_ID, CLOSED, MIGRATIONS, PRUNED, ClockPair, Mark, Position
 from streamer.journal.lock import held
+from streamer.journal.pieces import spans, unpacked
 from streamer.journal.place import find_place
 from streamer.journal.rows import COLUMNS, Meta, Row, read_meta, whole
 from streamer.messages import Chunk, Gap
 from streamer.outbox import Parcel
 from streamer.payloads import EpochPayload, EventName, EventPayload
 
+PACKING = 2  # the first version of the file that can hold packed samples
 _Payload = TypeVar("_Payload", EpochPayload, EventPayload)
 
 
@@ -67,9 +71,7 @@ class JournalReader:
     def samples(self, start: int = 0) -> Iterator[Chunk]:
         """Blocks of samples in order, (channels, n) in the source's unit; the first holds index `start`."""
         at = start
-        where = ("WHERE start + n > ?", start) if start else ("",)
-        rows = self._table("samples", f"{where[0]} ORDER BY start", *where[1:])
-        for first, n, _, monotonic, data in rows:
+        for first, n, _, monotonic, data in self.sample_rows(start):
             block = np.frombuffer(data, dtype="<f4").reshape(-1, n)
             skip = max(0, at - first)
             if skip and first > start:  # what lies there came before
@@ -77,6 +79,28 @@ class JournalReader:
             if skip < n:
                 yield Chunk(first + skip, block[:, skip:].astype(np.float64), monotonic)
                 at = first + n
+
+    def sample_rows(self, start: int = 0) -> Iterator[Row]:
+        """Rows of table `samples`, packed or not, in order; the first holds index `start`."""
+        where = ("WHERE start + n > ?", start) if start else ("",)
+        loose = self._table("samples", f"{where[0]} ORDER BY start", *where[1:])
+        if not self._packs:
+            return loose
+        return heapq.merge(loose, self._unpacked(start), key=lambda row: int(row[0]))
+
+    def raw(self, table: str) -> Iterator[Row]:
+        """Every row of a table as it is, whatever it may be."""
+        columns = "rowid" if table in ("samples", "clocks", "sqlite_sequence") else "1"
+        return self._rows(f"SELECT * FROM {table} ORDER BY {columns}")
+
+    def _unpacked(self, start: int) -> Iterator[Row]:
+        for piece in self._table("packed", "WHERE stop > ? ORDER BY start", start):
+            try:
+                rows = unpacked(piece, self.meta.info)
+            except ValueError:
+                self._leave_out("packed", piece[0])
+                continue
+            yield from (row for row in rows if row[0] + row[1] > start)
 
     def gaps(self, order: Literal["id", "start"] = "id") -> Iterator[Gap]:
         """Every missing stretch, in the order of its discovery (`id`) or of its place (`start`)."""
@@ -140,20 +164,63 @@ class JournalReader:
         """How far the stream had come, lost samples included, and when."""
         samples = islice(self._table("samples", "ORDER BY start DESC"), 1)
         marks = [Mark(start + n, wall, monotonic) for start, n, wall, monotonic, _ in samples]
+        if self._packs:
+            pieces = islice(self._table("packed", "ORDER BY stop DESC"), 1)
+            marks += [Mark(stop, wall, monotonic) for _, stop, wall, monotonic, *_ in pieces]
+        if self.pruned is not None:
+            marks.append(self.pruned)
         gaps = islice(self._table("gaps", "ORDER BY stop DESC"), 1)
         marks += [Mark(stop, wall, monotonic) for _, _, stop, _, wall, monotonic in gaps]
         return max(marks, key=lambda mark: mark.index, default=Mark())
 
     def holes(self) -> int:
         """Samples before the last one that are neither in the file nor in its ledger."""
+        at = missing = 0
+        for start, stop in heapq.merge(self._loose_spans(), self._packed_spans()):
+            missing += max(0, start - at)
+            at = max(at, stop)
+        return missing if self.pruned is None else 0
+
+    def _loose_spans(self) -> Iterator[tuple[int, int]]:
         size = 4 * len(self.meta.info.channels)
         samples = f"SELECT start, start + n AS stop FROM samples WHERE length(data) = {size} * n"
-        at = missing = 0
         for start, stop in self._rows(f"{samples} UNION ALL SELECT start, stop FROM gaps ORDER BY 1"):
             if isinstance(start, int) and isinstance(stop, int) and 0 <= start < stop:
-                missing += max(0, start - at)
-                at = max(at, stop)
-        return missing
+                yield start, stop
+
+    def _packed_spans(self) -> Iterator[tuple[int, int]]:
+        for piece in self._table("packed", "ORDER BY start") if self._packs else ():
+            try:
+                yield from ((start, start + n) for start, n, _, _ in spans(piece))
+            except ValueError:
+                self._leave_out("packed", piece[0])
+
+    @property
+    def unpacked_samples(self) -> bool:
+        """Whether any samples lie in the file as they were recorded."""
+        return bool(self._number("EXISTS (SELECT 1 FROM samples)"))
+
+    @property
+    def sample_bytes(self) -> int:
+        """What its samples take of the disk, packed or not."""
+        tables = ["samples", *(["packed"] if self._packs else [])]
+        return sum(self._number(f"ifnull(sum(length(data)), 0) FROM {table}") for table in tables)
+
+    @property
+    def pruned(self) -> Mark | None:
+        """How far its samples went, if they were let go since."""
+        for (value,) in self._rows("SELECT value FROM meta WHERE key = ?", PRUNED):
+            try:
+                index, wall, monotonic = json.loads(value)
+                return Mark(int(index), float(wall), float(monotonic))
+            except (ValueError, TypeError):
+                self._leave_out("meta", PRUNED)
+        return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the engine closed the session."""
+        return bool(self._number("EXISTS (SELECT 1 FROM events WHERE event = 'session_ended')"))
 
     @property
     def died(self) -> bool:
@@ -178,6 +245,8 @@ class JournalReader:
                 f"{self.path.name} was not closed, and {self._place.file.name}-wal is not beside it: what "
                 "was recorded last may be missing; put that file there"
             )
+        if self.pruned is not None:
+            said.append("its samples were let go, as [storage] or `sleepstream prune` said; all else is here")
         return tuple(said)
 
     def _complete(self) -> bool:
@@ -238,6 +307,7 @@ class JournalReader:
             raise JournalError(
                 f"{self.path} is of version {version}, not 1 to {len(MIGRATIONS)}: update this engine"
             )
+        self._packs = version >= PACKING
         if thorough:
             self.check()
 

@@ -17,6 +17,7 @@ LONGEST_S = 366 * 86400.0  # of a session; a number beyond that was never writte
 Row = tuple[Any, ...]
 COLUMNS: Final[Mapping[str, Mapping[str, Any]]] = {
     "samples": {"start": int, "n": int, "wall": float, "monotonic": float, "data": bytes},
+    "packed": {"start": int, "stop": int, "wall": float, "monotonic": float, "rows": bytes, "data": bytes},
     "gaps": {"id": int, "start": int, "stop": int, "reason": str, "wall": float, "monotonic": float},
     "epochs": {
         "seq": int,
@@ -83,7 +84,7 @@ def whole(table: str, row: Row, info: StreamInfo) -> bool:
         case "samples":
             size = 4 * len(info.channels) * cells["n"]
             return _span(cells["start"], cells["start"] + cells["n"], info) and len(cells["data"]) == size
-        case "gaps":
+        case "packed" | "gaps":
             return _span(cells["start"], cells["stop"], info)
         case "epochs":
             return bool(cells["seq"] >= 0 and 0 <= cells["epoch"] <= LONGEST_S / EPOCH_S)

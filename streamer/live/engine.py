@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from streamer.errors import RunError, SleepstreamError
 from streamer.handover import Aside, HandOver, explain, guarded
 from streamer.live.batching import Batcher
 from streamer.live.claim import Claim
+from streamer.live.keeper import Keeper
 from streamer.live.notify import Heart
 from streamer.live.shared import Shared
 from streamer.live.sleeper import Sleeper
@@ -140,9 +142,11 @@ class Engine:
                     token = os.environ.get(TOKEN_VARIABLE)
                     await sinks.enter_async_context(WebServer(self._settings.web, self._page, token))
                 await sinks.enter_async_context(Heart(self._clock, self._stuck_s))
-                outcomes = await self._run_streams(
-                    self._shared(model, mqtt, journals, worker), Batcher(worker, self._clock)
-                )
+                keeper = Keeper(self._settings, self._clock)
+                if self._resume_s is not None:  # a recording's folder is its owner's
+                    await sinks.enter_async_context(keeper)
+                shared = replace(self._shared(model, mqtt, journals, worker), closed=keeper.night_ended)
+                outcomes = await self._run_streams(shared, Batcher(worker, self._clock))
                 if mqtt is not None and not self._stop.is_set():
                     await self._deliver(mqtt)
                 await self._outlast("every stream has ended")  # while it can still be told to be quiet

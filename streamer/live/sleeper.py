@@ -22,7 +22,7 @@ from streamer.clock import Clock, boot_id
 from streamer.errors import JournalError
 from streamer.handover import Guard, Outlet
 from streamer.journal import Journal, JournalReader, Meta
-from streamer.journal.disk import too_small
+from streamer.journal.disk import few_nights, too_small
 from streamer.live.backlog import Backlog, undelivered
 from streamer.live.candidates import Found, find
 from streamer.live.hearers import open_sinks
@@ -176,6 +176,7 @@ class Sleeper:
         await self._stack.aclose()
         self._stack = AsyncExitStack()
         await self._shut([one for one in self._open if not len(one.outbox)])
+        self._shared.closed()
 
     async def _close(self) -> None:
         """The process ends."""
@@ -217,12 +218,21 @@ class Sleeper:
                 publisher.event("warning", warning)
         while self._unsaid:
             publisher.event(*self._unsaid.popleft())
-        warning = too_small(journal.path.parent, publisher.info)
+        warning = too_small(journal.path.parent, publisher.info) or self._few_nights(
+            journal.path.parent, publisher
+        )
         if warning:
             publisher.event("warning", warning)
         # What the imports and the sessions' beginnings made stays: to look through it for garbage, as Python
         # does every so often, would hold up everybody's stages and triggers, by a tenth of a second or more.
         gc.freeze()
+
+    def _few_nights(self, folder: Path, publisher: Publisher) -> str:
+        """How few more nights the disk holds, where nothing is let go; "" of a recording, which is one."""
+        settings = self._shared.settings
+        if settings.storage.bounded or not isinstance(self._settings.source, LIVE):
+            return ""
+        return few_nights(folder, publisher.info, len(settings.stream), settings.storage.pack)
 
     async def _find(self, meta: Meta, afresh: bool) -> Found:
         """The session of an earlier process to go on with, if that is wanted and there is one."""

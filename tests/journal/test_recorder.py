@@ -18,6 +18,7 @@ import pytest
 from streamer.clock import SystemClock, boot_id
 from streamer.errors import JournalError
 from streamer.journal import PROMISE_S, UNEXPLAINED, Journal
+from streamer.journal.file import MIGRATIONS
 from streamer.messages import Chunk, Gap
 from tests.journals import META, HandClock, HastyClock, chunk, epoch, event, indices, take
 
@@ -108,7 +109,7 @@ def test_the_file_is_synced_at_every_commit_and_says_what_it_is(tmp_path):
     assert (synchronous, mode) == (2, "wal")
     db = sqlite3.connect(path)
     assert db.execute("PRAGMA application_id").fetchone()[0] == int.from_bytes(b"SlSt")
-    assert db.execute("PRAGMA user_version").fetchone()[0] == 1
+    assert db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
     db.close()
 
 

@@ -25,6 +25,7 @@ PARTS: dict[str, tuple[str, bool]] = {
     "runtimes": ("what runs the network fastest on this device, and with how many bits", False),
     "growth": ("a hop at hours 1 to 12, and with contexts of 10 to 240 epochs", True),
     "start": ("from a fresh process to the first score", True),
+    "weight": ("on the disk, in memory, over Wi-Fi, and on the card in a night", True),
     "peers": ("other stagers, redoing the night so far for each new epoch", True),
     "gaps": (
         "a band that was off for a minute, an hour, 20 hours: memory, and the longest hold-up of others",

@@ -1,0 +1,68 @@
+"""`sleepstream prune`: shows which raw samples a rule lets go, and lets them go when it is told to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from streamer.errors import JournalError, UsageError
+from streamer.journal.packing import prune
+from streamer.journal.settings import StorageSettings
+from streamer.settings import Settings, load
+from streamer.storage import stored, superfluous
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sleepstream prune`."""
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="for its session_dir and [storage]")
+    parser.add_argument(
+        "--nights", type=int, metavar="N", help="keep the samples of so many, of each sleeper"
+    )
+    parser.add_argument("--gb", type=float, metavar="GB", help="keep so much of samples, the newest ones")
+    parser.add_argument("--yes", action="store_true", help="do it; without, it is only shown")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Show what goes, or let it go; 1 if some of it could not."""
+    settings = load(asked.config)
+    rule = _rule(settings, asked)
+    nights = stored(settings.session_dir, settings.node, {stream.name for stream in settings.stream})
+    going = superfluous(nights, rule)
+    total, code = 0, 0
+    for one, why in going:
+        if asked.yes:
+            try:
+                total += prune(one.path)
+            except JournalError as error:
+                print(f"sleepstream: {error}", file=sys.stderr)
+                code = 1
+                continue
+        else:
+            total += one.sample_bytes
+        print(f"{one.path.name}: {one.sample_bytes / 1e6:.1f} MB of samples ({why})")
+    kept = len(nights) - len(going)
+    done = "were let go" if asked.yes else "would be let go; --yes does it"
+    print(
+        f"{len(going)} sessions, {total / 1e6:.1f} MB of samples {done}; the samples of {kept} stay. "
+        "Scores, events and reports stay of all."
+    )
+    return code
+
+
+def _rule(settings: Settings, asked: argparse.Namespace) -> StorageSettings:
+    """What the command line says, or else the settings."""
+    if asked.nights is None and asked.gb is None:
+        rule = settings.storage
+    else:
+        try:
+            rule = StorageSettings(nights=asked.nights, gb=asked.gb)
+        except ValidationError as error:
+            raise UsageError("--nights and --gb are numbers above 0; give how much is to stay") from error
+    if not rule.bounded:
+        raise UsageError(
+            "no rule says which samples may go; give --nights or --gb, or write them into [storage]"
+        )
+    return rule

@@ -1,0 +1,129 @@
+"""Samples without loss in less room: what devices send are whole numbers, each of which became a float32.
+
+The values that occur are listed once, in order, and each sample becomes its place in that list: the device's
+whole number again, whatever its scale and offset were. Where that is longer, the floats' own bits are taken
+as numbers that rise with them. Differences of those, as many times over as they get smaller, are cut into
+planes of bytes, and bzip2 of the standard library does the rest. Nothing is computed in floating point: every
+bit comes back, of NaNs, too.
+"""
+
+from __future__ import annotations
+
+import bz2
+import struct
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_BYTES = 64 << 20  # of samples in one piece; whoever reads a damaged file must not be made to take more
+ORDERS = 3  # how often differences are taken, at most
+_HEAD: Final = struct.Struct(
+    "<BBII"
+)  # how values became numbers, differences, values listed, bytes that follow
+_BITS, _PLACES = 0, 1
+_Words = NDArray[np.uint32]
+
+
+def pack(samples: NDArray[np.float32]) -> bytes:
+    """(channels, n) float32, little-endian -> bytes from which `unpack` makes the same again."""
+    return b"".join(_packed(channel) for channel in np.ascontiguousarray(samples, "<f4"))
+
+
+def unpack(data: bytes, channels: int, n: int) -> NDArray[np.float32]:
+    """(channels, n) samples from what `pack` made of them.
+
+    Raises:
+        ValueError: it is not that, or was damaged.
+
+    """
+    if channels * n * 4 > MOST_BYTES:
+        raise ValueError(f"{channels} channels of {n} samples are more than one piece holds")
+    out = np.empty((channels, n), "<f4")
+    at = 0
+    for channel in range(channels):
+        out[channel], at = _unpacked(data, at, n)
+    if at != len(data):
+        raise ValueError(f"{len(data) - at} bytes too many")
+    return out
+
+
+def _packed(samples: NDArray[np.float32]) -> bytes:
+    words = _rising(samples.view("<u4"))
+    values, places = np.unique(words, return_inverse=True)
+    ways = [(_BITS, values[:0], words), (_PLACES, values, places.astype(np.uint32))]
+    _, method, order, listed, numbers = min(
+        (
+            (_size(listed, 1) + _size(numbers, order), method, order, listed, numbers)
+            for method, listed, numbers in ways
+            for order in range(ORDERS + 1)
+        ),
+        key=lambda way: way[0],
+    )
+    body = bz2.compress(_planes(_differences(listed, 1)) + _planes(_differences(numbers, order)))
+    return _HEAD.pack(method, order, listed.size, len(body)) + body
+
+
+def _unpacked(data: bytes, at: int, n: int) -> tuple[NDArray[np.float32], int]:
+    try:
+        method, order, listed, length = _HEAD.unpack_from(data, at)
+        if method > _PLACES or order > ORDERS or listed > n:
+            raise ValueError("not a packed channel")
+        at += _HEAD.size
+        size = 4 * (listed + n)
+        stream = bz2.BZ2Decompressor()
+        body = stream.decompress(data[at : at + length], size + 1)
+        if len(body) != size or not stream.eof:
+            raise ValueError("another length than was said")
+    except (struct.error, OSError, EOFError) as error:
+        raise ValueError(str(error)) from error
+    values = _sums(_words(body[: 4 * listed]), 1)
+    numbers = _sums(_words(body[4 * listed :]), order)
+    if method == _PLACES:
+        if n and int(numbers.max()) >= listed:
+            raise ValueError("a value that was not listed")
+        numbers = values[numbers]
+    return _rising_back(numbers).view("<f4"), at + length
+
+
+def _rising(bits: _Words) -> _Words:
+    """Bits of floats as numbers in the floats' own order: a step of the device is a step in them."""
+    negative = bits >> np.uint32(31) == 1
+    return np.where(negative, ~bits, bits | np.uint32(1 << 31))
+
+
+def _rising_back(words: _Words) -> _Words:
+    positive = words >> np.uint32(31) == 1
+    return np.where(positive, words & np.uint32((1 << 31) - 1), ~words).astype("<u4")
+
+
+def _differences(numbers: _Words, times: int) -> _Words:
+    """Each number less the one before, `times` over, modulo 2**32."""
+    for _ in range(times):
+        numbers = np.diff(numbers, prepend=np.uint32(0))
+    return numbers
+
+
+def _sums(numbers: _Words, times: int) -> _Words:
+    for _ in range(times):
+        numbers = np.cumsum(numbers, dtype=np.uint32)
+    return numbers
+
+
+def _size(numbers: _Words, times: int) -> float:
+    """About how many bits their differences need, a bit for the sign of each with them."""
+    found = _differences(numbers, times).view(np.int32).astype(np.float64)
+    return float(np.log2(np.abs(found) + 1).sum()) + numbers.size
+
+
+def _planes(numbers: _Words) -> bytes:
+    """First all highest bytes, then the next; small numbers of either sign have zeros in the upper ones."""
+    signed = numbers.view(np.int32)
+    folded = ((signed << 1) ^ (signed >> 31)).astype(">u4")
+    return folded.view(np.uint8).reshape(-1, 4).T.tobytes()
+
+
+def _words(planes: bytes) -> _Words:
+    bytes_of = np.frombuffer(planes, np.uint8).reshape(4, -1).T
+    folded = np.ascontiguousarray(bytes_of).view(">u4").reshape(-1).astype(np.uint32)
+    return (folded >> np.uint32(1)) ^ (~(folded & np.uint32(1)) + np.uint32(1))

@@ -1,0 +1,204 @@
+"""Makes an ended session's file smaller: its samples packed without loss, or let go where a rule says so.
+
+The new file is written beside the old one, synchronised, read back and compared, to the bit; only then does
+it take the old one's place, in one step. A crash at any moment leaves the one or the other, whole. Nobody
+else may write the session meanwhile: its lock is held.
+
+As a program (`python -m streamer.journal.packing FILE --parent PID`) it runs beside the engine at the lowest
+priority, and ends with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import zip_longest
+from pathlib import Path
+
+from streamer import private
+from streamer.errors import DiskError, JournalError, SleepstreamError
+from streamer.journal import file as session_file
+from streamer.journal.file import PRUNED
+from streamer.journal.lock import FileLock
+from streamer.journal.pieces import fits, packed
+from streamer.journal.place import LOG
+from streamer.journal.reader import JournalReader
+from streamer.journal.rows import COLUMNS, Row
+
+NEW = ".packing"  # after the session file's name, until it is whole and verified
+INDEX = "-shm"
+BUSY = "its samples stay as they are for now"
+KEPT = ("meta", *(table for table in COLUMNS if table not in ("samples", "packed")))
+LOOK = 64  # rows between two looks whether to go on
+Going = Callable[[], bool]
+
+
+def always() -> bool:
+    """Nothing ends it early."""
+    return True
+
+
+def pack(session: Path, going: Going = always) -> int:
+    """Pack an ended session's samples; how many bytes the file is smaller now, 0 if there was nothing to do.
+
+    Args:
+        session: its file.
+        going: asked every now and then; once it says no, all stays as it was.
+
+    Raises:
+        JournalError: it was not ended, somebody records or delivers it, its file has several names, or it
+            cannot be read or written; then all is as it was.
+
+    """
+    return _rewrite(session, keep=True, going=going)
+
+
+def prune(session: Path, going: Going = always) -> int:
+    """Let an ended session's samples go, and keep all else; otherwise as `pack`."""
+    return _rewrite(session, keep=False, going=going)
+
+
+def _rewrite(session: Path, keep: bool, going: Going) -> int:
+    path = session.resolve()
+    with JournalReader(path) as reader:
+        if not reader.ended:
+            raise JournalError(f"{path} was not ended; {BUSY}")
+        if path.stat().st_nlink > 1:
+            raise JournalError(f"{path} has several names, of which one alone would change; {BUSY}")
+        if not (reader.unpacked_samples if keep else reader.sample_bytes):
+            return 0
+    with FileLock(path):
+        _settle(path)
+        new = path.with_name(path.name + NEW)
+        new.unlink(missing_ok=True)  # of a process that died
+        try:
+            with JournalReader(path, thorough=True) as reader:
+                _write(reader, new, keep, going)
+            _sync(new)
+            with JournalReader(path) as old, JournalReader(new, thorough=True) as made:
+                _compare(old, made, keep, going)
+            before, after = path.stat(), new.stat()
+            shutil.copystat(path, new)
+            for end in (LOG, INDEX):  # empty, and no log of the new file
+                path.with_name(path.name + end).unlink(missing_ok=True)
+            new.replace(path)
+            _sync(path.parent)
+        except OSError as error:
+            kind = DiskError if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT) else JournalError
+            raise kind(f"cannot pack {path}: {error.strerror}; {BUSY}") from error
+        except sqlite3.Error as error:
+            raise JournalError(f"cannot pack {path}: {error}; {BUSY}") from error
+        finally:
+            new.unlink(missing_ok=True)
+            with contextlib.suppress(JournalError, sqlite3.Error):
+                _settle(path)  # after what failed, with what our own reading left beside it
+    return before.st_size - after.st_size
+
+
+def _settle(path: Path) -> None:
+    """Have all of a session in its file: a log beside it would be lost, or be taken for the new one's."""
+    if not path.with_name(path.name + LOG).exists():
+        return
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        ((busy, *_),) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    log = path.with_name(path.name + LOG)
+    if busy or (log.exists() and log.stat().st_size):
+        raise JournalError(f"{path} is being read; {BUSY}")
+
+
+def _write(reader: JournalReader, new: Path, keep: bool, going: Going) -> None:
+    """The new file: every row of every other table as it is, and the samples in their new form."""
+    private.make_file(new)
+    info = reader.meta.info
+    with closing(sqlite3.connect(new, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = OFF")  # it counts for nothing until it is whole
+        db.execute("PRAGMA synchronous = OFF")
+        for number, script in enumerate(session_file.MIGRATIONS, 1):
+            db.executescript(f"{script}; PRAGMA user_version = {number}")
+        db.execute("BEGIN")
+        for table in KEPT:
+            _insert(db, table, reader.raw(table))
+        db.execute("DELETE FROM sqlite_sequence")
+        _insert(db, "sqlite_sequence", reader.raw("sqlite_sequence"))
+        session_file.mark_closed(db)
+        if keep:
+            rows = _watched(reader.sample_rows(), going)
+            _insert(db, "packed", packed((row for row in rows if fits(row, info)), info))
+            _insert(db, "samples", (row for row in reader.raw("samples") if not fits(row, info)))
+        else:
+            last = reader.last()
+            mark = json.dumps([last.index, last.wall, last.monotonic])
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (PRUNED, mark))
+        db.execute("COMMIT")
+
+
+def _compare(old: JournalReader, new: JournalReader, keep: bool, going: Going) -> None:
+    """Refuse a new file that does not give back every row of the old one, to the bit."""
+    ours = session_file.CLOSED, PRUNED
+    for table in (*KEPT, "sqlite_sequence"):
+        pairs = zip_longest(*(_without(one.raw(table), ours) for one in (old, new)))
+        if any(repr(one) != repr(other) for one, other in pairs):
+            raise JournalError(f"{old.path}: table {table} came out another; {BUSY}")
+    if keep:
+        rows = zip_longest(_watched(old.sample_rows(), going), new.sample_rows())
+        if any(one != other for one, other in rows) or old.missing != new.missing:
+            raise JournalError(f"{old.path}: its samples came out others; {BUSY}")
+    if old.last() != new.last():
+        raise JournalError(f"{old.path}: its end came out another; {BUSY}")
+
+
+def _without(rows: Iterator[Row], keys: tuple[str, ...]) -> Iterator[Row]:
+    return (row for row in rows if row[0] not in keys)
+
+
+def _insert(db: sqlite3.Connection, table: str, rows: Iterator[Row]) -> None:
+    for row in rows:
+        db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+
+
+def _watched(rows: Iterator[Row], going: Going) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if number % LOOK == 0 and not going():
+            raise JournalError(f"the engine has ended; {BUSY}")
+        yield row
+
+
+def _sync(path: Path) -> None:
+    """Have it on the disk, and not only in memory: what is read back then comes from there."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        with contextlib.suppress(AttributeError, OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def main() -> int:
+    """Pack one session, or let its samples go, as long as the engine that asked for it lives."""
+    parser = argparse.ArgumentParser(description=pack.__doc__)
+    parser.add_argument("session", type=Path)
+    parser.add_argument("--prune", action="store_true")
+    parser.add_argument("--parent", type=int, required=True)
+    asked = parser.parse_args()
+    with contextlib.suppress(OSError):
+        os.nice(19)
+    work = prune if asked.prune else pack
+    try:
+        print(work(asked.session, lambda: os.getppid() == asked.parent))
+    except SleepstreamError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
