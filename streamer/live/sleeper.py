@@ -108,7 +108,15 @@ class Sleeper:
         session = f"{utc_compact(self._clock.wall())}-{self._settings.name}-{secrets.token_hex(3)}"
         meta = self._meta(session, info)
         found = await self._find(meta, afresh)
-        journal = await self._open_journal(found.path, meta)
+        try:
+            journal = await self._open_journal(found.path, meta)
+        except JournalError as error:
+            if found.path is None:
+                raise
+            # It stays so for a night, perhaps: another user's lock, a disk that is read-only there.
+            why = f"{found.path.stem} is not continued: {error}"
+            found = Found(None, why, unknown=True, before=found.path)
+            journal = await self._open_journal(None, meta)
         if self._sinks is None:
             self._sinks = await open_sinks(self._settings, self._shared, self._page, self._topic)
         ending = self._nights.ending() if isinstance(self._settings.source, LIVE) else None

@@ -26,6 +26,7 @@ from streamer.journal import JournalReader
 
 RECORD = 256  # bytes: several fit into a sector of a disk, none lies in two
 ROOM = 256 * RECORD  # made at once
+MOST_BYTES = 1 << 26  # of a file; a night at a firing a second has 8 MB
 _sync = getattr(os, "fdatasync", os.fsync)
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ class FiringLog:
 def firings(path: Path) -> list[Kept]:
     """What a file holds, in order; a record that was torn was never acted upon, and is left out."""
     try:
-        data = path.read_bytes()
+        data = private.read(path, MOST_BYTES)
     except OSError:
         return []
     found = []

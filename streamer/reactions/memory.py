@@ -76,8 +76,7 @@ def recall(path: Path, past: Iterable[EventPayload], now: float) -> tuple[Memory
     """
     told = _newest(past, now)
     try:
-        with path.open("rb") as file:
-            memory = _MEMORY.validate_json(file.read(MOST_BYTES))
+        memory = _MEMORY.validate_json(private.read(path, MOST_BYTES))
         why = absurd(memory, now)
     except FileNotFoundError:
         return told, ""

@@ -19,6 +19,7 @@ import pytest
 from streamer.clock import SystemClock, boot_id
 from streamer.errors import JournalError
 from streamer.journal import Journal, Meta
+from streamer.journal.lock import LOCK
 from streamer.live.candidates import find
 from streamer.live.engine import Engine
 from streamer.live.resume import NOT_RUNNING, Continued
@@ -416,6 +417,28 @@ def engine(folder, source, witness=None, resume_s=1800.0, mqtt=None):
         "stream": [{"name": "anna", "hop_s": 10, "source": source, "trigger": [TRIGGER]}],
     }
     return Engine(validate(data, "test"), SystemClock(), witness or Witness(), resume_s=resume_s)
+
+
+def test_a_session_that_cannot_be_written_on_makes_room_for_a_new_one(tmp_path):
+    source = {"kind": "simulated", "hours": 0.02, "speed": 50}
+
+    async def night(witness):
+        running = asyncio.create_task(engine(tmp_path, source, witness).run())
+        await witness.until(lambda: len(witness.stages) > 1)
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(night(Witness()))
+    (path,) = tmp_path.glob("*.sqlite")
+    lock = path.with_name(path.name + LOCK)
+    lock.unlink(missing_ok=True)
+    lock.mkdir()  # or another user's; root may do all, and tests run as root
+    witness = Witness()
+    (outcome,) = asyncio.run(engine(tmp_path, source, witness).run())
+    assert outcome.error is None
+    assert outcome.session not in (None, path)
+    said = [one.text for one in witness.events if one.event == "warning"]
+    assert any(path.stem in one and "cannot record" in one for one in said)
 
 
 @pytest.mark.slow

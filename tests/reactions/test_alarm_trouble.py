@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -144,7 +145,8 @@ SPOILT = {
     "snoozes": json.dumps({**GOOD, "snoozes": 10**30}),
     "negative": json.dumps({**GOOD, "snoozes": -1}),
     "deep": "[" * 100_000,
-    "a folder": None,
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
 }
 
 
@@ -152,14 +154,14 @@ SPOILT = {
 def test_a_spoilt_file_is_the_settings_alarm_at_every_start(tmp_path, spoilt):
     async def scenario():
         home = Home(tmp_path)
-        if spoilt is None:
-            home.path.mkdir()
+        if callable(spoilt):
+            spoilt(home.path)
         else:
             home.path.write_bytes(spoilt if isinstance(spoilt, bytes) else spoilt.encode())
         for _ in range(2):
             async with home.process(armed=True) as alarm:
                 assert (alarm.memory.state, alarm.memory.deadline) == ("armed", MIDNIGHT + 7 * HOUR)
-                if spoilt is not None:
+                if spoilt is not Path.mkdir:
                     await alarm.saved.wait()
         async with home.process(armed=True):
             await home.clock.advance(361)
@@ -168,7 +170,7 @@ def test_a_spoilt_file_is_the_settings_alarm_at_every_start(tmp_path, spoilt):
     home = asyncio.run(scenario())
     assert home.bells > 0
     said = [problem for problem in home.problems if "is not used" in problem]
-    assert len(said) == (3 if spoilt is None else 1)  # once mended it is as good as new
+    assert len(said) == (3 if spoilt is Path.mkdir else 1)  # once mended it is as good as new
     assert all("as the settings say" in problem for problem in said)
 
 
