@@ -12,6 +12,7 @@ from streamer.exports.annotations import write_annotations
 from streamer.exports.arrays import write_npz
 from streamer.exports.bids import add_to_dataset
 from streamer.exports.edf import is_discontinuous, write_continuous, write_edf
+from streamer.exports.notes import notes
 from streamer.exports.tables import write_csv, write_json, write_profusion
 from streamer.session import Night, Progress, read_night, unwatched
 
@@ -69,6 +70,8 @@ def export(
         raise UsageError(
             f"{session}: its samples were let go, and {to} needs them; export {', '.join(SCORES)}"
         )
+    if to == "annotations" and not notes(night):
+        raise UsageError(f"{session} holds no stages, marks or losses; there is nothing to annotate")
     try:
         if to == "bids":
             private.make_folder(target.parent)

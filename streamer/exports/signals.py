@@ -141,19 +141,35 @@ def scales(night: Night) -> tuple[tuple[Scale, ...], list[str]]:
         real = values[np.isfinite(values)] * column.factor
         known = np.isfinite(lows[number])
         low, high = (float(end[number]) * column.factor if known else 0.0 for end in (lows, highs))
-        scale, beyond = _scale(column, real, low, high)
-        out.append(scale)
-        if beyond:
-            remarks.append(
-                f"{scale.label}: {beyond:.2%} of the samples lie beyond {scale.low:g} to {scale.high:g} "
-                f"{scale.unit} and were clipped, so that the rest keeps its resolution"
-            )
+        out.append(_scale(column, real, low, high))
         if real.size < values.size:
             share = 1 - real.size / values.size
             remarks.append(
-                f"{scale.label}: {share:.2%} of the samples are no numbers; the last value is held"
+                f"{column.label}: {share:.2%} of the samples are no numbers; the last value is held"
             )
-    return tuple(out), remarks
+    return tuple(out), [*_clipped(night, out, lows, highs), *remarks]
+
+
+def _clipped(night: Night, found: Sequence[Scale], lows: Floats, highs: Floats) -> list[str]:
+    """What lies beyond the ranges, counted sample by sample where anything does."""
+    factors = np.array([scale.factor for scale in found])
+    margins = np.array([1e-6 * (scale.high - scale.low) for scale in found])
+    least = np.array([scale.low for scale in found]) - margins
+    most = np.array([scale.high for scale in found]) + margins
+    if not ((lows * factors < least) | (np.isfinite(highs) & (highs * factors > most))).any():
+        return []
+    beyond, count = np.zeros(len(found)), np.zeros(len(found))
+    with JournalReader(night.path) as reader:
+        for chunk in reader.samples():
+            values = np.where(np.isfinite(chunk.samples), chunk.samples, np.nan) * factors[:, None]
+            beyond += ((values < least[:, None]) | (values > most[:, None])).sum(axis=1)
+            count += np.isfinite(values).sum(axis=1)
+    return [
+        f"{scale.label}: {max(share, 1e-4):.2%} of the samples lie beyond {scale.low:g} to {scale.high:g} "
+        f"{scale.unit} and were clipped, so that the rest keeps its resolution"
+        for scale, share in zip(found, beyond / np.maximum(count, 1), strict=True)
+        if share
+    ]
 
 
 def number(value: float, rounding: str = ROUND_FLOOR) -> str:
@@ -174,8 +190,8 @@ def number(value: float, rounding: str = ROUND_FLOOR) -> str:
     raise ValueError(f"{value:g} does not fit into {NUMBER} characters")
 
 
-def _scale(column: Column, values: Floats, low: float, high: float) -> tuple[Scale, float]:
-    """One channel's scale, and the share of its samples that it clips; all in µV or the channel's unit."""
+def _scale(column: Column, values: Floats, low: float, high: float) -> Scale:
+    """One channel's scale; all in µV or the channel's unit."""
     if column.voltage:
         low, high = _voltage_range(values, low, high)
         power, unit = _voltage_unit(max(abs(low), abs(high)))
@@ -184,9 +200,7 @@ def _scale(column: Column, values: Floats, low: float, high: float) -> tuple[Sca
     ends = float(number(low * power, ROUND_FLOOR)), float(number(high * power, ROUND_CEILING))
     if ends[1] <= ends[0]:
         ends = float(number(ends[0] - 1, ROUND_FLOOR)), float(number(ends[1] + 1, ROUND_CEILING))
-    margin = 1e-6 * (high - low)
-    beyond = float(np.mean((values < low - margin) | (values > high + margin))) if values.size else 0.0
-    return Scale(column, unit, column.factor * power, *ends), beyond
+    return Scale(column, unit, column.factor * power, *ends)
 
 
 def _voltage_range(values: Floats, low: float, high: float) -> tuple[float, float]:

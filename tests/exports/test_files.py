@@ -170,6 +170,15 @@ def test_a_railed_electrode_does_not_set_the_range(tmp_path, capsys):
     assert re.search(r"AF8: 25\.\d+% of the samples lie beyond", capsys.readouterr().out)
 
 
+def test_a_single_sample_on_the_rail_is_said_wherever_it_lies(tmp_path, capsys):
+    samples = np.random.default_rng(0).normal(0, 40, (2, 100 * 60))
+    samples[1, 4001] = 187_500
+    path = session(tmp_path / "s.sqlite", stages("W2"), channels=TWO, samples=samples)
+    export(path, "edf", tmp_path / "n.edf")
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "clipped" in line]
+    assert said.startswith("AF8: 0.02% of the samples")
+
+
 @pytest.mark.parametrize("unit", ["V", "mV", "nV", ""])
 def test_units_become_microvolts(tmp_path, unit):
     factor = {"V": 1e-6, "mV": 1e-3, "nV": 1e3, "": 1.0}[unit]
@@ -294,6 +303,16 @@ def test_an_empty_session_is_refused(tmp_path, capsys):
     path = session(tmp_path / "e.sqlite", [])
     assert main(["export", str(path), "--to", "edf"]) == 2
     assert "nothing to export" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("samples", [np.ones((1, 1)), np.full((1, 100), np.nan)], ids=["one", "no number"])
+@pytest.mark.parametrize("to", FORMATS)
+def test_less_than_an_epoch_is_exported_or_refused_in_a_line(tmp_path, capsys, samples, to):
+    path = session(tmp_path / "e.sqlite", [], samples=samples)
+    code = main(["export", str(path), "--to", to])
+    said = capsys.readouterr()
+    assert code == (2 if to == "annotations" else 0)
+    assert ("nothing to annotate" in said.err) is (to == "annotations")
 
 
 def test_no_export_and_no_report_has_the_default_name_of_another(broken):
