@@ -46,6 +46,8 @@ CommandName = Literal[
     "snooze_alarm",
     "dismiss_alarm",
     "test_alarm",
+    "set_alarm",
+    "set_alarm_window",
     "arm_trigger",
     "disarm_trigger",
     "stop",
@@ -170,6 +172,8 @@ class AlarmPayload(_Payload):
     state: Literal["disarmed", "armed", "ringing", "snoozed"]
     deadline: datetime | None = Field(description="it rings no later than this; null when disarmed")
     snoozes: int = Field(ge=0, description="how often it was snoozed")
+    time: str = Field("", description="clock time that it is, or would be, armed for; HH:MM")
+    window_min: float = Field(0, ge=0, description="before the deadline, in which the stage may ring it")
     test: bool = Field(False, description="true while it is only tried out, with `test_alarm`")
 
 
@@ -214,7 +218,7 @@ class CommandPayload(BaseModel):
         "",
         max_length=200,
         description="kept with a mark; name of the trigger to arm or disarm, empty for all; clock time or "
-        "ISO 8601 time to arm the alarm for, empty for the configured one",
+        "ISO 8601 time to arm the alarm for, empty for the usual one; clock time or minutes to set",
     )
     id: str | None = Field(
         None, pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="yours; the answer to this command bears it"

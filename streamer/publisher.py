@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -226,25 +226,10 @@ class Publisher:
         self._record(payload)
         self._complain()
 
-    def alarm(
-        self,
-        state: Literal["disarmed", "armed", "ringing", "snoozed"],
-        deadline: float | None,
-        snoozes: int,
-        test: bool = False,
-    ) -> None:
-        """Say what the alarm is about to do; `deadline` in Unix s, None where it is not armed."""
-        payload = AlarmPayload(
-            session=self.session,
-            seq=self._alarms,
-            t=utc(self._clock.wall()),
-            state=state,
-            deadline=None if deadline is None else utc(deadline),
-            snoozes=snoozes,
-            test=test,
-        )
+    def alarm(self, say: Callable[[str, int], AlarmPayload]) -> None:
+        """Say what the alarm is about to do, in this session and with the next number of its kind."""
         self._alarms += 1
-        self.tell(payload)
+        self.tell(say(self.session, self._alarms - 1))
 
     def _next_event(
         self,

@@ -38,6 +38,7 @@ from streamer.nights.morning import Link
 from streamer.payloads import CommandPayload, EventData, EventName, EventPayload, NightPayload, utc
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
+from streamer.reactions.alarm_clock import AlarmClock
 from streamer.reactions.bedside import Bedside
 from streamer.reactions.settings import codes
 from streamer.settings import StreamSettings
@@ -78,11 +79,22 @@ class Sleeper:
         self._stack = AsyncExitStack()  # of what ends with the session
         shared.stack.push_async_callback(self._close)
         self._unsaid: deque[tuple[EventName, str, EventData]] = deque(maxlen=UNSAID)
+        self._alarms = 0  # how often the alarm was told where no session is open
         self._between: Arrival | None = None  # since the night has ended
         self._nights = Nights(settings, shared.settings, shared.clock, shared.turn, self, shared.launch)
         shared.stack.push_async_callback(self._nights.close)
         if shared.mqtt is not None:
             self._topic = shared.mqtt.stream(settings.name, self._backlog, self.obey, self._refuse)
+
+        if bedside.alarm is not None:
+            bedside.alarm.watch(partial(self._say_alarm, bedside.alarm))
+            self._say_alarm(bedside.alarm)
+
+    def _say_alarm(self, alarm: AlarmClock) -> None:
+        """Tell what the alarm is about to do where no session is open; else its session tells it."""
+        if self._publisher is None and self._topic is not None:
+            self._topic.alarm(alarm.said("", self._alarms))
+            self._alarms += 1
 
     def pipeline(self, info: StreamInfo) -> Pipeline:
         """Make a pipeline that has seen nothing of the session.

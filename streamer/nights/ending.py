@@ -9,7 +9,7 @@ from streamer.messages import EPOCH_S
 from streamer.news import News
 from streamer.nights.settings import NightSettings
 from streamer.payloads import EpochPayload, EventPayload
-from streamer.reactions.alarm import next_time
+from streamer.reactions.daytime import next_time
 
 LIGHTS_ON = "lights on"
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, time, timedelta, tzinfo
+from datetime import datetime, time
 from typing import Literal
 
 from streamer.messages import RATE_HZ, STAGES, Score
+from streamer.reactions.daytime import next_time
 from streamer.reactions.memory import LATEST, MOST_AHEAD_S, Memory, State
 from streamer.reactions.settings import AlarmSettings
+from streamer.reactions.wishes import still_wished, usual, window_min, with_time, with_window
 from streamer.statistics import SLEEP
 
 MISSED_S = 4 * 3600.0  # a deadline that passed longer ago, while nothing ran, is not rung for any more
@@ -22,11 +24,18 @@ STALL_S = 10.0  # between two looks at the clocks; then the machine slept, and d
 OWED_S = 12 * 3600.0  # after a restart: for how long a clock that goes back still brings a deadline back
 
 
+What = Literal[
+    "armed", "window_began", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed", "set"
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """Something that the alarm did."""
 
-    what: Literal["armed", "window_began", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed"]
+    what: Literal[
+        "armed", "window_began", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed", "set"
+    ]
     cause: str
     test: bool = False  # only to try it out: nothing is armed or used up
 
@@ -51,10 +60,11 @@ class Alarm:
     """
 
     def __init__(self, settings: AlarmSettings, memory: Memory | None, now: float, steady: float) -> None:
-        self.memory = memory or Memory()
+        self.memory = still_wished(memory or Memory(), settings)
         self._settings = settings
-        self._configured = settings.deadline.isoformat()
-        self._said = f"{self._configured}|{settings.zone or ''}|{'armed' if settings.armed else ''}"
+        self._said = (
+            f"{settings.deadline.isoformat()}|{settings.zone or ''}|{'armed' if settings.armed else ''}"
+        )
         self._due_steady = steady + self.memory.due - now
         self._owed_steady = steady + OWED_S
         self._looked = steady  # when the clocks were looked at last
@@ -62,6 +72,15 @@ class Alarm:
         self._last: int | None = None
         self._woke: int | None = None  # end of the last score of wake
         self._window_told = False
+
+    @property
+    def _configured(self) -> str:
+        """The time of day that it is armed for, where nobody names another."""
+        return usual(self.memory, self._settings).isoformat()
+
+    @property
+    def _window_s(self) -> float:
+        return 60 * window_min(self.memory, self._settings)
 
     def begin(self, now: float, steady: float) -> list[Change]:
         """Settle after a start what happened meanwhile, and arm if the settings say so."""
@@ -148,6 +167,26 @@ class Alarm:
         self._become(now, state="disarmed", by_command=True, owed=0.0, owed_before=0.0)
         return Change("disarmed", "by command")
 
+    def set_time(self, text: str, now: float, steady: float) -> Change | str:
+        """Ring at another time of day, from now on; an alarm that is armed is armed for that."""
+        memory = with_time(self.memory, self._settings, text)
+        if isinstance(memory, str):
+            return memory
+        self.memory = memory
+        if memory.state == "armed":
+            return self._arm(self._next(now), now, steady, self._configured, ": its time was set")
+        self._become(now)
+        return Change("set", f"for {usual(memory, self._settings):%H:%M} when it is armed")
+
+    def set_window(self, text: str, now: float) -> Change | str:
+        """Let the stage ring it in another time before the deadline, from now on."""
+        memory = with_window(self.memory, self._settings, text)
+        if isinstance(memory, str):
+            return memory
+        self.memory, self._window_told = memory, False
+        self._become(now)
+        return Change("set", f"the stage may ring it {memory.window_min:g} min before it is due")
+
     def dismiss(self, now: float, steady: float) -> Change | str:
         """The sleeper is awake."""
         if self.memory.state not in ("ringing", "snoozed"):
@@ -176,11 +215,11 @@ class Alarm:
         if self._since is None:
             return None
         waited_s = (score.end - self._since) / RATE_HZ
-        begin = self.memory.deadline - 60 * wants.window_min
+        begin = self.memory.deadline - self._window_s
         if self.memory.state != "armed" or not begin <= now or waited_s < wants.confirm_s:
             return None
         cause = f"{score.stage} for {waited_s:g} s within the window"
-        return self._ring(cause, now, steady, begin, self._due_steady - 60 * wants.window_min)
+        return self._ring(cause, now, steady, begin, self._due_steady - self._window_s)
 
     def _follow(self, score: Score) -> None:
         """Begin, go on with or break the run of scores that may ring it."""
@@ -241,7 +280,7 @@ class Alarm:
 
     def _window(self, now: float) -> Change | None:
         """Say once that the window has begun."""
-        begun = self.memory.state == "armed" and now >= self.memory.deadline - 60 * self._settings.window_min
+        begun = self.memory.state == "armed" and now >= self.memory.deadline - self._window_s
         if not begun or self._window_told:
             return None
         self._window_told = True
@@ -269,7 +308,12 @@ class Alarm:
     ) -> Change:
         self._since = None
         self._window_told = False
+        memory = self.memory
         self.memory = Memory(
+            at=memory.at,
+            at_instead=memory.at_instead,
+            window_min=memory.window_min,
+            window_instead=memory.window_instead,
             deadline=deadline,
             configured=configured,
             clock_time=configured if clock_time is None else clock_time,
@@ -332,7 +376,7 @@ class Alarm:
         return moment.timestamp(), ""
 
     def _next(self, after: float) -> float:
-        return next_time(self._settings.deadline, after, self._settings.tz)
+        return next_time(usual(self.memory, self._settings), after, self._settings.tz)
 
     @staticmethod
     def _far(deadline: float, now: float) -> bool:
@@ -344,18 +388,3 @@ class Alarm:
             return f"{datetime.fromtimestamp(when, self._settings.tz):%Y-%m-%d %H:%M}"
         except (ValueError, OverflowError, OSError):  # beyond all calendars
             return f"{when:.0f} s after 1970"
-
-
-def next_time(at: time, after: float, zone: tzinfo | None) -> float:
-    """The first Unix time later than `after` at which clocks in `zone` (None: this machine's) show `at`.
-
-    In the night in which clocks go forward, a time that they leave out counts as if they had not yet been
-    set: 02:30 is 03:30. In the night in which they go back, the first of two equal times counts.
-    """
-    day = datetime.fromtimestamp(after, zone).date()
-    for _ in range(3):
-        when = datetime.combine(day, at, zone).timestamp()
-        if when > after:
-            return when
-        day += timedelta(days=1)
-    raise ValueError(f"no {at} after {after}")

@@ -19,11 +19,12 @@ from typing import Literal, Self
 
 from streamer.clock import Clock
 from streamer.messages import Score
-from streamer.payloads import EventPayload
+from streamer.payloads import AlarmPayload, EventPayload, utc
 from streamer.reactions.alarm import Alarm, Change
 from streamer.reactions.memory import Memory, recall, write
 from streamer.reactions.noise import Noise, quietly_log
 from streamer.reactions.settings import AlarmSettings
+from streamer.reactions.wishes import usual, window_min
 
 TICK_S = 1.0
 FRESH_S = 60.0  # a score that ended longer ago says nothing about now
@@ -31,7 +32,15 @@ RETRY_S = 2.0  # between two attempts to write down what is so
 UNTOLD = 16  # changes that wait for someone to tell
 LAST_WRITE_S = 5.0  # at the end, for a disk that hangs
 
-Command = Literal["arm_alarm", "disarm_alarm", "snooze_alarm", "dismiss_alarm", "test_alarm"]
+Command = Literal[
+    "arm_alarm",
+    "disarm_alarm",
+    "snooze_alarm",
+    "dismiss_alarm",
+    "test_alarm",
+    "set_alarm",
+    "set_alarm_window",
+]
 Listener = Callable[[Change, Memory], None]
 Complaint = Callable[[str], None]
 log = logging.getLogger(__name__)
@@ -65,6 +74,7 @@ class AlarmClock:
         self._clock = clock
         self._on_change: Listener | None = None
         self._on_problem: Complaint | None = None
+        self._on_state: Callable[[], None] = lambda: None
         self._untold: deque[tuple[Change, Memory] | str] = deque(maxlen=UNTOLD)
         self._noise = Noise(stream, settings, path, clock, bell, self._complain)
         memory, doubt = recall(path, past, clock.wall())
@@ -103,6 +113,35 @@ class AlarmClock:
     def memory(self) -> Memory:
         """The state now."""
         return self._alarm.memory
+
+    @property
+    def usual(self) -> str:
+        """The time of day that it is, or would be, armed for: HH:MM."""
+        return f"{usual(self.memory, self._settings):%H:%M}"
+
+    @property
+    def window_min(self) -> float:
+        """How long before the deadline the stage may ring it."""
+        return window_min(self.memory, self._settings)
+
+    def said(self, session: str, seq: int) -> AlarmPayload:
+        """What it is about to do; while it is tried out, that it rings, and that it is a test."""
+        memory = self.memory
+        return AlarmPayload(
+            session=session,
+            seq=seq,
+            t=utc(self._clock.wall()),
+            state="ringing" if self.testing else memory.state,
+            deadline=None if memory.state == "disarmed" else utc(memory.deadline),
+            snoozes=memory.snoozes,
+            time=self.usual,
+            window_min=self.window_min,
+            test=self.testing,
+        )
+
+    def watch(self, on_state: Callable[[], None]) -> None:
+        """Have somebody look at it after every change, whether or not there is a session."""
+        self._on_state = on_state
 
     @property
     def testing(self) -> bool:
@@ -154,6 +193,10 @@ class AlarmClock:
         trial = copy.copy(self._alarm)
         if command == "arm_alarm":
             done = trial.arm(text, now, steady)
+        elif command == "set_alarm":
+            done = trial.set_time(text, now, steady)
+        elif command == "set_alarm_window":
+            done = trial.set_window(text, now)
         elif command == "disarm_alarm":
             done = trial.disarm(now)
         elif command == "snooze_alarm":
@@ -221,6 +264,10 @@ class AlarmClock:
 
     def _tell(self, change: Change, memory: Memory) -> None:
         """Say it to whoever hears; what that raises is logged and goes no further."""
+        try:
+            self._on_state()
+        except (Exception, asyncio.CancelledError):
+            quietly_log("the alarm of %s was not seen: %s", self._stream, change.what)
         if self._on_change is None:
             log.info("alarm of %s %s: %s", self._stream, change.what, change.cause)
             if not change.test:

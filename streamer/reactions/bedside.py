@@ -25,7 +25,7 @@ from streamer.reactions.alarm import Change
 from streamer.reactions.alarm_clock import AlarmClock
 from streamer.reactions.arms import ArmList, arm_path
 from streamer.reactions.firings import FiringLog
-from streamer.reactions.memory import Memory, State
+from streamer.reactions.memory import Memory
 from streamer.reactions.reflexes import Reflexes
 from streamer.settings import StreamSettings
 from streamer.sources.settings import LIVE
@@ -228,8 +228,5 @@ class Bedside:
 
 
 def _publish(publisher: Publisher, alarm: AlarmClock) -> None:
-    """Say what the alarm is about to do; while it is tried out, that it rings, and that it is a test."""
-    memory = alarm.memory
-    state: State = "ringing" if alarm.testing else memory.state
-    deadline = None if memory.state == "disarmed" else memory.deadline
-    publisher.alarm(state, deadline, memory.snoozes, alarm.testing)
+    """Say what the alarm is about to do, in its session."""
+    publisher.alarm(alarm.said)

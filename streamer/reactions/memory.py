@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from datetime import time
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from streamer.payloads import EventPayload
 
 MOST_AHEAD_S = 31 * 86400.0  # between arming and the deadline
 MOST_BYTES = 1 << 16  # of the file; ours has a few hundred
+MOST_WINDOW_MIN = 180.0  # as in the settings
 LATEST = 4102444800.0  # 2100: no clock of today shows that, and every calendar can write it
 
 State = Literal["disarmed", "armed", "ringing", "snoozed"]
@@ -38,6 +40,10 @@ class Memory:
     serial: int = 0  # counts changes: tells which of two records is the newer, whatever clocks said
     written: float = 0.0  # by the clock of that time
     owed: float = 0.0  # a deadline that the clock jumped over: rung for again if it goes back; 0: none
+    at: str = ""  # the time of day that was set by command, and ...
+    at_instead: str = ""  # ... what the settings said then
+    window_min: float = -1.0  # likewise, of the window; -1: as the settings say
+    window_instead: float = -1.0
     owed_before: float = 0.0  # the clock has gone back if it shows less than this
 
 
@@ -54,6 +60,12 @@ def absurd(memory: Memory, now: float) -> str:
             return f"{name} {value:g} is no time of this century"
     if not 0 <= memory.snoozes <= 1000 or not 0 <= memory.serial < 1 << 53:
         return "a count is out of all bounds"
+    try:
+        wished = not memory.at or time.fromisoformat(memory.at).tzinfo is None
+    except ValueError:
+        wished = False
+    if not wished or not (memory.window_min == -1 or 0 <= memory.window_min <= MOST_WINDOW_MIN):
+        return "the time or window that was set is none"
     if memory.state == "disarmed":
         return ""
     written = memory.written or now

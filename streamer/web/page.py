@@ -20,7 +20,7 @@ from streamer.clock import Clock
 from streamer.messages import STAGES, Label, Score, StreamInfo, Window
 from streamer.news import News, Scored
 from streamer.nights.morning import Link
-from streamer.payloads import CommandPayload, EventPayload, StagePayload
+from streamer.payloads import AlarmPayload, CommandPayload, EventPayload, StagePayload
 from streamer.sinks.commands import CommandInbox
 
 BINS = 38  # of 0.78 Hz, up to 30 Hz: two of the network's spectrogram
@@ -28,7 +28,7 @@ STEPS_PER_DB = 3.0  # 1 to 255 is 0 to 84.7 dB; 0 is lost
 EVENTS = 100  # kept for a client that comes later
 ALLOWED = (
     *("lights_off", "lights_on", "mark"),
-    *("arm_alarm", "disarm_alarm", "snooze_alarm", "dismiss_alarm"),
+    *("set_alarm", "set_alarm_window", "arm_alarm", "disarm_alarm", "snooze_alarm", "dismiss_alarm"),
 )
 CODES = {"W": "W", "N1": "1", "N2": "2", "N3": "3", "R": "R"}  # one character per epoch; "?" unscored
 GRADES = {"good": "g", "fair": "f", "poor": "p", "off": "o"}
@@ -72,7 +72,7 @@ class Page:
     """
 
     name = "the live page"
-    wants: tuple[type, ...] = (Scored, StagePayload, EventPayload)
+    wants: tuple[type, ...] = (Scored, StagePayload, EventPayload, AlarmPayload)
     prompt = True  # clients fetch what they have not been told
 
     def __init__(self, clock: Clock) -> None:
@@ -124,6 +124,14 @@ class Page:
                 self._staged(stream, news)
             case EventPayload():
                 self._happened(stream, news)
+            case AlarmPayload():
+                self._streams[stream].alarm = {
+                    "state": news.state,
+                    "deadline": 0.0 if news.deadline is None else news.deadline.timestamp(),
+                    "time": news.time,
+                    "window_min": news.window_min,
+                }
+                self._changed()
             case _:
                 pass
 
@@ -172,7 +180,10 @@ class Page:
         if payload.event == "channel_changed":
             state.channel = str(payload.data.get("to"))
         if payload.event == "alarm" and "state" in payload.data:
-            state.alarm = {"state": payload.data["state"], "deadline": payload.data.get("deadline")}
+            state.alarm = (state.alarm or {}) | {
+                "state": payload.data["state"],
+                "deadline": payload.data.get("deadline"),
+            }
         if payload.event == "session_ended":  # the alarm may outlast it
             state.ended, state.between = True, bool(payload.data.get("night"))
         self._changed()

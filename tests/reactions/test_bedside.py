@@ -188,7 +188,7 @@ def test_a_command_that_fails_is_refused_and_has_changed_nothing(tmp_path, asked
             await stack.enter_async_context(bedside)
             await bedside.attach(desk.publisher, tmp_path / "a.sqlite", stack)
             before = bedside.alarm.memory, bedside.reflexes.armed, desk.publisher.night.statistics()
-            for broken in ("arm", "disarm", "snooze", "dismiss"):
+            for broken in ("arm", "disarm", "snooze", "dismiss", "set_time", "set_window"):
                 setattr(bedside.alarm._alarm, broken, fail)
             bedside.alarm._test = fail
             said, desk.publisher._record = desk.publisher._record, fail

@@ -92,7 +92,14 @@ def health(seq: int) -> HealthPayload:
 
 def alarm(seq: int) -> AlarmPayload:
     return AlarmPayload(
-        session=SESSION, seq=seq, t=utc(NIGHT + seq), state="armed", deadline=utc(NIGHT + 28_800), snoozes=0
+        session=SESSION,
+        seq=seq,
+        t=utc(NIGHT + seq),
+        state="armed",
+        deadline=utc(NIGHT + 28_800),
+        snoozes=0,
+        time="07:00",
+        window_min=30.0,
     )
 
 

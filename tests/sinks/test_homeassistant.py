@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from streamer.clock import SystemClock
 from streamer.errors import SettingsError
-from streamer.payloads import PublishedStage, to_json
+from streamer.payloads import CommandPayload, PublishedStage, to_json
 from streamer.settings import HomeAssistantSettings, StreamSettings, validate
 from streamer.sinks.homeassistant import WORDS, HomeAssistant, device, device_id
 from streamer.sinks.mqtt import MqttSink
@@ -107,6 +107,30 @@ SCHEMA = {  # https://www.home-assistant.io/integrations/mqtt/, and the pages of
                         "button", ["command_topic"], command_topic=TOPIC, payload_press={"type": "string"}
                     ),
                     _platform(
+                        "text",
+                        ["command_topic"],
+                        command_topic=TOPIC,
+                        command_template=TEMPLATE,
+                        state_topic=TOPIC,
+                        value_template=TEMPLATE,
+                        pattern={"type": "string", "format": "regex"},
+                        min={"type": "integer", "minimum": 0, "maximum": 255},
+                        max={"type": "integer", "minimum": 0, "maximum": 255},
+                    ),
+                    _platform(
+                        "number",
+                        ["command_topic"],
+                        command_topic=TOPIC,
+                        command_template=TEMPLATE,
+                        state_topic=TOPIC,
+                        value_template=TEMPLATE,
+                        unit_of_measurement={"enum": ["min"]},
+                        min={"type": "number"},
+                        max={"type": "number"},
+                        step={"type": "number", "minimum": 0.001},
+                        mode={"enum": ["auto", "box", "slider"]},
+                    ),
+                    _platform(
                         "switch",
                         ["command_topic"],
                         command_topic=TOPIC,
@@ -177,6 +201,9 @@ def test_a_sleeper_has_what_the_house_needs():
     assert of("binary_sensor") == {"asleep", "worn"}
     assert of("button") >= {"lights_off", "lights_on"}
     assert of("switch") == {"alarm"}
+    assert (of("text"), of("number")) == ({"alarm_set_time"}, {"alarm_window"})
+    for key in ("alarm", "alarm_set_time", "alarm_window"):  # in the evening, before the band is on
+        assert components[key]["availability"] == [{"topic": "sleepstream/n/availability"}]
     assert of("event") == {"trigger", "alarm_event"}
     assert components["stage"]["options"] == list(WORDS.values())
     assert set(WORDS) == set(get_args(PublishedStage))
@@ -226,6 +253,24 @@ def test_templates_tell_the_stage_that_is_staged_in_words_and_the_night_in_figur
     assert told["report"].endswith(".html")
     unknown = night.model_copy(update={"statistics": dict.fromkeys(night.statistics)})
     assert says("night_onset", unknown) == "None"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "command"),
+    [("alarm_set_time", "06:45", "set_alarm"), ("alarm_window", 20.0, "set_alarm_window")],
+)
+def test_what_home_assistant_sets_is_a_command_and_its_state_is_what_the_alarm_says(key, value, command):
+    component = device("n", streams("anna")[0], 120)["components"][key]
+    render = jinja2.Environment(autoescape=False).from_string
+    sent = CommandPayload.model_validate_json(render(component["command_template"]).render(value=value))
+    assert (sent.command, sent.text) == (command, str(value))
+    alarm = samples.alarm(1).model_copy(update={"time": "06:45", "window_min": 20.0})
+    told = render(component["value_template"]).render(value_json=json.loads(to_json(alarm)))
+    assert told == str(value)
+    for at in ("00:00", "07:00", "19:59", "23:59"):
+        assert re.fullmatch(component.get("pattern", ".*"), at)
+    for at in ("7:00", "24:00", "07:60", "07.00", " 07:00"):
+        assert "pattern" not in component or not re.fullmatch(component["pattern"], at)
 
 
 def test_ids_are_stable_distinct_and_fit_for_a_topic():

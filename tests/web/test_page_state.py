@@ -9,6 +9,7 @@ import pytest
 from streamer.messages import Score
 from streamer.web.page import BINS
 from tests.fakes import FakeClock
+from tests.sinks import samples
 from tests.web.pages import Bed, bed
 
 
@@ -213,3 +214,10 @@ def test_there_is_no_alarm_unless_the_stream_has_one():
     assert told(view, 1)["alarm"]["state"] == "disarmed"
     ben.event("alarm", "armed", state="armed", deadline=1_750_020_000.0)
     assert told(view, 1)["alarm"] == {"state": "armed", "deadline": 1_750_020_000.0}
+    anna.page.hear("ben", samples.alarm(1))
+    assert told(view, 1)["alarm"] == {
+        "state": "armed",
+        "deadline": samples.NIGHT + 28_800,
+        "time": "07:00",
+        "window_min": 30.0,
+    }

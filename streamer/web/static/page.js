@@ -123,7 +123,8 @@ function alarm(one) {
   at("alarm").className = one.state;
   at("alarm_state").textContent = off ? "no alarm" : `alarm ${one.state}, by ${clock(one.deadline)}`;
   at("arm_alarm").hidden = !off;
-  at("alarm_time").parentElement.hidden = !off;
+  if (document.activeElement !== at("alarm_time")) at("alarm_time").value = one.time || "";
+  if (document.activeElement !== at("alarm_window")) at("alarm_window").value = one.window_min ?? "";
   at("disarm_alarm").hidden = off || rings;
   at("snooze_alarm").hidden = !rings;
   at("dismiss_alarm").hidden = !rings && one.state !== "snoozed";
@@ -195,12 +196,15 @@ function say() {
   at("now").className = text && !calm || one && one.ended ? "old" : "";
   const ready = one && socket && socket.readyState === WebSocket.OPEN;
   for (const id of BUTTONS) at(id).disabled = !ready || one.ended && !(one.between && id === "lights_off");
-  for (const id of ALARM) at(id).disabled = !ready || one.ended && !one.between;
+  for (const id of [...ALARM, "alarm_time", "alarm_window"]) at(id).disabled = !ready || one.ended && !one.between;
 }
 
+const tell = (command, text) => socket.send(JSON.stringify({ stream: chosen, command, text }));
+for (const [id, command] of [["alarm_time", "set_alarm"], ["alarm_window", "set_alarm_window"]]) {
+  at(id).onchange = () => { if (at(id).checkValidity()) tell(command, at(id).value); };
+}
 for (const id of [...BUTTONS, ...ALARM]) {
-  const text = () => (id === "arm_alarm" ? at("alarm_time").value : "");
-  at(id).onclick = () => socket.send(JSON.stringify({ stream: chosen, command: id, text: text() }));
+  at(id).onclick = () => tell(id, "");
 }
 function dim(on) {
   document.body.classList.toggle("dim", on);

@@ -1,0 +1,50 @@
+"""The alarm's time and window as they were set by command; the settings file gives both by default."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import time
+
+from streamer.reactions.memory import MOST_WINDOW_MIN, Memory
+from streamer.reactions.settings import AlarmSettings
+
+
+def usual(memory: Memory, settings: AlarmSettings) -> time:
+    """The time of day that the alarm is armed for, where nobody names another."""
+    return time.fromisoformat(memory.at) if memory.at else settings.deadline
+
+
+def window_min(memory: Memory, settings: AlarmSettings) -> float:
+    """How long before the deadline the stage may ring it."""
+    return settings.window_min if memory.window_min < 0 else memory.window_min
+
+
+def still_wished(memory: Memory, settings: AlarmSettings) -> Memory:
+    """What was set by command, unless the settings were changed since: the later intent wins."""
+    if memory.at and memory.at_instead != settings.deadline.isoformat():
+        memory = replace(memory, at="", at_instead="")
+    if memory.window_min >= 0 and memory.window_instead != settings.window_min:
+        memory = replace(memory, window_min=-1.0, window_instead=-1.0)
+    return memory
+
+
+def with_time(memory: Memory, settings: AlarmSettings, text: str) -> Memory | str:
+    """The memory with another time of day, or why not."""
+    try:
+        at = time.fromisoformat(text)
+    except ValueError:
+        return f"{text[:40]!r} is no time of day; give one such as 07:00"
+    if at.tzinfo is not None:
+        return f"{text[:40]!r} has an offset; the zone is in the settings"
+    return replace(memory, at=at.isoformat(), at_instead=settings.deadline.isoformat())
+
+
+def with_window(memory: Memory, settings: AlarmSettings, text: str) -> Memory | str:
+    """The memory with another window, or why not."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes <= MOST_WINDOW_MIN:
+        return f"{text[:40]!r} is no window; give minutes from 0 to {MOST_WINDOW_MIN:g}"
+    return replace(memory, window_min=minutes, window_instead=settings.window_min)
