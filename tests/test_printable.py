@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from streamer.messages import Channel, StreamInfo
-from streamer.payloads import CommandPayload, EnginePayload, EventPayload, utc
-from streamer.printable import Line, printable
+from streamer.payloads import CommandPayload, EnginePayload, EventPayload, Line, utc
+from streamer.printable import printable
 
 
 @pytest.mark.parametrize(
