@@ -48,6 +48,9 @@ class ModelSettings(Table):
         return self
 
 
+PHASE_HOP_S = 2  # the most at which a stage is new enough for a trigger that waits for a phase
+
+
 class SignalSettings(Table):
     """How the stream's samples become one channel of µV."""
 
@@ -76,6 +79,14 @@ class StreamSettings(Table):
     trigger: tuple[TriggerSettings, ...] = ()
     alarm: AlarmSettings | None = None
     ttl: TtlSettings | None = None
+
+    @model_validator(mode="after")
+    def _often_enough(self) -> StreamSettings:
+        if self.hop_s > PHASE_HOP_S and any(one.phase is not None for one in self.trigger):
+            raise ValueError(
+                f"a trigger with a phase needs hop_s = {PHASE_HOP_S} or 1: its stage must be new"
+            )
+        return self
 
     @field_validator("trigger")
     @classmethod

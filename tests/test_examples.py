@@ -19,6 +19,7 @@ from tests.sinks.fakes import Subscriber
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FILES = sorted(EXAMPLES.glob("*.toml"))
+ARMED = {"openbci-lab": {"tmr"}, "lab": {"click"}}
 
 
 def simulated(path, folder, port):
@@ -39,6 +40,8 @@ def simulated(path, folder, port):
         stream["source"] = {"kind": "simulated", "hours": 0.05, "speed": "max", "seed": number}
         stream.pop("signal", None)
         stream.get("alarm", {}).pop("command", None)
+        if "ttl" in stream:
+            stream["ttl"] = {"file": str(folder / "ttl.jsonl")}
         for trigger in stream.get("trigger", ()):
             trigger.pop(
                 "since_onset_min", None
@@ -48,6 +51,8 @@ def simulated(path, folder, port):
                 "min_probability": 0,
                 "stages": list(STAGES),
             }
+            if "phase" in trigger:  # any wave at all
+                trigger["phase"] |= {"min_uv": 1}
             trigger |= {"warmup": True, "quality": "poor"}
     return validate(data, path.name)
 
@@ -94,7 +99,7 @@ def test_it_runs_and_says_what_it_promises(path, tmp_path):
         if settings.sleep_as_android is not None:
             assert f"SleepAsAndroid/{stream.name}" in topics
         if stream.trigger:
-            assert {event.data["trigger"] for event in fired(witness)} == {"tmr"}  # the other is not armed
+            assert {event.data["trigger"] for event in fired(witness)} == ARMED[path.stem]
             assert outcome.session.with_suffix(".arms.jsonl").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +31,7 @@ class Intake:
         journal: takes every item.
         live: a device, which cannot wait.
         clock: tells when samples came.
+        hear: told each item as it comes, before the pipeline has it; must not wait.
 
     Attributes:
         heard: when the last ones did, monotonic seconds.
@@ -37,11 +39,19 @@ class Intake:
 
     """
 
-    def __init__(self, given: Given, journal: Journal, live: bool, clock: Clock) -> None:
+    def __init__(
+        self,
+        given: Given,
+        journal: Journal,
+        live: bool,
+        clock: Clock,
+        hear: Callable[[Item], None] | None = None,
+    ) -> None:
         self.info = given.info
         self.heard = clock.monotonic()
         self.markers: deque[Marker] = deque(maxlen=MARKERS)
         self._given = given
+        self._hear = hear
         self._journal = journal
         self._live = live
         self._clock = clock
@@ -101,6 +111,8 @@ class Intake:
                 self.markers.append(item)
                 continue
             self._journal.record(item)
+            if self._hear is not None:
+                self._hear(item)
             if isinstance(item, Chunk):
                 self.heard = self._clock.monotonic()
             self._bytes += _nbytes(item)

@@ -145,7 +145,8 @@ class Sleeper:
         self._show(publisher, made.label, said)
         ready = partial(self._ready, journal, publisher, made.label, said, found)
         pipeline = made if found.path is None else None
-        return Recording(journal.meta.info, journal, pipeline, publisher, ready, ending)
+        hear = self._bedside.hear if any(one.phase is not None for one in self._settings.trigger) else None
+        return Recording(journal.meta.info, journal, pipeline, publisher, ready, ending, hear)
 
     async def before(self) -> Arrival | None:
         """Make up for what a dead process owes; a night that has ended is not begun again by a restart."""

@@ -20,7 +20,7 @@ from streamer.live.health import watch_health
 from streamer.live.intake import Intake
 from streamer.live.resume import NOT_RUNNING, REBOOTED, Continued, Past, index_at, rewarm, skip_to
 from streamer.live.stream import Stream
-from streamer.messages import Label, StreamInfo
+from streamer.messages import Item, Label, StreamInfo
 from streamer.nights.arrival import Arrival, Arrived
 from streamer.nights.ending import Ending
 from streamer.payloads import EventData
@@ -63,6 +63,7 @@ class Recording:
     # To be called once, when the pipeline has its memory: what it made of the record, None of a new session.
     ready: Callable[[Past | None], Awaitable[None]] | None = None
     ending: Ending | None = None  # tells when the night is over; None: it goes on until its source ends
+    hear: Callable[[Item], None] | None = None  # who wants to know of samples as they come
 
 
 class Nights(Protocol):
@@ -241,7 +242,7 @@ class Supervisor:
         if begun_before or recording.journal.next_sample:
             given = self._continued(source, recording, taken)
         until = recording.journal.next_sample
-        async with Intake(given, recording.journal, self._live, self._clock) as intake:
+        async with Intake(given, recording.journal, self._live, self._clock, recording.hear) as intake:
             try:
                 if await self._warm(recording, until, stop):
                     self._warming = False

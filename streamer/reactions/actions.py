@@ -7,10 +7,11 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from streamer.handover import explain
 from streamer.reactions.leash import Leash, end
 from streamer.reactions.settings import ActionSettings
 
@@ -29,6 +30,7 @@ class Actions:
 
     def __init__(self, complain: Callable[[str], None]) -> None:
         self._complain = complain
+        self._due: set[asyncio.Task[None]] = set()  # that wait for their moment
         self._running: set[asyncio.Task[None]] = set()
         self._sockets: dict[int, socket.socket] = {}  # by address family
         self._leash = Leash()
@@ -39,10 +41,11 @@ class Actions:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._running:
+        left = self._running | self._due
+        for task in left:
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+        if left:
+            await asyncio.wait(left)
         self._leash.close()
         for used in self._sockets.values():
             used.close()
@@ -66,6 +69,22 @@ class Actions:
             self._send(action, osc_message(action.osc, arguments))
         if action.command is not None:
             self._start(action.command, action.timeout_s, facts)
+
+    def later(self, wait: Coroutine[None, None, None], work: Callable[[], None]) -> None:
+        """Do something once `wait` is over; leaving forgets it."""
+
+        async def attend() -> None:
+            await wait
+            work()
+
+        task = asyncio.create_task(attend(), name="action that is due")
+        self._due.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._due.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._complain(f"an action failed: {explain(error)}")
 
     def _send(self, action: ActionSettings, data: bytes) -> None:
         family = socket.AF_INET6 if ":" in action.host else socket.AF_INET

@@ -18,6 +18,7 @@ from streamer.handover import Aside, Reaction, explain
 from streamer.journal import JournalReader
 from streamer.live.candidates import sessions
 from streamer.live.resume import Past
+from streamer.messages import Item
 from streamer.payloads import CommandName, CommandPayload, EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions
@@ -109,7 +110,15 @@ class Bedside:
             if before is not None:
                 await asyncio.to_thread(firings.inherit, before, publisher.info.started)
             self.reflexes = Reflexes(
-                settings.trigger, publisher, actions, self._clock, live, session, firings, arms
+                settings.trigger,
+                publisher,
+                actions,
+                self._clock,
+                live,
+                session,
+                firings,
+                arms,
+                settings.signal,
             )
             if past is not None:
                 self.reflexes.restore(past.scores, events)
@@ -120,6 +129,16 @@ class Bedside:
             self.alarm.recall(past.scores if past is not None else ())
             self._attach_alarm(self.alarm, publisher, events)
             stack.callback(self.alarm.unheard)
+
+    def hear(self, item: Item) -> None:
+        """Have the triggers that wait for a phase hear samples as they come; raises nothing."""
+        if self.reflexes is None:
+            return
+        try:
+            self.reflexes.hear(item)
+        except Exception as error:
+            log.exception("%s: the phase of slow waves is no longer followed", self._settings.name)
+            self.reflexes.deafen(explain(error))
 
     def obey(self, command: CommandPayload, publisher: Publisher | None) -> str:
         """Do what a client asked for, or refuse it with an event; without a session there is no publisher.

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from streamer.clock import Clock
 from streamer.handover import Aside, Guard
-from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Score
+from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Score
 from streamer.news import Arm
 from streamer.payloads import EventPayload, utc
 from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions, Value
 from streamer.reactions.arms import ArmList, arm_path
 from streamer.reactions.firings import FiringLog, Kept
+from streamer.reactions.phase import Due, UpStates
 from streamer.reactions.settings import TriggerSettings, codes
 from streamer.reactions.triggers import Course, Firing, Trigger
+from streamer.settings import SignalSettings
 
 OFF_S = 30.0  # of the stream: stages that come late for so long are said, and those in time likewise
 UNTOLD = 16  # firings of which a dead process may not have told
 USUAL_S, SAME_S = 60.0, 0.5  # a lateness that stays the same to so many s, for so long, is how it is now
+LATE_S = 0.03  # after the moment of a phase, beyond which nothing is done: 9 degrees of a wave of 0.85 Hz
+HELD = 10_000  # phases of a recording that wait for their scores
+Data = dict[str, str | int | float | bool | None]
 FORGIVE = 0.005  # s per s: how fast a device's clock may fall behind without its samples counting as late
 
 
@@ -84,6 +90,7 @@ class Reflexes:
         session: path of the session file; the arms are listed beside it, where any trigger has a sham arm.
         firings: has each on disk before it happens.
         arms: an `ArmList` that waits for its disk in a thread of its own; default: it is waited for.
+        signal: which channel is staged; triggers with a phase follow that one.
 
     """
 
@@ -97,6 +104,7 @@ class Reflexes:
         session: Path,
         firings: FiringLog,
         arms: Aside | None = None,
+        signal: SignalSettings | None = None,
     ) -> None:
         self.triggers = {one.name: Trigger(one, publisher.session) for one in settings}
         self.arms = arm_path(session)
@@ -111,6 +119,14 @@ class Reflexes:
         for name, trigger in self.triggers.items():
             trigger.recall([one.key[1] for one in firings.kept if one.trigger == name])
         self._codes = codes(settings)
+        self._upstates = {
+            one.name: UpStates(publisher.info, signal or SignalSettings(), one.phase)
+            for one in settings
+            if one.phase is not None
+        }
+        self._held = {name: deque[Due](maxlen=HELD) for name in self._upstates}  # of a recording
+        self._arrivals = Lateness()  # of samples
+        self._zero = 0.0  # steady s at which sample 0 would have come, had it been punctual
         self._lagging = {one.name: Lagging(one.max_age_s) for one in settings}
 
     def push(self, score: Score, end: float) -> None:
@@ -120,7 +136,10 @@ class Reflexes:
         if self._lateness is not None and score.arrived:
             now = self._clock.monotonic()
             age_s = max(self._lateness.push(end, now), now - score.arrived)  # on the way here, and in here
-        for trigger in self.triggers.values():
+        for name, trigger in self.triggers.items():
+            held = self._held.get(name, deque())
+            while held and held[0].at <= score.end:  # the score before this one says whether
+                self._strike(trigger, held.popleft(), 0.0)
             if score.arrived and score.arrived <= self._since:
                 trigger.again(score)
                 continue
@@ -131,6 +150,61 @@ class Reflexes:
                 due = self._clock.wall()
                 kept = Kept(firing.trigger, firing.number, score.end / RATE_HZ)
                 self._firings.keep(kept, partial(self._kept, trigger.settings, firing, end, due))
+
+    def hear(self, item: Item) -> None:
+        """Take samples as they come, for triggers that wait for a phase."""
+        if self._lateness is not None and isinstance(item, Chunk):
+            end_s = item.stop / self._publisher.info.rate_hz
+            self._zero = item.arrived - end_s - self._arrivals.push(end_s, item.arrived)
+        for name, upstates in self._upstates.items():
+            trigger = self.triggers[name]
+            if self._lateness is None:  # a recording's pieces are as long as it likes: its scores come later
+                self._held[name].extend(upstates.push(item))
+                continue
+            for due in upstates.push(item, trigger.ready and item.arrived >= self._since):
+                self._strike(trigger, due, item.arrived)
+
+    def deafen(self, why: str) -> None:
+        """Follow no phase any more, and say so."""
+        for name in self._upstates:
+            self._publisher.event("error", f"trigger {name} is off: the phase cannot be followed: {why}")
+        self._upstates.clear()
+
+    def _strike(self, trigger: Trigger, due: Due, arrived: float) -> None:
+        """A phase is to come; what is in the past already, because samples came late, is no reason to act."""
+        now = self._clock.monotonic()
+        at_s = now if self._lateness is None else self._zero + due.at / RATE_HZ
+        if at_s < now:
+            return
+        firing = trigger.strike(round(due.at), arrived)
+        if firing is None:
+            return
+        end = self._publisher.info.started + firing.score.end / RATE_HZ
+        kept = Kept(firing.trigger, firing.number, firing.score.end / RATE_HZ)
+        found = {"phase_hz": round(due.hz, 3), "phase_uv": round(due.uv, 1)}
+        self._firings.keep(kept, partial(self._kept_ahead, trigger.settings, firing, end, at_s, found))
+
+    def _kept_ahead(
+        self,
+        settings: TriggerSettings,
+        firing: Firing,
+        end: float,
+        at_s: float,
+        found: dict[str, float],
+        problem: str,
+    ) -> None:
+        """A firing is on disk before it is due, and happens then."""
+        wait_s = at_s - self._clock.monotonic()
+        if not problem and self._lateness is not None and wait_s < -LATE_S:
+            problem = f"the disk was done {-1000 * wait_s:.0f} ms after it was due"
+        if problem:
+            self._say_lost(firing, problem)
+            return
+        fire = partial(self._fire, settings, firing, end, self._clock.wall() + wait_s, found)
+        if wait_s > 0:
+            self._actions.later(self._clock.sleep(wait_s), fire)
+        else:
+            fire()
 
     def _say_off(self, trigger: Trigger, age_s: float, score: Score) -> None:
         """Say when stages have come too late for a trigger for some time, and when that is over."""
@@ -146,15 +220,14 @@ class Reflexes:
         if not problem and self._lateness is not None and waited_s > settings.max_age_s:
             problem = f"the disk took {waited_s:.1f} s"
         if problem:
-            text = f"{firing.trigger} did not fire, for it could not be recorded in time: {problem}"
-            end_s = firing.score.end / RATE_HZ
-            self._publisher.event(
-                "warning",
-                f"{text}; it counts as fired",
-                {"trigger": firing.trigger, "number": firing.number, "end": end_s},
-            )
+            self._say_lost(firing, problem)
             return
         self._fire(settings, firing, end, due)
+
+    def _say_lost(self, firing: Firing, problem: str) -> None:
+        text = f"{firing.trigger} did not fire, for it could not be recorded in time: {problem}"
+        data: Data = {"trigger": firing.trigger, "number": firing.number, "end": firing.score.end / RATE_HZ}
+        self._publisher.event("warning", f"{text}; it counts as fired", data)
 
     def restore(self, scores: Sequence[Score], events: Sequence[EventPayload]) -> None:
         """Go on with a session as if its process had not died: hear its scores again, and fire nothing.
@@ -213,13 +286,20 @@ class Reflexes:
                 trigger.armed = armed
         return "" if self.triggers else "this stream has no trigger"
 
-    def _fire(self, settings: TriggerSettings, firing: Firing, end: float, due: float) -> None:
+    def _fire(
+        self,
+        settings: TriggerSettings,
+        firing: Firing,
+        end: float,
+        due: float,
+        phase: Mapping[str, float] | None = None,
+    ) -> None:
         score = firing.score
         assert score.probabilities is not None
         arm = "sham" if firing.sham else "active"
         told = "blinded" if settings.blind else arm
         name = f"{firing.trigger} (sham)" if told == "sham" else firing.trigger
-        data: dict[str, str | int | float | bool | None] = {
+        data: Data = {
             "trigger": firing.trigger,
             "number": firing.number,
             "code": self._codes[firing.trigger] + (told == "sham"),
@@ -232,8 +312,12 @@ class Reflexes:
             "cycle": firing.cycle,
             "t_end": utc(end).isoformat(),
             "end": score.end / RATE_HZ,
+            **(phase or {}),
         }
-        self._publisher.urgent("trigger", f"{name}: {firing.cause}", data, score.arrived, score.end / RATE_HZ)
+        arrived = score.arrived
+        if phase is not None:  # it was not to happen as soon as possible
+            data["late_ms"], arrived = round((self._clock.wall() - due) * 1000, 3), 0.0
+        self._publisher.urgent("trigger", f"{name}: {firing.cause}", data, arrived, score.end / RATE_HZ)
         if settings.action is not None and not firing.sham:
             facts: dict[str, Value] = {
                 "name": firing.trigger,

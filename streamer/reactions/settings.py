@@ -76,6 +76,21 @@ class ArousalSettings(Table):
     fast_uv: float = Field(4.0, gt=0)  # r.m.s. below which such a rise means nothing
 
 
+class PhaseSettings(Table):
+    """At which moment of a slow wave a trigger fires, once stage and dwell allow it."""
+
+    target_deg: float = Field(0, ge=-180, le=180)  # 0: the peak of the up-state; -90: on the way up to it
+    min_uv: float = Field(30, gt=0, le=1000)  # of the slow wave, from its middle to its peak; in 0.5-2 Hz
+    max_uv: float = Field(300, gt=0, le=5000)  # above it is an artefact
+    lead_ms: float = Field(0, ge=0, le=300)  # how long a sound takes from the command to the ear
+
+    @model_validator(mode="after")
+    def _in_order(self) -> PhaseSettings:
+        if self.max_uv <= self.min_uv:
+            raise ValueError("max_uv is not above min_uv")
+        return self
+
+
 class TriggerSettings(Table):
     """One closed loop: when to fire, how often, and what it does."""
 
@@ -99,6 +114,7 @@ class TriggerSettings(Table):
     seed: int = Field(0, ge=0)
     blind: bool = False  # messages and markers do not tell a sham from a true firing
     action: ActionSettings | None = None
+    phase: PhaseSettings | None = None  # None: at once
     code: int | None = Field(None, ge=40, le=254)  # of its markers; a sham's is one more; None: see `codes`
 
     @model_validator(mode="after")

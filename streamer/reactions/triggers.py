@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate
 from statistics import median
@@ -18,6 +18,7 @@ from streamer.reactions.settings import ArousalSettings, TriggerSettings
 from streamer.statistics import CYCLE_NREM, SLEEP
 
 HOUR = 3600 * RATE_HZ
+READY = 4 * RATE_HZ  # samples for which a score allows a phase-locked trigger to fire
 _RANK: dict[Grade, int] = {"off": 0, "poor": 1, "fair": 2, "good": 3}
 
 
@@ -48,6 +49,16 @@ class Firing:
     def cause(self) -> str:
         """One line for a person."""
         return f"{self.score.stage} for {self.dwelt_s:g} s, p = {self.probability:.2f}, cycle {self.cycle}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What allows a trigger to fire that waits for a phase."""
+
+    score: Score
+    probability: float
+    dwelt_s: float
+    cycle: int
 
 
 class Course:
@@ -116,6 +127,7 @@ class Trigger:
         self._fired: list[int] = []  # ends of the scores that fired
         self._since: int | None = None  # end of the first score of the unbroken run
         self._last: int | None = None  # end of the last score
+        self._ready: _Ready | None = None
         self._wake: deque[tuple[int, float]] = deque()  # end, probability of wake; of the last seconds
 
     def push(self, score: Score, now: float, course: Course, age_s: float = 0.0) -> Firing | None:
@@ -130,16 +142,43 @@ class Trigger:
         """
         probability = self._dwell(score)
         self._last = score.end
+        self._ready = None
         if self._since is None:
             return None
         dwelt_s = (score.end - self._since) / RATE_HZ
         self.held_by = self._hindrance(score, now, course, age_s, dwelt_s)
         if self.held_by:
             return None
+        if self.settings.phase is not None:
+            self._ready = _Ready(score, probability, dwelt_s, course.cycle)
+            return None
+        return self._fire(score, probability, dwelt_s, course.cycle)
+
+    @property
+    def ready(self) -> bool:
+        """All rules but the phase allow it to fire."""
+        return self._ready is not None
+
+    def strike(self, at: int, arrived: float = 0.0) -> Firing | None:
+        """The phase it waits for comes at the 100 Hz index `at`: fire then, if all else still allows it.
+
+        The score that allowed it is good for `READY` samples after its end. The firing's has the end `at`,
+        and `arrived` is when the samples came that told of it.
+        """
+        ready = self._ready
+        if ready is None or not self.armed or not 0 < at - ready.score.end <= READY:
+            return None
+        if self._rests(at) or self._enough(at):
+            return None
+        return self._fire(
+            replace(ready.score, end=at, arrived=arrived), ready.probability, ready.dwelt_s, ready.cycle
+        )
+
+    def _fire(self, score: Score, probability: float, dwelt_s: float, cycle: int) -> Firing:
         number = len(self._fired)
         self._fired.append(score.end)
         sham = is_sham(self.settings, self._night, number)
-        return Firing(self.settings.name, number, sham, score, probability, dwelt_s, course.cycle)
+        return Firing(self.settings.name, number, sham, score, probability, dwelt_s, cycle)
 
     def recall(self, ends: list[int]) -> None:
         """Continue a night: the 100 Hz positions of the firings it has had, in order."""
@@ -194,20 +233,32 @@ class Trigger:
 
     def _hindrance(self, score: Score, now: float, course: Course, age_s: float, dwelt_s: float) -> str:
         """The first rule that forbids to fire, or ""."""
-        wants, fired = self.settings, self._fired
-        last_hour = len(fired) - bisect_right(fired, score.end - HOUR)
+        wants = self.settings
         rules = (
             (not self.armed, "disarmed"),
             (score.warmup and not wants.warmup, "warm-up"),
             (age_s > wants.max_age_s, f"{age_s:.1f} s late"),
             (dwelt_s < wants.dwell_s, f"dwell {dwelt_s:g} s"),
-            (bool(fired) and score.end - fired[-1] < wants.refractory_s * RATE_HZ, "refractory"),
-            (wants.max_per_hour is not None and last_hour >= wants.max_per_hour, "enough in this hour"),
-            (wants.max_per_night is not None and len(fired) >= wants.max_per_night, "enough in this night"),
+            (wants.phase is None and self._rests(score.end), "refractory"),
+            (bool(self._enough(score.end)), self._enough(score.end)),
             (not self._in_window(now), "time of day"),
             (not self._in_course(score.end, course), "course of the night"),
         )
         return next((reason for forbids, reason in rules if forbids), "")
+
+    def _rests(self, end: int) -> bool:
+        """Whether the last firing is too near to the 100 Hz index `end`."""
+        return bool(self._fired) and end - self._fired[-1] < self.settings.refractory_s * RATE_HZ
+
+    def _enough(self, end: int) -> str:
+        """Whether it has fired as often as it may by the 100 Hz index `end`, and in what time, or ""."""
+        wants, fired = self.settings, self._fired
+        last_hour = len(fired) - bisect_right(fired, end - HOUR)
+        if wants.max_per_hour is not None and last_hour >= wants.max_per_hour:
+            return "enough in this hour"
+        if wants.max_per_night is not None and len(fired) >= wants.max_per_night:
+            return "enough in this night"
+        return ""
 
     def _in_window(self, now: float) -> bool:
         if self.settings.between is None:
