@@ -49,6 +49,8 @@ class Claim:
         self._folder = folder
         self._streams = sorted(streams)  # in one order: two that start at once do not refuse each other
         self._stack = contextlib.ExitStack()
+        self._held: dict[str, int] = {}  # stream -> descriptor of its lock file
+        self._shared: set[str] = set()  # streams of which was said that another process records them, too
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -63,6 +65,37 @@ class Claim:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def mend(self) -> None:
+        """Make the lock files anew whose folder was deleted or moved under way; may block.
+
+        Where another process was quicker that is said: it could not be refused, and records, too.
+        """
+        for stream, descriptor in self._held.items():
+            path = self._lock(stream)
+            if not path.parent.is_dir() or _in_place(path, descriptor):
+                continue
+            try:
+                fresh = seize(path)
+            except OSError as error:
+                log.warning("cannot claim %s again: %s", path, error.strerror)
+                continue
+            if fresh is None and stream in self._shared:
+                continue
+            if fresh is None:
+                self._shared.add(stream)
+                log.error(
+                    "stream %r in %s is recorded by another process, too: %s",
+                    *(stream, self._folder, _told(_noted(path))),
+                )
+                continue
+            self._shared.discard(stream)
+            _note(fresh)
+            os.dup2(fresh, descriptor, inheritable=False)  # the old one's lock is let go with its file
+            os.close(fresh)
+
+    def _lock(self, stream: str) -> Path:
+        return self._folder / f"{stream}.engine.lock"
 
     def _claim_node(self, node: str) -> None:
         """By a name in the kernel's own space: seen by all users, whatever folders each of them sees."""
@@ -83,7 +116,7 @@ class Claim:
             ) from error
 
     def _claim_stream(self, stream: str) -> None:
-        path = self._folder / f"{stream}.engine.lock"
+        path = self._lock(stream)
         try:
             private.make_folder(self._folder)
             descriptor = seize(path)
@@ -96,10 +129,29 @@ class Claim:
                 "stop that first, or give this one another `session_dir`"
             )
         self._stack.callback(os.close, descriptor)
-        self._stack.callback(path.unlink, missing_ok=True)  # first: while it is ours
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)  # for people; the lock itself is the kernel's
+        self._stack.callback(_remove, path, descriptor)  # first: while it is ours
+        self._held[stream] = descriptor
+        _note(descriptor)
+
+
+def _note(descriptor: int) -> None:
+    """Write down who we are, for people; the lock itself is the kernel's."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+
+
+def _in_place(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def _remove(path: Path, descriptor: int) -> None:
+    """Leave nothing behind, and another's lock alone."""
+    if _in_place(path, descriptor):
+        path.unlink(missing_ok=True)
 
 
 def _listener(name: str) -> int:

@@ -38,6 +38,7 @@ from streamer.web.server import WebServer
 __all__ = ["Engine", "Outcome"]
 
 log = logging.getLogger(__name__)
+KEEP_S = 10.0  # between two looks whether our locks are where others look for them
 DELIVERY_S = 10.0  # at the end of a recording, for a broker to take what it has not yet
 
 
@@ -100,7 +101,9 @@ class Engine:
 
         """
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._claim())
+            claim = stack.enter_context(self._claim())
+            keeper = asyncio.create_task(self._keep(claim), name="claim")
+            stack.callback(keeper.cancel)
             if self._aside is not None:
                 stack.push_async_callback(asyncio.to_thread, self._aside.__enter__().close)
             try:
@@ -125,6 +128,12 @@ class Engine:
         heard = settings.lsl is not None or (settings.mqtt is not None and not settings.mqtt.embedded)
         streams = [stream.name for stream in settings.stream] if goes_on else []
         return Claim(settings.node if goes_on or heard else None, settings.session_dir, streams)
+
+    async def _keep(self, claim: Claim) -> None:
+        """Folders are deleted and moved in the night; the right to record there is kept."""
+        while True:
+            await self._clock.sleep(KEEP_S)
+            await asyncio.to_thread(claim.mend)
 
     async def _outlast(self, why: str) -> None:
         """An alarm that is armed rings, whatever else has come to an end."""

@@ -45,6 +45,33 @@ def refusal(*claim):
     return str(caught.value)
 
 
+def test_a_claim_is_made_anew_where_its_folder_was_deleted(tmp_path):
+    folder = tmp_path / "s"
+    with Claim(None, folder, ["anna"]) as claim:
+        folder.rename(tmp_path / "away")
+        claim.mend()
+        assert not folder.exists()  # the journal makes it
+        folder.mkdir()
+        claim.mend()
+        assert f"process {os.getpid()} (" in refusal(None, folder, ["anna"])
+        claim.mend()
+    assert list(folder.iterdir()) == []
+    with Claim(None, folder, ["anna"]):
+        pass
+
+
+def test_who_records_where_a_folder_was_deleted_under_another_is_left_alone_and_told(tmp_path, caplog):
+    folder = tmp_path / "s"
+    with Claim(None, folder, ["anna"]) as claim:
+        folder.rename(tmp_path / "away")
+        with holder("", folder, "anna") as other:
+            claim.mend()
+            claim.mend()
+            assert caplog.text.count(f"by another process, too: by process {other.pid} (") == 1
+        claim.mend()
+        assert "process" in refusal(None, folder, ["anna"])
+
+
 def test_the_first_process_is_named_until_it_dies_even_by_kill_9(tmp_path):
     link = tmp_path / "link"
     (tmp_path / "s").mkdir()
