@@ -188,6 +188,9 @@ def read_night(path: Path) -> Night:
 
 def _missing(reader: JournalReader) -> tuple[str, ...]:
     """What could not be read, samples that are not even in the ledger among it."""
+    if reader.pruned is not None:
+        gone = "its samples were let go, as [storage] or `sleepstream prune` said; all else is here"
+        return (*reader.missing, gone)
     holes = reader.holes()
     if not holes:
         return reader.missing

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from streamer.commands.recover import recover
 from streamer.errors import SleepstreamError
 from streamer.journal import Journal
+from streamer.journal.packing import pack
 from streamer.live.candidates import find
 from streamer.messages import Chunk, Gap
 from streamer.scoring import annotated
@@ -174,14 +175,17 @@ def test_settings(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # a signalling NaN
-def test_sessions(tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_sessions(tmp_path, packed):
     """A session file whose pages or rows are damaged is told apart, and saved as far as it can be."""
     path, saved = tmp_path / "x-sleeper-y.sqlite", tmp_path / "saved.sqlite"
     with Journal.create(path, META, HandClock()) as journal:
         journal.record(chunk(0, 500))
         journal.record(Gap(500, 600, "radio"))
         journal.epoch(epoch(0))
-        journal.event(event(0))
+        journal.event(event(0).model_copy(update={"event": "session_ended"}))
+    if packed:
+        pack(path)
     whole = path.read_bytes()
 
     @fuzzed
@@ -219,6 +223,7 @@ CELLS = [
     for table, columns in {
         "meta": ["value"],
         "samples": ["start", "n", "wall", "monotonic", "data"],
+        "packed": ["start", "stop", "wall", "monotonic", "rows", "data"],
         "gaps": ["start", "stop", "reason", "wall", "monotonic"],
         "epochs": ["seq", "body"],
         "events": ["seq", "body"],

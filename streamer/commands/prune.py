@@ -14,6 +14,8 @@ from streamer.journal.settings import StorageSettings
 from streamer.settings import Settings, load
 from streamer.storage import stored, superfluous
 
+FOR_EVER = "Scores, events and reports stay of all."
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `sleepstream prune`."""
@@ -43,12 +45,14 @@ def run(asked: argparse.Namespace) -> int:
         else:
             total += one.sample_bytes
         print(f"{one.path.name}: {one.sample_bytes / 1e6:.1f} MB of samples ({why})")
-    kept = len(nights) - len(going)
-    done = "were let go" if asked.yes else "would be let go; --yes does it"
-    print(
-        f"{len(going)} sessions, {total / 1e6:.1f} MB of samples {done}; the samples of {kept} stay. "
-        "Scores, events and reports stay of all."
-    )
+    kept = _counted(len(nights) - len(going))
+    if not going:
+        print(f"nothing goes: the samples of {kept} are all that the rule keeps")
+    elif asked.yes:
+        print(f"{total / 1e6:.1f} MB were freed; {kept} with samples stay. {FOR_EVER}")
+    else:
+        said = f"the samples of {_counted(len(going))}, {total / 1e6:.1f} MB, would go; --yes does it"
+        print(f"{said}. {kept} with samples stay. {FOR_EVER}")
     return code
 
 
@@ -66,3 +70,7 @@ def _rule(settings: Settings, asked: argparse.Namespace) -> StorageSettings:
             "no rule says which samples may go; give --nights or --gb, or write them into [storage]"
         )
     return rule
+
+
+def _counted(sessions: int) -> str:
+    return f"{sessions} session{'' if sessions == 1 else 's'}"

@@ -46,6 +46,7 @@ class JournalReader:
     def __init__(self, path: Path, *, thorough: bool = False) -> None:
         self.path = path
         self._left_out: dict[str, set[object]] = {}  # table -> first columns of rows that are none
+        self._cursors: set[sqlite3.Cursor] = set()
         self._place = find_place(path)
         self._db = self._place.open()
         try:
@@ -64,7 +65,9 @@ class JournalReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, whoever still reads."""
+        while self._cursors:  # with one of them open SQLite keeps the file, and what lies beside it
+            self._cursors.pop().close()
         self._db.close()
         self._place.close()
 
@@ -245,8 +248,6 @@ class JournalReader:
                 f"{self.path.name} was not closed, and {self._place.file.name}-wal is not beside it: what "
                 "was recorded last may be missing; put that file there"
             )
-        if self.pruned is not None:
-            said.append("its samples were let go, as [storage] or `sleepstream prune` said; all else is here")
         return tuple(said)
 
     def _complete(self) -> bool:
@@ -292,11 +293,18 @@ class JournalReader:
                 self._leave_out(table, row[0])
 
     def _rows(self, query: str, *values: object) -> Iterator[Row]:
+        cursor: sqlite3.Cursor | None = None
         try:
+            cursor = self._db.execute(query, values)
+            self._cursors.add(cursor)
             # Not from the cursor itself: that would be closed at the end, perhaps later than its connection.
-            yield from iter(self._db.execute(query, values).fetchone, None)
+            yield from iter(cursor.fetchone, None)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite's own words may be damaged, too
             raise self._damaged(str(error)) from error
+        finally:
+            if cursor is not None and cursor in self._cursors:
+                self._cursors.discard(cursor)
+                cursor.close()
 
     def _check(self, thorough: bool) -> None:
         found = self._number("application_id FROM pragma_application_id")

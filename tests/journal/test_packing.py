@@ -261,6 +261,7 @@ def test_the_program_ends_with_the_engine_that_asked_for_it(tmp_path, monkeypatc
     monkeypatch.setattr(sys, "argv", ["packing", str(path), "--parent", "1"])
     assert packing.main() == 1
     assert "the engine has ended" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == [path.name]
     monkeypatch.setattr(sys, "argv", ["packing", str(path), "--parent", str(os.getppid())])
     assert packing.main() == 0
     assert int(capsys.readouterr().out) > 0
