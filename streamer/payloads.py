@@ -196,6 +196,17 @@ class HealthPayload(_Payload):
     )
 
 
+class SignalPayload(BaseModel):
+    """`.../signal`, retained: why no samples arrive, also before there is a session."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_: Literal["sleepstream/signal/1"] = Field("sleepstream/signal/1", alias="schema")
+    t: datetime
+    waiting: bool = Field(description="something is in the way of the samples; false: nothing that is known")
+    reason: Line = Field("", description="what that is, one line for a person")
+
+
 class EnginePayload(BaseModel):
     """`sleepstream/<node>/engine`, retained: which process has this node name, or last had it."""
 
@@ -246,6 +257,7 @@ KINDS: dict[type[BaseModel], str] = {
     NightPayload: "night",
     AlarmPayload: "alarm",
     HealthPayload: "health",
+    SignalPayload: "signal",
     EnginePayload: "engine",
     AnswerPayload: "answer",
 }

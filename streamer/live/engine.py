@@ -225,7 +225,14 @@ class Engine:
             sleeper = Sleeper(settings, self._bedsides[settings.name], shared)
             self.sleepers.append(sleeper)
             supervisor = Supervisor(
-                settings, self._clock, batcher, sleeper.begin, sleeper.pipeline, self._sources, sleeper
+                settings,
+                self._clock,
+                batcher,
+                sleeper.begin,
+                sleeper.pipeline,
+                self._sources,
+                sleeper,
+                sleeper.signal,
             )
             self._supervisors.append(supervisor)
             return await supervisor.run(self._stop)

@@ -35,7 +35,15 @@ from streamer.nights.arrival import Arrival
 from streamer.nights.ending import LIGHTS_ON
 from streamer.nights.keeper import Nights
 from streamer.nights.morning import Link
-from streamer.payloads import CommandPayload, EventData, EventName, EventPayload, NightPayload, utc
+from streamer.payloads import (
+    CommandPayload,
+    EventData,
+    EventName,
+    EventPayload,
+    NightPayload,
+    SignalPayload,
+    utc,
+)
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.reactions.alarm_clock import AlarmClock
@@ -183,6 +191,14 @@ class Sleeper:
         if self._shared.page is not None and self._page is not None:
             with self._page.trying():
                 self._shared.page.reported(self._settings.name, links)
+
+    def signal(self, payload: SignalPayload) -> None:
+        """Tell why no samples arrive, or that nothing is in their way; before there is a session, too."""
+        if self._topic is not None:
+            self._topic.signal(payload)
+        if self._shared.page is not None and self._page is not None:
+            with self._page.trying():
+                self._shared.page.waits(self._settings.name, payload.reason)
 
     def say(self, name: EventName, text: str, data: EventData) -> None:
         """Tell an event; where no session is open the next one bears it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import aclosing
 
 from streamer.clock import Clock, suspended_s
@@ -38,6 +39,7 @@ class Stream:
         clock: for the watchdog.
         silence_s: no samples for this long: the stage becomes `no_signal`.
         remarks: what the source has to say; see `Source`.
+        mute: is told that nothing has come for `silence_s`, and (False) that something comes.
 
     """
 
@@ -51,6 +53,7 @@ class Stream:
         clock: Clock,
         silence_s: float,
         remarks: deque[str] | None = None,
+        mute: Callable[[bool], None] | None = None,
     ) -> None:
         self._intake = intake
         self._pipeline = pipeline
@@ -60,6 +63,7 @@ class Stream:
         self._clock = clock
         self._silence_s = silence_s
         self._remarks: deque[str] = deque() if remarks is None else remarks
+        self._mute = mute or (lambda _: None)
         self._live = lane.live  # a device's wrong unit is no reason to end the night
         self._silent = True  # until the first sample
         self._losses = Losses(publisher)
@@ -163,6 +167,7 @@ class Stream:
     def _hear(self) -> None:
         if self._silent:
             self._silent = False
+            self._mute(False)
             self._publisher.online(True)
             self._publisher.event("reconnected", "samples arrive")
 
@@ -189,6 +194,7 @@ class Stream:
             if quiet < self._silence_s:
                 await self._clock.sleep(self._silence_s - quiet)
                 continue
+            self._mute(True)
             if not self._silent:
                 self._silent = True
                 self._publisher.online(False)

@@ -20,10 +20,11 @@ from streamer.live.health import watch_health
 from streamer.live.intake import Intake
 from streamer.live.resume import NOT_RUNNING, REBOOTED, Continued, Past, index_at, rewarm, skip_to
 from streamer.live.stream import Stream
+from streamer.live.waiting import Waiting
 from streamer.messages import Item, Label, StreamInfo
 from streamer.nights.arrival import Arrival, Arrived
 from streamer.nights.ending import Ending
-from streamer.payloads import EventData
+from streamer.payloads import EventData, SignalPayload
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.settings import StreamSettings
@@ -93,6 +94,7 @@ class Supervisor:
         pipeline: makes a new pipeline for a session.
         sources: makes a stream's source from its settings; default: `open_source`.
         nights: what is between two nights; None: there is one.
+        told: takes why nothing arrives, whenever that changes.
 
     Attributes:
         failures: how often the stream had to be begun again.
@@ -109,6 +111,7 @@ class Supervisor:
         pipeline: Callable[[StreamInfo], Pipeline],
         sources: Opener | None = None,
         nights: Nights | None = None,
+        told: Callable[[SignalPayload], None] | None = None,
     ) -> None:
         self.failures = 0
         self.stream: Stream | None = None
@@ -119,6 +122,7 @@ class Supervisor:
         self._pipeline = pipeline
         self._sources = sources or open_source
         self._live = isinstance(settings.source, LIVE)
+        self._waiting = Waiting(settings.name, clock, told)
         self._nights = nights if self._live else None
         self._arrival: Arrival | None = None  # between two nights
         self._over = ""  # why the night has ended
@@ -181,9 +185,12 @@ class Supervisor:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 source = self._sources(settings.source, settings.signal.channel, self._clock)
-                opening = await unless_stopped(stop, stack.enter_async_context(source))
+                entered = self._waiting.opening(stack.enter_async_context(source), source.remarks)
+                opening = await unless_stopped(stop, entered)
                 if not opening.cancelled():
-                    await self._drive(opening.result(), stop)
+                    opened = opening.result()
+                    self._waiting.because("")
+                    await self._drive(opened, stop)
         except SleepstreamError as error:
             if isinstance(error, DamagedError):
                 self._distrust()
@@ -294,6 +301,7 @@ class Supervisor:
     ) -> None:
         """Drive the pipeline with what is taken in."""
         assert recording.pipeline is not None
+        name, silence_s = intake.info.name, self._settings.silence_s
         self.stream = Stream(
             intake,
             recording.pipeline,
@@ -301,8 +309,11 @@ class Supervisor:
             recording.publisher,
             self._lane,
             self._clock,
-            self._settings.silence_s,
+            silence_s,
             remarks,
+            lambda mute: self._waiting.because(
+                f"{name} has sent nothing for {silence_s:g} s" if mute else ""
+            ),
         )
         said = watch_health(
             recording.journal,
@@ -322,7 +333,7 @@ class Supervisor:
 
     def _say(self, error: SleepstreamError) -> None:
         """Say what failed; a stale stage must not stand for a live one."""
-        log.warning("stream %s begins again: %s", self._settings.name, error)
+        self._waiting.because(str(error))
         if self._recording is not None:
             publisher = self._recording.publisher
             publisher.online(False)
@@ -331,6 +342,8 @@ class Supervisor:
 
     def _conclude(self, error: SleepstreamError | None, stop: asyncio.Event) -> Outcome:
         recording = self._recording
+        if self._live:  # others, or an alarm, may go on for hours before anyone sees the outcome
+            self._waiting.because("" if error is None else str(error))
         if recording is None:
             return Outcome(self._settings.name, None, error=error)
         publisher = recording.publisher

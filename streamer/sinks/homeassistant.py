@@ -36,6 +36,7 @@ RETAINED = (
     "alarm",
 )  # a stream's own topics, cleared with its device
 TOPIC = re.compile(TOPIC_PATTERN)
+APART = "alarm", "night", "signal"  # what does not need a band to be there
 
 ATTRIBUTES = (  # of the stage
     "{{ {'letter': value_json.stage, 'smoothed': value_json.smoothed,"
@@ -144,12 +145,13 @@ def device(node: str, stream: StreamSettings, expiry_s: int) -> Component:
     components = {
         **_sensors(root, expiry_s),
         **_morning(root),
+        **_signal(root),
         **_controls(root, stream),
         **_events(root, stream),
     }
     for key, component in components.items():
         component |= {"unique_id": f"{identity}_{key}", "qos": 1}
-        if component["platform"] in ("button", "switch", "event") or key.startswith(("alarm", "night")):
+        if component["platform"] in ("button", "switch", "event") or key.startswith(APART):
             component["availability"] = [here]  # they work without a band
     return {
         "device": {
@@ -251,6 +253,22 @@ def _night(name: str, value: str, unit: str | None, icon: str) -> Component:
     figure = f"value_json.statistics.{value}"
     template = f"{{{{ {figure} | round(1) if {figure} is not none else 'None' }}}}"
     return _sensor(name, template, unit, "measurement", icon)
+
+
+def _signal(root: str) -> dict[str, Component]:
+    """Why nothing arrives; there without a band, which takes everybody else's attributes away."""
+    return {
+        "signal": {
+            "platform": "binary_sensor",
+            "name": "Signal problem",
+            "device_class": "problem",
+            "entity_category": "diagnostic",
+            "state_topic": f"{root}/signal",
+            "value_template": "{{ 'ON' if value_json.waiting else 'OFF' }}",
+            "json_attributes_topic": f"{root}/signal",
+            "json_attributes_template": "{{ {'reason': value_json.reason, 'since': value_json.t} | tojson }}",
+        }
+    }
 
 
 def _controls(root: str, stream: StreamSettings) -> dict[str, Component]:

@@ -14,6 +14,7 @@ from streamer.payloads import (
     EventPayload,
     HealthPayload,
     NightPayload,
+    SignalPayload,
     StagePayload,
     SummaryPayload,
     to_json,
@@ -102,7 +103,16 @@ class MqttStream:
         self._night = Slot(f"{root}/night", "night")
         self._alarm = Slot(f"{root}/alarm", "alarm")
         self._health = Slot(f"{root}/health", "health")
-        self.slots = (self.availability, self._stage, self._summary, self._night, self._alarm, self._health)
+        self._signal = Slot(f"{root}/signal", "signal")
+        self.slots = (
+            self.availability,
+            self._stage,
+            self._summary,
+            self._night,
+            self._alarm,
+            self._health,
+            self._signal,
+        )
         self.at_once: asyncio.Queue[Saying] = asyncio.Queue(URGENT)
         self.speaking = False  # one of them is on its way, not yet acknowledged
         self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
@@ -148,6 +158,10 @@ class MqttStream:
     def health(self, payload: HealthPayload) -> None:
         """Publish whether the night is kept; only the newest one counts."""
         self._health.put(to_json(payload), self._clock.monotonic())
+
+    def signal(self, payload: SignalPayload) -> None:
+        """Publish why no samples arrive; only the newest one counts."""
+        self._signal.put(to_json(payload), self._clock.monotonic())
 
     def event(self, payload: EventPayload) -> None:
         """Say at once what is also in the outbox: whichever is acknowledged first settles it."""

@@ -30,6 +30,7 @@ from streamer.timeline import Timeline
 pylsl = load_pylsl()  # this module is imported only where a stream is wanted
 
 LOOK_S = 1.0  # one look at the network; liblsl needs half a second to hear everyone
+TELL_S = 10.0  # until it is said again what there is instead
 PULL_S = 0.05  # longest that samples wait for company
 OPEN_S = 2.0  # for a stream that was just seen to answer
 CLOSE_S = 1.0  # for the call that is under way to end
@@ -150,22 +151,29 @@ class LslSource:
 
     async def _find(self) -> Any:
         """Look until exactly one stream matches."""
-        deadline = self._clock.monotonic() + self._settings.resolve_s
+        tell_at = self._clock.monotonic()  # that nothing was found, for the first time
+        deadline = tell_at + self._settings.resolve_s
         while True:
             found = await self._call(self._look)
             if len(found) == 1:
+                self.remarks.clear()  # why it took its time
                 return found[0]
             if len(found) > 1:
                 raise SourceError(
                     f"{len(found)} LSL streams match {_asked(self._settings)}: {_listing(found)}; "
                     "say which by name, type, source_id or predicate"
                 )
+            if self._clock.monotonic() < min(tell_at, deadline):
+                continue
+            seen = await self._call(lambda: pylsl.resolve_streams(LOOK_S))
+            there = f"there are: {_listing(seen)}; is it on, and is the firewall open for LSL?"
             if self._clock.monotonic() >= deadline:
-                seen = await self._call(lambda: pylsl.resolve_streams(LOOK_S))
                 raise SourceError(
                     f"no LSL stream matches {_asked(self._settings)} within {self._settings.resolve_s:g} s; "
-                    f"there are: {_listing(seen)}; is it on, and is the firewall open for LSL?"
+                    f"{there}"
                 )
+            self.remarks.append(f"no LSL stream matches {_asked(self._settings)} so far; {there}")
+            tell_at = self._clock.monotonic() + TELL_S
 
     def _check_predicate(self) -> None:
         """Refuse what is no XPath; resolving by it would find nothing and not say why."""

@@ -58,6 +58,7 @@ class StreamState:
     n_events: int = 0
     gaps: int = 0
     lost_s: float = 0.0
+    away: bool = False  # the signal was lost, and its return is news
     ended: bool = False
     between: bool = False  # a night has ended by itself, and another will come
     alarm: Json | None = None  # its state and its deadline (Unix s); None: there is none
@@ -78,6 +79,7 @@ class Page:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._streams: dict[str, StreamState] = {}
+        self.waiting: dict[str, str] = {}  # sleepers whose samples do not arrive, and why
         self._links: dict[str, Sequence[Link]] = {}  # by sleeper
         self._views: set[View] = set()
 
@@ -174,9 +176,11 @@ class Page:
             state.gaps += 1
             seconds = payload.data.get("seconds")
             state.lost_s += seconds if isinstance(seconds, int | float) else 0.0
-        elif payload.event != "reconnected" or payload.seq > 1:  # the first samples are no news
+        elif payload.event != "reconnected" or state.away:  # the first samples are no news
             state.events.append(payload)
             state.n_events += 1
+        if payload.event in ("no_signal", "error", "session_resumed", "reconnected"):
+            state.away = payload.event != "reconnected"
         if payload.event == "channel_changed":
             state.channel = str(payload.data.get("to"))
         if payload.event == "alarm" and "state" in payload.data:
@@ -186,6 +190,13 @@ class Page:
             }
         if payload.event == "session_ended":  # the alarm may outlast it
             state.ended, state.between = True, bool(payload.data.get("night"))
+        self._changed()
+
+    def waits(self, stream: str, reason: str) -> None:
+        """Show why a sleeper's samples do not arrive, before there is a session, too; "": no more."""
+        self.waiting.pop(stream, None)
+        if reason:
+            self.waiting[stream] = reason
         self._changed()
 
     def reported(self, stream: str, links: Sequence[Link]) -> None:
@@ -270,7 +281,8 @@ class View:
     def update(self) -> str:
         """All that is new, as JSON; `from` says at which epoch the new ones begin, `whole` that it is all."""
         self.changed.clear()
-        return json.dumps({"streams": [self._stream(state) for state in self._page.streams]})
+        streams = [self._stream(state) for state in self._page.streams]
+        return json.dumps({"streams": streams, "waiting": self._page.waiting})
 
     def _stream(self, state: StreamState) -> Json:
         told = self._told.get(state.name)

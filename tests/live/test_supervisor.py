@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shutil
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -60,12 +61,20 @@ class Rig:
     def __init__(self, folder, settings=LIVE):
         self.clock, self.witness, self.stop = FakeClock(), Witness(), asyncio.Event()
         self.folder, self.sources, self.opened = folder, asyncio.Queue(), 0
+        self.remarks = deque()  # while a source is being opened
+        self.told = []  # why nothing arrives
         self.heard = []  # ends of the scores that triggers and alarm hear
         self.worker, self.sessions = ThreadPoolExecutor(1), []
         self.settings, self.refusals = settings, []
         self.batcher = Batcher(self.worker, self.clock)
         self.supervisor = Supervisor(
-            settings, self.clock, self.batcher, self.begin, self.pipeline, lambda *_: self
+            settings,
+            self.clock,
+            self.batcher,
+            self.begin,
+            self.pipeline,
+            lambda *_: self,
+            told=lambda payload: self.told.append(payload.reason),
         )
         self.task = asyncio.create_task(self.supervisor.run(self.stop))
 
@@ -155,6 +164,7 @@ def test_a_device_that_fails_is_opened_again_and_the_night_goes_on(tmp_path):
     outcome, rig = run(scenario, tmp_path)
     assert outcome.error is None
     assert rig.supervisor.failures == 1
+    assert rig.told == ["unplugged", ""]
     assert len(rig.sessions) == 1
     found, whole = committed(outcome.session), rescored(outcome.session)
     assert [number for number, *_ in found] == list(range(len(found)))
@@ -163,6 +173,41 @@ def test_a_device_that_fails_is_opened_again_and_the_night_goes_on(tmp_path):
         (gap,) = session.gaps()
     assert 7000 == gap.start < gap.stop
     assert rig.witness.event_names()[-1] == "session_ended"
+
+
+def test_why_nothing_arrives_is_told_while_it_is_waited_for(tmp_path, caplog):
+    async def scenario(rig):
+        rig.remarks.append("no LSL stream matches so far")
+        await rig.later(1)
+        assert rig.told == ["no LSL stream matches so far"]
+        rig.sources.put_nowait(SourceError("no LSL stream matches within 10 s"))
+        await rig.later(BACKOFF_S[0])
+        rig.source()  # opened, and mute
+        await rig.later(11)
+        assert rig.told[-1] == "test has sent nothing for 10 s"
+        rig.stop.set()
+        return await rig.done()
+
+    outcome, rig = run(scenario, tmp_path)
+    assert outcome.error is None
+    assert rig.told == [
+        "no LSL stream matches so far",
+        "no LSL stream matches within 10 s",
+        "",
+        "test has sent nothing for 10 s",
+        "",
+    ]
+
+
+def test_a_channel_that_is_not_there_is_told_at_once(tmp_path, caplog):
+    async def scenario(rig):
+        rig.sources.put_nowait(UsageError("no channel 'AF7-TP9'; there are: C3"))
+        return await asyncio.wait_for(rig.task, 10)
+
+    outcome, rig = run(scenario, tmp_path)
+    assert isinstance(outcome.error, UsageError)
+    assert rig.told == ["no channel 'AF7-TP9'; there are: C3"]
+    assert "waits for its signal: no channel 'AF7-TP9'; there are: C3" in caplog.text
 
 
 def test_time_without_a_device_counts_from_the_beginning(tmp_path):

@@ -14,6 +14,7 @@ from streamer.payloads import (
     NightPayload,
     Probabilities,
     QualityPayload,
+    SignalPayload,
     StagePayload,
     SummaryPayload,
     utc,
@@ -76,6 +77,11 @@ def answer(seq: int) -> AnswerPayload:
     return AnswerPayload(
         t=utc(NIGHT + seq), id="4f1d", command="arm_alarm", done=False, reason="'25:00' is no time"
     )
+
+
+def signal(seq: int) -> SignalPayload:
+    reason = "no channel 'AF7-TP9'; there are: C3 (256 Hz, uV), C4 (256 Hz, uV)"
+    return SignalPayload(t=utc(NIGHT + seq), waiting=True, reason=reason)
 
 
 def health(seq: int) -> HealthPayload:

@@ -102,6 +102,9 @@ SCHEMA = {  # https://www.home-assistant.io/integrations/mqtt/, and the pages of
                         state_topic=TOPIC,
                         value_template=TEMPLATE,
                         expire_after={"type": "integer", "minimum": 1},
+                        device_class={"const": "problem"},
+                        json_attributes_topic=TOPIC,
+                        json_attributes_template=TEMPLATE,
                     ),
                     _platform(
                         "button", ["command_topic"], command_topic=TOPIC, payload_press={"type": "string"}
@@ -198,7 +201,8 @@ def test_a_sleeper_has_what_the_house_needs():
         "stage_duration",
         "latency",
     }
-    assert of("binary_sensor") == {"asleep", "worn"}
+    assert of("binary_sensor") == {"asleep", "signal", "worn"}
+    assert components["signal"]["availability"] == [{"topic": "sleepstream/n/availability"}]  # without a band
     assert of("button") >= {"lights_off", "lights_on"}
     assert of("switch") == {"alarm"}
     assert (of("text"), of("number")) == ({"alarm_set_time"}, {"alarm_window"})

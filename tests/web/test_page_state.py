@@ -112,16 +112,18 @@ def test_events_come_once_and_losses_are_added_up():
     anna = bed(FakeClock())
     view = anna.page.view()
     anna.event("session_started", "band")
-    anna.event("reconnected", "samples arrive")
+    anna.event("warning", "little room")
+    anna.event("reconnected", "samples arrive")  # for the first time, which is no news
     anna.event("gap", "lost", seconds=1.5)
     anna.event("gap", "lost", seconds=2.0)
     anna.event("mark", "hello")
     found = told(view)
-    assert [event["event"] for event in found["events"]] == ["session_started", "mark"]
+    assert [event["event"] for event in found["events"]] == ["session_started", "warning", "mark"]
     assert (found["gaps"], found["lost_s"]) == (2, 3.5)
     assert told(view)["events"] == []
+    anna.event("no_signal", "gone")
     anna.event("reconnected", "samples arrive")
-    assert [event["event"] for event in told(view)["events"]] == ["reconnected"]
+    assert [event["event"] for event in told(view)["events"]] == ["no_signal", "reconnected"]
 
 
 def test_another_electrode_takes_over():

@@ -16,6 +16,7 @@ let told = 0; // when the engine last said anything
 let tried = 0; // when we last tried to reach it
 let wait = 500;
 let timer = 0;
+let waiting = {}; // sleepers whose samples do not arrive: why
 
 const at = (id) => document.getElementById(id);
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -54,6 +55,7 @@ function take(update) {
   told = Date.now();
   if (fresh) streams.clear();
   fresh = false;
+  waiting = update.waiting || {};
   for (const news of update.streams) absorb(news);
   if (!streams.has(chosen)) chosen = update.streams.length ? update.streams[0].name : null;
   show();
@@ -179,6 +181,10 @@ function say() {
   if (!socket || socket.readyState !== WebSocket.OPEN) {
     text = told ? `No connection to the engine for ${span(quiet)}: what you see is old. Trying again.` : "Connecting.";
     calm = !told;
+  } else if (one && waiting[chosen]) {
+    text = `No samples arrive: ${waiting[chosen]}`;
+  } else if (!one && Object.keys(waiting).length) {
+    text = Object.entries(waiting).map(([name, why]) => `${name}: no samples arrive: ${why}`).join(" · ");
   } else if (!one) {
     [text, calm] = ["The engine has no stream yet.", true];
   } else if (one.between) {
