@@ -34,6 +34,7 @@ EVENT_CODES: Mapping[EventName, int] = {
     "marker": 33,
     "alarm": 34,
     "trigger": 35,  # of an earlier version: a trigger has a code of its own
+    "report": 36,
 }
 OTHER = 99  # an event that a later version may have
 CONDITIONS = {"active": 1, "sham": 2}  # 0: no trigger, or blinded

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections import deque
 from collections.abc import AsyncIterator
@@ -129,7 +130,8 @@ class RdaSource:
             async with asyncio.timeout(self._settings.resolve_s):
                 self._reader, self._writer = await asyncio.open_connection(host, port)
         except (OSError, ValueError) as error:  # a name may be none; a time that is up is an OSError
-            why = getattr(error, "strerror", None) or str(error) or "no answer"
+            number = getattr(error, "errno", None) or 0  # asyncio's own words repeat the address
+            why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or "no answer"
             raise SourceError(
                 f"no BrainVision RDA server at {self._where} ({why}); enable Remote Data Access in "
                 "Recorder's preferences, start monitoring, and open its firewall for the port"

@@ -5,11 +5,14 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamer.errors import SignalError, SourceError
 from streamer.live.intake import Intake
 from streamer.messages import Chunk, Gap, Marker
 from streamer.sources.rda import MARKERS_AT_ONCE, RdaSource
+from streamer.sources.rda_messages import START, Block, Start, Stop, read_body, read_header
 from streamer.sources.settings import RdaSettings
 from tests.fakes import FakeClock, settle
 from tests.rda import GUID, STOP, Server, block, marker, message, start, values
@@ -219,7 +222,7 @@ def test_nobody_there_is_told():
     async def main():
         async with Server() as server:
             await server.refuse()
-            with pytest.raises(SourceError, match="enable Remote Data Access"):
+            with pytest.raises(SourceError, match=r"\(Connection refused\); enable Remote Data Access"):
                 await RdaSource(RdaSettings(port=server.port)).__aenter__()
         with pytest.raises(SourceError, match="no BrainVision RDA server"):
             await RdaSource(RdaSettings(host="a" * 70 + ".invalid")).__aenter__()
@@ -264,6 +267,35 @@ def test_nonsense_is_one_clear_error(sent):
         assert "makes no sense" in str(error.value) or "does not speak" in str(error.value)
 
     run(main())
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([1, 2, 3, 4, 5, 9, 10_000]), st.binary(max_size=120), st.booleans())
+def test_no_message_raises_anything_else(kind, body, begun):
+    first = read_body(START, start()[24:], None) if begun else None
+    try:
+        made = read_body(kind, body, first)
+    except (SourceError, SignalError) as error:
+        made = str(error)
+    assert made is None or isinstance(made, Start | Block | Stop) or made.isprintable()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 200), st.integers(0, 255))
+def test_a_message_with_one_byte_wrong_does_no_harm(at, value):
+    sent = bytearray(start() + block(0, markers=[marker(3)]))
+    sent[at % len(sent)] = value
+    try:
+        begun, rest = None, bytes(sent)
+        while len(rest) >= 24:
+            kind, size = read_header(rest[:24])
+            made = read_body(kind, rest[24 : 24 + size], begun)
+            begun, rest = made if isinstance(made, Start) else begun, rest[24 + size :]
+            if isinstance(made, Block):
+                assert made.points <= 10
+                assert all(mark.position <= made.points for mark in made.marks)
+    except (SourceError, SignalError):
+        pass
 
 
 def test_a_rate_that_is_none_of_eeg_is_refused():
