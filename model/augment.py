@@ -10,6 +10,7 @@ from scipy import fft
 
 from streamer.messages import RATE_HZ
 
+FIRST = 40  # epochs after the first scored one: until there a sequence begins where a night does
 PIVOT_HZ = 6.0  # where a tilt neither lifts nor lowers: between the slow waves and the spindles
 
 
@@ -27,6 +28,7 @@ class Augmentation:
     lost_epochs: float = 0.0  # expected share of epochs lost as a whole, both views
     lost_views: float = 0.0  # expected share of epochs that lose one view
     lost_sequences: float = 0.0  # share of sequences in which one view is lost from end to end
+    beginnings: float = 0.0  # share of sequences that begin where a night does, as every live stream does
     fixed_gain: float = 1.0  # for robustness tests: the same for every night
     fixed_tilt: float = 0.0
 
@@ -74,6 +76,13 @@ def lose_samples(samples: NDArray[np.float32], rng: np.random.Generator) -> None
         length = int(RATE_HZ * np.exp(rng.uniform(np.log(0.05), np.log(6.0))))
         start = int(rng.integers(samples.size))
         samples[start : start + length] = np.nan
+
+
+def begin(places: int, how: Augmentation, rng: np.random.Generator) -> int:
+    """Draw with which of `places` epochs a sequence begins: near the night's first as often as asked for."""
+    if how.beginnings and rng.random() < how.beginnings:
+        return int(rng.integers(min(places, FIRST)))
+    return int(rng.integers(places))
 
 
 def lose_epochs(epochs: int, how: Augmentation, rng: np.random.Generator) -> NDArray[np.bool_]:

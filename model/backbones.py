@@ -128,16 +128,16 @@ class SpectrumLayer(nn.Module):
 
 
 class Summary(nn.Module):
-    """(B, frames, features) normalised dB -> (B, D), from how large each feature is and how much it varies.
+    """(B, frames, features) normalised dB -> (B, D), from each feature's mean over the frames.
 
-    In place of the Transformer where a size has no layers for it: a twentieth of its work, and nothing of the
-    order of the frames within an epoch, which drawn signals do not have from real ones.
+    In place of the Transformer where a size has no layers for it: a twentieth of its work, and nothing of
+    what happens within an epoch, which drawn signals have less well from real ones than how much there is.
     """
 
     def __init__(self, size: Size, features: int, frames: int = FRAMES) -> None:
         super().__init__()
         self.frames = FRAMES
-        rows = 2 + frames - FRAMES  # mean, spread, and the frame for the whole epoch where there is one
+        rows = 1 + frames - FRAMES  # the means, and the frame for the whole epoch where there is one
         self.widen = nn.Linear(rows * features, 2 * size.width)
         self.narrow = nn.Linear(2 * size.width, size.width)
         self.norm = nn.LayerNorm(size.width)
@@ -145,11 +145,9 @@ class Summary(nn.Module):
 
     def forward(self, spectrum: Tensor) -> Tensor:
         """Embed normalised frames, lost ones 0."""
-        frames, whole = spectrum[:, : self.frames], spectrum[:, self.frames :]
-        mean = frames.mean(1, keepdim=True)
-        variance = (frames - mean).square().mean(1, keepdim=True)
-        rows = torch.cat([mean, 2.0 * torch.sqrt(variance + 1e-4) - 1.5, whole], dim=1)
-        embedded: Tensor = self.norm(self.narrow(self.dropout(F.gelu(self.widen(rows.flatten(1))))))
+        mean = spectrum[:, : self.frames].mean(1)
+        rows = torch.cat([mean, spectrum[:, self.frames :].flatten(1)], dim=1)
+        embedded: Tensor = self.norm(self.narrow(self.dropout(F.gelu(self.widen(rows)))))
         return embedded
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from model.augment import NONE, Augmentation, augment, lose_epochs
+from model.augment import NONE, Augmentation, augment, begin, lose_epochs
 from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES
 from streamer.quality import LEAST_REAL
@@ -226,7 +226,7 @@ def cut_sequence(
     A window that straddles two scored epochs has both stages as its target, by overlap; none if either is
     unscored.
     """
-    start = int(rng.integers(len(target) - cut.epochs))
+    start = begin(len(target) - cut.epochs, cut.augmentation, rng)
     phase = int(rng.integers(1, EPOCH_SAMPLES)) if rng.random() < cut.augmentation.phase else 0
     first = start * EPOCH_SAMPLES + phase
     part = samples[first : first + cut.epochs * EPOCH_SAMPLES].astype(np.float32)

@@ -53,7 +53,7 @@ class Settings(BaseModel):
     level_hz: tuple[float, ...] | None = None  # see Size; None leaves the size's own, as above and below
     bands_hz: tuple[float, ...] | None = None
     trailing_epochs: int | None = Field(default=None, ge=0)
-    spectrum_layers: int | None = Field(default=None, ge=0)  # 0: mean and spread of the frames instead
+    spectrum_layers: int | None = Field(default=None, ge=0)  # 0: means over the frames instead
     seed: int = 0
     # Whose nights choose checkpoint and temperature: these people or recordings, by name, or a fold's.
     held_out: tuple[str, ...] = ()

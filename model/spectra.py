@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.augment import NONE, Augmentation, lose_epochs, response
+from model.augment import NONE, Augmentation, begin, lose_epochs, response
 from model.data import Batch, Cut, Night, Sequences
 from model.size import FRAMES
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
@@ -78,7 +78,7 @@ def cut_columns(
     A window that straddles two scored epochs has both stages as its target, by overlap; none if either is
     unscored.
     """
-    start = int(rng.integers(len(target) - cut.epochs))
+    start = begin(len(target) - cut.epochs, cut.augmentation, rng)
     phase = int(rng.integers(1, EPOCH_S)) if rng.random() < cut.augmentation.phase else 0
     first = start * EPOCH_S + phase
     part = changed(columns[first : first + cut.epochs * EPOCH_S].astype(np.float32), cut.augmentation, rng)

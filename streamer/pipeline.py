@@ -130,10 +130,10 @@ class Pipeline:
 
 
 class Scorer:
-    """Makes scores of what the network says of one stream's windows; remembers the smoother's belief."""
+    """Makes scores of what the network says of one stream's windows; remembers the smoother."""
 
     def __init__(self) -> None:
-        self._smoother = Smoother.from_figures()
+        self._smoother = Smoother()
         self.scored_s = 0  # where the last window ended
 
     def score(self, graded: Graded, probabilities: tuple[float, ...] | None, warmup: bool) -> Score:

@@ -1,4 +1,4 @@
-"""The smoother is causal, stays a distribution, counts a window once, and calms what flickers."""
+"""The smoother is causal, decides once per epoch whatever the hop, and calms what flickers at little cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.messages import STAGES
-from streamer.smoother import Smoother
+from streamer.smoother import FORGET_S, MARGIN, Smoother
 
 # Minutes in each stage, and where it goes from there: about what a night does.
 TRANSITIONS = np.array(
@@ -22,33 +22,24 @@ TRANSITIONS = np.array(
         [0.02, 0.03, 0.02, 0.00, 0.93],
     ]
 )
-PRIORS = np.array([0.30, 0.08, 0.37, 0.10, 0.15])
-UNIFORM = np.full(5, 0.2)
-
 PROBABILITIES = st.lists(st.floats(0.001, 1), min_size=5, max_size=5).map(
     lambda weights: tuple(weight / sum(weights) for weight in weights)
 )
 PUSHES = st.lists(
     st.tuples(st.none() | PROBABILITIES, st.sampled_from([1, 7, 15, 30, 45, 300, 30_000])), max_size=40
 )
-
-
-def smoother() -> Smoother:
-    return Smoother(TRANSITIONS, PRIORS)
-
-
-def stationary(transitions: np.ndarray) -> np.ndarray:
-    return np.linalg.matrix_power(transitions, 10_000)[0]
+DEEP = (0.02, 0.02, 0.26, 0.68, 0.02)
+UNSURE = (0.02, 0.02, 0.50, 0.44, 0.02)  # N2 rather than N3, by less than the margin
 
 
 def noisy_night(seed: int, epochs: int = 960) -> tuple[list[int], list[np.ndarray]]:
-    """Stages drawn from the transitions, and what an unsure network would say of each epoch by itself."""
+    """Stages drawn from the transitions, and what a network with some context would say of each epoch."""
     rng = np.random.default_rng(seed)
     truth, said = [0], []
     for _ in range(epochs):
         truth.append(int(rng.choice(5, p=TRANSITIONS[truth[-1]])))
-        logits = rng.normal(0, 1.2, 5)
-        logits[truth[-1]] += 1.5
+        logits = rng.normal(0, 0.8, 5)
+        logits[truth[-1]] += 1.8
         said.append(np.exp(logits) / np.exp(logits).sum())
     return truth[1:], said
 
@@ -57,149 +48,94 @@ def changes(labels: list[str]) -> int:
     return sum(one != other for one, other in itertools.pairwise(labels))
 
 
-@given(pushes=PUSHES)
-def test_the_belief_stays_a_distribution(pushes):
-    one = smoother()
-    for probabilities, seconds in pushes:
-        label = one.push(probabilities, seconds)
-        assert (one.posterior >= 0).all()
-        assert one.posterior.sum() == pytest.approx(1)
-        assert label == ("unscored" if probabilities is None else STAGES[int(one.posterior.argmax())])
-
-
 @given(pushes=PUSHES, at=st.integers(0, 40))
 def test_it_is_causal(pushes, at):
-    whole, cut = smoother(), smoother()
+    whole, cut = Smoother(), Smoother()
     labels = [whole.push(*push) for push in pushes]
     assert [cut.push(*push) for push in pushes[:at]] == labels[:at]
 
 
+@given(pushes=PUSHES)
+def test_no_stage_is_held_against_the_margin(pushes):
+    one = Smoother()
+    for probabilities, seconds in pushes:
+        label = one.push(probabilities, seconds)
+        if probabilities is None:
+            assert label == "unscored"
+        else:
+            assert max(probabilities) - probabilities[STAGES.index(label)] <= MARGIN
+
+
 @given(said=st.lists(st.none() | PROBABILITIES, min_size=1, max_size=20), hop=st.sampled_from([1, 5, 7, 15]))
 def test_epochs_do_not_depend_on_the_hop(said, hop):
-    """Whatever is said between two epochs, it is not evidence a second time."""
-    coarse, fine = smoother(), smoother()
+    """Whatever is said between two epochs, it decides nothing beyond its moment."""
+    coarse, fine = Smoother(), Smoother()
     rng = np.random.default_rng(0)
     for probabilities in said:
         expected = coarse.push(probabilities, 30)
         left = 30
         while left > hop:
-            fine.push(rng.dirichlet(np.ones(5)), hop)
+            fine.push(tuple(rng.dirichlet(np.ones(5))), hop)
             left -= hop
         assert fine.push(probabilities, left) == expected
-        assert fine.posterior == pytest.approx(coarse.posterior, abs=1e-12)
 
 
 def test_a_thousand_overlapping_windows_do_not_become_certain():
     """Half a minute of ambiguity, told every second, is still half a minute of ambiguity."""
-    one = smoother()
-    for _ in range(40):
-        one.push((0.02, 0.02, 0.92, 0.02, 0.02), 30)
-    for second in range(1, 30):
-        one.push((0.02, 0.02, 0.42, 0.02, 0.52), 1)
-        assert one.posterior[2] > one.posterior[4], second
+    one = Smoother()
+    one.push(DEEP, 30)
+    assert {one.push(UNSURE, 1) for _ in range(29)} == {"N3"}
 
 
 @given(said=st.lists(PROBABILITIES, min_size=1, max_size=20))
-def test_without_knowledge_of_sleep_the_network_is_believed(said):
-    one = Smoother(np.full((5, 5), 0.2), UNIFORM)
+def test_without_a_margin_every_window_is_followed(said):
+    one = Smoother(margin=0)
     for probabilities in said:
-        one.push(probabilities, 30)
-        assert one.posterior == pytest.approx(probabilities, abs=1e-9)
+        assert probabilities[STAGES.index(one.push(probabilities, 30))] == max(probabilities)
 
 
-@given(probabilities=PROBABILITIES)
-def test_a_stage_that_is_rare_in_training_needs_less(probabilities):
-    plain, corrected = (Smoother(np.full((5, 5), 0.2), PRIORS, exponent) for exponent in (0, 1))
-    plain.push(probabilities, 30)
-    corrected.push(probabilities, 30)
-    ratio = corrected.posterior / plain.posterior
-    assert ratio * PRIORS == pytest.approx(ratio[0] * PRIORS[0])
+@pytest.mark.parametrize(("silent_s", "expected"), [(30, "N3"), (FORGET_S - 60, "N3"), (FORGET_S, "N2")])
+def test_silence_forgets(silent_s, expected):
+    one = Smoother()
+    one.push(DEEP, 30)
+    assert one.push(None, silent_s) == "unscored"
+    assert one.push(UNSURE, 30) == expected
 
 
-def test_silence_forgets():
-    one = smoother()
-    for _ in range(10):
-        one.push((0.01, 0.01, 0.01, 0.96, 0.01), 30)
-    before = one.posterior
-    assert one.push(None, 30) == "unscored"
-    assert one.posterior == pytest.approx(before @ TRANSITIONS)
-    for _ in range(2000):
-        one.push(None, 30)
-    assert one.posterior == pytest.approx(stationary(TRANSITIONS), abs=1e-6)
-
-
-def test_a_gap_is_as_many_epochs_of_silence():
-    many, one = smoother(), smoother()
-    for each in (many, one):
-        each.push((0.01, 0.01, 0.01, 0.96, 0.01), 30)
-    for _ in range(7):
-        many.push(None, 30)
-    many.push((0.2, 0.3, 0.3, 0.1, 0.1), 30)
-    one.push((0.2, 0.3, 0.3, 0.1, 0.1), 240)  # one window, however long after the last
-    assert one.posterior == pytest.approx(many.posterior, abs=1e-12)
-
-
-def test_no_window_rules_a_stage_out():
-    one = smoother()
-    for _ in range(50):
-        one.push((1.0, 0.0, 0.0, 0.0, 0.0), 30)
-    one.push((0.0, 0.0, 0.0, 1.0, 0.0), 30)  # from W there is no step to N3
-    assert (one.posterior > 0).all()
-    for _ in range(5):
-        label = one.push((0.0, 0.0, 0.0, 1.0, 0.0), 30)
-    assert label == "N3"
-
-
-@pytest.mark.parametrize("seconds", [1, 2, 7, 15, 29])
-def test_fractions_of_an_epoch_make_up_an_epoch(seconds):
-    one = smoother()
-    part, rest = one._transitions(seconds / 30), one._transitions(1 - seconds / 30)
-    assert (part >= 0).all()
-    assert part.sum(axis=1) == pytest.approx(np.ones(5))
-    assert part @ rest == pytest.approx(TRANSITIONS, abs=5e-3)  # what clipping costs
-    assert np.linalg.norm(part - np.eye(5)) < np.linalg.norm(TRANSITIONS - np.eye(5))
+def test_a_gap_is_as_long_as_its_silence():
+    one = Smoother()
+    one.push(DEEP, 30)
+    assert one.push(UNSURE, FORGET_S + 30) == "N2"
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_it_flickers_less_and_errs_less(seed):
+def test_it_flickers_less_and_errs_no_more(seed):
     truth, said = noisy_night(seed)
-    one = smoother()
+    one = Smoother()
     smoothed = [one.push(tuple(probabilities), 30) for probabilities in said]
     raw = [STAGES[int(probabilities.argmax())] for probabilities in said]
     right = [STAGES[stage] for stage in truth]
     errors = [sum(a != b for a, b in zip(labels, right, strict=True)) for labels in (smoothed, raw)]
-    assert changes(smoothed) < 0.6 * changes(raw)
-    assert errors[0] < errors[1]
+    assert changes(smoothed) < 0.7 * changes(raw)
+    assert errors[0] <= errors[1]
 
 
 def test_a_certain_network_is_followed_at_once():
-    one = smoother()
+    one = Smoother()
     for _ in range(20):
-        one.push((0.01, 0.01, 0.01, 0.96, 0.01), 30)
+        one.push(DEEP, 30)
     assert one.push((0.997, 0.001, 0.001, 0.0, 0.001), 30) == "W"
 
 
 def test_reset_forgets_everything():
-    one = smoother()
-    first = [one.push((0.1, 0.2, 0.3, 0.3, 0.1), 13) for _ in range(9)]
-    belief = one.posterior
+    one = Smoother()
+    one.push(DEEP, 30)
     one.reset()
-    assert [one.push((0.1, 0.2, 0.3, 0.3, 0.1), 13) for _ in range(9)] == first
-    assert (one.posterior == belief).all()
+    assert one.push(UNSURE, 30) == "N2"
 
 
-def test_figures_ship_with_the_engine():
-    assert Smoother.from_figures().push((0.9, 0.05, 0.03, 0.01, 0.01), 30) == "W"
-
-
-def test_what_is_no_probability_is_refused():
-    with pytest.raises(ValueError, match="add up to 1"):
-        Smoother(TRANSITIONS * 2, PRIORS)
-    with pytest.raises(ValueError, match="shape"):
-        Smoother(TRANSITIONS, PRIORS[:4])
-    with pytest.raises(ValueError, match="add up to 1"):
-        Smoother(TRANSITIONS, [1.5, -0.5, 0, 0, 0])
-    with pytest.raises(ValueError, match="eigenvectors"):
-        Smoother(np.eye(5) / 2 + np.eye(5, k=1) / 2 + np.diag([0, 0, 0, 0, 0.5]), PRIORS)
-    with pytest.raises(ValueError, match="go back"):
-        smoother().push(None, -1)
+def test_what_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="not a probability"):
+        Smoother(1.5)
+    with pytest.raises(ValueError, match="time does not go back"):
+        Smoother().push(DEEP, -1)

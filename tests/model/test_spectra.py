@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.augment import NONE, Augmentation, augment
+from model.augment import FIRST, NONE, Augmentation, augment, begin
 from model.data import Cut, Sequences, spectrograms
 from model.spectra import SpectralSequences, amplitudes, changed
 from model.train import Run
@@ -65,6 +65,16 @@ def test_lost_samples_are_lost_columns_and_absent_epochs() -> None:
     batch = SpectralSequences([gone], [columns], replace(CUT, epochs=11), (0,), 1)[0]
     assert not batch.present.all()
     assert torch.isnan(batch.spectrum[~batch.present.any(-1)]).any()
+
+
+def test_sequences_begin_where_nights_do_as_often_as_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.array([begin(900, replace(NONE, beginnings=0.5), rng) for _ in range(400)])
+    assert 0.45 < (drawn < FIRST).mean() < 0.6
+    assert drawn.max() > 800
+    assert begin(1, replace(NONE, beginnings=1.0), rng) == 0
+    same = np.random.default_rng(3)
+    assert begin(900, NONE, np.random.default_rng(3)) == same.integers(900)
 
 
 def test_a_run_that_reads_no_waveform_learns_from_columns(tmp_path: Path) -> None:
