@@ -153,7 +153,9 @@ class Sleeper:
         self._show(publisher, made.label, said)
         ready = partial(self._ready, journal, publisher, made.label, said, found)
         pipeline = made if found.path is None else None
-        hear = self._bedside.hear if any(one.phase is not None for one in self._settings.trigger) else None
+        hear = None
+        if any(one.phase is not None for one in self._settings.trigger):
+            hear = partial(self._bedside.hear, publisher.session)
         return Recording(journal.meta.info, journal, pipeline, publisher, ready, ending, hear)
 
     async def before(self) -> Arrival | None:

@@ -130,9 +130,12 @@ class Bedside:
             self._attach_alarm(self.alarm, publisher, events)
             stack.callback(self.alarm.unheard)
 
-    def hear(self, item: Item) -> None:
-        """Have the triggers that wait for a phase hear samples as they come; raises nothing."""
-        if self.reflexes is None:
+    def hear(self, session: str, item: Item) -> None:
+        """Have the triggers that wait for a phase hear samples of a session as they come; raises nothing.
+
+        Until the session is attached, the triggers are still those of the one before.
+        """
+        if self.reflexes is None or self.reflexes.session != session:
             return
         try:
             self.reflexes.hear(item)

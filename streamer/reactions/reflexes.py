@@ -107,6 +107,7 @@ class Reflexes:
         signal: SignalSettings | None = None,
     ) -> None:
         self.triggers = {one.name: Trigger(one, publisher.session) for one in settings}
+        self.session = publisher.session
         self.arms = arm_path(session)
         self._arm_list = arms or Guard(ArmList(arm_path(session)), clock)
         self._course = Course()

@@ -14,11 +14,12 @@ from streamer.messages import Channel, Chunk, Gap, StreamInfo
 from streamer.payloads import EventPayload
 from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions
+from streamer.reactions.bedside import Bedside
 from streamer.reactions.phase import UpStates
 from streamer.reactions.reflexes import Reflexes
 from streamer.reactions.settings import PhaseSettings, TriggerSettings
 from streamer.reactions.triggers import READY, Course, Trigger, is_sham
-from streamer.settings import SignalSettings, validate
+from streamer.settings import SignalSettings, StreamSettings, validate
 from tests.chunkings import SIZES, cut, stream
 from tests.fakes import FakeClock, Witness
 from tests.reactions.test_firings import Disk
@@ -262,3 +263,21 @@ def test_samples_that_come_late_are_no_reason(tmp_path):
     bed = at_night(tmp_path, disk, main)
     assert bed.before
     assert len(disk.due) == bed.before
+
+
+def test_samples_of_the_next_session_are_not_for_the_triggers_of_this_one(tmp_path):
+    async def main(bed):
+        await bed.run(0, 1)
+        settings = StreamSettings.model_validate({"source": {"kind": "lsl"}})
+        bedside = Bedside(settings, tmp_path, "n", bed.clock, lambda: None)
+        bedside.hear("s", Chunk(0, bed.samples[None, :5]))  # nobody hears yet
+        bedside.reflexes = bed.made
+        bedside.hear("the next", Chunk(0, bed.samples[None, :5]))
+        assert [one for one in bed.witness.events if one.event == "error"] == []
+        bedside.hear("s", Chunk(100, bed.samples[None, 100:105]))
+        bedside.hear("s", Chunk(0, bed.samples[None, :5]))  # what cannot be is said once
+        bedside.hear("s", Chunk(5, bed.samples[None, 5:10]))
+
+    bed = at_night(tmp_path, Prompt(), main)
+    (told,) = (one.text for one in bed.witness.events if one.event == "error")
+    assert "trigger t is off: the phase cannot be followed" in told
