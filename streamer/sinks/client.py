@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import aiomqtt
 from aiomqtt import MqttCodeError, MqttError, ProtocolVersion
@@ -38,6 +38,7 @@ USER, PASSWORD = "SLEEPSTREAM_MQTT_USER", "SLEEPSTREAM_MQTT_PASSWORD"
 
 _UNSUPPORTED_PROTOCOL = 132  # MQTT 5 reason codes; paho translates the 3.1.1 ones into these
 _REFUSED_LOGIN = (134, 135)
+_REFUSED_WILL = (154, 155)  # no retained messages, no QoS 1
 _TAKEN_OVER = 142
 _TIMED_OUT = "Operation timed out"  # aiomqtt's words; it has no class for it
 _HUNG_UP = "it closed the connection at the greeting"
@@ -106,6 +107,22 @@ class Client(aiomqtt.Client):
         self._turn = asyncio.Lock()
         self._in_doubt = in_doubt
         self._largest = math.inf  # bytes of a packet, as the broker says
+        self._qos = 1  # likewise: the most that it takes
+        self._retains = True  # likewise: it keeps messages
+        self._gone = False  # the connection has ended
+
+    async def __aenter__(self) -> Self:
+        """Connect; aiomqtt overlooks a broker that hangs up as soon as it has greeted."""
+        await super().__aenter__()
+        if self._gone:
+            raise MqttError(_HUNG_UP)
+        return self
+
+    @property
+    def lacks(self) -> str:
+        """What this broker cannot do, by its own word, or ""."""
+        no_answer = "" if self._qos else "takes no QoS 1: it is not known what of it arrives"
+        return "; ".join(one for one in (no_answer, "" if self._retains else "retains nothing") if one)
 
     async def say(
         self,
@@ -169,10 +186,13 @@ class Client(aiomqtt.Client):
         self, topic: str, body: str, retain: bool, properties: Properties | None
     ) -> ReasonCode:
         """Publish past aiomqtt, which takes a refusal for a delivery and does not tell which one it was."""
-        info = self._client.publish(topic, body, 1, retain, properties)
+        info = self._client.publish(topic, body, self._qos, retain and self._retains, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             cause = self._disconnected.exception() if self._disconnected.done() else None
             raise MqttCodeError(info.rc, "Could not publish message") from cause
+        if not self._qos:  # no answer will come
+            self._last_answer = self._loop.time()
+            return ReasonCode(PacketTypes.PUBACK, "Success")
         answer: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
         self._answers[info.mid] = topic, answer
         try:
@@ -208,6 +228,9 @@ class Client(aiomqtt.Client):
         if not self._connected.done():  # aiomqtt would wait for an answer that cannot come any more
             self._connected.set_exception(MqttError(_HUNG_UP))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        self._gone = True
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            self._disconnected.exception()  # or asyncio complains that nobody has looked at it
 
     def _on_socket_register_write(self, client: PahoClient, userdata: Any, sock: socket.socket) -> None:
         try:
@@ -236,6 +259,8 @@ class Client(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         self._largest = getattr(properties, "MaximumPacketSize", math.inf)
+        self._qos = min(1, getattr(properties, "MaximumQoS", 1))
+        self._retains = bool(getattr(properties, "RetainAvailable", 1))
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
 
@@ -319,6 +344,11 @@ def went_silent(error: MqttError | None) -> bool:
 def refuses_login(error: MqttError) -> bool:
     """The broker refused the connection because of who we are: retrying soon is no use."""
     return isinstance(error, aiomqtt.exceptions.MqttConnectError) and _code(error) in _REFUSED_LOGIN
+
+
+def refuses_will(error: MqttError) -> bool:
+    """The broker refused the connection for what we leave it to say when we are gone: QoS 1, retained."""
+    return isinstance(error, aiomqtt.exceptions.MqttConnectError) and _code(error) in _REFUSED_WILL
 
 
 def explain(error: MqttError, settings: MqttSettings) -> str:

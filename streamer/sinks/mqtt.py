@@ -32,6 +32,7 @@ from streamer.sinks.client import (
     correlation_of,
     explain,
     refuses_login,
+    refuses_will,
     speaks_only_3,
     thrown_out,
     tls_context,
@@ -109,6 +110,8 @@ class MqttSink:
         self._connection: Delivery | None = None  # of the connection that stands
         self._connections = 0
         self._protocol = ""
+        self._wills = True  # the broker takes our last will
+        self._lacking = ""  # what it cannot do, as last said
         self._explained = False  # the last connection ended for a reason that was said already
         self._last_error = ""
         self._books = Books(settings, clock, Refusals(clock, self._refused))
@@ -195,6 +198,7 @@ class MqttSink:
                 error = await self._session(ProtocolVersion.V311)
             if error is None:
                 return
+            self._wills = self._wills and not refuses_will(error)
             if not self._explained:  # else it was said, once
                 self._changed(explain(error, self._settings))
             stood = self._connections > connections
@@ -233,7 +237,7 @@ class MqttSink:
 
     async def _session(self, protocol: ProtocolVersion) -> MqttError | None:
         """One connection from start to end; why it ended, or None after a stop."""
-        will = Will(self._availability.topic, OFFLINE, qos=1, retain=True)
+        will = Will(self._availability.topic, OFFLINE, qos=1, retain=True) if self._wills else None
         refusals = self._books.refusals
         client = Client(self._settings, self._tls, self._node, will, protocol, lambda: refusals.in_doubt)
         failure: MqttError | None = None
@@ -292,6 +296,9 @@ class MqttSink:
         for stream in self._streams.values():
             delivery.attach(stream)
         self._changed("")
+        if client.lacks and client.lacks != self._lacking:
+            self._refused(client.lacks)
+        self._lacking = client.lacks
 
     async def _listen(self, delivery: Delivery) -> None:
         """Pass commands on; ends, with MqttError, when the connection breaks."""

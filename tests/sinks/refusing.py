@@ -16,10 +16,18 @@ class Refusing:
     """`async with Refusing(answer) as broker:` listens at `broker.port`.
 
     `answer` gets topic and body (None: a subscription) and gives the reason code: 0 is yes,
-    HANG_UP the end of the connection, SILENCE nothing at all.
+    HANG_UP the end of the connection, SILENCE nothing at all. `lacks`: properties of MQTT 5 by which it says
+    what it cannot do, and hangs up at whoever asks for that; `curt`: it hangs up once it has greeted.
     """
 
-    def __init__(self, answer: Callable[[str, Any], int], version: int = 5, largest: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        answer: Callable[[str, Any], int],
+        version: int = 5,
+        largest: int = 1 << 20,
+        lacks: bytes = b"",
+        curt: bool = False,
+    ) -> None:
         self.taken: list[
             tuple[str, Any]
         ] = []  # topics and bodies, in the order in which subscribers get them
@@ -28,6 +36,8 @@ class Refusing:
         self._answer = answer
         self._version = version
         self._largest = largest
+        self._lacks = lacks
+        self._curt = curt
         self._more = asyncio.Event()
 
     async def __aenter__(self) -> Refusing:
@@ -63,12 +73,18 @@ class Refusing:
         kind = head >> 4
         if kind == CONNECT:
             if self._version == 5:
-                writer.write(b"\x20\x08\0\0\x05\x27" + self._largest.to_bytes(4))
+                if self._lacks and body[7] & 0x28:  # a last will of QoS 1, retained
+                    writer.write(bytes([0x20, 3, 0, 0x9B, 0]))
+                    return False
+                said = b"\x27" + self._largest.to_bytes(4) + self._lacks
+                writer.write(bytes([0x20, 3 + len(said), 0, 0, len(said)]) + said)
             else:
                 writer.write(b"\x20\x02\0\0" if body[6] == 4 else b"\x20\x02\0\x01")
                 if body[6] != 4:
                     return False
             self.connections += b"sleepstream-n" in body and b"-waits-" not in body
+            if self._curt:
+                return False
         elif kind == SUBSCRIBE:
             topic = body[5 if self._version == 5 else 4 :][:-1].decode()
             code = self._answer(topic, None)
@@ -78,13 +94,17 @@ class Refusing:
             extra = b"\0" if self._version == 5 else b""
             writer.write(bytes([0x90, 3 + len(extra)]) + body[:2] + extra + bytes([code or 1]))
         elif kind == PUBLISH:
-            return self._publish(body, writer)
+            if self._lacks and head & 0b0011:  # QoS 1, or to be retained
+                return False
+            return self._publish(body, writer, qos=head >> 1 & 3)
         elif kind == PING:
             writer.write(b"\xd0\0")
         return kind != DISCONNECT
 
-    def _publish(self, body: bytes, writer: asyncio.StreamWriter) -> bool:
+    def _publish(self, body: bytes, writer: asyncio.StreamWriter, qos: int) -> bool:
         length = int.from_bytes(body[:2])
+        if not qos:  # it has no number
+            body = body[: 2 + length] + b"\0\0" + body[2 + length :]
         topic, number, rest = body[2 : 2 + length].decode(), body[2 + length :][:2], body[4 + length :]
         if self._version == 5:
             rest = rest[1 + rest[0] :]
@@ -97,7 +117,7 @@ class Refusing:
             return True
         if code == 0:
             self.taken.append((topic, said))
-            writer.write(b"\x40\x02" + number)
+            writer.write(b"\x40\x02" + number if qos else b"")
         else:
             writer.write(b"\x40\x04" + number + bytes([code, 0]))
         return True

@@ -1,6 +1,7 @@
 """What a broker refuses: nothing overtakes it, its topic alone is left out, and it is said once."""
 
 import asyncio
+import gc
 
 import pytest
 from paho.mqtt.packettypes import PacketTypes
@@ -37,12 +38,12 @@ def hasty(monkeypatch):
     monkeypatch.setattr(standby, "LOOK_S", 0.05)
 
 
-def run(answer, talk, version=5, watch=None, home=None, largest=1 << 20, **more):
+def run(answer, talk, version=5, watch=None, home=None, largest=1 << 20, lacks=b"", curt=False, **more):
     """`talk(broker, sink)` with a sink at such a broker; the broker, for what it took."""
 
     async def main():
         async with (
-            Refusing(answer, version, largest) as broker,
+            Refusing(answer, version, largest, lacks, curt) as broker,
             MqttSink(settings(broker.port, **more), "n", SystemClock(), watch, home) as sink,
         ):
             await talk(broker, sink)
@@ -249,3 +250,41 @@ def test_a_message_that_is_refused_for_an_hour_holds_up_the_others_no_longer(rea
     assert known.refused("a", refusal(reason)) == becomes  # a quota ends some day
     known.accepted("a")
     assert known.refused("a", refusal(reason)) == "later"
+
+
+def test_a_broker_without_qos_1_and_retained_messages_gets_what_it_can_take():
+    """It says so in its greeting, and hangs up at whoever asks for more, in a last will or a message."""
+    watch = Watch()
+
+    async def talk(broker, sink):
+        outbox = MemoryOutbox()
+        stream = sink.stream("s", outbox)
+        for seq in ALL:
+            put(outbox, epoch(seq))
+        stream.hear("s", stage(0))
+        await broker.until(lambda one: len(one.of("epoch")) == len(ALL) and one.of("stage"))
+
+    broker = run(lambda topic, body: 0, talk, watch=watch, lacks=b"\x24\x00\x25\x00")
+    assert broker.of("epoch") == ALL
+    assert broker.connections == 1  # and one before, with a last will, that was refused
+    said = [status.last_error for status in watch.seen if "takes no QoS 1" in status.last_error]
+    assert len(said) == 1
+    assert "retains nothing" in said[0]
+
+
+def test_a_broker_that_hangs_up_once_it_has_greeted_is_one_that_does_not_answer(caplog):
+    watch = Watch()
+
+    async def talk(broker, sink):
+        await broker.until(lambda one: one.connections >= 4)
+
+    run(lambda topic, body: 0, talk, watch=watch, curt=True)
+    assert {status.last_error for status in watch.seen} == {
+        next(
+            status.last_error
+            for status in watch.seen
+            if "closed the connection at the greeting" in status.last_error
+        )
+    }
+    gc.collect()
+    assert "never retrieved" not in caplog.text
