@@ -108,7 +108,7 @@ def check_firings(rig: Rig, verdict: Verdict) -> None:
     for path in rig.sessions.glob("*.firings"):
         ends = [one["end"] for one in _records(path)]
         kept += len(ends)
-        verdict.misfired += sum(b - a < REFRACTORY_S for a, b in pairwise(ends))
+        verdict.misfired += sum(round(b - a, 2) < REFRACTORY_S for a, b in pairwise(ends))  # kept to 10 ms
     acted = _lines(rig.fired)
     verdict.notes["fired"] = acted
     verdict.misfired += max(0, acted - kept)
