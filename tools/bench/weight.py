@@ -92,9 +92,9 @@ def memory(folder: Path, hours: float) -> Figures:
     with (folder / "log").open("w") as log:
         running = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         while running.poll() is None:
-            with contextlib.suppress(OSError, AttributeError):  # it may be gone
+            with contextlib.suppress(OSError):  # it may be gone
                 status = Path(f"/proc/{running.pid}/status").read_text(encoding="utf-8")
-                found.append(int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024)  # type: ignore[index]
+                found += [int(kib) / 1024 for kib in re.findall(r"VmRSS:\s+(\d+)", status)]
             time.sleep(LOOK_S)
     if running.returncode:
         raise SystemExit((folder / "log").read_text(encoding="utf-8"))
