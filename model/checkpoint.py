@@ -53,6 +53,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_start(start: Path | Literal["packaged"]) -> Checkpoint:
     """Return the network that another run begins with: of a checkpoint, or of an artifact.
 
+    Of an ensemble it is the last member, which standardises over the past: what it learns of a new electrode
+    does not hang on amplitudes that the others know from elsewhere.
+
     Raises:
         ArtifactError: it is not there, neither of the two, or says nothing of its network's shape.
 
@@ -67,11 +70,14 @@ def load_start(start: Path | Literal["packaged"]) -> Checkpoint:
         raise ArtifactError(f"start {path}: an artifact without {SIZE_NAME}; export it again")
     data = read_trusted(None) if start == "packaged" else path.read_bytes()
     contract = contract_inside(data, path)
-    # JSON has no tuples
-    size = TypeAdapter(Size).validate_json(found[SIZE_NAME])
-    network = MC2SleepNet(size)
-    network.load_state_dict(load_script(data, path, contract, torch.device("cpu")).state_dict())
-    return Checkpoint(size, network, contract.trained_on, {})
+    sizes = TypeAdapter(list[Size]).validate_json(found[SIZE_NAME])
+    weights = load_script(data, path, contract, torch.device("cpu")).state_dict()
+    if len(sizes) > 1:
+        mine = f"members.{len(sizes) - 1}."
+        weights = {name.removeprefix(mine): one for name, one in weights.items() if name.startswith(mine)}
+    network = MC2SleepNet(sizes[-1])
+    network.load_state_dict(weights)
+    return Checkpoint(sizes[-1], network, contract.trained_on, {})
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:

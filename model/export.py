@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import load_checkpoint
+from model.ensemble import Ensemble
 from model.graphs import graphs
 from model.mc2sleepnet import MC2SleepNet, parameter_count
 from model.size import FRAMES, Size
@@ -39,12 +40,19 @@ from streamer.spectrogram import BINS
 TOLERANCE = 1e-5  # of a probability
 
 
-def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path, *, onnx: bool = True) -> Contract:
+def export(
+    network: MC2SleepNet | Ensemble,
+    sizes: Size | Sequence[Size],
+    trained_on: str,
+    out: Path,
+    *,
+    onnx: bool = True,
+) -> Contract:
     """Script, verify and write `network`.
 
     Args:
         network: the weights.
-        size: that it was made with.
+        sizes: that it was made with; of an ensemble that of each member.
         trained_on: in words.
         out: the artifact.
         onnx: add the graphs for ONNX Runtime (seconds); without them the engine takes the slower TorchScript.
@@ -53,25 +61,17 @@ def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path, *, onnx
         ArtifactError: its passes disagree, or it sees the future; nothing is written.
 
     """
-    if not size.causal:
-        raise ArtifactError(
-            "export: this network is bidirectional, it needs epochs that a live night does not have yet; "
-            "train with causal = true"
-        )
+    every = [sizes] if isinstance(sizes, Size) else list(sizes)
+    size = every[0]
     network = network.cpu().eval()
-    broken = [name for name, one in network.state_dict().items() if not one.isfinite().all()]
-    if broken:
-        raise ArtifactError(
-            f"export: NaN or infinity in {', '.join(broken[:3])}; train again, from nights that are not lost "
-            "throughout or at a lower learning rate"
-        )
+    refuse(network, every)
     verify(network, {"eager": TorchRunner(network, torch.device("cpu"))}, size.context)
     files = graphs(network) if onnx else {}
     contract = Contract(
-        size=size.name,
+        size=" + ".join(one.name for one in every),
         parameters=parameter_count(network),
         context_epochs=size.context,
-        state=Shape(memory=network.memory_shape, features=network.bands.features),
+        state=Shape(memory=network.memory_shape, features=network.features),
         warmup_epochs=min(10, size.context),  # most of what context gives comes with the first few minutes
         temperature=float(network.temperature),
         trained_on=trained_on,
@@ -82,7 +82,7 @@ def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path, *, onnx
     )
     partial = out.with_name(f".{out.name}.partial")
     try:
-        scripted = save_scripted(network, size, contract, files, partial)
+        scripted = save_scripted(network, every, contract, files, partial)
         runners: dict[str, Runner] = {"scripted": TorchRunner(scripted, torch.device("cpu"))}
         if onnx:
             runners["ONNX"] = OnnxRunner(files[GRAPHS[0]], files[GRAPHS[1]], contract.state)
@@ -93,13 +93,32 @@ def export(network: MC2SleepNet, size: Size, trained_on: str, out: Path, *, onnx
     return contract
 
 
+def refuse(network: MC2SleepNet | Ensemble, sizes: Sequence[Size]) -> None:
+    """Refuse a network that cannot run live, or that has no numbers; ArtifactError says what to do."""
+    if not all(one.causal for one in sizes):
+        raise ArtifactError(
+            "export: this network is bidirectional, it needs epochs that a live night does not have yet; "
+            "train with causal = true"
+        )
+    broken = [name for name, one in network.state_dict().items() if not one.isfinite().all()]
+    if broken:
+        raise ArtifactError(
+            f"export: NaN or infinity in {', '.join(broken[:3])}; train again, from nights that are not lost "
+            "throughout or at a lower learning rate"
+        )
+
+
 def save_scripted(
-    network: MC2SleepNet, size: Size, contract: Contract, files: Mapping[str, bytes], path: Path
+    network: MC2SleepNet | Ensemble,
+    sizes: Sequence[Size],
+    contract: Contract,
+    files: Mapping[str, bytes],
+    path: Path,
 ) -> Any:
     """Script the live methods and write them with all else; only here does `model` touch torch.jit."""
     extra = {
         FILE_NAME: contract.model_dump_json(by_alias=True),
-        SIZE_NAME: json.dumps(asdict(size)),
+        SIZE_NAME: json.dumps([asdict(one) for one in sizes]),
         **files,
     }
     with deprecated_script():
@@ -110,7 +129,7 @@ def save_scripted(
     return scripted
 
 
-def verify(network: MC2SleepNet, runners: Mapping[str, Runner], context: int) -> None:
+def verify(network: MC2SleepNet | Ensemble, runners: Mapping[str, Runner], context: int) -> None:
     """Refuse a network that would do otherwise live than it did in training.
 
     The signal outlasts the context, has lost samples, lost epochs and lost views.

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.backbones import RawBackbone, SpectrumBackbone, SpectrumLayer
+from model.ensemble import Ensemble
 from model.mc2sleepnet import Attention, MC2SleepNet, SequenceLayer, State
 from model.size import FRAMES
 from model.standard import Past
@@ -25,7 +26,7 @@ from streamer.network.artifact import GRAPHS
 from streamer.spectrogram import BINS
 
 
-def graphs(network: MC2SleepNet) -> dict[str, bytes]:
+def graphs(network: MC2SleepNet | Ensemble) -> dict[str, bytes]:
     """Return the files by the names in `GRAPHS`; needs the extra `train`.
 
     The first takes one epoch of any number of streams, the second any number of epochs of one stream. Names
@@ -35,7 +36,7 @@ def graphs(network: MC2SleepNet) -> dict[str, bytes]:
         return dict(zip(GRAPHS, (_step(network), _block(network)), strict=True))
 
 
-def _step(network: MC2SleepNet) -> bytes:
+def _step(network: MC2SleepNet | Ensemble) -> bytes:
     streams = 2  # a dimension of 1 would be taken for a constant
     raw, spectrum = torch.zeros(streams, EPOCH_SAMPLES), torch.zeros(streams, FRAMES, BINS)
     layers, _, _, _, heads, places, depth = network.memory_shape
@@ -45,14 +46,14 @@ def _step(network: MC2SleepNet) -> bytes:
     first = {0: torch.export.Dim("streams")}
     second = {1: first[0]}
     return _graph(
-        _Step(network),
-        (raw, spectrum, present, *network.standard.blank(streams), blocked, *past),
+        _Step(network) if isinstance(network, MC2SleepNet) else _Steps(network),
+        (raw, spectrum, present, *network.initial_state(streams)[2:], blocked, *past),
         (*[first] * 7, (second,) * len(past)),
         ["logits", "new", *(f"{name}_after" for name in Past._fields)],
     )
 
 
-def _block(network: MC2SleepNet) -> bytes:
+def _block(network: MC2SleepNet | Ensemble) -> bytes:
     epochs = 3
     raw, spectrum = torch.zeros(1, epochs, EPOCH_SAMPLES), torch.zeros(1, epochs, FRAMES, BINS)
     present = torch.ones(1, epochs, 2, dtype=torch.bool)
@@ -68,7 +69,7 @@ def _block(network: MC2SleepNet) -> bytes:
 class _Block(nn.Module):
     """The network's `advance`, as it is."""
 
-    def __init__(self, network: MC2SleepNet) -> None:
+    def __init__(self, network: MC2SleepNet | Ensemble) -> None:
         super().__init__()
         self.network = network
 
@@ -79,12 +80,12 @@ class _Block(nn.Module):
         present: Tensor,
         memory: Tensor,
         seen: Tensor,
-        weight: Tensor,
-        mean: Tensor,
-        square: Tensor,
+        scale_weight: Tensor,
+        scale_mean: Tensor,
+        scale_square: Tensor,
     ) -> tuple[Tensor, ...]:
         logits, state = self.network.advance(
-            raw, spectrum, present, State(memory, seen, weight, mean, square)
+            raw, spectrum, present, State(memory, seen, scale_weight, scale_mean, scale_square)
         )
         return logits, *map(torch.clone, state)  # an input that is an output as it is loses its name
 
@@ -207,9 +208,9 @@ class _Step(nn.Module):
         raw: Tensor,
         spectrum: Tensor,
         present: Tensor,
-        weight: Tensor,
-        mean: Tensor,
-        square: Tensor,
+        scale_weight: Tensor,
+        scale_mean: Tensor,
+        scale_square: Tensor,
         blocked: Tensor,
         *past: Tensor,
     ) -> tuple[Tensor, ...]:
@@ -218,7 +219,7 @@ class _Step(nn.Module):
         Gives logits (B, 5), what is new of the memory: (2 views, B, attentions x layers x key/value, H, 1,
         D/H), and `Past` with this epoch in it.
         """
-        first, after = self.encode(raw, spectrum, present, Past(weight, mean, square))
+        first, after = self.encode(raw, spectrum, present, Past(scale_weight, scale_mean, scale_square))
         _, batch, width = first.shape
         seen = (first.flip(0) @ self.remember).view(2, batch, -1, self.heads, 1, width // self.heads)
         count = len(self.layers)
@@ -230,6 +231,49 @@ class _Step(nn.Module):
             new += added
         logits = self.network.joint(x.transpose(0, 1).flatten(1)) / self.network.temperature
         return logits, torch.cat([*new, seen], dim=2), *map(torch.clone, after)
+
+
+class _Steps(nn.Module):
+    """A `_Step` of each member of an ensemble: each takes its part of the past, and the mean is given."""
+
+    def __init__(self, network: Ensemble) -> None:
+        super().__init__()
+        self.network = network
+        self.steps = nn.ModuleList(_Step(cast(MC2SleepNet, one)) for one in network.members)
+
+    def forward(
+        self,
+        raw: Tensor,
+        spectrum: Tensor,
+        present: Tensor,
+        scale_weight: Tensor,
+        scale_mean: Tensor,
+        scale_square: Tensor,
+        blocked: Tensor,
+        *past: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """As `_Step.forward`."""
+        own, cross = past[: len(past) // 2], past[len(past) // 2 :]
+        widths = self.network.widths
+        means, squares = torch.split(scale_mean, widths, 1), torch.split(scale_square, widths, 1)
+        mixed, at = [], 0
+        new: tuple[list[Tensor], list[Tensor]] = (
+            [],
+            [],
+        )  # of the attention to itself, of that to the other view
+        after: list[tuple[Tensor, ...]] = []
+        for number, step in enumerate(self.steps):
+            end = at + 2 * self.network.layers[number]
+            given = scale_weight, means[number], squares[number], blocked
+            logits, added, *scale = step(raw, spectrum, present, *given, *own[at:end], *cross[at:end])
+            mixed.append(torch.softmax(logits, -1) * self.network.shares[number])
+            for kept, part in zip(new, added.chunk(2, 2), strict=True):
+                kept.append(part)
+            after.append(tuple(scale))
+            at = end
+        logits = torch.log(torch.stack(mixed).sum(0)) / self.network.temperature
+        scales = [torch.cat([one[place] for one in after], 1) for place in (1, 2)]
+        return logits, torch.cat([*new[0], *new[1]], 2), after[-1][0], *scales
 
 
 class _BothViews(nn.Module):

@@ -119,6 +119,7 @@ class MC2SleepNet(nn.Module):
             else nn.Identity()
         )
         self.bands = Bands(size.bands_hz, size.bins)
+        self.features = self.bands.features
         self.standard = Standard(self.bands.features, size.trailing_epochs)
         self.spectrum = embedder(size, self.bands.features, self.bands.frames)
         self.raw_layers = nn.ModuleList(SequenceLayer(size) for _ in range(size.sequence_layers))

@@ -139,4 +139,5 @@ class Standard(nn.Module):
     def blank(self, batch: int) -> Past:
         """Return the past of `batch` streams that have seen nothing."""
         nothing = torch.zeros((batch, self.centre_db.size(0)), device=self.centre_db.device)
-        return Past(torch.zeros(batch, device=self.centre_db.device), nothing, nothing)
+        # Two tensors: one that stands twice would be exported as one input for both.
+        return Past(torch.zeros(batch, device=self.centre_db.device), nothing, nothing.clone())

@@ -20,7 +20,7 @@ from streamer.network.runtime import InferenceSession, SessionOptions
 TO_PAST = (3, 1, 4, 2, 0, 5, 6, 7)
 TO_STATE = (4, 1, 3, 0, 2, 5, 6, 7)
 PLACES = 6  # the axis of remembered epochs, in both
-SCALE = ("weight", "mean", "square")  # what `model.standard.Past` holds
+SCALE = ("scale_weight", "scale_mean", "scale_square")  # what `model.standard.Past` holds
 
 
 class OnnxPast(NamedTuple):

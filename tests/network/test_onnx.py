@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from model.export import export
+from model.size import BANDS_HZ
 from streamer.errors import ArtifactError
 from streamer.network.artifact import GRAPHS
 from streamer.network.onnx import OnnxRunner
@@ -19,11 +20,13 @@ from tests.network.windows import windows
 
 pytestmark = [pytest.mark.slow, pytest.mark.train]  # torch takes seconds to export a graph
 
+SIZE = replace(TINY, bins=90, bands_hz=BANDS_HZ, trailing_epochs=4)  # with all that a stream remembers
+
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.pt"
-    export(network(), TINY, "noise", path)
+    export(network(SIZE), SIZE, "noise", path)
     return path
 
 

@@ -1,0 +1,62 @@
+"""Join networks into one artifact that gives the mean of their probabilities.
+
+    python -m model.join packaged runs/two_looks/best.pt OUT.pt --shares .5 .5
+
+A member is "packaged", an artifact of one network, or a checkpoint of model.train.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.checkpoint import Checkpoint, load_start
+from model.ensemble import Ensemble
+from model.export import export
+from streamer.errors import ArtifactError, SleepstreamError, UsageError
+from streamer.network.trust import record
+
+
+def join(saved: Sequence[Checkpoint], shares: Sequence[float]) -> Ensemble:
+    """Make one network of several; the last is one that standardises over the past, if any does.
+
+    Raises:
+        UsageError: the shares do not fit.
+        ArtifactError: the members do not.
+
+    """
+    if len(saved) != len(shares) or abs(sum(shares) - 1) > 1e-6 or min(shares) <= 0:
+        raise UsageError(f"--shares: one above 0 for each of {len(saved)} members, 1 in all; found {shares}")
+    trailing = [one.size.trailing_epochs for one in saved]
+    if trailing != sorted(trailing) or len(set(trailing) - {0}) > 1:
+        raise ArtifactError(
+            f"ensemble: members standardise over {trailing} epochs; those over 0 first, all others alike"
+        )
+    return Ensemble([one.network for one in saved], shares)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Join networks and export them."""
+    parser = argparse.ArgumentParser(prog="python -m model.join", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("members", nargs="+", help='"packaged", artifacts or checkpoints, and OUT.pt at last')
+    parser.add_argument("--shares", type=float, nargs="+", required=True, help="of each in the mean")
+    parser.add_argument("--temperature", type=float, default=1.0, help="that divides the logits (default: 1)")
+    options = parser.parse_args(arguments)
+    *members, out = options.members
+    try:
+        saved = [load_start("packaged" if one == "packaged" else Path(one)) for one in members]
+        joined = join(saved, options.shares)
+        joined.temperature.fill_(options.temperature)
+        said = dict.fromkeys(one.trained_on for one in saved)
+        contract = export(joined, [one.size for one in saved], " | ".join(said), Path(out))
+    except SleepstreamError as error:
+        parser.exit(error.exit_code, f"{error}\n")
+    where = json.dumps(str(Path(out).resolve()), ensure_ascii=False)
+    print(f"{out}: {contract.size}, {contract.parameters} parameters\n")
+    print(f'[model]\npath = {where}\nsha256 = "{record(Path(out))}"')
+
+
+if __name__ == "__main__":
+    main()
