@@ -118,17 +118,25 @@ async def run(
     """
     environment = {f"SLEEPSTREAM_{key.upper()}": str(value) for key, value in facts.items()}
     quiet = asyncio.subprocess.DEVNULL
+    made = asyncio.create_subprocess_exec(
+        *command,
+        stdin=quiet,
+        stdout=quiet,
+        stderr=quiet,
+        env={**os.environ, **environment},
+        start_new_session=True,  # Ctrl-C is for us; and what it starts itself ends with it
+    )
+    making = asyncio.create_task(made, name=f"start of {command[0]}")
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=quiet,
-            stdout=quiet,
-            stderr=quiet,
-            env={**os.environ, **environment},
-            start_new_session=True,  # Ctrl-C is for us; and what it starts itself ends with it
-        )
+        process = await asyncio.shield(making)
     except (OSError, ValueError) as error:
         return f"cannot run {command[0]}: {getattr(error, 'strerror', None) or error}"
+    except asyncio.CancelledError:  # asyncio would end the program alone, and not what it has started by now
+        with contextlib.suppress(OSError, ValueError):
+            process = await making
+            end(process.pid)
+            await process.wait()
+        raise
     try:
         if leash is not None:
             with contextlib.suppress(OSError):  # the noise matters more than who ends it

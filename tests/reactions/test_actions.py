@@ -97,6 +97,30 @@ def test_leaving_ends_the_programs_and_what_they_started(tmp_path):
     assert asyncio.run(scenario()) == (b"", [])
 
 
+def test_leaving_while_a_program_is_being_started_ends_what_that_has_started(tmp_path, monkeypatch):
+    start = asyncio.create_subprocess_exec
+
+    async def scenario():
+        fifo, seen = tmp_path / "fifo", asyncio.Event()
+        os.mkfifo(fifo)
+
+        async def slow_start(*command, **more):
+            process = await start(*command, **more)
+            await seen.wait()  # a machine that is busy: the program runs, and we do not know it yet
+            return process
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", slow_start)
+        async with actions() as (made, problems):
+            made.carry_out(ActionSettings(command=("sh", "-c", f"sleep 600 > {fifo} & wait")), FACTS)
+            reading = await asyncio.to_thread(os.open, fifo, os.O_RDONLY)
+            seen.set()
+        end = await asyncio.wait_for(asyncio.to_thread(os.read, reading, 1), 5)
+        os.close(reading)
+        return end, problems
+
+    assert asyncio.run(scenario()) == (b"", [])
+
+
 def test_too_many_programs_are_refused_and_said():
     async def scenario():
         async with actions() as (made, problems):
