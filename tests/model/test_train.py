@@ -60,6 +60,7 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in run.averaged().state_dict().items()}
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_and_another_seed_another(tmp_path: Path) -> None:
     runs = []
     for number, seed in enumerate((0, 0, 1)):

@@ -105,6 +105,7 @@ def test_on_given_backbones_only_the_sequence_stage_differs(config: Path) -> Non
     assert objectives(made["fine-tuning only"]) == ["fine_tune frozen"]
 
 
+@pytest.mark.slow
 def test_ablation_from_settings_to_table(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = config.parent / "out"
     bidirectional = "bidirectional, 4 each way"
@@ -163,6 +164,7 @@ def test_what_cannot_be_ablated_is_one_line(
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_folds_are_trained_without_their_people_streamed_and_pooled(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

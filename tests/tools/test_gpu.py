@@ -34,6 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_on_a_cpu_all_agrees_but_what_needs_a_gpu_is_left_out(tmp_path: Path) -> None:
     assert main(asked(tmp_path / "gpu.json")) == 0
     found = json.loads((tmp_path / "gpu.json").read_text())
@@ -63,6 +64,7 @@ class Wrong:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_what_differs_from_a_cpu_fails_loudly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,7 @@ def test_windows_of_a_longer_hop_are_those_of_every_second_that_it_makes() -> No
         assert off_grid(ends, hop_s).truth.tolist() == [one for one in end_s if one % hop_s == 0]
 
 
+@pytest.mark.slow
 def test_recordings_and_prepared_nights_through_the_packaged_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from streamer.clock import SystemClock
 from streamer.errors import JournalError
 from streamer.journal import Journal, JournalReader
+from streamer.journal.file import MIGRATIONS
 from streamer.journal.lock import outrun
 from streamer.messages import Score
 from streamer.network.stager import Model
@@ -164,14 +165,14 @@ def _rounded(score: Score) -> Probabilities | None:
 
 
 def birth(wal: Path) -> int:
-    """Where in a write-ahead log its first two transactions end, which may be those that make a session file.
+    """Where in a write-ahead log the transactions end that may be those that make a session file.
 
     What is cut off before leaves no session. 0 if there are not so many.
     """
     log = wal.read_bytes()
     page = int.from_bytes(log[8:12], "big")
     ends = (at + 24 + page for at in range(32, len(log), 24 + page) if any(log[at + 4 : at + 8]))
-    return next(islice(ends, 1, None), 0)
+    return next(islice(ends, len(MIGRATIONS), None), 0)  # of each version, and one that fills it
 
 
 def check_torn(copy: Path, later: Path, verdict: Verdict) -> None:
