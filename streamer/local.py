@@ -40,7 +40,7 @@ def silence() -> None:
 
 def keep_caches_temporary() -> None:
     """Have libraries keep their caches in the temporary folder; has to run before they are imported."""
-    missing = [variable for variable in CACHES if variable not in os.environ]
+    missing = [variable for variable in CACHES if not os.environ.get(variable)]  # empty is not named
     for variable in missing:
         place = _cache_folder() / CACHES[variable]
         place.mkdir(mode=0o700, exist_ok=True)
