@@ -17,6 +17,8 @@ from streamer.messages import EPOCH_SAMPLES
 from tests.model.nights import night
 from tests.model.test_train import settings
 
+pytestmark = pytest.mark.train
+
 CUT = Cut(epochs=5, sequences=3)
 
 

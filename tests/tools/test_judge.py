@@ -11,6 +11,8 @@ from tests.model.test_draw import TEACHER
 from tests.tools.test_resynthesise import table
 from tools.judge import PAIRS, both, judged, main, variation
 
+pytestmark = pytest.mark.train
+
 
 def test_bands_that_rise_and_fall_together_are_found_together() -> None:
     rng = np.random.default_rng(0)
