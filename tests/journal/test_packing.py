@@ -258,7 +258,7 @@ def test_a_crash_at_any_step_loses_nothing(tmp_path):
 def test_the_program_ends_with_the_engine_that_asked_for_it(tmp_path, monkeypatch, capsys):
     path = session(tmp_path, 60)
     monkeypatch.setattr(os, "nice", lambda by: by)
-    monkeypatch.setattr(sys, "argv", ["packing", str(path), "--parent", "1"])
+    monkeypatch.setattr(sys, "argv", ["packing", str(path), "--parent", str(os.getppid() + 1)])
     assert packing.main() == 1
     assert "the engine has ended" in capsys.readouterr().err
     assert os.listdir(tmp_path) == [path.name]
