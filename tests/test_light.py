@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.mosquitto import free_port
 from tests.nights import session, stages
 from tests.test_cli import write_edf
+from tests.test_layout import ROOT
 
 HEAVY = (
     "torch",
@@ -78,8 +80,9 @@ def test_no_command_needs_torch_or_imports_what_it_does_not_use(command: str, tm
     if "night.sqlite" in command or "status" in command:
         session(tmp_path / "night.sqlite", stages("W122"))
     code = CODE.format(module=module, arguments=command.split())
+    here = os.environ | {"PYTHONPATH": str(ROOT)}  # tools and model are not installed
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", code], cwd=tmp_path, env=here, capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, done.stderr
     assert set(eval(done.stdout.splitlines()[-1])) <= used

@@ -94,7 +94,10 @@ def test_samples_and_what_they_are(senders):
     assert rows.dtype == np.float64
     np.testing.assert_array_equal(np.diff(rows[0]), 1)
     np.testing.assert_array_equal(rows[1], -rows[0])
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lsl")]
+    for thread in threading.enumerate():
+        if thread.name.startswith("lsl"):
+            thread.join(10)  # it was told to end, and nobody waits for it
+            assert not thread.is_alive()
 
 
 @pytest.mark.slow

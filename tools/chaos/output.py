@@ -58,11 +58,13 @@ class Output:
 
     def stop(self) -> None:
         """Ctrl-S."""
-        termios.tcflow(self._theirs, termios.TCOOFF)
+        if self._theirs >= 0:  # else another fault has taken the terminal away at the same moment
+            termios.tcflow(self._theirs, termios.TCOOFF)
 
     def go_on(self) -> None:
         """Ctrl-Q."""
-        termios.tcflow(self._theirs, termios.TCOON)
+        if self._theirs >= 0:
+            termios.tcflow(self._theirs, termios.TCOON)
 
     def end(self) -> None:
         """Nobody reads any more: the pipe breaks, the terminal is closed."""
