@@ -170,6 +170,16 @@ def run(runner: Runner, given: Given, block: int = 1) -> Tensor:
     return torch.cat(rows)
 
 
+def tell(out: Path, contract: Contract) -> None:
+    """Record an artifact's digest, and print the lines of the settings that have the engine take it."""
+    print(
+        f"{out}: size {contract.size}, {contract.parameters} parameters, {out.stat().st_size} bytes; to use "
+        "it, write into the settings:\n"
+    )
+    where = json.dumps(str(out.resolve()), ensure_ascii=False)  # quoted as TOML does it
+    print(f'[model]\npath = {where}\nsha256 = "{record(out)}"')
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Export a checkpoint of model.train."""
     parser = argparse.ArgumentParser(prog="python -m model.export", description=__doc__.split("\n", 1)[0])
@@ -182,12 +192,7 @@ def main(arguments: list[str] | None = None) -> None:
         contract = export(saved.network, saved.size, saved.trained_on, options.out, onnx=not options.no_onnx)
     except ArtifactError as error:
         parser.exit(1, f"{error}\n")
-    print(
-        f"{options.out}: size {contract.size}, {contract.parameters} parameters, "
-        f"{options.out.stat().st_size} bytes; to use it, write into the settings:\n"
-    )
-    where = json.dumps(str(options.out.resolve()), ensure_ascii=False)  # quoted as TOML does it
-    print(f'[model]\npath = {where}\nsha256 = "{record(options.out)}"')
+    tell(options.out, contract)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,13 @@ A member is "packaged", an artifact of one network, or a checkpoint of model.tra
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from model.checkpoint import Checkpoint, load_start
 from model.ensemble import Ensemble
-from model.export import export
+from model.export import export, tell
 from streamer.errors import ArtifactError, SleepstreamError, UsageError
-from streamer.network.trust import record
 
 
 def join(saved: Sequence[Checkpoint], shares: Sequence[float]) -> Ensemble:
@@ -53,9 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         contract = export(joined, [one.size for one in saved], " | ".join(said), Path(out))
     except SleepstreamError as error:
         parser.exit(error.exit_code, f"{error}\n")
-    where = json.dumps(str(Path(out).resolve()), ensure_ascii=False)
-    print(f"{out}: {contract.size}, {contract.parameters} parameters\n")
-    print(f'[model]\npath = {where}\nsha256 = "{record(Path(out))}"')
+    tell(Path(out), contract)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from streamer.messages import EPOCH_SAMPLES
-from streamer.network.torchscript import WARMUP_CALLS, State
+from streamer.network.runner import WARMUP_CALLS
+from streamer.network.torchscript import State
 from streamer.spectrogram import BINS, FRAMES
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
 
 
 class Given(NamedTuple):

@@ -16,12 +16,11 @@ from streamer.messages import EPOCH_SAMPLES, Window
 from streamer.network.artifact import GRAPHS, contract_inside, graphs_inside
 from streamer.network.contract import Contract
 from streamer.network.onnx import OnnxRunner
-from streamer.network.runner import Given, Runner
+from streamer.network.runner import WARMUP_CALLS, Given, Runner
 from streamer.network.trust import PACKAGED, read_trusted
 from streamer.settings import Device, ModelSettings, Precision, Runtime
 from streamer.spectrogram import BINS, FRAMES
 
-WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
 NVIDIA = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # where CUDA can be, one is there; WSL has the second
 
 
@@ -78,7 +77,8 @@ class Model:
             model = cls(_torch(data, source, contract, device, precision, threads), contract)
         else:
             _refuse_beside_onnx(device, precision)
-            step, block = (graphs_inside(data, source, contract)[name] for name in GRAPHS)
+            files = graphs_inside(data, source, contract)
+            step, block = (files[name] for name in GRAPHS)
             model = cls(OnnxRunner(step, block, contract.state, threads), contract)
         model._warm_up()
         return model

@@ -18,7 +18,6 @@ from streamer.network.runner import Given, Singles
 from streamer.settings import Precision
 
 LIVE = ("advance", "initial_state")
-WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
 
 
 class State(NamedTuple):
