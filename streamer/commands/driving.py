@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import datetime
+import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from streamer.news import Remark, Sink
 from streamer.settings import Settings
 from streamer.standard import complain, taken_over
 from streamer.terminal import Terminal, show_night
+
+logger = logging.getLogger(__name__)
 
 
 def speed(text: str) -> float | str:
@@ -79,12 +82,21 @@ def watched(
     return outcomes
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+# Other programs send them to a daemon ("open your log again"), and a process that does not take them ends.
+STRAY = (signal.SIGUSR1, signal.SIGUSR2)
+
+
 async def _until_signalled(engine: Engine) -> list[Outcome]:
-    """Run it; the first Ctrl-C or SIGTERM ends it gently, and SIGHUP unless it is ignored (`nohup`)."""
+    """Run it until the first signal that ends it gently; SIGHUP does unless it is ignored (`nohup`)."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, engine.stop)
+    for number in STRAY:
+        loop.add_signal_handler(
+            number, logger.warning, "%s means nothing here; the night goes on", number.name
+        )
     signal.signal(
         signal.SIGTTOU, signal.SIG_IGN
     )  # else a terminal could stop what writes from its background

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from streamer import cli
 from streamer.clock import SystemClock
+from streamer.commands.driving import STRAY
 from streamer.errors import RunError, SinkError, SleepstreamError
 from streamer.handover import Aside, explain
 from streamer.journal import Journal
@@ -263,45 +264,68 @@ def test_a_fault_in_one_stream_is_that_stream_s(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def hangup():
-    """What SIGHUP does to this process; it is restored."""
-    before = signal.getsignal(signal.SIGHUP)
-    yield lambda handler: signal.signal(signal.SIGHUP, handler)
-    signal.signal(signal.SIGHUP, before)
+def handled():
+    """Set what a signal does to this process; it is restored."""
+    before = {}
+
+    def handle(number, handler):
+        before[number] = signal.signal(number, handler)
+
+    yield handle
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def ignored(*_):
     raise AssertionError("nobody has taken the signal")
 
 
-@pytest.mark.parametrize("nohup", [False, True])
-def test_a_closed_terminal_ends_the_night_in_peace_unless_it_is_to_go_on(tmp_path, hangup, nohup):
-    hangup(signal.SIG_IGN if nohup else ignored)
-    speed = 60 if not nohup else 600
+def run_signalled(tmp_path, number, ends):
+    """Run a night, send this process the signal once there is a session, and tell why the night ended."""
+    hours, speed = (8, 60) if ends else (HOURS, 600)
     config = tmp_path / "c.toml"
     config.write_text(
         f'session_dir = "{tmp_path}"\n[[stream]]\nname = "anna"\nhop_s = 10\n[stream.source]\n'
-        f'kind = "simulated"\nhours = {HOURS if nohup else 8}\nspeed = {speed}\n'
+        f'kind = "simulated"\nhours = {hours}\nspeed = {speed}\n'
     )
     ended = threading.Event()
 
-    def close_terminal():
+    def send():
         while not ended.wait(0.01):
             if list(tmp_path.glob("*.sqlite")):
-                os.kill(os.getpid(), signal.SIGHUP)
+                os.kill(os.getpid(), number)
                 return
 
-    closing = threading.Thread(target=close_terminal)
-    closing.start()
+    sending = threading.Thread(target=send)
+    sending.start()
     try:
         assert cli.main(["run", str(config), "--log", "text"]) == 0
     finally:
         ended.set()
-        closing.join()
+        sending.join()
     (session,) = tmp_path.glob("*.sqlite")
     with Journal.open(session) as read:
-        why = [event.text for event in read.events() if event.event == "session_ended"]
+        return [event.text for event in read.events() if event.event == "session_ended"]
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_closed_terminal_ends_the_night_in_peace_unless_it_is_to_go_on(tmp_path, handled, nohup):
+    handled(signal.SIGHUP, signal.SIG_IGN if nohup else ignored)
+    why = run_signalled(tmp_path, signal.SIGHUP, ends=not nohup)
     assert why == ["the source has ended" if nohup else "stopped"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_whoever_ends_it_ends_it_in_peace(tmp_path, handled, number):
+    handled(number, ignored)
+    assert run_signalled(tmp_path, number, ends=True) == ["stopped"]
+
+
+@pytest.mark.parametrize("number", STRAY)
+def test_a_stray_signal_ends_no_night(tmp_path, handled, capfd, number):
+    handled(number, ignored)
+    assert run_signalled(tmp_path, number, ends=False) == ["the source has ended"]
+    assert number.name in capfd.readouterr().out
 
 
 def test_a_replay_into_head_writes_all_its_files(tmp_path, monkeypatch):
