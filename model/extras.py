@@ -11,7 +11,7 @@ EXTRAS: Final = {  # name in an import: extra in pyproject.toml
     "yasa": "peers",
     "ray": "ray",
     "torchaudio": "torchaudio",
-    **dict.fromkeys(("jsonschema", "mne", "playwright", "pyedflib", "sklearn"), "test"),
+    **dict.fromkeys(("jsonschema", "mne"), "test"),
 }
 
 

@@ -2,8 +2,8 @@
 
 The conditioned signal is averaged to 20 Hz and continued by an autoregression of its last 6 s; the last 2 s
 and what is predicted are filtered to 0.5-2 Hz together, without a shift in phase, and give the phase at any
-time about now. What the conditioner's high-pass shifts is undone. `python -m tools.phase` measures how well
-it does.
+time about now. What the conditioner's high-pass shifts is undone. `python -m tests.reactions.phase`
+measures how well it does.
 """
 
 from __future__ import annotations

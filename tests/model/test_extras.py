@@ -43,7 +43,6 @@ def started(folder, module, *missing):
         ("model.draw", "tqdm", "train"),
         ("model.export", "torch", "train"),
         ("tools.evaluate", "torch", "train"),
-        ("tools.screenshots", "playwright", "test"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(tmp_path, module, missing, extra):

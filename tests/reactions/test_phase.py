@@ -22,9 +22,9 @@ from streamer.reactions.triggers import READY, Course, Trigger, is_sham
 from streamer.settings import SignalSettings, StreamSettings, validate
 from tests.chunkings import SIZES, cut, stream
 from tests.fakes import FakeClock, Witness
+from tests.reactions.phase import met, simulated
 from tests.reactions.test_firings import Disk
 from tests.reactions.test_triggers import EVENING, score
-from tools.phase import met, simulated
 
 HZ = 0.8
 

@@ -16,11 +16,11 @@ from streamer.errors import SettingsError
 from streamer.payloads import to_json
 from streamer.sinks.mqtt import MqttSink
 from streamer.sinks.settings import MqttSettings
+from tests.cable import Cable
 from tests.mosquitto import SUBSCRIBER, Mosquitto, needs_mosquitto
 from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import PATIENCE_S, HandClock, Subscriber
 from tests.sinks.samples import NIGHT, epoch, event, stage, summary
-from tools.cable import Cable
 
 pytestmark = needs_mosquitto
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"

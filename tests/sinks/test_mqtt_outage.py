@@ -17,12 +17,12 @@ from streamer.payloads import to_json
 from streamer.sinks import client
 from streamer.sinks.client import explain
 from streamer.sinks.mqtt import MqttSink
+from tests.cable import Cable
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
 from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import PATIENCE_S, HandClock, Subscriber
 from tests.sinks.samples import NIGHT, epoch, stage
 from tests.sinks.test_mqtt import put, settings
-from tools.cable import Cable
 
 pytestmark = needs_mosquitto
 

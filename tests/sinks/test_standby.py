@@ -14,13 +14,13 @@ from streamer.sinks import standby
 from streamer.sinks.mqtt import MqttSink
 from streamer.sinks.standby import until_free
 from streamer.sinks.topics import ask_topic, availability_topic, engine_topic
+from tests.cable import Cable
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import Subscriber
 from tests.sinks.samples import epoch
 from tests.sinks.test_mqtt import put, settings
 from tests.sinks.test_mqtt_outage import Watch
-from tools.cable import Cable
 
 pytestmark = needs_mosquitto
 

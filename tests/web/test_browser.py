@@ -6,7 +6,6 @@ SLEEPSTREAM_SCREENSHOTS names a folder in which the pictures are kept.
 import itertools
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,21 +13,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from streamer.web.server import POLICY
+from tests.web.chromium import PROGRAM, chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
 PATIENCE_MS = 30_000  # on a machine that does other things as well
 expect.set_options(timeout=PATIENCE_MS)
 SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; .ci/run installs it"),
+    pytest.mark.skipif(PROGRAM is None, reason="no chromium here; .ci/run installs it"),
 ]
 
 
@@ -65,17 +60,15 @@ def night(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+def browser():
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture
-def watched(chromium):
+def watched(browser):
     """A page whose every message and request is remembered."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, timezone_id="UTC")
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="UTC")
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.said, page.asked = [], []

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from streamer.errors import UsageError
 
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -24,11 +25,10 @@ def chromium() -> Iterator[Browser]:
         UsageError: there is none.
 
     """
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
+    if PROGRAM is None:
         raise UsageError("no chromium was found; install it: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=PROGRAM, args=list(FLAGS))
         try:
             yield browser
         finally:

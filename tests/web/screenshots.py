@@ -1,4 +1,4 @@
-"""The pictures in README and docs, from a simulated night: `python -m tools.screenshots [FOLDER]`."""
+"""The pictures in README and docs, from a simulated night: `python -m tests.web.screenshots [FOLDER]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamer.live.engine import Engine
 from streamer.news import News, Opened
 from streamer.payloads import StagePayload
 from streamer.report import named, write_report
-from tools.browser import chromium
+from tests.web.chromium import chromium
 
 HOURS = 7.0
 STARTED = datetime(2026, 1, 10, 22, 45, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.chaos.engine import CLOCK, JOURNAL
+from tests.chaos.engine import CLOCK, JOURNAL
 
 
 @pytest.mark.parametrize(("ours", "module", "name"), [CLOCK, JOURNAL])

@@ -1,10 +1,10 @@
-"""An hour of the night at speed: nothing grows. Ten hours: `python -m tools.soak`."""
+"""An hour of the night at speed: nothing grows. Ten hours: `python -m tests.chaos soak`."""
 
 import asyncio
 
 import pytest
 
-from tools.soak import Look, judge, soak
+from tests.chaos.soak import Look, judge, soak
 
 
 def test_growth_is_seen():

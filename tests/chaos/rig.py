@@ -17,10 +17,9 @@ import pylsl
 
 from streamer.live.claim import SPACE
 from streamer.sinks.client import PASSWORD, USER
-from tools.cable import Cable
-from tools.chaos.censor import Censor
-from tools.chaos.engine import STEADY_FILE, STEP_FILE
-from tools.chaos.output import Output
+from tests.chaos.censor import Censor
+from tests.chaos.engine import STEADY_FILE, STEP_FILE
+from tests.chaos.output import Output
 from tools.mosquitto import PATH, Mosquitto
 
 ROOT = Path(__file__).parents[2]
@@ -178,14 +177,13 @@ class Rig:
         self.engine = Process(
             sys.executable,
             "-m",
-            "tools.chaos.engine",
+            "tests.chaos.engine",
             str(self.config),
             environment={**where, USER: ENGINE, PASSWORD: ENGINE},
             output=self.output,
         )
         self.outlet = Process(*self._device(), environment=where)
-        self.cable = Cable(self.broker.port)
-        self.censor = Censor(0)  # before the cable
+        self.cable = Censor(self.broker.port)
         self.ear = Ear(self.broker.port)
 
     @contextlib.asynccontextmanager
@@ -193,10 +191,10 @@ class Rig:
         """Start everything; end everything."""
         self.mounted = _mount(self.sessions)
         self.output.mount()
-        async with self.cable, Censor(self.cable.port) as self.censor:
+        async with self.cable:
             config = CONFIG.format(
                 sessions=self.sessions,
-                port=self.censor.port,
+                port=self.cable.port,
                 fired=self.fired,
                 rang=self.rang,
                 refractory_s=REFRACTORY_S,
@@ -233,7 +231,7 @@ class Rig:
 
     def _device(self) -> tuple[str, ...]:
         numbers = (self.begun, self.speed, self._ahead_s)
-        return (sys.executable, "-m", "tools.chaos.outlet", *map(str, numbers))
+        return (sys.executable, "-m", "tests.chaos.outlet", *map(str, numbers))
 
     def let_in(self, yes: bool) -> None:
         """Have the broker take the engine's password, or refuse it, from now on."""

@@ -1,4 +1,4 @@
-"""How well the phase of slow waves is met: `python -m tools.phase [EDF ...]`.
+"""How well the phase of slow waves is met: `python -m tests.reactions.phase [EDF ...]`.
 
 Simulated slow waves, and recordings if any are named, pass through the engine's own staging, trigger and
 prediction, 50 ms at a time. The phase at each predicted moment is then read from the whole signal, filtered
@@ -125,7 +125,7 @@ def summed(errors_deg: Floats) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print a line for each signal, and one for all recordings."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.phase",
+        prog="python -m tests.reactions.phase",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -14,13 +14,13 @@ import pylsl
 
 from streamer.clock import SystemClock
 from streamer.journal import PROMISE_S
-from tools.chaos.alarms import Alarms
-from tools.chaos.brokers import Brokers
-from tools.chaos.check import Verdict, birth, check_torn
-from tools.chaos.evidence import handed, newest_sample, youngest
-from tools.chaos.nights import Nights
-from tools.chaos.rig import Rig, until
-from tools.chaos.ways_out import WaysOut
+from tests.chaos.alarms import Alarms
+from tests.chaos.brokers import Brokers
+from tests.chaos.check import Verdict, birth, check_torn
+from tests.chaos.evidence import handed, newest_sample, youngest
+from tests.chaos.nights import Nights
+from tests.chaos.rig import Rig, until
+from tests.chaos.ways_out import WaysOut
 
 Fault = Callable[[random.Random], Awaitable[None]]
 STARTING_S = 6.0  # an engine that is younger may still be looking for its device, or reading its session

@@ -7,10 +7,10 @@ import random
 import signal
 from collections.abc import Awaitable, Callable
 
-from tools.chaos.check import Verdict
-from tools.chaos.evidence import handed, newest_sample
-from tools.chaos.output import Kind
-from tools.chaos.rig import Rig, until
+from tests.chaos.check import Verdict
+from tests.chaos.evidence import handed, newest_sample
+from tests.chaos.output import Kind
+from tests.chaos.rig import Rig, until
 
 Fault = Callable[[random.Random], Awaitable[None]]
 BEGIN_S = 60.0  # for an engine that was started to take samples

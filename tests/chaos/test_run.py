@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
+from tests.chaos.check import Verdict
+from tests.chaos.rig import Rig
+from tests.chaos.run import Chaos, unleash
 from tests.mosquitto import needs_mosquitto
-from tools.chaos.__main__ import Chaos, unleash
-from tools.chaos.check import Verdict
-from tools.chaos.rig import Rig
 
 
 @needs_mosquitto

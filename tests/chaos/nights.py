@@ -17,9 +17,9 @@ from streamer.errors import JournalError
 from streamer.journal import JournalReader
 from streamer.journal.lock import LOCK
 from streamer.journal.place import LOG
-from tools.chaos.check import Verdict
-from tools.chaos.evidence import newest_sample, youngest
-from tools.chaos.rig import REFRACTORY_S, Rig, until
+from tests.chaos.check import Verdict
+from tests.chaos.evidence import newest_sample, youngest
+from tests.chaos.rig import REFRACTORY_S, Rig, until
 
 Fault = Callable[[random.Random], Awaitable[None]]
 BEGIN_S = 60.0  # for an engine that was started to have begun a session, or to go on with one

@@ -15,11 +15,11 @@ from streamer.messages import Chunk, Gap, Score
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.settings import StreamSettings
+from tests.chaos.check import Verdict, birth, check, check_torn
+from tests.chaos.engine import NOTE, WITNESS_FILE, WitnessedJournal
+from tests.chaos.evidence import handed, newest_sample, undelivered
 from tests.journals import HastyClock
 from tests.paths import default_model, eeg, info
-from tools.chaos.check import Verdict, birth, check, check_torn
-from tools.chaos.engine import NOTE, WITNESS_FILE, WitnessedJournal
-from tools.chaos.evidence import handed, newest_sample, undelivered
 
 LABELS = ("Fpz-Cz", "count")
 SETTINGS = StreamSettings.model_validate(

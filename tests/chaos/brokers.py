@@ -10,8 +10,8 @@ import aiomqtt
 
 from streamer.payloads import EnginePayload, to_json, utc
 from streamer.sinks.topics import ONLINE, availability_topic, engine_topic
-from tools.chaos.check import Verdict
-from tools.chaos.rig import EAR, Rig, until
+from tests.chaos.check import Verdict
+from tests.chaos.rig import EAR, Rig, until
 
 Fault = Callable[[random.Random], Awaitable[None]]
 NODE = "chaos"
@@ -68,9 +68,9 @@ class Brokers:
             self._broken(f"connected {came} times while {kind} was denied")
 
     async def _refuse(self, draw: random.Random) -> None:
-        self._rig.censor.refusals = draw.randint(1, 3)
-        await until(lambda: not self._rig.censor.refusals, BACK_S)
-        self._rig.censor.refusals = 0
+        self._rig.cable.refusals = draw.randint(1, 3)
+        await until(lambda: not self._rig.cable.refusals, BACK_S)
+        self._rig.cable.refusals = 0
         await self._heard("epoch", "an epoch was refused")
 
     async def _heard(self, kind: str, after: str) -> None:

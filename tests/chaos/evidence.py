@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamer.errors import JournalError
 from streamer.journal import JournalReader
-from tools.chaos.engine import COUNTER, NOTE, WITNESS_FILE
+from tests.chaos.engine import COUNTER, NOTE, WITNESS_FILE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,33 +1,24 @@
-"""Faults by a seed against the real engine, broker and device, and proof of what survived.
-
-`python -m tools.chaos --seed N --minutes M` (or --faults N) prints what was lost, duplicated, reordered,
-rewritten or left out of the ledger, and ends with 1 if any promise was broken.
-"""
+"""Faults by a seed against the real engine, broker and device, and proof of what survived."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import random
 import shutil
 import signal
-import sys
-import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 import pylsl
 
 from streamer.network.stager import Model
-from tools.chaos.alarms import DUE_S
-from tools.chaos.check import Verdict, check
-from tools.chaos.evidence import handed, newest_sample, undelivered
-from tools.chaos.faults import NO_ROOM, STEP, Faults
-from tools.chaos.nights import check_firings
-from tools.chaos.rig import Rig, until
+from tests.chaos.alarms import DUE_S
+from tests.chaos.check import Verdict, check
+from tests.chaos.evidence import handed, newest_sample, undelivered
+from tests.chaos.faults import NO_ROOM, STEP, Faults
+from tests.chaos.nights import check_firings
+from tests.chaos.rig import Rig, until
 
 SPEED = 60.0  # of the night
 RECOVERY_S = 120.0  # for the engine to take samples again
@@ -133,23 +124,3 @@ async def unleash(folder: Path, seed: int, faults: int, minutes: float) -> tuple
         (folder / "heard.jsonl").write_text("\n".join(body for _, body in rig.ear.heard))
         rig.close()
     return verdict, chaos.done
-
-
-def main(arguments: list[str]) -> int:
-    """Run the command; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=30.0, help="no new fault after that (default 30)")
-    parser.add_argument("--faults", type=int, default=1_000_000, help="at most so many")
-    parser.add_argument("--keep", type=Path, help="folder for the engine's log; default: a temporary one")
-    asked = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
-        folder = asked.keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        verdict, done = asyncio.run(unleash(folder, asked.seed, asked.faults, asked.minutes))
-    print(json.dumps({"faults": done.total(), "by_kind": done, **asdict(verdict)}, indent=1, default=sorted))
-    return 1 if verdict.broken() else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -11,7 +11,7 @@ PIECE_BYTES = 1024
 
 
 @dataclass(slots=True, eq=False)
-class _Link:
+class Link:
     """One connection through the cable."""
 
     near: asyncio.StreamWriter  # to whoever connected
@@ -39,7 +39,7 @@ class Cable:
         self._target = target
         self._flows = asyncio.Event()
         self._flows.set()
-        self._links: set[_Link] = set()
+        self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -85,19 +85,19 @@ class Cable:
         except OSError:
             near.transport.abort()
             return
-        link = _Link(near, far)
+        link = Link(near, far)
         self._links.add(link)
         for name, work in (("out", self._out(reader, link)), ("back", self._back(there, link))):
             task = asyncio.create_task(work, name=f"cable, {name}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _out(self, reader: asyncio.StreamReader, link: _Link) -> None:
+    async def _out(self, reader: asyncio.StreamReader, link: Link) -> None:
         try:
-            while data := await reader.read(PIECE_BYTES):
+            while data := await self._piece(reader, link):
                 if not link.orphaned:
                     await self._pass(data, link.far)
-        except OSError:
+        except (OSError, EOFError):
             return  # cut
         finally:
             self._links.discard(link)
@@ -105,7 +105,11 @@ class Cable:
             if link.orphaned:
                 link.near.close()
 
-    async def _back(self, reader: asyncio.StreamReader, link: _Link) -> None:
+    async def _piece(self, reader: asyncio.StreamReader, link: Link) -> bytes:
+        """What is passed on next; nothing at the end."""
+        return await reader.read(PIECE_BYTES)
+
+    async def _back(self, reader: asyncio.StreamReader, link: Link) -> None:
         try:
             while data := await reader.read(PIECE_BYTES):
                 await self._pass(data, link.near)

@@ -1,6 +1,6 @@
 """What the live page costs: CPU with many clients at a hop of 1 s, and the first paint after a long night.
 
-`python -m tools.page_cost` prints one JSON object. The page is fed as the engine feeds it, by a window every
+`python -m tests.web.cost` prints one JSON object. The page is fed as the engine feeds it, by a window every
 second, in a process that does nothing else; the clients are in another one.
 """
 
@@ -99,7 +99,7 @@ async def cpu_share(feed: Feed, seconds: int) -> float:
 
 def paint(url: str) -> dict[str, float]:
     """Seconds from the call of the page to its first paint, to the stage, and to the charts."""
-    from tools.browser import chromium
+    from tests.web.chromium import chromium
 
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 844})
@@ -120,7 +120,7 @@ async def measure(hours: float, clients: int, seconds: int, browser: bool) -> di
         live = server.url.replace("http", "ws") + "live"
         snapshot = len(feed.page.view().update())
         alone = await cpu_share(feed, seconds)
-        command = [sys.executable, "-m", "tools.page_cost", "--be", live, "--clients", str(clients)]
+        command = [sys.executable, "-m", "tests.web.cost", "--be", live, "--clients", str(clients)]
         watching = await asyncio.create_subprocess_exec(*command, stderr=subprocess.DEVNULL)
         await asyncio.sleep(3)  # their start, and the whole night for each, are not the steady state
         watched = await cpu_share(feed, seconds)

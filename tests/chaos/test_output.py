@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tools.chaos.output import Output
+from tests.chaos.output import Output
 
 
 def heard(folder):

@@ -22,7 +22,7 @@ from streamer.payloads import Probabilities
 from streamer.pipeline import Pipeline
 from streamer.session import items
 from streamer.settings import StreamSettings
-from tools.chaos.engine import COUNTER
+from tests.chaos.engine import COUNTER
 
 LEFT_OVER = (
     4  # epochs of two seconds at chaos' speed: on disk, not scored at the death, and never gone on with

@@ -15,10 +15,10 @@ from typing import Any
 
 import aiomqtt
 
-from tools.chaos.check import Verdict
-from tools.chaos.engine import SteppedClock
-from tools.chaos.evidence import handed
-from tools.chaos.rig import EAR, Rig, until
+from tests.chaos.check import Verdict
+from tests.chaos.engine import SteppedClock
+from tests.chaos.evidence import handed
+from tests.chaos.rig import EAR, Rig, until
 
 Fault = Callable[[random.Random], Awaitable[None]]
 TOPIC = "sleepstream/chaos/anna/command"

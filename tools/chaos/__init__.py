@@ -1,1 +1,0 @@
-"""Faults against the real engine, and proof of what survived: `python -m tools.chaos --help`."""
