@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -86,6 +87,7 @@ class Publisher:
         self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
         self._dark_from = 0  # epoch at which the lights went off last
         self._lit = False  # they are on again
+        self._lights: deque[tuple[int, str]] = deque()  # said of epochs that are not committed yet
         self.smoothed: list[Label] = []  # likewise, after the smoother
 
     def first(self, sink: Sink | Outlet) -> None:
@@ -143,15 +145,14 @@ class Publisher:
 
         """
         lights = [event for event in events if event.event in ("lights_off", "lights_on")]
+        self._lights.extend((_epoch_of(event), event.event) for event in lights)
         for payload in epochs:
-            while lights and _epoch_of(lights[0]) <= len(self.labels):
-                self._light(lights.pop(0).event)
+            self._follow_lights()
             if payload.stage != "no_signal" and payload.smoothed != "no_signal":
                 self.labels.append(payload.stage)
                 self.smoothed.append(payload.smoothed)
             self.night.push(payload.stage)
-        for event in lights:
-            self._light(event.event)
+        self._follow_lights()
         self._stages = counts.get("no_signal", 0) + UNTRACED
         self._epochs = self._summaries = max((payload.seq for payload in epochs), default=-1) + 1
         self._healths = sum(counts.values())  # each change of it was an event, and so was each start
@@ -263,11 +264,18 @@ class Publisher:
             return max(0.0, self._clock.monotonic() - self._began)
         return last.index / self.info.rate_hz + max(0.0, self._clock.monotonic() - last.monotonic)
 
-    def command(self, name: Literal["lights_off", "lights_on", "mark"], text: str) -> None:
-        """Note what the sleeper or the home said about the night."""
-        # The epoch says where in the night, also where the recording's time is not ours.
-        self.event(name, text, {"epoch": len(self.labels)})
-        self._light(name)  # last: what could not be said has not happened
+    def command(self, name: Literal["lights_off", "lights_on", "mark"], text: str) -> int:
+        """Note what the sleeper or the home said about the night; the epoch in which that was.
+
+        It counts when it was said. Epochs may come later than that: the record of a former process is read
+        back, the machine is busy, or the device sends all at once what it kept.
+        """
+        epoch = max(len(self.labels), int(self.now_s // EPOCH_S))
+        self.event(name, text, {"epoch": epoch})
+        if name != "mark":  # last: what could not be said has not happened
+            self._lights.append((epoch, name))
+            self._follow_lights()
+        return epoch
 
     def conclude(self, worn_s: float | None = None) -> None:
         """Say the night's last figures.
@@ -277,6 +285,7 @@ class Publisher:
                 there if nobody said so: a band on its charger is not a sleeper in bed. None: as it is.
 
         """
+        self._follow_lights(to_the_end=True)
         epoch = None if worn_s is None else round(worn_s / EPOCH_S)
         if epoch is not None and not self._lit and self._dark_from <= epoch < len(self.labels):
             text = "nobody said so: the band was off or silent from here on"
@@ -304,6 +313,11 @@ class Publisher:
                 thinned=thinned,
             )
         )
+
+    def _follow_lights(self, to_the_end: bool = False) -> None:
+        """Have the lights go off or on where the epochs have come to; `to_the_end`: no more epochs come."""
+        while self._lights and (to_the_end or self._lights[0][0] <= len(self.labels)):
+            self._light(self._lights.popleft()[1])
 
     def _light(self, name: str) -> None:
         if name == "lights_off":
@@ -351,6 +365,7 @@ class Publisher:
         late = self._late_after_s is not None and age_s > self._late_after_s
         payload = epoch_payload(score, epoch, self.session, self._epochs, self.info.started, late)
         self._epochs += 1
+        self._follow_lights()
         self.labels.append(score.stage)
         self.smoothed.append(score.smoothed)
         self._journal.epoch(payload)

@@ -61,7 +61,7 @@ class Bedside:
         self._node = node
         self._clock = clock
         self._stop = stop
-        self._darkened = ""  # the session in which the lights went off last
+        self._darkened = ("", 0)  # the session and the epoch in which the lights went off last
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -122,8 +122,9 @@ class Bedside:
             )
             if past is not None:
                 self.reflexes.restore(past.scores, events)
-                if self._darkened == publisher.session:  # while the record was read back
-                    self.reflexes.lights_off()
+                session_dark, epoch = self._darkened
+                if session_dark == publisher.session:  # while the record was read back
+                    self.reflexes.lights_off(epoch)
             publisher.first(Reaction("the triggers", self.reflexes.push))
         if self.alarm is not None:
             self.alarm.recall(past.scores if past is not None else ())
@@ -171,11 +172,11 @@ class Bedside:
         if name == "lights_off" or name == "lights_on" or name == "mark":
             if publisher is None:
                 return NO_SESSION
-            publisher.command(name, text)
+            epoch = publisher.command(name, text)
             if name == "lights_off":
-                self._darkened = publisher.session
+                self._darkened = publisher.session, epoch
                 if self.reflexes is not None:
-                    self.reflexes.lights_off()
+                    self.reflexes.lights_off(epoch)
             return ""
         return "this stream has no alarm" if self.alarm is None else self.alarm.obey(name, text)
 

@@ -111,6 +111,7 @@ class Reflexes:
         self.arms = arm_path(session)
         self._arm_list = arms or Guard(ArmList(arm_path(session)), clock)
         self._course = Course()
+        self._begins: deque[int] = deque()  # 100 Hz index of each time that the lights go off
         self._publisher = publisher
         self._actions = actions
         self._clock = clock
@@ -132,7 +133,7 @@ class Reflexes:
 
     def push(self, score: Score, end: float) -> None:
         """Take the next score, which ends at Unix time `end`."""
-        self._course.push(score)
+        self._follow(score)
         age_s = 0.0
         if self._lateness is not None and score.arrived:
             now = self._clock.monotonic()
@@ -249,17 +250,13 @@ class Reflexes:
         kept = {one.key: one for one in self._firings.kept}
         for name, trigger in self.triggers.items():
             trigger.recall([end for trigger_name, end in {**told, **kept} if trigger_name == name])
-        lights = [event.data.get("epoch") for event in events if event.event == "lights_off"]
-        begins = [epoch * EPOCH_SAMPLES for epoch in lights if isinstance(epoch, int)]
+        for event in events:
+            if event.event == "lights_off" and isinstance(epoch := event.data.get("epoch"), int):
+                self.lights_off(epoch)
         for score in scores:
-            while begins and score.end > begins[0]:
-                self._course.lights_off()
-                del begins[0]
-            self._course.push(score)
+            self._follow(score)
             for trigger in self.triggers.values():
                 trigger.again(score)
-        if begins:
-            self._course.lights_off()
         for one in list(kept.values())[-UNTOLD:]:
             if one.key not in told and one.trigger in self.triggers:
                 self._make_up(one)
@@ -269,9 +266,16 @@ class Reflexes:
         text = f"{one.trigger} fired as the process died, or was about to; it counts as fired"
         self._publisher.event("warning", text, {"trigger": one.trigger, "number": one.number, "end": one.end})
 
-    def lights_off(self) -> None:
-        """The night begins anew: sleep onset and cycles are counted from here."""
-        self._course.lights_off()
+    def lights_off(self, epoch: int) -> None:
+        """The night begins anew with an epoch: sleep onset and cycles are counted from there."""
+        self._begins.append(epoch * EPOCH_SAMPLES)
+
+    def _follow(self, score: Score) -> None:
+        """Note where in the night a score is; it may come long after the lights went off behind it."""
+        while self._begins and score.end > self._begins[0]:
+            self._begins.popleft()
+            self._course.lights_off()
+        self._course.push(score)
 
     @property
     def armed(self) -> dict[str, bool]:

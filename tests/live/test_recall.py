@@ -65,7 +65,7 @@ class Watch:
     def obey(self, what):
         if what == "lights_off":
             self.notes.event("lights_off", "", {"epoch": self.epochs})
-            self.reflexes.lights_off()
+            self.reflexes.lights_off(self.epochs)
         else:
             self.reflexes.arm("t", what == "arm")
             self.notes.event("mark", "", {"trigger": "t", "armed": what == "arm"})

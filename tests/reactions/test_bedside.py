@@ -222,9 +222,13 @@ def test_what_is_asked_while_a_session_is_read_back_is_kept_or_refused(tmp_path)
         bedside = Bedside(validate(data, "x").stream[0], tmp_path, "n", desk.clock, lambda: None)
         async with bedside, AsyncExitStack() as stack:
             bedside.obey(CommandPayload(command="disarm_trigger"), desk.publisher)
-            bedside.obey(CommandPayload(command="lights_off"), desk.publisher)
             past = Past(stop=6000, scores=[score(30, "N2"), score(60, "N2")])
+            for one in past.scores:
+                desk.publisher.commit(one)
+            bedside.obey(CommandPayload(command="lights_off"), desk.publisher)
             await bedside.attach(desk.publisher, tmp_path / "a.sqlite", stack, past, ())
+            assert bedside.reflexes._course.onset == 0
+            bedside.reflexes.push(score(65, "W"), NIGHT + 65)
             desk.close()
             return bedside.reflexes, desk.witness.events
 
