@@ -1,20 +1,16 @@
-"""How well stages agree with a scorer, and how far probabilities can be believed; by torchmetrics."""
+"""How well stages agree with a scorer, and how far probabilities can be believed."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_cohen_kappa,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-)
+from torchmetrics.functional.classification import multiclass_calibration_error
 
+from streamer.agreement import agreement_of
 from streamer.messages import STAGES
 
 CLASSES = len(STAGES)
@@ -22,7 +18,7 @@ CLASSES = len(STAGES)
 
 @dataclass(frozen=True)
 class Agreement:
-    """Figures over all epochs pooled."""
+    """Figures over all epochs pooled; NaN where one has no value."""
 
     epochs: int
     accuracy: float
@@ -49,16 +45,21 @@ def agreement(probabilities: Tensor, stages: Tensor) -> Agreement:
     """Compare probabilities (n, 5) with stages (n,); epochs with a negative stage are left out."""
     scored = stages >= 0
     given, stage = probabilities[scored].float().cpu(), stages[scored].long().cpu()
-    f1 = multiclass_f1_score(given, stage, CLASSES, average="none")
+    counts = torch.bincount(stage * CLASSES + given.argmax(1), minlength=CLASSES**2)
+    found = agreement_of(counts.reshape(CLASSES, CLASSES).numpy())
     return Agreement(
-        epochs=stage.numel(),
-        accuracy=float(multiclass_accuracy(given, stage, CLASSES, average="micro")),
-        kappa=float(multiclass_cohen_kappa(given, stage, CLASSES)),
-        macro_f1=float(multiclass_f1_score(given, stage, CLASSES, average="macro")),
-        f1=dict(zip(STAGES, f1.tolist(), strict=True)),
+        epochs=found.n,
+        accuracy=_number(found.accuracy),
+        kappa=_number(found.kappa),
+        macro_f1=_number(found.macro_f1),
+        f1={name: value or 0.0 for name, value in found.f1.items()},
         ece=float(multiclass_calibration_error(given, stage, CLASSES, n_bins=15)),
-        confusion=multiclass_confusion_matrix(given, stage, CLASSES).tolist(),
+        confusion=[list(row) for row in found.confusion],
     )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def calibrate(logits: Tensor, stages: Tensor) -> float:

@@ -71,20 +71,33 @@ def agreement(
             counts[position[true], position[other]] += 1
             if confidence is not None and (value := confidence[number]) is not None:
                 sure.append(value)
+    unscored = sum(
+        true in position and other not in position for true, other in zip(truth, scored, strict=True)
+    )
+    return agreement_of(counts, unscored, sum(sure) / len(sure) if sure else None)
+
+
+def agreement_of(counts: NDArray[np.int64], unscored: int = 0, confidence: float | None = None) -> Agreement:
+    """The figures of a confusion.
+
+    Args:
+        counts: (5, 5) epochs, rows truth, columns scored, in the order W N1 N2 N3 R.
+        unscored: epochs that the truth has scored and the other has not.
+        confidence: mean probability of the scored stage, if known.
+
+    """
     n = int(counts.sum())
     f1 = _f1(counts)
     present = [value for value in f1.values() if value is not None]
     return Agreement(
         n=n,
-        unscored=sum(
-            true in position and other not in position for true, other in zip(truth, scored, strict=True)
-        ),
+        unscored=unscored,
         accuracy=int(np.trace(counts)) / n if n else None,
         kappa=_kappa(counts),
         macro_f1=sum(present) / len(present) if present else None,
         f1=f1,
         confusion=tuple(tuple(int(count) for count in row) for row in counts),
-        confidence=sum(sure) / len(sure) if sure else None,
+        confidence=confidence,
     )
 
 

@@ -39,6 +39,9 @@ COMMANDS: Final = {
     "prune": Command("streamer.commands.prune", "raw samples of old nights: show what goes, let it go"),
     "recover": Command("streamer.commands.recover", "save what can be read of a damaged session file"),
 }
+# Libraries that log as a warning or an error what is neither: each connection that ends early, each refused greeting.
+# What matters of it is said in MqttStatus and in the page's own errors.
+TALKATIVE: Final = ("aiomqtt", "amqtt", "transitions", "websockets")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with safe():
         form = "%(levelname)s %(name)s: %(message)s"
         logging.basicConfig(level=logging.WARNING, format=form, handlers=[Quiet(sys.stderr)])
+        for library in TALKATIVE:
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         try:
             asked = _parser().parse_args(arguments)
             code: int = asked.command(asked)

@@ -1,8 +1,9 @@
-"""The one seam through which the engine reads time and waits, so that tests need neither."""
+"""The clock that the engine reads and waits by; tests put in one of their own."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from pathlib import Path
 from typing import Protocol
@@ -54,3 +55,19 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(seconds)
+
+
+def retry_after_s(failures: int, first_s: float, longest_s: float) -> float:
+    """How long to wait before the next try, in seconds.
+
+    The pause doubles with each failure in a row. It is drawn from its upper half, so that many who failed together
+    do not try together again.
+
+    Args:
+        failures: in a row so far; 1 or more.
+        first_s: the longest pause after the first of them.
+        longest_s: the longest pause of all.
+
+    """
+    longest = min(longest_s, first_s * 2.0 ** min(failures - 1, 30))
+    return random.uniform(longest / 2, longest)

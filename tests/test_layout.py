@@ -77,6 +77,29 @@ def test_every_file_says_what_it_is_for_and_stays_small(path):
             assert node.end_lineno - node.lineno < 60, f"{node.name} is too long"
 
 
+# What changes the whole process, and who may: the command line, and torch, which has one number of threads only.
+OF_THE_PROCESS = {
+    "freeze": {"streamer/commands/driving.py"},
+    "set_num_threads": {"streamer/network/torch_loader.py"},
+    "setLevel": {"streamer/cli.py"},
+    "basicConfig": {"streamer/cli.py"},
+    "uniform": {"streamer/clock.py"},  # one way to wait ever longer
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_PROCESS)
+def test_what_changes_the_whole_process_stands_at_its_entry(name):
+    users = {
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "streamer").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr == name
+        and isinstance(node.value, ast.Name | ast.Call)
+    }
+    assert users <= OF_THE_PROCESS[name]
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_the_engine_and_its_model_and_nothing_else(tmp_path):
     subprocess.run(

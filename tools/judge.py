@@ -33,7 +33,7 @@ from streamer.messages import EPOCH_SAMPLES, STAGES
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
-from tools.resynthesise import agreement
+from tools.resynthesise import compare
 
 EDGES_HZ = (0.5, 1.5, 4.0, 8.0, 11.0, 15.0, 22.0, 30.0)
 PAIRS = {
@@ -92,9 +92,10 @@ def judged(nights: Sequence[tuple[Samples, NDArray[np.int8]]], scorers: dict[str
         said["both of the last"] = [both(*pair) for pair in zip(*list(said.values())[-2:], strict=True)]
     for name, parts in said.items():
         given = np.concatenate(parts).argmax(1).astype(np.int8)
-        accuracy, kappa, _, confusion = agreement(truth, given)
+        agreed = compare(truth, given)
+        confusion = np.array(agreed.confusion)
         recall = np.diag(confusion) / np.maximum(confusion.sum(1), 1)
-        view.add_row(name, f"{accuracy:.3f}", f"{kappa:.3f}", *(f"{one:.2f}" for one in recall))
+        view.add_row(name, f"{agreed.accuracy:.3f}", f"{agreed.kappa:.3f}", *(f"{one:.2f}" for one in recall))
     return view
 
 

@@ -24,6 +24,7 @@ from scipy import stats
 
 from model.draw import PLACES
 from model.resynthesis import FRONTAL, Derivation, Measurements
+from streamer.agreement import Agreement, agreement_of
 from streamer.errors import SleepstreamError, UsageError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES
 from streamer.sources.night import to_vectors
@@ -146,15 +147,11 @@ def yasa_stages(samples: NDArray[np.float32]) -> Stages:
     return np.array([names[str(stage)] for stage in scored.hypno], np.int8)
 
 
-def agreement(truth: Stages, scored: Stages) -> tuple[float, float, Array, NDArray[np.int_]]:
-    """Accuracy, Cohen's kappa, F1 (5,) and confusion (5, 5; rows are the truth)."""
-    confusion = np.zeros((5, 5), int)
-    np.add.at(confusion, (truth, scored), 1)
-    hits, rows, columns = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    accuracy = hits.sum() / confusion.sum()
-    chance = (rows * columns).sum() / confusion.sum() ** 2
-    f1 = 2 * hits / np.maximum(rows + columns, 1)
-    return float(accuracy), float((accuracy - chance) / (1 - chance)), f1, confusion
+def compare(truth: Stages, scored: Stages) -> Agreement:
+    """How well stages (n,), numbered in the order of STAGES, agree with the true ones."""
+    counts = np.zeros((len(STAGES), len(STAGES)), np.int64)
+    np.add.at(counts, (truth, scored), 1)
+    return agreement_of(counts)
 
 
 def check(
@@ -172,19 +169,19 @@ def check(
             truth.append(table.stages(recording))
             found.append(measure(samples))
             asked.append(originals(table, recording))
-    accuracy, kappa, f1, confusion = agreement(np.concatenate(truth), np.concatenate(scored))
+    agreed = compare(np.concatenate(truth), np.concatenate(scored))
     console.print(
-        f"YASA on {len(recordings)} nights, {confusion.sum()} epochs: accuracy {accuracy:.3f}, "
-        f"kappa {kappa:.3f}, macro-F1 {f1.mean():.3f}"
+        f"YASA on {len(recordings)} nights, {agreed.n} epochs: accuracy {agreed.accuracy:.3f}, "
+        f"kappa {agreed.kappa:.3f}, macro-F1 {agreed.macro_f1:.3f}"
     )
-    console.print(_confusion(f1, confusion))
+    console.print(_confusion(agreed))
     console.print(_comparison(np.concatenate(truth), np.concatenate(asked), np.concatenate(found)))
 
 
-def _confusion(f1: Array, confusion: NDArray[np.int_]) -> Table:
+def _confusion(agreed: Agreement) -> Table:
     view = Table("true \\ YASA", *STAGES, "F1", title="Confusion, epochs")
-    for stage, row, score in zip(STAGES, confusion, f1, strict=True):
-        view.add_row(stage, *map(str, row), f"{score:.2f}")
+    for stage, row in zip(STAGES, agreed.confusion, strict=True):
+        view.add_row(stage, *map(str, row), f"{agreed.f1[stage] or 0:.2f}")
     return view
 
 

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import datetime
+import gc
 import logging
 import signal
 from collections.abc import Iterator
@@ -76,7 +77,10 @@ def watched(
     with remarked(aside), aside, taken_over(lambda line: aside.hear("", Remark("INFO", "stderr", line))):
         if ready.web is not None:
             aside.hear("", Remark("INFO", __name__, f"live page: {ready.web.url}"))
-        outcomes = asyncio.run(_until_signalled(Engine(ready, clock, aside, path, resume_s)))
+        # What the imports and the sessions' beginnings made stays: to look through it for garbage, as Python does
+        # every so often, would hold up everybody's stages and triggers, by a tenth of a second or more.
+        engine = Engine(ready, clock, aside, path, resume_s, begun=gc.freeze)
+        outcomes = asyncio.run(_until_signalled(engine))
     if aside.last is not None and not isinstance(aside.last.__cause__, BrokenPipeError):
         complain(f"{aside.failures} messages are missing above: {explain(aside.last)}")
     return outcomes

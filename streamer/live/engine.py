@@ -58,6 +58,7 @@ class Engine:
             deliver.
         sources: makes a stream's source from its settings; default: `open_source`.
         launch: runs the process that writes a night's report; default: `written_aside`.
+        begun: is called whenever a session has begun.
 
     """
 
@@ -70,10 +71,12 @@ class Engine:
         resume_s: float | None = None,
         sources: Opener | None = None,
         launch: Launch | None = None,
+        begun: Callable[[], object] = lambda: None,
     ) -> None:
         self._settings = settings
         self._sources = sources
         self._launch = launch
+        self._begun = begun
         self._clock = clock
         self._aside = None if isinstance(watcher, Aside) or watcher.prompt else Aside(watcher, clock)
         self._watcher = self._aside or guarded(watcher, clock)
@@ -176,6 +179,7 @@ class Engine:
             resume_s=self._resume_s,
             worker=worker,
             launch=self._launch,
+            begun=self._begun,
         )
 
     def _stuck_s(self) -> float:

@@ -32,6 +32,7 @@ class Shared:
     session_path: Callable[[str], Path]  # where the file of a session goes, by its identity
     resume_s: float | None  # see Engine
     worker: Executor  # the model's thread
+    begun: Callable[[], object] = lambda: None  # told that a session has begun
     closed: Callable[[], None] = lambda: None  # told that files of ended sessions were let go of
     launch: Launch | None = None  # runs the process that writes a report; None: the usual one
     turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # to write a report

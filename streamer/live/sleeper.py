@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import platform
@@ -262,9 +261,7 @@ class Sleeper:
         )
         if warning:
             publisher.event("warning", warning)
-        # What the imports and the sessions' beginnings made stays: to look through it for garbage, as Python
-        # does every so often, would hold up everybody's stages and triggers, by a tenth of a second or more.
-        gc.freeze()
+        self._shared.begun()
 
     def _few_nights(self, folder: Path, publisher: Publisher) -> str:
         """How few more nights the disk holds, where nothing is let go; "" of a recording, which is one."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from streamer.clock import Clock
+from streamer.clock import Clock, retry_after_s
 from streamer.errors import DamagedError, RunError, SleepstreamError, UsageError
 from streamer.journal import Journal
 from streamer.live.batching import Batcher
@@ -173,9 +172,8 @@ class Supervisor:
                 return self._conclude(error, stop)
             self.failures += 1
             in_a_row = 1 if self._clock.monotonic() - began > HELD_S else in_a_row + 1
-            longest = min(BACKOFF_S[1], BACKOFF_S[0] * 2.0 ** min(in_a_row - 1, 16))
             self._say(error)
-            await unless_stopped(stop, self._clock.sleep(random.uniform(longest / 2, longest)))
+            await unless_stopped(stop, self._clock.sleep(retry_after_s(in_a_row, *BACKOFF_S)))
             if stop.is_set():
                 return self._conclude(None, stop)
 

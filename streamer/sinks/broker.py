@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from types import TracebackType
 from typing import Self
 
@@ -30,10 +29,6 @@ _MAGIC = b"\x00\x04MQTT"
 _VERSION_5 = b"\x00\x04MQTT\x05"
 _VERSION_5_END = 5 + len(_VERSION_5)  # behind the longest fixed header
 _CONNACK_UNSUPPORTED = b"\x20\x02\x00\x01"
-
-for _name in ("amqtt", "transitions"):
-    # amqtt logs each lost connection as a warning or an error, and each refused MQTT 5 greeting too.
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class Broker:

@@ -43,8 +43,7 @@ _TAKEN_OVER = 142
 _TIMED_OUT = "Operation timed out"  # aiomqtt's words; it has no class for it
 _HUNG_UP = "it closed the connection at the greeting"
 
-_LIBRARY_LOG = logging.getLogger("streamer.sinks.client.aiomqtt")
-_LIBRARY_LOG.setLevel(logging.CRITICAL)  # everything it would say is in MqttStatus
+_LIBRARY_LOG = logging.getLogger("aiomqtt")
 
 
 class Client(aiomqtt.Client):

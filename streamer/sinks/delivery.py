@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import json
 import math
-import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-from streamer.clock import Clock
+from streamer.clock import Clock, retry_after_s
 from streamer.outbox import Parcel
 from streamer.sinks.client import Client
 from streamer.sinks.refusals import Refusals, Refused, Verdict
@@ -33,9 +32,8 @@ class Books:
     progress: asyncio.Event = field(default_factory=asyncio.Event)  # something was acknowledged
 
     def backoff_s(self, failures: int) -> float:
-        """Exponential, with jitter so that a house full of clients does not return at the same moment."""
-        longest = min(self.settings.retry_max_s, self.settings.retry_min_s * 2.0 ** min(failures - 1, 30))
-        return random.uniform(longest / 2, longest)
+        """How long to wait after so many failures in a row."""
+        return retry_after_s(failures, self.settings.retry_min_s, self.settings.retry_max_s)
 
 
 class Delivery:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from typing import Self, TypeVar
 import numpy as np
 
 from streamer.channels import check_rate
-from streamer.clock import Clock, SystemClock
+from streamer.clock import Clock, SystemClock, retry_after_s
 from streamer.devicetime import HostChecked
 from streamer.errors import SourceError
 from streamer.messages import Floats, Gap, Item, StreamInfo
@@ -64,7 +63,7 @@ class BrainflowSource:
         self._stop = 0  # index one past everything that has left
         self._base = 0  # index of the first sample since the board was last opened
         self._reopened = 0  # tries it took to open the board again, until samples come
-        self._wait = BACKOFF_S[0]
+        self._failures = 0  # to open it again, in a row
 
     async def __aenter__(self) -> Self:
         """Open the board.
@@ -170,8 +169,8 @@ class BrainflowSource:
                 await self._call(self._board.open)
             except SourceError as error:
                 _log.info("try %d: %s", self._reopened, error)
-                await self._clock.sleep(self._wait * random.uniform(0.5, 1.0))
-                self._wait = min(2 * self._wait, BACKOFF_S[1])
+                self._failures += 1
+                await self._clock.sleep(retry_after_s(self._failures, *BACKOFF_S))
             else:
                 self._mark()
                 self._quiet_since = self._read_at
@@ -204,7 +203,7 @@ class BrainflowSource:
                 reason = f"the board was gone; opened again at try {self._reopened}"
                 out.append(Gap(self._stop, self._stop + lost, reason, arrived))
             self._base = self._stop = self._stop + lost
-            self._reopened, self._wait = 0, BACKOFF_S[0]
+            self._reopened = self._failures = 0
         self._heard = self._quiet_since = arrived
         if self._left is not None:
             self._left -= min(self._left, rows.stamps.shape[0])

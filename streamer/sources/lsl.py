@@ -8,7 +8,7 @@ smooths times over them.
 from __future__ import annotations
 
 import asyncio
-import random
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from streamer.channels import check_rate
-from streamer.clock import Clock, SystemClock, suspended_s
+from streamer.clock import Clock, SystemClock, retry_after_s, suspended_s
 from streamer.devicetime import HostChecked
 from streamer.errors import SourceError
 from streamer.messages import Channel, Floats, Item, StreamInfo
@@ -244,13 +244,11 @@ class LslSource:
 
         """
         await self._call(self._drop)
-        wait = BACKOFF_S[0]
-        while True:
+        for failures in itertools.count(1):
             found = self._same(await self._call(self._look))
             if found is not None and await self._reopened(found):
                 break
-            await self._clock.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(2 * wait, BACKOFF_S[1])
+            await self._clock.sleep(retry_after_s(failures, *BACKOFF_S))
         self._timeline.reconnected()
         self._heard = self._clock.monotonic()
 

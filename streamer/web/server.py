@@ -44,8 +44,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-log = logging.getLogger(__name__)
-log.setLevel(logging.CRITICAL)  # websockets logs every browser that closes early as an error
 
 
 class WebServer:
@@ -100,7 +98,7 @@ class WebServer:
                 max_queue=4,
                 close_timeout=1,
                 server_header=None,
-                logger=log,
+                logger=logging.getLogger("websockets"),
             )
         except OSError as error:
             raise SinkError(

@@ -11,7 +11,7 @@ from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES
 from streamer.sources.night import from_vectors, to_vectors
 from streamer.sources.synthesis import ALPHA, SIGMA, above
-from tools.resynthesise import agreement, main, measure, originals
+from tools.resynthesise import compare, main, measure, originals
 
 pytestmark = pytest.mark.train
 
@@ -155,11 +155,11 @@ def test_vectors_come_back(nights):
 
 def test_agreement_is_that_of_the_textbook():
     truth, scored = np.array([0, 0, 1, 2, 3, 4, 4, 2]), np.array([0, 1, 1, 2, 3, 4, 0, 2])
-    accuracy, kappa, f1, confusion = agreement(truth, scored)
-    assert accuracy == pytest.approx(0.75)
-    assert kappa == pytest.approx((0.75 - 13 / 64) / (1 - 13 / 64))
-    assert f1[3] == 1
-    assert confusion[0, 1] == confusion[4, 0] == 1
+    agreed = compare(truth, scored)
+    assert agreed.accuracy == pytest.approx(0.75)
+    assert agreed.kappa == pytest.approx((0.75 - 13 / 64) / (1 - 13 / 64))
+    assert agreed.f1["N3"] == 1
+    assert agreed.confusion[0][1] == agreed.confusion[4][0] == 1
 
 
 def test_nights_are_written(features, tmp_path, capsys):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -131,7 +132,7 @@ async def interrupted(lost_s: int, folder: Path) -> Figures:
     settings = validate(
         {"node": f"bench-{os.getpid()}", "session_dir": str(folder), "stream": streams}, "bench"
     )
-    engine = Engine(settings, SystemClock(), listener, sources=source)
+    engine = Engine(settings, SystemClock(), listener, sources=source, begun=gc.freeze)
     running = asyncio.create_task(engine.run())
     await listener.present.wait()
     await listener.armed.wait()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -260,7 +261,9 @@ async def carry(count: int, hop_s: int, before_s: float, folder: Path, device: s
         return Headband(noise, before_s, float(next(waits)), clock)
 
     listener = _Listener()
-    engine = Engine(_settings(count, hop_s, folder, device), SystemClock(), listener, sources=headband)
+    engine = Engine(
+        _settings(count, hop_s, folder, device), SystemClock(), listener, sources=headband, begun=gc.freeze
+    )
     running = asyncio.create_task(engine.run())
     await listener.all_present({f"s{n}" for n in range(count)})
     await asyncio.sleep(SETTLE_S)

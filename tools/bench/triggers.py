@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import tempfile
@@ -129,7 +130,9 @@ async def outlet_latency(
             "pulse_ms": 0,
             "file": str(written),
         }
-        engine = Engine(settings(folder, port, embedded, hours, speed, ttl), SystemClock(), watcher)
+        engine = Engine(
+            settings(folder, port, embedded, hours, speed, ttl), SystemClock(), watcher, begun=gc.freeze
+        )
         running = asyncio.create_task(engine.run(), name="bench engine")
         await watcher.ready.wait()
         heard: list[tuple[float, dict[str, Any]]] = []
