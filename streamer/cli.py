@@ -39,8 +39,7 @@ COMMANDS: Final = {
     "prune": Command("streamer.commands.prune", "raw samples of old nights: show what goes, let it go"),
     "recover": Command("streamer.commands.recover", "save what can be read of a damaged session file"),
 }
-# Libraries that log as a warning or an error what is neither: each connection that ends early, each refused greeting.
-# What matters of it is said in MqttStatus and in the page's own errors.
+# Libraries that log each early end of a connection as an error; what matters of it we say ourselves.
 TALKATIVE: Final = ("aiomqtt", "amqtt", "transitions", "websockets")
 
 

@@ -60,8 +60,8 @@ class SystemClock:
 def retry_after_s(failures: int, first_s: float, longest_s: float) -> float:
     """How long to wait before the next try, in seconds.
 
-    The pause doubles with each failure in a row. It is drawn from its upper half, so that many who failed together
-    do not try together again.
+    The pause doubles with each failure in a row. It is drawn from its upper half, so that many who failed
+    together do not try together again.
 
     Args:
         failures: in a row so far; 1 or more.

@@ -77,8 +77,8 @@ def watched(
     with remarked(aside), aside, taken_over(lambda line: aside.hear("", Remark("INFO", "stderr", line))):
         if ready.web is not None:
             aside.hear("", Remark("INFO", __name__, f"live page: {ready.web.url}"))
-        # What the imports and the sessions' beginnings made stays: to look through it for garbage, as Python does
-        # every so often, would hold up everybody's stages and triggers, by a tenth of a second or more.
+        # What the imports and the sessions' beginnings made stays. To look through it for garbage, as Python
+        # does every so often, would hold up all stages and triggers by a tenth of a second or more.
         engine = Engine(ready, clock, aside, path, resume_s, begun=gc.freeze)
         outcomes = asyncio.run(_until_signalled(engine))
     if aside.last is not None and not isinstance(aside.last.__cause__, BrokenPipeError):
