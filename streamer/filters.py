@@ -11,9 +11,10 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
+from math import pi, sqrt, tan
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -56,6 +57,14 @@ def low_pass(length: int, cutoff: float, beta: float) -> Floats:
     taps: Floats = cutoff * np.sinc(cutoff * place) * np.kaiser(length, beta)
     taps /= taps.sum()
     return taps
+
+
+def second_order(kind: Literal["high", "low"], cutoff_hz: float, rate_hz: float) -> tuple[Floats, Floats]:
+    """Numerator and denominator of a Butterworth high-pass or low-pass of second order, for `lfilter`."""
+    k = tan(pi * cutoff_hz / rate_hz)
+    scale = 1 / (1 + sqrt(2) * k + k * k)
+    shape = np.array([1.0, -2.0, 1.0]) if kind == "high" else k * k * np.array([1.0, 2.0, 1.0])
+    return scale * shape, np.array([1.0, 2 * (k * k - 1) * scale, (1 - sqrt(2) * k + k * k) * scale])
 
 
 def _loops() -> tuple[Lfilter, Upfirdn]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from streamer.messages import Score, StreamInfo
+from streamer.messages import Item, Score, StreamInfo
 from streamer.payloads import (
     AlarmPayload,
     EpochPayload,
@@ -30,6 +30,13 @@ class Opened:
     info: StreamInfo
     channel: str  # the derivation that is staged
     session: Path  # the session file
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """Samples of every channel, or a loss, just before the pipeline gets them: a second or so at a time."""
+
+    item: Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ class MqttStatus:
 
 News = (
     Opened
+    | Sampled
     | Scored
     | Online
     | Urgent

@@ -12,8 +12,8 @@ from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.handover import HandOver, Outlet
 from streamer.journal import Journal, JournalStatus
-from streamer.messages import EPOCH_S, RATE_HZ, UNSCORED, Gap, Label, Score, StreamInfo, Switch
-from streamer.news import News, Online, Opened, Scored, Sink, Urgent
+from streamer.messages import EPOCH_S, RATE_HZ, UNSCORED, Gap, Item, Label, Score, StreamInfo, Switch
+from streamer.news import News, Online, Opened, Sampled, Scored, Sink, Urgent
 from streamer.payloads import (
     AlarmPayload,
     EpochPayload,
@@ -97,6 +97,10 @@ class Publisher:
     def opened(self, channel: str, session: Path) -> None:
         """Say that the session begins, or goes on: the derivation that is staged, and the session file."""
         self.tell(Opened(self.info, channel, session))
+
+    def sampled(self, item: Item) -> None:
+        """Let those who show the signal itself have it, before what comes of it."""
+        self.tell(Sampled(item))
 
     def score(self, score: Score) -> None:
         """Publish a score; on the 30 s grid commit its epoch. Triggers and alarm hear it first of all."""

@@ -16,7 +16,7 @@ from streamer.reactions.settings import AlarmSettings, TriggerSettings, codes
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings, TtlSettings
 from streamer.sources.settings import SourceSettings
 from streamer.tables import Table, UserPath
-from streamer.web.settings import WebSettings
+from streamer.web.settings import TraceNames, WebSettings
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]  # one MQTT topic level
 Topic = Annotated[str, Field(pattern=TOPIC_PATTERN)]
@@ -79,6 +79,7 @@ class StreamSettings(Table):
     trigger: tuple[TriggerSettings, ...] = ()
     alarm: AlarmSettings | None = None
     ttl: TtlSettings | None = None
+    traces: TraceNames | None = None  # what the page shows below the staged channel; None: as [web] says
 
     @model_validator(mode="after")
     def _often_enough(self) -> StreamSettings:

@@ -284,8 +284,26 @@ def test_a_device_is_listened_to(made, channel, status, said):
         )
         for _ in range(20):
             await clock.advance(0.5)
-        return await asyncio.wait_for(hearing, 5)
+        return await asyncio.wait_for(hearing, 20)
 
     finding = asyncio.run(scenario())
     assert (finding.check, finding.status) == ("device of anna", status)
     assert said in finding.found
+
+
+def test_channels_that_the_page_is_to_show_are_looked_for_too():
+    async def scenario():
+        clock = FakeClock()
+        sending, staged = Sending(clock), SignalSettings(channel="C3")
+        hearing = asyncio.create_task(heard("anna", sending, staged, clock, ("C3", "EOG L")))
+        for _ in range(20):
+            await clock.advance(0.5)
+        return await asyncio.wait_for(hearing, 20)
+
+    finding = asyncio.run(scenario())
+    assert finding.status == "warning"
+    assert finding.found.startswith("Muse: the page lacks a trace: no channel 'EOG L'; there are: C3")
+    source = {"kind": "brainflow", "board": -1}
+    lacking = validate({"web": {"traces": ["EOG L"]}, "stream": [{"name": "ben", "source": source}]}, "test")
+    (finding,) = listening.devices(lacking, FakeClock())
+    assert "no channel 'EOG L'" in finding.found

@@ -21,6 +21,15 @@ def test_the_constants_are_the_band_pass_that_they_say():
     np.testing.assert_allclose(filters.BUTTERWORTH, sections, rtol=1e-13)
 
 
+@pytest.mark.parametrize("kind", ["high", "low"])
+@given(cutoff_hz=st.floats(0.1, 100), rate_hz=st.floats(250, 1024))
+def test_a_section_of_second_order_is_butter_s(kind, cutoff_hz, rate_hz):
+    numerator, denominator = filters.second_order(kind, cutoff_hz, rate_hz)
+    b, a = signal.butter(2, cutoff_hz, kind, fs=rate_hz)
+    np.testing.assert_allclose(numerator, b, rtol=1e-9)
+    np.testing.assert_allclose(denominator, a, rtol=1e-9)
+
+
 @given(length=st.integers(1, 300), slower=st.integers(2, 512), beta=st.floats(0, 12))
 def test_the_low_pass_is_firwin_s(length, slower, beta):
     mine = filters.low_pass(2 * length + 1, 1 / slower, beta)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from streamer.channels import check_rate
 from streamer.clock import Clock
@@ -17,6 +17,7 @@ from streamer.sources import open_source
 from streamer.sources.board import BrainflowBoard
 from streamer.sources.settings import BrainflowSettings, LslSettings, RdaSettings
 from streamer.sources.source import Source
+from streamer.web.traces import Traces, shown
 
 LISTEN_S = 2 * WATCH_S
 WRONG_CHANNEL = "correct channel under [stream.signal]"
@@ -32,31 +33,40 @@ def devices(settings: Settings, clock: Clock) -> list[Finding]:
     async def listen() -> list[Finding]:
         streams = [one for one in settings.stream if isinstance(one.source, LslSettings | RdaSettings)]
         return await asyncio.gather(
-            *(heard(one.name, open_source(one.source, None, clock), one.signal, clock) for one in streams)
+            *(
+                heard(one.name, open_source(one.source, None, clock), one.signal, clock, shown(one, settings))
+                for one in streams
+            )
         )
 
     boards = [one for one in settings.stream if isinstance(one.source, BrainflowSettings)]
+    found = [board(one, shown(one, settings)) for one in boards]
     try:
-        return [*map(board, boards), *asyncio.run(listen())]
+        return [*found, *asyncio.run(listen())]
     except SleepstreamError as error:  # LSL cannot be used at all
-        return [*map(board, boards), Finding("device", "failed", str(error))]
+        return [*found, Finding("device", "failed", str(error))]
 
 
-def board(stream: StreamSettings) -> Finding:
-    """Whether a kind of board has the channel that is to be staged."""
+def board(stream: StreamSettings, traces: Sequence[str] = ()) -> Finding:
+    """Whether a kind of board has the channel that is to be staged, and those that the page is to show."""
     check = f"device of {stream.name}"
     assert isinstance(stream.source, BrainflowSettings)
     try:
         told = BrainflowBoard(stream.source).describe()
-        label = _staged(StreamInfo(told.name, told.rate_hz, told.channels, 0.0), stream.signal)
+        info = StreamInfo(told.name, told.rate_hz, told.channels, 0.0)
+        label = _staged(info, stream.signal)
     except (UsageError, SignalError) as error:
         return Finding(check, "failed", str(error), WRONG_CHANNEL)
     except SleepstreamError as error:
         return Finding(check, "failed", str(error), "correct [stream.source]")
-    return Finding(check, "ok", f"{told.name} has {label}, {told.rate_hz:g} Hz; it was not opened")
+    return _lacking(check, info, traces) or Finding(
+        check, "ok", f"{told.name} has {label}, {told.rate_hz:g} Hz; it was not opened"
+    )
 
 
-async def heard(name: str, source: Source, signal: SignalSettings, clock: Clock) -> Finding:
+async def heard(
+    name: str, source: Source, signal: SignalSettings, clock: Clock, traces: Sequence[str] = ()
+) -> Finding:
     """Whether a device is there with its channel, and what its times are worth, by what it sends now.
 
     Args:
@@ -64,6 +74,7 @@ async def heard(name: str, source: Source, signal: SignalSettings, clock: Clock)
         source: not yet open.
         signal: names the channel.
         clock: tells how long to listen.
+        traces: channels that the page is to show.
 
     """
     check = f"device of {name}"
@@ -84,7 +95,15 @@ async def heard(name: str, source: Source, signal: SignalSettings, clock: Clock)
     if source.remarks:
         advice = "losses are found better by a clock that is right"
         return Finding(check, "warning", f"{found}: {source.remarks[0]}", advice)
-    return Finding(check, "ok", f"{found}: {count} samples came, and its clock goes as this computer's does")
+    return _lacking(check, source.info, traces) or Finding(
+        check, "ok", f"{found}: {count} samples came, and its clock goes as this computer's does"
+    )
+
+
+def _lacking(check: str, info: StreamInfo, traces: Sequence[str]) -> Finding | None:
+    """What to say of channels that the page is to show, and the device does not have."""
+    lacking = Traces(info, traces, None).complaints
+    return Finding(check, "warning", f"{info.name}: {'; '.join(lacking)}") if lacking else None
 
 
 def _staged(info: StreamInfo, signal: SignalSettings) -> str:

@@ -52,6 +52,7 @@ from streamer.settings import StreamSettings
 from streamer.sinks.codes import table
 from streamer.sinks.topics import MqttStream
 from streamer.sources.settings import LIVE, ReplaySettings
+from streamer.web.traces import Traces, shown
 
 UNSAID = 16  # events of nights before that wait for a session
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Sleeper:
         self._sinks: list[Sink | Outlet] | None = None  # the same for every session
         self._page = None if shared.page is None else Guard(shared.page, shared.clock)
         self._topic: MqttStream | None = None
+        self._traces: Traces  # of the present session
         self._open: list[Journal] = []  # of this and earlier sessions, until all of them is delivered
         self._stack = AsyncExitStack()  # of what ends with the session
         shared.stack.push_async_callback(self._close)
@@ -147,6 +149,8 @@ class Sleeper:
             with JournalReader(journal.path) as reader:
                 ending.recall(reader.epochs(), reader.events("lights_off", "lights_on"))
         self._publisher, self._between = publisher, None
+        named = shown(self._settings, self._shared.settings)
+        self._traces = Traces(journal.meta.info, named, self._settings.signal.unit)
         if self._shared.resume_s is not None and ending is not None:
             self._nights.began(journal.path)
         self._show(publisher, made.label, said)
@@ -251,7 +255,8 @@ class Sleeper:
             what = f"{publisher.info.name}, channel {channel}"
             meaning = json.dumps(table(codes(self._settings.trigger)))
             publisher.event("session_started", what, {"why": found.why, "codes": meaning})
-        for warning in (found.why if found.unknown else "", journal.clock_was_set):
+        told = (found.why if found.unknown else "", journal.clock_was_set, *self._traces.complaints)
+        for warning in told:
             if warning:
                 publisher.event("warning", warning)
         while self._unsaid:
@@ -364,6 +369,7 @@ class Sleeper:
                 self.obey,
                 lambda reason: publisher.event("refused", reason),
                 alarm=self._settings.alarm is not None,
+                traces=self._traces,
             )
         for payload in said:
             self._page.hear(name, payload)

@@ -119,6 +119,7 @@ class Stream:
         if isinstance(item, Chunk):
             self._hear()
             self._check_rate(item)
+        self._publisher.sampled(item)
         whole = await self._advance(item, stop)
         self._busy_since = None
         self._remark()

@@ -19,8 +19,9 @@ from websockets.http11 import Request, Response
 
 from streamer.errors import SinkError
 from streamer.web.access import Access
-from streamer.web.page import Page, View
+from streamer.web.page import Page
 from streamer.web.settings import WebSettings, url_of
+from streamer.web.view import View
 
 MAX_CLIENTS = 16  # who watch
 MAX_NEWCOMERS = 32  # connections that have not asked for anything yet, or are being answered

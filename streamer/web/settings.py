@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from streamer.sinks.settings import LOOPBACK
 from streamer.tables import Table
 
 PORT = 8421
+MOST_TRACES = 8  # below the staged one: what a screen has room for
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{twice[0]!r} is named twice; name each trace once")
+    return names
+
+
+TraceName = Annotated[str, Field(min_length=1, max_length=80)]  # as [stream.signal] channel: "EOG L", "E1-M2"
+TraceNames = Annotated[tuple[TraceName, ...], Field(max_length=MOST_TRACES), AfterValidator(_each_once)]
 
 
 class WebSettings(Table):
@@ -15,6 +29,7 @@ class WebSettings(Table):
 
     host: str = Field("127.0.0.1", min_length=1, max_length=253)
     port: int = Field(PORT, ge=0, le=65535)  # 0: any free one
+    traces: TraceNames = ()  # channels shown below the staged one, of each stream without a list of its own
 
     @property
     def loopback(self) -> bool:

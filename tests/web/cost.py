@@ -17,34 +17,44 @@ import numpy as np
 from websockets.asyncio.client import connect
 
 from streamer.clock import SystemClock
-from streamer.messages import RATE_HZ, STAGES, Channel, Label, Quality, Score, StreamInfo, Window
-from streamer.news import Scored
-from streamer.payloads import Probabilities, QualityPayload, StagePayload, utc
+from streamer.messages import RATE_HZ, STAGES, Channel, Chunk, Label, Quality, Score, StreamInfo, Window
+from streamer.news import Sampled, Scored
+from streamer.payloads import CommandPayload, Probabilities, QualityPayload, StagePayload, utc
 from streamer.web.page import Page
 from streamer.web.server import WebServer
-from streamer.web.settings import WebSettings
+from streamer.web.settings import MOST_TRACES, WebSettings
+from streamer.web.traces import Traces
 
+RATE = 256  # Hz, of the device
 SHARES = 0.05, 0.05, 0.7, 0.15, 0.05
+
+
+def obey(command: CommandPayload) -> str:
+    """Nobody asks for anything."""
+    return ""
 
 
 class Feed:
     """One stream's page, as the engine keeps it."""
 
-    def __init__(self, hours: float) -> None:
+    def __init__(self, hours: float, traces: int = 0) -> None:
         self.page = Page(SystemClock())
         self._labels: list[Label] = []
         self._rng = np.random.default_rng(0)
         started = time.time() - hours * 3600
-        self._info = StreamInfo("bench", 256.0, (Channel("AF7", "uV"),), started)
-        self.page.open(
-            "bench", "s", self._info, "AF7", 1, self._labels, lambda command: None, lambda reason: None
-        )
+        names = [f"EMG {number}" for number in range(traces)]
+        channels = tuple(Channel(name, "uV") for name in ("AF7", *names))
+        self._info = StreamInfo("bench", float(RATE), channels, started)
+        shown = Traces(self._info, names, None)
+        self.page.open("bench", "s", self._info, "AF7", 1, self._labels, obey, print, traces=shown)
         self._second = 0
         for _ in range(int(hours * 120)):
             self.step(30)
 
     def step(self, seconds: int = 1) -> None:
         """The next window."""
+        samples = self._rng.normal(0, 20, (len(self._info.channels), seconds * RATE))
+        self.page.hear("bench", Sampled(Chunk(self._second * RATE, samples)))
         self._second += seconds
         epoch = self._second // 30 - 1 if self._second % 30 == 0 else None
         window = Window(
@@ -113,9 +123,9 @@ def paint(url: str) -> dict[str, float]:
     return {"first_paint_s": round(first, 2), "stage_s": round(stage, 2), "charts_s": round(charts, 2)}
 
 
-async def measure(hours: float, clients: int, seconds: int, browser: bool) -> dict[str, object]:
+async def measure(hours: float, clients: int, seconds: int, browser: bool, traces: int) -> dict[str, object]:
     """All of it."""
-    feed = Feed(hours)
+    feed = Feed(hours, traces)
     async with WebServer(WebSettings(port=0), feed.page) as server:
         live = server.url.replace("http", "ws") + "live"
         snapshot = len(feed.page.view().update())
@@ -132,6 +142,7 @@ async def measure(hours: float, clients: int, seconds: int, browser: bool) -> di
     return {
         "hours": hours,
         "clients": clients,
+        "traces": traces,
         "cpu_alone_percent": round(100 * alone, 2),
         "cpu_watched_percent": round(100 * watched, 2),
         "snapshot_kib": round(snapshot / 1024, 1),
@@ -145,13 +156,18 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=8.0, help="length of the night so far (default: 8)")
     parser.add_argument("--clients", type=int, default=5, help="who watch (default: 5)")
     parser.add_argument("--seconds", type=int, default=20, help="of each measurement (default: 20)")
+    parser.add_argument(
+        "--traces", type=int, choices=range(MOST_TRACES + 1), default=0, help="channels beside the staged one"
+    )
     parser.add_argument("--no-browser", action="store_true", help="leave out the first paint")
     parser.add_argument("--be", metavar="URL", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.be:
         asyncio.run(watch(asked.be, asked.clients))
     else:
-        found = asyncio.run(measure(asked.hours, asked.clients, asked.seconds, not asked.no_browser))
+        found = asyncio.run(
+            measure(asked.hours, asked.clients, asked.seconds, not asked.no_browser, asked.traces)
+        )
         print(json.dumps(found, indent=1))
 
 

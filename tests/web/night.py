@@ -1,4 +1,7 @@
-"""An engine with two sleepers and the page, in its own process: `python -m tests.web.night PORT FOLDER`."""
+"""An engine with two sleepers and the page, in its own process: `python -m tests.web.night PORT FOLDER`.
+
+The first sleeper has EOG and EMG, which are shown, and the triggers of an amplifier; the second has not.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from streamer.clock import SystemClock
 from streamer.live.engine import Engine
 from streamer.news import News, Opened
 from tests.fakes import Witness
+from tests.web.montage import opened
 
 SPEED = 30.0  # a hop of 30 s every second
 
@@ -39,9 +43,10 @@ async def main(port: int, folder: str) -> None:
         }
         for name, seed, drops in (("anna", 3, 30.0), ("ben", 4, 0.0))
     ]
+    nights[0]["traces"] = ["EOG L", "EMG chin", "EOG X"]  # there is no EOG X
     nights[1]["alarm"] = {"deadline": "07:00", "zone": "UTC", "command": ["true"]}
     ready = settings.validate({"session_dir": folder, "web": {"port": port}, "stream": nights}, "test")
-    engine = Engine(ready, SystemClock(), Ready())
+    engine = Engine(ready, SystemClock(), Ready(), sources=opened)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, engine.stop)
     await engine.run()
 

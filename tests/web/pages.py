@@ -12,6 +12,7 @@ from streamer.messages import STAGES, Channel, Label, Quality, Score, StreamInfo
 from streamer.news import Scored
 from streamer.payloads import CommandPayload, EventPayload, Probabilities, QualityPayload, StagePayload, utc
 from streamer.web.page import Page
+from streamer.web.traces import NO_TRACES, Traces
 
 INFO = StreamInfo("band", 256.0, (Channel("AF7", "uV"),), 1_750_000_000.0)
 
@@ -19,10 +20,13 @@ INFO = StreamInfo("band", 256.0, (Channel("AF7", "uV"),), 1_750_000_000.0)
 class Bed:
     """One stream, staged by hand."""
 
-    def __init__(self, page: Page, name: str = "anna", alarm: bool = False) -> None:
+    def __init__(
+        self, page: Page, name: str = "anna", alarm: bool = False, traces: Traces = NO_TRACES
+    ) -> None:
         self.page = page
         self.name = name
         self.alarm = alarm
+        self.traces = traces
         self.sessions = 0
         self.obeyed: Callable[[], None] = lambda: None
         self.commands: list[CommandPayload] = []
@@ -45,6 +49,7 @@ class Bed:
             self._obey,
             self.refused.append,
             alarm=self.alarm,
+            traces=self.traces,
         )
 
     def _obey(self, command: CommandPayload) -> None:
@@ -76,12 +81,13 @@ class Bed:
         """Nothing arrives any more."""
         self.page.hear(self.name, self._payload("no_signal", None, Quality("off", ("no signal",), 1.0), True))
 
-    def event(self, name: str, text: str = "", **data: float | str) -> None:
+    def event(self, name: str, text: str = "", at_s: float | None = None, **data: float | str) -> None:
         """Something happened."""
         payload = EventPayload(
             session=f"s{self.sessions}",
             seq=self.events,
             t=utc(INFO.started),
+            at_s=at_s,
             event=name,
             text=text,
             data=data,

@@ -128,6 +128,7 @@ def test_everything_is_there_and_nothing_leaves_the_machine(night, watched, size
     expect(watched.locator("#sleepers button")).to_have_count(2)
     expect(watched.locator("#events")).to_contain_text("session started")
     assert "µV" in " ".join(texts(watched, "eeg"))
+    assert {"EOG L", "EMG chin", "EOG X: no such channel in this stream"} <= set(texts(watched, "eeg"))
     assert {"W", "R", "N1", "N2", "N3", "100 %", "5 Hz", "quality"} <= set(texts(watched, "night"))
     assert watched.locator("#stage").evaluate("e => parseFloat(getComputedStyle(e).fontSize)") >= 30
     assert watched.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no sideways scrolling"
@@ -137,7 +138,8 @@ def test_everything_is_there_and_nothing_leaves_the_machine(night, watched, size
     assert hosts == {f"127.0.0.1:{night.port}"}
 
 
-# Eight hours, then a week: every length has its own labels below the night.
+# Eight hours, then a week: every length has its own labels below the night. The signal is crowded with
+# marks, and the widest words are said of the stage.
 NIGHT_OF = """(epochs) => {
     socket.onmessage = null;
     const one = streams.get(chosen);
@@ -146,6 +148,11 @@ NIGHT_OF = """(epochs) => {
     one.grades = "gfpo".repeat(epochs / 4 + 1).slice(0, epochs);
     one.density = Array.from({ length: epochs }, () => Uint8Array.of(51, 51, 51, 51, 51));
     one.spectrum = Array.from({ length: epochs }, () => new Uint8Array(BINS).fill(120));
+    one.events = Array.from({ length: 80 }, (_, k) => ({
+        event: "marker", text: "", t: 0, mark: `S ${k}`, at_s: one.end_s - 30 + k ** 1.3 / 10,
+    }));
+    const quality = { grade: "off", reasons: ["lost", "no signal"], lost_fraction: 1 };
+    one.stage = { ...one.stage, stage: "unscored", probabilities: null, confidence: null, quality };
     show();
 }"""
 
@@ -168,6 +175,8 @@ def test_labels_collide_at_no_width_and_stay_on_the_chart(night, watched, epochs
                 assert min(one["left"], one["top"]) >= 0, (width, one)
                 assert one["right"] <= room[0], (width, one)
                 assert one["bottom"] <= room[1], (width, one)
+        named = [text for text in texts(watched, "eeg") if text.startswith("S ")]
+        assert 2 <= len(named) < 80, (width, named)
         times = [text for text in texts(watched, "night") if ":" in text]
         assert len(times) >= 2, (width, times)
         assert watched.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
@@ -222,6 +231,60 @@ def test_the_stage_follows(night, watched):
     for _ in range(3):
         before = watched.locator("#clock").inner_text()
         expect(watched.locator("#clock")).not_to_have_text(before)
+
+
+# Pixels of a colour in the chart of the signal, and the first and last of its rows and columns.
+INKED = """(colour) => {
+    const canvas = document.querySelector("#eeg canvas");
+    const [wide, high] = [canvas.width, canvas.height];
+    const data = canvas.getContext("2d").getImageData(0, 0, wide, high).data;
+    const wanted = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+    const found = { n: 0, top: high, bottom: 0, left: wide, right: 0 };
+    for (let k = 0; k < data.length; k += 4) {
+        if (wanted.some((value, part) => Math.abs(data[k + part] - value) > 24)) continue;
+        const [x, y] = [(k / 4) % wide, Math.floor(k / 4 / wide)];
+        found.n += 1;
+        Object.assign(found, { top: Math.min(found.top, y), bottom: Math.max(found.bottom, y) });
+        Object.assign(found, { left: Math.min(found.left, x), right: Math.max(found.right, x) });
+    }
+    return found;
+}"""
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_other_channels_stand_below_the_staged_one_with_what_was_marked(night, watched, size):
+    watched.set_viewport_size(dict(zip(("width", "height"), SIZES[size], strict=True)))
+    watched.goto(night.url)
+    stage_is_shown(watched)
+    watched.evaluate(
+        """() => {
+            socket.onmessage = null;
+            const one = streams.get(chosen);
+            const numbers = Int16Array.from({ length: 3000 }, (_, k) => 1000 * Math.sin(k / 30));
+            one.eeg = numbers;
+            const drawn = { numbers, step: 0.1, offset: 0 };
+            one.traces.filter((trace) => !trace.missing).forEach((trace) => Object.assign(trace, drawn));
+            one.events = [["marker", "S  7", 20], ["trigger", "click", 10], ["mark", "early", 31]].map(
+                ([event, mark, ago]) => ({ event, mark, at_s: one.end_s - ago, t: 0, text: "" }));
+            show();
+        }"""
+    )
+    keep(watched, f"traces-{size}")
+    staged, eog, emg = (watched.evaluate(INKED, colour) for colour in ("#8fd0a5", "#e3c46b", "#d58fb8"))
+    assert min(one["n"] for one in (staged, eog, emg)) > 20
+    assert staged["bottom"] < eog["top"] < eog["bottom"] < emg["top"]
+    assert staged["left"] == pytest.approx(eog["left"], abs=2)
+    assert staged["right"] == pytest.approx(emg["right"], abs=2)
+    written = {one["text"]: one for one in watched.evaluate("charts.written.eeg")}
+    assert {"S  7", "click"} <= set(written)
+    assert "early" not in written
+    width = staged["right"] - staged["left"]
+    middle = (written["click"]["left"] + written["click"]["right"]) / 2
+    assert middle == pytest.approx(staged["left"] + width * 2 / 3, abs=4)
+    line = watched.evaluate(INKED, "#ffb454")  # the trigger's, through all traces
+    assert line["bottom"] > emg["bottom"]
+    watched.locator("#sleepers button", has_text="ben").click()
+    watched.wait_for_function("!charts.written.eeg.some((one) => one.text === 'EOG L')")
 
 
 def test_the_other_sleeper(night, watched):

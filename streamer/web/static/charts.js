@@ -1,4 +1,4 @@
-// Draws the night and the last 30 s on two canvases; see page.js for the data.
+// Draws the night and the last 30 s, with all traces that are shown, on two canvases; see page.js for the data.
 "use strict";
 window.charts = (() => {
   const ROWS = { W: 0, R: 1, 1: 2, 2: 3, 3: 4 }; // from the top
@@ -11,7 +11,13 @@ window.charts = (() => {
   const APART = 10; // px, at least, between two labels
   const LEAST_EPOCHS = 20; // that the night's axis has room for
   const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120, 180, 240, 360, 720, 1440, 2880, 7200, 14400];
-  const LIMITS = [50, 100, 200, 400, 800, 1600]; // µV
+  const LIMITS = [10, 20, 30, 50, 80, 100, 150, 200, 300, 400, 600, 800, 1200, 1600]; // µV
+  const LEAST = { staged: 50, eeg: 50, eog: 100, emg: 20, ecg: 400 }; // µV that a trace's scale reaches to
+  const INK = { eog: "#e3c46b", emg: "#d58fb8", ecg: "#e8925a", eeg: "#8fd0a5", plain: "#9fb6d8" };
+  const MARKS = { trigger: "#ffb454", marker: "#7fb4e6", alarm: "#ff8a80", mark: "#e6edf3" };
+  const MISSING = "#e8925a";
+  const LOST = -32768; // instead of a sample
+  const STAGED = 214, OTHER = 84, BETWEEN = 8; // px: the chart with one trace, each further one, and between them
   const HZ = 30, FIRST_HZ = 0.2;
   const FAINT = 70, BRIGHT = 185; // of a spectrum's bytes
   const INFERNO = [[0, 0, 4], [51, 9, 95], [133, 33, 103], [207, 68, 70], [251, 155, 6], [252, 255, 164]];
@@ -39,20 +45,27 @@ window.charts = (() => {
   const part = (on, from, to) => {
     const height = on.bottom - on.top;
     const [top, bottom] = [Math.round(on.top + from * height), Math.round(on.top + to * height)];
-    on.pen.fillStyle = GROUND;
-    on.pen.fillRect(on.left, top, on.right - on.left, bottom - top);
+    ground(on, top, bottom);
     return { top, bottom };
   };
 
+  function ground(on, top, bottom) {
+    on.pen.fillStyle = GROUND;
+    on.pen.fillRect(on.left, top, on.right - on.left, bottom - top);
+  }
+
   function label(on, text, x, y, align) {
     const width = on.pen.measureText(text).width;
-    const left = align === "right" ? x - width : x - width / 2;
-    const box = { text, left, right: left + width, top: y - LINE / 2, bottom: y + LINE / 2 };
-    on.pen.fillStyle = TEXT;
+    write(on, text, align === "right" ? x - width : x - width / 2, y, TEXT);
+  }
+
+  function write(on, text, left, y, colour) {
+    on.pen.fillStyle = colour;
     on.pen.textBaseline = "middle";
     on.pen.textAlign = "left";
     on.pen.fillText(text, left, y);
-    written[on.id].push(box);
+    const right = left + on.pen.measureText(text).width;
+    written[on.id].push({ text, left, right, top: y - LINE / 2, bottom: y + LINE / 2 });
   }
 
   function rule(on, x, y, toX, toY) {
@@ -65,12 +78,12 @@ window.charts = (() => {
   }
 
   // Labels at the left, each with its line; those that would touch the one before are left out.
-  function levels(on, named) {
+  function levels(on, named, top = on.top, bottom = on.bottom) {
     let last = -Infinity;
     for (const [text, y] of named) {
       rule(on, on.left, y, on.right, y);
       if (Math.abs(y - last) < LINE) continue;
-      label(on, text, on.left - 6, Math.min(Math.max(y, on.top + LINE / 2), on.bottom - LINE / 2), "right");
+      label(on, text, on.left - 6, Math.min(Math.max(y, top + LINE / 2), bottom - LINE / 2), "right");
       last = y;
     }
   }
@@ -88,25 +101,121 @@ window.charts = (() => {
     }
   }
 
+  // The last 30 s: the staged trace, below it the other channels, and over all of them what was marked.
   function eeg(one) {
+    const marks = inSight(one);
+    const others = one.traces || [];
+    const tall = (trace) => trace.missing ? LINE + 6 : OTHER;
+    at("eeg").style.height = `${others.reduce((sum, trace) => sum + BETWEEN + tall(trace), STAGED)}px`;
     const on = sheet("eeg");
-    const trace = one.eeg || new Int16Array(0); // nothing yet of this sleeper's
-    const top = trace.reduce((most, v) => (v === -32768 ? most : Math.max(most, Math.abs(v))), 0) / 10;
-    const limit = LIMITS.find((step) => step >= top) || Math.ceil(top / 1000) * 1000;
-    const { top: high, bottom: low } = part(on, 0, 1);
-    const y = (v) => (high + low) / 2 - v / limit * (low - high) / 2;
     const x = (s) => on.right + s / 30 * (on.right - on.left);
-    levels(on, [limit, limit / 2, 0, -limit / 2, -limit].map((v) => [`${v} µV`, y(v)]));
-    below(on, [-30, -25, -20, -15, -10, -5, 0].map((s) => [`${s} s`, x(s)]), (place) => rule(on, place, high, place, low));
+    const panels = [{ ...staged(one), label: others.length ? one.channel : "", top: on.top + LINE }]; // above: marks' names
+    panels[0].bottom = on.top + STAGED - TOP - BOTTOM;
+    for (const trace of others) {
+      const top = panels[panels.length - 1].bottom + BETWEEN;
+      panels.push({ ...trace, top, bottom: top + tall(trace) });
+    }
+    for (const { top, bottom } of panels) ground(on, top, bottom);
+    below(on, [-30, -25, -20, -15, -10, -5, 0].map((s) => [`${s} s`, x(s)]), (place) => {
+      for (const { top, bottom } of panels) rule(on, place, top, place, bottom);
+    });
+    drawMarks(on, marks, x); // behind the traces, however many there are
+    for (const panel of panels) trace(on, panel, x);
+  }
+
+  // The staged trace as the others come; nothing yet of a sleeper who has none.
+  const staged = (one) => ({ kind: "staged", unit: "µV", offset: 0, step: 0.1, numbers: one.eeg || [] });
+
+  // A trace's values in its unit, 100 a second; NaN where nothing came.
+  const decoded = (trace) => Array.from(trace.numbers, (n) => n === LOST ? NaN : trace.offset + trace.step * n);
+
+  // What a trace's panel reaches from and to, in its unit: of a voltage alike on both sides.
+  function range(kind, values) {
+    let [least, most] = [Infinity, -Infinity];
+    for (const v of values) if (v < least || v > most) [least, most] = [Math.min(least, v), Math.max(most, v)];
+    if (least > most) [least, most] = [0, 0];
+    if (kind === "plain") {
+      const room = (most - least) * 0.05 || Math.abs(most) * 0.05 || 1;
+      return [least - room, most + room];
+    }
+    const peak = Math.max(-least, most);
+    const limit = LIMITS.find((step) => step >= Math.max(peak, LEAST[kind] || 0)) || Math.ceil(peak / 1000) * 1000;
+    return [-limit, limit];
+  }
+
+  // One trace in its panel, with its scale and its name.
+  function trace(on, panel, x) {
+    const { top, bottom, label: name, kind, unit } = panel;
+    const place = [on.left + 6, top + LINE / 2 + 2];
+    if (panel.missing) return note(on, `${name}: no such channel in this stream`, ...place, MISSING);
+    const values = decoded(panel);
+    const there = values.filter((v) => !Number.isNaN(v));
+    const [least, most] = range(kind, there);
+    const y = (v) => bottom - (v - least) / (most - least) * (bottom - top);
+    const steps = bottom - top > 8 * LINE ? 4 : 2;
+    const ticks = Array.from({ length: steps + 1 }, (_, k) => most + (least - most) * k / steps);
+    levels(on, ticks.map((v) => [tick(v, most - least, unit), y(v)]), top, bottom);
     const pen = on.pen;
-    pen.strokeStyle = TRACE;
+    pen.strokeStyle = INK[kind] || TRACE;
+    pen.lineWidth = 1;
     pen.beginPath();
     let gone = true;
-    trace.forEach((v, k) => {
-      if (v !== -32768) pen[gone ? "moveTo" : "lineTo"](x((k - trace.length) / 100), y(v / 10));
-      gone = v === -32768;
+    values.forEach((v, k) => {
+      if (!Number.isNaN(v)) pen[gone ? "moveTo" : "lineTo"](x((k - values.length) / 100), y(v));
+      gone = Number.isNaN(v);
     });
     pen.stroke();
+    const said = unit && unit !== "µV" ? `${name}, ${unit}` : name;
+    if (name) note(on, there.length ? said : `${said}: no samples`, ...place, TEXT);
+  }
+
+  // A scale's number, with its unit where that is short enough to stand beside it.
+  function tick(v, span, unit) {
+    if (unit === "µV" && span >= 2000) return `${Number((v / 1000).toFixed(1))} mV`;
+    const text = String(Number(v.toFixed(span >= 8 ? 0 : span >= 0.8 ? 1 : 3)));
+    return unit === "µV" ? `${text} µV` : text;
+  }
+
+  // Text inside a panel, on its own ground, cut to the room there is.
+  function note(on, text, x, y, colour) {
+    const pen = on.pen;
+    let shown = text;
+    while (shown.length > 1 && pen.measureText(shown).width > on.right - x - 4) shown = `${shown.slice(0, -2)}…`;
+    const width = pen.measureText(shown).width;
+    pen.fillStyle = GROUND;
+    pen.globalAlpha = 0.75;
+    pen.fillRect(x - 3, y - LINE / 2, width + 6, LINE);
+    pen.globalAlpha = 1;
+    write(on, shown, x, y, colour);
+  }
+
+  // What was marked in the 30 s that are shown: seconds before their end, and its name.
+  function inSight(one) {
+    if (one.end_s === undefined) return [];
+    return one.events.filter((event) => event.mark !== undefined && event.at_s >= one.end_s - 30 && event.at_s <= one.end_s)
+      .map((event) => ({ s: event.at_s - one.end_s, name: event.mark, kind: event.event }));
+  }
+
+  // A line through all traces for each, and its name above where there is room for it.
+  function drawMarks(on, marks, x) {
+    let last = on.left - APART;
+    for (const mark of marks.sort((one, other) => one.s - other.s)) {
+      const colour = MARKS[mark.kind] || MARKS.mark;
+      const pen = on.pen;
+      pen.strokeStyle = colour;
+      pen.lineWidth = 1;
+      pen.setLineDash([4, 3]);
+      pen.beginPath();
+      pen.moveTo(Math.round(x(mark.s)) + 0.5, on.top + LINE);
+      pen.lineTo(Math.round(x(mark.s)) + 0.5, on.bottom);
+      pen.stroke();
+      pen.setLineDash([]);
+      const width = pen.measureText(mark.name).width;
+      const left = Math.min(Math.max(x(mark.s) - width / 2, on.left), on.right - width);
+      if (left < last + APART || width > on.right - on.left) continue;
+      write(on, mark.name, left, on.top + LINE / 2, colour);
+      last = left + width;
+    }
   }
 
   function hypnogram(on, one, x) {

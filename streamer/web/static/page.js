@@ -64,11 +64,11 @@ function take(update) {
 function absorb(news) {
   let one = streams.get(news.name);
   if (!one || one.session !== news.session || news.whole) {
-    one = { labels: "", grades: "", density: [], spectrum: [], events: [], eeg: null };
+    one = { labels: "", grades: "", density: [], spectrum: [], events: [], eeg: null, traces: [] };
     streams.set(news.name, one);
   }
   if (news.from > one.labels.length) return socket.close(); // we missed something: begin anew
-  const { labels, grades, density, spectrum, events, eeg, from, whole, ...now } = news;
+  const { labels, grades, density, spectrum, events, eeg, traces, from, whole, ...now } = news;
   Object.assign(one, now, { heard: Date.now() - news.age_s * 1000 });
   one.labels = one.labels.slice(0, from) + labels;
   one.grades = one.grades.slice(0, from) + grades;
@@ -78,6 +78,7 @@ function absorb(news) {
     one.spectrum[from + k] = columns.subarray(BINS * k, BINS * (k + 1));
   }
   if (eeg) one.eeg = new Int16Array(bytes(eeg).buffer);
+  if (eeg) one.traces = traces.map(({ data, ...about }) => data ? { ...about, numbers: new Int16Array(bytes(data).buffer) } : about);
   one.events = one.events.concat(events).slice(-100);
 }
 
@@ -161,7 +162,8 @@ function reports(one) {
 }
 
 function list(one) {
-  at("events").replaceChildren(...one.events.slice(-12).reverse().map((event) => {
+  const markers = one.events.filter((event) => event.event === "marker").slice(0, -3); // many, and in the traces
+  at("events").replaceChildren(...one.events.filter((event) => !markers.includes(event)).slice(-12).reverse().map((event) => {
     const item = document.createElement("li");
     const name = document.createElement("b");
     name.textContent = event.event.replaceAll("_", " ");
