@@ -185,12 +185,11 @@ class Bedside:
         alarm = self.alarm
         if alarm is None or alarm.memory.state == "disarmed" or not isinstance(self._settings.source, LIVE):
             return
-        log.error(
-            "%s; the alarm of %s stays %s; a command or Ctrl-C ends it",
-            why,
-            self._settings.name,
-            alarm.memory.state,
-        )
+        name, state = self._settings.name, alarm.memory.state
+        if stop.is_set():
+            log.warning("the alarm of %s is %s; it rings again only while sleepstream runs", name, state)
+            return
+        log.error("%s; the alarm of %s stays %s; a command or Ctrl-C ends it", why, name, state)
         await unless_stopped(stop, alarm.over())
 
     def _arm_trigger(self, text: str, armed: bool, publisher: Publisher | None) -> str:

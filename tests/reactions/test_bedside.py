@@ -70,6 +70,21 @@ def test_the_alarm_rings_although_the_model_cannot_be_loaded(tmp_path, capsys, c
     assert json.loads((tmp_path / "anna@n.alarm.json").read_text())["state"] == "disarmed"
 
 
+def test_whoever_ends_it_is_told_that_an_armed_alarm_will_not_ring(tmp_path, caplog):
+    async def scenario():
+        async with Bedside(
+            settings(tmp_path).stream[0], tmp_path, "n", ten_to_seven(), lambda: None
+        ) as bedside:
+            stop = asyncio.Event()
+            stop.set()
+            await bedside.outlast("every stream has ended", stop)
+
+    asyncio.run(scenario())
+    assert [(one.levelname, one.message) for one in caplog.records] == [
+        ("WARNING", "the alarm of anna is armed; it rings again only while sleepstream runs")
+    ]
+
+
 def test_a_recording_is_not_held_up_and_a_stop_ends_all(tmp_path, capsys):
     async def scenario(kind):
         clock = ten_to_seven()
