@@ -8,12 +8,10 @@ from typing import Final
 
 from streamer import private
 from streamer.errors import UsageError
-from streamer.exports.annotations import write_annotations
-from streamer.exports.arrays import write_npz
 from streamer.exports.bids import add_to_dataset
-from streamer.exports.edf import is_discontinuous, write_continuous, write_edf
+from streamer.exports.edf import is_discontinuous, write_annotations, write_continuous, write_edf
 from streamer.exports.notes import notes
-from streamer.exports.tables import write_csv, write_json, write_profusion
+from streamer.exports.tables import write_csv, write_json, write_npz, write_profusion
 from streamer.session import Night, Progress, read_night, unwatched
 
 __all__ = ["FORMATS", "SCORES", "export"]

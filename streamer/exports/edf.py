@@ -15,21 +15,27 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
+import edfio
 import numpy as np
 
 from streamer import private
 from streamer.errors import UsageError
-from streamer.exports.dates import NO_DATE, edf_start, undated
 from streamer.exports.notes import Note, notes
 from streamer.exports.signals import DIGITAL, Scale, number, printable_ascii, scales
 from streamer.journal import JournalReader
 from streamer.messages import UNSCORED, Floats
 from streamer.session import Night, Progress
+
+# EDF knows the years 1985 to 2084; a computer without a clock may have recorded in 1970.
+NO_DATE: Final = date(1985, 1, 1)  # what EDF puts for a date that is not known
+YEARS: Final = range(1985, 2085)
 
 NIGHT_S = 12 * 3600  # so long the stated length of a record must not shift the last sample
 LONGEST_RECORD_S = 10
@@ -268,3 +274,29 @@ def _stamped(note: Note, zero_s: float) -> bytes:
     text = note.text.replace("\x14", " ").replace("\x15", " ").replace("\0", " ").encode("utf-8", "replace")
     length = b"" if note.duration_s is None else b"\x15" + _onset(note.duration_s).lstrip(b"+")
     return _onset(note.onset_s + zero_s) + length + b"\x14" + text + b"\x14\0"
+
+
+def write_annotations(night: Night, path: Path, progress: Progress) -> list[str]:
+    """Write an EDF+ without signals: stages, lights, marks, losses. It starts with sample 0, in UTC."""
+    begin = edf_start(night)
+    fraction = timedelta(seconds=night.started - math.floor(night.started))
+    edfio.Edf(
+        [],
+        recording=edfio.Recording(startdate=None if begin.date() == NO_DATE else begin.date()),
+        starttime=(begin + fraction).time(),
+        annotations=[edfio.EdfAnnotation(one.onset_s, one.duration_s, one.text) for one in notes(night)],
+    ).write(path)
+    return undated(night)
+
+
+def edf_start(night: Night, later_s: int = 0) -> datetime:
+    """When it began, or so much later, in UTC, to the second below; in 1985 if EDF cannot say its date."""
+    begin = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=math.floor(night.started) + later_s)
+    return begin if begin.year in YEARS else datetime.combine(NO_DATE, begin.time(), UTC)
+
+
+def undated(night: Night) -> list[str]:
+    """What a person should know where the date is lost."""
+    if edf_start(night).timestamp() == math.floor(night.started):
+        return []
+    return [f"it began {night.started:.0f} s after 1970, a date that EDF cannot hold: written without a date"]

@@ -1,4 +1,4 @@
-"""The hypnogram as text: CSV, Profusion's numbers, and JSON with everything beside it."""
+"""The hypnogram as text (CSV, Profusion, JSON with everything beside it), and the night as arrays."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from streamer import private
 from streamer.exports.notes import notes
 from streamer.messages import STAGES
 from streamer.payloads import PublishedStage
-from streamer.session import Night, Progress
+from streamer.session import Night, Progress, conditioned
 
 PROFUSION: dict[PublishedStage, int] = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 5}
 PROFUSION_UNSCORED = 9
@@ -56,3 +58,23 @@ def write_json(night: Night, path: Path, progress: Progress) -> list[str]:
     }
     private.write(path, json.dumps(data, indent=1) + "\n")
     return []
+
+
+def write_npz(night: Night, path: Path, progress: Progress) -> list[str]:
+    """Arrays as `model.data.load_night` reads them.
+
+    `samples` (epochs * 3000,) float16 µV at 100 Hz, NaN where lost; `stages` (epochs,), -1 where unscored; `soft`
+    (epochs, 5), the engine's probabilities, 0 where unscored. These are the engine's own stages, not an expert's:
+    training on them teaches a network its own mistakes.
+    """
+    stages = [STAGES.index(label) if label in STAGES else -1 for label in night.labels]
+    with open(path, "wb", opener=private.opener) as file:
+        np.savez(
+            file,
+            recording=np.array(night.meta.session),
+            subject=np.array(night.meta.stream),
+            samples=conditioned(night, progress).astype(np.float16),
+            stages=np.array(stages, dtype=np.int8),
+            soft=np.nan_to_num(night.probabilities()).astype(np.float32),
+        )
+    return ["the stages are the engine's own, not an expert's"]
