@@ -22,21 +22,14 @@ from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
 # Name of the module -> what it measures, and whether it runs unasked.
 PARTS: dict[str, tuple[str, bool]] = {
     "hop": ("cost of a hop inside the pipeline, and of redoing its whole context instead", True),
-    "runtimes": ("what runs the network fastest on this device, and with how many bits", False),
     "growth": ("a hop at hours 1 to 12, and with contexts of 10 to 240 epochs", True),
     "start": ("from a fresh process to the first score", True),
     "weight": ("on the disk, in memory, over Wi-Fi, and on the card in a night", True),
     "peers": ("other stagers, redoing the night so far for each new epoch", True),
-    "gaps": (
-        "a band that was off for a minute, an hour, 20 hours: memory, and the longest hold-up of others",
-        True,
-    ),
     "night": ("a whole night from its samples, in time and memory", True),
     "archives": ("tools.score on one and two processes, against sleepstream replay", True),
     "fleet": ("real engines on one mosquitto, then ever more sleepers replayed, until it breaks", False),
     "latency": ("last sample to publication, through the whole engine", True),
-    "firings": ("what it costs a trigger that its firing is on disk first", True),
-    "passes": ("a window alone, and in one pass of the network with those of other streams", True),
     "streams": ("how many sleepers a core carries with latency held, and the memory of each", False),
 }
 
@@ -75,10 +68,7 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="of the network in runtimes, passes and night",
-    )
-    parser.add_argument(
-        "--nights", metavar="NPZ", type=Path, nargs="+", default=[], help="prepared nights, for runtimes"
+        help="of the network in night",
     )
     parser.add_argument("--peer", metavar="NAME=ADAPTER", action="append", default=[], help="see peers.py")
     parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
@@ -105,7 +95,6 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
         given.repeats,
         given.runtime,
         given.device,
-        tuple(given.nights),
         peers,
         given.fleet or Asked.fleet,
     )

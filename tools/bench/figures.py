@@ -34,7 +34,6 @@ class Asked:
     repeats: int = 1
     runtime: Runtime = "auto"  # of the network
     device: str = "cpu"  # likewise, in the parts that can have another
-    nights: tuple[Path, ...] = ()  # prepared ones, as tools.prepare and tools.resynthesise make them
     peers: Mapping[str, str] = field(
         default_factory=dict
     )  # other stagers: name -> what runs it; see peers.py

@@ -17,7 +17,7 @@ from tools.bench.__main__ import PARTS, main
 from tools.bench.figures import median_of, missed
 from tools.bench.peers import adapter
 
-NEEDS_TORCH = {"growth", "runtimes"}
+NEEDS_TORCH = {"growth"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A band that was off for a minute, an hour, 20 hours: what that costs, and how long it holds the others up.
 
-Each is a process of its own: the whole engine with two sleepers at a hop of 1 s. One has samples again after
-the loss, which is a single item; the other's come in real time all the while.
+`python -m tests.live.gaps SECONDS` measures one of them: the whole engine with two sleepers at a hop of 1 s.
+One has samples again after the loss, which is a single item; the other's come in real time all the while.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import asyncio
 import gc
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
@@ -32,27 +30,13 @@ from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate
 from streamer.sources.settings import LslSettings, SourceSettings
 from streamer.sources.source import Source
-from tools.bench.figures import Asked, Figures, Wanted, resident_mb
+from tools.bench.figures import Figures, resident_mb
 from tools.bench.signals import RATE_HZ, seconds_of_eeg
 from tools.bench.streams import CHANNELS, NOISE_S, Headband
 
-LENGTHS_S = {"1min": 60, "1h": 3600, "20h": 72_000}
 BEFORE_S = 40  # of samples, in front of the loss and behind it
 TICK_S = 0.005
 LEAST = 3  # stages of the other, one a second
-WANTED: Wanted = {f"gap_{name}_growth_mb": ("<=", 40.0) for name in LENGTHS_S} | {
-    f"gap_{name}_loop_held_max_ms": ("<=", 100.0) for name in LENGTHS_S
-}
-
-
-def measure(asked: Asked) -> Figures:
-    """Run each length by itself."""
-    found: Figures = {}
-    for name, length_s in LENGTHS_S.items():
-        command = [sys.executable, "-m", "tools.bench.gaps", str(length_s)]
-        said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        found |= {f"gap_{name}_{key}": value for key, value in json.loads(said.splitlines()[-1]).items()}
-    return found
 
 
 class Interrupted:

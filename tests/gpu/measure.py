@@ -32,8 +32,9 @@ from streamer.network.torch_loader import load_script
 from streamer.network.torchscript import TorchNetwork, TorchRunner
 from streamer.network.trust import PACKAGED
 from streamer.settings import Precision
-from tools.bench import night, passes, streams
-from tools.bench.agreement import agreement, nights
+from tests.gpu import passes
+from tests.gpu.agreement import agreement, nights
+from tools.bench import night, streams
 from tools.bench.figures import Asked, Figures, machine
 
 BUDGET_S = 300.0

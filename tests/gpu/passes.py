@@ -7,13 +7,12 @@ import numpy as np
 from streamer.messages import EPOCH_SAMPLES, Window
 from streamer.network.stager import Model, Session, score_together
 from streamer.spectrogram import BINS, FRAMES
-from tools.bench.figures import Asked, Figures, Wanted, cpu_s, one_core
+from tools.bench.figures import Asked, Figures, cpu_s, one_core
 
 TOGETHER = (2, 4, 8, 16)
 PAST = 12  # epochs that each stream remembers
 DRAWS = 10  # of windows to compare
 TIMES = 60
-WANTED: Wanted = {"worst_difference": ("<=", 1e-5)}
 
 
 def measure(asked: Asked) -> Figures:

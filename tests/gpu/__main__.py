@@ -1,6 +1,6 @@
 """One command for a machine with a GPU: whether it says what a CPU says, and how fast.
 
-    python -m tools.gpu --out gpu.json [--wheels DIR]
+    python -m tests.gpu --out gpu.json [--wheels DIR]
 
 Takes about five minutes at most and fetches nothing; wheels are installed from a folder, before anything is
 imported that may come with them. It runs `pytest -m gpu`, then the packaged network and the published size in
@@ -27,16 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.wheels is not None and not installed(asked.wheels):
         return 1
     try:
-        measure = import_module("tools.gpu.measure")
+        measure = import_module("tests.gpu.measure")
     except ModuleNotFoundError as error:
-        print(f"tools.gpu: needs {error.name}; pip install -e '.[dev]', or give --wheels", file=sys.stderr)
+        print(f"tests.gpu: needs {error.name}; pip install -e '.[dev]', or give --wheels", file=sys.stderr)
         return 1
     code: int = measure.run(asked)
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tools.gpu", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="the figures (default: gpu.json)")
     parser.add_argument(
         "--wheels", type=Path, metavar="DIR", help="install what lies there, and nothing else"

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from streamer.network.runner import Runner
-from tools.bench import night, passes, streams
-from tools.gpu import measure
-from tools.gpu.__main__ import installed, main
+from tests.gpu import measure, passes
+from tests.gpu.__main__ import installed, main
+from tools.bench import night, streams
 
 pytestmark = pytest.mark.train
 

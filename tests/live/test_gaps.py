@@ -1,10 +1,10 @@
-"""The benchmark of long losses: it measures the walk through a loss, and the other sleeper meanwhile."""
+"""A long loss is walked through, and the other sleeper goes on meanwhile."""
 
 import asyncio
 
 import pytest
 
-from tools.bench.gaps import BEFORE_S, WANTED, interrupted
+from tests.live.gaps import BEFORE_S, interrupted
 
 
 @pytest.mark.slow
@@ -12,5 +12,4 @@ def test_all_of_a_loss_is_walked_and_the_other_goes_on(tmp_path):
     found = asyncio.run(interrupted(120, tmp_path))
     assert 120 + BEFORE_S <= found["windows"] <= 121 + BEFORE_S
     assert found["other_late_max_ms"] > 0
-    measured = {key.split("_", 2)[2] for key in WANTED}
-    assert measured <= set(found)
+    assert found["growth_mb"] < 40
