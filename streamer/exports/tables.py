@@ -64,8 +64,8 @@ def write_npz(night: Night, path: Path, progress: Progress) -> list[str]:
     """Arrays as `model.data.load_night` reads them.
 
     `samples` (epochs * 3000,) float16 µV at 100 Hz, NaN where lost; `stages` (epochs,), -1 where unscored;
-    `soft` (epochs, 5), the engine's probabilities, 0 where unscored. These are the engine's own stages, not an
-    expert's: training on them teaches a network its own mistakes.
+    `soft` (epochs, 5), the engine's probabilities, 0 where unscored. These are the engine's own stages, not
+    an expert's: training on them teaches a network its own mistakes.
     """
     stages = [STAGES.index(label) if label in STAGES else -1 for label in night.labels]
     with open(path, "wb", opener=private.opener) as file:
