@@ -1,4 +1,4 @@
-"""Caps whose labels are not those of the 10-20 system, though some look as if they were.
+"""Recognises caps whose labels are not the 10-20 system's, though some look alike.
 
 On BioSemi's caps of 64 and more electrodes, A1 lies on the vertex or the forehead and C4 anywhere; EGI's nets
 have E1 to E256 and perhaps a Cz, which is their reference and flat. Where most labels are of such a system,
@@ -26,7 +26,7 @@ _WHERE = {
 
 
 def other_system(labels: Iterable[str]) -> str | None:
-    """Whose names most of the labels are, where that is not the 10-20 system's; None if they are.
+    """The naming system of most labels, if it is not the 10-20 system; else None.
 
     `labels` are of the channels that could be EEG, lower case, without a leading "eeg ". Names that belong to
     both, such as A1 and C4, do not count.
@@ -49,5 +49,5 @@ def shared(label: str, system: str) -> bool:
 
 
 def explained(system: str) -> str:
-    """What to say of such a cap, as part of a sentence."""
+    """Describe such a cap, as part of a sentence."""
     return f"most labels are {system}, not the 10-20 system's{_WHERE.get(system, '')}"

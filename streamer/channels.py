@@ -1,4 +1,4 @@
-"""Which channel is meant: a label, a position, a difference of two, or a sensible one when none is named."""
+"""Finds the channel to stage: by label, position or difference, or a sensible one if none is named."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def choose_all(
 
 
 def doubted(channels: Sequence[Channel], rates_hz: Sequence[float], pick: Pick) -> str | None:
-    """What to say of a channel that was asked for by a name which means another place on this cap."""
+    """A remark if a channel's name means another place on this cap."""
     system = other_system(_usable_labels(channels, rates_hz))
     sides = [pick.plus] if pick.minus is None else [pick.plus, pick.minus]
     if system is None or not any(shared(_base(channels[side].label), system) for side in sides):
@@ -150,7 +150,7 @@ def listing(channels: Sequence[Channel], rates_hz: Sequence[float] = (), near: s
 
 
 def _plain(label: str) -> str:
-    """A label as people compare it: compatible characters, no case, single spaces, no leading "EEG "."""
+    """A label in its plain form: compatible characters, no case, single spaces, no leading "EEG "."""
     text = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
     return _PREFIX.sub("", text)
 
@@ -176,7 +176,7 @@ def _one(channels: Sequence[Channel], wanted: str) -> int | None:
 
 
 def _like(channels: Sequence[Channel], wanted: str) -> list[int]:
-    """The channels whose label people would call so."""
+    """The channels whose plain label is this."""
     plain = _plain(wanted)
     found = [index for index, channel in enumerate(channels) if _plain(channel.label) == plain]
     found = found or [index for index, channel in enumerate(channels) if _base(channel.label) == plain]
@@ -188,7 +188,7 @@ def _like(channels: Sequence[Channel], wanted: str) -> list[int]:
 
 
 def _position(channels: Sequence[Channel], index: int) -> int:
-    """By which number a channel is named."""
+    """A channel's position in its device, else its index."""
     position = channels[index].position
     return index if position is None else position
 

@@ -97,7 +97,7 @@ class Conditioner:
         return self._give_up(Gap(self._next, self._next, "", arrived))
 
     def flush(self) -> list[Item]:
-        """End of the stream: give out what the resampler's delay held back, and a gap at the very end."""
+        """End of the stream: return what the resampler's delay held back, and a gap at the very end."""
         pending, self._pending = self._pending, None
         if pending is not None:
             return self._give_up(pending)

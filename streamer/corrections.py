@@ -1,4 +1,4 @@
-"""What is wrong with settings, all of it, each in words that say how to write it right."""
+"""Describes everything that is wrong with settings, each problem with its correction."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _within(one: Problem, other: Problem) -> bool:
 
 
 def _where(problem: Problem, data: object, known_keys: Sequence[str]) -> str:
-    """The keys that lead to a value as the file has them, without what pydantic puts between them."""
+    """The path of a value as the file has it, without pydantic's additions."""
     keys: list[str] = []
     at = data
     last = len(problem["loc"]) - 1
@@ -101,7 +101,7 @@ def _where(problem: Problem, data: object, known_keys: Sequence[str]) -> str:
 
 
 def _unknown(where: str, key: str, known_keys: Sequence[str]) -> tuple[str, str]:
-    """What to say of a key that no setting has, and the one that was probably meant, or ""."""
+    """Describe an unknown key and the one that was probably meant, or ""."""
     near = difflib.get_close_matches(key, known_keys, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown key {where!r}{hint}", near[0] if near else ""
@@ -141,7 +141,7 @@ def _short(value: object) -> str:
 
 
 def _time(value: object) -> str:
-    """A time of day as it should be written: the one that was probably meant, else an example."""
+    """A time of day in the right form: the one that was probably meant, else an example."""
     found = TIME.fullmatch(str(value).strip())
     if found:
         hour, minute = int(found[1]), int(found[2] or 0)

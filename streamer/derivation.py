@@ -1,4 +1,4 @@
-"""Many device channels in, one derivation in µV out; what is not a number becomes a gap."""
+"""Many device channels in, one derivation in µV out; NaN becomes a gap."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Derivation:
         self.reset()
 
     def reset(self) -> None:
-        """Forget a loss that has not been given out yet."""
+        """Forget a loss that was not returned yet."""
         self._lost: Gap | None = None
 
     def push(self, item: Item) -> list[Item]:
-        """Take the next chunk or gap; give what it completes."""
+        """Take the next chunk or gap; return what it completes."""
         if isinstance(item, Gap):
             self._lose(item)
             return []
         return self._split(item.start, self._microvolts(item.samples), item.arrived)
 
     def flush(self) -> list[Item]:
-        """End of the stream: give out a loss still held."""
+        """End of the stream: return a loss still held."""
         lost, self._lost = self._lost, None
         return [] if lost is None else [lost]
 

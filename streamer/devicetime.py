@@ -1,4 +1,4 @@
-"""How far the times that a device or a file gives to its samples are believed.
+"""Checks the times that a device or a file gives to its samples.
 
 Times from outside can be anything: on another scale, standing still, going backwards, leaping by an hour, no
 numbers at all. What is computed from them (losses, above all) must not be. So a live device's times are
@@ -35,7 +35,7 @@ NEAR = 0.05  # of a scale that has a name
 
 
 def scale_of(factor: float, rate_hz: float) -> float | None:
-    """The scale of times that run `factor` times too fast: a power of ten, or the rate; None: another."""
+    """The scale of times that run `factor` times too fast: a power of ten or the rate; None if unknown."""
     if not factor > 0:
         return None
     ten = 10.0 ** round(log10(factor))
@@ -43,7 +43,7 @@ def scale_of(factor: float, rate_hz: float) -> float | None:
 
 
 def scale_named(factor: float, rate_hz: float) -> str:
-    """What times do that run `factor` times too fast, in words; "" where they are about right."""
+    """Describe times that run `factor` times too fast; "" if they are about right."""
     scale = scale_of(factor, rate_hz)
     if scale is None and abs(factor) < STILL:
         return "stand still"
@@ -60,7 +60,7 @@ def scale_named(factor: float, rate_hz: float) -> str:
 
 
 class HostChecked:
-    """A live device's times, checked against this computer's own clock.
+    """Checks a live device's times against this computer's clock.
 
     Attributes:
         remarks: what a person should know, a line each; whoever reads them takes them out.
@@ -93,12 +93,12 @@ class HostChecked:
         self.reconnected()
 
     def reconnected(self) -> None:
-        """The device is back: its clock may be another, and is judged anew."""
+        """The device is back: judge its clock anew."""
         self._by_arrival = self.turned = False
         self._watched: list[_Arrival] = []  # in the last few seconds
 
     def end(self) -> None:
-        """There are no more; what there was to say is said."""
+        """End of the stream: add the last remarks."""
 
     def push(self, times: Floats, arrived: float) -> Floats:
         """Take (n,) device seconds of samples that have just `arrived` (steady s); give those to go by."""
@@ -127,7 +127,7 @@ class HostChecked:
         return out
 
     def _count(self, count: int) -> None:
-        """Samples are timed by arrival for good: say how many, ever more rarely."""
+        """Report how many samples were timed by arrival, with growing pauses."""
         self.doubted += count
         if self.doubted >= self._counted_s * self._rate_hz:
             self.remarks.append(f"{self.doubted} samples were timed by their arrival so far")
@@ -143,7 +143,7 @@ class HostChecked:
         self._came = 0
 
     def _believed(self, times: Floats, waited: float) -> bool:
-        """Whether these go on as the host's clock, or the samples themselves, allow."""
+        """Whether these times agree with the host's clock, or with the number of samples."""
         if not (np.abs(times) < FAR).all():  # or NaN
             return False
         shown = times + self._shift
@@ -229,7 +229,7 @@ class _Pace:
 
 
 class FileChecked:
-    """A recording's times in seconds, as far as what it holds can bear them; does not depend on the cuts.
+    """Checks a recording's times in seconds. The result does not depend on the chunking.
 
     Attributes:
         remarks, turned: as of `HostChecked`.
@@ -253,7 +253,7 @@ class FileChecked:
         self._worst = 0.0
 
     def reconnected(self) -> None:
-        """A file does not come back."""
+        """Does nothing: a file has no connection."""
 
     def push(self, times: Floats, arrived: float) -> Floats:
         """Take (n,) seconds; give those to go by."""
@@ -273,7 +273,7 @@ class FileChecked:
         return known + shifts
 
     def end(self) -> None:
-        """Say what was not believed."""
+        """Add a remark on what was not believed."""
         if self.doubted:
             self.remarks.append(
                 f"its times are not believed in {self.doubted} places (they are no numbers, go back, or leap "

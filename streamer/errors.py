@@ -8,7 +8,6 @@ SleepstreamError            anything we say on purpose; one line: what was asked
     │   └── ScoringError    a hypnogram that cannot be understood, or not be compared by 30 s
     ├── SignalError         samples that cannot be EEG: wrong unit, flat throughout, rate out of range
     ├── ArtifactError       a model file that is damaged, foreign or does not fit this engine
-    ├── ModelServerError    a model server that is away, or answers what it should not
     ├── SourceError         a live device or stream that cannot be opened or has changed its nature
     ├── SinkError           an output that refuses us for good (bad credentials, unwritable folder)
     │   └── OutputError     standard output or error that takes nothing: reader gone, disk full
@@ -21,7 +20,7 @@ SleepstreamError            anything we say on purpose; one line: what was asked
 
 
 class SleepstreamError(Exception):
-    """Anything sleepstream says on purpose; its text is one line fit for a terminal."""
+    """The base of the family: one line fit for a terminal."""
 
     exit_code = 1
 
@@ -37,7 +36,7 @@ class SettingsError(UsageError):
 
 
 class RunError(SleepstreamError):
-    """The call was right and the world was not."""
+    """The call was right, but it could not be carried out."""
 
 
 class RecordingError(RunError):
@@ -53,19 +52,15 @@ class SignalError(RunError):
 
 
 class ArtifactError(RunError):
-    """A model file that is damaged, foreign or does not fit this engine."""
-
-
-class ModelServerError(RunError):
-    """A model server that is away, or answers what it should not."""
+    """A model file that is damaged, of another program, or does not fit this engine."""
 
 
 class SourceError(RunError):
-    """A live device or stream that cannot be opened or has changed its nature."""
+    """A live device or stream that cannot be opened, or that changed its rate or channels."""
 
 
 class SinkError(RunError):
-    """An output that refuses us for good."""
+    """An output that refuses permanently."""
 
 
 class TakenError(RunError):
@@ -81,7 +76,7 @@ class OutputError(SinkError):
 
 
 class JournalError(RunError):
-    """A session file that is foreign, in use or cannot be written."""
+    """A session file that is another program's, in use, or cannot be written."""
 
 
 class DamagedError(JournalError):

@@ -1,4 +1,4 @@
-"""Several electrodes, one of them staged: the next best takes over when it has failed for good.
+"""Several electrodes, one of them staged: the next best takes over when it fails for good.
 
 Each is judged every second by its last 10 s. The first is chosen as soon as one is usable: the best, and of
 equals the one that is named first. From then on a change costs something (the filters start anew and one
@@ -85,11 +85,11 @@ class Fallback:
 
     @property
     def label(self) -> str:
-        """Of the electrode that is staged now."""
+        """The label of the electrode staged now."""
         return self._present.label
 
     def push(self, item: Item) -> list[Item | Switch]:
-        """Take the next chunk or gap; give what it completes."""
+        """Take the next chunk or gap; return what it completes."""
         if isinstance(item, Gap):  # what is lost, is lost on every channel: no reason to change
             return self._feed(item)
         out: list[Item | Switch] = []
@@ -107,7 +107,7 @@ class Fallback:
         return out
 
     def flush(self) -> list[Item]:
-        """End of the stream: give out a loss still held."""
+        """End of the stream: return a loss still held."""
         return self._present.flush()
 
     def _feed(self, item: Item) -> list[Item | Switch]:
@@ -123,7 +123,7 @@ class Fallback:
         self._stop = ceil((self._second + 1) * self._rate_hz)
 
     def _decide(self, at: int) -> list[Item | Switch]:
-        """Judge, now that a second of real samples is complete, who is staged from index `at` on."""
+        """Decide which electrode is staged from index `at` on, after a complete second."""
         present = self._present
         for candidate in self._candidates:
             candidate.judge(self._second)

@@ -1,4 +1,4 @@
-"""The few filters that a night needs: scipy's own compiled loops, without the rest of `scipy.signal`.
+"""The filters that a night needs: scipy's compiled loops, without importing `scipy.signal`.
 
 Importing that package brings scipy's statistics, optimisers and splines along: 70 MB of memory and a second,
 for two loops. They lie in two extension modules that need nothing but numpy; where a version of scipy has
@@ -80,7 +80,7 @@ def _loops() -> tuple[Lfilter, Upfirdn]:
 
 
 def _extension(name: str) -> ModuleType:
-    """An extension module of `scipy.signal`, without that package's own imports."""
+    """Import an extension module of `scipy.signal` without that package."""
     scipy = importlib.util.find_spec("scipy")
     assert scipy is not None
     assert scipy.submodule_search_locations is not None
@@ -131,7 +131,7 @@ def _public() -> tuple[Lfilter, Upfirdn]:
 
 
 def _sound(lfilter: Lfilter, upfirdn: Upfirdn) -> bool:
-    """Whether they do what they are for: small sums that are exact in any order."""
+    """Whether the loops give the right results, tested on small exact sums."""
     out, after = lfilter(np.array([1.0, 2.0]), np.array([1.0, -0.5]), np.array([4.0, 8.0]), np.array([1.0]))
     up = upfirdn(np.array([1.0, 2.0, 3.0]), np.array([1.0, 10.0]), 2, 1)
     found: list[list[float]] = [out.tolist(), after.tolist(), up.tolist()]

@@ -1,4 +1,4 @@
-"""Files that one process at a time may have locked; where the system has no locks, nobody is kept out."""
+"""File locks between processes; without an effect where the system has none."""
 
 from __future__ import annotations
 

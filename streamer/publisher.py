@@ -332,7 +332,7 @@ class Publisher:
             self.night.lights_on()
 
     def online(self, online: bool) -> None:
-        """Say whether samples arrive."""
+        """Publish whether samples arrive."""
         self.tell(Online(online))
 
     def _stage(self, payload: StagePayload) -> None:

@@ -37,7 +37,7 @@ class Smoother:
         self.reset()
 
     def reset(self) -> None:
-        """Know nothing, at the beginning of a recording."""
+        """Forget everything, at the beginning of a recording."""
         self._now_s = 0.0
         self._held: int | None = None  # the stage of the last scored window on the grid
         self._held_s = 0.0  # when that ended

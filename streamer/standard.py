@@ -66,7 +66,7 @@ class Unbuffered:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Does nothing: nothing is buffered."""
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -111,7 +111,7 @@ def safe() -> Iterator[None]:
 
 @contextmanager
 def taken_over(tell: Callable[[str], None]) -> Iterator[None]:
-    """Have the lines that libraries in C write to standard error told instead, where a write there may wait.
+    """Redirect what libraries in C write to standard error to `tell`, where a write there may block.
 
     A library would hang in its write as long as a terminal is stopped (Ctrl-S) or nobody reads a pipe. `tell`
     is called in a thread of its own; what comes faster is lost. Python's own lines, and the traceback
@@ -143,7 +143,7 @@ def taken_over(tell: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Leave out what is written to standard error meanwhile, by libraries in C, too.
+    """Suppress standard error meanwhile, also of libraries in C.
 
     liblsl says at its first call which configuration it has read, whoever asked.
     """
@@ -174,7 +174,7 @@ def _tell(reader: int, tell: Callable[[str], None]) -> None:
 
 
 def last_words(write: Callable[[], None]) -> None:
-    """Have something written as the process ends; gives up after `LAST_S` where that takes nothing."""
+    """Write something as the process ends; give up after `LAST_S`."""
 
     def try_to() -> None:
         with contextlib.suppress(OutputError):
@@ -186,12 +186,12 @@ def last_words(write: Callable[[], None]) -> None:
 
 
 def complain(text: str) -> None:
-    """Write one line to standard error, if that takes it."""
+    """Write one line to standard error, if it can be written to."""
     last_words(lambda: print(f"sleepstream: {printable(text)}", file=sys.stderr))
 
 
 class Quiet(logging.StreamHandler[TextIO]):
-    """Log records to standard error; that it takes none is nobody's trouble."""
+    """Log records to standard error; a failure to write is ignored."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # its name is Python's
-        """Say nothing: there is nowhere to say it."""
+        """Ignore it: there is nowhere to report it."""

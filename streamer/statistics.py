@@ -1,4 +1,4 @@
-"""The night in numbers, by the definitions of the AASM Manual for the Scoring of Sleep, each beside it.
+"""The night in numbers, by the definitions of the AASM Manual for the Scoring of Sleep.
 
 An unscored epoch is neither sleep nor wake: it adds to no stage, and interrupts whatever has to be unbroken.
 `unscored_min` says how much of the night the other figures do not know.

@@ -1,4 +1,4 @@
-"""The one way to wait for something and yet stop at once when asked to."""
+"""Waits for something, or until asked to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nights lie in the folder of the sessions, and the samples of which a rule lets go."""
+"""Finds the stored nights, and those whose raw samples a rule lets go."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Stored:
 
 
 def stored(folder: Path, node: str, streams: Collection[str]) -> list[Stored]:
-    """Every session that may be packed or let go, the newest first.
+    """Every session that may be packed or pruned, the newest first.
 
     Only those of this node's streams, that were ended, and that nobody records or delivers now; what cannot
     be read is left out.
@@ -49,7 +49,7 @@ def stored(folder: Path, node: str, streams: Collection[str]) -> list[Stored]:
 
 
 def superfluous(nights: Sequence[Stored], rule: StorageSettings) -> list[tuple[Stored, str]]:
-    """Those whose samples a rule lets go, the oldest first, and which rule that is.
+    """The nights whose samples a rule lets go, the oldest first, and which rule that is.
 
     Args:
         nights: the newest first.

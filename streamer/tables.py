@@ -1,4 +1,4 @@
-"""What every table of the settings shares: strictness, defaults that are checked, paths of the user's."""
+"""The base of every settings table: strict, frozen, with checked defaults and expanded paths."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ UserPath = Annotated[Path, AfterValidator(_expanded)]  # `~` is the user's home
 
 
 class Table(BaseModel):
-    """A misspelt key is an error, nothing changes after the start, and defaults are checked, too."""
+    """Refuses unknown keys, cannot be changed, and checks defaults, too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

@@ -1,4 +1,4 @@
-"""What a person sees while it runs: a calm block on a terminal, plain lines elsewhere."""
+"""The terminal: a block that updates in place, or plain lines where there is none."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LINES = 200  # that are remembered for that
 
 @dataclass(slots=True)
 class _Shown:
-    """What the block says of one stream."""
+    """What the block shows of one stream."""
 
     info: StreamInfo
     payload: StagePayload | None = None
@@ -67,7 +67,7 @@ class _Shown:
 
 
 class Repeats:
-    """Holds back a line that comes again and again, whatever the numbers in it: it is said rarely."""
+    """Holds back a line that is repeated, whatever numbers it holds."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, list[float]] = (
@@ -75,7 +75,7 @@ class Repeats:
         )  # said how often, held back since, last said
 
     def line(self, text: str, now: float) -> str:
-        """The line as it should be said at steady time `now`, or "" to hold it back."""
+        """The line to print at steady time `now`, or "" to hold it back."""
         key = re.sub(r"[0-9]+", "#", text)
         said, held, last = self._seen.pop(key, [0.0, 0.0, now])
         if said >= OFTEN and now - last < AGAIN_S:
@@ -133,7 +133,7 @@ class Terminal:
         self._live.stop()
 
     def hear(self, stream: str, news: News) -> None:
-        """Show what is for a person's eyes.
+        """Show news.
 
         Raises:
             OutputError: the terminal does not take it.
@@ -162,7 +162,7 @@ class Terminal:
                 pass
 
     def _opened(self, stream: str, opened: Opened) -> None:
-        """Say what is being staged."""
+        """Show what is being staged."""
         info = opened.info
         length = "" if info.duration_s is None else f", {_hours(info.duration_s)}"
         what = f"{info.name}, channel {opened.channel}, {info.rate_hz:g} Hz{length}"
@@ -208,7 +208,7 @@ class Terminal:
         self._refresh()
 
     def _broker_changed(self, status: MqttStatus) -> None:
-        """Say when the broker comes and goes."""
+        """Show when the broker comes and goes."""
         self._broker = status
         self._refresh()
         if self._console.is_terminal:
@@ -221,7 +221,7 @@ class Terminal:
             self._warn(f"MQTT: {status.last_error} (staging goes on; epochs wait in the session file)")
 
     def _remark(self, remark: Remark) -> None:
-        """Say what the program itself has to say."""
+        """Show a remark of the program."""
         if remark.level == "INFO":
             self._say(remark.text)
             return
@@ -234,7 +234,7 @@ class Terminal:
         self._console.print(printable(text), style=style, highlight=False, markup=False, soft_wrap=True)
 
     def _often(self, text: str, style: str = "") -> bool:
-        """Print one line, unless the same has been said often of late; whether it did."""
+        """Print one line unless it was repeated too often lately; return whether it was printed."""
         line = self._repeats.line(text, time.monotonic())
         if line:
             self._say(line, style)

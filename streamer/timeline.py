@@ -1,4 +1,4 @@
-"""Device times to sample indices: losses are found, what is merely late is not one.
+"""Device times to sample indices: losses are found, lateness alone is none.
 
 Times lie: they jitter, come twelve at once, drift against the nominal rate, and pile up when a radio stalls.
 So a line is fitted through them (lateness against index, with a growing memory), a jump above it is believed
@@ -48,7 +48,7 @@ class Timeline:
         self.reset()
 
     def reset(self) -> None:
-        """Start anew: the next sample has index 0."""
+        """Reset: the next sample has index 0."""
         self._checked.reset()
         self._waited_s = 0.0  # before the first sample
         self._next = 0  # index of the next sample to leave
@@ -71,11 +71,11 @@ class Timeline:
         self._arrived = 0.0
 
     def begin(self, waited_s: float) -> None:
-        """Put index 0 so long before the first sample, which is still to come: that time is a loss."""
+        """Put index 0 `waited_s` before the first sample: that time is a loss."""
         self._waited_s = waited_s
 
     def reconnected(self) -> None:
-        """The device is back, and its clock may be another."""
+        """The device is back; its clock may be another."""
         self._checked.reconnected()
 
     @property
@@ -122,7 +122,7 @@ class Timeline:
         return out
 
     def _take(self, times: Floats, samples: Floats) -> list[Item]:
-        """Place what came, after what was held back."""
+        """Place new samples after those held back."""
         doubtful = self._held is not None
         if self._held is not None:
             times = np.concatenate([self._held_times, times])
@@ -131,7 +131,7 @@ class Timeline:
         return self._place(times, samples, doubtful=doubtful, ended=False)
 
     def flush(self) -> list[Item]:
-        """End of the stream: give out what was held back."""
+        """End of the stream: return what was held back."""
         self._checked.end()
         held, self._held = self._held, None
         return [] if held is None else self._place(self._held_times, held, doubtful=True, ended=True)
@@ -164,7 +164,7 @@ class Timeline:
         return times + np.where(place < RUN, place, 0) * self._period
 
     def _place(self, times: Floats, samples: Floats, *, doubtful: bool, ended: bool) -> list[Item]:
-        """Give every sample its index, as far as that is sure, and hold back the rest."""
+        """Give samples their indices as far as these are sure, and hold back the rest."""
         start = self._next
         losses: list[tuple[int, int]] = []  # (samples before it, samples lost)
         at, count = 0, times.shape[0]

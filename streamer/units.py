@@ -1,4 +1,4 @@
-"""One table of units: what reads, stages, doubts and writes a signal asks here what its unit is."""
+"""The table of voltage units, used by readers, staging, checks and exports."""
 
 from __future__ import annotations
 

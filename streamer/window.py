@@ -32,7 +32,7 @@ class Windows:
         self._index = 0  # 100 Hz index of the next sample
 
     def push(self, item: Item) -> Iterator[Window]:
-        """Take the next chunk or gap; give each window as it fills. Must be iterated to its end."""
+        """Take the next chunk or gap; yield each window as it fills. Must be iterated to its end."""
         if item.start != self._index:
             raise ValueError(f"item starts at sample {item.start}, expected {self._index}")
         lost = isinstance(item, Gap)

@@ -1,4 +1,4 @@
-"""`sleepstream command`: has a running engine do something, through its broker, and waits for its answer."""
+"""`sleepstream command`: sends a command to a running engine over MQTT, and waits for the answer."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _seconds(text: str) -> float:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Say it and wait for the answer; return the exit code."""
+    """Send the command and wait for the answer; return the exit code."""
     if len(asked.text) > 200:
         raise UsageError(f"a text of {len(asked.text)} characters; at most 200 are allowed")
     try:
@@ -71,7 +71,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _broker(config: Path | None, stream: str) -> tuple[str, MqttSettings]:
-    """The engine's node and broker; without a configuration, those of an engine that has none, either."""
+    """The engine's node and broker: from the configuration, else the defaults."""
     if config is None:
         return str(Settings.model_fields["node"].default), MqttSettings()
     found = settings.load(config)
@@ -84,7 +84,7 @@ def _broker(config: Path | None, stream: str) -> tuple[str, MqttSettings]:
 
 
 async def tell(mqtt: MqttSettings, node: str, stream: str, command: CommandPayload, wait_s: float) -> None:
-    """Have the engine do something, in MQTT 5 or 3.1.1, and wait until it has.
+    """Send a command over MQTT 5 or 3.1.1, and wait until it was carried out.
 
     Args:
         mqtt: the broker.
@@ -169,7 +169,7 @@ class _Call:
             raise CommandError(f"{self._command.command} was refused: {answer.reason}")
 
     async def _answer(self, client: aiomqtt.Client) -> AnswerPayload:
-        """The next answer that is ours."""
+        """The next answer to this command."""
         async for message in client.messages:
             body = message.payload
             if not isinstance(body, bytes):
@@ -188,7 +188,7 @@ class _Call:
         raise MqttError("Disconnected while waiting for the answer")
 
     def _silence(self) -> str:
-        """Why nobody has answered, as far as that can be told."""
+        """The likely reason why nobody answered."""
         where = f"broker {self._mqtt.host}:{self._mqtt.port}"
         if self._engine == OFFLINE:
             return f"no engine of node {self._node!r} is connected to {where}: start it, or give its --config"

@@ -1,4 +1,4 @@
-"""`sleepstream sources`: LSL streams that answer, what a BrainVision Recorder sends, the boards there are."""
+"""`sleepstream sources`: LSL streams, a BrainVision Recorder's channels, and BrainFlow's boards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drives an engine until it ends, shown to a person or written to a log, and says what came of it."""
+"""Runs an engine to its end, shown on a terminal or written to a log, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def speed(text: str) -> float | str:
 
 @contextlib.contextmanager
 def unread() -> Iterator[None]:
-    """Show what came of it, to whoever still reads (`| head`): the work is done and kept without it."""
+    """Show a result, and ignore a reader that is gone (`| head`): the work is already kept."""
     with contextlib.suppress(OutputError):
         yield
 
 
 def conclude(outcome: Outcome, console: Console) -> None:
-    """Raise what ended the stream, or show its night."""
+    """Raise the error that ended the stream, or show its night."""
     if outcome.error is not None:
         raise outcome.error
     if outcome.labels and outcome.statistics is not None:
@@ -70,7 +70,7 @@ def drive(
 def watched(
     ready: Settings, watcher: Sink, session_path: Path | None, resume_s: float | None
 ) -> list[Outcome]:
-    """Run an engine; while it runs, all that is written of it is written by the watcher's own thread."""
+    """Run an engine. While it runs, only the watcher's thread writes to the terminal."""
     path = None if session_path is None else (lambda _session: session_path)
     clock = SystemClock()
     aside = Aside(watcher, clock)

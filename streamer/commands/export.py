@@ -1,4 +1,4 @@
-"""`sleepstream export`: sessions in the formats of others."""
+"""`sleepstream export`: sessions in the formats of other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitting the band before sleep: what every electrode sends, what is wrong with it, and when all is well."""
+"""`sleepstream fit`: the quality of every electrode before sleep, and what to do about it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Fit until Ctrl-C or the time is up; return the exit code: 0 if it is good to go."""
+    """Run until Ctrl-C or the time is up; return the exit code: 0 if the band sits well."""
     streams = {stream.name: stream for stream in load(asked.config).stream}
     name = asked.stream or next(iter(streams))
     if name not in streams:
@@ -70,12 +70,12 @@ class Contact:
 
     @property
     def needed(self) -> bool:
-        """The stages may depend on it."""
+        """Whether the stages may depend on it."""
         return bool(self.choices)
 
     @property
     def good(self) -> bool:
-        """Fit for the night."""
+        """Whether it is fit for the night."""
         return self.quality.grade in ("good", "fair") and set(self.quality.reasons) <= HARMLESS
 
     @property
@@ -118,7 +118,7 @@ class Fitting:
                 meter.push(derived)
 
     def contacts(self, now: float) -> list[Contact]:
-        """How it looks at steady time `now`."""
+        """The contacts at steady time `now`, in s."""
         self._looked = now if self._looked is None else self._looked
         silent = now - (self._looked if self.heard is None else self.heard) > SILENT_S
         end_s = int(self._samples / self._rate_hz)
@@ -136,7 +136,7 @@ class Fitting:
 
 
 def _grade(meter: QualityMeter, end_s: int) -> Quality:
-    """The last seconds; of the first ones as many as have come, which is no loss, and no verdict yet."""
+    """Grade the last seconds. Fewer at the start, without a verdict."""
     if end_s >= SPAN_S:
         return meter.grade(end_s, SPAN_S)
     found = meter.grade(end_s, end_s) if end_s else Quality("poor", (), 0.0)
@@ -144,14 +144,14 @@ def _grade(meter: QualityMeter, end_s: int) -> Quality:
 
 
 def verdict(contacts: list[Contact]) -> str:
-    """What the contacts come to."""
+    """The verdict on all contacts."""
     if any(MEASURING in contact.quality.reasons for contact in contacts):
         return MEASURING
     return "good to go" if ready(contacts) else "not yet"
 
 
 def ready(contacts: list[Contact]) -> bool:
-    """Good to go: of the channels that may be staged one is fit for the night, with all its electrodes."""
+    """Whether at least one channel that may be staged is fit for the night, with all its electrodes."""
     choices = {choice for contact in contacts for choice in contact.choices}
     return any(all(contact.good for contact in contacts if choice in contact.choices) for choice in choices)
 
@@ -195,7 +195,7 @@ def _print(console: Console, contacts: list[Contact]) -> None:
 async def fit(
     source: Source, signal: SignalSettings, clock: Clock, console: Console, stop: asyncio.Event
 ) -> bool:
-    """Show the contacts of an open source until `stop` is set or it ends; tell whether it is good to go.
+    """Show the contacts of an open source until it ends or `stop` is set; return whether the band sits well.
 
     Raises:
         UsageError: the channel asked for is not there.
@@ -232,7 +232,7 @@ async def fit(
 
 
 async def fit_stream(settings: StreamSettings, clock: Clock, console: Console, seconds: float | None) -> bool:
-    """Open the stream's source and fit it until Ctrl-C, or for `seconds` of samples; tell whether it is good.
+    """Open the stream's source and run until Ctrl-C or for `seconds` of samples; return whether it sits well.
 
     Raises:
         SourceError: the device cannot be opened.
@@ -256,7 +256,7 @@ async def _listen(source: Source, fitting: Fitting) -> None:
 
 
 async def _tell(look: Callable[[], list[Contact]], clock: Clock, console: Console) -> None:
-    """Without a terminal: a few lines every few seconds."""
+    """Without a terminal: print a few lines every few seconds."""
     while True:
         await clock.sleep(PLAIN_EVERY_S)
         _print(console, look())

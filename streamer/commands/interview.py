@@ -1,4 +1,4 @@
-"""Questions to a person: answered by an option, at a terminal, or with what is usual."""
+"""Questions to a person: answered by an option, at a terminal, or with the default."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Read = Callable[[str], T]  # what an answer means; raises UsageError where it me
 
 
 class Interview:
-    """Asks one question after the other.
+    """Asks questions.
 
     Args:
         ask: shows a line and gives the one that is typed; None: nobody is there to be asked.
@@ -31,7 +31,7 @@ class Interview:
     def question(
         self, option: str, given: str | None, text: str, usual: str, read: Read[T], needed: bool = False
     ) -> T:
-        """Ask until the answer means something.
+        """Ask until the answer is valid.
 
         Args:
             option: of the command line, which answers it, too.

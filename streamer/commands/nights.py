@@ -1,4 +1,4 @@
-"""What the commands share that read nights of the past: which can be read, where to write, what to say."""
+"""What the commands that read past nights share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamer.report.names import Named, distinct, named
 
 
 def readable(paths: Sequence[Path]) -> tuple[list[Named], int]:
-    """The sessions that can be read, each with a name of its own; of the others is said why not."""
+    """The readable sessions, each with a distinct name; prints why the others cannot be read."""
     found, code = [], 0
     for path in paths:
         try:
@@ -25,7 +25,7 @@ def readable(paths: Sequence[Path]) -> tuple[list[Named], int]:
 
 
 def failed(error: SleepstreamError, sessions: int) -> int:
-    """One of several does not stop the others; a single one is the command's own error."""
+    """Report a session that failed; raise if it was the only one."""
     if sessions == 1:
         raise error
     print(f"sleepstream: {printable(str(error))}", file=sys.stderr)

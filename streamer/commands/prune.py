@@ -1,4 +1,4 @@
-"""`sleepstream prune`: shows which raw samples a rule lets go, and lets them go when it is told to."""
+"""`sleepstream prune`: shows which nights' raw samples a rule would delete, and deletes them on request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Show what goes, or let it go; 1 if some of it could not."""
+    """Show what would be deleted, or delete it; return 1 if some of it failed."""
     settings = load(asked.config)
     rule = _rule(settings, asked)
     nights = stored(settings.session_dir, settings.node, {stream.name for stream in settings.stream})
@@ -57,7 +57,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _rule(settings: Settings, asked: argparse.Namespace) -> StorageSettings:
-    """What the command line says, or else the settings."""
+    """The rule of the command line, else of the settings."""
     if asked.nights is None and asked.gb is None:
         rule = settings.storage
     else:

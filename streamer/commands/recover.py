@@ -32,7 +32,7 @@ LONGEST_LEAP = 1 << 40  # over what cannot be read; no key is greater
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What came of it."""
+    """The outcome."""
 
     path: Path  # of the new file
     rows: dict[str, int]  # table -> rows saved
@@ -85,7 +85,7 @@ def recover(damaged: Path, to: Path) -> Recovered:
 
 
 def _meta(source: sqlite3.Connection, path: Path) -> Meta:
-    """What the file says about itself, without which its samples mean nothing."""
+    """The session's metadata, without which its samples mean nothing."""
     try:
         (found,) = source.execute("SELECT application_id FROM pragma_application_id").fetchone()
         meta = read_meta(source.execute("SELECT key, value FROM meta"))
@@ -115,7 +115,7 @@ def _copy(
 
 
 def _carry_pruned(source: sqlite3.Connection, target: sqlite3.Connection) -> bool:
-    """Whether its samples were let go, which the new file is to say as well."""
+    """Copy the note that its samples were pruned; return whether there is one."""
     found = source.execute("SELECT key, value FROM meta WHERE key = ?", (PRUNED,)).fetchall()
     target.executemany("INSERT INTO meta VALUES (?, ?)", found)
     return bool(found)
@@ -139,7 +139,7 @@ def _sound(table: str, row: Row, info: StreamInfo) -> bool:
 
 
 def _readable(source: sqlite3.Connection, table: str) -> Iterator[Row | None]:
-    """Rows by key; None where some are skipped, by leaps that double until reading works again."""
+    """Rows by key; None where rows are skipped, by doubling leaps until reading works again."""
     key, columns = KEYS[table], ", ".join(COLUMNS[table])
     query = f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}"
     last, leap = -1, 0
@@ -156,7 +156,7 @@ def _readable(source: sqlite3.Connection, table: str) -> Iterator[Row | None]:
 
 
 def _list_holes(target: sqlite3.Connection) -> int:
-    """Put into the ledger what is in neither table; how many samples that is."""
+    """List as gaps what is in neither table; return how many samples that is."""
     found = target.execute("SELECT start, start + n FROM samples UNION SELECT start, stop FROM gaps")
     places = list(found)
     for piece in target.execute(f"SELECT {', '.join(COLUMNS['packed'])} FROM packed"):

@@ -55,7 +55,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _own_stages(file: Path, console: Console) -> Scoring:
-    """The stages in a recording's annotations; those that cannot be compared do not stop the staging."""
+    """The stages in a recording's annotations; none, with a message, if they cannot be compared."""
     try:
         return annotated(file)
     except ScoringError as error:
@@ -64,7 +64,7 @@ def _own_stages(file: Path, console: Console) -> Scoring:
 
 
 def _replay_settings(asked: argparse.Namespace, out: Path) -> Settings:
-    """What the file `--config` says, with the recording in place of its streams; the command line wins."""
+    """The settings of `--config` with the recording in place of its streams; options override them."""
     data: dict[str, object] = {"jsonl": {"path": out / "epochs.jsonl"}}
     stream: dict[str, object] = {"name": "replay"}
     told: dict[str, object] = {}

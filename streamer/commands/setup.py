@@ -1,4 +1,4 @@
-"""`sleepstream setup`: asks what the engine has to know, and writes the settings that a night needs."""
+"""`sleepstream setup`: asks a few questions, and writes the settings for a night."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Table = dict[str, str | int | bool]
 
 @dataclass(slots=True)
 class Answers:
-    """What was said."""
+    """The answers."""
 
     name: str = ""
     source: Table = field(default_factory=dict)
@@ -62,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Ask, write, and say how to go on; return the exit code."""
+    """Ask, write the settings, and print the next steps; return the exit code."""
     interview = Interview(input if _at_terminal() else None, asked.yes)
     config = Path(os.path.abspath(asked.config.expanduser()))
     _refuse_taken(config, "--config")
@@ -85,7 +85,7 @@ def _at_terminal() -> bool:
 
 
 def _found(asked: argparse.Namespace) -> Sequence[LslStream]:
-    """The LSL streams that answer now, shown with numbers; looked for only if it is not said what to take."""
+    """List the LSL streams that answer now, unless the source is given already."""
     if asked.source is not None or asked.yes or not _at_terminal():
         return ()
     print("Looking for LSL streams ...")
@@ -129,7 +129,7 @@ def _ask(interview: Interview, asked: argparse.Namespace, streams: Sequence[LslS
 
 
 def source(answer: str, streams: Sequence[LslStream] = ()) -> tuple[Table, tuple[str, ...]]:
-    """A source's table and, where they are known, the labels of its channels.
+    """Read a source: its table and, where known, the labels of its channels.
 
     Raises:
         UsageError: it is none.
@@ -217,7 +217,7 @@ def _kind(answer: str) -> Kind | None:
 
 
 def _valid(stream: dict[str, object], more: dict[str, object] | None = None) -> None:
-    """Hold an answer to the settings' own rules, and complain in their words."""
+    """Check an answer by the settings' own rules."""
     try:
         settings.validate({"stream": [stream], **(more or {})}, "")
     except SettingsError as error:
@@ -272,7 +272,7 @@ def _refuse_taken(path: Path, option: str) -> None:
 
 
 def _write_new(path: Path, text: str, option: str) -> None:
-    """Write a file that is there as a whole or not at all, for its owner alone.
+    """Write a new file, whole or not at all, readable by its owner alone.
 
     Raises:
         UsageError: there is one of that name, or it cannot be written.
@@ -293,7 +293,7 @@ def _write_new(path: Path, text: str, option: str) -> None:
 
 
 def _fit(config: Path) -> int:
-    """Run `fit` as if it had been asked for; that a device is not on yet undoes nothing."""
+    """Run `fit`; a device that is not on yet is no failure of the setup."""
     from streamer.commands.fit import run as fit
 
     print("Ctrl-C when it says: good to go")
@@ -305,7 +305,7 @@ def _fit(config: Path) -> int:
 
 
 def _unit_file(kind: Kind, config: Path) -> Path:
-    """Where the unit goes: to the user's others, or beside the settings, for root to install it.
+    """Where the unit goes: among the user's units, or beside the settings for root to install.
 
     Raises:
         UsageError: there is one.
@@ -317,7 +317,7 @@ def _unit_file(kind: Kind, config: Path) -> Path:
 
 
 def _serve(kind: Kind, config: Path, file: Path) -> None:
-    """Write the unit, and say what has it run."""
+    """Write the unit, and print the commands that start it."""
     there, missing = groups()
     _write_new(file, unit(kind, config, there), "--service")
     print(f"written: {file}; to have it run:")

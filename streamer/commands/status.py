@@ -1,4 +1,4 @@
-"""How it goes, from the session files of this machine: `sleepstream status`."""
+"""`sleepstream status`: the newest session of every stream on this machine."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """0 while every stream's newest session is recorded or was ended, else 1.
+    """Print the sessions; return 0 if each is being recorded or was ended properly, else 1.
 
     Raises:
         JournalError: the folder of the session files is not there.
@@ -88,7 +88,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def statuses(folder: Path, now: float | None = None) -> list[Status]:
-    """The newest session of every stream in a folder; a damaged file that is newer than all is told.
+    """The newest session of every stream in a folder, and a damaged file newer than all of them.
 
     Args:
         folder: of the session files.

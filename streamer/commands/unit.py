@@ -62,7 +62,7 @@ def unit(kind: Kind, config: Path, groups: Iterable[str]) -> str:
 
 
 def next_steps(kind: Kind, file: Path, missing: Iterable[str]) -> list[str]:
-    """The commands that have the unit run, and those that let its user at devices.
+    """The commands that start the unit, and those that give its user access to devices.
 
     Args:
         kind: of the unit.
@@ -92,7 +92,7 @@ def groups() -> tuple[list[str], list[str]]:
 
 
 def _program() -> str:
-    """Where this very sleepstream is, whatever the PATH of the service will be."""
+    """The path of this installation's program."""
     beside = Path(sys.executable).with_name("sleepstream")
     return str(beside) if beside.is_file() else shutil.which("sleepstream") or str(beside)
 

@@ -1,1 +1,1 @@
-"""`sleepstream doctor`: looks for every trap (`examination.py`), and judges what it finds (`checks.py`)."""
+"""`sleepstream doctor`: looks for known traps (`examination.py`) and judges them (`checks.py`)."""

@@ -1,4 +1,4 @@
-"""What can be wrong with a machine before a night, one small judgement each; none looks for itself."""
+"""Judgements on a machine before a night. They take facts; none looks for itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOAD = 0.5  # of one core; the rest is for the sinks, the system and bad moments
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's: what was looked at, how it is, what was found, what to do."""
+    """One finding: what was checked, the result, what was found, what to do."""
 
     check: str
     status: Status
@@ -57,7 +57,7 @@ def libraries(versions: Mapping[str, str | None]) -> list[Finding]:
 
 
 def works(check: str, attempt: Callable[[], str], advice: str) -> Finding:
-    """Something that either works and says what it is, or raises one line that says why not."""
+    """Call something that returns what it is, or raises why it does not work."""
     try:
         return Finding(check, "ok", attempt())
     except SleepstreamError as error:
@@ -65,7 +65,7 @@ def works(check: str, attempt: Callable[[], str], advice: str) -> Finding:
 
 
 def native(library: str, load: Callable[[], str], wanted: bool) -> Finding:
-    """A library that drives devices; without it the others work, so it fails only where it is `wanted`."""
+    """A library that drives devices; its absence is a failure only if it is `wanted`."""
     try:
         return Finding(library, "ok", load())
     except SleepstreamError as error:
@@ -86,7 +86,7 @@ def attempted(check: str, attempt: Callable[[], object], found: str, worse: Stat
 
 
 def lsl_ports(free: Sequence[int], wanted: range) -> Finding:
-    """How many of liblsl's ports nobody sits on; every outlet and inlet takes two."""
+    """How many of liblsl's ports are free; every outlet and inlet takes two."""
     found = f"{len(free)} of {len(wanted)} ports free ({wanted.start}-{wanted.stop - 1})"
     if not free:
         return Finding("LSL ports", "failed", found, "end other LSL programs, or set [ports] in lsl_api.cfg")

@@ -1,4 +1,4 @@
-"""`sleepstream doctor`: looks at machine and settings for every trap that has cost somebody a night."""
+"""Checks the machine and the settings for every trap that has cost somebody a night."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 def examine(settings: Settings | None) -> Iterator[Finding]:
-    """Every check, one by one; without settings those that need none. Blocks for some seconds."""
+    """Run every check, or without settings those that need none. Blocks for some seconds."""
     yield checks.python(tuple(sys.version_info[:3]))
     yield from checks.libraries({name: _version(name) for name in LIBRARIES})
     yield checks.native("BrainFlow", _brainflow, _wants(settings, BrainflowSettings))
@@ -114,7 +114,7 @@ def _brainflow() -> str:
 
 
 def _lsl(settings: Settings | None) -> Iterator[Finding]:
-    """LSL's ports and files; its group only where LSL may be wanted, for the network hears who joins."""
+    """Check LSL's ports and files; and its group, which other machines notice, only if LSL may be wanted."""
     yield checks.lsl_ports([port for port in LSL_PORTS if _is_free(port)], LSL_PORTS)
     firewall = "open UDP 16571 and multicast, or list KnownPeers in lsl_api.cfg"
     if settings is None or settings.lsl is not None or _wants(settings, LslSettings):
@@ -214,7 +214,7 @@ def _free_bytes(folder: Path) -> int | None:
 
 
 def _ask(*command: str) -> str | None:
-    """What a program answers; None when it is not there or fails."""
+    """A program's output; None if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

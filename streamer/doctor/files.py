@@ -1,4 +1,4 @@
-"""What a recording has to say before a night is staged from it: its channel, its unit, what is left out."""
+"""Checks a recording before it is staged: its channel, its unit, what is left out."""
 
 from __future__ import annotations
 

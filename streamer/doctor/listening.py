@@ -1,4 +1,4 @@
-"""Looks for the configured devices: are they there, with their channel, and do their clocks go right."""
+"""Checks whether the configured devices are there, with their channel and a right clock."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def board(stream: StreamSettings, traces: Sequence[str] = ()) -> Finding:
 async def heard(
     name: str, source: Source, signal: SignalSettings, clock: Clock, traces: Sequence[str] = ()
 ) -> Finding:
-    """Whether a device is there with its channel, and what its times are worth, by what it sends now.
+    """Listen to a device: whether it is there with its channel, and whether its times are right.
 
     Args:
         name: of its stream in the settings.

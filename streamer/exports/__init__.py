@@ -1,4 +1,4 @@
-"""A session in the formats that other programs read; each export is written whole or not at all."""
+"""Writes a session in the formats of other programs, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _whole(night: Night, target: Path, write: Write, progress: Progress) -> list
 
 
 def _twin(night: Night, target: Path, progress: Progress) -> list[str]:
-    """What an EDF+D needs beside it: the same night for programs that do not know gaps."""
+    """Write an EDF+C beside an EDF+D, for programs that do not know gaps."""
     twin = target.with_name(target.stem + FORMATS["edfc"][0])
     said = (
         f"{target} is EDF+D: MNE and pyedflib do not read its gaps; for them, as --to edfc writes it: {twin}"

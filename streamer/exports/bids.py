@@ -145,7 +145,7 @@ def _people(dataset: Path) -> dict[str, str]:
 
 
 def _write_top(dataset: Path, people: Mapping[str, str]) -> None:
-    """The files that speak of the whole dataset; those that a person fills in are left alone once there."""
+    """Write the dataset's top files; those that a person edits are written only once."""
     derived = dataset / DERIVED
     for path, text in (
         (dataset / "dataset_description.json", _text(description("raw"))),
@@ -206,7 +206,7 @@ def _stages(night: Night, path: Path) -> None:
 
 
 def _unused(label: str, people: Mapping[str, str]) -> str:
-    """Two sleepers never share a label: names may differ in what a label cannot hold."""
+    """A label that no other sleeper has: names may differ in characters that a label cannot hold."""
     found, count = label, 1
     while found in people:
         count += 1

@@ -45,7 +45,7 @@ MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What goes where, known before the first byte is written."""
+    """The layout of the file, known before the first byte is written."""
 
     night: Night
     scales: tuple[Scale, ...]
@@ -147,7 +147,7 @@ def _plan(night: Night, fill: bool, stages: bool) -> Plan:
 
 
 def _is_within(note: Note, begin_s: float) -> bool:
-    """A loss in front of the first sample needs no words: the file begins after it."""
+    """Whether a note belongs into the file, which begins with the first real sample."""
     return note.kind not in ("gap", UNSCORED) or note.onset_s + (note.duration_s or 0.0) > begin_s + 1e-6
 
 
@@ -164,7 +164,7 @@ def _is_continuous(starts: Sequence[int], per_record: int) -> bool:
 
 
 def _spread(begins: Sequence[bytes], said: Sequence[tuple[int, bytes]]) -> tuple[bytes, ...]:
-    """Each record's list; where much is said at once, part of it goes into later records.
+    """Each record's annotation list; where there are many at once, some go into later records.
 
     All records hold as many bytes as the longest list, and an annotation has its time wherever it stands.
     """
@@ -290,13 +290,13 @@ def write_annotations(night: Night, path: Path, progress: Progress) -> list[str]
 
 
 def edf_start(night: Night, later_s: int = 0) -> datetime:
-    """When it began, or so much later, in UTC, to the second below; in 1985 if EDF cannot say its date."""
+    """The start, or `later_s` after it, in UTC, in whole seconds; in 1985 if EDF cannot hold the date."""
     begin = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=math.floor(night.started) + later_s)
     return begin if begin.year in YEARS else datetime.combine(NO_DATE, begin.time(), UTC)
 
 
 def undated(night: Night) -> list[str]:
-    """What a person should know where the date is lost."""
+    """A remark if the date is lost."""
     if edf_start(night).timestamp() == math.floor(night.started):
         return []
     return [f"it began {night.started:.0f} s after 1970, a date that EDF cannot hold: written without a date"]

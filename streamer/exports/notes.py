@@ -1,4 +1,4 @@
-"""What is said about a night at a time: stages, lights, marks, losses."""
+"""A night's annotations: stages, lights, marks, losses."""
 
 from __future__ import annotations
 

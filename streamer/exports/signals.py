@@ -1,4 +1,4 @@
-"""What a file calls each recorded channel, in which unit, and by which scale; EDF and BIDS both ask here.
+"""The label, unit and scale of each recorded channel, for EDF and BIDS.
 
 EDF has 16 characters for a label and 8 for a number, without an exponent: labels are shortened so that no two
 become equal, and a range that would not fit is written in another power of ten of its unit. Nothing is cut.
@@ -247,7 +247,7 @@ def _parts(night: Night) -> dict[int, str]:
 
 
 def _is_no_electrode(channel: Channel) -> bool:
-    """It declares no unit, and its name is that of something else than EEG."""
+    """Whether it declares no unit and has a name that is not EEG's."""
     silent = not channel.unit.strip() or channel.unit.strip().casefold() in ("none", "n/a", "nan")
     return silent and _NO_ELECTRODE.match(channel.label) is not None
 

@@ -1,1 +1,1 @@
-"""The network: which file, what it promises, what runs it, and what it remembers of each sleeper."""
+"""Loads and runs the network, and keeps each sleeper's state."""

@@ -1,4 +1,4 @@
-"""What an artifact holds besides the TorchScript: its contract, its ONNX graphs, the shape of its network.
+"""Reads the contract and the ONNX graphs in an artifact.
 
 It is a zip archive, read without torch and without running anything in it.
 """

@@ -1,4 +1,4 @@
-"""What a model artifact says about itself, and whether this engine can feed it.
+"""A model artifact's contract, and whether this engine can serve it.
 
 The contract travels inside the artifact as `contract.json`, beside the weights it describes.
 """
@@ -21,7 +21,7 @@ SCHEMA: Literal["sleepstream/model/2"] = "sleepstream/model/2"
 
 
 class Signal(BaseModel):
-    """What the network was trained on, down to the filter: the engine must serve exactly this."""
+    """The signal the network was trained on: the engine must serve exactly this."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -30,12 +30,12 @@ Work = Callable[[], Tensors]
 
 
 class Recorded(Protocol):
-    """Work on tensors that stay where they are, ready to be done again."""
+    """Recorded work on fixed tensors, ready to be replayed."""
 
     outputs: Tensors  # the same memory each time
 
     def replay(self) -> None:
-        """Do it again with what the inputs hold now."""
+        """Replay it with the inputs' present content."""
         ...
 
 
@@ -147,7 +147,7 @@ def padded(streams: int) -> int:
 
 
 def with_graphs(network: Any, device: torch.device, capture: Capture = CudaGraph) -> Any:
-    """Record a network, or say in the log why that cannot be had and return it as it is."""
+    """Record a network; where that fails, log why and return it unchanged."""
     try:
         return GraphedNetwork(network, device, capture)
     except RuntimeError as error:

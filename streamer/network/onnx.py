@@ -90,7 +90,7 @@ def _past(memory: Singles, seen: NDArray[np.int64], scale: tuple[Singles, ...]) 
 
 
 def _after(past: OnnxPast, new: Singles, scale: tuple[Singles, ...]) -> OnnxPast:
-    """Move the memory up by one place; `new` is what the graph gives."""
+    """Shift the memory by one epoch; `new` is the graph's output."""
     memory = np.empty_like(past.memory)
     memory[..., :-1, :] = past.memory[..., 1:, :]
     memory[..., -1:, :] = np.moveaxis(new, 2, 0).reshape(*memory.shape[:PLACES], 1, -1)

@@ -25,10 +25,10 @@ class Given(NamedTuple):
 
 
 class Runner(Protocol):
-    """The network, on some runtime."""
+    """Runs the network on some runtime."""
 
     def start(self) -> Any:
-        """Return the past of a stream that has seen nothing."""
+        """Return a new stream's past."""
         ...
 
     def joined(self, pasts: Sequence[Any]) -> Any:

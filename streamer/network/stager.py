@@ -25,7 +25,7 @@ NVIDIA = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # where CUDA can be, one is
 
 
 class Staged(NamedTuple):
-    """What comes of one window."""
+    """The network's output for one window."""
 
     probabilities: tuple[float, ...] | None  # in the order of STAGES; None: unscored
     warmup: bool  # the network has seen fewer epochs than it needs for full confidence
@@ -84,7 +84,7 @@ class Model:
         return model
 
     def session(self) -> Session:
-        """Return the memory of a stream that has seen nothing."""
+        """Return a new stream's session."""
         return Session(self)
 
     def _warm_up(self) -> None:

@@ -97,7 +97,7 @@ class TorchNetwork:
         return logits.float(), State(memory.float(), seen, *(one.float() for one in scale))
 
     def initial_state(self, batch: int) -> State:
-        """Return the state of `batch` streams that have seen nothing."""
+        """Return the state of `batch` new streams."""
         return State(*self._network.initial_state(batch))
 
     def _precision(self) -> AbstractContextManager[Any]:

@@ -1,1 +1,1 @@
-"""What the engine does by itself for one sleeper: triggers, the smart alarm, and what these set off."""
+"""What the engine does on its own for one sleeper: triggers, the smart alarm, and their actions."""

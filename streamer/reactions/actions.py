@@ -1,4 +1,4 @@
-"""What a trigger or an alarm does on this machine, without any broker: a program, a datagram, OSC."""
+"""The local actions of triggers and alarms: a program, a datagram, an OSC message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Value = str | int | float
 
 
 class Actions:
-    """Carries out actions without ever waiting for them; leaving ends the programs that still run.
+    """Starts actions without waiting for them; leaving ends the programs that still run.
 
     Args:
         complain: told in one line what did not work; called on the event loop.
@@ -71,7 +71,7 @@ class Actions:
             self._start(action.command, action.timeout_s, facts)
 
     def later(self, wait: Coroutine[None, None, None], work: Callable[[], None]) -> None:
-        """Do something once `wait` is over; leaving forgets it."""
+        """Call `work` once `wait` is over, unless this was left before."""
 
         async def attend() -> None:
             await wait
@@ -112,7 +112,7 @@ class Actions:
 async def run(
     command: Sequence[str], timeout_s: float, facts: Mapping[str, Value], leash: Leash | None = None
 ) -> str:
-    """Run a program to its end; what went wrong in one line, or "". Cancelled, it ends the program.
+    """Run a program; return what went wrong in one line, or "". Cancelling ends the program.
 
     With a leash the program, and what it has started itself, dies with this process.
     """

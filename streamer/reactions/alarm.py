@@ -1,4 +1,4 @@
-"""The smart alarm's rules: a window in which the stage may ring it, and a deadline that nothing can hold up.
+"""The smart alarm's rules: a window in which a stage may ring it, and a firm deadline.
 
 Synchronous and without a clock of its own; `alarm_clock.py` runs it, makes the noise and remembers.
 """
@@ -75,7 +75,7 @@ class Alarm:
 
     @property
     def _configured(self) -> str:
-        """The time of day that it is armed for, where nobody names another."""
+        """The default time of day."""
         return usual(self.memory, self._settings).isoformat()
 
     @property
@@ -83,7 +83,7 @@ class Alarm:
         return 60 * window_min(self.memory, self._settings)
 
     def begin(self, now: float, steady: float) -> list[Change]:
-        """Settle after a start what happened meanwhile, and arm if the settings say so."""
+        """After a start: settle what happened meanwhile, and arm if the settings say so."""
         changed = self._heed_settings(now, steady)
         if changed is not None:
             return [changed]
@@ -97,7 +97,7 @@ class Alarm:
         return told
 
     def _heed_settings(self, now: float, steady: float) -> Change | None:
-        """Let the settings win if they were changed after the memory was written."""
+        """Take the settings if they were changed after the memory was written."""
         memory, wants = self.memory, self._settings
         if memory.settings == self._said:
             return None
@@ -125,7 +125,7 @@ class Alarm:
         return None
 
     def _catch_up(self, now: float, steady: float) -> list[Change]:
-        """What a restart makes of an alarm that was armed, rang, or was snoozed."""
+        """Go on with an alarm that was armed, ringing or snoozed before a restart."""
         memory, wants = self.memory, self._settings
         if memory.state == "armed" and memory.clock_time and self._strange(now):
             why = ": the clock or its zone was changed"
@@ -142,7 +142,7 @@ class Alarm:
         return []  # `tick` rings, if it is due
 
     def _strange(self, now: float) -> bool:
-        """The deadline is not when clocks will show the time of day that was meant."""
+        """Whether the deadline no longer matches the time of day it was set for."""
         memory = self.memory
         at = time.fromisoformat(memory.clock_time)
         meant = next_time(at, memory.deadline - 60, self._settings.tz)
@@ -161,14 +161,14 @@ class Alarm:
         return self._arm(deadline, now, steady, "" if at else self._configured, clock_time=clock_time)
 
     def disarm(self, now: float) -> Change | str:
-        """Neither ring nor be armed by a restart until it is armed by command or the settings are changed."""
+        """Disarm; a restart does not arm it again, only a command or changed settings do."""
         if self.memory.state == "disarmed" and not self.memory.owed:
             return "the alarm is not armed"
         self._become(now, state="disarmed", by_command=True, owed=0.0, owed_before=0.0)
         return Change("disarmed", "by command")
 
     def set_time(self, text: str, now: float, steady: float) -> Change | str:
-        """Ring at another time of day, from now on; an alarm that is armed is armed for that."""
+        """Change the time of day; an armed alarm is armed for the new one."""
         memory = with_time(self.memory, self._settings, text)
         if isinstance(memory, str):
             return memory
@@ -179,7 +179,7 @@ class Alarm:
         return Change("set", f"for {usual(memory, self._settings):%H:%M} when it is armed")
 
     def set_window(self, text: str, now: float) -> Change | str:
-        """Let the stage ring it in another time before the deadline, from now on."""
+        """Change how long before the deadline a stage may ring it."""
         memory = with_window(self.memory, self._settings, text)
         if isinstance(memory, str):
             return memory
@@ -194,7 +194,7 @@ class Alarm:
         return self._end(Change("dismissed", "by command"), now, steady)
 
     def snooze(self, now: float, steady: float) -> Change | str:
-        """Be quiet for a while."""
+        """Be quiet for `snooze_min`."""
         if self.memory.state != "ringing":
             return "the alarm does not ring"
         if self.memory.snoozes >= self._settings.max_snoozes:
@@ -222,7 +222,7 @@ class Alarm:
         return self._ring(cause, now, steady, begin, self._due_steady - self._window_s)
 
     def _follow(self, score: Score) -> None:
-        """Begin, go on with or break the run of scores that may ring it."""
+        """Extend or break the run of scores that may ring it."""
         unbroken = self._last is not None and score.end - self._last <= 30 * RATE_HZ
         self._last = score.end
         if score.smoothed == "W":
@@ -233,7 +233,7 @@ class Alarm:
             self._since = score.end
 
     def tick(self, now: float, steady: float) -> Change | None:
-        """Do what is due by the clocks alone; call it every second."""
+        """Do what the clocks make due; call it every second."""
         stalled_s, self._looked = steady - self._looked, steady
         if self.memory.owed and (change := self._bring_back(now, steady)):
             return change
@@ -255,7 +255,7 @@ class Alarm:
         return self._ring("deadline", now, steady, memory.deadline, self._due_steady)
 
     def _bring_back(self, now: float, steady: float) -> Change | None:
-        """Arm again for a deadline that the wall clock jumped over, if it has been set back before it."""
+        """Arm again for a deadline that was jumped over, if the wall clock is set back before it."""
         memory = self.memory
         if steady >= self._owed_steady:  # enough time has passed for it
             self.memory = replace(memory, owed=0.0, owed_before=0.0)
@@ -267,7 +267,7 @@ class Alarm:
         return self._arm(memory.owed, now, steady, self._configured if usual else "", why)
 
     def _leap(self, now: float, steady: float) -> Change:
-        """Go by when the wall clock, which was set forward far over the deadline, shows that time next."""
+        """The wall clock was set far past the deadline: take the next time that it shows this time of day."""
         memory, promised = self.memory, self._due_steady
         when = next_time(time.fromisoformat(memory.clock_time), now - MISSED_S, self._settings.tz)
         if when <= now:
@@ -279,7 +279,7 @@ class Alarm:
         return change
 
     def _window(self, now: float) -> Change | None:
-        """Say once that the window has begun."""
+        """Report once that the window has begun."""
         begun = self.memory.state == "armed" and now >= self.memory.deadline - self._window_s
         if not begun or self._window_told:
             return None
@@ -341,7 +341,7 @@ class Alarm:
         return change
 
     def _arm_again(self, now: float, steady: float) -> None:
-        """For the next day: not for the deadline that was rung for just now, unless the clock is another."""
+        """Arm for the next day, not for the deadline that just rang."""
         memory = self.memory
         after = now if memory.deadline - now > MISSED_S else max(now, memory.deadline)
         owed = memory.owed, memory.owed_before
@@ -380,7 +380,7 @@ class Alarm:
 
     @staticmethod
     def _far(deadline: float, now: float) -> bool:
-        """Further ahead than any time of day: the clock was another when that was written."""
+        """Whether a deadline is more than a day ahead, so the clock has been changed since."""
         return deadline - now > DAY_S
 
     def _told(self, when: float) -> str:

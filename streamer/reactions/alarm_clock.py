@@ -1,4 +1,4 @@
-"""The smart alarm at work: its own task, its own memory, its own noise; nothing else has to be alive.
+"""Runs the smart alarm: its own task, memory and noise, independent of everything else.
 
 It is wound before the model is loaded and before any source is opened, and outlasts both. What it remembers
 lies in a small file of its own, since there may be no session; sessions bear every change as an event.
@@ -89,7 +89,7 @@ class AlarmClock:
         self.saved = asyncio.Event()  # the file says what is so
 
     def hear(self, on_change: Listener, on_problem: Complaint) -> None:
-        """Tell someone from now on, and first what nobody has been told.
+        """Set the listeners, and first tell them what has not been told yet.
 
         Args:
             on_change: told every change and the state after it.
@@ -106,7 +106,7 @@ class AlarmClock:
                 self._tell(*news)
 
     def unheard(self) -> None:
-        """Tell nobody, from now on: the session has ended."""
+        """Remove the listeners: the session has ended."""
         self._on_change = self._on_problem = None
 
     @property
@@ -116,7 +116,7 @@ class AlarmClock:
 
     @property
     def usual(self) -> str:
-        """The time of day that it is, or would be, armed for: HH:MM."""
+        """The time of day it is, or would be, armed for: HH:MM."""
         return f"{usual(self.memory, self._settings):%H:%M}"
 
     @property
@@ -125,7 +125,7 @@ class AlarmClock:
         return window_min(self.memory, self._settings)
 
     def said(self, session: str, seq: int) -> AlarmPayload:
-        """What it is about to do; while it is tried out, that it rings, and that it is a test."""
+        """The state to publish; during a test, that it rings and that it is a test."""
         memory = self.memory
         return AlarmPayload(
             session=session,
@@ -140,12 +140,12 @@ class AlarmClock:
         )
 
     def watch(self, on_state: Callable[[], None]) -> None:
-        """Have somebody look at it after every change, whether or not there is a session."""
+        """Set a callback for every change, with or without a session."""
         self._on_state = on_state
 
     @property
     def testing(self) -> bool:
-        """It rings as a test."""
+        """Whether it rings as a test."""
         return self._test_until is not None
 
     async def __aenter__(self) -> Self:
@@ -178,12 +178,12 @@ class AlarmClock:
         self._alarm.recall(scores)
 
     def push(self, score: Score, age_s: float) -> None:
-        """Take a score that ended so long ago; one that comes late is left aside."""
+        """Take a score and its age; a late one is ignored."""
         if age_s <= FRESH_S:
             self._take(self._alarm.push(score, self._clock.wall(), self._clock.monotonic()))
 
     def obey(self, command: Command, text: str = "") -> str:
-        """Do what was asked; why not, in one line, or "". What raises has changed nothing."""
+        """Carry out a command; return why it was refused, or "". An exception means nothing was changed."""
         now, steady = self._clock.wall(), self._clock.monotonic()
         if command == "test_alarm":
             return self._test(steady)
@@ -214,7 +214,7 @@ class AlarmClock:
         await self._idle.wait()
 
     async def _tick(self) -> None:
-        """Look at the clocks, for ever: this must not end, whatever happens in it."""
+        """Check the clocks forever; no exception may end this."""
         while True:
             try:
                 now, steady = self._clock.wall(), self._clock.monotonic()
@@ -226,7 +226,7 @@ class AlarmClock:
             await self._clock.sleep(TICK_S)
 
     def _take(self, change: Change | None) -> None:
-        """Make the noise fit the state, first of all; then remember, then tell."""
+        """Apply a change: first the noise, then the file, then the listeners."""
         self._settle()
         if self._kept != self.memory:
             self.saved.clear()
@@ -249,7 +249,7 @@ class AlarmClock:
             self._idle.clear()
 
     def _test(self, steady: float) -> str:
-        """Ring for a moment, and say so as if it were real: whatever listens can be tried out."""
+        """Ring briefly as a test, and report it like a real ring, so that listeners can be tried."""
         if self._noise.on:
             return "it rings already"
         self._test_until = steady + self._settings.test_s
@@ -263,7 +263,7 @@ class AlarmClock:
         self._tell(Change("dismissed", f"the test: {why}", test=True), self.memory)
 
     def _tell(self, change: Change, memory: Memory) -> None:
-        """Say it to whoever hears; what that raises is logged and goes no further."""
+        """Tell the listeners; what they raise is logged."""
         try:
             self._on_state()
         except (Exception, asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Which firings were shams: listed beside the session file, in a thread of its own."""
+"""The list of sham firings beside the session file, written in a thread of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def arm_path(session: Path) -> Path:
 
 
 class ArmList:
-    """A sink that writes a line for each firing; whoever reads the session itself stays blind.
+    """A sink that writes one line per firing. The session itself does not tell, so its reader stays blind.
 
     Args:
         path: of the list.
@@ -32,7 +32,7 @@ class ArmList:
         self._path = path
 
     def hear(self, stream: str, news: News) -> None:
-        """Append the arm of a firing.
+        """Append a firing's arm.
 
         Raises:
             SinkError: it cannot be written.

@@ -1,4 +1,4 @@
-"""All that the engine does for one sleeper by itself, triggers and alarm, and what it does when told to."""
+"""One sleeper's triggers and alarm, and the commands for them."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Bedside:
             stack.callback(self.alarm.unheard)
 
     def hear(self, session: str, item: Item) -> None:
-        """Have the triggers that wait for a phase hear samples of a session as they come; raises nothing.
+        """Pass live samples to the triggers that wait for a phase. Never raises.
 
         Until the session is attached, the triggers are still those of the one before.
         """
@@ -145,7 +145,7 @@ class Bedside:
             self.reflexes.deafen(explain(error))
 
     def obey(self, command: CommandPayload, publisher: Publisher | None) -> str:
-        """Do what a client asked for, or refuse it with an event; without a session there is no publisher.
+        """Carry out a client's command, or refuse it with an event. Without a session `publisher` is None.
 
         Returns:
             Why it was refused, in one line, or "". What raises is refused, too, and has changed nothing.
@@ -163,7 +163,7 @@ class Bedside:
         return refused
 
     def _do(self, name: CommandName, text: str, publisher: Publisher | None) -> str:
-        """Do what was asked; why not, or ""."""
+        """Carry out a command; return why it was refused, or ""."""
         if name == "stop":
             self._stop()
             return ""
@@ -181,7 +181,7 @@ class Bedside:
         return "this stream has no alarm" if self.alarm is None else self.alarm.obey(name, text)
 
     async def outlast(self, why: str, stop: asyncio.Event) -> None:
-        """Stay until the alarm has rung, although all else has ended; a recording needs no waking."""
+        """Wait until the alarm has rung, though all else has ended. Returns at once for a recording."""
         alarm = self.alarm
         if alarm is None or alarm.memory.state == "disarmed" or not isinstance(self._settings.source, LIVE):
             return
@@ -235,7 +235,7 @@ class Bedside:
             publisher.event("alarm", said, {"what": memory.state, **asdict(memory), "test": False})
 
     def _alarm_events(self) -> list[EventPayload]:
-        """What the last sessions say of the alarm; the file may be older, or gone."""
+        """The alarm events of the last sessions, in case its own file is older or gone."""
         found: list[EventPayload] = []
         try:
             for path in islice(sessions(self._folder, self._node, self._settings.name), ASKED):
@@ -250,5 +250,5 @@ class Bedside:
 
 
 def _publish(publisher: Publisher, alarm: AlarmClock) -> None:
-    """Say what the alarm is about to do, in its session."""
+    """Publish the alarm's state in its session."""
     publisher.alarm(alarm.said)

@@ -1,4 +1,4 @@
-"""The terminal's bell, rung by a thread of its own: a stopped terminal must not hold up the alarm."""
+"""The terminal's bell, rung in its own thread: a stopped terminal must not block the alarm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ringing = threading.Lock()
 
 
 def ring() -> None:
-    """Ring once; returns at once. A bell that is stuck in a stopped terminal is not rung again meanwhile."""
+    """Ring once, without waiting. Does nothing while the last ring is stuck in a stopped terminal."""
     if _ringing.acquire(blocking=False):
         try:
             threading.Thread(target=_ring, name="bell", daemon=True).start()

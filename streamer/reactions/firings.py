@@ -1,4 +1,4 @@
-"""What has fired, on disk before anything comes of it: a death can cost a firing, and never one too many.
+"""Firings, on disk before they act: a crash may lose a stimulus, but never repeats one.
 
 A small file beside the session's, of records of one size. Room is made ahead, so that to keep a firing is to
 overwrite a few zeros and have the disk confirm it: no wait for the session file, and no need of free space.
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A firing as it is kept; not whether it was a sham, so that whoever looks stays blind."""
+    """A firing as it is kept, without its arm, so that readers stay blind."""
 
     trigger: str
     number: int  # of this trigger's firings in the night, from 0
@@ -41,11 +41,11 @@ class Kept:
 
     @property
     def key(self) -> tuple[str, int]:
-        """Tells it from all others of the session."""
+        """Its identity within the session."""
         return self.trigger, round(self.end * 100)
 
     def record(self) -> bytes:
-        """As it is written."""
+        """Its bytes on disk."""
         return json.dumps(asdict(self)).encode().ljust(RECORD - 1) + b"\n"
 
 
@@ -91,7 +91,7 @@ class FiringLog:
         self._close()
 
     def open(self) -> None:
-        """Read what is there, and make room for more; what goes wrong is said with the first firing."""
+        """Read the file and make room for more. An error is reported with the first firing."""
         self.kept = firings(self._path)
         try:
             self._open()
@@ -99,7 +99,7 @@ class FiringLog:
             log.warning("cannot keep firings in %s: %s; tried again", self._path, explain(error))
 
     def inherit(self, session: Path, started: float) -> None:
-        """Have the firings of a session that died count in this one, which cannot go on with it; may block.
+        """Count the firings of a crashed session that cannot be continued. May block.
 
         Args:
             session: the file of the one that died.
@@ -122,14 +122,14 @@ class FiringLog:
                 log.warning("cannot keep firings in %s: %s", self._path, problem)
 
     def keep(self, firing: Kept, done: Done) -> None:
-        """Put a firing on disk, and then call `done`: on the event loop, in the order of the firings."""
+        """Put a firing on disk, then call `done` on the event loop, in the order of the firings."""
         if self._live:
             self._due.put((firing, done))
         else:
             done(self._try(firing))
 
     def _run(self) -> None:
-        """On the thread: one after the other, until there are no more."""
+        """The thread's loop: one firing after the other."""
         while (due := self._due.get()) is not None:
             firing, done = due
             problem = self._try(firing)
@@ -158,14 +158,14 @@ class FiringLog:
         self.kept.append(firing)
 
     def _in_place(self) -> bool:
-        """Whether the file is where it is looked for after a death: folders are moved and removed."""
+        """Whether the file is still at its path: folders may be moved or removed."""
         try:
             return os.path.samestat(os.stat(self._path), os.fstat(self._file))
         except OSError:
             return False
 
     def _open(self) -> None:
-        """Open the file, made anew with all that is known if it is not there."""
+        """Open the file; if it is missing, write all firings again."""
         private.make_folder(self._path.parent)
         self._file = private.opener(str(self._path), os.O_RDWR | os.O_CREAT)
         self._size = os.fstat(self._file).st_size
@@ -183,7 +183,7 @@ class FiringLog:
             os.fsync(self._file)
 
     def _close(self) -> None:
-        """Let go of the file, and of the room that was not needed."""
+        """Close the file, and cut the unused room off."""
         if self._file >= 0:
             os.ftruncate(self._file, len(self.kept) * RECORD)
             if not self.kept and self._in_place():
@@ -193,7 +193,7 @@ class FiringLog:
 
 
 def firings(path: Path) -> list[Kept]:
-    """What a file holds, in order; a record that was torn was never acted upon, and is left out."""
+    """The firings in a file, in order. A torn record was never acted on and is left out."""
     try:
         data = private.read(path, MOST_BYTES)
     except OSError:

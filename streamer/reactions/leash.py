@@ -1,4 +1,4 @@
-"""Programs end with the engine that started them, however that ends: another process waits for its death."""
+"""Ends started programs when the engine dies, even by kill -9: a second process waits for its death."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Leash:
         self._reaper: subprocess.Popen[bytes] | None = None
 
     def hold(self, group: int) -> None:
-        """Take a group on.
+        """Watch a process group.
 
         Raises:
             OSError: no process can be started; the group runs on without a leash.
@@ -35,12 +35,12 @@ class Leash:
             self._start()
 
     def let_go(self, group: int) -> None:
-        """The group has ended: its number may become another's."""
+        """Stop watching a group that has ended; its number may be reused."""
         self._groups.discard(group)
         self._tell(f"-{group}\n")
 
     def close(self) -> None:
-        """End what is left, and the other process."""
+        """Kill the groups that are left, and end the second process."""
         for group in self._groups:
             end(group)
         self._groups.clear()
@@ -61,7 +61,7 @@ class Leash:
             self._tell(f"+{group}\n")
 
     def _tell(self, line: str) -> bool:
-        """Say it to the other process, if that lives."""
+        """Write to the second process, if it lives."""
         if self._reaper is None or self._reaper.stdin is None:
             return False
         try:
@@ -82,13 +82,13 @@ class Leash:
 
 
 def end(group: int) -> None:
-    """Kill a process group, if there is one."""
+    """Kill a process group, if it exists."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def end_marked(mark: str) -> int:
-    """Kill every process of this user whose environment has an entry that begins so; how many (Linux only).
+    """Kill this user's processes with such an environment entry; return how many (Linux only).
 
     For what has left its group, and for what a dead engine left behind where its leash was killed with it.
     """

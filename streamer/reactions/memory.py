@@ -1,4 +1,4 @@
-"""What an alarm remembers over a restart: written so that it stands, believed only where it can be true."""
+"""The alarm's state on disk: written durably, and checked for plausibility when read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _TIMES = ("deadline", "due", "written", "owed", "owed_before")
 
 
 def absurd(memory: Memory, now: float) -> str:
-    """Why this cannot be what an alarm of ours has written, or ""."""
+    """Why this state is implausible, or ""."""
     for name in _TIMES:
         value = getattr(memory, name)
         if not math.isfinite(value) or not 0 <= value < LATEST:
@@ -75,7 +75,7 @@ def absurd(memory: Memory, now: float) -> str:
 
 
 def recall(path: Path, past: Iterable[EventPayload], now: float) -> tuple[Memory | None, str]:
-    """What an alarm remembers: its file or, where that is older or of no use, its newest event.
+    """Load the alarm's state from its file, or from its newest event if that is newer or the file unusable.
 
     Args:
         path: of the file.
@@ -117,7 +117,7 @@ def _newest(past: Iterable[EventPayload], now: float) -> Memory | None:
 
 
 def write(path: Path, memory: Memory) -> None:
-    """Replace the file; when this returns, it outlives a power cut.
+    """Replace the file durably: it survives a power cut once this returns.
 
     Raises:
         OSError: the disk refuses; the file is as it was.

@@ -1,4 +1,4 @@
-"""The alarm's noise: a program repeated until it is told to be quiet, and the bell where that fails."""
+"""The alarm's noise: a program repeated until `end`, or the bell if that fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Noise:
-    """One sleeper's noise; at most one at a time, and none outlives this process.
+    """One sleeper's noise: at most one program at a time, none of which outlives this process.
 
     Args:
         stream: name of the sleeper.
@@ -63,7 +63,7 @@ class Noise:
             self._task = asyncio.create_task(self._repeat(cause), name=f"ringing for {self._stream}")
 
     def end(self) -> None:
-        """Be quiet at once."""
+        """Stop the noise now."""
         if self._task is not None:
             self._task.cancel()
             self._cleaning.add(self._task)
@@ -71,14 +71,14 @@ class Noise:
             self._task = None
 
     async def close(self) -> None:
-        """End it, and wait until its programs have ended."""
+        """Stop the noise, and wait until its programs have ended."""
         self.end()
         if self._cleaning:
             await asyncio.wait(self._cleaning)
         self._leash.close()
 
     async def clear(self) -> None:
-        """End what a process that died left behind, should anything of it still sound."""
+        """Kill programs that a crashed process left running."""
         if await asyncio.to_thread(end_marked, self._environment("")):
             log.warning("ended the noise that a former process left behind for %s", self._stream)
 
@@ -86,7 +86,7 @@ class Noise:
         return f"SLEEPSTREAM_ALARM={self._mark}{number}"
 
     async def _repeat(self, cause: str) -> None:
-        """Until cancelled: whatever goes wrong in one repetition, there is a next one."""
+        """Repeat until cancelled, whatever goes wrong."""
         number = f"{os.getpid()}.{next(self._numbers)};"
         said: set[str] = set()
         try:
@@ -101,7 +101,7 @@ class Noise:
                 await asyncio.to_thread(end_marked, self._environment(number))
 
     async def _once(self, cause: str, number: str) -> list[str]:
-        """Run the program to its end, or ring the bell; what went wrong."""
+        """Run the program once, or ring the bell; return what went wrong."""
         problem = ""
         if self._settings.command is not None:
             facts = {"name": "alarm", "stream": self._stream, "cause": cause, "alarm": self._mark + number}
@@ -125,7 +125,7 @@ class Noise:
 
 
 def quietly_log(text: str, *values: object) -> None:
-    """Log the exception at hand; where even that fails, there is nobody left to tell."""
+    """Log the current exception; ignore a failure to log."""
     try:
         log.exception(text, *values)
     except Exception:

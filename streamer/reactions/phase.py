@@ -1,4 +1,4 @@
-"""Where a slow wave is about to be: the next up-state, predicted from 0.5-2 Hz, using nothing but the past.
+"""Predicts the next up-state of slow waves (0.5-2 Hz) from past samples alone.
 
 The conditioned signal is averaged to 20 Hz and continued by an autoregression of its last 6 s; the last 2 s
 and what is predicted are filtered to 0.5-2 Hz together, without a shift in phase, and give the phase at any
@@ -99,7 +99,7 @@ def analytic(samples: Floats) -> Complexes:
 
 
 class UpStates:
-    """Device samples in, target phases to come out; no clock, and no result depends on what comes later.
+    """Device samples in, upcoming target phases out. Causal, and without a clock.
 
     Args:
         info: the stream's rate and channels.
@@ -125,7 +125,7 @@ class UpStates:
         self._last = -inf  # 100 Hz index of what was given last
 
     def push(self, item: Item, wanted: bool = True) -> list[Due]:
-        """Take the next item; give what is due after it. `wanted`: else it only listens."""
+        """Take the next item; return the phases due after it. Without `wanted` it only listens."""
         if not self._begun and item.start:
             self._take(Gap(0, item.start, ""), False)
         self._begun = True

@@ -1,4 +1,4 @@
-"""Waits for the end of its input, and kills the process groups that it was told of and not told off.
+"""Waits for the end of its input, then kills the process groups that were added and not removed.
 
 Run as a program of its own (see leash.py), hence without anything of ours.
 """
@@ -12,7 +12,7 @@ import sys
 
 
 def main() -> None:
-    """Read +GROUP and -GROUP, a line each, until whoever writes them is gone."""
+    """Read +GROUP and -GROUP, one a line, until the writer is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()

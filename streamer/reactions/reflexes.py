@@ -1,4 +1,4 @@
-"""The triggers of one stream at work: each firing goes out at once, and its arm is kept."""
+"""Runs the triggers of one stream: each firing is kept, acted on and published."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FORGIVE = 0.005  # s per s: how fast a device's clock may fall behind without it
 
 
 class Lateness:
-    """How much later than the most punctual ones a score has come; that one is slowly forgotten.
+    """How late a score is, compared with the most punctual recent one.
 
     What is late catches up sooner or later. A lateness that stays the same for `USUAL_S` is none: the
     device's clock has stood still for a while, or a loss was never found.
@@ -59,7 +59,7 @@ class Lateness:
 
 
 class Lagging:
-    """Whether stages come later than a trigger allows, for `OFF_S` on end, or in time again for as long."""
+    """Whether stages have been too late for a trigger, or in time again, for `OFF_S`."""
 
     def __init__(self, max_age_s: float) -> None:
         self._max_age_s = max_age_s
@@ -67,7 +67,7 @@ class Lagging:
         self._since: float | None = None  # of the stream, s: since then it has been other than was said
 
     def push(self, at_s: float, age_s: float) -> bool | None:
-        """Take the lateness at a second of the stream; True or False when off or on is to be said."""
+        """Take the lateness at a second of the stream; returns True or False when the state changes."""
         if (age_s > self._max_age_s) == self._off:
             self._since = None
             return None
@@ -79,7 +79,7 @@ class Lagging:
 
 
 class Reflexes:
-    """Asks every trigger about every score; a sink of the publisher's scores.
+    """Passes every score to every trigger; a sink.
 
     Args:
         settings: the stream's triggers.
@@ -154,7 +154,7 @@ class Reflexes:
                 self._firings.keep(kept, partial(self._kept, trigger.settings, firing, end, due))
 
     def hear(self, item: Item) -> None:
-        """Take samples as they come, for triggers that wait for a phase."""
+        """Take live samples, for triggers that wait for a phase."""
         if self._lateness is not None and isinstance(item, Chunk):
             end_s = item.stop / self._publisher.info.rate_hz
             self._zero = item.arrived - end_s - self._arrivals.push(end_s, item.arrived)
@@ -167,13 +167,13 @@ class Reflexes:
                 self._strike(trigger, due, item.arrived)
 
     def deafen(self, why: str) -> None:
-        """Follow no phase any more, and say so."""
+        """Stop following the phase, and report it."""
         for name in self._upstates:
             self._publisher.event("error", f"trigger {name} is off: the phase cannot be followed: {why}")
         self._upstates.clear()
 
     def _strike(self, trigger: Trigger, due: Due, arrived: float) -> None:
-        """A phase is to come; what is in the past already, because samples came late, is no reason to act."""
+        """Act on an upcoming phase; one already past, because samples were late, is ignored."""
         now = self._clock.monotonic()
         at_s = now if self._lateness is None else self._zero + due.at / RATE_HZ
         if at_s < now:
@@ -195,7 +195,7 @@ class Reflexes:
         found: dict[str, float],
         problem: str,
     ) -> None:
-        """A firing is on disk before it is due, and happens then."""
+        """Act at the due time on a firing that is on disk already."""
         wait_s = at_s - self._clock.monotonic()
         if not problem and self._lateness is not None and wait_s < -LATE_S:
             problem = f"the disk was done {-1000 * wait_s:.0f} ms after it was due"
@@ -209,7 +209,7 @@ class Reflexes:
             fire()
 
     def _say_off(self, trigger: Trigger, age_s: float, score: Score) -> None:
-        """Say when stages have come too late for a trigger for some time, and when that is over."""
+        """Report when stages become too late for a trigger, and when they are in time again."""
         said = self._lagging[trigger.settings.name].push(score.end / RATE_HZ, age_s)
         if said is not None:
             off = f"is off: stages come {age_s:.1f} s late, and it allows {trigger.settings.max_age_s:g} s"
@@ -217,7 +217,7 @@ class Reflexes:
             self._publisher.event("warning", text, {"trigger_off": trigger.settings.name, "off": said})
 
     def _kept(self, settings: TriggerSettings, firing: Firing, end: float, due: float, problem: str) -> None:
-        """A firing is on disk, and happens, unless it took too long."""
+        """Act on a firing that is on disk now, unless that took too long."""
         waited_s = self._clock.monotonic() - firing.score.arrived if firing.score.arrived else 0.0
         if not problem and self._lateness is not None and waited_s > settings.max_age_s:
             problem = f"the disk took {waited_s:.1f} s"
@@ -232,7 +232,7 @@ class Reflexes:
         self._publisher.event("warning", f"{text}; it counts as fired", data)
 
     def restore(self, scores: Sequence[Score], events: Sequence[EventPayload]) -> None:
-        """Go on with a session as if its process had not died: hear its scores again, and fire nothing.
+        """Continue a session after a crash: replay its scores without firing.
 
         What has fired is on disk; the event that tells of the last one may have died with the process, and is
         made up for. What came while the record was read back fires nothing either.
@@ -262,7 +262,7 @@ class Reflexes:
                 self._make_up(one)
 
     def _make_up(self, one: Kept) -> None:
-        """Say what fired, or was about to, when the process died."""
+        """Report what fired, or was about to, when the process died."""
         text = f"{one.trigger} fired as the process died, or was about to; it counts as fired"
         self._publisher.event("warning", text, {"trigger": one.trigger, "number": one.number, "end": one.end})
 
@@ -271,7 +271,7 @@ class Reflexes:
         self._begins.append(epoch * EPOCH_SAMPLES)
 
     def _follow(self, score: Score) -> None:
-        """Note where in the night a score is; it may come long after the lights went off behind it."""
+        """Note where in the night a score lies."""
         while self._begins and score.end > self._begins[0]:
             self._begins.popleft()
             self._course.lights_off()
@@ -279,11 +279,11 @@ class Reflexes:
 
     @property
     def armed(self) -> dict[str, bool]:
-        """Which triggers are armed."""
+        """The armed triggers."""
         return {name: trigger.armed for name, trigger in self.triggers.items()}
 
     def arm(self, name: str, armed: bool) -> str:
-        """Arm or disarm one trigger, or all (""); why that cannot be, or ""."""
+        """Arm or disarm one trigger, or all (""); return why that failed, or ""."""
         if name and name not in self.triggers:
             return f"no trigger is named {name[:64]!r}"
         for trigger in self.triggers.values():
@@ -340,7 +340,7 @@ class Reflexes:
 
 
 def _told(event: EventPayload) -> Kept | None:
-    """The firing that an event tells of, or None."""
+    """The firing in an event, or None."""
     name, end, number = (event.data.get(key) for key in ("trigger", "end", "number"))
     if event.event not in ("trigger", "warning") or not isinstance(name, str):
         return None

@@ -1,4 +1,4 @@
-"""Closed loop: tells when a stimulus is due, by rules that anyone can check against the record afterwards.
+"""Closed loop: decides when a stimulus is due, by rules that can be checked against the record.
 
 A trigger is synchronous and has no clock: the same scores make it fire at the same places, live or replayed.
 """
@@ -53,7 +53,7 @@ class Firing:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """What allows a trigger to fire that waits for a phase."""
+    """The state in which a trigger waits for its phase."""
 
     score: Score
     probability: float
@@ -156,7 +156,7 @@ class Trigger:
 
     @property
     def ready(self) -> bool:
-        """All rules but the phase allow it to fire."""
+        """Whether all rules but the phase allow it to fire."""
         return self._ready is not None
 
     def strike(self, at: int, arrived: float = 0.0) -> Firing | None:
@@ -185,12 +185,12 @@ class Trigger:
         self._fired = sorted(ends)
 
     def again(self, score: Score) -> None:
-        """Hear a score for which nothing may fire, in order, so that the dwell goes on."""
+        """Take a score without firing, so that the dwell goes on."""
         self._dwell(score)
         self._last = score.end
 
     def _dwell(self, score: Score) -> float:
-        """Begin, go on with or break the run of scores in the stage; the probability of the stages.
+        """Extend or break the run of scores in the stage; return the stages' probability.
 
         A score is about 30 s, so that two that agree leave nothing unseen between them when hops are thinned
         because the machine is busy. Only a longer pause breaks the run.
@@ -216,7 +216,7 @@ class Trigger:
         return probability
 
     def _arousal(self, score: Score, unbroken: bool) -> str:
-        """What speaks for an arousal within the last seconds."""
+        """The signs of an arousal in the last seconds."""
         limits = self.settings.arousal
         if limits is None:
             return ""
@@ -232,7 +232,7 @@ class Trigger:
         return "arousal: fast activity rose" if _fast_rise(score.fast_uv, limits) else ""
 
     def _hindrance(self, score: Score, now: float, course: Course, age_s: float, dwelt_s: float) -> str:
-        """The first rule that forbids to fire, or ""."""
+        """The first rule that forbids firing, or ""."""
         wants = self.settings
         rules = (
             (not self.armed, "disarmed"),
@@ -280,7 +280,7 @@ class Trigger:
 
 
 def is_sham(settings: TriggerSettings, night: str, number: int) -> bool:
-    """Tell the arm of a night's firing; it depends on nothing else, so it can be told again afterwards."""
+    """Whether the night's k-th firing is a sham. Depends on nothing else, so it can be recomputed."""
     draw = random.Random(f"{settings.seed}/{settings.name}/{night}/{number}").random()
     return draw < settings.sham
 

@@ -1,4 +1,4 @@
-"""The alarm's time and window as they were set by command; the settings file gives both by default."""
+"""The alarm's time and window as set by command; their defaults come from the settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamer.reactions.settings import AlarmSettings
 
 
 def usual(memory: Memory, settings: AlarmSettings) -> time:
-    """The time of day that the alarm is armed for, where nobody names another."""
+    """The alarm's default time of day."""
     return time.fromisoformat(memory.at) if memory.at else settings.deadline
 
 
@@ -20,7 +20,7 @@ def window_min(memory: Memory, settings: AlarmSettings) -> float:
 
 
 def still_wished(memory: Memory, settings: AlarmSettings) -> Memory:
-    """What was set by command, unless the settings were changed since: the later intent wins."""
+    """Keep what was set by command, unless the settings were changed later."""
     if memory.at and memory.at_instead != settings.deadline.isoformat():
         memory = replace(memory, at="", at_instead="")
     if memory.window_min >= 0 and memory.window_instead != settings.window_min:
@@ -29,7 +29,7 @@ def still_wished(memory: Memory, settings: AlarmSettings) -> Memory:
 
 
 def with_time(memory: Memory, settings: AlarmSettings, text: str) -> Memory | str:
-    """The memory with another time of day, or why not."""
+    """The memory with another time of day, or why it is refused."""
     try:
         at = time.fromisoformat(text)
     except ValueError:
@@ -40,7 +40,7 @@ def with_time(memory: Memory, settings: AlarmSettings, text: str) -> Memory | st
 
 
 def with_window(memory: Memory, settings: AlarmSettings, text: str) -> Memory | str:
-    """The memory with another window, or why not."""
+    """The memory with another window, or why it is refused."""
     try:
         minutes = float(text)
     except ValueError:

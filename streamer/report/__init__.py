@@ -1,4 +1,4 @@
-"""The morning: one night as a page and a picture, several nights as a trend."""
+"""Reports: one night as a page and a picture, several nights as a trend."""
 
 from __future__ import annotations
 

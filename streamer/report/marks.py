@@ -1,4 +1,4 @@
-"""Where the names of a night's marks stand above its picture, so that none covers another."""
+"""Places the names of a night's marks above its picture, so that none covers another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sessions there are, and how what is made of them is called: no two alike, none over another's."""
+"""Finds session files, and gives each a distinct name for its reports and exports."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def sessions_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def named(path: Path) -> Named:
-    """Name a session after its file; a replay's, whose file tells nothing, after recording and night.
+    """Name a session after its file; a replay's after recording and night.
 
     Raises:
         JournalError: it is no session, or damaged.
@@ -66,7 +66,7 @@ def named(path: Path) -> Named:
 
 
 def distinct(sessions: Sequence[Named]) -> list[Named]:
-    """The same, none named as another: those that would be get the end of their identity."""
+    """The same with distinct names: equal ones get the end of the session's identity."""
     counts = Counter(one.name for one in sessions)
     longer = [Named(one.path, one.meta, one.longer) if counts[one.name] > 1 else one for one in sessions]
     seen: Counter[str] = Counter()
@@ -79,7 +79,7 @@ def distinct(sessions: Sequence[Named]) -> list[Named]:
 
 
 def owner(report: Path) -> str | None:
-    """The session that a report's numbers are of; None if there is no such report."""
+    """The session of a report's JSON file; None if there is none."""
     try:
         found = json.loads(report.read_text(encoding="utf-8")).get("session")
     except OSError:
@@ -90,7 +90,7 @@ def owner(report: Path) -> str | None:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """All session files below a folder; other databases are not ours."""
+    """All session files below a folder; other databases are left out."""
     for path in folder.rglob("*.sqlite"):
         try:
             with path.open("rb") as file:

@@ -86,7 +86,7 @@ def draw_trend(nights: Sequence[Night]) -> bytes:
 
 
 def _bound(axis: Axes) -> None:
-    """Neither values below zero, which there are not, nor a fraction of a minute as tall as the picture."""
+    """Set the axis: never below zero, and never so narrow that a fraction of a minute fills it."""
     low, high = axis.get_ylim()
     if high - low < LEAST_SPAN:
         middle = (low + high) / 2

@@ -1,1 +1,1 @@
-"""Where stages go: MQTT, files."""
+"""Whoever hears of a night: MQTT, Home Assistant, LSL, files, a serial port."""

@@ -91,7 +91,7 @@ class Broker:
         await self._server.wait_closed()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until it ends; its faults are its own."""
+        """Serve one connection until it ends; its errors end only itself."""
         task = asyncio.current_task()
         assert task is not None
         self._clients[task] = self._newcomers[task] = writer
@@ -107,7 +107,7 @@ class Broker:
             writer.close()
 
     def _make_room(self) -> None:
-        """Where too many have not said who they are, the one that came first goes."""
+        """Close the oldest connection that has not introduced itself, if there are too many."""
         if len(self._newcomers) > MAX_NEWCOMERS:
             oldest = next(iter(self._newcomers))
             self._newcomers.pop(oldest).transport.abort()  # counted out at once: its task ends later
@@ -124,7 +124,7 @@ class Broker:
     async def _serve(
         self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Let amqtt have the connection, unless it begins in MQTT 5, which amqtt misreads and waits on."""
+        """Hand the connection to amqtt, unless it begins in MQTT 5, which amqtt misreads."""
         assert self._broker is not None
         async with asyncio.timeout(STALLED_S):
             greeting = await _first_packet(reader)
@@ -148,7 +148,7 @@ async def _first_packet(reader: asyncio.StreamReader) -> bytes:
 
 
 def _identifier(greeting: bytes) -> bytes:
-    """What a client calls itself; nothing, where that cannot be found."""
+    """A client's identifier; "" if it cannot be found."""
     at = greeting.find(_MAGIC)
     start = at + len(_MAGIC) + 4  # level, flags, keepalive
     length = int.from_bytes(greeting[start : start + 2])

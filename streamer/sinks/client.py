@@ -47,7 +47,7 @@ _LIBRARY_LOG = logging.getLogger("aiomqtt")
 
 
 class Client(aiomqtt.Client):
-    """One connection's client, less the holes in aiomqtt 2.5, each said where it is closed.
+    """One connection's client, which works around the faults of aiomqtt 2.5.
 
     Args:
         settings: of the broker.
@@ -119,7 +119,7 @@ class Client(aiomqtt.Client):
 
     @property
     def lacks(self) -> str:
-        """What this broker cannot do, by its own word, or ""."""
+        """What this broker says it cannot do, or ""."""
         no_answer = "" if self._qos else "takes no QoS 1: it is not known what of it arrives"
         return "; ".join(one for one in (no_answer, "" if self._retains else "retains nothing") if one)
 
@@ -131,7 +131,7 @@ class Client(aiomqtt.Client):
         expiry_s: float | None = None,
         correlation: bytes = b"",
     ) -> None:
-        """Publish and wait for the acknowledgement; where MQTT 5 allows it, the broker forgets it in time.
+        """Publish and wait for the acknowledgement; in MQTT 5 the message may expire.
 
         Raises:
             Refused: the broker does not take it; the connection stands.
@@ -178,7 +178,7 @@ class Client(aiomqtt.Client):
             raise Refused(result, topic)
 
     def _alone(self) -> contextlib.AbstractAsyncContextManager[object]:
-        """One message at a time while it is in doubt at which of them the broker hangs up."""
+        """Send one message at a time while it is unknown which one the broker hangs up at."""
         return self._turn if self._in_doubt() else contextlib.nullcontext()
 
     async def _published(
@@ -200,7 +200,7 @@ class Client(aiomqtt.Client):
             del self._answers[info.mid]
 
     def abandon(self) -> None:
-        """End what has not ended by itself, without a goodbye, so that the broker speaks our last will."""
+        """Drop the connection without a goodbye, so that the broker publishes our last will."""
         connection = self._client.socket()
         if isinstance(connection, socket.socket):
             with contextlib.suppress(OSError):  # it has never been up
@@ -305,7 +305,7 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
 
 
 def check_login() -> None:
-    """See that user and password can be sent at all.
+    """Check that user and password can be sent at all.
 
     Raises:
         SettingsError: one of them can not.
@@ -321,32 +321,32 @@ def check_login() -> None:
 
 
 def speaks_only_3(error: MqttError | None) -> bool:
-    """The broker refused the connection because it is MQTT 5."""
+    """Whether the broker refused the connection because it is MQTT 5."""
     return _code(error) == _UNSUPPORTED_PROTOCOL
 
 
 def unanswered(error: MqttError | None) -> bool:
-    """The broker said nothing for `timeout_s`, or hung up instead of answering our greeting."""
+    """Whether the broker was silent for `timeout_s`, or hung up instead of answering our greeting."""
     return type(error) is MqttError and str(error) in (_TIMED_OUT, _HUNG_UP)
 
 
 def thrown_out(error: MqttError | None) -> bool:
-    """Another process has connected under our name, as MQTT 5 says."""
+    """Whether another process has connected under our name (MQTT 5)."""
     return error is not None and (_code(error) == _TAKEN_OVER or _code(error.__cause__) == _TAKEN_OVER)
 
 
 def went_silent(error: MqttError | None) -> bool:
-    """The broker stood and did not answer, which says nothing about what it was asked."""
+    """Whether the broker did not answer at all."""
     return error is not None and str(error) == _TIMED_OUT
 
 
 def refuses_login(error: MqttError) -> bool:
-    """The broker refused the connection because of who we are: retrying soon is no use."""
+    """Whether the broker refused our login: retrying soon is no use."""
     return isinstance(error, aiomqtt.exceptions.MqttConnectError) and _code(error) in _REFUSED_LOGIN
 
 
 def refuses_will(error: MqttError) -> bool:
-    """The broker refused the connection for what we leave it to say when we are gone: QoS 1, retained."""
+    """Whether the broker refused our last will, which is retained and has QoS 1."""
     return isinstance(error, aiomqtt.exceptions.MqttConnectError) and _code(error) in _REFUSED_WILL
 
 

@@ -1,4 +1,4 @@
-"""What markers mean as numbers: codes that stay the same from version to version, and may only grow."""
+"""Markers as numbers: codes that never change between versions; new ones may be added."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def coded(event: EventPayload) -> Coded:
 
 
 def table(triggers: Mapping[str, int]) -> dict[str, int]:
-    """Every code by what it stands for; `triggers` has those of the stream's triggers by name."""
+    """All codes by meaning; `triggers` holds those of the stream's triggers by name."""
     stages = {f"stage {stage}": code for stage, code in STAGE_CODES.items()}
     events: dict[str, int] = {name: code for name, code in EVENT_CODES.items() if name != "trigger"}
     fired = {}

@@ -1,4 +1,4 @@
-"""What clients ask for: retention, rate, size and shape are checked before anything acts on it.
+"""Commands of clients: their retention, rate, size and shape are checked before anything acts.
 
 Each command is answered, and contained: whatever obeying it raises refuses it, and reaches nobody else.
 """
@@ -41,7 +41,7 @@ class CommandInbox:
         self._flooded = False
 
     def receive(self, body: bytes, retained: bool, answer: OnAnswer | None = None) -> None:
-        """Act on one message or refuse it, and answer it; nothing a client sends raises."""
+        """Carry out one message or refuse it, and answer. Never raises."""
         if not self._admit():
             self.ignored += 1
             return
@@ -66,7 +66,7 @@ class CommandInbox:
             log.exception("a command could not be answered")
 
     def _read(self, body: bytes, retained: bool) -> tuple[CommandPayload | None, str]:
-        """The command, or why it is none."""
+        """The command, or why the message is none."""
         if retained:  # else a "stop" left on the broker would stop every start
             return None, "a retained command: publish it without the retain flag"
         if len(body) > MAX_BYTES:
@@ -77,7 +77,7 @@ class CommandInbox:
             return None, f"not a command: {_first_problem(error)}"
 
     def _obey(self, command: CommandPayload) -> str:
-        """Do it; why not, in one line, or ""."""
+        """Carry it out; return why it failed in one line, or ""."""
         try:
             return self._on_command(command)
         except Exception as error:
@@ -93,7 +93,7 @@ class CommandInbox:
             log.exception("a refusal could not be said: %s", reason)
 
     def _admit(self) -> bool:
-        """Take a token, if there is one; the first message of a flood that gets none is refused aloud."""
+        """Take a token, if there is one; the first message of a flood that gets none is reported."""
         now = self._clock.monotonic()
         self._tokens = min(BURST, self._tokens + (now - self._refilled) * PER_SECOND)
         self._refilled = now

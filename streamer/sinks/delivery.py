@@ -1,4 +1,4 @@
-"""What is said on one connection: the newest of each slot, the outbox in order, what cannot wait."""
+"""What is published on one connection: the newest of each slot, the outbox in order, urgent events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IN_FLIGHT = (
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What is known beyond one connection."""
+    """The state that outlives a connection."""
 
     settings: MqttSettings
     clock: Clock
@@ -53,7 +53,7 @@ class Delivery:
         self._window = asyncio.Semaphore(IN_FLIGHT)
 
     def attach(self, stream: MqttStream) -> None:
-        """Say what a stream has to say, from now on."""
+        """Publish a stream's messages from now on."""
         for slot in stream.slots:
             self.keep(slot)
         self._tasks.create_task(self._deliver(stream), name=f"mqtt {stream.root} outbox")
@@ -65,7 +65,7 @@ class Delivery:
             )
 
     def keep(self, slot: Slot) -> None:
-        """Say the newest of a slot, from now on."""
+        """Publish a slot's newest message from now on."""
         self._tasks.create_task(self._keep_current(slot), name=f"mqtt {slot.topic}")
 
     async def offer(
@@ -78,7 +78,7 @@ class Delivery:
         expiry_s: float | None = None,
         correlation: bytes = b"",
     ) -> Verdict:
-        """Say one message, if the broker lets us; `correlation`: of what it answers, in MQTT 5.
+        """Publish one message, if the broker lets us; `correlation` is that of the request (MQTT 5).
 
         Raises:
             MqttError: the connection broke.
@@ -156,7 +156,7 @@ class Delivery:
             self._books.progress.set()
 
     async def _deliver(self, stream: MqttStream) -> None:
-        """Hand over the outbox, one parcel after the other: what is on its way cannot be called back.
+        """Publish the outbox, one parcel after the other.
 
         So that nothing overtakes a parcel that the broker refuses for now. Those of a topic that it does not
         take stay where they are, and the others pass them.
@@ -185,7 +185,7 @@ class Delivery:
             books.progress.set()
 
     async def _hand_over(self, stream: MqttStream, parcel: Parcel) -> bool:
-        """Publish one parcel until it is settled; False if its topic is left out."""
+        """Publish one parcel until it is settled; return False if its topic is left out."""
         failures = 0
         while True:
             if parcel.body in stream.known:

@@ -1,4 +1,4 @@
-"""Home Assistant finds every sleeper by itself: one device each, by MQTT device discovery, retained.
+"""Announces every sleeper to Home Assistant as a device, by retained MQTT discovery messages.
 
 Format: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload. What was announced is noted
 in retained topics beside it, `sleepstream/<node>/homeassistant/<stream>`: a broker that remembers a device

@@ -108,7 +108,7 @@ class JsonlSink:
 
 
 def _last_key(file: FileIO) -> tuple[str, int]:
-    """Session and seq of the last line that is whole; none if the file holds something else."""
+    """Session and seq of the last whole line; None if the file holds something else."""
     file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
     for line in reversed(file.read().split(b"\n")):
         try:

@@ -1,4 +1,4 @@
-"""Stages back into the lab streaming layer, so that LabRecorder keeps them in step with everything else.
+"""Sends stages into the lab streaming layer, so that recorders keep them in step with the rest.
 
 Per stream a marker outlet (`<prefix>-<stream>-markers`: stage changes as EDF+ writes them, triggers, events),
 the same as numbers (`<prefix>-<stream>-codes`: code, trigger number, condition, due time), and a numeric one
@@ -158,7 +158,7 @@ def _names(prefix: str, about: dict[str, str], suffix: str) -> tuple[str, str]:
 
 
 def _describe(info: Any, about: dict[str, str], channels: Mapping[str, str], kind: str) -> Any:
-    """Say who made it and what its channels are, by label and unit; the element about the making."""
+    """Describe the outlet: its maker, and its channels by label and unit."""
     made = info.desc().append_child("acquisition")
     for key, value in {"manufacturer": "sleepstream", "version": __version__, **about}.items():
         made.append_child_value(key, value)
@@ -183,7 +183,7 @@ def _outlet(
     form: str,
     hop_s: int | None = None,
 ) -> Any:
-    """An outlet that says what it carries."""
+    """Make an outlet that describes its content."""
     name, source_id = _names(prefix, about, suffix)
     info = pylsl.StreamInfo(name, kind, channels, pylsl.IRREGULAR_RATE, form, source_id)
     labels: tuple[str, ...] = () if hop_s is None else STAGES

@@ -1,4 +1,4 @@
-"""Stages, epochs, events and availability to an MQTT broker that may come and go.
+"""Publishes stages, epochs, events and availability to an MQTT broker that may come and go.
 
 One task holds the connection and renews it for ever. What is only worth its newest value (`stage`, `summary`,
 availability) is kept in one slot per topic; what must arrive (`epoch`, `event`) waits in the stream's outbox
@@ -173,7 +173,7 @@ class MqttSink:
         await asyncio.wait({self._task})
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A programming error must not go unnoticed until the morning."""
+        """Report a programming error at once, not in the morning."""
         if not task.cancelled() and (error := task.exception()):
             self._changed(f"internal error, MQTT has stopped: {error!r}")
 
@@ -188,7 +188,7 @@ class MqttSink:
     # ---- the connection
 
     async def _run(self) -> None:
-        """Connect, serve until it breaks, rest, for ever."""
+        """Connect, serve until it breaks, pause; forever."""
         failures = 0
         while not self._stopping.is_set():
             connections, started = self._connections, self._clock.monotonic()
@@ -211,7 +211,7 @@ class MqttSink:
                 await self._stand_by()
 
     async def _stand_by(self) -> None:
-        """Leave our name to the process that has taken it, if one has, until it is gone."""
+        """Wait while another process has our name."""
         protocol = next(one for one, name in _VERSIONS.items() if name == self._protocol)
         with contextlib.suppress(MqttError):
             await until_free(
@@ -301,7 +301,7 @@ class MqttSink:
         self._lacking = client.lacks
 
     async def _listen(self, delivery: Delivery) -> None:
-        """Pass commands on; ends, with MqttError, when the connection breaks."""
+        """Pass commands on; raises MqttError when the connection breaks."""
         async for message in delivery.client.messages:
             name = str(message.topic).removeprefix(f"{PREFIX}/{self._node}/").removesuffix("/command")
             stream = self._streams.get(name)

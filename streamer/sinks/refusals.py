@@ -1,4 +1,4 @@
-"""What a broker does not take: what is said again, what is put aside, and which topics are left out.
+"""Handles a broker's refusals: what is repeated, what is put aside, which topics are left out.
 
 A broker refuses a message in three ways. For now (it is full, it has a quota): the message is said again, and
 what has to come after it waits. For good (too large, malformed): the message is put aside and stays in the
@@ -39,7 +39,7 @@ class Refused(MqttCodeError):
 
     @property
     def reason(self) -> str:
-        """In the protocol's words."""
+        """The reason in the protocol's words."""
         return f"{self.rc} (0x{self.code:02x})".lower()
 
 
@@ -65,16 +65,16 @@ class Refusals:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Topics that this broker does not take."""
+        """Topics that the broker denies."""
         return tuple(sorted(self._until))
 
     @property
     def in_doubt(self) -> bool:
-        """A broker hung up, and it is not known at what: messages go one at a time until it is."""
+        """Whether the broker hung up for an unknown reason: then messages go one at a time."""
         return bool(self._strikes) and self._clock.monotonic() < self._doubt_until
 
     def may_say(self, topic: str) -> bool:
-        """Whether a topic is taken, as far as we know, or it is time to ask again."""
+        """Whether to publish on a topic: it is not denied, or it is time to try again."""
         if self.rest_s(topic) > 0:
             return False
         if topic in self._suspected:
@@ -83,11 +83,11 @@ class Refusals:
         return True
 
     def rest_s(self, topic: str) -> float:
-        """For how long a topic is left out yet."""
+        """How long a topic is still left out, in s."""
         return max(0.0, self._until.get(topic, 0.0) - self._clock.monotonic())
 
     def accepted(self, topic: str) -> None:
-        """The broker took a message: whatever was held against its topic is over."""
+        """The broker took a message: its topic is no longer suspect."""
         if topic in self._strikes:
             del self._strikes[topic]
         if self._told:
@@ -98,7 +98,7 @@ class Refusals:
         self._suspected.discard(topic)
 
     def refused(self, topic: str, refusal: Refused) -> Verdict:
-        """What becomes of a message that was refused; said once until its topic is taken again."""
+        """Decide on a refused message; reported once until its topic is taken again."""
         self._strikes.pop(topic, None)  # it answers, and does not hang up
         if refusal.code in (NOT_AUTHORIZED, BAD_TOPIC):
             self.deny(topic, refusal.reason)
@@ -115,7 +115,7 @@ class Refusals:
         return "later"
 
     def deny(self, topic: str, reason: str) -> None:
-        """Say nothing on a topic, nor listen to it, for a while: the broker does not let us."""
+        """Leave a denied topic out for a while."""
         self._denied[topic] = self._clock.monotonic()
         self._leave_out(topic, reason, REST_S)
 

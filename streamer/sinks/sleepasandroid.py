@@ -1,4 +1,4 @@
-"""The night under the event names of Sleep as Android, which many homes already have automations for.
+"""Publishes the night under the event names of Sleep as Android, for existing automations.
 
 Names and values: https://docs.sleep.urbandroid.org/services/automation.html. `{"event": ..., "value1": ...}`;
 `value1` of alarm events is the alarm's time in Unix milliseconds, as text. Never retained, never late.
@@ -50,7 +50,7 @@ class SleepAsAndroid:
         self._paused = False
 
     def hear(self, stream: str, news: News) -> None:
-        """Say a stage or an event."""
+        """Publish a stage or an event."""
         match news:
             case StagePayload():
                 self._staged(news)
@@ -60,7 +60,7 @@ class SleepAsAndroid:
                 pass
 
     def _staged(self, payload: StagePayload) -> None:
-        """Say a change of the smoothed stage."""
+        """Publish a change of the smoothed stage."""
         phase = STAGES.get(payload.smoothed)
         if phase is None or phase == self._phase:
             return
@@ -70,7 +70,7 @@ class SleepAsAndroid:
         self._tell(phase)
 
     def _happened(self, payload: EventPayload) -> None:
-        """Say what has a name there."""
+        """Publish an event that has a name there."""
         if payload.event == "alarm":
             name, due = ALARM.get(str(payload.data.get("what"))), payload.data.get("deadline")
             if name is not None:

@@ -1,4 +1,4 @@
-"""Waits while another process has our node name, so that the two do not throw each other out for ever.
+"""Waits while another process has our node name, so that the two do not disconnect each other forever.
 
 Whoever has a name answers when asked (`sleepstream/<node>/engine/ask`), by saying anew who it is. Only an
 answer counts: what a broker has kept from earlier may be the word of a process that is dead.
@@ -25,7 +25,7 @@ PROOF_S = 7.0  # nobody has the name who has not answered for so long
 
 
 class _Watch:
-    """What is known of whoever has our name.
+    """What is known of the process that has our name.
 
     Args:
         ours: what we have said of ourselves under that name.
@@ -71,7 +71,7 @@ async def until_free(
     taken: Callable[[EnginePayload], None],
     stopping: asyncio.Event,
 ) -> None:
-    """Return once no other process provably has our name: at once, or when it has gone or fallen silent.
+    """Return once no other process provably has our name: at once, or when it is gone or silent.
 
     It looks under a client identifier of its own; where it may not look or ask, it returns after a moment.
 
@@ -124,7 +124,7 @@ async def _next(client: Client, patience_s: float, stopping: asyncio.Event) -> M
 
 
 def _note(body: object) -> EnginePayload | None:
-    """Read what an engine says of itself; None where it is not to be understood."""
+    """Read an engine's note about itself; None if it cannot be understood."""
     try:
         return EnginePayload.model_validate_json(body) if isinstance(body, bytes) else None
     except ValidationError:

@@ -1,4 +1,4 @@
-"""The topics of one sleeper, and what waits to be said on each."""
+"""The topics of one sleeper, and the message that waits on each."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Slot:
 
 
 class Saying(NamedTuple):
-    """What is to be said once, and now."""
+    """A message to publish once, now."""
 
     topic: str
     body: str
@@ -120,7 +120,7 @@ class MqttStream:
         self._clock = clock
 
     def hear(self, stream: str, news: News) -> None:
-        """Take what goes straight to the broker; epochs and events come by the outbox."""
+        """Take what goes straight to the broker; epochs and events come through the outbox."""
         match news:
             case StagePayload():
                 self.stage(news)
@@ -164,19 +164,19 @@ class MqttStream:
         self._signal.put(to_json(payload), self._clock.monotonic())
 
     def event(self, payload: EventPayload) -> None:
-        """Say at once what is also in the outbox: whichever is acknowledged first settles it."""
+        """Publish at once what is also in the outbox; the first acknowledgement settles both."""
         self.say(f"{self.root}/event", to_json(payload))
 
     def answer(self, payload: AnswerPayload, correlation: bytes = b"") -> None:
-        """Say what became of a command; always here, never on a topic that a client has named."""
+        """Answer a command, always on this topic, never on one that a client names."""
         self.say(f"{self.root}/answer", to_json(payload), correlation)
 
     def say(self, topic: str, body: str, correlation: bytes = b"") -> None:
-        """Publish once and now, not retained; without a connection it is not said at all."""
+        """Publish once, now, not retained; dropped without a connection."""
         if self.at_once.full():
             self.at_once.get_nowait()
         self.at_once.put_nowait(Saying(topic, body, correlation))
 
     def online(self, online: bool) -> None:
-        """Say whether samples arrive."""
+        """Publish whether samples arrive."""
         self.availability.put(ONLINE if online else OFFLINE, self._clock.monotonic())

@@ -1,4 +1,4 @@
-"""Triggers as bytes on a serial port, for the trigger input of an amplifier; or into a file, to look at them.
+"""Sends triggers as bytes to a serial port, for an amplifier's trigger input, or into a file.
 
 A USB adapter or trigger box puts each byte on its lines; after `pulse_ms` a zero follows. The port has the
 sink's own thread, so that one that hangs keeps nothing waiting but itself.
@@ -26,7 +26,7 @@ WRITE_S = 1.0  # longest that a port may take a byte
 
 
 class TtlSink:
-    """A sink, and a context manager that lets go of port and file.
+    """A sink, and a context manager that closes port and file.
 
     Attributes:
         late_ms: how long after it was due each byte was written; the last ones.

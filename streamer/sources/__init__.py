@@ -19,7 +19,7 @@ Opener = Callable[[SourceSettings, Wanted, Clock], Source]
 
 
 def open_source(settings: SourceSettings, channel: Wanted, clock: Clock) -> Source:
-    """Make the source that `settings.kind` names; each module is imported only when it is wanted.
+    """Make the source that `settings.kind` names. Its module is imported only then.
 
     `channel` is what is to be staged: a recording with several rates streams the channels of its rate.
     """

@@ -57,7 +57,7 @@ class Rows:
 
 
 class Board(Protocol):
-    """A board that is used from one thread only."""
+    """A board; all calls come from one thread."""
 
     def describe(self) -> BoardInfo:
         """Say what it is, before it is open."""
@@ -68,11 +68,11 @@ class Board(Protocol):
         ...
 
     def read(self) -> Rows:
-        """Take everything that has come; never waits."""
+        """Return the rows that have arrived. Never waits."""
         ...
 
     def close(self) -> None:
-        """Let go of the device; also after an `open` that failed."""
+        """Release the device, even after a failed `open`."""
         ...
 
 
@@ -211,7 +211,7 @@ class BrainflowBoard:
         return Rows(numbers, data[self._stamp_row], np.ascontiguousarray(data[self._rows]))
 
     def close(self) -> None:
-        """Let go of the device; also after an `open` that failed."""
+        """Release the device, even after a failed `open`."""
         board, self._board = self._board, None
         if board is not None:
             try:

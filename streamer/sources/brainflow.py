@@ -1,4 +1,4 @@
-"""A BrainFlow board as a source: its losses found, and opened again for as long as it takes.
+"""A BrainFlow board as a source: losses are found, and a lost board is reopened until it answers.
 
 BrainFlow blocks, for many seconds where Bluetooth is concerned, so every call goes to one worker thread. It
 tells nobody when a device is gone: reads just come back empty, which is what the watchdog here is for.
@@ -96,7 +96,7 @@ class BrainflowSource:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of the board and end the worker thread."""
+        """Release the board and end the worker thread."""
         await self._close()
 
     async def __aiter__(self) -> AsyncIterator[Item]:
@@ -124,7 +124,7 @@ class BrainflowSource:
         return await asyncio.get_running_loop().run_in_executor(self._worker, function)
 
     async def _close(self) -> None:
-        """Release the board behind whatever call is under way, and wait for that a while."""
+        """Queue the board's release after the call under way, and wait at most `CLOSE_S` for it."""
         worker, self._worker = self._worker, None
         if worker is None:
             return
@@ -149,7 +149,7 @@ class BrainflowSource:
         )
 
     async def _read(self) -> Rows | None:
-        """What has come; None when the board says that it is gone."""
+        """The rows that have arrived; None if the board reports that it is gone."""
         try:
             return await self._call(self._board.read)
         except SourceError as error:
@@ -157,11 +157,11 @@ class BrainflowSource:
             return None
 
     def _silent(self) -> bool:
-        """Whether the watchdog should act; a recording may be silent for as long as it was made so."""
+        """Whether the board has been silent for too long. A recording may be silent."""
         return self._left is None and self._read_at - self._quiet_since >= self._settings.silence_s
 
     async def _reopen(self) -> None:
-        """Release the board and open it again, ever more rarely, until it opens."""
+        """Release the board and reopen it, with growing pauses, until it opens."""
         while True:
             self._reopened += 1
             try:
@@ -177,7 +177,7 @@ class BrainflowSource:
                 return
 
     def _mark(self) -> None:
-        """Note the clocks: what the board hands over from now on has come since."""
+        """Note the clocks; rows read from now on arrived after this moment."""
         self._read_at = self._clock.monotonic()
         self._ahead = self._clock.wall() - self._read_at
 
@@ -194,7 +194,7 @@ class BrainflowSource:
         return np.clip(stamps - self._ahead, before - SLACK_S, self._read_at)
 
     def _place(self, rows: Rows, times: Floats) -> list[Item]:
-        """Give rows their indices; what was missed while the board was gone is a gap, by the steady clock."""
+        """Give rows their indices. What was missed while the board was gone becomes a gap."""
         arrived = float(times[-1])
         out: list[Item] = []
         if self._reopened:
@@ -212,7 +212,7 @@ class BrainflowSource:
         return out + self._moved(self._timed.push(times, rows.samples, arrived))
 
     def _flush(self) -> list[Item]:
-        """Give out what was held back; the next samples begin anew."""
+        """Return what was held back. The next samples start a new timeline."""
         stage = self._timed if self._numbered is None else self._numbered
         out = self._moved(stage.flush())
         stage.reset()
@@ -220,7 +220,7 @@ class BrainflowSource:
         return out
 
     def _moved(self, items: list[Item]) -> list[Item]:
-        """Count from the beginning of the night, not of the connection."""
+        """Shift indices from the connection's start to the night's."""
         out: list[Item] = []
         for item in items:
             if isinstance(item, Gap):

@@ -48,7 +48,7 @@ def numbers(cells: Sequence[str], comma: bool = False) -> tuple[Floats, list[int
 
 
 class Times:
-    """A column of times -> seconds that only go on.
+    """A column of times -> seconds that never decrease.
 
     Takes numbers, ISO 8601, other dates with a time of day, or a time of day alone. Where there is no zone a
     time is taken as UTC; it then goes over midnight, and over the hour that comes twice when summer time
@@ -121,7 +121,7 @@ class Times:
         return None
 
     def _unwrapped(self, read: Floats) -> Floats:
-        """Local times, made to go on over midnight and over the change of the clocks."""
+        """Make local times increase over midnight and over the change of the clocks."""
         out = read.copy()
         for row in np.flatnonzero(np.isfinite(read)):
             value = float(read[row]) + self._shift
@@ -143,5 +143,5 @@ class Times:
 
 
 def _on_the_hour(value: float, before: float) -> bool:
-    """Whether a leap of an hour begins and ends at a full one, as the clocks' change does."""
+    """Whether a jump of one hour lies on a full hour, as the change of the clocks does."""
     return value % HOUR_S < STEP_S and -before % HOUR_S < STEP_S

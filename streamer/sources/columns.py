@@ -62,7 +62,7 @@ class Columns:
 
 
 def named(names: Sequence[str], preamble: Sequence[str], units: Sequence[str] = ()) -> Columns:
-    """Columns from a header of names; `preamble` are the `%` lines above it, `units` a line below it."""
+    """Read a header of names; `preamble` are the `%` lines above it, `units` a line below it."""
     plain = [" ".join(name.casefold().replace("_", " ").split()) for name in names]
     timed = [n for n, name in enumerate(plain) if _TIMES.fullmatch(name)]
     time = next((n for n in timed if plain[n] != "date"), timed[0]) if timed else None
@@ -88,7 +88,7 @@ def numbered(count: int) -> Columns:
 
 
 def unheaded(first: Sequence[str], preamble: Sequence[str]) -> Columns | None:
-    """OpenBCI's layout of before version 5: its `%` lines say how many channels there are, nothing which.
+    """OpenBCI's layout before version 5: its `%` lines say how many channels there are, but no names.
 
     `first` is the first row. The last column with a date or a clock is the time.
     """

@@ -22,7 +22,7 @@ SLAB_S, SLAB_BYTES = 60.0, 64 << 20  # read at once, at most
 
 
 class EdfRecording:
-    """An EDF or BDF file. Channels whose ranges define no scale are left out, and said."""
+    """An EDF or BDF file. Channels whose ranges define no scale are left out, with a remark."""
 
     def __init__(self, path: Path) -> None:
         """Check the header against the file.
@@ -54,7 +54,7 @@ class EdfRecording:
         return tuple(other for other, its in enumerate(self.rates_hz) if its == rate)
 
     def items(self, picked: Sequence[int]) -> Iterator[Item]:
-        """Chunks of at most about a minute, and the gaps between records that say so."""
+        """Chunks of at most about a minute, and a gap where the records' times leave one."""
         header, signals = self._header, [self._signals[index] for index in picked]
         size = signals[0].samples
         starts, remarks = edf_times.starts(self._path, header, self.rates_hz[picked[0]], size)

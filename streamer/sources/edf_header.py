@@ -1,4 +1,4 @@
-"""The header of an EDF or BDF file: read once, by one parser, and checked before anything trusts it.
+"""The header of an EDF or BDF file: read once and checked before its values are used.
 
 Everything that is read of the file is read by what stands here, so no value can be checked in one way and
 used in another. What is wrong with one signal costs that signal; what is wrong with the file, the file.
@@ -80,7 +80,7 @@ def is_edf(head: bytes) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header and check it, and the file's length, before anything trusts them.
+    """Read the header, and check it against the file's length.
 
     A file whose header counts -1 records is still being written: its whole records are read.
 
@@ -246,7 +246,7 @@ def _started(head: bytes) -> float:
 
 
 def _what(head: bytes) -> str:
-    """What a file is instead, where that is easily told."""
+    """What the file is instead, if that is easy to tell."""
     for start, name in ((b"PK", "a zip archive"), (b"\x1f\x8b", "a gzip archive"), (b"XDF:", "an XDF file")):
         if head.startswith(start):
             return f" but {name}"

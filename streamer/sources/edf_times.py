@@ -52,7 +52,7 @@ def read_annotations(path: Path) -> list[Annotation]:
 
 
 def paced(path: Path, header: Header) -> tuple[Header, list[str]]:
-    """The header with the length that records have by their own times, and what is to be said of that.
+    """Correct the header's record length by the records' own times; also return a remark on it.
 
     Where nearly all follow each other at a distance that is not the declared length, but close to it, the
     declared rate is not the device's: 2.4 % are 11 minutes a night.
@@ -95,7 +95,7 @@ def span_s(path: Path, header: Header) -> float:
 def starts(
     path: Path, header: Header, rate_hz: float, per_record: int
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Sample index at which each record starts, and what of that had to be guessed or given up.
+    """The sample index at which each record starts, and remarks on what was guessed or given up.
 
     A record that does not say when it begins has its place where its neighbours leave room for it and for
     nothing else; otherwise it is `UNPLACED`. A file that says that it is continuous is believed in that,
@@ -130,7 +130,7 @@ def starts(
 
 
 def _continuous(onsets: NDArray[np.float64], record_s: float, period_s: float) -> tuple[bool, list[str]]:
-    """Whether the records of a file that says so do follow each other, and what is to be said of that."""
+    """Whether the records of an EDF+C follow each other as it claims, and a remark if not."""
     placed = np.flatnonzero(np.isfinite(onsets))
     late = np.diff(onsets[placed]) - np.diff(placed) * record_s
     least = max(JUMP_S, 2 * period_s)
@@ -158,7 +158,7 @@ def _onsets(path: Path, header: Header) -> NDArray[np.float64]:
 
 
 def _filled(onsets: NDArray[np.float64], record_s: float, tolerance_s: float) -> list[str]:
-    """Give records without a time the one that their neighbours leave; what had to be given up is said."""
+    """Give records without a time the one that their neighbours leave; also return remarks on the rest."""
     known = np.flatnonzero(np.isfinite(onsets))
     missing = np.flatnonzero(np.isnan(onsets))
     if not missing.size:

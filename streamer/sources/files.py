@@ -1,4 +1,4 @@
-"""What the readers of recordings share: the first bytes of a file, labels that can be told apart."""
+"""What the readers of recordings share: the first bytes of a file, and distinct labels."""
 
 from __future__ import annotations
 

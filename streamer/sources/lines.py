@@ -57,7 +57,7 @@ def opening(path: Path) -> Opening:
 
 
 def rows(path: Path, above: int, delimiter: str, remarks: list[str]) -> Iterator[Line]:
-    """The rows' lines, behind so many; what may have been cut of the last is left out, with a remark."""
+    """The lines after the first `above`. A last line that may have been cut is left out, with a remark."""
     recent: deque[str] = deque(maxlen=ALIKE)
     with _open(path) as file:
         for number, line in enumerate(file, 1):
@@ -121,7 +121,7 @@ def _named(cells: Sequence[str]) -> bool:
 
 
 def _like(line: str, other: str, delimiter: str) -> bool:
-    """Whether a line that begins like a remark is a row whose first character was damaged."""
+    """Whether a line that looks like a comment is a row with a damaged first character."""
     return line.count(delimiter) == other.count(delimiter) > 0
 
 
@@ -134,7 +134,7 @@ def _are_units(cells: Sequence[str]) -> bool:
 
 
 def _whole(line: str, recent: Sequence[str], delimiter: str) -> bool:
-    """Whether a line without an end is whole for sure: its decimals are as many as those of all above."""
+    """Whether a line without an end is surely whole: it has as many decimals as all lines above."""
     ends = {(one.count(delimiter), _decimals(one)) for one in (*recent, line)}
     return len(recent) == ALIKE and len(ends) == 1 and _decimals(line) > 0
 

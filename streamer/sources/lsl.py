@@ -1,4 +1,4 @@
-"""A live stream of the lab streaming layer: found, opened, found again after a loss, its gaps in its times.
+"""A live stream of the lab streaming layer: found, opened, and found again after a loss.
 
 liblsl blocks, so every call to it runs on one worker thread of its own, in slices short enough that a
 cancellation is never kept waiting. Its own recovery and dejittering stay off: the one hides losses, the other
@@ -119,7 +119,7 @@ class LslSource:
             times, samples = await self._next()
 
     async def _next(self) -> tuple[Floats, Floats]:
-        """What came since the last call; connects anew when that was nothing for too long.
+        """What arrived since the last call. Reconnects if nothing arrived for too long.
 
         A stream can be mute because the device is, or because a connection died without a word: only a new
         one tells.
@@ -176,7 +176,7 @@ class LslSource:
             tell_at = self._clock.monotonic() + TELL_S
 
     def _check_predicate(self) -> None:
-        """Refuse what is no XPath; resolving by it would find nothing and not say why."""
+        """Refuse a predicate that is not XPath: liblsl would find nothing and not say why."""
         predicate = self._settings.predicate
         if predicate is None:
             return
@@ -196,7 +196,7 @@ class LslSource:
         return [stream for stream in seen if _matches(stream, self._settings)]
 
     async def _open_found(self, found: Any) -> StreamInfo:
-        """Open a stream for the first time: what does not answer now is refused."""
+        """Open a stream for the first time; raise if it does not answer."""
         try:
             return await self._open(found)
         except (pylsl.util.TimeoutError, pylsl.util.LostError) as error:
@@ -230,14 +230,14 @@ class LslSource:
         return described
 
     def _pull(self) -> tuple[Floats, Floats]:
-        """What came within `PULL_S`: (n,) seconds and (channels, n) samples."""
+        """What arrives within `PULL_S`: (n,) seconds and (channels, n) samples."""
         _, stamps = self._inlet.pull_chunk(PULL_S, self._buffer.shape[0], dest_obj=self._buffer)
         # LSL's clock stops while the computer sleeps; then the night would seem to go on without a gap.
         times = np.asarray(stamps, dtype=np.float64) + suspended_s()
         return times, self._buffer[: times.shape[0]].T.astype(np.float64)
 
     async def _return(self) -> None:
-        """Look for a lost stream, ever more rarely, until it is back as what it was.
+        """Look for a lost stream, with growing pauses, until it is back unchanged.
 
         Raises:
             SourceError: it is back with another rate or other channels.
@@ -253,7 +253,7 @@ class LslSource:
         self._heard = self._clock.monotonic()
 
     def _same(self, found: Sequence[Any]) -> Any:
-        """The lost stream among those that match: by source_id, else by name; None while that is not sure.
+        """Pick the lost stream among those that match, by source_id, else by name; None if unsure.
 
         What merely matches may be the neighbour's: a request by type fits every headband in the house.
         """
@@ -290,11 +290,11 @@ class LslSource:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     def _drop(self) -> None:
-        """Unsubscribe; liblsl's own destructor does the rest."""
+        """Unsubscribe; liblsl's destructor does the rest."""
         self._inlet = None
 
     async def _close(self) -> None:
-        """Let the call that is under way finish (it is short), unsubscribe, and end the thread."""
+        """Let the current short call finish, unsubscribe, and end the thread."""
         worker, self._worker = self._worker, None
         if worker is None:
             return
@@ -306,7 +306,7 @@ class LslSource:
 
 
 def _named(info: StreamInfo) -> str:
-    """Channels in few words."""
+    """Describe channels briefly."""
     shown = ", ".join(
         f"{channel.label} ({channel.unit})" if channel.unit else channel.label
         for channel in info.channels[:8]

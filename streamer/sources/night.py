@@ -1,4 +1,4 @@
-"""A healthy sleeper's night before any EEG: which stage comes when, and what would be measured in each epoch.
+"""A healthy sleeper's night before any EEG: the stage of each epoch, and what would be measured in it.
 
 The figures were learnt from the 153 cassette nights of Sleep-EDF Expanded (Kemp et al., PhysioNet, ODC-By
 1.0); `python -m tools.resynthesise FEATURES.npz --figures FILE` writes them again.
@@ -106,7 +106,7 @@ def hypnogram(n_epochs: int, seed: int) -> tuple[Stage, ...]:
 
 
 def _around(draw: np.random.Generator, epochs: int) -> int:
-    """About so many, give or take a fifth."""
+    """A random number around the one given, with an s.d. of about a fifth."""
     return round(epochs * float(np.exp(0.18 * draw.standard_normal())))
 
 

@@ -1,4 +1,4 @@
-"""How fast a table's rows follow each other: the unit of its times, its rate, its counter of samples."""
+"""The clock of a table: the unit of its times, its rate, its sample counter."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def pace(
 
 
 def numbering(counter: Floats) -> Numbering | None:
-    """How a column numbers the samples, by its first rows; None where it does not."""
+    """How a column counts samples, judged by its first rows; None if it does not."""
     if counter.size < 2 or not np.isfinite(counter).all() or (counter != np.rint(counter)).any():
         return None
     steps = np.diff(counter.astype(np.int64))
@@ -128,7 +128,7 @@ def _rate(path: Path, times: Floats, factor: float) -> float:
 
 
 def _scaled(begun: float, raw_hz: float) -> tuple[float, float]:
-    """The unit of times that do not say it: the one that makes date and rate plausible, else seconds."""
+    """Guess the unit of times: the one that gives a plausible date and rate, else seconds."""
     dated = [factor for factor in UNITS if EARLIEST_UNIX < begun * factor < 100 * EARLIEST_UNIX]
     for factor in (*dated, *UNITS):
         if RATES_HZ[0] * 0.9 <= raw_hz / factor <= RATES_HZ[1] * 2.1:

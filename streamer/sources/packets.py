@@ -77,7 +77,7 @@ class PacketCounter:
         self.reset()
 
     def reset(self) -> None:
-        """Start anew: the next sample has index 0."""
+        """Reset: the next sample has index 0."""
         self._next = 0  # index of the next sample to leave
         self._at = _Place()  # of the last sample
         self._index = -1  # likewise
@@ -101,7 +101,7 @@ class PacketCounter:
         return self._place_all(numbers, times, samples, arrived, ended=False)
 
     def flush(self, arrived: float = 0.0) -> list[Item]:
-        """Give out what was held back, believing its times as they are."""
+        """Return what was held back, with its times taken as they are."""
         held, self._samples = self._samples, None
         if held is None:
             return []
@@ -160,7 +160,7 @@ class PacketCounter:
         return PACE[0] * samples <= took_s * self._rate_hz <= PACE[1] * samples
 
     def _lost_before(self, numbers: NDArray[np.int64], times: Floats, ended: bool) -> int | None:
-        """Samples missing before the first of these; None while that is not sure."""
+        """Samples missing before the first of these; None if not sure yet."""
         if self._at.number is None:
             return 0
         missing, _ = self._at.after(int(numbers[0]), self._numbering)
@@ -178,7 +178,7 @@ class PacketCounter:
         return lost - self._at.place - 1 if self._at.continues(int(numbers[0]), self._numbering) else lost
 
     def _whole_cycles(self, numbers: NDArray[np.int64], times: Floats, ended: bool) -> int | None:
-        """Decide how often the numbers went round before the first of these samples; None: not yet sure.
+        """How many whole cycles are missing before the first of these samples; None if not sure yet.
 
         Once time goes on at the device's pace it tells how many cycles are missing in all. Of these, each
         later dropout takes what its own pause explains.

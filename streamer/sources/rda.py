@@ -1,4 +1,4 @@
-"""BrainVision Recorder as a source: its remote data access (RDA), a TCP connection that it answers.
+"""BrainVision Recorder as a source, by its remote data access (RDA) over TCP.
 
 Nobody asks for anything on it: the server sends a start when an acquisition runs or begins, numbered blocks
 of samples with their markers, and a stop. A connection that is lost, silent or talks nonsense ends the
@@ -103,7 +103,7 @@ class RdaSource:
                 raise
 
     def _taken(self, message: Start | Block | Stop | None) -> list[Item | Marker]:
-        """What comes of a message."""
+        """The items in a message."""
         if isinstance(message, Stop):
             self._start = None
         elif isinstance(message, Start):
@@ -171,7 +171,7 @@ class RdaSource:
         return f"BrainVision RDA at {self._where} has been silent for {settings.silence_s:g} s"
 
     async def _watch_silence(self) -> None:
-        """End the connection on which nothing comes any more."""
+        """Close a connection on which nothing arrives any more."""
         settings, clock = self._settings, self._clock
         while True:
             now = clock.monotonic()
@@ -189,7 +189,7 @@ class RdaSource:
             await clock.sleep(min(left, settings.silence_s))  # which of the two holds may change meanwhile
 
     def _check_like(self, start: Start) -> None:
-        """Refuse an acquisition that the session cannot go on with."""
+        """Refuse an acquisition that does not fit the session."""
         was = self._first
         if not start.like(was):
             raise SourceError(
@@ -210,7 +210,7 @@ class RdaSource:
 
 
 class MarkerBudget:
-    """How many markers are passed on: bursts are, a stream of them is not."""
+    """Limits the markers that are passed on: bursts pass, a steady stream does not."""
 
     def __init__(self) -> None:
         self.remarks: list[str] = []
@@ -240,7 +240,7 @@ def _channels(start: Start) -> tuple[Channel, ...]:
 
 
 def keep_alive(connection: socket.socket) -> None:
-    """Have the system notice a peer that is gone without a word, where it can."""
+    """Have the system detect a peer that vanished, where it can."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in PROBES.items():
         if hasattr(socket, name):

@@ -1,4 +1,4 @@
-"""Numbered blocks of samples to indices and gaps: a number that is missing is a loss of a block."""
+"""Numbered blocks of samples to indices and gaps: a missing number is a lost block."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class BlockCounter:
         self._stale = 0, 0  # number of the last block that was left out, samples of such ones in a row
 
     def begin(self) -> list[Item | Marker]:
-        """An acquisition begins: the next block counts anew. Gives what was held."""
+        """Start a new acquisition: the next block starts the count. Returns what was held."""
         out = self.flush()
         self._expected = None
         return out
@@ -79,7 +79,7 @@ class BlockCounter:
         return (number - self._expected + WRAP // 2) % WRAP - WRAP // 2
 
     def _first(self, block: Block, arrived: float) -> list[Item | Marker]:
-        """A block whose number says nothing about the one before: time does."""
+        """Place a block whose number does not follow from the one before, by time."""
         out: list[Item | Marker] = []
         if self._heard is not None:
             passed = round((arrived - self._heard) * self._rate_hz)
@@ -108,14 +108,14 @@ class BlockCounter:
         return out
 
     def _release(self) -> list[Item | Marker]:
-        """Those that were only waiting for this."""
+        """Return the blocks that waited for this one."""
         out: list[Item | Marker] = []
         while self._expected in self._held:
             out += self._place(*self._held.pop(self._expected))
         return out
 
     def _give_up(self) -> list[Item | Marker]:
-        """What was waited for is lost: go on with the next block that is there."""
+        """Give up the missing block, and go on with the next one held."""
         number = min(self._held, key=self._ahead)
         block, arrived = self._held.pop(number)
         lost = self._ahead(number) * self._points
@@ -141,7 +141,7 @@ class BlockCounter:
         return [gap]
 
     def _again(self, block: Block, arrived: float) -> list[Item | Marker]:
-        """Leave out what was there before, unless it goes on like that: then the numbers began anew."""
+        """Leave out repeated blocks, unless they go on: then the numbers were restarted."""
         number, points = self._stale
         follows = block.number == (number + 1) % WRAP
         self._stale = block.number, (points if follows else 0) + block.points

@@ -1,4 +1,4 @@
-"""Messages of BrainVision RDA, the remote data access of Brain Products' Recorder: bytes to what they say.
+"""Decodes the messages of BrainVision RDA, the remote data access of Brain Products' Recorder.
 
 Each begins with 24 bytes: an identity of 16, its whole size and its kind, all little endian. What the sender
 counts and measures is checked against what came before anything is computed from it.
@@ -90,7 +90,7 @@ def read_header(data: bytes) -> tuple[int, int]:
 
 
 def read_body(kind: int, body: bytes, start: Start | None) -> Start | Block | Stop | None:
-    """What a message says; None for kinds that do not concern the samples, such as a new state.
+    """Decode a message; None for kinds without samples, such as a change of state.
 
     Args:
         kind: as its header says.

@@ -22,7 +22,7 @@ MAX_SPEED_CHUNK_S = 30.0  # at full speed small chunks would only cost time; the
 
 
 class ReplaySource:
-    """Streams every channel that is sampled together with the picked one.
+    """Plays a recording: every channel sampled at the picked one's rate.
 
     `info` is set on entering. Chunks and gaps leave when their last sample would have been recorded, on an
     absolute schedule, so that a slow reader does not make the night longer.

@@ -44,7 +44,7 @@ class SimulatedSource:
         self.truth: tuple[Stage, ...] = hypnogram(n_epochs, settings.seed)
 
     async def __aenter__(self) -> Self:
-        """Fix the time of the first sample."""
+        """Set the time of the first sample."""
         started = self._settings.started
         self.info = StreamInfo(
             name=f"simulated-{self._settings.seed}",
