@@ -85,7 +85,7 @@ class StandInBoard:
         self._note("open")
         self.closed.clear()
         self.opening.set()
-        self.may_open.wait(10)
+        self.may_open.wait(60)
         if self._within(self.gone):
             raise SourceError("the stand-in does not open")
         self._need_open = False

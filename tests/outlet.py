@@ -168,7 +168,7 @@ def playing(script: Script) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 if __name__ == "__main__":

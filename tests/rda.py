@@ -70,7 +70,7 @@ class Server:
 
     async def client(self):
         """Who has connected next."""
-        return await asyncio.wait_for(self._clients.get(), 10)
+        return await asyncio.wait_for(self._clients.get(), 60)
 
     def _come(self, reader, writer):
         self._writers.append(writer)

@@ -284,7 +284,7 @@ def test_a_device_is_listened_to(made, channel, status, said):
         )
         for _ in range(20):
             await clock.advance(0.5)
-        return await asyncio.wait_for(hearing, 20)
+        return await asyncio.wait_for(hearing, 60)
 
     finding = asyncio.run(scenario())
     assert (finding.check, finding.status) == ("device of anna", status)
@@ -298,7 +298,7 @@ def test_channels_that_the_page_is_to_show_are_looked_for_too():
         hearing = asyncio.create_task(heard("anna", sending, staged, clock, ("C3", "EOG L")))
         for _ in range(20):
             await clock.advance(0.5)
-        return await asyncio.wait_for(hearing, 20)
+        return await asyncio.wait_for(hearing, 60)
 
     finding = asyncio.run(scenario())
     assert finding.status == "warning"

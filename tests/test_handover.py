@@ -129,7 +129,7 @@ class Stuck:
 
     def __call__(self):
         self.begun.set()
-        assert self.over.wait(30)
+        assert self.over.wait(60)
 
 
 def test_a_sink_that_is_stuck_loses_the_oldest_and_is_told_how_many():
@@ -137,7 +137,7 @@ def test_a_sink_that_is_stuck_loses_the_oldest_and_is_told_how_many():
     ear = Ear(stuck, prompt=False)
     with Aside(ear, clock, most=3) as aside:
         aside.hear("anna", Online(True))
-        assert stuck.begun.wait(30)
+        assert stuck.begun.wait(60)
         for _ in range(10):
             aside.hear("anna", Online(False))
         assert aside.dropped == 7
@@ -154,7 +154,7 @@ def test_the_end_does_not_wait_for_a_sink_that_is_stuck(caplog):
     stuck = Stuck()
     aside = Aside(Ear(stuck, prompt=False), SystemClock()).__enter__()
     aside.hear("anna", Online(True))
-    assert stuck.begun.wait(30)
+    assert stuck.begun.wait(60)
     assert not aside.close(0.01)
     assert "did not take its last messages (1)" in caplog.text
     stuck.over.set()

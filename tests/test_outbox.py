@@ -66,7 +66,7 @@ def test_a_reader_that_waits_is_woken_by_the_next_parcel(kind):
         await asyncio.sleep(0)
         assert not waiting.done()
         outbox.append("event", "x", 12.5)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             parcel = await waiting
         assert (parcel.kind, parcel.body, parcel.created) == ("event", "x", 12.5)
 

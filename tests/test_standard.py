@@ -72,7 +72,7 @@ def test_a_pipe_that_somebody_made_non_blocking_gets_all(pipe):
     reading = threading.Thread(target=read)
     reading.start()
     Unbuffered(writer, "utf-8").write(text)
-    reading.join(30)
+    reading.join(60)
     assert b"".join(got).decode() == text
 
 
@@ -99,7 +99,7 @@ def test_last_words_do_not_wait_for_a_terminal_that_is_stopped(monkeypatch):
     class Stopped:
         def write(self, text):
             begun.set()
-            over.wait(30)
+            over.wait(60)
             return len(text)
 
     monkeypatch.setattr(sys, "stderr", Stopped())
@@ -128,7 +128,7 @@ def test_what_a_library_in_c_writes_to_a_pipe_is_told_and_no_write_of_it_waits(m
     os.dup2(writer, 2)
     monkeypatch.setattr(sys, "stderr", Unbuffered(2, "utf-8"))
     try:
-        with taken_over(lambda line: (told.append(line), over.wait(30))):
+        with taken_over(lambda line: (told.append(line), over.wait(60))):
             os.write(2, b"a warning\n")
             with pytest.raises(BlockingIOError):  # to a library: a text that is lost
                 write_for_ever(2)

@@ -189,7 +189,7 @@ def test_a_night_that_ends_is_looked_at_once_and_a_failure_ends_nothing(tmp_path
                 await rounds.get()
         assert rounds.empty()
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 60))
     assert "the folder is away" in caplog.text
 
 

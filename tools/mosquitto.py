@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import random
 import shutil
 import signal
 import socket
@@ -19,11 +21,17 @@ PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"  # Debian keeps it of
 PROGRAM = shutil.which("mosquitto", path=PATH)
 
 
+CHOSEN = range(10_000, 32_000)  # the system gives none of these to who asks for any port
+STARTING_S = 60.0  # for mosquitto, on a machine that does much else
+
+
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses now, and that nobody gets by chance before it is used."""
+    while True:
+        port = random.SystemRandom().choice(CHOSEN)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Mosquitto:
@@ -81,7 +89,7 @@ class Mosquitto:
         running = threading.Event()
         self._log = threading.Thread(target=self._read_log, args=(self._process, running))
         self._log.start()
-        if not running.wait(5) or self._process.poll() is not None:
+        if not running.wait(STARTING_S) or self._process.poll() is not None:
             self.kill()
             raise RunError("mosquitto did not start: " + " | ".join(self.log))
 

@@ -140,8 +140,9 @@ def _events(state: StreamState, told: int) -> list[Json]:
 
 
 def _event(one: EventPayload, info: StreamInfo) -> Json:
-    """An event as the list shows it; `at_s` and `mark` of one that is drawn into the signal."""
-    out: Json = {"seq": one.seq, "t": one.t.timestamp(), "event": one.event, "text": one.text}
+    """An event, at the recording's time; `at_s` and `mark` of one that is drawn into the signal."""
+    t = one.t.timestamp() if one.at_s is None else info.started + one.at_s
+    out: Json = {"seq": one.seq, "t": t, "event": one.event, "text": one.text}
     if one.event not in MARKED or one.at_s is None:
         return out
     at_s, due, name = one.at_s, one.data.get("due"), one.event.replace("_", " ")

@@ -155,7 +155,7 @@ def test_it_runs_until_stopped_and_tells_the_verdict(terminal):
         if not terminal:
             await clock.advance(1)
         stop.set()
-        assert await asyncio.wait_for(task, 5)
+        assert await asyncio.wait_for(task, 60)
         return out.getvalue()
 
     out = asyncio.run(scenario())

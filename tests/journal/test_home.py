@@ -68,7 +68,7 @@ def test_what_was_recorded_and_what_comes_is_at_its_place_again(tmp_path, harm):
                 assert reader.last().index == TAKEN + 500
             journal.epoch(epoch(TAKEN // STEP))
 
-    asyncio.run(asyncio.wait_for(night(), 20))
+    asyncio.run(asyncio.wait_for(night(), 60))
     assert indices(path) == list(range(TAKEN + 500))
     found = read_night(path)
     assert (len(found.epochs), found.missing) == (TAKEN // STEP + 1, ())
@@ -103,7 +103,7 @@ def test_where_it_cannot_be_put_again_it_is_said_and_tried_again(tmp_path):
             await journal.flush()
             assert (journal.status.state, journal.status.reason) == ("recording", "")
 
-    asyncio.run(asyncio.wait_for(night(), 20))
+    asyncio.run(asyncio.wait_for(night(), 60))
     assert len(indices(path)) == 1500
 
 
@@ -121,7 +121,7 @@ def test_another_file_in_its_place_is_left_alone(tmp_path):
             assert journal.status.state == "failing"
             assert "another file was put in the place" in journal.status.reason
 
-    asyncio.run(asyncio.wait_for(night(), 20))
+    asyncio.run(asyncio.wait_for(night(), 60))
     assert path.read_text() == "somebody else's"
     os.rename(tmp_path / "moved.sqlite", tmp_path / "t.sqlite")
     assert len(indices(tmp_path / "t.sqlite")) == 1000
@@ -148,5 +148,5 @@ def test_a_disk_that_refuses_in_the_middle_of_it_costs_nothing(tmp_path):
             await journal.flush()
             assert (journal.status.state, journal.status.remade) == ("recording", 1)
 
-    asyncio.run(asyncio.wait_for(night(), 20))
+    asyncio.run(asyncio.wait_for(night(), 60))
     assert indices(path) == list(range(1500))

@@ -140,8 +140,8 @@ def test_parcels_come_in_order_and_stay_until_acknowledged(tmp_path):
             with pytest.raises(ValueError, match="what is written stays"):
                 journal.epoch(epoch(4))
 
-    asyncio.run(asyncio.wait_for(first_life(), 20))
-    asyncio.run(asyncio.wait_for(second_life(), 20))
+    asyncio.run(asyncio.wait_for(first_life(), 60))
+    asyncio.run(asyncio.wait_for(second_life(), 60))
     with Journal.open(path) as reader:
         assert [parcel.id for parcel in reader.parcels()] == [6]
         assert len(list(reader.epochs())) == 5
@@ -165,7 +165,7 @@ def test_a_cancelled_reader_leaves_the_outbox_working(tmp_path):
             journal.epoch(epoch(0))
             assert (await journal.outbox.after(-1)).kind == "epoch"
 
-    asyncio.run(asyncio.wait_for(night(), 20))
+    asyncio.run(asyncio.wait_for(night(), 60))
 
 
 # kill -9.
@@ -289,4 +289,4 @@ def test_what_was_left_before_the_computer_was_started_anew_is_late(tmp_path, mo
 
 
 async def take_one(journal):
-    return await asyncio.wait_for(journal.outbox.after(-1), 10)
+    return await asyncio.wait_for(journal.outbox.after(-1), 60)

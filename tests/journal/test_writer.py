@@ -43,7 +43,7 @@ def test_no_more_than_one_transaction_a_second(tmp_path):
             assert clock.monotonic() - began >= 5
             assert journal.status.commits == 6
 
-    asyncio.run(asyncio.wait_for(night(), 20))
+    asyncio.run(asyncio.wait_for(night(), 60))
 
 
 def test_an_epoch_does_not_wait_for_the_samples_turn(tmp_path):
@@ -59,7 +59,7 @@ def test_an_epoch_does_not_wait_for_the_samples_turn(tmp_path):
             await journal.outbox.after(-1)
             return journal.status.commits
 
-    assert asyncio.run(asyncio.wait_for(night(), 20)) == 2
+    assert asyncio.run(asyncio.wait_for(night(), 60)) == 2
 
 
 class WatchedClock(SystemClock):
@@ -88,7 +88,7 @@ def test_with_nothing_to_write_it_sleeps(tmp_path):
                 await journal.flush()
             return looks
 
-    assert asyncio.run(asyncio.wait_for(night(), 20)) == [0, 0]
+    assert asyncio.run(asyncio.wait_for(night(), 60)) == [0, 0]
 
 
 # Room.
@@ -104,7 +104,7 @@ def test_a_replay_waits_for_room_and_loses_nothing(tmp_path):
                 journal.record(chunk(start, 1000))
             return journal.status.dropped_samples
 
-    assert asyncio.run(asyncio.wait_for(replay(), 20)) == 0
+    assert asyncio.run(asyncio.wait_for(replay(), 60)) == 0
     assert indices(path) == list(range(100_000))
 
 
@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_counted_and_listed(tmp_path):
             await journal.flush()
             journal.record(chunk(350, 50))
 
-    asyncio.run(asyncio.wait_for(night(), 20))
+    asyncio.run(asyncio.wait_for(night(), 60))
     assert indices(tmp_path / "s.sqlite") == [*range(150), *range(350, 400)]
     with Journal.open(tmp_path / "s.sqlite") as reader:
         assert list(reader.gaps()) == [Gap(150, 350, NOT_RECORDED)]
@@ -167,7 +167,7 @@ def test_a_full_disk_stops_neither_staging_nor_delivery_and_recording_resumes(tm
             journal.record(chunk(401_000, 1000))
             assert journal.status.dropped_samples == status.dropped_samples
 
-    asyncio.run(asyncio.wait_for(night(), 20))
+    asyncio.run(asyncio.wait_for(night(), 60))
     found = indices(path)
     with Journal.open(path) as reader:
         lost = [index for gap in reader.gaps() for index in range(gap.start, gap.stop)]
@@ -203,7 +203,7 @@ def test_a_disk_that_becomes_read_only_stops_neither_staging_nor_delivery(tmp_pa
             assert journal.status.state == "recording"
             assert journal.status.dropped_samples == 0
 
-    asyncio.run(asyncio.wait_for(night(), 20))
+    asyncio.run(asyncio.wait_for(night(), 60))
     assert indices(path) == list(range(3000))
     assert "readonly" in caplog.text
     with Journal.open(path) as reader:
@@ -253,4 +253,4 @@ def test_a_broken_file_is_reported_and_staging_goes_on(tmp_path, caplog):
             journal.close()
 
     with caplog.at_level(logging.CRITICAL, logger="streamer.journal.writer"):
-        asyncio.run(asyncio.wait_for(night(), 20))
+        asyncio.run(asyncio.wait_for(night(), 60))

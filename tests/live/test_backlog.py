@@ -39,11 +39,11 @@ def test_parcels_of_several_sessions_come_in_order_and_leave_their_own_files(tmp
         await asyncio.sleep(0)
         third = session(tmp_path, NAMES[2], [0])  # a session that begins while the reader waits
         backlog.add(third.outbox)
-        assert (await asyncio.wait_for(waiting, 10)).id > ids[3]
+        assert (await asyncio.wait_for(waiting, 60)).id > ids[3]
         for journal in (*journals, third):
             await asyncio.to_thread(journal.close)
 
-    asyncio.run(asyncio.wait_for(deliver(), 20))
+    asyncio.run(asyncio.wait_for(deliver(), 60))
     left = []
     for name in NAMES:
         with Journal.open(tmp_path / f"{name}.sqlite") as reader:
@@ -80,15 +80,15 @@ def test_a_late_message_of_an_earlier_session_does_not_wait_for_a_reconnect(tmp_
         waiting = asyncio.create_task(backlog.after(-1))
         await asyncio.sleep(0)
         second.epoch(epoch(0))
-        parcel = await asyncio.wait_for(waiting, 10)
+        parcel = await asyncio.wait_for(waiting, 60)
         backlog.acknowledge(parcel.id)
         waiting = asyncio.create_task(backlog.after(-1))  # as who delivers asks, once all is delivered
         await asyncio.sleep(0)
         first.epoch(epoch(5))
-        late = await asyncio.wait_for(waiting, 10)
+        late = await asyncio.wait_for(waiting, 60)
         assert late.id < parcel.id
         assert '"epoch":5' in late.body
         for journal in (first, second):
             await asyncio.to_thread(journal.close)
 
-    asyncio.run(asyncio.wait_for(deliver(), 20))
+    asyncio.run(asyncio.wait_for(deliver(), 60))

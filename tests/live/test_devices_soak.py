@@ -122,7 +122,7 @@ async def soak(folder, seconds):
         players[1].start()
         await asyncio.sleep(max(12, seconds / 2 - 8))
         engine.stop()
-        outcomes = await asyncio.wait_for(running, 30)
+        outcomes = await asyncio.wait_for(running, 60)
     finally:
         running.cancel()
         await asyncio.wait([running])

@@ -51,7 +51,7 @@ def test_an_item_that_comes_late_wakes_whoever_waits(tmp_path):
             await settle()
             assert not waiting.done()
             source.give(chunk(0, 256))
-            return await asyncio.wait_for(waiting, 5)
+            return await asyncio.wait_for(waiting, 60)
 
     assert asyncio.run(scenario()).stop == 256
 
@@ -129,7 +129,7 @@ def test_small_pieces_are_recorded_at_once_and_given_together(tmp_path):
             assert not waiting.done()
             assert intake.waiting == 19
             source.give(*(chunk(12 * at, 12) for at in range(20, 24)))
-            item = await asyncio.wait_for(waiting, 5)
+            item = await asyncio.wait_for(waiting, 60)
             assert (item.start, item.stop) == (12, 288)
             np.testing.assert_array_equal(item.samples[0], np.arange(12, 288))
             source.give(chunk(288, 12), None)

@@ -535,7 +535,7 @@ def test_kill_9_at_random_moments_costs_nothing_but_a_listed_gap(tmp_path):
     with running(path) as process:
         grown(tmp_path, at + 6000)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     (session,) = tmp_path.glob("*.sqlite")
     check(session, resumed=4)
     assert len(recorded(session)) > 10
@@ -558,6 +558,6 @@ def test_a_second_process_on_one_session_is_refused_and_the_first_goes_on(tmp_pa
         assert "on this machine already" in " ".join(second.stderr.split())
         grown(tmp_path, at + 2560)
         first.send_signal(signal.SIGTERM)
-        assert first.wait(20) == 0
+        assert first.wait(60) == 0
     (session,) = tmp_path.glob("*.sqlite")
     check(session, resumed=0)

@@ -38,7 +38,7 @@ class Gated(Pipeline):
     def push(self, item):
         Gated.pushed += 1
         Gated.asked.set()
-        assert Gated.gate.wait(20)
+        assert Gated.gate.wait(60)
         return super().push(item)
 
 
@@ -84,7 +84,7 @@ def test_a_stop_ends_it_at_once_and_the_next_start_goes_on(tmp_path, gate):
         second.stop()
         await settle()
         gate.gate.set()
-        (stopped,) = await asyncio.wait_for(running, 20)
+        (stopped,) = await asyncio.wait_for(running, 60)
         assert gate.pushed == 1
         assert stopped.error is None
         assert stopped.session == path

@@ -109,7 +109,7 @@ def test_a_device_that_sends_no_numbers_again_and_again_is_told_of_in_few_events
             for at in range(0, 12_000, 500):
                 r.source.give(Chunk(at, signal[:, at : at + 500]))
             r.source.give(None)
-            await asyncio.wait_for(r.task, 20)
+            await asyncio.wait_for(r.task, 60)
             gaps = [one for one in r.witness.events if one.event == "gap"]
             assert len(gaps) < 20
             assert sum(one.data.get("count", 1) for one in gaps) == len(range(100, 12_000, 22))
@@ -124,7 +124,7 @@ def test_stop_keeps_what_has_arrived_and_ends_a_silent_source_at_once(tmp_path):
             r.give(0, 61)
             await r.until(lambda: len(r.publisher.labels) == 2)
             r.stop.set()
-            await asyncio.wait_for(r.task, 5)
+            await asyncio.wait_for(r.task, 60)
             assert r.journal.next_sample == 6100
             assert len(r.publisher.labels) == 2  # the half-second behind the grid is not forced out
 
@@ -136,7 +136,7 @@ def test_the_end_of_a_recording_brings_out_the_last_epoch(tmp_path):
         async with rig(tmp_path, live=False) as r:
             r.give(0, 60)
             r.source.give(None)
-            await asyncio.wait_for(r.task, 20)
+            await asyncio.wait_for(r.task, 60)
             assert len(r.publisher.labels) == 2
 
     asyncio.run(scenario())
@@ -148,7 +148,7 @@ def test_a_broken_source_is_passed_on_after_all_that_came_before_it(tmp_path):
             r.give(0, 35)
             r.source.give(SourceError("unplugged"))
             with pytest.raises(SourceError, match="unplugged"):
-                await asyncio.wait_for(r.task, 20)
+                await asyncio.wait_for(r.task, 60)
             assert len(r.publisher.labels) == 1
 
     asyncio.run(scenario())
@@ -165,7 +165,7 @@ def test_a_wrong_unit_warns_a_device_and_refuses_a_recording(tmp_path, live):
                 assert not r.task.done()
             else:
                 with pytest.raises(SignalError, match="looks like V"):
-                    await asyncio.wait_for(r.task, 20)
+                    await asyncio.wait_for(r.task, 60)
 
     asyncio.run(scenario())
 
@@ -235,7 +235,7 @@ def test_what_the_source_has_to_say_is_said_in_order_and_once(tmp_path, live):
             await r.until(lambda: "warning" in r.witness.event_names())
             r.source.remarks += ["row 7 was left out", "row 9 was left out"]
             r.source.give(None)
-            await asyncio.wait_for(r.task, 20)
+            await asyncio.wait_for(r.task, 60)
             said = [one.text for one in r.witness.events if one.event == "warning"]
             assert said == [
                 "a column of text was left out",
@@ -256,7 +256,7 @@ def test_a_stop_in_a_loss_of_hours_is_heard_at_once_and_a_device_s_epochs_are_ke
             r.source.give(Chunk(4000 + 100 * 3600 * 2, EEG[:, :3000]))
             await r.until(lambda: len(r.witness.stages) > 20)
             r.stop.set()
-            await asyncio.wait_for(r.task, 20)
+            await asyncio.wait_for(r.task, 60)
             return len(r.publisher.labels), len(r.witness.stages)
 
     epochs, stages = asyncio.run(scenario())

@@ -49,7 +49,7 @@ class Brittle(Pipeline):
         return super().front(item)
 
     def check(self, item):
-        assert Brittle.gate.wait(20)
+        assert Brittle.gate.wait(60)
         if item.start <= Brittle.crash_at < item.stop:
             Brittle.crash_at = -1
             raise Poison("boom")
@@ -124,7 +124,7 @@ class Rig:
 
     async def done(self):
         self.stop.set()
-        outcome = await asyncio.wait_for(self.task, 20)
+        outcome = await asyncio.wait_for(self.task, 60)
         for journal in self.sessions:
             await asyncio.to_thread(journal.close)
         self.worker.shutdown()
@@ -202,7 +202,7 @@ def test_why_nothing_arrives_is_told_while_it_is_waited_for(tmp_path, caplog):
 def test_a_channel_that_is_not_there_is_told_at_once(tmp_path, caplog):
     async def scenario(rig):
         rig.sources.put_nowait(UsageError("no channel 'AF7-TP9'; there are: C3"))
-        return await asyncio.wait_for(rig.task, 10)
+        return await asyncio.wait_for(rig.task, 60)
 
     outcome, rig = run(scenario, tmp_path)
     assert isinstance(outcome.error, UsageError)
@@ -302,7 +302,7 @@ def test_what_arrives_while_the_record_is_read_back_is_recorded_at_once_and_scor
         await settle()
         (journal,) = rig.sessions
         await rig.later(2)
-        await asyncio.wait_for(journal.flush(), 20)
+        await asyncio.wait_for(journal.flush(), 60)
         with Journal.open(journal.path) as session:
             assert session.last().index == journal.next_sample > 7000 + 9000
         said = len(rig.witness.stages)
@@ -420,7 +420,7 @@ def test_what_another_attempt_cannot_mend_ends_the_stream(tmp_path, kind):
 
     async def scenario(rig):
         rig.sources.put_nowait(wrong)
-        return await asyncio.wait_for(rig.task, 5)
+        return await asyncio.wait_for(rig.task, 60)
 
     settings = StreamSettings.model_validate({"name": "anna", "source": source})
     outcome, rig = run(scenario, tmp_path, settings)

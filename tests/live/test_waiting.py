@@ -60,7 +60,7 @@ def test_what_a_source_says_while_it_is_opened_is_the_reason():
         await clock.advance(1)
         assert told[-1].reason == "no LSL stream matches so far; there are: none"
         opened.set()
-        assert await asyncio.wait_for(opening, 5) == "open"
+        assert await asyncio.wait_for(opening, 60) == "open"
 
         async def failing():
             raise SourceError("gone")

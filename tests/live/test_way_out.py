@@ -231,7 +231,7 @@ def test_whatever_ends_the_engine_the_armed_alarm_outlasts_it(tmp_path, monkeypa
         monkeypatch.setattr(engine, "_run", fail)
         monkeypatch.setattr(engine, "_outlast", outlast)
         running = asyncio.create_task(engine.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await outlasting.wait()
         assert not running.done()
         engine.stop()

@@ -18,7 +18,7 @@ FACTS = {"name": "tmr", "stage": "N3", "probability": 0.91}
 def receiver():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
         listening.bind(("127.0.0.1", 0))
-        listening.settimeout(5)
+        listening.settimeout(60)
         yield listening, listening.getsockname()[1]
 
 
@@ -90,7 +90,7 @@ def test_leaving_ends_the_programs_and_what_they_started(tmp_path):
         async with actions() as (made, problems):
             made.carry_out(ActionSettings(command=("sh", "-c", f"sleep 600 > {fifo} & wait")), FACTS)
             reading = await asyncio.to_thread(os.open, fifo, os.O_RDONLY)  # until the grandchild writes
-        end = await asyncio.wait_for(asyncio.to_thread(os.read, reading, 1), 5)  # end of file: it is gone
+        end = await asyncio.wait_for(asyncio.to_thread(os.read, reading, 1), 60)  # end of file: it is gone
         os.close(reading)
         return end, problems
 
@@ -114,7 +114,7 @@ def test_leaving_while_a_program_is_being_started_ends_what_that_has_started(tmp
             made.carry_out(ActionSettings(command=("sh", "-c", f"sleep 600 > {fifo} & wait")), FACTS)
             reading = await asyncio.to_thread(os.open, fifo, os.O_RDONLY)
             seen.set()
-        end = await asyncio.wait_for(asyncio.to_thread(os.read, reading, 1), 5)
+        end = await asyncio.wait_for(asyncio.to_thread(os.read, reading, 1), 60)
         os.close(reading)
         return end, problems
 

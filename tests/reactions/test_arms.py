@@ -29,7 +29,7 @@ def test_each_arm_is_a_line_and_nothing_else_is(tmp_path):
 
 def test_a_disk_that_hangs_holds_up_only_the_list(tmp_path, monkeypatch):
     over = threading.Event()
-    monkeypatch.setattr("streamer.private.opener", lambda *_: over.wait(30) and 1 / 0)
+    monkeypatch.setattr("streamer.private.opener", lambda *_: over.wait(60) and 1 / 0)
     with Aside(ArmList(tmp_path / "s.arms.jsonl"), SystemClock()) as aside:
         aside.hear("anna", ARM)
         over.set()

@@ -96,7 +96,7 @@ def test_a_recording_is_not_held_up_and_a_stop_ends_all(tmp_path, capsys):
             assert not running.done()
             engine.stop()
         with pytest.raises(ArtifactError):
-            await asyncio.wait_for(running, 10)
+            await asyncio.wait_for(running, 60)
 
     asyncio.run(scenario("simulated"))
     asyncio.run(scenario("lsl"))
@@ -366,9 +366,11 @@ def test_an_alarm_that_rings_alone_can_be_told_to_be_quiet(tmp_path, found):
             if found:
                 await client.until(lambda _: client.of("alarm")[-1]["state"] == "disarmed")
             else:
-                assert [await heard.get(), await heard.get()] == ["snoozed", "dismissed"]
+                said = []  # that it rang, too, where it did before we listened
+                while said[-2:] != ["snoozed", "dismissed"]:
+                    said.append(await heard.get())
                 engine.stop()
-            await asyncio.wait_for(running, 10)
+            await asyncio.wait_for(running, 60)
         return witness.events
 
     with Mosquitto() as broker:

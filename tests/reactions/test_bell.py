@@ -16,7 +16,7 @@ class Terminal:
         self.rung, self.goes_on = threading.Semaphore(0), threading.Event()
 
     def write(self, text):
-        assert self.goes_on.wait(30)
+        assert self.goes_on.wait(60)
         assert text == "\a"
         self.rung.release()
 
@@ -29,7 +29,7 @@ class Terminal:
 
 def free():
     """Wait until no bell is stuck."""
-    assert bell._ringing.acquire(timeout=30)
+    assert bell._ringing.acquire(timeout=60)
     bell._ringing.release()
 
 
@@ -39,11 +39,11 @@ def test_a_stopped_terminal_holds_up_nobody_and_rings_once_when_it_goes_on(monke
     for _ in range(5):
         bell.ring()
     terminal.goes_on.set()
-    assert terminal.rung.acquire(timeout=30)
+    assert terminal.rung.acquire(timeout=60)
     free()
     assert not terminal.rung.acquire(blocking=False)
     bell.ring()
-    assert terminal.rung.acquire(timeout=30)
+    assert terminal.rung.acquire(timeout=60)
     free()
 
 

@@ -49,7 +49,7 @@ class Refusing:
         self._server.close()
 
     async def until(self, enough: Callable[[Refusing], bool]) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not enough(self):
                 self._more.clear()
                 await self._more.wait()

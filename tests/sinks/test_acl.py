@@ -63,7 +63,7 @@ def test_an_engine_writes_below_its_own_name_and_a_reader_reads_all(broker, monk
         return topics
 
     log_in(monkeypatch, "ward3-bed07")
-    asyncio.run(asyncio.wait_for(main(), 15))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 @pytest.mark.parametrize("user", ["ward3-bed08", "nurse"])
@@ -107,7 +107,7 @@ def test_a_topic_that_a_real_broker_denies_costs_that_topic_and_one_reconnection
         assert sum("that topic is left out" in status.last_error for status in watch.seen) == 1
 
     with Mosquitto(f"acl_file {tmp_path / 'acl'}") as broker:
-        asyncio.run(asyncio.wait_for(main(broker.port), 15))
+        asyncio.run(asyncio.wait_for(main(broker.port), 60))
 
 
 def test_who_may_not_command_an_engine_is_told_so(broker, monkeypatch) -> None:

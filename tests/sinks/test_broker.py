@@ -7,7 +7,6 @@ import contextlib
 import logging
 import socket
 import subprocess
-import time
 
 import aiomqtt
 import pytest
@@ -177,12 +176,10 @@ def test_stopping_does_not_wait_for_its_clients():
             _, silent = await asyncio.open_connection("127.0.0.1", broker.port)
             async with Subscriber(broker.port):
                 await broker.__aexit__(None, None, None)
-                began = time.perf_counter()
             silent.close()
             await broker.__aenter__()  # so that the outer exit has something to leave
-        return time.perf_counter() - began
 
-    assert asyncio.run(main()) < 2
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
 
 
 @needs_mosquitto
@@ -239,7 +236,7 @@ def test_a_thousand_who_say_nothing_neither_keep_clients_out_nor_stay():
             for _, writer in idle:
                 writer.close()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_an_engine_gets_in_beside_as_many_clients_as_there_may_be(monkeypatch):
@@ -259,7 +256,7 @@ def test_an_engine_gets_in_beside_as_many_clients_as_there_may_be(monkeypatch):
             async with MqttSink(settings(broker.port), "n", SystemClock(), watch):
                 await watch.until(lambda status: status.connected)
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_client_that_never_says_a_word_again_is_cut_off(monkeypatch):
@@ -273,4 +270,4 @@ def test_a_client_that_never_says_a_word_again_is_cut_off(monkeypatch):
             assert await reader.read() == b""
             writer.close()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))

@@ -427,7 +427,7 @@ def test_when_home_assistant_is_born_it_is_told_again_but_not_by_a_retained_birt
                 await subscriber.until(lambda heard: told(heard) >= 1)
                 await subscriber.until_says("sleepstream/n/availability", b"online")
                 await house.say("sleepstream/n/anna/command", b'{"command":"mark"}')
-                await asyncio.wait_for(obeyed.wait(), 10)  # so the retained birth has been heard before
+                await asyncio.wait_for(obeyed.wait(), 60)  # so the retained birth has been heard before
                 assert told(subscriber.heard) == 1
                 await house.say("homeassistant/status", b"offline")
                 await house.say("homeassistant/status", b"online")

@@ -57,22 +57,23 @@ class Inlets:
         self.density = self._open(f"{prefix}-{stream}-hypnodensity")
 
     def _open(self, name):
-        (found,) = pylsl.resolve_byprop("name", name, timeout=10)
+        (found,) = pylsl.resolve_byprop("name", name, timeout=60)
         inlet = pylsl.StreamInlet(found, recover=self._recover)
-        inlet.open_stream(timeout=10)
+        inlet.open_stream(timeout=60)
         return inlet
 
 
-def test_stage_changes_and_events_become_markers_and_every_stage_its_probabilities():
+def test_stage_changes_and_events_become_markers_and_every_stage_its_probabilities(monkeypatch):
+    before = pylsl.local_clock()
+    monkeypatch.setattr(pylsl, "local_clock", lambda: before)  # no time goes by between two pushes
     with LslOutlets(LslSinkSettings(prefix=MINE), "home", "anna", 5) as outlets:
         inlets = Inlets("anna")
-        before = pylsl.local_clock()
         for seq, stage in enumerate(["N2", "N2", "unscored", "R"]):
             outlets.hear("anna", staged(seq, stage, 30 + 5 * seq, latency_ms=15_100 - 5000 * seq))
         outlets.hear("anna", event("trigger", "cue after 5 min of R"))
         outlets.hear("anna", event("lights_on", ""))
-        markers = [inlets.markers.pull_sample(timeout=5) for _ in range(5)]
-        densities = [inlets.density.pull_sample(timeout=5) for _ in range(4)]
+        markers = [inlets.markers.pull_sample(timeout=60) for _ in range(5)]
+        densities = [inlets.density.pull_sample(timeout=60) for _ in range(4)]
     assert [values[0] for values, _ in markers] == [
         "Sleep stage N2",
         "Sleep stage ?",
@@ -83,9 +84,9 @@ def test_stage_changes_and_events_become_markers_and_every_stage_its_probabiliti
     np.testing.assert_allclose(densities[0][0], [0.05, 0.05, 0.8, 0.05, 0.05], atol=1e-6)
     assert np.isnan(densities[2][0]).all()
     times = np.array([time for _, time in densities])
-    np.testing.assert_allclose(np.diff(times), 5, atol=0.01)  # the grid's pace, not that of the pushing
+    np.testing.assert_allclose(np.diff(times), 5, atol=1e-3)  # the grid's pace, not that of the pushing
     assert markers[0][1] == times[0]
-    assert times[0] == pytest.approx(before - 15.1, abs=0.05)
+    assert times[0] == pytest.approx(before - 15.1, abs=1e-3)
 
 
 def test_outlets_say_what_they_carry():
@@ -107,6 +108,7 @@ def test_either_can_be_left_out():
     with LslOutlets(LslSinkSettings(prefix=MINE, markers=False), "home", "carla", 30) as outlets:
         outlets.hear("carla", staged(0, "W", 30))
         outlets.hear("carla", event("mark", "hello"))
+        pylsl.resolve_byprop("name", f"{MINE}-carla-hypnodensity", timeout=60)
         names = {stream.name() for stream in pylsl.resolve_streams(1.0)}
     assert f"{MINE}-carla-hypnodensity" in names
     assert f"{MINE}-carla-markers" not in names
@@ -116,12 +118,13 @@ def test_a_stale_stage_is_a_question_mark_now():
     with LslOutlets(LslSinkSettings(prefix=MINE), "home", "dora", 30) as outlets:
         inlets = Inlets("dora")
         outlets.hear("dora", staged(0, "N3", 30))
-        now = pylsl.local_clock()
+        before = pylsl.local_clock()
         outlets.hear("dora", staged(1, "no_signal", 9e6, latency_ms=None))
-        inlets.markers.pull_sample(timeout=5)
-        (text,), time = inlets.markers.pull_sample(timeout=5)
+        after = pylsl.local_clock()
+        inlets.markers.pull_sample(timeout=60)
+        (text,), time = inlets.markers.pull_sample(timeout=60)
     assert text == "Sleep stage ?"
-    assert time == pytest.approx(now, abs=0.05)
+    assert before <= time <= after
 
 
 def test_a_night_of_drift_and_delays_stays_in_step():

@@ -49,7 +49,7 @@ def run(answer, talk, version=5, watch=None, home=None, largest=1 << 20, lacks=b
             await talk(broker, sink)
         return broker
 
-    return asyncio.run(asyncio.wait_for(main(), 20))
+    return asyncio.run(asyncio.wait_for(main(), 60))
 
 
 @pytest.mark.parametrize("code", [0x80, 0x83, 0x97])

@@ -53,7 +53,7 @@ async def wait(port, stopping=None, version=ProtocolVersion.V5):
     """Whom we have waited for."""
     told = []
     stopping = stopping or asyncio.Event()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await until_free(settings(port), None, "n", OURS, version, told.append, stopping)
     return told
 
@@ -119,7 +119,7 @@ def test_an_engine_answers_who_asks_for_it():
         ):
             await heard.until(lambda said: len(said) == 1)
             async with aiomqtt.Client("127.0.0.1", port) as client:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while len(heard.heard) < 2:  # until its subscription stands
                         await client.publish(ask_topic("n"), "who", 1)
                         await asyncio.sleep(0.01)

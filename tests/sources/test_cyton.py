@@ -31,7 +31,7 @@ def collect(cyton, until_s, silence_s):
                     break
         return gaps, np.concatenate(off), round(first)
 
-    return asyncio.run(asyncio.wait_for(scenario(), 40))
+    return asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ class Sender:
 
     def stop(self):
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(60)
         del self.outlet
         return self.next
 
@@ -96,7 +96,7 @@ def test_samples_and_what_they_are(senders):
     np.testing.assert_array_equal(rows[1], -rows[0])
     for thread in threading.enumerate():
         if thread.name.startswith("lsl"):
-            thread.join(10)  # it was told to end, and nobody waits for it
+            thread.join(60)  # it was told to end, and nobody waits for it
             assert not thread.is_alive()
 
 

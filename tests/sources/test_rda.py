@@ -19,7 +19,7 @@ from tests.rda import GUID, STOP, Server, block, marker, message, start, values
 
 
 def run(main):
-    return asyncio.run(asyncio.wait_for(main, 30))
+    return asyncio.run(asyncio.wait_for(main, 60))
 
 
 async def opened(server, *first, clock=None, **wanted):

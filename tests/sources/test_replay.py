@@ -47,7 +47,7 @@ def play(path, channel=None, **settings):
         async with ReplaySource(ReplaySettings(path=path, **settings), channel, Clock()) as source:
             return [item async for item in source], source.info
 
-    return asyncio.run(asyncio.wait_for(main(), 30))
+    return asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def samples_of(items):

@@ -67,7 +67,7 @@ def test_live_through_lsl_is_the_file_to_the_bit(tmp_path):
             assert await asyncio.to_thread(process.wait, 20) == 0
         finally:
             process.kill()
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
         return file, live
 
     (file, file_info), (live, live_info) = asyncio.run(asyncio.wait_for(main(), 90))
@@ -84,7 +84,7 @@ def test_ctrl_c_is_clean(tmp_path):
         assert process.stderr is not None
         assert "EEG C3-A1 at 100 Hz" in process.stderr.readline()
         process.send_signal(signals.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0

@@ -344,7 +344,7 @@ def test_a_run_that_is_ended_or_killed_loses_nothing_and_goes_on(tmp_path, numbe
         os.killpg(process.pid, number)  # as a terminal does
     else:
         process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert all(gone(worker) for worker in workers)
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL

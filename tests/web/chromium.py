@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from streamer.errors import UsageError
 
@@ -15,6 +15,8 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 )
+
+LOOK_S = 0.1  # between two looks
 
 
 @contextmanager
@@ -33,3 +35,17 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def until(page: Page, expression: str, patience_s: float = 60.0) -> None:
+    """Wait until an expression is true; Playwright's own wait needs an `eval` that the page's policy forbids.
+
+    Raises:
+        TimeoutError: it never was.
+
+    """
+    for _ in range(round(patience_s / LOOK_S)):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(1000 * LOOK_S)
+    raise TimeoutError(f"not true within {patience_s:g} s: {expression}")

@@ -1,4 +1,4 @@
-"""The pictures in README and docs, from a simulated night: `python -m tests.web.screenshots [FOLDER]`."""
+"""The pictures in README and docs, from two simulated nights: `python -m tests.web.screenshots [FOLDER]`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,25 @@ from streamer.live.engine import Engine
 from streamer.news import News, Opened
 from streamer.payloads import StagePayload
 from streamer.report import named, write_report
-from tests.web.chromium import chromium
+from tests.web.chromium import chromium, until
+from tests.web.montage import opened
 
 HOURS = 7.0
 STARTED = datetime(2026, 1, 10, 22, 45, tzinfo=UTC)
-SIZES = {"page-desktop": (1280, 900), "page-phone": (390, 844)}
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+HOME: dict[str, object] = {"name": "anna", "alarm": {"deadline": "07:00", "zone": "UTC", "command": ["true"]}}
+CLICK = {"name": "click", "stages": ["R"], "dwell_s": 30, "refractory_s": 20, "sham": 0.5}
+LAB: dict[str, object] = {
+    "name": "s01",
+    "hop_s": 5,
+    "traces": ["EOG L", "EOG R", "EMG chin"],
+    "trigger": [CLICK],
+}
+WORTH = {
+    "page": "charts.written.night.length",
+    "lab": """["click", "S"].every((name) =>
+    charts.written.eeg.some((one) => one.text.split(" ")[0] === name))""",
+}  # a picture
 
 
 class Stopwatch:
@@ -44,7 +58,7 @@ class Stopwatch:
             self.reached.set()
 
 
-async def night(folder: Path, watcher: Stopwatch) -> None:
+async def night(stream: dict[str, object], folder: Path, watcher: Stopwatch) -> None:
     """Run a night through the engine until the watcher ends it."""
     source = {
         "kind": "simulated",
@@ -59,23 +73,44 @@ async def night(folder: Path, watcher: Stopwatch) -> None:
     data: dict[str, object] = {
         "session_dir": str(folder),
         "web": {"port": watcher.port},
-        "stream": [{"name": "anna", "source": source}],
+        "stream": [{**stream, "source": source}],
     }
-    engine = Engine(settings.validate(data, "screenshots"), SystemClock(), watcher)
+    sources = opened if "traces" in stream else None
+    engine = Engine(settings.validate(data, "screenshots"), SystemClock(), watcher, sources=sources)
     loop = asyncio.get_running_loop()
     watcher.end = lambda: loop.call_soon_threadsafe(engine.stop)
     await engine.run()
 
 
-def photograph(url: str, out: Path) -> None:
-    """The page in every size."""
+def photograph(url: str, out: Path, place: str) -> None:
+    """The page in every size; as soon as there is something to see it stands still."""
     with chromium() as browser:
         for name, (width, height) in SIZES.items():
             page = browser.new_page(viewport={"width": width, "height": height}, timezone_id="UTC")
             page.goto(url)
             page.wait_for_selector("#night canvas")
-            page.screenshot(path=out / f"{name}.png", full_page=name == "page-desktop")
+            until(page, f"({WORTH[place]}) && !(socket.onmessage = null)", 300)
+            page.screenshot(path=out / f"{place}-{name}.png", full_page=name == "desktop")
             page.close()
+
+
+def picture(place: str, stream: dict[str, object], out: Path, port: int) -> None:
+    """A night until the morning, its page, and at home its report."""
+    watcher = Stopwatch(port)
+    with tempfile.TemporaryDirectory() as folder:
+        running = threading.Thread(
+            target=lambda: asyncio.run(night(stream, Path(folder), watcher)), name="night", daemon=True
+        )
+        running.start()
+        if not watcher.reached.wait(600):
+            raise SystemExit("the night did not come to its end within 600 s")
+        photograph(f"http://127.0.0.1:{port}/", out, place)
+        watcher.end()
+        running.join()
+        assert watcher.session is not None
+        if place == "page":
+            written = write_report(named(watcher.session), Path(folder))
+            (out / "report.png").write_bytes(written.png.read_bytes())
 
 
 def main() -> None:
@@ -85,20 +120,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8431)
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    watcher = Stopwatch(asked.port)
-    with tempfile.TemporaryDirectory() as folder:
-        running = threading.Thread(
-            target=lambda: asyncio.run(night(Path(folder), watcher)), name="night", daemon=True
-        )
-        running.start()
-        if not watcher.reached.wait(300):
-            raise SystemExit("the night did not come to its end within 300 s")
-        photograph(f"http://127.0.0.1:{asked.port}/", asked.folder)
-        watcher.end()
-        running.join()
-        assert watcher.session is not None
-        written = write_report(named(watcher.session), Path(folder))
-        (asked.folder / "report.png").write_bytes(written.png.read_bytes())
+    for place, stream in (("page", HOME), ("lab", LAB)):
+        picture(place, stream, asked.folder, asked.port)
     print(f"written to {asked.folder}")
 
 

@@ -7,7 +7,6 @@ import itertools
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,8 @@ import pytest
 from playwright.sync_api import expect
 
 from streamer.web.server import POLICY
-from tests.web.chromium import PROGRAM, chromium
+from tests.mosquitto import free_port
+from tests.web.chromium import PROGRAM, chromium, until
 
 PATIENCE_MS = 30_000  # on a machine that does other things as well
 expect.set_options(timeout=PATIENCE_MS)
@@ -31,9 +31,7 @@ class Night:
     """The engine's process."""
 
     def __init__(self, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self._folder = folder
         self.start()
@@ -118,9 +116,7 @@ def test_everything_is_there_and_nothing_leaves_the_machine(night, watched, size
     assert response.headers["content-security-policy"] == POLICY
     stage_is_shown(watched)
     for chart in ("eeg", "night"):
-        watched.wait_for_function(
-            f"document.querySelector('#{chart} canvas') && charts.written.{chart}.length"
-        )
+        until(watched, f"document.querySelector('#{chart} canvas') && charts.written.{chart}.length")
     expect(watched.locator("#sure")).to_have_text(re.compile(r"% sure|not scored"))
     expect(watched.locator("#quality")).to_have_text(re.compile(r"^signal (good|fair|poor|off)"))
     expect(watched.locator("#lost")).to_have_text(re.compile(r"lost"))
@@ -284,7 +280,7 @@ def test_other_channels_stand_below_the_staged_one_with_what_was_marked(night, w
     line = watched.evaluate(INKED, "#ffb454")  # the trigger's, through all traces
     assert line["bottom"] > emg["bottom"]
     watched.locator("#sleepers button", has_text="ben").click()
-    watched.wait_for_function("!charts.written.eeg.some((one) => one.text === 'EOG L')")
+    until(watched, "!charts.written.eeg.some((one) => one.text === 'EOG L')")
 
 
 def test_the_other_sleeper(night, watched):
@@ -331,7 +327,7 @@ def test_it_says_when_the_engine_is_gone_and_comes_back_with_it(night, watched):
     expect(watched.locator("#mark")).to_be_disabled()
     keep(watched, "disconnected")
     night.start()
-    expect(watched.locator("#banner")).to_be_hidden(timeout=15_000)
+    expect(watched.locator("#banner")).to_be_hidden()
     expect(watched.locator("#now")).not_to_have_class("old")
     stage_is_shown(watched)
 
