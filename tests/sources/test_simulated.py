@@ -140,9 +140,7 @@ def test_the_stream_is_paced_by_the_clock_alone():
                 arrivals.extend([(item.stop, item.arrived) async for item in source])
 
         reader = asyncio.create_task(read())
-        for _ in range(4000):
-            if reader.done():
-                break
+        while not reader.done():
             await asyncio.sleep(0.001)  # lets the drawing thread finish
             await clock.advance(0.05)
         await reader
