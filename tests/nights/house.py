@@ -7,7 +7,11 @@ import heapq
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamer.journal import JournalReader
 from streamer.live.engine import Engine
@@ -21,7 +25,8 @@ from tests.paths import eeg
 RATE = 100
 EVENING = 1_767_222_000.0  # 2025-12-31 23:00 UTC
 PIECE_S = 300  # of samples that come together
-EEG = eeg(PIECE_S, RATE)
+EEG = eeg(PIECE_S, RATE).astype(np.float32)  # as they are recorded
+PATIENCE_S = 100  # with threads and subprocesses of a busy machine
 
 
 class SteppedClock(FakeClock):
@@ -50,6 +55,11 @@ class Listener(Witness):
         self.summaries: list[SummaryPayload] = []
         self.nights: list[NightPayload] = []
         self.alarms: list[AlarmPayload] = []
+        self.scored = 0  # stages that are not `no_signal`, which comes by the clock
+
+    def staged(self, stream, payload) -> None:
+        super().staged(stream, payload)
+        self.scored += payload.stage != "no_signal"
 
     def hear(self, stream, news) -> None:
         kinds = {SummaryPayload: self.summaries, NightPayload: self.nights, AlarmPayload: self.alarms}
@@ -73,6 +83,10 @@ class House:
         self.launched: list[Sequence[Path]] = []
         self.band: FakeSource | None = None
         self.at = 0  # of the band's clock, in samples
+        self.near = asyncio.Event()  # the band can be reached
+        self.near.set()
+        self.given: list[NDArray[np.float32]] = []  # samples of a head, piece by piece, since the beginning
+        self.lost: list[int] = []  # samples between the last that a band gave and the opening of the next
         self._launch = launch or self.launch
         stream = {"name": "anna", "source": {"kind": "lsl"}, **more.pop("stream", {})}
         self.settings = validate(
@@ -88,8 +102,7 @@ class House:
 
     def source(self, *_):
         """What opens the band: it is there at once, and gives what the test hands it."""
-        self.band, self.at = Band(self), 0
-        return self.band
+        return Band(self)
 
     async def launch(self, paths: Sequence[Path]) -> str:
         """Writes no report, but leaves what one leaves."""
@@ -127,20 +140,24 @@ class House:
             await asyncio.sleep(0.01)
 
     async def wear(self, hours: float, worn: bool = True, piece_s: int = PIECE_S) -> None:
-        """Let time pass with a band that sends, from a head or from a table."""
+        """Let time pass with a band that sends, from a head or from a table.
+
+        No piece is given before the one before it is scored: the engine has come as far as the clock.
+        """
         for _ in range(round(hours * 3600 / piece_s)):
-            stages = len(self.heard.stages)
-            samples = EEG[:, : piece_s * RATE] * worn
+            scored = self.heard.scored
+            samples = np.roll(EEG, 997 * len(self.given), axis=1)[:, : piece_s * RATE] * worn
+            await self.until(lambda: self.band is not None and self.band.open)  # before time goes on
             await self.clock.go(piece_s)
-            await self.until(lambda: self.band is not None and self.band.open)
+            assert self.band.open
             self.band.give(Chunk(self.at, samples, self.clock.now))
             self.at += samples.shape[1]
+            self.band.gave = self.clock.now
+            if worn:
+                self.given.append(samples)
             await self.band.taken()
             if self.heard.sessions and self.recording:
-                await self._staged(stages + piece_s // 30)
-
-    async def _staged(self, count: int) -> None:
-        await self.until(lambda: len(self.heard.stages) >= count)
+                await self.until(lambda: self.heard.scored >= scored + piece_s // 30)  # noqa: B023 - at once
 
     @property
     def recording(self) -> bool:
@@ -150,18 +167,22 @@ class House:
         """Let time pass without a sample."""
         await self.clock.go(hours * 3600, 60)
 
-    async def until(self, condition) -> None:
-        """Wait for what threads and subprocesses do; time goes on by a hair."""
-        async with asyncio.timeout(60):
+    async def until(self, condition, patience_s: float = PATIENCE_S) -> None:
+        """Wait for what threads and subprocesses do; the clock stands still."""
+        async with asyncio.timeout(patience_s):
             while not condition():  # noqa: ASYNC110 - a subprocess, a thread and a client set no event
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.005)
 
     async def said(self, name: str, count: int = 1) -> None:
         """Wait until so many events of a name were told, and let the clock of waits and watches go on."""
-        async with asyncio.timeout(60):
-            while self.heard.count(name) < count:
+        await self.passing(lambda: self.heard.count(name) >= count)
+
+    async def passing(self, condition) -> None:
+        """Wait for something that itself waits for the clock: seconds go by meanwhile."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
                 await self.clock.go(1, 1)
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.005)
 
 
 class Band(FakeSource):
@@ -170,8 +191,15 @@ class Band(FakeSource):
     def __init__(self, house: House) -> None:
         super().__init__(StreamInfo("band", RATE, (Channel("EEG Fpz-Cz", "uV"),), house.clock.wall()))
         self.open = False
+        self.gave: float | None = None  # when it gave last, by the steady clock
+        self._house = house
 
     async def __aenter__(self):
+        await self._house.near.wait()
+        self.info = replace(self.info, started=self._house.clock.wall())
+        before, self._house.band, self._house.at = self._house.band, self, 0
+        if before is not None and before.gave is not None:
+            self._house.lost.append(round((self._house.clock.now - before.gave) * RATE))
         self.open = True
         return self
 
