@@ -54,6 +54,14 @@ def ready_index(end: int, found: Fraction) -> int:
     return ((end - 1) * found.numerator - HALF_LENGTH * slower) // found.denominator + 1
 
 
+def needed_index(ready: int, found: Fraction) -> int:
+    """The least `end` of the input for which `ready_index` is at least `ready`."""
+    slower = max(found.numerator, found.denominator)
+    if slower == 1:
+        return ready
+    return 1 + ceil(Fraction((ready - 1) * found.denominator + HALF_LENGTH * slower, found.numerator))
+
+
 def _taps(half: int, slower: int, up: int) -> Floats:
     """The low-pass at the common rate; every polyphase arm passes a constant exactly.
 

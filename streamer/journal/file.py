@@ -58,6 +58,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     """,
 )
+SAMPLES = "INSERT INTO samples VALUES (?, ?, ?, ?, ?)"
 PRUNED = "pruned"  # key in table `meta` of a file whose samples were let go: how far they went, and when
 
 
@@ -205,11 +206,19 @@ def _refused(what: str, error: sqlite3.Error) -> JournalError:
 
 def write(db: sqlite3.Connection, batch: Batch) -> None:
     """One transaction: all of the batch or nothing."""
+    if len(batch.blocks) == 1 and not batch.rows:  # the usual case: one statement is a transaction
+        db.execute(SAMPLES, _sample_row(batch.blocks, batch.blocks[0].samples.shape[1]))
+        return
     with db:  # commits, or rolls back
         db.execute("BEGIN IMMEDIATE")
-        db.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?)", _sample_rows(batch.blocks))
+        db.executemany(SAMPLES, _sample_rows(batch.blocks))
         for statement, values in batch.rows:
             db.execute(statement, values)
+
+
+def wait_for_disk(db: sqlite3.Connection, yes: bool) -> None:
+    """Have each transaction be on disk when it is done; or not, if the disk is told by other means."""
+    db.execute(f"PRAGMA synchronous = {'FULL' if yes else 'NORMAL'}")
 
 
 def mark_closed(db: sqlite3.Connection) -> None:

@@ -43,10 +43,17 @@ class Home:
         self.lock = lock
         self.remade = 0
         self._path = path
+        self._paths = tuple(str(path.with_name(path.name + end)) for end in ("", LOG, INDEX))
         self._known = self._identities()
         self._failed_at: float | None = None
         self._problem = ""
         self._made: Identity = None  # of the file that was written anew last
+
+    @property
+    def device(self) -> int:
+        """Number of the disk that the file lies on."""
+        known = self._known[0]
+        return -1 if known is None else known[0]
 
     def mend(self, now: float) -> str:
         """See that the file is at its place, or put it there again; why that is not possible, or "".
@@ -61,6 +68,16 @@ class Home:
             self._problem = self._remake()
             self._failed_at = now if self._problem else None
         return self._problem
+
+    def sync(self) -> None:
+        """Have the disk take what was written without waiting for it.
+
+        Raises:
+            OSError: it does not.
+
+        """
+        with contextlib.suppress(FileNotFoundError):  # no log: SQLite has put all of it into the file itself
+            _sync(self._path.with_name(self._path.name + LOG))
 
     def settle(self) -> None:
         """Have all that was written in the file itself, for where that was moved its log may not be."""
@@ -110,10 +127,10 @@ class Home:
             old.close()
 
     def _identities(self) -> tuple[Identity, ...]:
-        return tuple(_identity(self._path.with_name(self._path.name + end)) for end in ("", LOG, INDEX))
+        return tuple(map(_identity, self._paths))
 
 
-def _identity(path: Path) -> Identity:
+def _identity(path: Path | str) -> Identity:
     try:
         found = os.stat(path)
     except OSError:

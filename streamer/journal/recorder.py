@@ -30,7 +30,7 @@ from streamer.journal.lock import FileLock
 from streamer.journal.reader import JournalReader
 from streamer.journal.rows import Meta
 from streamer.journal.writer import COMMIT_S, JournalStatus, Writer
-from streamer.messages import Gap, Item
+from streamer.messages import Chunk, Gap, Item
 from streamer.outbox import Parcel
 from streamer.payloads import EpochPayload, EventPayload, to_json
 
@@ -70,6 +70,7 @@ class Journal:
         self._deliver = deliver
         self._epoch_seq = position.epoch_seq
         self._event_seq = position.event_seq
+        self._channels = len(meta.info.channels)
         self._hole: Gap | None = None  # samples dropped for want of room, and not yet in the ledger
 
     @classmethod
@@ -165,6 +166,22 @@ class Journal:
             JournalError: the journal is closed.
 
         """
+        start, stop, wall = item.start, item.stop, self._clock.wall()
+        if start != self.last.index or stop <= start or self._other_boot:
+            self._before(item)
+        if isinstance(item, Chunk):
+            samples = item.samples
+            if samples.shape[0] != self._channels:
+                raise ValueError(f"{samples.shape[0]} channels, not {self._channels}")
+            if stop > start:
+                # A copy: sources reuse their buffers.
+                self._samples(Block(start, wall, item.arrived, np.array(samples, dtype="<f4", order="C")))
+        elif stop > start:
+            self._list(item)
+        self.last = Mark(stop, wall, item.arrived or self._clock.monotonic())
+
+    def _before(self, item: Item) -> None:
+        """What an item that does not simply follow the last one asks for."""
         if item.start < self.next_sample:
             raise ValueError(f"sample {item.start} comes after {self.next_sample - 1}")
         if item.stop < item.start:
@@ -174,17 +191,6 @@ class Journal:
             self._other_boot = False
         if item.start > self.next_sample:
             self._list(Gap(self.next_sample, item.start, UNEXPLAINED, item.arrived))
-        if isinstance(item, Gap):
-            if item.stop > item.start:
-                self._list(item)
-        elif item.samples.shape[0] != len(self.meta.info.channels):
-            raise ValueError(f"{item.samples.shape[0]} channels, not {len(self.meta.info.channels)}")
-        elif item.samples.shape[1]:
-            # A copy: sources reuse their buffers.
-            samples = np.array(item.samples, dtype="<f4", order="C")
-            self._samples(Block(item.start, self._clock.wall(), item.arrived, samples))
-        now = self._clock.monotonic()
-        self.last = Mark(item.stop, self._clock.wall(), item.arrived or now)
 
     def epoch(self, payload: EpochPayload) -> None:
         """Take a committed epoch, and post it in the same transaction.
@@ -262,7 +268,8 @@ class Journal:
     def _samples(self, block: Block) -> None:
         with self._writer.lock:
             if self._writer.block(block):
-                self._close_hole()
+                if self._hole is not None:
+                    self._close_hole()
             else:
                 start = self._hole.start if self._hole else block.start
                 self._hole = Gap(start, block.stop, NOT_RECORDED, block.monotonic)

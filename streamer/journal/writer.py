@@ -1,8 +1,8 @@
-"""The one thread that writes a session file: a bounded queue in, at most one transaction a second out.
+"""Writes a session file, on its scribe's thread: a bounded queue in, at most one transaction a second out.
 
-A commit waits for the disk, and nothing that stages sleep may; hence a thread, and a queue whose callers
-never wait. Its bound is on samples alone: they are refused when `capacity_bytes` of them are waiting. Rows
-(epochs, events, gaps) are few and always taken.
+A commit waits for the disk, and nothing that stages sleep may; hence a thread (scribe.py), and a queue whose
+callers never wait. Its bound is on samples alone: they are refused when `capacity_bytes` of them are waiting.
+Rows (epochs, events, gaps) are few and always taken.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from streamer.journal import file as session_file
 from streamer.journal.file import Batch, Block
 from streamer.journal.home import Home
 from streamer.journal.lock import FileLock
+from streamer.journal.scribe import Scribe
 
 COMMIT_S = 1.0  # no two transactions begin closer together than this
 LINGER_S = 1.2  # 25 of them are 30 s, so that sample commits yield to epoch commits
 RETRY_S = 5.0  # between two attempts on a disk that refuses
+NOTHING = (0, 0)
 
 State = Literal["recording", "failing", "failed", "closed"]  # failing: tried again; failed: given up
 log = logging.getLogger(__name__)
@@ -48,13 +50,13 @@ class JournalStatus:
 
 
 class Writer:
-    """Owns the thread, the connection and the lock of one session file.
+    """One session file as its scribe writes it: a bounded queue in, at most one transaction a second out.
 
     What is handed over gets a ticket, a number that counts up; `durable` is the last one that is on disk.
 
     Args:
         path: of the session file, for messages.
-        db: a connection ready to write, the thread's from now on.
+        db: a connection ready to write, the scribe's from now on.
         lock: released when the file is closed.
         clock: paces the transactions.
         capacity_bytes: of samples that may wait.
@@ -66,13 +68,17 @@ class Writer:
     ) -> None:
         self.path = path
         self.capacity_bytes = capacity_bytes
-        self._home = Home(path, db, lock)
         self._clock = clock
-        self._writing = Batch()  # the thread's alone; between transactions empty, unless the disk refused
-        self._began = -math.inf  # when the last transaction did, monotonic; the thread's alone
-        self.lock = threading.Condition()  # guards all below (re-entrant); never held while the disk works
+        self._turn = threading.Lock()  # to write: held while the disk works; guards the next five
+        self._home = Home(path, db, lock)
+        self._writing = Batch()  # between transactions empty, unless the disk refused
+        self._written = NOTHING  # what is perhaps not on disk yet: its last ticket, and bytes of samples
+        self._loose: sqlite3.Connection | None = None  # the one whose transactions do not wait for the disk
+        self._gone = False  # the file is closed
+        self.lock = threading.RLock()  # guards all below; never held while the disk works
         self.durable = 0
         self.dropped = 0
+        self._began = -math.inf  # when the last transaction did, monotonic
         self._pending = Batch()
         self._bytes = 0
         self._state: State = "recording"
@@ -80,10 +86,10 @@ class Writer:
         self._commits = 0
         self._slowest_s = 0.0
         self._closing = False
-        self._waiters: set[asyncio.Future[None]] = set()
-        # A daemon, so that a disk that hangs cannot keep the process alive once `close` has given up on it.
-        self._thread = threading.Thread(target=self._run, name=f"journal {path.name}", daemon=True)
-        self._thread.start()
+        self._retries = False  # the disk has refused something, or not said that it has it
+        self._waiters: dict[asyncio.Future[None], Callable[[], object]] = {}
+        self._scribe = Scribe.of(path.parent)
+        self._scribe.take(self)
 
     @property
     def status(self) -> JournalStatus:
@@ -113,13 +119,14 @@ class Writer:
 
     def block(self, block: Block) -> bool:
         """Take samples; False, and counted as dropped, when there is no room."""
+        size = block.samples.nbytes
         with self.lock:
             self._check_open()
-            if self._bytes + block.samples.nbytes > self.capacity_bytes:
+            if self._bytes + size > self.capacity_bytes:
                 self.dropped += block.samples.shape[1]
                 return False
             self._pending.blocks.append(block)
-            self._bytes += block.samples.nbytes
+            self._bytes += size
             self._handed_over(LINGER_S)
             return True
 
@@ -149,10 +156,13 @@ class Writer:
             if self._state == "closed":
                 return
             self._closing = True
-            self.lock.notify()
-        self._thread.join(deadline_s)
+        self._scribe.leave(self)
+        # A daemon, so that a disk that hangs cannot keep the process alive once this has given up on it.
+        ending = threading.Thread(target=self._finish, name=f"journal {self.path.name}", daemon=True)
+        ending.start()
+        ending.join(deadline_s)
         with self.lock:
-            complete = self.durable == self._pending.ticket and not self._thread.is_alive()
+            complete = self.durable == self._pending.ticket and not ending.is_alive()
             self._reason = self._reason or (
                 "" if complete else f"the disk did not answer in {deadline_s:g} s"
             )
@@ -162,26 +172,29 @@ class Writer:
             raise JournalError(f"{self.path} is incomplete: {self._reason}")
 
     async def until(self, ready: Callable[[], T | None]) -> T:
-        """Wait until `ready`, asked under the lock whenever something may have changed, gives a value."""
+        """Wait until `ready`, asked under the lock whenever something may have changed, gives a value.
+
+        It is asked from whichever thread has changed something.
+        """
         while True:
             with self.lock:
                 value = ready()
                 if value is not None:
                     return value
                 changed = asyncio.get_running_loop().create_future()
-                self._waiters.add(changed)
+                self._waiters[changed] = ready
             try:
                 await changed
             finally:
                 with self.lock:
-                    self._waiters.discard(changed)
+                    self._waiters.pop(changed, None)
 
     def ring(self) -> None:
-        """Have every waiter look again."""
+        """Wake every waiter that has an answer now."""
         with self.lock:  # so no waiter can leave, nor its loop be closed, between the look and the call
-            for changed in self._waiters:
+            for changed in [changed for changed, ready in self._waiters.items() if _answers(ready)]:
+                del self._waiters[changed]
                 changed.get_loop().call_soon_threadsafe(_resolve, changed)
-            self._waiters.clear()
 
     def _check_open(self) -> None:
         if self._closing:
@@ -193,23 +206,127 @@ class Writer:
         return self._pending.ticket
 
     def _hurry(self, within_s: float) -> None:
-        """Wake the thread, but only if it would sleep too long."""
+        """Have the scribe look, but only if it would look too late."""
         if within_s < self._pending.within_s:
             self._pending.within_s = within_s
-            self.lock.notify()
+            self._scribe.within(self, self.wait_s())
 
-    def _run(self) -> None:
+    # ---- the scribe's side
+
+    @property
+    def device(self) -> int:
+        """Number of the disk that the file lies on."""
+        return self._home.device
+
+    def wait_s(self, early: bool = False) -> float:
+        """How long until the next transaction has to begin, or (`early`) may; inf: nothing is to be written."""
+        with self.lock:
+            within_s = RETRY_S if self._retries else self._pending.within_s
+            if within_s == math.inf or self._closing:  # -inf + inf is no time
+                return math.inf
+            if early and not self._retries:
+                within_s = min(within_s, COMMIT_S)
+            return self._began + within_s - self._clock.monotonic()
+
+    def write(self, together: bool) -> bool:
+        """Begin a transaction, and wait for the disk unless it may be waited for `together` with others.
+
+        Returns:
+            Whether `synced` is to be told what the disk says.
+
+        """
+        if not self._turn.acquire(blocking=False):
+            return False  # it is being closed
         try:
-            while self._wait_until_due():
-                if not self._attempt() and self._closing:
-                    break
+            return not self._gone and self._attempt(together) and bool(self._written[0])
         except BaseException as error:  # the one supervised edge: whatever it is, the engine must hear of it
-            log.exception("recording to %s was given up", self.path)
-            self._trouble("failed", error)
+            self._give_up(error)
+            return False
         finally:
-            self._let_go()
+            self._turn.release()
+
+    def synced(self, error: OSError | None) -> None:
+        """Hear that the disk has all that was written, or why it has not."""
+        with self._turn:
+            if not self._written[0]:
+                return  # it was closed meanwhile, and waited for the disk itself
+            if error is None:
+                self._on_disk("")
+            else:
+                self._refused(error)
+
+    def _attempt(self, together: bool) -> bool:
+        """One transaction; False if the disk refused it."""
+        with self.lock:
+            self._writing.absorb(self._pending)
+            self._pending = Batch(self._pending.ticket)
+            self._began = self._clock.monotonic()
+        astray = self._home.mend(self._began)
+        together = together and not astray
+        db, left = self._home.db, self._written
+        try:
+            if (db is self._loose) != together:
+                session_file.wait_for_disk(db, not together)
+                self._loose = db if together else None
+            session_file.write(db, self._writing)
+            self._written = self._writing.ticket, self._writing.nbytes + left[1]
+            self._writing = Batch()
+            if left[0] and not together:
+                self._home.sync()
+            if astray:
+                self._home.settle()
+        except (
+            sqlite3.OperationalError,
+            OSError,
+        ) as error:  # full, read-only, I/O error; not our own mistakes
+            self._refused(error)
+            return False
+        if not together:
+            self._on_disk(astray)
+        return True
+
+    def _on_disk(self, astray: str) -> None:
+        """All that was written is there to stay."""
+        with self.lock:
+            if astray:
+                self._trouble("failing", astray)
+            else:
+                self._recovered()
+            self._retries = False
+            self._commits += 1
+            self._slowest_s = max(self._slowest_s, self._clock.monotonic() - self._began)
+            self.durable, size = self._written
+            self._bytes -= size
+            self._written = NOTHING
+            self.ring()
+
+    def _refused(self, error: BaseException) -> None:
+        with self.lock:
+            self._retries = True
+            self._trouble("failing", error)
+            self._scribe.within(self, RETRY_S)
+
+    def _give_up(self, error: BaseException) -> None:
+        log.exception("recording to %s was given up", self.path)
+        self._trouble("failed", error)
+        self._scribe.leave(self)
+        self._let_go()
+
+    def _finish(self) -> None:
+        """Write what is left, and let go of the file: on a thread of its own, for the disk may not answer."""
+        with self._turn:
+            if self._gone:
+                return
+            try:
+                while (self._writing or self._pending or self._written[0]) and self._attempt(together=False):
+                    pass
+            except BaseException as error:  # as in `write`
+                self._give_up(error)
+            else:
+                self._let_go()
 
     def _let_go(self) -> None:
+        self._gone = True
         if not self._writing and self._state != "failed":
             with contextlib.suppress(sqlite3.Error):  # then it reads as one whose process died, which is safe
                 astray = self._home.mend(math.inf)
@@ -218,46 +335,6 @@ class Writer:
                     self._home.settle()
         self._home.db.close()
         self._home.lock.release()
-
-    def _wait_until_due(self) -> bool:
-        """Until the next transaction may begin; False when there will be none."""
-        with self.lock:
-            while not self._closing:
-                within_s = RETRY_S if self._writing else self._pending.within_s
-                if within_s == math.inf:  # nothing to write (and -inf + inf is no time)
-                    self.lock.wait()
-                    continue
-                wait_s = self._began + within_s - self._clock.monotonic()
-                if wait_s <= 0:
-                    return True
-                self.lock.wait(wait_s)
-            return bool(self._writing or self._pending)
-
-    def _attempt(self) -> bool:
-        """One transaction; False if the disk refused it."""
-        with self.lock:
-            self._writing.absorb(self._pending)
-            self._pending = Batch(self._pending.ticket)
-        self._began = self._clock.monotonic()
-        astray = self._home.mend(self._began)
-        try:
-            session_file.write(self._home.db, self._writing)
-            if astray:
-                self._home.settle()
-        except sqlite3.OperationalError as error:  # full, read-only, I/O error; our own mistakes are not
-            self._trouble("failing", error)
-            return False
-        with self.lock:
-            if astray:
-                self._trouble("failing", astray)
-            else:
-                self._recovered()
-            self._commits += 1
-            self._slowest_s = max(self._slowest_s, self._clock.monotonic() - self._began)
-            self._bytes -= self._writing.nbytes
-            self.durable, self._writing = self._writing.ticket, Batch()
-            self.ring()
-        return True
 
     def _recovered(self) -> None:
         if not self.recording:
@@ -277,3 +354,11 @@ class Writer:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _answers(ready: Callable[[], object]) -> bool:
+    """Whether a waiter has something to wake for: what it waits for, or an error."""
+    try:
+        return ready() is not None
+    except JournalError:
+        return True

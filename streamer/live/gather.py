@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.messages import RATE_HZ, Chunk, Gap, Item
-from streamer.resampler import ratio, ready_index
+from streamer.resampler import needed_index, ratio, ready_index
 
 
 class Gather:
@@ -27,7 +27,8 @@ class Gather:
     def __init__(self, rate_hz: float) -> None:
         self._ratio = ratio(rate_hz)
         self._held: list[Chunk] = []
-        self._seconds = 0  # that are complete
+        self._next = 0  # index that the next piece has to begin with
+        self._enough = 0  # index with which another second is complete
         self._resumed = True  # the next piece says that samples come, and tells the loss before it
 
     def __len__(self) -> int:
@@ -38,13 +39,16 @@ class Gather:
         if isinstance(item, Gap):
             self._resumed = True
             return [*self.flush(), item]
-        if self._held and item.start != self._held[-1].stop:
+        if self._held and item.start != self._next:
             return [*self.flush(), item]  # not for us to judge
         self._held.append(item)
-        seconds = ready_index(item.stop, self._ratio) // RATE_HZ
-        if seconds <= self._seconds and not self._resumed:
+        self._next = stop = item.stop
+        if stop < self._enough and not self._resumed:
             return []
-        self._seconds, self._resumed = max(seconds, 0), False
+        self._resumed = False
+        if stop >= self._enough:
+            seconds = max(ready_index(stop, self._ratio), 0) // RATE_HZ
+            self._enough = needed_index((seconds + 1) * RATE_HZ, self._ratio)
         return self.flush()
 
     def flush(self) -> list[Item]:
