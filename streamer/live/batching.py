@@ -213,9 +213,7 @@ class Batcher:
             self._pass(jobs)
             self.overload.worked(began)
             self._jobs.extend(job for job in jobs if job.due is not None)
-            for job in jobs:
-                if job.due is None:
-                    loop.call_soon_threadsafe(job.tell)
+            loop.call_soon_threadsafe(_tell, [job for job in jobs if job.due is None])
 
     def _pass(self, jobs: Sequence[_Job]) -> None:
         """Score the next window of each of these, and have each advance to the one after it."""
@@ -243,3 +241,8 @@ class Batcher:
         for job, one in zip(jobs, staged, strict=True):
             with job.trying():
                 job.take(one)
+
+
+def _tell(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        job.tell()

@@ -57,6 +57,7 @@ class Intake:
         self._clock = clock
         self._gather = Gather(given.info.rate_hz)
         self._items: deque[Item] = deque()  # recorded, and not yet given
+        self._woken = False
         self._bytes = 0  # of their samples
         self._came = asyncio.Event()  # an item, or the end
         self._went = asyncio.Event()
@@ -67,7 +68,7 @@ class Intake:
         return len(self._items) + len(self._gather)
 
     async def next(self) -> Item | None:
-        """The next item, of a second or so, or None when the source has ended.
+        """The next item, of a second or so, or None when the source has ended, or after `wake`.
 
         Raises:
             SourceError, RecordingError: what the source raised, after all that it gave before.
@@ -78,9 +79,16 @@ class Intake:
             if self._task.done():
                 self._task.result()
                 return None
+            if self._woken:
+                return None
             self._came.clear()
             await self._came.wait()
         return self._take()
+
+    def wake(self) -> None:
+        """Have nobody wait for a next item, now or later."""
+        self._woken = True
+        self._came.set()
 
     async def end(self) -> list[Item]:
         """Take nothing in any more; what was recorded and not yet given."""

@@ -17,7 +17,6 @@ from streamer.live.ratewatch import ClockWatch, RateWatch
 from streamer.messages import RATE_HZ, Chunk, Gap, Item, Score, Switch
 from streamer.pipeline import Output, Pipeline
 from streamer.publisher import Publisher
-from streamer.stopping import unless_stopped
 
 CLOCK_PAIR_S = 60.0
 LONG = 3  # pieces of what comes of one item: more than any samples give
@@ -83,7 +82,10 @@ class Stream:
             SourceError, RecordingError: what the source raises.
 
         """
-        watchers = [asyncio.create_task(self._watch(), name="watchdog")]
+        watchers = [
+            asyncio.create_task(self._watch(), name="watchdog"),
+            asyncio.create_task(self._listen(stop), name="stop"),
+        ]
         if self._live:
             watchers.append(asyncio.create_task(self._watch_clocks(), name="clocks"))
         try:
@@ -99,12 +101,11 @@ class Stream:
 
     async def _pump(self, stop: asyncio.Event) -> bool:
         """Take items until there are no more (True) or `stop` is set (False)."""
-        while True:
-            upcoming = await unless_stopped(stop, self._intake.next())
-            if upcoming.cancelled():
-                break
-            item = upcoming.result()
+        while not stop.is_set():
+            item = await self._intake.next()
             if item is None:
+                if stop.is_set():
+                    break
                 return True
             if not await self._take(item, stop):
                 return False
@@ -112,6 +113,11 @@ class Stream:
             if not await self._take(left, stop):
                 break
         return False
+
+    async def _listen(self, stop: asyncio.Event) -> None:
+        """Wake the loop when it is told to stop: once, and not with a task for each item."""
+        await stop.wait()
+        self._intake.wake()
 
     async def _take(self, item: Item, stop: asyncio.Event) -> bool:
         """Work on an item to its end; False if `stop` came in the middle of a long one."""
