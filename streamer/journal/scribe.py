@@ -36,7 +36,7 @@ class Written(Protocol):
         ...
 
     def wait_s(self, early: bool = False) -> float:
-        """How long until the next transaction has to begin, or (`early`) may; inf: nothing is to be written."""
+        """How long until the next transaction has to begin, or (`early`) may; inf: there is none."""
         ...
 
     def write(self, together: bool) -> bool:

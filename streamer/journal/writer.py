@@ -219,7 +219,7 @@ class Writer:
         return self._home.device
 
     def wait_s(self, early: bool = False) -> float:
-        """How long until the next transaction has to begin, or (`early`) may; inf: nothing is to be written."""
+        """How long until the next transaction has to begin, or (`early`) may; inf: there is none."""
         with self.lock:
             within_s = RETRY_S if self._retries else self._pending.within_s
             if within_s == math.inf or self._closing:  # -inf + inf is no time

@@ -25,6 +25,7 @@ from streamer.errors import SettingsError, SinkError
 from streamer.sinks.commands import MAX_BYTES
 from streamer.sinks.refusals import Refused
 from streamer.sinks.settings import MqttSettings
+from streamer.sinks.wire import IN_FLIGHT, Message, Wire
 
 CONNECT_S = (
     2.0  # for TCP and for TLS; it runs in a thread that cannot be cancelled, so it bounds the shutdown
@@ -99,14 +100,12 @@ class Client(aiomqtt.Client):
         self.protocol = protocol
         self._client.connect_timeout = CONNECT_S
         self.unanswered: set[str] = set()  # topics that waited for the broker's answer when it ended
-        self._answers: dict[int, tuple[str, asyncio.Future[ReasonCode]]] = {}  # by the packet's number
+        self._wire = Wire(self._client, protocol is ProtocolVersion.V5)
         self._asked: set[str] = set()  # subscriptions under way
         self.ignored: set[str] = set()  # topics of messages that got no answer while later ones did
-        self._last_answer = 0.0
         self._turn = asyncio.Lock()
         self._in_doubt = in_doubt
         self._largest = math.inf  # bytes of a packet, as the broker says
-        self._qos = 1  # likewise: the most that it takes
         self._retains = True  # likewise: it keeps messages
         self._gone = False  # the connection has ended
 
@@ -120,7 +119,7 @@ class Client(aiomqtt.Client):
     @property
     def lacks(self) -> str:
         """What this broker says it cannot do, or ""."""
-        no_answer = "" if self._qos else "takes no QoS 1: it is not known what of it arrives"
+        no_answer = "" if self._wire.qos else "takes no QoS 1: it is not known what of it arrives"
         return "; ".join(one for one in (no_answer, "" if self._retains else "retains nothing") if one)
 
     async def say(
@@ -138,23 +137,20 @@ class Client(aiomqtt.Client):
             MqttError: it was not acknowledged.
 
         """
-        properties = None
-        if (expiry_s is not None or correlation) and self.protocol is ProtocolVersion.V5:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            if expiry_s is not None:
-                properties.MessageExpiryInterval = max(1, round(expiry_s))
-            if correlation:
-                properties.CorrelationData = correlation
         size = len(body.encode()) + len(topic.encode()) + len(correlation) + MARGIN
         if size > self._largest:
             raise Refused(ReasonCode(PacketTypes.DISCONNECT, "Packet too large"), topic)
+        expiry = None if expiry_s is None else max(1, round(expiry_s))
+        message = Message(topic, body, retain and self._retains, expiry, correlation)
         async with self._alone():
+            if self._client.socket() is None:
+                cause = self._disconnected.exception() if self._disconnected.done() else None
+                raise MqttCodeError(MQTTErrorCode.MQTT_ERR_NO_CONN, "Could not publish message") from cause
             sent = self._loop.time()
             try:
-                async with asyncio.timeout(self.timeout):
-                    reason = await self._published(topic, body, retain, properties)
+                reason = await self._wire.publish(message, self.timeout)
             except TimeoutError:
-                if self._last_answer > sent:
+                if self._wire.last_answer > sent:
                     self.ignored.add(topic)
                 raise MqttError(_TIMED_OUT) from None
         if reason.is_failure:
@@ -181,24 +177,6 @@ class Client(aiomqtt.Client):
         """Send one message at a time while it is unknown which one the broker hangs up at."""
         return self._turn if self._in_doubt() else contextlib.nullcontext()
 
-    async def _published(
-        self, topic: str, body: str, retain: bool, properties: Properties | None
-    ) -> ReasonCode:
-        """Publish past aiomqtt, which takes a refusal for a delivery and does not tell which one it was."""
-        info = self._client.publish(topic, body, self._qos, retain and self._retains, properties)
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            cause = self._disconnected.exception() if self._disconnected.done() else None
-            raise MqttCodeError(info.rc, "Could not publish message") from cause
-        if not self._qos:  # no answer will come
-            self._last_answer = self._loop.time()
-            return ReasonCode(PacketTypes.PUBACK, "Success")
-        answer: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
-        self._answers[info.mid] = topic, answer
-        try:
-            return await answer
-        finally:
-            del self._answers[info.mid]
-
     def abandon(self) -> None:
         """Drop the connection without a goodbye, so that the broker publishes our last will."""
         connection = self._client.socket()
@@ -216,12 +194,10 @@ class Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        self.unanswered = {
-            topic for topic, answer in self._answers.values() if not answer.done()
-        } | self._asked
+        self.unanswered = self._wire.unanswered | self._asked
         lost = MqttCodeError(reason_code, "Disconnected")  # aiomqtt lets them wait until their time is over
-        waits: list[asyncio.Future[Any]] = [answer for _, answer in self._answers.values()]
-        for waiting in (*waits, *self._pending_subscribes.values()):
+        self._wire.end(lost)
+        for waiting in self._pending_subscribes.values():
             if not waiting.done():
                 waiting.set_exception(lost)
         if not self._connected.done():  # aiomqtt would wait for an answer that cannot come any more
@@ -241,13 +217,16 @@ class Client(aiomqtt.Client):
             # be another's.
             self._loop.add_writer(sock.fileno(), client.loop_write)
 
-    def _on_publish(
-        self, client: PahoClient, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
-    ) -> None:
-        self._last_answer = self._loop.time()
-        _, answer = self._answers.get(mid, (None, None))
-        if answer is not None and not answer.done():
-            answer.set_result(reason_code)
+    def _on_socket_open(self, client: PahoClient, userdata: Any, sock: socket.socket) -> None:
+        super()._on_socket_open(client, userdata, sock)
+        self._loop.call_soon_threadsafe(self._loop.add_reader, sock.fileno(), self._read)
+
+    def _read(self) -> None:
+        try:
+            self._wire.read()
+        except Exception as error:  # as aiomqtt's own: it is usually the connection
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
     def _on_connect(
         self,
@@ -258,7 +237,8 @@ class Client(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         self._largest = getattr(properties, "MaximumPacketSize", math.inf)
-        self._qos = min(1, getattr(properties, "MaximumQoS", 1))
+        self._wire.qos = min(1, getattr(properties, "MaximumQoS", 1))
+        self._wire.most = min(self._wire.most, getattr(properties, "ReceiveMaximum", IN_FLIGHT))
         self._retains = bool(getattr(properties, "RetainAvailable", 1))
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
