@@ -6,14 +6,13 @@ beyond 900 µV of the middle) are what people who live with headbands use; the o
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
 
 import numpy as np
 
-from streamer.messages import EPOCH_S, Floats, Gap, Grade, Item, Quality
+from streamer.messages import EPOCH_S, Chunk, Floats, Gap, Grade, Item, Quality
 
 FLAT_SD_UV = 1.0
 RAILED_UV = 900.0
@@ -60,6 +59,7 @@ class QualityMeter:
     def __init__(self, rate_hz: float, mains_hz: int = 50) -> None:
         self._rate_hz = rate_hz
         self._mains_hz = mains_hz
+        self._size = int(rate_hz) if rate_hz == int(rate_hz) else 0  # samples in each second; 0: not in each
         self.reset()
 
     def reset(self) -> None:
@@ -75,13 +75,24 @@ class QualityMeter:
             if item.stop >= self._stop:
                 self._close(second_at(item.stop, self._rate_hz))
             return
-        begin = item.start
+        begin = self._whole(item)
         while begin < item.stop:
             end = min(self._stop, item.stop)
             self._parts.append(item.samples[0, begin - item.start : end - item.start])
             if end == self._stop:
                 self._close(self._second + 1)
             begin = end
+
+    def _whole(self, chunk: Chunk) -> int:
+        """Measure the whole seconds at the beginning of a chunk, all at once; where the rest begins."""
+        count = (chunk.stop - chunk.start) // self._size if self._size else 0
+        if count < 2 or chunk.start != self._second * self._size:
+            return chunk.start
+        rows = chunk.samples[0, : count * self._size].reshape(count, self._size)
+        self._seconds.update(enumerate(self._measured(rows, self._size), self._second))
+        self._second += count
+        self._stop = ceil((self._second + 1) * self._rate_hz)
+        return chunk.start + count * self._size
 
     def grade(self, end_s: int, span_s: int = EPOCH_S) -> Quality:
         """Quality of the `span_s` before second `end_s`; older seconds are forgotten."""
@@ -104,39 +115,49 @@ class QualityMeter:
         """Measure the second that is complete and begin the `following` one; what lies between was lost."""
         if self._parts:
             begin = ceil(self._second * self._rate_hz)
-            self._seconds[self._second] = self._measure(np.concatenate(self._parts), self._stop - begin)
+            samples = np.concatenate(self._parts)[None]
+            (self._seconds[self._second],) = self._measured(samples, self._stop - begin)
             self._parts = []
         self._second = following
         self._stop = ceil((self._second + 1) * self._rate_hz)
 
-    def _measure(self, samples: Floats, expected: int) -> Second:
-        count = samples.shape[0]
-        centred = samples - samples.sum() / count
-        sd = math.sqrt(float(np.square(centred).sum()) / count)
-        fast_uv: float | None = None
-        hum = False
+    def _measured(self, rows: Floats, expected: int) -> list[Second]:
+        """Measure seconds, (n, samples), each by itself, to the bit."""
+        count = rows.shape[1]
+        centred = rows - (rows.sum(axis=1) / count)[:, None]
+        sds = np.sqrt(np.square(centred).sum(axis=1) / count).tolist()
+        spans = (rows.max(axis=1) - rows.min(axis=1)).tolist()
+        fasts: list[float | None] = [None] * len(sds)
+        hums = [False] * len(sds)
         if count == expected:  # a spectrum across a hole would mean nothing
             power = self._power(centred)
-            fast_uv = self._rms(power, 25, 45)
-            hum = self._mains_hz < self._rate_hz / 2 - 1 and (
-                self._rms(power, self._mains_hz - 1, self._mains_hz + 1) > HUM_UV
-            )
-        flat, railed, big = sd < FLAT_SD_UV, _railed(samples), sd > BIG_SD_UV
-        muscle = fast_uv is not None and fast_uv > MUSCLE_UV
-        clean = not (flat or railed or big or muscle or hum)
-        return Second(count / expected, sd, flat, railed, big, muscle, hum, fast_uv, clean)
+            fasts = _rms(power, 25, 45)
+            if self._mains_hz < self._rate_hz / 2 - 1:
+                hums = [
+                    hum is not None and hum > HUM_UV
+                    for hum in _rms(power, self._mains_hz - 1, self._mains_hz + 1)
+                ]
+        found = []
+        for row, sd, span, fast_uv, hum in zip(rows, sds, spans, fasts, hums, strict=True):
+            flat, railed, big = sd < FLAT_SD_UV, span > RAILED_UV and _railed(row), sd > BIG_SD_UV
+            muscle = fast_uv is not None and fast_uv > MUSCLE_UV
+            clean = not (flat or railed or big or muscle or hum)
+            found.append(Second(count / expected, sd, flat, railed, big, muscle, hum, fast_uv, clean))
+        return found
 
     def _power(self, centred: Floats) -> Floats:
         """One-sided power per bin in µV²; the bins are 1 Hz apart, so a bin's number is its frequency."""
-        taper, energy = _taper(centred.shape[0])
+        count = centred.shape[1]
+        taper, energy = _taper(count)
         power: Floats = np.abs(np.fft.rfft(centred * taper)) ** 2
-        power *= 2 / (centred.shape[0] * energy)
+        power *= 2 / (count * energy)
         return power
 
-    def _rms(self, power: Floats, low_hz: int, high_hz: int) -> float:
-        """Root mean square in a band, without the mains' own bins unless they are what is asked for."""
-        bins = slice(low_hz, high_hz + 1)
-        return math.sqrt(float(power[bins].sum()))
+
+def _rms(power: Floats, low_hz: int, high_hz: int) -> list[float | None]:
+    """Root mean square in a band, of each row."""
+    found: list[float | None] = np.sqrt(power[:, low_hz : high_hz + 1].sum(axis=1)).tolist()
+    return found
 
 
 @cache
@@ -147,8 +168,7 @@ def _taper(count: int) -> tuple[Floats, float]:
 
 
 def _railed(samples: Floats) -> bool:
-    if float(samples.max()) - float(samples.min()) <= RAILED_UV:  # nearly always, and spares the median
-        return False
+    """Whether too many lie far from the middle; costly, and needless where none can."""
     beyond = np.abs(samples - np.median(samples)) > RAILED_UV
     return float(beyond.mean()) > RAILED_SHARE
 

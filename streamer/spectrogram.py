@@ -16,22 +16,32 @@ FLOOR_UV = 1.0  # added to |X|: 0 dB is what a band that was filtered away shows
 HAMMING: Floats = np.hamming(FRAME_SAMPLES)
 
 
-def column(frame: Floats) -> NDArray[np.float32]:
-    """One column of the spectrogram: (200,) µV -> (128,) dB re 1 µV, `20 log10(|X| + 1)`.
+def columns(frames: Floats) -> NDArray[np.float32]:
+    """Columns of the spectrogram: (n, 200) µV -> (n, 128) dB re 1 µV, `20 log10(|X| + 1)`.
 
-    A frame that touches a lost sample (NaN) is NaN throughout. Columns are always transformed one at a time,
-    so that no vectorised path can make them differ with how many are asked for.
+    A frame that touches a lost sample (NaN) is NaN throughout. What comes of a frame is the same to the bit
+    however many there are: every row is transformed and summed by itself.
     """
-    if np.isnan(frame).any():
-        return np.full(BINS, np.nan, dtype=np.float32)
-    magnitude = np.abs(np.fft.rfft(frame * HAMMING, FFT_POINTS))[1:]
-    return (20.0 * np.log10(magnitude + FLOOR_UV)).astype(np.float32)
+    magnitude = np.abs(np.fft.rfft(frames * HAMMING, FFT_POINTS))[:, 1:]
+    out: NDArray[np.float32] = (20.0 * np.log10(magnitude + FLOOR_UV)).astype(np.float32)
+    lost = np.isnan(frames.sum(axis=1))
+    if lost.any():
+        out[lost] = np.nan
+    return out
+
+
+def column(frame: Floats) -> NDArray[np.float32]:
+    """One of them: (200,) µV -> (128,) dB."""
+    one: NDArray[np.float32] = columns(frame[None])[0]
+    return one
 
 
 def spectrogram(samples: Floats) -> NDArray[np.float32]:
     """Every column of a whole signal: (n,) µV -> (n // 100 - 1, 128) dB, the first over seconds 0 to 2."""
-    frames = max(samples.shape[0] // RATE_HZ - 1, 0)
-    out = np.empty((frames, BINS), dtype=np.float32)
-    for index in range(frames):
-        out[index] = column(samples[index * RATE_HZ : index * RATE_HZ + FRAME_SAMPLES])
-    return out
+    return columns(frames(samples))
+
+
+def frames(samples: Floats) -> Floats:
+    """Every 2 s that begin on a whole second: (n,) -> (n // 100 - 1, 200)."""
+    seconds = samples[: samples.shape[0] // RATE_HZ * RATE_HZ].reshape(-1, RATE_HZ)
+    return np.concatenate([seconds[:-1], seconds[1:]], axis=1)

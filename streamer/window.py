@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, Floats, Gap, Item, Window
-from streamer.spectrogram import BINS, FRAME_S, FRAME_SAMPLES, column
+from streamer.spectrogram import BINS, FRAME_S, columns, frames
 
 COLUMNS = EPOCH_S - FRAME_S + 1  # 29 frames fit into 30 s
 
@@ -37,33 +38,48 @@ class Windows:
             raise ValueError(f"item starts at sample {item.start}, expected {self._index}")
         lost = isinstance(item, Gap)
         while self._index < item.stop:
-            room = RATE_HZ - self._index % RATE_HZ  # to the end of the second
-            stop = min(self._index + room, item.stop)
+            begin, stop = self._index, min(self._due(), item.stop)
             values: Floats | float = (
-                np.nan
-                if isinstance(item, Gap)
-                else item.samples[0, self._index - item.start : stop - item.start]
+                np.nan if isinstance(item, Gap) else item.samples[0, begin - item.start : stop - item.start]
             )
-            self._write(stop - self._index, values)
+            self._write(stop - begin, values)
             self._index = stop
+            self._fill(begin // RATE_HZ + 1, stop // RATE_HZ, lost)
             if stop % RATE_HZ == 0:
-                yield from self._second(item.arrived, lost)
+                yield from self._window(item.arrived)
+
+    def _due(self) -> int:
+        """Where the next window may end, or the epoch does, at which the ring has its edge."""
+        seconds = self._index // RATE_HZ
+        hop, epoch = (seconds // step * step + step for step in (self._hop_s, EPOCH_S))
+        return RATE_HZ * min(hop, epoch)
 
     def _write(self, count: int, values: Floats | float) -> None:
-        """Put up to one second of samples in both halves; a second never straddles the ring's edge."""
+        """Put up to an epoch of samples in both halves; it never straddles the ring's edge."""
         at = self._index % EPOCH_SAMPLES
         self._samples[at : at + count] = values
         self._samples[at + EPOCH_SAMPLES : at + EPOCH_SAMPLES + count] = values
 
-    def _second(self, arrived: float, lost: bool) -> Iterator[Window]:
-        """A second is complete: add its column, and give a window if one is due."""
-        seconds = self._index // RATE_HZ
-        at = (self._index - 1) % EPOCH_SAMPLES + 1 + EPOCH_SAMPLES  # one past the newest, in the upper half
-        if seconds >= FRAME_S:
-            slot = seconds % COLUMNS
-            frame = np.nan if lost else column(self._samples[at - FRAME_SAMPLES : at])
-            self._columns[slot] = frame
-            self._columns[slot + COLUMNS] = frame
+    @property
+    def _end(self) -> int:
+        """One past the newest sample, in the ring's upper half."""
+        return (self._index - 1) % EPOCH_SAMPLES + 1 + EPOCH_SAMPLES
+
+    def _fill(self, first: int, last: int, lost: bool) -> None:
+        """Add the columns that end with these seconds, both included."""
+        first = max(first, FRAME_S, last - COLUMNS + 1)
+        if first > last:
+            return
+        slots = np.arange(first, last + 1) % COLUMNS
+        found: NDArray[np.float32] | float = np.nan
+        if not lost:
+            at = self._end - self._index % RATE_HZ  # the last whole second
+            found = columns(frames(self._samples[at - (last - first + FRAME_S) * RATE_HZ : at]))
+        self._columns[slots] = self._columns[slots + COLUMNS] = found
+
+    def _window(self, arrived: float) -> Iterator[Window]:
+        """A second is complete: give a window if one is due."""
+        seconds, at = self._index // RATE_HZ, self._end
         if seconds < EPOCH_S or (seconds % self._hop_s and seconds % EPOCH_S):
             return
         first = seconds % COLUMNS + 1  # the oldest of the last 29 columns
