@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ from model.mc2sleepnet import parameter_count
 from model.settings import Phase, Settings, load_settings
 from model.train import evaluate, trained
 from streamer.errors import SettingsError, UsageError
-from tools.runs import changed, once_each, outcome, parser_of, write
+from tools.runs import changed, once_each, parser_of, run, table, write
 
 REFERENCE = "reference"
 NETWORK = "network.pt"  # of a run: the averaged one at its end
@@ -187,18 +188,20 @@ def page(results: Sequence[Result]) -> str:
     lines = [
         f"# Ablations: {first['agreement']['epochs']} epochs of held-out people, {first['steps']} steps each",
         "",
-        "| | parameters | seeds | accuracy | kappa | macro-F1 | kappa beside the reference |",
-        "|" + "---|" * 7,
+        *table(
+            ("", "parameters", "seeds", "accuracy", "kappa", "macro-F1", "kappa beside the reference"),
+            map(_cells, rows(results)),
+        ),
     ]
-    for row in rows(results):
-        low, high = row["kappa_range"]
-        spread = f" ({low:.3f}-{high:.3f})" if len(row["seeds"]) > 1 else ""
-        beside = "" if row["beside_reference"] is None else f"{row['beside_reference']:+.3f}"
-        lines.append(
-            f"| {row['name']} | {row['parameters']} | {len(row['seeds'])} | {row['accuracy']:.3f} | "
-            f"{row['kappa']:.3f}{spread} | {row['macro_f1']:.3f} | {beside} |"
-        )
     return "\n".join(lines) + "\n"
+
+
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    low, high = row["kappa_range"]
+    spread = f" ({low:.3f}-{high:.3f})" if len(row["seeds"]) > 1 else ""
+    beside = "" if row["beside_reference"] is None else f"{row['beside_reference']:+.3f}"
+    kappa = f"{row['kappa']:.3f}{spread}"
+    return row["name"], row["parameters"], len(row["seeds"]), row["accuracy"], kappa, row["macro_f1"], beside
 
 
 def ablate(asked: argparse.Namespace) -> list[Result]:
@@ -230,13 +233,14 @@ def in_order(results: dict[Path, Result], runs: Sequence[tuple[str, Settings]]) 
     return [results[one.out] for _, one in runs if one.out in results]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure the variants of a run, and print the tables."""
+def main(arguments: list[str] | None = None) -> int:
+    """Measure the variants of a run, and print the table; return the exit code."""
     parser = parser_of("ablate", __doc__)
     parser.add_argument("--seeds", type=int, default=1, help="runs of each variant")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants, and what is there already")
-    print(page(outcome(parser, arguments, ablate)))
+    asked = parser.parse_args(arguments)
+    return run(lambda: page(ablate(asked)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,7 +10,6 @@ conditioner already and enter there. Writes evaluation.json and evaluation.md in
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from rich.progress import track
 from model.data import FOLDS, Night, fold_of, load_night
 from model.draw import yasa
 from model.metrics import Agreement, agreement
-from streamer.errors import RecordingError, SleepstreamError, UsageError
+from streamer.errors import RecordingError, UsageError
 from streamer.frontend import Graded, conditioned
 from streamer.messages import (
     EPOCH_S,
@@ -49,6 +48,7 @@ from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from streamer.window import Windows
+from tools.runs import FIGURES, parser_of_model, run, table, write
 
 Floats = NDArray[np.float64]
 Stages = NDArray[np.int64]  # index into STAGES, -1 where unscored
@@ -247,39 +247,34 @@ def summarise(all_staged: Sequence[Staged], hop_s: int) -> dict[str, Any]:
 
 def page(figures: dict[str, Any], model: Model) -> str:
     """The figures as Markdown."""
-    contract = model.contract
+    contract, changes = model.contract, figures["changes_per_hour"]
+    named = {"**all**": figures["pooled"], "smoothed": figures["smoothed"]}
+    named |= {key: figures[key] for key in ("off_grid", "yasa") if key in figures} | figures["each"]
     lines = [
         f"# Evaluation: {figures['recordings']} recordings, {figures['subjects']} subjects",
         "",
         f"Model: {contract.size}, {contract.parameters} parameters, weights {contract.weights_sha256[:12]}. "
         "Streamed through the engine; every committed 30 s epoch counts.",
         "",
-        "| | epochs | accuracy | kappa | macro-F1 | "
-        + " | ".join(f"F1 {stage}" for stage in STAGES)
-        + " | ECE |",
-        "|" + "---|" * (len(STAGES) + 6),
-    ]
-    named = {"**all**": figures["pooled"], "smoothed": figures["smoothed"]}
-    named |= {key: figures[key] for key in ("off_grid", "yasa") if key in figures} | figures["each"]
-    for name, row in named.items():
-        f1 = " | ".join(f"{row['f1'][stage]:.2f}" for stage in STAGES)
-        lines.append(
-            f"| {name} | {row['epochs']} | {row['accuracy']:.3f} | {row['kappa']:.3f} | "
-            f"{row['macro_f1']:.3f} | {f1} | {row['ece']:.3f} |"
-        )
-    changes = figures["changes_per_hour"]
-    lines += [
+        *table(
+            ("", *FIGURES, *(f"F1 {stage}" for stage in STAGES), "ECE"),
+            [
+                (
+                    name,
+                    *(row[key] for key in FIGURES.values()),
+                    *(f"{row['f1'][stage]:.2f}" for stage in STAGES),
+                    row["ece"],
+                )
+                for name, row in named.items()
+            ],
+        ),
         "",
         "Confusion (rows: the scorer, columns: the engine):",
         "",
-        "| | " + " | ".join(STAGES) + " |",
-    ]
-    lines += ["|" + "---|" * (len(STAGES) + 1)]
-    lines += [
-        f"| {stage} | " + " | ".join(map(str, row)) + " |"
-        for stage, row in zip(STAGES, figures["pooled"]["confusion"], strict=True)
-    ]
-    lines += [
+        *table(
+            ("", *STAGES),
+            [(stage, *row) for stage, row in zip(STAGES, figures["pooled"]["confusion"], strict=True)],
+        ),
         "",
         f"Kappa over subjects: s.d. {figures['kappa_sd_over_subjects']:.3f}. Stage changes per hour: scorer "
         f"{changes['scorer']:.1f}, raw {changes['raw']:.1f}, smoothed {changes['smoothed']:.1f}. "
@@ -290,8 +285,8 @@ def page(figures: dict[str, Any], model: Model) -> str:
     return "\n".join(lines) + "\n"
 
 
-def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
-    """Stage every recording, compare, and write both files."""
+def evaluate(asked: argparse.Namespace) -> str:
+    """Stage every recording, compare, and write both files; return the page."""
     model = Model.load(asked.model, trusted=True)
     results: list[Staged] = []
     for path in track(asked.recordings, "staging", console=Console(stderr=True)):
@@ -304,32 +299,21 @@ def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
     if not results:
         raise UsageError(f"fold {asked.fold}: none of its subjects is among the recordings given")
     figures = summarise(results, asked.hop)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-    (asked.out / "evaluation.md").write_text(page(figures, model), "utf-8")
-    return figures
+    text = page(figures, model)
+    write(asked.out, "evaluation", figures, text)
+    return text
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate, and print the page."""
-    parser = argparse.ArgumentParser(prog="python -m tools.evaluate", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("recordings", nargs="+", type=Path, help="annotated EDF files or prepared nights")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--model", type=Path, help="an exported model (default: the packaged one)")
-    parser.add_argument("--channel", help="of EDF files; default: a sensible EEG channel")
+    parser = parser_of_model("evaluate", __doc__)
     parser.add_argument("--hop", type=int, default=EPOCH_S, choices=range(1, EPOCH_S + 1), metavar="S")
     parser.add_argument(
         "--fold", type=int, choices=range(len(FOLDS)), help="only its subjects, of prepared nights"
     )
     parser.add_argument("--peers", action="store_true", help="YASA on the same samples (extra `peers`)")
     asked = parser.parse_args(arguments)
-    try:
-        evaluate(asked)
-    except SleepstreamError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    print((asked.out / "evaluation.md").read_text("utf-8"))
-    return 0
+    return run(lambda: evaluate(asked))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Writes folds.json and folds.md into --out after every fold, and goes on where it
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from streamer.errors import SettingsError, UsageError
 from streamer.messages import EPOCH_S
 from streamer.network.stager import Model
 from tools.evaluate import Rows, Staged, stage_prepared, summarise
-from tools.runs import changed, once_each, outcome, parser_of, write
+from tools.runs import FIGURES, changed, once_each, parser_of, run, table, write
 
 
 def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device) -> list[Staged]:
@@ -90,15 +91,14 @@ def page(figures: dict[str, Any]) -> str:
     lines = [
         f"# Folds: {len(folds)} of {len(FOLDS)}, {figures['pool']['subjects']} people",
         "",
-        "| fold | people | epochs | accuracy | kappa | macro-F1 |",
-        "|---|---|---|---|---|---|",
+        *table(
+            ("fold", "people", *FIGURES),
+            [
+                (name, one["subjects"], *(one["pooled"][key] for key in FIGURES.values()))
+                for name, one in [*folds.items(), ("**pooled**", figures["pool"])]
+            ],
+        ),
     ]
-    for name, one in [*folds.items(), ("**pooled**", figures["pool"])]:
-        pooled = one["pooled"]
-        lines.append(
-            f"| {name} | {one['subjects']} | {pooled['epochs']} | {pooled['accuracy']:.3f} | "
-            f"{pooled['kappa']:.3f} | {pooled['macro_f1']:.3f} |"
-        )
     pool = figures["pool"]
     f1 = ", ".join(f"{stage} {value:.2f}" for stage, value in pool["pooled"]["f1"].items())
     changes = pool["changes_per_hour"]
@@ -135,12 +135,13 @@ def cross_validate(asked: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the folds, and print the table."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the folds, and print the table; return the exit code."""
     parser = parser_of("folds", __doc__)
     parser.add_argument("--only", type=int, nargs="+", choices=range(len(FOLDS)), metavar="FOLD")
-    print(page(outcome(parser, arguments, cross_validate)))
+    asked = parser.parse_args(arguments)
+    return run(lambda: page(cross_validate(asked)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -27,13 +27,13 @@ from model.data import FOLDS, spectrograms
 from model.draw import draw_night, opinion, yasa
 from model.resynthesis import Measurements
 from model.teacher import Samples, Scorer, load_teacher
-from streamer.errors import SleepstreamError
 from streamer.frontend import conditioned
 from streamer.messages import EPOCH_SAMPLES, STAGES
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from tools.resynthesise import compare
+from tools.runs import run
 
 EDGES_HZ = (0.5, 1.5, 4.0, 8.0, 11.0, 15.0, 22.0, 30.0)
 PAIRS = {
@@ -121,8 +121,8 @@ def heard(path: Path, channel: str | None) -> Samples:
     return whole.astype(np.float32)
 
 
-def judge(asked: argparse.Namespace, console: Console) -> None:
-    """Print every table that was asked for."""
+def judge(asked: argparse.Namespace, console: Console) -> str:
+    """Print every table that was asked for; there is no page besides."""
     scorers: dict[str, Scorer] = {}
     if asked.teacher is not None:
         scorers = {f"teacher, window {window}": load_teacher(asked.teacher, window) for window in WINDOWS}
@@ -139,6 +139,7 @@ def judge(asked: argparse.Namespace, console: Console) -> None:
         signals = [heard(path, asked.channel) for path in asked.real]
         parts = [(one, teacher(one).argmax(1).astype(np.int8)) for one in signals]
         console.print(texture_table(f"{len(parts)} real recordings, the teacher's stages", parts))
+    return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,12 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--real takes its stages from a teacher; give --teacher")
     if not asked.real and not asked.nights:
         parser.error("nothing asked for; give --nights or --real")
-    try:
-        judge(asked, Console())
-    except SleepstreamError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run(lambda: judge(asked, Console()))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ robustness.md into --out.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +28,6 @@ from model.augment import PIVOT_HZ
 from model.data import Night, load_night
 from streamer.channels import choose
 from streamer.derivation import Derivation
-from streamer.errors import SleepstreamError
 from streamer.messages import EPOCH_S, RATE_HZ, Channel, Chunk, Floats, StreamInfo
 from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
@@ -37,6 +35,7 @@ from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from tools.evaluate import Rows, Staged, compared, expert, live, stage_prepared, staged
+from tools.runs import parser_of_model, run, table, write
 
 HUM_UV = 30.0  # r.m.s. on the average: dry electrodes in a bedroom, above what quality calls line noise
 BAND_HZ = 35.0  # noise is given as r.m.s. up to here, whatever the rate
@@ -269,22 +268,23 @@ def page(figures: dict[str, Any], model: Model) -> str:
         "The fall is against the unchanged signal on the same epochs, those staged with and without the "
         f"change; **bold** where kappa falls by more than {ALLOWED:g}.",
         "",
-        "| | recordings | staged | accuracy | kappa | macro-F1 | fall of kappa |",
-        "|---|---|---|---|---|---|---|",
-        f"| as it is | {len(figures['recordings'])} | | {whole['accuracy']:.3f} | {whole['kappa']:.3f} | "
-        f"{whole['macro_f1']:.3f} | |",
+        *table(
+            ("", "recordings", "staged", "accuracy", "kappa", "macro-F1", "fall of kappa"), _rows(figures)
+        ),
     ]
-    for name, row in figures["conditions"].items():
-        lines.append(
-            f"| {name} | {row['recordings']} | {row['staged']:.0%} | {row['accuracy']:.3f} | "
-            f"{row['kappa']:.3f} | {row['macro_f1']:.3f} | {fall(row)} |"
-        )
-    for hop_s, row in figures["hops"].items():
-        lines.append(
-            f"| between epochs, hop {hop_s} s | {len(figures['recordings'])} | | {row['accuracy']:.3f} | "
-            f"{row['kappa']:.3f} | {row['macro_f1']:.3f} | {fall(row)} |"
-        )
     return "\n".join(lines) + "\n"
+
+
+def _rows(figures: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    """The rows of the table: unchanged, each condition, each hop."""
+    count, whole = len(figures["recordings"]), figures["as_it_is"]
+    yield "as it is", count, "", whole["accuracy"], whole["kappa"], whole["macro_f1"], ""
+    for name, row in figures["conditions"].items():
+        staged = f"{row['staged']:.0%}"
+        yield name, row["recordings"], staged, row["accuracy"], row["kappa"], row["macro_f1"], fall(row)
+    for hop_s, row in figures["hops"].items():
+        name = f"between epochs, hop {hop_s} s"
+        yield name, count, "", row["accuracy"], row["kappa"], row["macro_f1"], fall(row)
 
 
 def fall(row: dict[str, Any]) -> str:
@@ -295,30 +295,24 @@ def fall(row: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Try every condition, and print the page."""
-    parser = argparse.ArgumentParser(prog="python -m tools.robustness", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("recordings", nargs="+", type=Path, help="annotated EDF files or prepared nights")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--model", type=Path, help="an exported model (default: the packaged one)")
-    parser.add_argument("--channel", help="of EDF files; default: a sensible EEG channel")
+    parser = parser_of_model("robustness", __doc__)
     parser.add_argument(
         "--no-hops",
         action="store_true",
         help="leave out the windows between epochs, which take most of the time",
     )
     asked = parser.parse_args(arguments)
-    try:
-        model = Model.load(asked.model, trusted=True)
-        sources = [open_source(path, asked.channel) for path in asked.recordings]
-        figures = try_all(sources, model, () if asked.no_hops else HOPS_S)
-    except SleepstreamError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "robustness.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    return run(lambda: measure(asked))
+
+
+def measure(asked: argparse.Namespace) -> str:
+    """Try every condition on every recording, and write both files; return the page."""
+    model = Model.load(asked.model, trusted=True)
+    sources = [open_source(path, asked.channel) for path in asked.recordings]
+    figures = try_all(sources, model, () if asked.no_hops else HOPS_S)
     text = page(figures, model)
-    (asked.out / "robustness.md").write_text(text, "utf-8")
-    print(text)
-    return 0
+    write(asked.out, "robustness", figures, text)
+    return text
 
 
 if __name__ == "__main__":

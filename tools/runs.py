@@ -1,12 +1,13 @@
-"""What the commands that train several runs from one TOML have in common: arguments, runs, people, files."""
+"""What the commands that evaluate have in common: arguments, runs, tables, files."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final
 
 import torch
 
@@ -14,7 +15,8 @@ from model.data import Night
 from model.settings import Settings
 from streamer.errors import SleepstreamError
 
-T = TypeVar("T")
+# Columns of a table, and what they are called in an agreement.
+FIGURES: Final = {"epochs": "epochs", "accuracy": "accuracy", "kappa": "kappa", "macro-F1": "macro_f1"}
 
 
 def parser_of(tool: str, what: str) -> argparse.ArgumentParser:
@@ -26,15 +28,31 @@ def parser_of(tool: str, what: str) -> argparse.ArgumentParser:
     return parser
 
 
-def outcome(
-    parser: argparse.ArgumentParser, arguments: list[str] | None, work: Callable[[argparse.Namespace], T]
-) -> T:
-    """What the work made of the arguments; an error that a user can cause ends the program in one line."""
-    asked = parser.parse_args(arguments)
+def parser_of_model(tool: str, what: str) -> argparse.ArgumentParser:
+    """The arguments of the commands that stage recordings; `what` as for `parser_of`."""
+    parser = argparse.ArgumentParser(prog=f"python -m tools.{tool}", description=what.split("\n", 1)[0])
+    parser.add_argument("recordings", nargs="+", type=Path, help="annotated EDF files or prepared nights")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--model", type=Path, help="an exported model (default: the packaged one)")
+    parser.add_argument("--channel", help="of EDF files; default: a sensible EEG channel")
+    return parser
+
+
+def run(work: Callable[[], str]) -> int:
+    """Run a command and print the page that it returns; an error that a user can cause is one line.
+
+    Returns:
+        The exit code.
+
+    """
     try:
-        return work(asked)
+        text = work()
     except SleepstreamError as error:
-        parser.exit(error.exit_code, f"{error}\n")
+        print(error, file=sys.stderr)
+        return error.exit_code
+    if text:
+        print(text)
+    return 0
 
 
 def changed(settings: Settings, **what: object) -> Settings:
@@ -50,7 +68,21 @@ def once_each(nights: Sequence[Night]) -> list[Night]:
     return list(first.values())
 
 
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table in Markdown; numbers with a fraction get three decimals."""
+    return [
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+        *("| " + " | ".join(_cell(value) for value in row) + " |" for row in rows),
+    ]
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 def write(out: Path, name: str, figures: dict[str, Any], page: str) -> None:
     """NAME.json and NAME.md, as far as the runs have come."""
+    out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     (out / f"{name}.md").write_text(page, "utf-8")

@@ -67,10 +67,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run.toml"
 
 
-def refused(main: Callable[[list[str]], None], *arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([*arguments])
-    return int(str(ended.value.code))
+def refused(main: Callable[[list[str]], int], *arguments: str) -> int:
+    try:
+        return main([*arguments])
+    except SystemExit as ended:  # of the parser
+        return int(str(ended.code))
 
 
 def objectives(settings: Settings) -> list[str]:
