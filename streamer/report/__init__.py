@@ -98,7 +98,8 @@ def write_trend(reports: Sequence[Written], folder: Path, name: str = "trend") -
     nights = [report.night for report in ordered]
     png = draw_trend(nights)
     private.write(picture, png)
-    private.write(html, trend_page(nights, png, [report.html.name for report in ordered], made_from))
+    links = [report.html.name for report in ordered]
+    private.write(html, trend_page(nights, (png, draw_trend(nights, narrow=True)), links, made_from))
     return html, True
 
 

@@ -14,12 +14,13 @@ GRADES = {"good": "#4c9f70", "fair": "#d9c94a", "poor": "#e07b39", "off": "#b326
 LOST = "#d0d0d0"
 RED = "#b3261e"
 WIDTH = 11.0  # inches
+NARROW = 4.2  # likewise, for a telephone
 DPI = 110
 
 
-def canvas(height: float) -> Figure:
-    """An empty picture of the common width, without a window."""
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+def canvas(height: float, width: float = WIDTH) -> Figure:
+    """An empty picture, inches, without a window; by default of the common width."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

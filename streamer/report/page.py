@@ -58,6 +58,7 @@ h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}
 img{width:100%;min-width:44rem;height:auto}table{border-collapse:collapse;width:100%}
 td,th{padding:.25rem .6rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #eceff2}
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.fit img{min-width:0}td.t{white-space:nowrap}
 .wide{overflow-x:auto}.dim,td.d{color:#5b6570}.banner{padding:.7rem 1rem;border-radius:.4rem;margin:.8rem 0}
 .whole{background:#e7f4ec}.partial{background:#fff3d6}.failed{background:#b3261e;color:#fff;font-weight:600}
 .banner ul{margin:.3rem 0 0;padding-left:1.2rem;font-weight:400}
@@ -98,12 +99,14 @@ def night_page(night: Night, png: bytes, found: Comparison | None, against: Path
     return _page(f"{night.sleeper} {_date(night)}", parts)
 
 
-def trend_page(nights: Sequence[Night], png: bytes, links: Sequence[str], made_from: str) -> str:
+def trend_page(
+    nights: Sequence[Night], pngs: tuple[bytes, bytes], links: Sequence[str], made_from: str
+) -> str:
     """The page of several nights, in order of time.
 
     Args:
         nights: as read from their sessions.
-        png: the picture.
+        pngs: the picture, and the one for a telephone.
         links: the names of their reports, in the same folder.
         made_from: a digest of all that it shows, kept in the page.
 
@@ -125,17 +128,22 @@ def trend_page(nights: Sequence[Night], png: bytes, links: Sequence[str], made_f
         no_result = judged.grade == "failed"
         cells = "".join(_cell("failed" if no_result else _value(values[name], name)) for name in shown)
         cells += _cell(_value(values["unscored_min"], "unscored_min"))
-        row = f'<td><a href="{escape(quote(link))}">{_date(night)}</a></td><td>{escape(night.sleeper)}</td>'
-        rows.append(f"<tr>{row}{cells}<td>{judged.grade}</td></tr>")
+        named = f'<td class="t"><a href="{escape(quote(link))}">{_date(night)}</a></td>'
+        sleeper = f"<td>{escape(night.sleeper)}</td>"
+        rows.append(f"<tr>{named}{sleeper}{cells}<td>{judged.grade}</td></tr>")
     failed = sum(verdict(night).grade == "failed" for night in nights)
-    said = f"{len(nights)} nights" + (f", {failed} of them failed and in no figure" if failed else "")
+    sleepers = {night.sleeper for night in nights}
+    whose = f"{min(sleepers)}: " if len(sleepers) == 1 else ""
+    said = f"{whose}{len(nights)} nights" + (f", {failed} of them failed and in no figure" if failed else "")
     table = (
         f'<div class="wide"><table><tr><th>night</th><th>sleeper</th>{head}<th>verdict</th></tr>'
         f"{''.join(rows)}</table></div>"
     )
     dated = '<p class="dim">A night has the date of its evening, also where it began after midnight.</p>'
-    parts = [f"<h1>{said}</h1>", _picture(png, "trend"), table, dated, _legend((*shown, "unscored_min"))]
-    return _page("Trend", parts, made_from)
+    span = f'<p class="dim">{_date(nights[0])} to {_date(nights[-1])}</p>'
+    pictures = _pictures(*pngs, "trend")
+    parts = [f"<h1>{escape(said)}</h1>", span, pictures, table, dated, _legend((*shown, "unscored_min"))]
+    return _page(f"{whose}trend", parts, made_from)
 
 
 def _page(title: str, parts: Sequence[str], made_from: str = "") -> str:
@@ -174,8 +182,17 @@ def _headlines(night: Night) -> str:
 
 
 def _picture(png: bytes, text: str) -> str:
-    data = base64.b64encode(png).decode("ascii")
-    return f'<div class="wide"><img alt="{text}" src="data:image/png;base64,{data}"></div>'
+    return f'<div class="wide"><img alt="{text}" src="{_data(png)}"></div>'
+
+
+def _pictures(png: bytes, narrow: bytes, text: str) -> str:
+    """One for a desktop, and another where there is no room for it."""
+    other = f'<source media="(max-width:44rem)" srcset="{_data(narrow)}">'
+    return f'<picture class="fit">{other}<img alt="{text}" src="{_data(png)}"></picture>'
+
+
+def _data(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _signal(night: Night) -> str:

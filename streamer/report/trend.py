@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from streamer.messages import Floats
-from streamer.report.canvas import COLOURS, RED, canvas, to_png
+from streamer.report.canvas import COLOURS, NARROW, RED, WIDTH, canvas, to_png
 from streamer.report.verdict import verdict
 from streamer.session import Night, evening_of
 
@@ -37,14 +37,21 @@ NAMED = 12  # sleepers: beyond, a legend would take the picture's place
 NAME = 9  # characters of a recording that its date does not tell from others
 
 
-def draw_trend(nights: Sequence[Night]) -> bytes:
+def draw_trend(nights: Sequence[Night], narrow: bool = False) -> bytes:
     """Each night's main figures over the dates; a failed night is a cross, and joins no line.
 
     Nights of several dates stand at their dates; where one sleeper has two of a date, or one has none, they
     stand side by side in the order given.
+
+    Args:
+        nights: as read from their sessions.
+        narrow: for a telephone: one below the other.
+
     """
-    figure = canvas(7.5)
-    axes = figure.subplots(3, 2, sharex=True).ravel()
+    columns = 1 if narrow else 2
+    rows = len(SHOWN) // columns
+    figure = canvas((1.6 if narrow else 2.5) * rows, NARROW if narrow else WIDTH)
+    axes = figure.subplots(rows, columns, sharex=True).ravel()
     places, names = _places(nights)
     failed = np.array([verdict(night).grade == "failed" for night in nights])
     statistics = [night.statistics().to_json() for night in nights]
@@ -81,7 +88,9 @@ def draw_trend(nights: Sequence[Night]) -> bytes:
         cross = Line2D([], [], color=RED, marker="x", linestyle="", mew=2, label="failed night: no value")
         handles.append(cross)
     if handles:
-        figure.legend(handles=handles, loc="outside upper right", ncols=6, fontsize=9, frameon=False)
+        figure.legend(
+            handles=handles, loc="outside upper right", ncols=2 if narrow else 6, fontsize=9, frameon=False
+        )
     return to_png(figure)
 
 

@@ -36,7 +36,7 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "source"):
             self.open.append(tag)
         self.fetched += [value for name, value in attrs if name in ("src", "srcset", "data")]
         assert tag not in ("script", "link", "iframe", "object")
@@ -138,10 +138,11 @@ def test_several_nights_become_a_trend_and_a_failed_one_gives_it_no_value(tmp_pa
         session(tmp_path / f"n{number}.sqlite", stages(letters), started=STARTED + 86_400 * number)
     report(tmp_path, "--out", tmp_path / "out")
     html = (tmp_path / "out" / "trend.html").read_text()
-    rows = re.findall(r"<tr><td><a href=\"(n\d\.html)\">.*?</tr>", html)
+    rows = re.findall(r"<tr><td class=\"t\"><a href=\"(n\d\.html)\">.*?</tr>", html)
     assert rows == ["n0.html", "n1.html", "n2.html"]
     assert html.count('<td class="n">failed</td>') == 8
-    assert "3 nights, 1 of them failed" in page(tmp_path / "out" / "trend.html").text
+    assert "anna: 3 nights, 1 of them failed" in page(tmp_path / "out" / "trend.html").text
+    assert html.count("data:image/png") == 2  # for a desktop and for a telephone
     assert all((tmp_path / "out" / name).exists() for name in (*rows, "trend.png"))
 
 
@@ -149,7 +150,7 @@ def test_several_nights_become_a_trend_and_a_failed_one_gives_it_no_value(tmp_pa
 def sketched(monkeypatch):
     """Pictures cost time, and are not what these tests are about."""
     for name in ("figure.draw_night", "trend.draw_trend"):
-        monkeypatch.setattr(f"streamer.report.{name}", lambda *_: b"\x89PNG")
+        monkeypatch.setattr(f"streamer.report.{name}", lambda *_, **__: b"\x89PNG")
 
 
 def replays(folder, count, **more):
@@ -287,6 +288,7 @@ def test_the_trend_s_axis_says_the_table_s_dates_without_a_warning(tmp_path, sta
     assert [name.split("\n")[0] for name in names] == [f"{day.day} {day:%b}" for day in expected]
     assert np.ptp(places) <= max(max(starts), len(nights))
     assert trend.draw_trend(nights).startswith(b"\x89PNG")
+    assert trend.draw_trend(nights, narrow=True).startswith(b"\x89PNG")
 
 
 def test_recordings_of_one_date_are_told_apart_on_the_axis(tmp_path):
