@@ -18,6 +18,7 @@ class Derivation:
 
     def __init__(self, pick: Pick, channels: tuple[Channel, ...], unit: str | None = None) -> None:
         self.label = pick.label
+        self.unit = unit or channels[pick.plus].unit
         self._plus, self._minus = pick.plus, pick.minus
         self._plus_uv = microvolts_per(unit or channels[pick.plus].unit)
         self._minus_uv = 0.0 if pick.minus is None else microvolts_per(unit or channels[pick.minus].unit)

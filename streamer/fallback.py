@@ -46,6 +46,7 @@ class _Candidate:
     def __init__(self, pick: Pick, info: StreamInfo, signal: SignalSettings) -> None:
         self.label = pick.label
         self._derivation = Derivation(pick, info.channels, signal.unit)
+        self.unit = self._derivation.unit
         self._meter = QualityMeter(info.rate_hz, signal.mains_hz)
         self.quality = Quality("off")
         self.rank = 0
@@ -87,6 +88,11 @@ class Fallback:
     def label(self) -> str:
         """The label of the electrode staged now."""
         return self._present.label
+
+    @property
+    def unit(self) -> str:
+        """The unit in which it comes."""
+        return self._present.unit
 
     def push(self, item: Item) -> list[Item | Switch]:
         """Take the next chunk or gap; return what it completes."""

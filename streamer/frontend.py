@@ -43,7 +43,7 @@ class FrontEnd:
     def __init__(self, info: StreamInfo, signal: SignalSettings, hop_s: int) -> None:
         self._derivation = derivation(info, signal)
         self.label = self._derivation.label
-        self._plausibility = Plausibility(info.rate_hz, self.label)
+        self._plausibility = Plausibility(info.rate_hz, self.label, self._derivation.unit)
         self._quality = QualityMeter(info.rate_hz, signal.mains_hz)
         self._conditioner = Conditioner(info.rate_hz, signal.bridge_s)
         self._windows = Windows(hop_s)

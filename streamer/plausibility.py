@@ -12,12 +12,20 @@ EEG_UV = (1.0, 1000.0)  # where another unit would have to put it to be worth su
 
 
 class Plausibility:
-    """Looks at the first 30 s of real samples, then never again."""
+    """Looks at the first 30 s of real samples, then never again.
 
-    def __init__(self, rate_hz: float, label: str) -> None:
+    Args:
+        rate_hz: of the samples.
+        label: of the channel.
+        unit: that its numbers are taken for; "": µV, since nothing is said.
+
+    """
+
+    def __init__(self, rate_hz: float, label: str, unit: str = "") -> None:
         self._second = int(rate_hz)
         self._wanted = self._second * EPOCH_S
         self._label = label
+        self._unit = unit or "uV"
         self._parts: list[Floats] | None = []
         self._count = 0
 
@@ -38,6 +46,7 @@ class Plausibility:
         if typical_uv == 0 or LEAST_UV <= typical_uv <= MOST_UV:  # flat is quality's business, not a unit's
             return None
         size = "small" if typical_uv < LEAST_UV else "large"
-        better = [unit for unit in SUGGESTED if EEG_UV[0] <= typical_uv * microvolts_per(unit) <= EEG_UV[1]]
+        typical = typical_uv / microvolts_per(self._unit)
+        better = [unit for unit in SUGGESTED if EEG_UV[0] <= typical * microvolts_per(unit) <= EEG_UV[1]]
         advice = f"it looks like {better[0]}: say so with unit {better[0]}" if better else "check the wiring"
-        return f"channel {self._label!r} varies by {typical_uv:.2g} uV, too {size} for EEG in uV; {advice}"
+        return f"channel {self._label!r} varies by {typical:.2g} {self._unit}, too {size} for EEG; {advice}"

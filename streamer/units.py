@@ -26,7 +26,7 @@ _NOTHING = ("", "none", "n/a", "na", "nan", "null", "unknown", "undefined", "-",
 _LOST_MU = re.compile(r"(?:Âµ|Î¼|æ|\?|\ufffd+)(?=V)")
 _VOLTS = re.compile(r"(.*?)(?:v|volts?)")
 _POWER = re.compile(r"(?:10(?:\^|\*\*)|1e)([-+]?\d+)[*x·]?(?:v|volts?)")
-SUGGESTED = ("V", "mV", "nV")  # units to try where a signal looks wrong in µV
+SUGGESTED = ("uV", "V", "mV", "nV")  # units to try where a signal looks wrong in its own
 
 
 def microvolts_in(unit: str) -> float | None:

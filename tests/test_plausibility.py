@@ -9,8 +9,8 @@ from tests.chunkings import cut, stream
 EEG_UV = np.random.default_rng(8).standard_normal((1, 20_000)) * 25
 
 
-def _complaints(samples, sizes=(1,)):
-    check = Plausibility(256, "Cz")
+def _complaints(samples, sizes=(1,), unit=""):
+    check = Plausibility(256, "Cz", unit)
     return [said for item in cut(stream(samples), [*sizes, 977]) if (said := check.push(item))]
 
 
@@ -19,6 +19,15 @@ def test_another_unit_is_recognised_and_named_once(factor, unit):
     (said,) = _complaints(EEG_UV * factor)
     assert "'Cz'" in said
     assert f"unit {unit}" in said
+
+
+@pytest.mark.parametrize(
+    ("said_unit", "factor", "meant"), [("V", 1e6, "uV"), ("mV", 1e3, "uV"), ("V", 1e3, "mV")]
+)
+def test_a_unit_that_was_said_and_is_too_large_is_recognised_too(said_unit, factor, meant):
+    (said,) = _complaints(EEG_UV * factor, unit=said_unit)  # µV that the wrong unit makes of it
+    assert f"{said_unit}, too large for EEG; it looks like {meant}: say so with unit {meant}" in said
+    assert _complaints(EEG_UV, unit=said_unit) == []
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.1, 0.5, 1, 4, 40])
