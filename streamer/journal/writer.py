@@ -304,7 +304,7 @@ class Writer:
         with self.lock:
             self._retries = True
             self._trouble("failing", error)
-            self._scribe.within(self, RETRY_S)
+            self._scribe.within(self, self.wait_s())
 
     def _give_up(self, error: BaseException) -> None:
         log.exception("recording to %s was given up", self.path)
