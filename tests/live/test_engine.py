@@ -195,7 +195,13 @@ def test_what_the_imports_and_the_beginning_made_is_no_longer_searched_for_garba
     gc.collect()
     assert gc.get_freeze_count() == 0
     witness = Searched()
-    asyncio.run(engine(tmp_path, simulated("anna"), witness=witness).run())
+    made = Engine(
+        validate({"session_dir": str(tmp_path), "stream": [simulated("anna")]}, "test"),
+        SystemClock(),
+        witness,
+        begun=gc.freeze,
+    )
+    asyncio.run(made.run())
     assert gc.get_freeze_count() > 50_000
     assert witness.publishers == [[]] * 6
 

@@ -11,6 +11,7 @@ import subprocess
 import aiomqtt
 import pytest
 
+from streamer.cli import TALKATIVE
 from streamer.clock import SystemClock
 from streamer.errors import SinkError
 from streamer.sinks import broker as broker_module
@@ -26,6 +27,8 @@ from tests.sinks.test_mqtt_outage import Watch
 
 def test_a_night_at_once_arrives_whole_in_order_over_3_1_1(caplog):
     caplog.set_level(logging.INFO)
+    for library in TALKATIVE:
+        caplog.set_level(logging.CRITICAL, library)
 
     async def main():
         outbox, watch = MemoryOutbox(), Watch()
