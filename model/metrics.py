@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from streamer.agreement import agreement_of
 from streamer.messages import STAGES
+from streamer.night.agreement import agreement_of
 
 CLASSES = len(STAGES)
 

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from streamer.local import silence
+from streamer.host.local import silence
 
 silence()  # before anything that is imported after this
 

@@ -8,10 +8,10 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamer.caps import BIOSEMI, explained, other_system, shared
 from streamer.errors import SignalError, UsageError
 from streamer.messages import Channel
-from streamer.units import is_voltage
+from streamer.sources.caps import BIOSEMI, explained, other_system, shared
+from streamer.sources.units import is_voltage
 
 RATES_HZ = (50.0, 1024.0)  # below, no spindles; above, nothing worth the effort
 

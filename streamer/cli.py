@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from streamer import __version__
 from streamer.errors import SleepstreamError
-from streamer.local import keep_caches_temporary
-from streamer.standard import Quiet, complain, safe
+from streamer.host.local import keep_caches_temporary
+from streamer.host.standard import Quiet, complain, safe
 
 
 class Command(NamedTuple):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from streamer.printable import printable
+from streamer.host.printable import printable
 
 MOST = 8  # that are listed; the rest is counted
 SHOWN_CHARS = 60  # of a value

@@ -6,7 +6,7 @@ import numpy as np
 
 from streamer.channels import Pick
 from streamer.messages import Channel, Chunk, Floats, Gap, Item
-from streamer.units import microvolts_per
+from streamer.sources.units import microvolts_per
 
 
 class Derivation:

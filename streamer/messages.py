@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.printable import printable
+from streamer.host.printable import printable
 
 Stage = Literal["W", "N1", "N2", "N3", "R"]
 Label = Literal["W", "N1", "N2", "N3", "R", "unscored"]

@@ -1,7 +1,7 @@
 """What is told of a night, and what a sink is: whoever hears it.
 
 Everything that hears of a night is a `Sink`: MQTT, JSON lines, terminal, log, live page, LSL outlets, alarm,
-triggers, a test. `streamer/handover.py` stands between it and the night.
+triggers, a test. `streamer/sinks/handover.py` stands between it and the night.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from streamer.host.printable import printable
 from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Gap, Grade, Quality, Score, Switch
-from streamer.printable import printable
 
 Line = Annotated[str, AfterValidator(printable)]  # printable, whoever wrote it
 PublishedStage = Literal["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.messages import EPOCH_S, Floats, Gap, Item
-from streamer.units import SUGGESTED, microvolts_per
+from streamer.sources.units import SUGGESTED, microvolts_per
 
 LEAST_UV, MOST_UV = 0.2, 2000.0  # typical s.d. of one second; EEG has 3 to 200
 EEG_UV = (1.0, 1000.0)  # where another unit would have to put it to be worth suggesting

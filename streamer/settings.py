@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from streamer.corrections import NAME_PATTERN, SHA256_PATTERN, TOPIC_PATTERN, all_problems
 from streamer.errors import SettingsError
 from streamer.journal.settings import StorageSettings
-from streamer.nights.settings import NightSettings
+from streamer.night.settings import NightSettings
 from streamer.reactions.settings import AlarmSettings, TriggerSettings, codes
 from streamer.sinks.settings import JsonlSettings, LslSinkSettings, MqttSettings, TtlSettings
 from streamer.sources.settings import SourceSettings

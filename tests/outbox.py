@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 
-from streamer.outbox import Parcel
+from streamer.journal.outbox import Parcel
 
 
 class MemoryOutbox:

@@ -21,8 +21,8 @@ import numpy as np
 import pylsl
 import pytest
 
-from streamer import devicetime
 from streamer.clock import SystemClock
+from streamer.sources import devicetime
 from streamer.sources.lsl import LslSource
 from streamer.sources.settings import LslSettings
 

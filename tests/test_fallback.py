@@ -17,11 +17,11 @@ from streamer.live.batching import Batcher
 from streamer.live.intake import Intake
 from streamer.live.stream import Stream
 from streamer.messages import Chunk, Gap, Quality, Switch
+from streamer.night.session import conditioned, read_night
 from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
 from streamer.resampler import Resampler
-from streamer.session import conditioned, read_night
 from streamer.settings import SignalSettings, validate
+from streamer.sinks.publisher import Publisher
 from tests.chunkings import SIZES, cut, joined, stream
 from tests.fakes import FakeClock, FakeSource, Witness
 from tests.paths import default_model, eeg, info, scores

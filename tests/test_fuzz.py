@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from streamer.commands.recover import recover
 from streamer.errors import SleepstreamError
 from streamer.journal import Journal
+from streamer.journal.candidates import find
 from streamer.journal.packing import pack
-from streamer.live.candidates import find
 from streamer.messages import Chunk, Gap
-from streamer.scoring import annotated
+from streamer.night.scoring import annotated
 from streamer.settings import load
 from streamer.sinks.commands import MAX_BYTES, CommandInbox
 from streamer.sources.recordings import open_recording

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.mosquitto import free_port
-from tests.nights import session, stages
+from tests.night import session, stages
 from tests.test_cli import write_edf
 from tests.test_layout import ROOT
 

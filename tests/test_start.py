@@ -93,7 +93,7 @@ def test_status_and_command_load_only_what_they_need(tmp_path):
     assert modules & HEAVY == set()
 
 
-@pytest.mark.parametrize("light", ["streamer.errors", "streamer.clock", "streamer.printable"])
+@pytest.mark.parametrize("light", ["streamer.errors", "streamer.clock", "streamer.host.printable"])
 def test_small_modules_stay_light(light):
     code = f"import sys, {light}; print(sorted({{'numpy', 'pydantic'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,7 +1,7 @@
 """Commands that run from the checkout: training data, evaluation, benchmarks."""
 
 from model.extras import name_missing
-from streamer.local import silence
+from streamer.host.local import silence
 
 silence()  # before any library is imported that would report to its maker
 name_missing()

@@ -42,8 +42,8 @@ from streamer.messages import (
     StreamInfo,
 )
 from streamer.network.stager import Model
+from streamer.night.scoring import annotated
 from streamer.pipeline import Pipeline
-from streamer.scoring import annotated
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick

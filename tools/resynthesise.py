@@ -24,9 +24,9 @@ from scipy import stats
 
 from model.draw import PLACES
 from model.resynthesis import FRONTAL, Derivation, Measurements
-from streamer.agreement import Agreement, agreement_of
 from streamer.errors import SleepstreamError, UsageError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES
+from streamer.night.agreement import Agreement, agreement_of
 from streamer.sources.night import to_vectors
 from streamer.sources.synthesis import BANDS_HZ, DEFAULT, Style, varied
 

@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from streamer import settings
 from streamer.errors import CommandError, SinkError, UsageError
+from streamer.host.printable import printable
 from streamer.payloads import AnswerPayload, CommandName, CommandPayload, to_json
-from streamer.printable import printable
 from streamer.settings import Name, Settings
 from streamer.sinks.client import PASSWORD, USER, explain, speaks_only_3, tls_context, unanswered
 from streamer.sinks.settings import MqttSettings

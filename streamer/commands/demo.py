@@ -12,14 +12,14 @@ from pathlib import Path
 from rich.console import Console
 
 from streamer import settings
-from streamer.agreement import agreement
 from streamer.clock import SystemClock
 from streamer.commands.driving import conclude, drive, speed, unread
 from streamer.commands.report import report
 from streamer.errors import UsageError
+from streamer.night.agreement import agreement
+from streamer.sinks.terminal import show_agreement
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
-from streamer.terminal import show_agreement
 from streamer.web.settings import PORT
 
 DEMO_S = 90  # how long the demonstration takes

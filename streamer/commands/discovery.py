@@ -16,12 +16,12 @@ from rich.table import Table
 
 from streamer.channels import RATES_HZ
 from streamer.errors import SourceError, UsageError
+from streamer.host.printable import printable
+from streamer.host.standard import hushed
 from streamer.messages import StreamInfo
-from streamer.printable import printable
 from streamer.sources.board import BrainflowBoard, load_brainflow
 from streamer.sources.liblsl import load_pylsl
 from streamer.sources.settings import BrainflowSettings, RdaSettings
-from streamer.standard import hushed
 
 LOOK_S = 1.5  # for streams to answer; with INFO_S and the start, the command takes 3 s
 INFO_S = 0.8  # for one stream to say what its channels are called

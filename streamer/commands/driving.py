@@ -16,13 +16,13 @@ from rich.console import Console
 
 from streamer.clock import SystemClock
 from streamer.errors import OutputError
-from streamer.handover import Aside, explain
+from streamer.host.standard import complain, taken_over
 from streamer.live.engine import Engine, Outcome
-from streamer.logbook import remarked
 from streamer.news import Remark, Sink
 from streamer.settings import Settings
-from streamer.standard import complain, taken_over
-from streamer.terminal import Terminal, show_night
+from streamer.sinks.handover import Aside, explain
+from streamer.sinks.logbook import remarked
+from streamer.sinks.terminal import Terminal, show_night
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from streamer.commands.nights import beside, failed, readable, say
 from streamer.errors import SleepstreamError
 from streamer.exports import FORMATS, export
-from streamer.report.names import sessions_of
-from streamer.terminal import watched
+from streamer.night.names import sessions_of
+from streamer.sinks.terminal import watched
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from streamer.quality import QualityMeter
 from streamer.settings import SignalSettings, StreamSettings, load
 from streamer.sources import open_source
 from streamer.sources.source import Source
-from streamer.units import is_voltage
+from streamer.sources.units import is_voltage
 
 SPAN_S = 5  # what is judged: long enough to trust, short enough to see a finger's effect
 SILENT_S = 3.0

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from streamer.errors import SleepstreamError
-from streamer.printable import printable
-from streamer.report.names import Named, distinct, named
+from streamer.host.printable import printable
+from streamer.night.names import Named, distinct, named
 
 
 def readable(paths: Sequence[Path]) -> tuple[list[Named], int]:

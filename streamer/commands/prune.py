@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from streamer.errors import JournalError, UsageError
 from streamer.journal.packing import prune
 from streamer.journal.settings import StorageSettings
+from streamer.night.storage import stored, superfluous
 from streamer.settings import Settings, load
-from streamer.storage import stored, superfluous
 
 FOR_EVER = "Scores, events and reports stay of all."
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from streamer import private, settings
+from streamer import settings
 from streamer.commands.driving import conclude, drive, speed, unread
 from streamer.errors import ScoringError, UsageError
-from streamer.hypnogram import Scoring, refuse_empty
-from streamer.scoring import annotated
-from streamer.scoring.comparison import compare, comparison_text
+from streamer.host import private
+from streamer.night.hypnogram import Scoring, refuse_empty
+from streamer.night.scoring import annotated
+from streamer.night.scoring.comparison import compare, comparison_text
 from streamer.settings import Settings
-from streamer.terminal import show_agreement
+from streamer.sinks.terminal import show_agreement
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

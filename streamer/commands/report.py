@@ -11,7 +11,7 @@ from rich.console import Console
 from streamer.commands.nights import beside, readable, say
 from streamer.errors import UsageError
 from streamer.report import Written, sessions_of, write_report, write_trend
-from streamer.terminal import show_agreement, watched
+from streamer.sinks.terminal import show_agreement, watched
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from streamer import settings
 from streamer.commands.driving import drive, watched
-from streamer.logbook import Logbook
-from streamer.standard import last_words
+from streamer.host.standard import last_words
+from streamer.sinks.logbook import Logbook
 from streamer.web.settings import WebSettings
 
 

@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from streamer import private, settings
+from streamer import settings
 from streamer.channels import choose
 from streamer.commands.discovery import LslStream, lsl_streams
 from streamer.commands.interview import Interview
 from streamer.commands.unit import NAME, USER_FOLDER, Kind, groups, next_steps, unit
 from streamer.errors import SettingsError, SleepstreamError, SourceError, UsageError
+from streamer.host import private
+from streamer.host.printable import printable
+from streamer.host.standard import hushed
 from streamer.messages import Channel
-from streamer.printable import printable
 from streamer.settings import StreamSettings
-from streamer.standard import hushed
 
 CONFIG = Path("~/.config/sleepstream/sleepstream.toml")
 SOURCES = "a number, lsl (any EEG stream), lsl:NAME, brainflow:BOARD, rda:HOST or simulated"

@@ -19,12 +19,12 @@ import numpy as np
 from aiomqtt import MqttError, ProtocolVersion
 from rich.console import Console
 
-from streamer import private
 from streamer.clock import SystemClock
 from streamer.doctor import checks, files
 from streamer.doctor.checks import Finding
 from streamer.doctor.listening import devices
 from streamer.errors import SinkError, SourceError
+from streamer.host import private
 from streamer.messages import Channel, Chunk, Score, StreamInfo
 from streamer.network.stager import Model, open_model
 from streamer.pipeline import Pipeline

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 
 from streamer.channels import check_rate
 from streamer.clock import Clock
-from streamer.devicetime import WATCH_S
 from streamer.doctor.checks import Finding
 from streamer.errors import SignalError, SleepstreamError, UsageError
 from streamer.fallback import derivation
@@ -15,6 +14,7 @@ from streamer.messages import Chunk, Item, Marker, StreamInfo
 from streamer.settings import Settings, SignalSettings, StreamSettings
 from streamer.sources import open_source
 from streamer.sources.board import BrainflowBoard
+from streamer.sources.devicetime import WATCH_S
 from streamer.sources.settings import BrainflowSettings, LslSettings, RdaSettings
 from streamer.sources.source import Source
 from streamer.web.traces import Traces, shown

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from streamer import private
 from streamer.errors import UsageError
 from streamer.exports.bids import add_to_dataset
 from streamer.exports.edf import is_discontinuous, write_annotations, write_continuous, write_edf
 from streamer.exports.notes import notes
 from streamer.exports.tables import write_csv, write_json, write_npz, write_profusion
-from streamer.session import Night, Progress, read_night, unwatched
+from streamer.host import private
+from streamer.night.session import Night, Progress, read_night, unwatched
 
 __all__ = ["FORMATS", "SCORES", "export"]
 

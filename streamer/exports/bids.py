@@ -14,14 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer import __version__, private
+from streamer import __version__
 from streamer.errors import UsageError
 from streamer.exports.edf import write_continuous
 from streamer.exports.notes import Note, notes
 from streamer.exports.sidecars import EVENTS, PEOPLE, STAGE_EVENTS, description, readme, sidecar
 from streamer.exports.signals import columns
+from streamer.host import private
+from streamer.night.session import Night, Progress
 from streamer.payloads import utc
-from streamer.session import Night, Progress
 
 DERIVED = Path("derivatives") / "sleepstream"
 SESSION = "SleepstreamSession"  # in the sidecar: which session it was made from

@@ -25,13 +25,13 @@ from typing import Final
 import edfio
 import numpy as np
 
-from streamer import private
 from streamer.errors import UsageError
 from streamer.exports.notes import Note, notes
 from streamer.exports.signals import DIGITAL, Scale, number, printable_ascii, scales
+from streamer.host import private
 from streamer.journal import JournalReader
 from streamer.messages import UNSCORED, Floats
-from streamer.session import Night, Progress
+from streamer.night.session import Night, Progress
 
 # EDF knows the years 1985 to 2084; a computer without a clock may have recorded in 1970.
 NO_DATE: Final = date(1985, 1, 1)  # what EDF puts for a date that is not known

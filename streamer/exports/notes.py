@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamer.messages import EPOCH_S, STAGES
-from streamer.session import Night
+from streamer.night.session import Night
 
 NAMES = {"lights_off": "Lights off", "lights_on": "Lights on"}
 TEXTS = ("mark", "marker", "trigger", "alarm")

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from streamer import __version__
 from streamer.exports.signals import columns
-from streamer.session import Night
+from streamer.night.session import Night
 
 VERSION = "1.10.0"
 UNKNOWN = "n/a"

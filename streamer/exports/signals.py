@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from streamer.journal import JournalReader
 from streamer.messages import Channel, Floats
-from streamer.session import Night
-from streamer.units import microvolts_in
+from streamer.night.session import Night
+from streamer.sources.units import microvolts_in
 
 LABEL, UNIT, NUMBER = 16, 8, 8  # characters of EDF's fields
 DIGITAL = 32767

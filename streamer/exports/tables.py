@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer import private
 from streamer.exports.notes import notes
+from streamer.host import private
 from streamer.messages import STAGES
+from streamer.night.session import Night, Progress, conditioned
 from streamer.payloads import PublishedStage
-from streamer.session import Night, Progress, conditioned
 
 PROFUSION: dict[PublishedStage, int] = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 5}
 PROFUSION_UNSCORED = 9

@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer import private
 from streamer.errors import DiskError, JournalError
+from streamer.host import private
+from streamer.journal.outbox import Parcel
 from streamer.journal.rows import Meta, meta_rows
-from streamer.outbox import Parcel
 
 APPLICATION_ID = 0x536C5374  # "SlSt"
 ROW_BYTES = 1 << 20  # of samples in one row

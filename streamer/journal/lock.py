@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamer import private
 from streamer.errors import JournalError
-from streamer.flock import lock, locked
+from streamer.host import private
+from streamer.host.flock import lock, locked
 
 LOCK = ".lock"  # after the session file's name
 KEPT_UP, OUTRUN = b"0", b"1"  # what the lock file says of the session file, also when its process is dead

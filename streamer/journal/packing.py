@@ -23,8 +23,8 @@ from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 
-from streamer import private
 from streamer.errors import DiskError, JournalError, SleepstreamError
+from streamer.host import private
 from streamer.journal import file as session_file
 from streamer.journal.file import PRUNED
 from streamer.journal.lock import FileLock

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from streamer.errors import DamagedError, JournalError
 from streamer.journal.file import APPLICATION_ID, CLOSED, MIGRATIONS, PRUNED, ClockPair, Mark, Position
 from streamer.journal.lock import held
+from streamer.journal.outbox import Parcel
 from streamer.journal.pieces import spans, unpacked
 from streamer.journal.place import find_place
 from streamer.journal.rows import COLUMNS, Meta, Row, read_meta, whole
 from streamer.messages import Chunk, Gap
-from streamer.outbox import Parcel
 from streamer.payloads import EpochPayload, EventName, EventPayload
 
 PACKING = 2  # the first version of the file that can hold packed samples

@@ -27,11 +27,11 @@ from streamer.clock import Clock, boot_id
 from streamer.journal import file as session_file
 from streamer.journal.file import Block, Mark, Position
 from streamer.journal.lock import FileLock
+from streamer.journal.outbox import Parcel
 from streamer.journal.reader import JournalReader
 from streamer.journal.rows import Meta
 from streamer.journal.writer import COMMIT_S, JournalStatus, Writer
 from streamer.messages import Chunk, Gap, Item
-from streamer.outbox import Parcel
 from streamer.payloads import EpochPayload, EventPayload, to_json
 
 PROMISE_S = 2.0

@@ -12,8 +12,8 @@ from pathlib import Path
 from streamer.clock import Clock
 from streamer.errors import JournalError
 from streamer.journal import Journal, JournalOutbox, JournalReader
-from streamer.live.candidates import LOOK_BACK, sessions
-from streamer.outbox import Parcel
+from streamer.journal.candidates import LOOK_BACK, sessions
+from streamer.journal.outbox import Parcel
 
 SPAN = 1 << 40  # parcels that one session may have
 log = logging.getLogger(__name__)

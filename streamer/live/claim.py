@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamer import private
 from streamer.errors import TakenError
+from streamer.host import private
+from streamer.host.printable import printable
 from streamer.journal.lock import seize
-from streamer.printable import printable
 
 SPACE = "SLEEPSTREAM_MACHINE"  # environment: engines with another one count as on another machine; for tests
 CALLERS = 1024  # second engines that may ask the first who it is; nobody answers, the kernel knows

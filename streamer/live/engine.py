@@ -14,20 +14,20 @@ from pathlib import Path
 
 from streamer.clock import Clock
 from streamer.errors import RunError, SleepstreamError
-from streamer.handover import Aside, HandOver, explain, guarded
 from streamer.live.batching import Batcher
+from streamer.live.bedside import Bedside
 from streamer.live.claim import Claim
-from streamer.live.keeper import Keeper
 from streamer.live.notify import Heart
+from streamer.live.packer import Keeper
 from streamer.live.shared import Shared
 from streamer.live.sleeper import Sleeper
 from streamer.live.supervisor import Outcome, Supervisor
 from streamer.network.stager import Model, open_model
 from streamer.news import MqttStatus, Sink
-from streamer.nights.morning import Launch
-from streamer.reactions.bedside import Bedside
+from streamer.night.morning import Launch
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
+from streamer.sinks.handover import Aside, HandOver, explain, guarded
 from streamer.sinks.homeassistant import HomeAssistant
 from streamer.sinks.mqtt import MqttSink
 from streamer.sources import Opener

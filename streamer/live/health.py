@@ -9,7 +9,7 @@ from streamer.clock import Clock
 from streamer.journal import Journal, JournalStatus
 from streamer.live.batching import Lane
 from streamer.messages import EPOCH_S
-from streamer.publisher import Publisher
+from streamer.sinks.publisher import Publisher
 
 LOOK_S = 1.0  # at the journal
 

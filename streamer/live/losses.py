@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streamer.messages import Gap
-from streamer.publisher import Publisher
+from streamer.sinks.publisher import Publisher
 
 AT_ONCE = 6  # events before any is held back
 EVERY_S = 10.0  # of the stream: then one more may be told

@@ -15,10 +15,10 @@ from streamer.journal import NOT_RECORDED, JournalReader
 from streamer.journal.file import Mark
 from streamer.live.losses import Losses
 from streamer.messages import Chunk, Gap, Item, Marker, Score
+from streamer.night.session import items
 from streamer.payloads import EventName, EventPayload
 from streamer.pipeline import Output, Pipeline
-from streamer.publisher import Publisher
-from streamer.session import items
+from streamer.sinks.publisher import Publisher
 from streamer.sources.settings import SimulatedSettings, SourceSettings
 from streamer.sources.simulated import SimulatedSource
 from streamer.sources.source import Given

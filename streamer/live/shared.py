@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamer.clock import Clock
-from streamer.handover import Outlet
 from streamer.network.stager import Model
-from streamer.nights.morning import Launch
+from streamer.night.morning import Launch
 from streamer.settings import Settings
+from streamer.sinks.handover import Outlet
 from streamer.sinks.mqtt import MqttSink
 from streamer.web.page import Page
 

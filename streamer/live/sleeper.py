@@ -16,24 +16,25 @@ from importlib.metadata import version
 from math import inf
 from pathlib import Path
 
-from streamer import __version__, private
+from streamer import __version__
 from streamer.clock import Clock, boot_id
 from streamer.errors import JournalError
-from streamer.handover import Guard, Outlet
+from streamer.host import private
 from streamer.journal import Journal, JournalReader, Meta
+from streamer.journal.candidates import Found, find
 from streamer.journal.disk import few_nights, too_small
+from streamer.live.arrival import Arrival
 from streamer.live.backlog import Backlog, undelivered
-from streamer.live.candidates import Found, find
+from streamer.live.bedside import Bedside
 from streamer.live.hearers import open_sinks
 from streamer.live.resume import Past, recall, restore
 from streamer.live.shared import Shared
 from streamer.live.supervisor import FLUSH_S, Recording
 from streamer.messages import StreamInfo
 from streamer.news import Sink
-from streamer.nights.arrival import Arrival
-from streamer.nights.ending import LIGHTS_ON
-from streamer.nights.keeper import Nights
-from streamer.nights.morning import Link
+from streamer.night.ending import LIGHTS_ON
+from streamer.night.keeper import Nights
+from streamer.night.morning import Link
 from streamer.payloads import (
     CommandPayload,
     EventData,
@@ -44,12 +45,12 @@ from streamer.payloads import (
     utc,
 )
 from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
 from streamer.reactions.alarm_clock import AlarmClock
-from streamer.reactions.bedside import Bedside
 from streamer.reactions.settings import codes
 from streamer.settings import StreamSettings
 from streamer.sinks.codes import table
+from streamer.sinks.handover import Guard, Outlet
+from streamer.sinks.publisher import Publisher
 from streamer.sinks.topics import MqttStream
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.web.traces import Traces, shown

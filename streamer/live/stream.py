@@ -16,7 +16,7 @@ from streamer.live.losses import Losses
 from streamer.live.ratewatch import ClockWatch, RateWatch
 from streamer.messages import RATE_HZ, Chunk, Gap, Item, Score, Switch
 from streamer.pipeline import Output, Pipeline
-from streamer.publisher import Publisher
+from streamer.sinks.publisher import Publisher
 
 CLOCK_PAIR_S = 60.0
 LONG = 3  # pieces of what comes of one item: more than any samples give

@@ -14,6 +14,7 @@ from typing import Protocol
 from streamer.clock import Clock, retry_after_s
 from streamer.errors import DamagedError, RunError, SleepstreamError, UsageError
 from streamer.journal import Journal
+from streamer.live.arrival import Arrival, Arrived
 from streamer.live.batching import Batcher
 from streamer.live.health import watch_health
 from streamer.live.intake import Intake
@@ -21,16 +22,15 @@ from streamer.live.resume import NOT_RUNNING, REBOOTED, Continued, Past, index_a
 from streamer.live.stream import Stream
 from streamer.live.waiting import Waiting
 from streamer.messages import Item, Label, StreamInfo
-from streamer.nights.arrival import Arrival, Arrived
-from streamer.nights.ending import Ending
+from streamer.night.ending import Ending
+from streamer.night.statistics import Statistics
 from streamer.payloads import EventData, SignalPayload
 from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
 from streamer.settings import StreamSettings
+from streamer.sinks.publisher import Publisher
 from streamer.sources import Opener, open_source
 from streamer.sources.settings import LIVE
 from streamer.sources.source import Given, Source
-from streamer.statistics import Statistics
 from streamer.stopping import unless_stopped
 
 BACKOFF_S = 1.0, 60.0  # between two attempts: first, longest

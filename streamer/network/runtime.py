@@ -1,7 +1,7 @@
 """ONNX Runtime, told to report nothing to its maker: no other module imports it.
 
-The environment says so already (`streamer/local.py`); its own interface says it again, for a version that
-would ignore the one or the other.
+The environment says so already (`streamer/host/local.py`); its own interface says it again, for a version
+that would ignore the one or the other.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from datetime import datetime, time
 from typing import Literal
 
 from streamer.messages import RATE_HZ, STAGES, Score
-from streamer.reactions.daytime import next_time
+from streamer.night.daytime import next_time
+from streamer.night.statistics import SLEEP
 from streamer.reactions.memory import LATEST, MOST_AHEAD_S, Memory, State
 from streamer.reactions.settings import AlarmSettings
 from streamer.reactions.wishes import still_wished, usual, window_min, with_time, with_window
-from streamer.statistics import SLEEP
 
 MISSED_S = 4 * 3600.0  # a deadline that passed longer ago, while nothing ran, is not rung for any more
 DAY_S = 26 * 3600.0  # the next time that a clock shows some time of day is no further, in a DST night either

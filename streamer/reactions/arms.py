@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from streamer import private
 from streamer.errors import SinkError
+from streamer.host import private
 from streamer.news import Arm, News
 
 

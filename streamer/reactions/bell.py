@@ -6,7 +6,7 @@ import sys
 import threading
 
 from streamer.errors import OutputError
-from streamer.standard import unbuffered
+from streamer.host.standard import unbuffered
 
 _ringing = threading.Lock()
 

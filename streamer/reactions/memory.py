@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from streamer import private
+from streamer.host import private
 from streamer.payloads import EventPayload
 
 MOST_AHEAD_S = 31 * 86400.0  # between arming and the deadline

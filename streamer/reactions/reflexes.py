@@ -9,11 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from streamer.clock import Clock
-from streamer.handover import Aside, Guard
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Chunk, Item, Score
 from streamer.news import Arm
 from streamer.payloads import EventPayload, utc
-from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions, Value
 from streamer.reactions.arms import ArmList, arm_path
 from streamer.reactions.firings import FiringLog, Kept
@@ -21,6 +19,8 @@ from streamer.reactions.phase import Due, UpStates
 from streamer.reactions.settings import TriggerSettings, codes
 from streamer.reactions.triggers import Course, Firing, Trigger
 from streamer.settings import SignalSettings
+from streamer.sinks.handover import Aside, Guard
+from streamer.sinks.publisher import Publisher
 
 OFF_S = 30.0  # of the stream: stages that come late for so long are said, and those in time likewise
 UNTOLD = 16  # firings of which a dead process may not have told

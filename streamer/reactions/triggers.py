@@ -14,8 +14,8 @@ from itertools import accumulate
 from statistics import median
 
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES, Grade, Score
+from streamer.night.statistics import CYCLE_NREM, SLEEP
 from streamer.reactions.settings import ArousalSettings, TriggerSettings
-from streamer.statistics import CYCLE_NREM, SLEEP
 
 HOUR = 3600 * RATE_HZ
 READY = 4 * RATE_HZ  # samples for which a score allows a phase-locked trigger to fire

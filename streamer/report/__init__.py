@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from streamer import __version__, private
+from streamer import __version__
 from streamer.errors import RecordingError, UsageError
-from streamer.report.names import Named, distinct, named, sessions_of
+from streamer.host import private
+from streamer.night.names import Named, distinct, named, sessions_of
+from streamer.night.scoring import read_scoring
+from streamer.night.scoring.comparison import Comparison, compare
+from streamer.night.session import Night, Progress, conditioned, read_night, unwatched
 from streamer.report.page import night_page, trend_page
 from streamer.report.spectrum import multitaper
-from streamer.scoring import read_scoring
-from streamer.scoring.comparison import Comparison, compare
-from streamer.session import Night, Progress, conditioned, read_night, unwatched
 
 __all__ = ["Named", "Written", "distinct", "named", "sessions_of", "write_report", "write_trend"]
 

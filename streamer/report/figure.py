@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from streamer.messages import EPOCH_S, STAGES, Floats
+from streamer.night.session import Night, evening_of, zone_of
 from streamer.payloads import PublishedStage
 from streamer.report.canvas import COLOURS, GRADES, LOST, RED, WIDTH, canvas, days, to_png
 from streamer.report.marks import spread
 from streamer.report.spectrum import Spectrogram
 from streamer.report.verdict import verdict
-from streamer.session import Night, evening_of, zone_of
 
 ROWS: dict[PublishedStage, int] = {"W": 4, "R": 3, "N1": 2, "N2": 1, "N3": 0}
 MARKS: dict[str, str] = {

@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from streamer import __version__
 from streamer.messages import STAGES
+from streamer.night.scoring.comparison import Comparison
+from streamer.night.session import Night, evening_of
+from streamer.night.statistics import DEFINITIONS
 from streamer.report.verdict import Verdict, verdict
-from streamer.scoring.comparison import Comparison
-from streamer.session import Night, evening_of
-from streamer.statistics import DEFINITIONS
 
 NAMES = {
     "tib_min": "TIB",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
-from streamer.session import Progress, unwatched
+from streamer.night.session import Progress, unwatched
 
 HALF_BAND_HZ = 0.5  # each estimate is an average over twice this (Prerau et al., Physiology 32:60, 2017)
 TOP_HZ = 35.0  # where the band-pass ends

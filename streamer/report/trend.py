@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from streamer.messages import Floats
+from streamer.night.session import Night, evening_of
 from streamer.report.canvas import COLOURS, NARROW, RED, WIDTH, canvas, to_png
 from streamer.report.verdict import verdict
-from streamer.session import Night, evening_of
 
 SHOWN = {
     "tst_min": "total sleep, min",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamer.messages import EPOCH_S, STAGES
-from streamer.session import Night
+from streamer.night.session import Night
 
 FAILED_SHARE = 0.5  # of the time in bed without a stage: the rest says nothing about the night
 PARTIAL_SHARE = 0.1

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from streamer.clock import Clock, retry_after_s
-from streamer.outbox import Parcel
+from streamer.journal.outbox import Parcel
 from streamer.sinks.client import Client
 from streamer.sinks.refusals import Refusals, Refused, Verdict
 from streamer.sinks.settings import MqttSettings

@@ -10,8 +10,8 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from streamer import private
 from streamer.errors import SinkError
+from streamer.host import private
 from streamer.news import News
 from streamer.payloads import EpochPayload, to_json
 

@@ -23,8 +23,8 @@ from aiomqtt import MqttError, ProtocolVersion, Will
 from streamer import __version__
 from streamer.clock import Clock
 from streamer.errors import SettingsError
+from streamer.journal.outbox import Outbox
 from streamer.news import MqttStatus
-from streamer.outbox import Outbox
 from streamer.payloads import EnginePayload, to_json, utc
 from streamer.sinks.client import (
     Client,

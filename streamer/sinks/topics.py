@@ -6,8 +6,8 @@ import asyncio
 from typing import NamedTuple
 
 from streamer.clock import Clock
+from streamer.journal.outbox import Outbox
 from streamer.news import News, Online, Urgent
-from streamer.outbox import Outbox
 from streamer.payloads import (
     AlarmPayload,
     AnswerPayload,

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from streamer import private
 from streamer.errors import SinkError
+from streamer.host import private
 from streamer.news import News
 from streamer.payloads import EventPayload
 from streamer.sinks.codes import coded

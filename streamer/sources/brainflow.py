@@ -19,13 +19,13 @@ import numpy as np
 
 from streamer.channels import check_rate
 from streamer.clock import Clock, SystemClock, retry_after_s
-from streamer.devicetime import HostChecked
 from streamer.errors import SourceError
 from streamer.messages import Floats, Gap, Item, StreamInfo
 from streamer.sources.board import Board, BrainflowBoard, Rows
+from streamer.sources.devicetime import HostChecked
 from streamer.sources.packets import PacketCounter
 from streamer.sources.settings import BrainflowSettings
-from streamer.timeline import Timeline
+from streamer.sources.timeline import Timeline
 
 POLL_S = 0.1
 CLOSE_S = 10.0  # for a board to let go; a Muse takes four seconds

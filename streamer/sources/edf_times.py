@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.devicetime import LEAP_S
 from streamer.errors import RecordingError
+from streamer.sources.devicetime import LEAP_S
 from streamer.sources.edf_header import Header, read_header, text_of
 from streamer.sources.pace import NOMINAL_HZ
 from streamer.sources.xdf_times import SNAP, TOLERANCE

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from streamer.units import is_voltage
+from streamer.sources.units import is_voltage
 
 DELIMITERS = "\t;,| "
 ALIKE = 20  # rows whose decimals tell whether the last one is whole

@@ -20,12 +20,12 @@ import numpy as np
 
 from streamer.channels import check_rate
 from streamer.clock import Clock, SystemClock, retry_after_s, suspended_s
-from streamer.devicetime import HostChecked
 from streamer.errors import SourceError
 from streamer.messages import Channel, Floats, Item, StreamInfo
+from streamer.sources.devicetime import HostChecked
 from streamer.sources.liblsl import load_pylsl
 from streamer.sources.settings import LslSettings
-from streamer.timeline import Timeline
+from streamer.sources.timeline import Timeline
 
 pylsl = load_pylsl()  # this module is imported only where a stream is wanted
 

@@ -23,7 +23,7 @@ from streamer.sources.lines import Line
 from streamer.sources.pace import numbering, pace, timeless
 from streamer.sources.packets import PacketCounter
 from streamer.sources.table_rows import RowParser, Rows, in_order, timed, together
-from streamer.timeline import Timeline
+from streamer.sources.timeline import Timeline
 
 LINES = 8192  # parsed at once
 SAMPLED = 50  # rows that tell whether decimals have a comma

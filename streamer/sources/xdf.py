@@ -23,9 +23,9 @@ import pyxdf
 from streamer.errors import RecordingError
 from streamer.messages import Item
 from streamer.sources.files import UNKNOWN_START, distinct, read_head
+from streamer.sources.timeline import Timeline
 from streamer.sources.xdf_chunks import MAGIC, sound
 from streamer.sources.xdf_pieces import joined, text_in
-from streamer.timeline import Timeline
 
 SHOWN = 4  # labels of a stream, in a remark
 BLOCK_S = 60.0  # samples turned into float64 at once

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.devicetime import scale_named, scale_of
 from streamer.messages import Floats
+from streamer.sources.devicetime import scale_named, scale_of
 from streamer.sources.pace import NOMINAL_HZ
-from streamer.timeline import Timeline
+from streamer.sources.timeline import Timeline
 
 ENOUGH_S = 60.0  # of samples, before the times are believed against the rate that is declared
 LOOKED_AT_S = 600.0  # of samples: a device's rate does not change

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from streamer.clock import Clock
 from streamer.messages import STAGES, Label, Score, StreamInfo, Window
 from streamer.news import News, Sampled, Scored
-from streamer.nights.morning import Link
+from streamer.night.morning import Link
 from streamer.payloads import AlarmPayload, CommandPayload, EventPayload, StagePayload
 from streamer.sinks.commands import CommandInbox
 from streamer.web.state import BINS, StreamState

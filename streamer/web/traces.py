@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from streamer.channels import Pick, choose
 from streamer.errors import UsageError
 from streamer.filters import lfilter, second_order
+from streamer.host.printable import printable
 from streamer.messages import EPOCH_S, Floats, Gap, Item, StreamInfo
-from streamer.printable import printable
 from streamer.settings import Settings, StreamSettings
-from streamer.units import is_voltage, microvolts_per
+from streamer.sources.units import is_voltage, microvolts_per
 
 BINS_HZ = (
     50  # what is kept and sent: the least and the greatest sample of each 20 ms, so that no burst is missed

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamer.clock import Clock
 from streamer.messages import RATE_HZ, STAGES, StreamInfo, Window
-from streamer.nights.morning import Link
+from streamer.night.morning import Link
 from streamer.payloads import EventPayload
 from streamer.web.state import BINS, Json, StreamState
 

@@ -18,9 +18,9 @@ from streamer.journal.file import MIGRATIONS
 from streamer.journal.lock import outrun
 from streamer.messages import Score
 from streamer.network.stager import Model
+from streamer.night.session import items
 from streamer.payloads import Probabilities
 from streamer.pipeline import Pipeline
-from streamer.session import items
 from streamer.settings import StreamSettings
 from tests.chaos.engine import COUNTER
 

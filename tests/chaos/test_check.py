@@ -13,8 +13,8 @@ from streamer.clock import SystemClock
 from streamer.journal import Journal, Meta
 from streamer.messages import Chunk, Gap, Score
 from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
 from streamer.settings import StreamSettings
+from streamer.sinks.publisher import Publisher
 from tests.chaos.check import Verdict, birth, check, check_torn
 from tests.chaos.engine import NOTE, WITNESS_FILE, WitnessedJournal
 from tests.chaos.evidence import handed, newest_sample, undelivered

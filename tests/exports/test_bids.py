@@ -9,7 +9,7 @@ import pandas as pd
 
 from streamer.cli import main
 from streamer.messages import Channel
-from tests.nights import STARTED, session, stages
+from tests.night import STARTED, session, stages
 
 LETTERS = "WW1122?3RRW"
 EVENTS = [("lights_off", {"epoch": 1}), ("mark", {"epoch": 3}), ("lights_on", {"epoch": 9})]

@@ -21,10 +21,10 @@ from streamer.exports.edf import samples_per_record
 from streamer.exports.signals import number
 from streamer.exports.tables import PROFUSION
 from streamer.messages import STAGES, Channel, Chunk, Gap
-from streamer.scoring import read_scoring
-from streamer.session import conditioned, read_night
+from streamer.night.scoring import read_scoring
+from streamer.night.session import conditioned, read_night
 from streamer.sources.recordings import open_recording
-from tests.nights import STARTED, session, stages
+from tests.night import STARTED, session, stages
 
 LETTERS = "WW1122?3RRW"
 TWO = (Channel("AF7", "uV"), Channel("AF8", "uV"))

@@ -13,8 +13,8 @@ from streamer.exports import export
 from streamer.exports.edf import write_continuous
 from streamer.exports.signals import DIGITAL, columns, distinct_labels, number, scales
 from streamer.messages import Channel
-from streamer.session import read_night, unwatched
-from tests.nights import session, stages
+from streamer.night.session import read_night, unwatched
+from tests.night import session, stages
 
 LABELS = st.lists(
     st.text(max_size=24) | st.sampled_from(["C4", "C4#2", "EDF Annotations", "a" * 20]), max_size=8

@@ -12,7 +12,7 @@ import pytest
 
 from streamer.journal import Journal, JournalReader
 from streamer.journal.home import RETRY_S
-from streamer.session import read_night
+from streamer.night.session import read_night
 from tests.journals import META, HastyClock, chunk, epoch, indices
 
 

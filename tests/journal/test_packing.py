@@ -25,10 +25,10 @@ from streamer.journal.codec import MOST_BYTES, pack, unpack
 from streamer.journal.lock import FileLock
 from streamer.journal.pieces import PIECE_SAMPLES
 from streamer.messages import Channel
-from streamer.session import conditioned, items, read_night
+from streamer.night.session import conditioned, items, read_night
 from tests.journals import META, HastyClock, chunk, epoch, event
-from tests.nights import session as night
-from tests.nights import stages
+from tests.night import session as night
+from tests.night import stages
 
 
 def session(folder: Path, seconds: int = 600, ended: bool = True) -> Path:

@@ -19,7 +19,7 @@ from streamer.errors import DamagedError, JournalError
 from streamer.journal import Journal, JournalReader
 from streamer.journal.lock import held
 from streamer.messages import Gap
-from streamer.session import items, read_night
+from streamer.night.session import items, read_night
 from tests.journals import META, HandClock, HastyClock, chunk, epoch, event
 
 NOBODY = 65534

@@ -16,9 +16,9 @@ from jsonschema import Draft202012Validator
 from streamer.clock import SystemClock
 from streamer.journal import Journal
 from streamer.live.engine import Engine
-from streamer.publisher import Publisher
 from streamer.settings import validate
 from streamer.sinks.commands import BURST
+from streamer.sinks.publisher import Publisher
 from tests.fakes import Witness, settle
 from tests.live.test_resume import recorded, rescored
 from tests.mosquitto import Mosquitto, needs_mosquitto

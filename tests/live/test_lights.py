@@ -7,11 +7,11 @@ import pytest
 
 from streamer.journal import Journal, Meta
 from streamer.messages import RATE_HZ, Channel, Chunk, StreamInfo
-from streamer.publisher import Publisher
+from streamer.night.session import read_night
 from streamer.reactions.firings import FiringLog
 from streamer.reactions.reflexes import Reflexes
 from streamer.reactions.settings import TriggerSettings
-from streamer.session import read_night
+from streamer.sinks.publisher import Publisher
 from tests.fakes import FakeClock, Witness
 from tests.reactions.test_triggers import score
 from tests.sinks.samples import NIGHT

@@ -11,7 +11,7 @@ from streamer.journal import Journal, JournalReader
 from streamer.live.losses import AT_ONCE, EVERY_S, Losses
 from streamer.live.resume import LASTING, RECENT, Past, recall, restore
 from streamer.messages import Gap
-from streamer.publisher import Publisher
+from streamer.sinks.publisher import Publisher
 from tests.journals import META, HandClock, chunk, event
 
 RATE_HZ = 256

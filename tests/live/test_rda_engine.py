@@ -6,7 +6,7 @@ import numpy as np
 
 from streamer.journal import Journal
 from streamer.live.engine import Engine
-from streamer.session import items
+from streamer.night.session import items
 from streamer.settings import validate
 from tests.fakes import FakeClock, Witness, settle
 from tests.rda import Server, block, marker, start

@@ -19,13 +19,13 @@ import pytest
 from streamer.clock import SystemClock, boot_id
 from streamer.errors import JournalError
 from streamer.journal import Journal, Meta
+from streamer.journal.candidates import find
 from streamer.journal.lock import LOCK
-from streamer.live.candidates import find
 from streamer.live.engine import Engine
 from streamer.live.resume import NOT_RUNNING, Continued
 from streamer.messages import STAGES, Chunk, Gap, Score
+from streamer.night.session import items
 from streamer.pipeline import Pipeline
-from streamer.session import items
 from streamer.settings import SignalSettings, StreamSettings, validate
 from tests.fakes import FakeSource, Witness
 from tests.journals import HandClock, chunk, epoch, event

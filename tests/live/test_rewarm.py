@@ -15,8 +15,8 @@ from streamer.live import resume
 from streamer.live import sleeper as module
 from streamer.live.resume import SLICE, rewarm
 from streamer.messages import Chunk, Gap, Score
+from streamer.night.session import items
 from streamer.pipeline import Pipeline
-from streamer.session import items
 from streamer.settings import SignalSettings
 from tests.fakes import Witness, settle
 from tests.live.test_resume import STARTED, check, engine, recorded

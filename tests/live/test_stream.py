@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from streamer.errors import SignalError, SourceError
-from streamer.handover import Reaction
 from streamer.journal import Journal
 from streamer.journal.file import Meta
 from streamer.live.batching import Batcher
@@ -16,8 +15,9 @@ from streamer.live.intake import Intake
 from streamer.live.stream import Stream
 from streamer.messages import Chunk, Gap
 from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
 from streamer.settings import SignalSettings
+from streamer.sinks.handover import Reaction
+from streamer.sinks.publisher import Publisher
 from tests.fakes import FakeClock, FakeSource, Witness
 from tests.paths import default_model, eeg, info
 

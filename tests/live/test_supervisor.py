@@ -13,16 +13,16 @@ import pytest
 
 from streamer.commands.status import statuses
 from streamer.errors import DamagedError, DiskError, JournalError, SignalError, SourceError, UsageError
-from streamer.handover import Reaction
 from streamer.journal import Journal, Meta
 from streamer.live import supervisor as module
 from streamer.live.batching import Batcher
 from streamer.live.supervisor import BACKOFF_S, Recording, Supervisor
 from streamer.messages import Channel, Chunk, Gap, Score
+from streamer.night.session import items
 from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
-from streamer.session import items
 from streamer.settings import StreamSettings
+from streamer.sinks.handover import Reaction
+from streamer.sinks.publisher import Publisher
 from tests.fakes import FakeClock, FakeSource, Witness, settle
 from tests.journal.test_writer import make_read_only
 from tests.paths import default_model, eeg, info

@@ -18,18 +18,18 @@ from streamer import cli
 from streamer.clock import SystemClock
 from streamer.commands.driving import STRAY
 from streamer.errors import RunError, SinkError, SleepstreamError
-from streamer.handover import Aside, explain
+from streamer.host.standard import Unbuffered
 from streamer.journal import Journal
 from streamer.live import engine as engine_module
 from streamer.live.engine import Engine
 from streamer.live.supervisor import Supervisor
-from streamer.logbook import Logbook
 from streamer.messages import Chunk
 from streamer.news import Opened
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate
-from streamer.standard import Unbuffered
-from streamer.terminal import Terminal
+from streamer.sinks.handover import Aside, explain
+from streamer.sinks.logbook import Logbook
+from streamer.sinks.terminal import Terminal
 from tests.fakes import FakeSource, Witness
 from tests.paths import eeg, info
 from tests.test_cli import write_edf

@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from streamer.messages import RATE_HZ, STAGES, Score
+from streamer.night.daytime import next_time
 from streamer.payloads import EventPayload, utc
 from streamer.reactions.alarm import MISSED_S, Alarm
 from streamer.reactions.alarm_clock import AlarmClock
-from streamer.reactions.daytime import next_time
 from streamer.reactions.memory import Memory, recall
 from streamer.reactions.settings import AlarmSettings
 from tests.fakes import FakeClock

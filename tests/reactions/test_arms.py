@@ -7,9 +7,9 @@ import pytest
 
 from streamer.clock import SystemClock
 from streamer.errors import SinkError
-from streamer.handover import Aside
 from streamer.news import Arm, Online
 from streamer.reactions.arms import ArmList, arm_path
+from streamer.sinks.handover import Aside
 
 ARM = Arm("cue", 3, "sham", 1_750_000_000.0)
 
@@ -29,7 +29,7 @@ def test_each_arm_is_a_line_and_nothing_else_is(tmp_path):
 
 def test_a_disk_that_hangs_holds_up_only_the_list(tmp_path, monkeypatch):
     over = threading.Event()
-    monkeypatch.setattr("streamer.private.opener", lambda *_: over.wait(60) and 1 / 0)
+    monkeypatch.setattr("streamer.host.private.opener", lambda *_: over.wait(60) and 1 / 0)
     with Aside(ArmList(tmp_path / "s.arms.jsonl"), SystemClock()) as aside:
         aside.hear("anna", ARM)
         over.set()

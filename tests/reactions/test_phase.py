@@ -10,16 +10,16 @@ from pydantic import ValidationError
 
 from streamer.errors import SettingsError
 from streamer.journal import Journal, Meta
+from streamer.live.bedside import Bedside
 from streamer.messages import Channel, Chunk, Gap, StreamInfo
 from streamer.payloads import EventPayload
-from streamer.publisher import Publisher
 from streamer.reactions.actions import Actions
-from streamer.reactions.bedside import Bedside
 from streamer.reactions.phase import UpStates
 from streamer.reactions.reflexes import Reflexes
 from streamer.reactions.settings import PhaseSettings, TriggerSettings
 from streamer.reactions.triggers import READY, Course, Trigger, is_sham
 from streamer.settings import SignalSettings, StreamSettings, validate
+from streamer.sinks.publisher import Publisher
 from tests.chunkings import SIZES, cut, stream
 from tests.fakes import FakeClock, Witness
 from tests.reactions.phase import met, simulated

@@ -14,13 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamer.cli import main
+from streamer.night.session import evening_of, read_night
+from streamer.night.statistics import DEFINITIONS
 from streamer.report import trend
 from streamer.report.marks import spread
 from streamer.report.spectrum import multitaper
 from streamer.report.verdict import verdict
-from streamer.session import evening_of, read_night
-from streamer.statistics import DEFINITIONS
-from tests.nights import STARTED, session, stages
+from tests.night import STARTED, session, stages
 
 NONE = np.zeros((1, 0))  # samples: a night without any is drawn sooner
 NIGHT = "WWWW11222233332222RRRR2222W2RRRRWW" * 15  # 255 min

@@ -17,7 +17,7 @@ from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
-from tests.nights import session, stages
+from tests.night import session, stages
 from tests.recording_files import eeg, signal, write_edf, write_edf_d
 from tests.scored_files import epochs_of, write_hypnogram, write_nsrr, write_profusion, write_psg
 from tools.prepare.__main__ import main

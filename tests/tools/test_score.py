@@ -20,7 +20,7 @@ from rich.console import Console
 from streamer.cli import main as sleepstream
 from streamer.errors import ArtifactError, RecordingError, UsageError
 from streamer.network.trust import PACKAGED, recorded
-from streamer.scoring import read_scoring
+from streamer.night.scoring import read_scoring
 from tests.paths import default_model, eeg
 from tests.recording_files import signal as edf_signal
 from tests.recording_files import write_edf as plain_edf

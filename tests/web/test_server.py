@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from streamer.clock import SystemClock
 from streamer.errors import SettingsError, SinkError
-from streamer.nights.morning import Link
+from streamer.night.morning import Link
 from streamer.web import server as serving
 from streamer.web.page import Page
 from streamer.web.server import STATIC, WebServer

@@ -20,7 +20,7 @@ from streamer.journal import Journal
 from streamer.messages import Chunk, Score
 from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
+from streamer.sinks.publisher import Publisher
 from tools.bench.figures import Asked, Figures, one_core
 from tools.bench.networks import untrained
 from tools.bench.signals import RATE_HZ, pipeline, seconds_of_eeg

@@ -18,7 +18,7 @@ from streamer.messages import Score
 from streamer.network.runner import Runner
 from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
+from streamer.sinks.publisher import Publisher
 from streamer.sinks.topics import MqttStream
 from tools.bench.figures import Figures
 from tools.bench.signals import INFO, pipeline, seconds_of_eeg

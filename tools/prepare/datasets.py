@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import RecordingError, UsageError
-from streamer.hypnogram import Scoring
-from streamer.scoring import annotated, read_scoring
+from streamer.night.hypnogram import Scoring
+from streamer.night.scoring import annotated, read_scoring
 from tools.prepare.nsrr import is_xml, xml_stages
 
 # C4-A1 of SHHS is called EEG; where it is missing, C3-A2 stands in.

@@ -6,8 +6,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from streamer.errors import RecordingError
-from streamer.hypnogram import Scored
-from streamer.scoring.words import label_of
+from streamer.night.hypnogram import Scored
+from streamer.night.scoring.words import label_of
 
 
 def is_xml(path: Path) -> bool:

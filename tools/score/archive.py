@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streamer import private
 from streamer.errors import SinkError
+from streamer.host import private
 from tools.score.manifest import Asked, Done, Failed, Manifest, complete, untouched
 from tools.score.night import FILES, Job, Outcomes, Result, Touched
 from tools.score.recordings import Recording

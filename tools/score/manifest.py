@@ -16,9 +16,10 @@ from typing import Annotated, BinaryIO, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from streamer import __version__, private
+from streamer import __version__
 from streamer.errors import RecordingError, SinkError, UsageError
-from streamer.flock import lock
+from streamer.host import private
+from streamer.host.flock import lock
 from tools.digest import digest_of
 
 FILE_NAME = "manifest.jsonl"

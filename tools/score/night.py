@@ -16,14 +16,14 @@ from pydantic import JsonValue
 from streamer import __version__
 from streamer.errors import ScoringError, SignalError, SleepstreamError, UsageError
 from streamer.exports import FORMATS
-from streamer.hypnogram import Scoring, refuse_empty
 from streamer.journal import Meta
 from streamer.messages import EPOCH_S, STAGES, Doubt, Gap, Score, StreamInfo
 from streamer.network.stager import Model
+from streamer.night.hypnogram import Scoring, refuse_empty
+from streamer.night.scoring.comparison import compare, comparison_text
+from streamer.night.session import Night, unwatched
 from streamer.payloads import EpochPayload, PublishedStage, epoch_payload, to_json, utc
 from streamer.pipeline import BLOCK, Output, Pipeline
-from streamer.scoring.comparison import compare, comparison_text
-from streamer.session import Night, unwatched
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single

@@ -1,0 +1,1 @@
+"""The machine around the engine: its files, its output, its libraries."""

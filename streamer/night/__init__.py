@@ -1,0 +1,1 @@
+"""A night: when it ends, what it is afterwards, and what is made of it in the morning."""

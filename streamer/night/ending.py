@@ -1,0 +1,89 @@
+"""When a night is over; rules without a clock of their own, and without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import tzinfo
+
+from streamer.messages import EPOCH_S
+from streamer.news import News
+from streamer.night.daytime import next_time
+from streamer.night.settings import NightSettings
+from streamer.payloads import EpochPayload, EventPayload
+
+LIGHTS_ON = "lights on"
+
+
+class Ending:
+    """Hears one session's epochs and lights, and tells when its night is over; a sink.
+
+    Positions are seconds of the session, which go on by a clock that nobody sets. The wall clock counts for
+    the time of day only, and where the night began is told by what it says now: a clock that is set right in
+    the middle of a night ends none.
+
+    Args:
+        settings: the `[night]` table.
+        zone: in which the time of day is meant; None: this machine's own.
+
+    """
+
+    name = "the night's end"
+    wants: tuple[type, ...] = (EpochPayload, EventPayload)
+    prompt = True
+
+    def __init__(self, settings: NightSettings, zone: tzinfo | None = None) -> None:
+        self._settings = settings
+        self._zone = zone
+        self._worn_s = 0.0  # of the recording, with a signal
+        self._last_worn_s = 0.0  # end of the last epoch with one
+        self._lights_on_s: float | None = None  # since when they are on
+
+    def hear(self, stream: str, news: News) -> None:
+        """Take an epoch or an event."""
+        if isinstance(news, EpochPayload):
+            if news.quality.grade != "off":
+                self._worn_s += EPOCH_S
+                self._last_worn_s = max(self._last_worn_s, float((news.epoch + 1) * EPOCH_S))
+        elif isinstance(news, EventPayload) and news.event == "lights_on":
+            self._lights_on_s = news.at_s or 0.0
+        elif isinstance(news, EventPayload) and news.event == "lights_off":
+            self._lights_on_s = None
+
+    @property
+    def worn_s(self) -> float:
+        """End of the last epoch with a signal, seconds since sample 0."""
+        return self._last_worn_s
+
+    def recall(self, epochs: Iterable[EpochPayload], events: Iterable[EventPayload]) -> None:
+        """Go on with a session of a former process."""
+        for epoch in epochs:
+            self.hear("", epoch)
+        for event in events:
+            self.hear("", event)
+
+    def due(self, at_s: float, wall: float) -> str:
+        """Why the night is over, or "".
+
+        Args:
+            at_s: where the session is now, seconds since sample 0.
+            wall: Unix time now, s.
+
+        """
+        wants = self._settings
+        lit_s = self._lights_on_s
+        if wants.lights_on and lit_s is not None and lit_s >= 60 * wants.lights_on_after_min:
+            return LIGHTS_ON
+        off_s = at_s - self._last_worn_s
+        enough = self._worn_s >= 3600 * wants.after_h
+        if wants.off_min and enough and off_s >= 60 * wants.off_min:
+            return f"the band was off or silent for {wants.off_min:g} min"
+        if wants.off_anyway_h and off_s >= 3600 * wants.off_anyway_h:
+            return f"the band was off or silent for {wants.off_anyway_h:g} h"
+        if wants.at != "never" and wall >= self._closing(wall - at_s):
+            return f"it is {wants.at:%H:%M}"
+        return ""
+
+    def _closing(self, began: float) -> float:
+        """The time of day that ends a night which began then: not that of a nap around it."""
+        assert self._settings.at != "never"
+        return next_time(self._settings.at, began + 3600 * self._settings.after_h, self._zone)

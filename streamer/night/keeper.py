@@ -1,0 +1,162 @@
+"""One sleeper's nights in the engine: has each told and reported, also those that a dead process owes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from streamer.clock import Clock
+from streamer.errors import SleepstreamError
+from streamer.night.ending import Ending
+from streamer.night.morning import Launch, Link, Morning
+from streamer.payloads import EventData, EventName, NightPayload
+from streamer.settings import Settings, StreamSettings
+from streamer.sinks.handover import explain
+
+LATER_S = 60.0  # after a session that died can no longer be gone on with
+log = logging.getLogger(__name__)
+
+
+class Herald(Protocol):
+    """Who tells of a night, whether or not one is being recorded."""
+
+    def night(self, payload: NightPayload) -> None:
+        """Tell the figures of the last night."""
+        ...
+
+    def links(self, links: Sequence[Link]) -> None:
+        """Show which reports there are."""
+        ...
+
+    def say(self, name: EventName, text: str, data: EventData) -> None:
+        """Tell an event."""
+        ...
+
+
+class Nights:
+    """Owns the tasks that write reports; `close` ends them, and what they had not written is owed.
+
+    Args:
+        stream: settings of the sleeper.
+        settings: of the engine.
+        clock: time.
+        turn: one report at a time, of all sleepers.
+        herald: tells.
+        launch: runs the process that writes a report; default: `written_aside`.
+
+    """
+
+    def __init__(
+        self,
+        stream: StreamSettings,
+        settings: Settings,
+        clock: Clock,
+        turn: asyncio.Semaphore,
+        herald: Herald,
+        launch: Launch | None = None,
+    ) -> None:
+        self._settings = settings.night
+        self._zone = settings.night.tz or (stream.alarm.tz if stream.alarm is not None else None)
+        self._clock = clock
+        self._herald = herald
+        self._active: Path | None = None  # the session that is being recorded
+        self._told: NightPayload | None = None  # the last night
+        self._done: set[Path] = set()  # sessions that are cared for, or too short
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._morning = Morning(
+            settings.night, self._zone, settings.session_dir, settings.node, stream.name, clock, turn, launch
+        )
+
+    def ending(self) -> Ending:
+        """Make what tells when a session's night is over."""
+        return Ending(self._settings, self._zone)
+
+    async def begin(self, resume_s: float) -> bool:
+        """Tell the last night again, and make up for what is owed; whether it had ended by itself."""
+        self._told = await asyncio.to_thread(self._morning.last)
+        if self._told is not None:
+            self._herald.night(self._told)
+        self._herald.links(await asyncio.to_thread(self._morning.links))
+        self._spawn(self._catch_up(resume_s), "owed reports")
+        return await asyncio.to_thread(self._morning.ended_by_itself)
+
+    def began(self, session: Path) -> None:
+        """A session begins, or goes on: of the others none will."""
+        self._active = session
+        self._spawn(self._make_up(0.0), "owed reports")
+
+    def ended(self, session: Path) -> None:
+        """A night has ended."""
+        self._active = None
+        self._done.discard(session)
+        self._spawn(self._tell(session), "report")
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(self._guarded(work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        """Whatever is the matter with a report, it harms no night."""
+        try:
+            await work
+        except Exception:
+            log.exception("the reports of earlier nights cannot be made")
+
+    async def _catch_up(self, resume_s: float) -> None:
+        await self._make_up(resume_s)
+        await self._clock.sleep(resume_s + LATER_S)
+        await self._make_up(resume_s)
+
+    async def _make_up(self, resume_s: float) -> None:
+        for session in await asyncio.to_thread(self._morning.owed, self._active, resume_s):
+            if session not in self._done and session != self._active:
+                await self._tell(session)
+
+    async def _tell(self, session: Path) -> None:
+        """Tell a night's figures, have its report written, and say where."""
+        if session in self._done:
+            return
+        self._done.add(session)
+        try:
+            figures = await asyncio.to_thread(self._morning.figures, session)
+            if figures is None:
+                return
+            await self._keep(figures)
+            if self._settings.report:
+                await self._write(session, figures)
+        except (SleepstreamError, OSError, ValueError, KeyError) as error:
+            text = f"no report of {session.stem}: {explain(error)}; it is tried again at the next start"
+            self._herald.say("warning", text, {"session": session.stem})
+
+    async def _write(self, session: Path, figures: NightPayload) -> None:
+        payload = await self._morning.report(session, figures)
+        await self._keep(payload)
+        self._herald.links(await asyncio.to_thread(self._morning.links))
+        data: EventData = {
+            "session": payload.session,
+            "date": payload.date.isoformat(),
+            "report": payload.report,
+            "picture": payload.picture,
+            "trend": payload.trend,
+        }
+        text = f"the night of {payload.date}: {session.parent / str(payload.report)}"
+        self._herald.say("report", text, data)
+
+    async def _keep(self, payload: NightPayload) -> None:
+        """Remember and tell, unless a later night was told."""
+        if self._told is not None and self._told.ended > payload.ended:
+            return
+        self._told = payload
+        await asyncio.to_thread(self._morning.keep, payload)
+        self._herald.night(payload)

@@ -1,0 +1,257 @@
+"""What is made of a night that has ended: its figures and its report, also those that are owed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from itertools import islice
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from streamer.clock import Clock
+from streamer.errors import SleepstreamError
+from streamer.host import private
+from streamer.journal import JournalReader
+from streamer.journal.candidates import age_s, sessions
+from streamer.messages import EPOCH_S, STAGES
+from streamer.night.names import named, owner
+from streamer.night.session import NOON_S, read_night
+from streamer.night.settings import NightSettings
+from streamer.payloads import EventPayload, NightPayload, to_json, utc
+
+OWED_S = 7 * 86400.0  # sessions that are older owe no report
+SHOWN = 14  # nights that the page links to
+PATIENCE_S = 1800.0  # with a report
+UNKNOWN = "the engine was not running"
+Launch = Callable[[Sequence[Path]], Awaitable[str]]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A report, as the page names it."""
+
+    title: str  # the night's date, or "trend"
+    path: Path
+
+
+class Morning:
+    """One sleeper's nights on disk: which have a report, and the process that writes it.
+
+    What is no coroutine waits for the disk: it is called in a thread.
+
+    Args:
+        settings: the `[night]` table.
+        zone: of the sleeper; None: this machine's own.
+        folder: of the session files.
+        node: name of this engine.
+        stream: name of the sleeper.
+        clock: time.
+        turn: one report at a time, of all sleepers.
+        launch: runs the process that writes, from session files to its line of JSON.
+
+    """
+
+    def __init__(
+        self,
+        settings: NightSettings,
+        zone: tzinfo | None,
+        folder: Path,
+        node: str,
+        stream: str,
+        clock: Clock,
+        turn: asyncio.Semaphore,
+        launch: Launch | None = None,
+    ) -> None:
+        self.settings = settings
+        self._zone = zone
+        self._folder = folder
+        self._node = node
+        self._stream = stream
+        self._clock = clock
+        self._turn = turn
+        self._launch = launch or written_aside
+        self._kept = folder / f"{stream}@{node}.night.json"
+
+    def last(self) -> NightPayload | None:
+        """The last night's figures, as they were kept; None where there are none, or none to be read."""
+        try:
+            return NightPayload.model_validate_json(self._kept.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def keep(self, payload: NightPayload) -> None:
+        """Remember a night's figures, unless a later night's are there."""
+        before = self.last()
+        if before is not None and before.ended > payload.ended:
+            return
+        fresh = self._kept.with_name(f"{self._kept.name}.new")
+        try:
+            private.write(fresh, to_json(payload))
+            fresh.replace(self._kept)
+        except OSError as error:
+            log.warning("cannot write %s: %s", self._kept, error.strerror)
+
+    def ended_by_itself(self) -> bool:
+        """Whether the last session is a night that has ended: what comes now is another."""
+        for path in islice(self._sessions(), 1):
+            try:
+                with JournalReader(path) as reader:
+                    ended = reader.newest("session_ended")
+            except SleepstreamError:
+                return False
+            return ended is not None and bool(ended.data.get("night"))
+        return False
+
+    def figures(self, session: Path) -> NightPayload | None:
+        """What a session file says of its night; None of one that is too short to be a night.
+
+        Raises:
+            SleepstreamError: it cannot be read.
+
+        """
+        night = read_night(session)
+        scored_s = EPOCH_S * sum(label in STAGES for label in night.labels)
+        if scored_s < 60 * self.settings.report_after_min:
+            return None
+        ended = next((one for one in reversed(night.events) if one.event == "session_ended"), None)
+        return NightPayload(
+            session=night.meta.session,
+            seq=0,
+            t=utc(self._clock.wall()),
+            date=datetime.fromtimestamp(night.started - NOON_S, self._zone).date(),
+            started=utc(night.started + EPOCH_S * night.lights_off),
+            ended=utc(night.started + EPOCH_S * night.lights_on),
+            reason=_reason(ended),
+            scored_min=scored_s / 60,
+            statistics=night.statistics().to_json(),
+        )
+
+    async def report(self, session: Path, figures: NightPayload) -> NightPayload:
+        """Have the report written, and say where.
+
+        Raises:
+            SleepstreamError, OSError, ValueError: it was not.
+
+        """
+        earlier = await asyncio.to_thread(self._reported, session)
+        async with self._turn:
+            said = json.loads(await self._launch([session, *earlier]))
+        told = {"report": said["html"], "picture": said["png"], "trend": said["trend"]}
+        return NightPayload.model_validate(
+            {**figures.model_dump(by_alias=True), **told, "seq": 1, "t": utc(self._clock.wall())}
+        )
+
+    def owed(self, active: Path | None, resume_s: float) -> list[Path]:
+        """Sessions of the last days that are over and have no report, the oldest first.
+
+        Args:
+            active: the session that is being recorded.
+            resume_s: one that died and is younger may be gone on with.
+
+        """
+        found = []
+        for path in self._sessions():
+            if path == active:
+                continue
+            try:
+                with JournalReader(path) as reader:
+                    age = age_s(reader, self._clock)
+                    over = "session_ended" in reader.tally() or (age is not None and age > resume_s)
+                    info = reader.meta.info
+                    last = info.started + reader.last().index / info.rate_hz
+            except SleepstreamError as error:
+                log.warning("no report: %s", error)
+                continue
+            if self._clock.wall() - last > OWED_S:
+                break
+            if over and not _is_reported(path, last):
+                found.append(path)
+        return found[::-1]
+
+    def links(self) -> list[Link]:
+        """The reports that there are, the newest first, and the trend before them."""
+        found = [
+            Link(f"{datetime.fromtimestamp(_started(path) - NOON_S, self._zone):%Y-%m-%d}", html)
+            for path in islice(self._sessions(), SHOWN)
+            if (html := _html(path)) is not None
+        ]
+        trend = self._folder / f"trend-{self._stream}.html"
+        return [*([Link("trend", trend)] if trend.is_file() else []), *found]
+
+    def _reported(self, but: Path) -> list[Path]:
+        """The last sessions that have a report, for the trend."""
+        most = max(0, self.settings.trend_nights - 1)
+        others = (path for path in self._sessions() if path != but and _html(path) is not None)
+        return list(islice(others, most))
+
+    def _sessions(self) -> list[Path]:
+        return list(
+            islice(sessions(self._folder, self._node, self._stream), 2 * self.settings.trend_nights + SHOWN)
+        )
+
+
+async def written_aside(paths: Sequence[Path]) -> str:
+    """Run the process that writes; its line of JSON.
+
+    Raises:
+        SleepstreamError: it failed, or took too long.
+        OSError: it cannot be started.
+
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "streamer.report.write", *map(str, paths)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is the engine's
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            out, err = await process.communicate()
+    except TimeoutError:
+        raise SleepstreamError(f"the report took more than {PATIENCE_S / 60:.0f} min") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        lines = err.decode("utf-8", "replace").strip().splitlines()
+        raise SleepstreamError(lines[-1] if lines else f"exit code {process.returncode}")
+    return out.decode()
+
+
+def _reason(ended: EventPayload | None) -> str:
+    if ended is None:
+        return UNKNOWN
+    return str(ended.data.get("reason") or ended.text)
+
+
+def _html(session: Path) -> Path | None:
+    """A session's report, if it has one."""
+    try:
+        one = named(session)
+    except SleepstreamError:
+        return None
+    stem = one.free_in(session.parent)
+    html = session.with_name(f"{stem}.html")
+    ours = owner(session.with_name(f"{stem}.json")) == one.meta.session
+    return html if ours and html.is_file() else None
+
+
+def _is_reported(session: Path, last: float) -> bool:
+    """Whether a report was written after the last sample."""
+    html = _html(session)
+    return html is not None and html.stat().st_mtime >= last
+
+
+def _started(session: Path) -> float:
+    with JournalReader(session) as reader:
+        return reader.meta.info.started

@@ -1,0 +1,40 @@
+"""The stages in a recording's own annotations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from streamer.night.hypnogram import Scoring
+from streamer.night.scoring.durations import Timed, is_epochs, whole_epochs
+from streamer.night.scoring.words import is_named_stage, is_stage_text, labels_of
+from streamer.sources.edf_header import is_edf
+from streamer.sources.edf_times import read_annotations
+from streamer.sources.files import read_head
+
+
+def annotated(path: Path) -> Scoring:
+    """The stages that stand in an EDF+ or BDF+ file; onsets count from sample 0.
+
+    Taken are annotations that say "Sleep stage ...", and those that name a stage otherwise ("N2", "REM") and
+    last a number of 30 s. An annotation without a duration lasts until the next stage. Empty for other
+    formats and for files without such annotations.
+
+    Raises:
+        RecordingError: the file is missing or damaged.
+        ScoringError: its stages last something else than a number of 30 s.
+
+    """
+    if not is_edf(read_head(path)):
+        return Scoring()
+    notes = [note for note in read_annotations(path) if _is_about_a_stage(note[1], note[2])]
+    labels = labels_of([text for _, _, text in notes])
+    timed: list[Timed] = [
+        (onset, duration, label) for (onset, duration, _), label in zip(notes, labels, strict=True)
+    ]
+    unknown = Counter(text.strip() for (*_, text), label in zip(notes, labels, strict=True) if label is None)
+    return Scoring(whole_epochs(timed, path), dict(unknown))
+
+
+def _is_about_a_stage(duration_s: float | None, text: str) -> bool:
+    return is_stage_text(text) or bool(duration_s and is_epochs(duration_s) and is_named_stage(text))

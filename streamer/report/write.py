@@ -1,0 +1,54 @@
+"""The process that writes a night's report and the trend: `python -m streamer.report.write SESSION ...`.
+
+A process of its own, at a lower priority: neither the engine's loop nor its memory has to do with
+pictures. It prints one line of JSON, which `morning.py` reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamer.errors import SleepstreamError
+from streamer.host.local import keep_caches_temporary
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the report of the first session, and the trend of all; the exit code."""
+    with contextlib.suppress(OSError):
+        os.nice(5)  # behind the engine, and yet done before noon on a busy machine
+    keep_caches_temporary()  # before matplotlib
+    session, *earlier = map(Path, arguments)
+    try:
+        print(json.dumps(_written(session, earlier)))
+    except (SleepstreamError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _written(session: Path, earlier: Sequence[Path]) -> dict[str, object]:
+    from streamer.report import named, write_report, write_trend
+
+    folder = session.parent
+    report = write_report(named(session), folder)
+    reports = [report]
+    for path in earlier:
+        with contextlib.suppress(SleepstreamError):  # what cannot be read is missing in the trend only
+            reports.append(write_report(named(path), folder))
+    trend = None
+    if len(reports) > 1:
+        trend, _ = write_trend(reports, folder, f"trend-{report.night.meta.stream}")
+    return {
+        "html": report.html.name,
+        "png": report.png.name,
+        "trend": None if trend is None else trend.name,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
