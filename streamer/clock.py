@@ -1,12 +1,15 @@
-"""The clock that the engine reads and waits by; tests put in one of their own."""
+"""The clock that the engine reads, and every way to wait; tests put in a clock of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 # Linux stops its monotonic clock while the computer sleeps; a night does not stop.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -71,3 +74,22 @@ def retry_after_s(failures: int, first_s: float, longest_s: float) -> float:
     """
     longest = min(longest_s, first_s * 2.0 ** min(failures - 1, 30))
     return random.uniform(longest / 2, longest)
+
+
+async def unless_stopped(stop: asyncio.Event, work: Awaitable[T]) -> asyncio.Future[T]:
+    """Wait for `work`, or until `stop` is set: then it is cancelled, and has ended when this returns.
+
+    Returns:
+        The future of the work: done with its result or error, or cancelled.
+
+    """
+    working = asyncio.ensure_future(work)
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait([working])
+    return working

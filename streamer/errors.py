@@ -85,3 +85,17 @@ class DamagedError(JournalError):
 
 class DiskError(JournalError):
     """A session file that cannot be made, because the disk is full or fails; it may not be so for ever."""
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, in one line, of any exception at all."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    try:
+        text = str(error)
+    except BaseException:  # it cannot even say what it is
+        text = ""
+    said = (
+        text if isinstance(error, SleepstreamError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+    )
+    return " ".join(said.split())[:500]

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from streamer.conditioner import Conditioner
 from streamer.fallback import derivation, mixed
 from streamer.messages import RATE_HZ, Chunk, Doubt, Gap, Item, Quality, StreamInfo, Switch, Window
-from streamer.plausibility import Plausibility
-from streamer.quality import QualityMeter, usable
+from streamer.quality import Plausibility, QualityMeter, usable
 from streamer.settings import SignalSettings
 from streamer.window import Windows
 

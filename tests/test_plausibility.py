@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamer.plausibility import Plausibility
+from streamer.quality import Plausibility
 from tests.chunkings import cut, stream
 
 EEG_UV = np.random.default_rng(8).standard_normal((1, 20_000)) * 25

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from streamer.stopping import unless_stopped
+from streamer.clock import unless_stopped
 
 
 async def _forever(ended):

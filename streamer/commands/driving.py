@@ -15,12 +15,12 @@ from pathlib import Path
 from rich.console import Console
 
 from streamer.clock import SystemClock
-from streamer.errors import OutputError
+from streamer.errors import OutputError, explain
 from streamer.host.standard import complain, taken_over
 from streamer.live.engine import Engine, Outcome
 from streamer.news import Remark, Sink
 from streamer.settings import Settings
-from streamer.sinks.handover import Aside, explain
+from streamer.sinks.handover import Aside
 from streamer.sinks.logbook import remarked
 from streamer.sinks.terminal import Terminal, show_night
 

@@ -21,7 +21,7 @@ from streamer.errors import UsageError
 from streamer.messages import Chunk, Item, Marker, Quality, StreamInfo
 from streamer.quality import QualityMeter
 from streamer.settings import SignalSettings, StreamSettings, load
-from streamer.sources import open_source
+from streamer.sources.opener import open_source
 from streamer.sources.source import Source
 from streamer.sources.units import is_voltage
 

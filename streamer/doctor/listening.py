@@ -12,9 +12,9 @@ from streamer.errors import SignalError, SleepstreamError, UsageError
 from streamer.fallback import derivation
 from streamer.messages import Chunk, Item, Marker, StreamInfo
 from streamer.settings import Settings, SignalSettings, StreamSettings
-from streamer.sources import open_source
 from streamer.sources.board import BrainflowBoard
 from streamer.sources.devicetime import WATCH_S
+from streamer.sources.opener import open_source
 from streamer.sources.settings import BrainflowSettings, LslSettings, RdaSettings
 from streamer.sources.source import Source
 from streamer.web.traces import Traces, shown

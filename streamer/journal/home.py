@@ -11,12 +11,11 @@ import os
 import sqlite3
 from pathlib import Path
 
-from streamer.errors import JournalError
+from streamer.errors import JournalError, explain
 from streamer.host import private
 from streamer.journal import file as session_file
 from streamer.journal.lock import FileLock
 from streamer.journal.place import LOG
-from streamer.sinks.handover import explain
 
 INDEX = "-shm"  # after its name: what connections to a log have in common
 NEW = ".new"  # after the session file's name, until it is whole

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamer.clock import Clock
-from streamer.errors import JournalError
+from streamer.clock import Clock, unless_stopped
+from streamer.errors import JournalError, explain
 from streamer.journal import JournalReader
 from streamer.journal.candidates import sessions
 from streamer.live.resume import Past
@@ -27,10 +27,9 @@ from streamer.reactions.firings import FiringLog
 from streamer.reactions.memory import Memory
 from streamer.reactions.reflexes import Reflexes
 from streamer.settings import StreamSettings
-from streamer.sinks.handover import Aside, Reaction, explain
+from streamer.sinks.handover import Aside, Reaction
 from streamer.sinks.publisher import Publisher
 from streamer.sources.settings import LIVE
-from streamer.stopping import unless_stopped
 
 ASKED = 5  # sessions that are asked what the alarm did last
 NO_SESSION = "no session has begun: the device is looked for"

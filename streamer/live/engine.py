@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from streamer.clock import Clock
-from streamer.errors import RunError, SleepstreamError
+from streamer.errors import RunError, SleepstreamError, explain
 from streamer.live.batching import Batcher
 from streamer.live.bedside import Bedside
 from streamer.live.claim import Claim
@@ -27,10 +27,10 @@ from streamer.news import MqttStatus, Sink
 from streamer.night.morning import Launch
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
-from streamer.sinks.handover import Aside, HandOver, explain, guarded
+from streamer.sinks.handover import Aside, HandOver, guarded
 from streamer.sinks.homeassistant import HomeAssistant
 from streamer.sinks.mqtt import MqttSink
-from streamer.sources import Opener
+from streamer.sources.opener import Opener
 from streamer.web.access import TOKEN_VARIABLE
 from streamer.web.page import Page
 from streamer.web.server import WebServer

@@ -7,12 +7,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamer.errors import SettingsError, SleepstreamError
+from streamer.errors import SettingsError, SleepstreamError, explain
 from streamer.live.shared import Shared
 from streamer.news import Sink
 from streamer.reactions.settings import codes
 from streamer.settings import StreamSettings
-from streamer.sinks.handover import DRAIN_S, Aside, Guard, Outlet, explain
+from streamer.sinks.handover import DRAIN_S, Aside, Guard, Outlet
 from streamer.sinks.jsonl import MOST, JsonlSink
 from streamer.sinks.settings import LslSinkSettings, TtlSettings
 from streamer.sinks.sleepasandroid import SleepAsAndroid

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Self
 
 from streamer.clock import Clock
+from streamer.errors import explain
 from streamer.night.storage import stored, superfluous
 from streamer.settings import Settings
-from streamer.sinks.handover import explain
 
 FIRST_S = 600.0  # after the start, which has enough to do
 PERIOD_S = 3600.0  # between two rounds; what is in use waits for the next one

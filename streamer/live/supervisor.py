@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from streamer.clock import Clock, retry_after_s
+from streamer.clock import Clock, retry_after_s, unless_stopped
 from streamer.errors import DamagedError, RunError, SleepstreamError, UsageError
 from streamer.journal import Journal
 from streamer.live.arrival import Arrival, Arrived
@@ -28,10 +28,9 @@ from streamer.payloads import EventData, SignalPayload
 from streamer.pipeline import Pipeline
 from streamer.settings import StreamSettings
 from streamer.sinks.publisher import Publisher
-from streamer.sources import Opener, open_source
+from streamer.sources.opener import Opener, open_source
 from streamer.sources.settings import LIVE
 from streamer.sources.source import Given, Source
-from streamer.stopping import unless_stopped
 
 BACKOFF_S = 1.0, 60.0  # between two attempts: first, longest
 HELD_S = 120.0  # an attempt that lasted so long was a success

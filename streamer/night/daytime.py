@@ -1,8 +1,37 @@
-"""When a clock on the wall shows a time of day next."""
+"""Times of day: as settings write them, and when a clock on the wall shows one next."""
 
 from __future__ import annotations
 
 from datetime import datetime, time, timedelta, tzinfo
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("not a time zone; give one such as Europe/Berlin") from None
+    return name
+
+
+def _written(value: object) -> object:
+    if isinstance(value, int | float):  # pydantic would take it for seconds since midnight
+        raise PydanticCustomError("time_type", "a number is no time of day")
+    return value
+
+
+def _plain(value: time) -> time:
+    if value.tzinfo is not None:
+        raise ValueError("give a time of day without an offset, and its zone as zone")
+    return value
+
+
+ClockTime = Annotated[time, BeforeValidator(_written), AfterValidator(_plain)]  # 07:00:00 or "07:00"
+Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
 def next_time(at: time, after: float, zone: tzinfo | None) -> float:

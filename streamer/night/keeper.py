@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from streamer.clock import Clock
-from streamer.errors import SleepstreamError
+from streamer.errors import SleepstreamError, explain
 from streamer.night.ending import Ending
 from streamer.night.morning import Launch, Link, Morning
 from streamer.payloads import EventData, EventName, NightPayload
 from streamer.settings import Settings, StreamSettings
-from streamer.sinks.handover import explain
 
 LATER_S = 60.0  # after a session that died can no longer be gone on with
 log = logging.getLogger(__name__)

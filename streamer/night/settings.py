@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from streamer.reactions.settings import ClockTime, Zone
+from streamer.night.daytime import ClockTime, Zone
 from streamer.tables import Table
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from streamer.errors import explain
 from streamer.reactions.leash import Leash, end
 from streamer.reactions.settings import ActionSettings
-from streamer.sinks.handover import explain
 
 AT_ONCE = 8  # programs; what is started beyond that is refused and said
 

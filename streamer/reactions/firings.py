@@ -19,10 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamer.errors import JournalError
+from streamer.errors import JournalError, explain
 from streamer.host import private
 from streamer.journal import JournalReader
-from streamer.sinks.handover import explain
 
 RECORD = 256  # bytes: several fit into a sector of a disk, none lies in two
 ROOM = 256 * RECORD  # made at once

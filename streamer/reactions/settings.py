@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import time
 from ipaddress import ip_address
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, model_validator
 
 from streamer.corrections import NAME_PATTERN, OSC_PATTERN
 from streamer.messages import Grade, Stage
+from streamer.night.daytime import ClockTime, Zone
 from streamer.tables import Table
 
 FIRST_CODE, LAST_CODE = 100, 255  # of markers: a serial port takes a byte
-
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("not a time zone; give one such as Europe/Berlin") from None
-    return name
 
 
 def _address(host: str) -> str:
@@ -32,22 +23,6 @@ def _address(host: str) -> str:
     except ValueError:  # a name would have to be looked up, which may take seconds
         raise ValueError("no address; write one such as 192.168.1.20, not a name") from None
     return host
-
-
-def _written(value: object) -> object:
-    if isinstance(value, int | float):  # pydantic would take it for seconds since midnight
-        raise PydanticCustomError("time_type", "a number is no time of day")
-    return value
-
-
-def _plain(value: time) -> time:
-    if value.tzinfo is not None:
-        raise ValueError("give a time of day without an offset, and its zone as zone")
-    return value
-
-
-ClockTime = Annotated[time, BeforeValidator(_written), AfterValidator(_plain)]  # 07:00:00 or "07:00"
-Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
 class ActionSettings(Table):

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Self
 
 from streamer.clock import Clock
-from streamer.errors import SleepstreamError
+from streamer.errors import SleepstreamError, explain
 from streamer.messages import Score
 from streamer.news import News, Remark, Scored, Sink
 
@@ -313,17 +313,3 @@ class Reaction:
         """Pass a score on."""
         if isinstance(news, Scored):
             self._push(news.score, news.end)
-
-
-def explain(error: BaseException) -> str:
-    """What went wrong, in one line, of any exception at all."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    try:
-        text = str(error)
-    except BaseException:  # it cannot even say what it is
-        text = ""
-    said = (
-        text if isinstance(error, SleepstreamError) else f"{type(error).__name__}: {text}".removesuffix(": ")
-    )
-    return " ".join(said.split())[:500]

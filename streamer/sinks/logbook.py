@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
+from streamer.errors import explain
 from streamer.host.printable import printable
 from streamer.news import MqttStatus, News, Opened, Remark
 from streamer.payloads import EventPayload
-from streamer.sinks.handover import Aside, explain
+from streamer.sinks.handover import Aside
 
 Style = Literal["text", "json"]
 BAD = {"error": "ERROR", "warning": "WARNING", "no_signal": "WARNING", "refused": "WARNING", "gap": "WARNING"}

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from aiomqtt import Message, ProtocolVersion
 from pydantic import ValidationError
 
+from streamer.clock import unless_stopped
 from streamer.payloads import EnginePayload
 from streamer.sinks.client import Client
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.topics import ONLINE, ask_topic, availability_topic, engine_topic
-from streamer.stopping import unless_stopped
 
 LOOK_S = 1.0  # for the retained note of who has the name; a broker sends it right after the subscription
 ASK_S = 2.0  # between two questions

@@ -17,7 +17,7 @@ from rich.console import Console
 from streamer import cli
 from streamer.clock import SystemClock
 from streamer.commands.driving import STRAY
-from streamer.errors import RunError, SinkError, SleepstreamError
+from streamer.errors import RunError, SinkError, SleepstreamError, explain
 from streamer.host.standard import Unbuffered
 from streamer.journal import Journal
 from streamer.live import engine as engine_module
@@ -27,7 +27,7 @@ from streamer.messages import Chunk
 from streamer.news import Opened
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate
-from streamer.sinks.handover import Aside, explain
+from streamer.sinks.handover import Aside
 from streamer.sinks.logbook import Logbook
 from streamer.sinks.terminal import Terminal
 from tests.fakes import FakeSource, Witness

@@ -6,21 +6,12 @@ import threading
 import pytest
 
 from streamer.clock import SystemClock
-from streamer.errors import JournalError, SinkError
+from streamer.errors import JournalError, SinkError, explain
 from streamer.journal import Journal, Meta
 from streamer.messages import Quality, Score
 from streamer.news import Online, Remark
 from streamer.payloads import EventPayload
-from streamer.sinks.handover import (
-    SAY_AGAIN_S,
-    STALLED_S,
-    Aside,
-    Guard,
-    HandOver,
-    Reaction,
-    explain,
-    guarded,
-)
+from streamer.sinks.handover import SAY_AGAIN_S, STALLED_S, Aside, Guard, HandOver, Reaction, guarded
 from streamer.sinks.publisher import Publisher
 from tests.fakes import FakeClock, Witness
 from tests.paths import info

@@ -11,9 +11,9 @@ from streamer.clock import SystemClock
 from streamer.errors import SettingsError, SignalError, SourceError
 from streamer.messages import Gap
 from streamer.settings import validate
-from streamer.sources import open_source
 from streamer.sources.board import BrainflowBoard, board_id, load_brainflow
 from streamer.sources.brainflow import BrainflowSource
+from streamer.sources.opener import open_source
 from streamer.sources.packets import Numbering
 from streamer.sources.settings import BrainflowSettings
 from tests.boards import ManualClock, StandInBoard

@@ -7,7 +7,7 @@ import pytest
 
 from streamer.clock import SystemClock
 from streamer.messages import Chunk, Gap
-from streamer.sources import open_source
+from streamer.sources.opener import open_source
 from streamer.sources.settings import BrainflowSettings, ReplaySettings
 from tests.paths import eeg, run, scores
 
