@@ -52,7 +52,7 @@ class Attention(nn.Module):
         distance = torch.arange(-size.ahead, size.context)  # in epochs, those of the future below 0
         self.bias = nn.Parameter(-slopes * distance.abs())  # (H, ahead + context)
 
-    def recall(self, source: Tensor, past: Tensor) -> Tensor:
+    def restore(self, source: Tensor, past: Tensor) -> Tensor:
         """Append the keys and values of `source` (B, T, D) to `past` (B, 2, H, P, D/H)."""
         batch, epochs, width = source.shape
         new = self.remember(source).view(batch, epochs, 2, self.heads, width // self.heads)
@@ -88,9 +88,9 @@ class SequenceLayer(nn.Module):
         self, x: Tensor, other: Tensor, past: Tensor, distance: Tensor, blocked: Tensor
     ) -> tuple[Tensor, Tensor]:
         """x, other (B, T, D), past (B, 2 attentions, 2, H, P, D/H) -> x and the memory with T more places."""
-        own = self.self_attention.recall(x, past[:, 0])
+        own = self.self_attention.restore(x, past[:, 0])
         x = self.norm_self(x + self.dropout(self.self_attention(x, own, distance, blocked)))
-        seen = self.cross_attention.recall(other, past[:, 1])
+        seen = self.cross_attention.restore(other, past[:, 1])
         x = self.norm_cross(x + self.dropout(self.cross_attention(x, seen, distance, blocked)))
         x = self.norm_feedforward(x + self.dropout(self.feedforward(x)))
         return x, torch.stack([own, seen], dim=1)

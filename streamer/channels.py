@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from streamer.errors import SignalError, UsageError
 from streamer.messages import Channel
-from streamer.sources.caps import BIOSEMI, explained, other_system, shared
+from streamer.sources.caps import BIOSEMI, describe_cap, other_system, shared
 from streamer.sources.units import is_voltage
 
 RATES_HZ = (50.0, 1024.0)  # below, no spindles; above, nothing worth the effort
@@ -111,13 +111,13 @@ def choose_all(
     return picks
 
 
-def doubted(channels: Sequence[Channel], rates_hz: Sequence[float], pick: Pick) -> str | None:
+def doubt_name(channels: Sequence[Channel], rates_hz: Sequence[float], pick: Pick) -> str | None:
     """A remark if a channel's name means another place on this cap."""
     system = other_system(_usable_labels(channels, rates_hz))
     sides = [pick.plus] if pick.minus is None else [pick.plus, pick.minus]
     if system is None or not any(shared(_base(channels[side].label), system) for side in sides):
         return None
-    return f"{pick.label!r} may be no {pick.label} of the 10-20 system: {explained(system)}"
+    return f"{pick.label!r} may be no {pick.label} of the 10-20 system: {describe_cap(system)}"
 
 
 def check_rate(rate_hz: float, what: str) -> None:
@@ -232,7 +232,7 @@ def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
             return Pick(known, None, channels[known].label)
     if system is not None:
         raise UsageError(
-            f"no channel is plainly EEG: {explained(system)}; name one of: {listing(channels, rates_hz)}"
+            f"no channel is plainly EEG: {describe_cap(system)}; name one of: {listing(channels, rates_hz)}"
         )
     for name in DERIVATIONS:
         plus, minus = (usable.get(_plain(side)) for side in name.split("-"))

@@ -160,7 +160,7 @@ class Fallback:
         return [*out, Switch(at, before.label, after.label, reason)]
 
 
-def mixed(quality: Quality, since_s: float) -> Quality:
+def grade_mixed(quality: Quality, since_s: float) -> Quality:
     """Quality of a window of which only the last `since_s` come from the present electrode."""
     if not 0 < since_s < EPOCH_S:
         return quality

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.conditioner import Conditioner
-from streamer.fallback import derivation, mixed
+from streamer.fallback import derivation, grade_mixed
 from streamer.messages import RATE_HZ, Chunk, Doubt, Gap, Item, Quality, StreamInfo, Switch, Window
 from streamer.quality import Plausibility, QualityMeter, usable
 from streamer.settings import SignalSettings
@@ -81,7 +81,7 @@ class FrontEnd:
         for item in conditioned:
             for window in self._windows.push(item):
                 end_s = window.end // RATE_HZ
-                quality = mixed(self._quality.grade(end_s), end_s - self._changed_s)
+                quality = grade_mixed(self._quality.grade(end_s), end_s - self._changed_s)
                 yield Graded(window, quality, self._quality.fast_uv(end_s))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamer.channels import Pick, choose, doubted
+from streamer.channels import Pick, choose, doubt_name
 from streamer.errors import UsageError
 from streamer.messages import Channel
 
@@ -131,7 +131,7 @@ def test_a_few_other_labels_do_not_make_another_system(labels, label):
 )
 def test_a_name_of_the_10_20_system_on_another_cap_is_doubted_aloud(labels, wanted, doubt):
     channels = _channels(*labels)
-    said = doubted(channels, (), choose(channels, wanted))
+    said = doubt_name(channels, (), choose(channels, wanted))
     assert (said is not None) == doubt
     assert said is None or "may be no C4" in said
 

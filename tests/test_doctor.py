@@ -13,7 +13,7 @@ import pytest
 from streamer.cli import main
 from streamer.doctor import checks, files, listening
 from streamer.doctor import examination as doctor
-from streamer.doctor.listening import heard
+from streamer.doctor.listening import listen_to
 from streamer.errors import ArtifactError, SinkError, SourceError
 from streamer.journal.settings import StorageSettings
 from streamer.messages import Channel, Chunk, StreamInfo
@@ -50,9 +50,9 @@ MOSQUITTO = Path("/etc/mosquitto/mosquitto.conf")
         (checks.libraries({"pylsl": None})[0], "failed", "missing"),
         (checks.works("model", lambda: "intact", "x"), "ok", "intact"),
         (checks.works("model", broken, "x"), "failed", "weights are not those"),
-        (checks.attempted("IPv6", lambda: None, "works", "warning", "x"), "ok", "works"),
-        (checks.attempted("IPv6", refuse, "works", "warning", "x"), "warning", "not permitted"),
-        (checks.attempted("LSL multicast", refuse, "works", "failed", "x"), "failed", "not permitted"),
+        (checks.attempt("IPv6", lambda: None, "works", "warning", "x"), "ok", "works"),
+        (checks.attempt("IPv6", refuse, "works", "warning", "x"), "warning", "not permitted"),
+        (checks.attempt("LSL multicast", refuse, "works", "failed", "x"), "failed", "not permitted"),
         (checks.lsl_ports(range(10, 43), range(10, 43)), "ok", "33 of 33"),
         (checks.lsl_ports([10, 11], range(10, 43)), "warning", "2 of 33"),
         (checks.lsl_ports([], range(10, 43)), "failed", "0 of 33"),
@@ -280,7 +280,7 @@ def test_a_device_is_listened_to(made, channel, status, said):
     async def scenario():
         clock = FakeClock()
         hearing = asyncio.create_task(
-            heard("anna", Sending(clock, **made), SignalSettings(channel=channel), clock)
+            listen_to("anna", Sending(clock, **made), SignalSettings(channel=channel), clock)
         )
         for _ in range(20):
             await clock.advance(0.5)
@@ -295,7 +295,7 @@ def test_channels_that_the_page_is_to_show_are_looked_for_too():
     async def scenario():
         clock = FakeClock()
         sending, staged = Sending(clock), SignalSettings(channel="C3")
-        hearing = asyncio.create_task(heard("anna", sending, staged, clock, ("C3", "EOG L")))
+        hearing = asyncio.create_task(listen_to("anna", sending, staged, clock, ("C3", "EOG L")))
         for _ in range(20):
             await clock.advance(0.5)
         return await asyncio.wait_for(hearing, 60)

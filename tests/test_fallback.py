@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from streamer.conditioner import Conditioner
 from streamer.errors import SettingsError, UsageError
-from streamer.fallback import CHANGED, OFF_S, POOR_S, SPAN_S, Fallback, derivation, mixed
+from streamer.fallback import CHANGED, OFF_S, POOR_S, SPAN_S, Fallback, derivation, grade_mixed
 from streamer.journal import Journal
 from streamer.journal.file import Meta
 from streamer.live.batching import Batcher
 from streamer.live.intake import Intake
 from streamer.live.stream import Stream
 from streamer.messages import Chunk, Gap, Quality, Switch
-from streamer.night.session import conditioned, read_night
+from streamer.night.session import read_conditioned, read_night
 from streamer.pipeline import Pipeline
 from streamer.resampler import Resampler
 from streamer.settings import SignalSettings, validate
@@ -223,9 +223,9 @@ def test_a_restart_loses_nothing_and_forgets_everything():
 
 def test_mixed_says_so_only_inside_the_window():
     good = Quality("good")
-    assert mixed(good, 0) == mixed(good, 30) == mixed(good, float("inf")) == good
-    assert mixed(good, 1) == Quality("fair", (CHANGED,))
-    assert mixed(Quality("off", ("flat",)), 29.5) == Quality("off", ("flat", CHANGED))
+    assert grade_mixed(good, 0) == grade_mixed(good, 30) == grade_mixed(good, float("inf")) == good
+    assert grade_mixed(good, 1) == Quality("fair", (CHANGED,))
+    assert grade_mixed(Quality("off", ("flat",)), 29.5) == Quality("off", ("flat", CHANGED))
 
 
 def test_one_channel_needs_no_fallback_and_a_list_is_checked():
@@ -266,6 +266,6 @@ def test_a_change_is_an_event_and_part_of_the_night_as_it_is_read_again(tmp_path
     assert event.text.startswith("channel AF8 instead of AF7: AF7 was off (flat)")
     assert (event.data["from"], event.data["to"]) == ("AF7", "AF8")
     assert "t_start" in event.data
-    seen = conditioned(read_night(tmp_path / "s.sqlite"))
+    seen = read_conditioned(read_night(tmp_path / "s.sqlite"))
     assert not np.isnan(seen).any()
     assert seen[80 * 100 : 90 * 100].std() < 1e-3 < 1 < seen[110 * 100 :].std()

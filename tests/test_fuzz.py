@@ -24,7 +24,7 @@ from streamer.journal import Journal
 from streamer.journal.candidates import find
 from streamer.journal.packing import pack
 from streamer.messages import Chunk, Gap
-from streamer.night.scoring import annotated
+from streamer.night.scoring import read_annotated
 from streamer.settings import load
 from streamer.sinks.commands import MAX_BYTES, CommandInbox
 from streamer.sources.recordings import open_recording
@@ -144,7 +144,7 @@ def test_recordings(tmp_path, kind):
                 assert item.start >= at
                 assert not isinstance(item, Gap) or item.stop - item.start <= 90_000 * recording.rates_hz[0]
                 at = item.stop
-            annotated(path)
+            read_annotated(path)
         except SleepstreamError as error:
             said = str(error)
         assert "\n" not in said

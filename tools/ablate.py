@@ -35,7 +35,7 @@ from model.mc2sleepnet import parameter_count
 from model.settings import Phase, Settings, load_settings
 from model.train import evaluate, trained
 from streamer.errors import SettingsError, UsageError
-from tools.runs import changed, once_each, parser_of, run, table, write
+from tools.runs import change_settings, once_each, parser_of, run, table, write
 
 REFERENCE = "reference"
 NETWORK = "network.pt"  # of a run: the averaged one at its end
@@ -69,21 +69,21 @@ def variants(reference: Settings) -> dict[str, Settings]:
     Networks of one view cannot be taught by contrast or cross-masking: hold them against "fine-tuning only".
     """
     phases = {phase.objective for phase in reference.phases}
-    untaught = changed(reference, phases=without(reference, "contrast", "cross_mask"))
+    untaught = change_settings(reference, phases=without(reference, "contrast", "cross_mask"))
     own = reference.shape().context
     made = {REFERENCE: reference}
     if {"contrast", "cross_mask"} <= phases:
-        made["without contrast"] = changed(reference, phases=without(reference, "contrast"))
-        made["without cross-masking"] = changed(reference, phases=without(reference, "cross_mask"))
+        made["without contrast"] = change_settings(reference, phases=without(reference, "contrast"))
+        made["without cross-masking"] = change_settings(reference, phases=without(reference, "cross_mask"))
     made["fine-tuning only"] = untaught
-    made["fine-tuning only, raw signal only"] = changed(untaught, views="raw")
-    made["fine-tuning only, spectrogram only"] = changed(untaught, views="spectrum")
+    made["fine-tuning only, raw signal only"] = change_settings(untaught, views="raw")
+    made["fine-tuning only, spectrogram only"] = change_settings(untaught, views="spectrum")
     for epochs in CONTEXTS:
         if epochs != own:
-            made[f"context {epochs}"] = changed(reference, context=epochs)
-    made[f"bidirectional, {own} each way"] = changed(reference, causal=False)
+            made[f"context {epochs}"] = change_settings(reference, context=epochs)
+    made[f"bidirectional, {own} each way"] = change_settings(reference, causal=False)
     if reference.backbones is None:
-        made["size base"] = changed(reference, size="base", phases=slower(reference.phases))
+        made["size base"] = change_settings(reference, size="base", phases=slower(reference.phases))
     return {name: one for name, one in made.items() if name == REFERENCE or one != reference}
 
 
@@ -106,8 +106,11 @@ def folder_of(name: str, seed: int) -> str:
 
 def plan(settings: Settings, out: Path, seed: int) -> dict[str, Settings]:
     """Every run of one seed by its name, the reference first."""
-    reference = changed(settings, seed=seed, validation_nights=1)
-    return {name: changed(one, out=out / folder_of(name, seed)) for name, one in variants(reference).items()}
+    reference = change_settings(settings, seed=seed, validation_nights=1)
+    return {
+        name: change_settings(one, out=out / folder_of(name, seed))
+        for name, one in variants(reference).items()
+    }
 
 
 def encoded(settings: Settings, nights: Sequence[Night]) -> list[EncodedNight] | None:

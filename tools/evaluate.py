@@ -42,7 +42,7 @@ from streamer.messages import (
     StreamInfo,
 )
 from streamer.network.stager import Model
-from streamer.night.scoring import annotated
+from streamer.night.scoring import read_annotated
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
@@ -81,7 +81,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Staged:
+class StagedNight:
     """One recording: what was committed, what was given between, and what a peer says of the epochs."""
 
     name: str
@@ -91,7 +91,9 @@ class Staged:
     peer: Rows | None
 
 
-def staged(name: str, subject: str, scored: Sequence[Scored], truth: Stages, peer: Floats | None) -> Staged:
+def stage(
+    name: str, subject: str, scored: Sequence[Scored], truth: Stages, peer: Floats | None
+) -> StagedNight:
     """Sort windows onto the 30 s grid and off it, each with the scorer's stage of most of its 30 s."""
 
     def rows(chosen: list[Scored]) -> Rows:
@@ -105,7 +107,7 @@ def staged(name: str, subject: str, scored: Sequence[Scored], truth: Stages, pee
             np.where(inside, truth[np.clip(epoch, 0, truth.size - 1)], -1),
         )
 
-    return Staged(
+    return StagedNight(
         name,
         subject,
         rows([one for one in scored if one.end_s % EPOCH_S == 0]),
@@ -131,14 +133,14 @@ def live(items: Iterable[Item], pipeline: Pipeline) -> list[Scored]:
 
 def expert(path: Path, epochs: int) -> Stages:
     """(epochs,) the scorer's stages in the annotations of a recording; RecordingError when it has none."""
-    scoring = annotated(path)
+    scoring = read_annotated(path)
     if not scoring.stages:
         raise RecordingError(f"{path}: has no `Sleep stage` annotations; give a scored recording")
     labels = scoring.labels(epochs)
     return np.array([index(label) for label in labels], dtype=np.int64)
 
 
-def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: bool) -> Staged:
+def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: bool) -> StagedNight:
     """Stream an annotated recording through the whole pipeline."""
     recording = open_recording(path)
     chosen, info = pick(recording, channel)
@@ -147,7 +149,7 @@ def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: 
     scored = live(items, Pipeline(info, signal, hop_s, model))
     truth = expert(path, sum(one.end_s % EPOCH_S == 0 for one in scored))
     peer = ask_yasa(np.nan_to_num(conditioned(items, info, signal)), truth.size) if peers else None
-    return staged(path.name, path.stem, scored, truth, peer)
+    return stage(path.name, path.stem, scored, truth, peer)
 
 
 class PreparedFront:
@@ -169,13 +171,13 @@ class PreparedFront:
         return iter(())
 
 
-def stage_prepared(name: str, night: Night, model: Model, hop_s: int, peers: bool) -> Staged:
+def stage_prepared(name: str, night: Night, model: Model, hop_s: int, peers: bool) -> StagedNight:
     """Stream a prepared night from the conditioner on."""
     info = StreamInfo(name, RATE_HZ, (Channel(PreparedFront.label, "uV"),), 0.0)
     pipeline = Pipeline(info, SignalSettings(), hop_s, model, front=PreparedFront(hop_s))
     scored = live([Chunk(0, night.samples.astype(np.float64)[None])], pipeline)
     peer = ask_yasa(night.samples.astype(np.float32), night.stages.size) if peers else None
-    return staged(name, night.subject, scored, night.stages.astype(np.int64), peer)
+    return stage(name, night.subject, scored, night.stages.astype(np.int64), peer)
 
 
 def ask_yasa(samples: NDArray[np.float32], epochs: int) -> Floats:
@@ -183,7 +185,7 @@ def ask_yasa(samples: NDArray[np.float32], epochs: int) -> Floats:
     return yasa(samples[: epochs * EPOCH_SAMPLES]).astype(np.float64)
 
 
-def compared(rows: Iterable[Rows], smoothed: bool = False) -> Agreement:
+def compare(rows: Iterable[Rows], smoothed: bool = False) -> Agreement:
     """Agreement pooled over what both the engine and the scorer have staged."""
     probabilities, truth = [], []
     for one in rows:
@@ -209,7 +211,7 @@ def delays_s(rows: Rows) -> Iterator[float]:
             yield float(noticed[0] * EPOCH_S) if noticed.size else float("inf")
 
 
-def summarise(all_staged: Sequence[Staged], hop_s: int) -> dict[str, Any]:
+def summarise(all_staged: Sequence[StagedNight], hop_s: int) -> dict[str, Any]:
     """Every figure of the evaluation, ready for JSON."""
     grids = [one.grid for one in all_staged]
     subjects = {
@@ -217,13 +219,13 @@ def summarise(all_staged: Sequence[Staged], hop_s: int) -> dict[str, Any]:
         for one in all_staged
     }
     delays = [delay for rows in grids for delay in delays_s(rows)]
-    pooled = compared(grids)
+    pooled = compare(grids)
     figures: dict[str, Any] = {
         "recordings": len(all_staged),
         "subjects": len(subjects),
         "pooled": pooled.as_dict(),
-        "smoothed": compared(grids, smoothed=True).as_dict(),
-        "kappa_sd_over_subjects": float(np.std([compared(rows).kappa for rows in subjects.values()])),
+        "smoothed": compare(grids, smoothed=True).as_dict(),
+        "kappa_sd_over_subjects": float(np.std([compare(rows).kappa for rows in subjects.values()])),
         "changes_per_hour": {
             "scorer": changes_per_hour([rows.truth for rows in grids]),
             "raw": changes_per_hour([rows.stages for rows in grids]),
@@ -234,14 +236,14 @@ def summarise(all_staged: Sequence[Staged], hop_s: int) -> dict[str, Any]:
         "boundary_delay_median_s": float(np.median(np.minimum(delays, PATIENCE * EPOCH_S)))
         if delays
         else None,
-        "each": {one.name: compared([one.grid]).as_dict() for one in all_staged},
+        "each": {one.name: compare([one.grid]).as_dict() for one in all_staged},
     }
     if hop_s != EPOCH_S:
-        off_grid = compared([one.off_grid for one in all_staged])
+        off_grid = compare([one.off_grid for one in all_staged])
         figures["off_grid"] = off_grid.as_dict() | {"hop_s": hop_s, "penalty": pooled.kappa - off_grid.kappa}
     peers = [one.peer for one in all_staged if one.peer is not None]
     if peers:
-        figures["yasa"] = compared(peers).as_dict()
+        figures["yasa"] = compare(peers).as_dict()
     return figures
 
 
@@ -288,7 +290,7 @@ def page(figures: dict[str, Any], model: Model) -> str:
 def evaluate(asked: argparse.Namespace) -> str:
     """Stage every recording, compare, and write both files; return the page."""
     model = Model.load(asked.model, trusted=True)
-    results: list[Staged] = []
+    results: list[StagedNight] = []
     for path in track(asked.recordings, "staging", console=Console(stderr=True)):
         if path.suffix == ".npz":
             night = load_night(path)

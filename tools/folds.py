@@ -27,11 +27,11 @@ from model.train import trained
 from streamer.errors import SettingsError, UsageError
 from streamer.messages import EPOCH_S
 from streamer.network.stager import Model
-from tools.evaluate import Rows, Staged, stage_prepared, summarise
-from tools.runs import FIGURES, changed, once_each, parser_of, run, table, write
+from tools.evaluate import Rows, StagedNight, stage_prepared, summarise
+from tools.runs import FIGURES, change_settings, once_each, parser_of, run, table, write
 
 
-def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device) -> list[Staged]:
+def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device) -> list[StagedNight]:
     """Train without the fold's people and stream their nights, unless that was done before.
 
     Raises:
@@ -53,7 +53,7 @@ def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device
     return results
 
 
-def write_staged(path: Path, results: Sequence[Staged], settings: Settings) -> None:
+def write_staged(path: Path, results: Sequence[StagedNight], settings: Settings) -> None:
     """Keep what was committed; it appears whole or not at all."""
     partial = path.with_suffix(".partial.npz")
     np.savez(
@@ -69,7 +69,7 @@ def write_staged(path: Path, results: Sequence[Staged], settings: Settings) -> N
     partial.replace(path)
 
 
-def read_staged(path: Path, settings: Settings) -> list[Staged]:
+def read_staged(path: Path, settings: Settings) -> list[StagedNight]:
     """What `write_staged` kept, if it was the same run; SettingsError if not."""
     with np.load(path, allow_pickle=False) as file:
         if Settings.model_validate_json(str(file["settings"])) != settings:
@@ -80,7 +80,7 @@ def read_staged(path: Path, settings: Settings) -> list[Staged]:
         parts = [np.split(file[column], ends) for column in ("probabilities", "smoothed", "truth")]
         nothing = Rows(np.empty((0, 5)), np.empty(0, np.int64), np.empty(0, np.int64))
         return [
-            Staged(str(name), str(subject), Rows(*columns), nothing, None)
+            StagedNight(str(name), str(subject), Rows(*columns), nothing, None)
             for name, subject, *columns in zip(file["names"], file["subjects"], *parts, strict=True)
         ]
 
@@ -120,10 +120,10 @@ def cross_validate(asked: argparse.Namespace) -> dict[str, Any]:
     wanted = [fold for fold in asked.only or range(len(FOLDS)) if fold in there]
     if not wanted:
         raise UsageError(f"folds {asked.only}: none of the prepared nights is of their people")
-    staged: dict[int, list[Staged]] = {}
+    staged: dict[int, list[StagedNight]] = {}
     figures: dict[str, Any] = {}
     for fold in wanted:
-        one = changed(settings, held_out_fold=fold, out=asked.out / str(fold), validation_nights=1)
+        one = change_settings(settings, held_out_fold=fold, out=asked.out / str(fold), validation_nights=1)
         staged[fold] = stage_fold(one, nights, torch.device(asked.device))
         folds = {str(number): summarise(results, EPOCH_S) for number, results in staged.items()}
         figures = {

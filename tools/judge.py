@@ -83,7 +83,7 @@ def texture_table(title: str, parts: Sequence[tuple[Samples, NDArray[np.int8]]])
     return view
 
 
-def judged(nights: Sequence[tuple[Samples, NDArray[np.int8]]], scorers: dict[str, Scorer]) -> Table:
+def judge_scorers(nights: Sequence[tuple[Samples, NDArray[np.int8]]], scorers: dict[str, Scorer]) -> Table:
     """Agreement of each scorer with the experts, and of the geometric mean of the last two."""
     view = Table("scorer", "accuracy", "kappa", *(f"{stage} found" for stage in STAGES))
     truth = np.concatenate([stages for _, stages in nights])
@@ -132,7 +132,7 @@ def judge(asked: argparse.Namespace, console: Console) -> str:
         nights = [(one.samples.astype(np.float32), one.stages) for one in drawn]
         asked_too: dict[str, Scorer] = {"YASA": yasa} if asked.yasa else {}
         if scorers or asked_too:
-            console.print(judged(nights, scorers | asked_too))
+            console.print(judge_scorers(nights, scorers | asked_too))
         console.print(texture_table(f"{len(nights)} drawn nights, experts' stages", nights))
     if asked.real:
         teacher = list(scorers.values())[-1]

@@ -22,7 +22,7 @@ from rich.progress import Progress
 from streamer.errors import SleepstreamError
 from streamer.messages import Gap, Item, StreamInfo
 from streamer.sources.recordings import open_recording
-from streamer.sources.replay import pick, rechunked, single
+from streamer.sources.replay import pick, rechunk, single
 from streamer.sources.source import Recording
 
 CHUNK_S = 0.1  # sent at once, in seconds of the clock on the wall
@@ -102,7 +102,7 @@ def play(
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("playing (s)", total=None)
         for item in _endless(recording, picked) if options.loop else recording.items(picked):
-            for piece in rechunked(item, size):
+            for piece in rechunk(item, size):
                 end_s = piece.stop / info.rate_hz
                 pause = begun + end_s / options.speed - pylsl.local_clock()
                 if pause > 0:

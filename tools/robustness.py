@@ -34,7 +34,7 @@ from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
-from tools.evaluate import Rows, Staged, compared, expert, live, stage_prepared, staged
+from tools.evaluate import Rows, StagedNight, compare, expert, live, stage, stage_prepared
 from tools.runs import parser_of_model, run, table, write
 
 HUM_UV = 30.0  # r.m.s. on the average: dry electrodes in a bedroom, above what quality calls line noise
@@ -177,7 +177,7 @@ def open_source(path: Path, channel: str | None) -> Source:
     return Source(path.name, path.stem, samples, info.rate_hz, path, None)
 
 
-def windows(source: Source, signal: Signal, model: Model, hop_s: int) -> Staged:
+def windows(source: Source, signal: Signal, model: Model, hop_s: int) -> StagedNight:
     """Stage a night in which the signal is `signal`."""
     samples, rate_hz = signal
     if source.night is not None:
@@ -189,7 +189,7 @@ def windows(source: Source, signal: Signal, model: Model, hop_s: int) -> Staged:
     scored = live(items, Pipeline(info, SignalSettings(), hop_s, model))
     assert source.path is not None
     truth = expert(source.path, sum(one.end_s % EPOCH_S == 0 for one in scored))
-    return staged(source.name, source.subject, scored, truth, None)
+    return stage(source.name, source.subject, scored, truth, None)
 
 
 def shared(one: Rows, other: Rows) -> tuple[Rows, Rows]:
@@ -206,12 +206,12 @@ def shared(one: Rows, other: Rows) -> tuple[Rows, Rows]:
 def beside(before: Sequence[Rows], after: Sequence[Rows]) -> dict[str, Any]:
     """Figures of a condition and their fall, over the epochs that were staged with and without it."""
     pairs = [shared(one, other) for one, other in zip(before, after, strict=True)]
-    was, now = compared(one for one, _ in pairs), compared(other for _, other in pairs)
+    was, now = compare(one for one, _ in pairs), compare(other for _, other in pairs)
     figures = {key: getattr(now, key) for key in ("accuracy", "kappa", "macro_f1")}
     return {
         "recordings": len(pairs),
         "epochs": now.epochs,
-        "staged": now.epochs / compared(before).epochs,
+        "staged": now.epochs / compare(before).epochs,
         **figures,
         "fall": {key: getattr(was, key) - value for key, value in figures.items()},
     }
@@ -241,8 +241,8 @@ def try_all(sources: Sequence[Source], model: Model, hops_s: Sequence[int] = HOP
         if made is not None and (condition.behind or source.night is None):
             changed = windows(source, made, model, hop_s=EPOCH_S).grid
             after[condition.name].append((grids[number], changed))
-    whole = compared(grids)
-    hops = {hop_s: compared(off_grid(one.off_grid, hop_s) for one in before) for hop_s in hops_s}
+    whole = compare(grids)
+    hops = {hop_s: compare(off_grid(one.off_grid, hop_s) for one in before) for hop_s in hops_s}
     return {
         "recordings": [source.name for source in sources],
         "as_it_is": whole.as_dict(),

@@ -55,7 +55,7 @@ def run(work: Callable[[], str]) -> int:
     return 0
 
 
-def changed(settings: Settings, **what: object) -> Settings:
+def change_settings(settings: Settings, **what: object) -> Settings:
     """The same run with something else in it, validated again."""
     return Settings.model_validate(settings.model_dump() | what)
 

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from streamer import settings
 from streamer.clock import SystemClock
-from streamer.commands.driving import conclude, drive, speed, unread
+from streamer.commands.driving import allow_unread, conclude, drive, speed
 from streamer.commands.report import report
 from streamer.errors import UsageError
-from streamer.night.agreement import agreement
+from streamer.night.agreement import compare_stages
 from streamer.sinks.terminal import show_agreement
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
@@ -58,7 +58,7 @@ def run(asked: argparse.Namespace) -> int:
     if asked.out is not None:
         data["session_dir"] = str(asked.out)
     ready = settings.validate(data, "demo")
-    with unread():
+    with allow_unread():
         console.print(
             "[bold]A simulated night, sped up.[/] The stages arrive over MQTT at a broker inside this "
             "process; to see them, in another terminal:\n"
@@ -69,13 +69,13 @@ def run(asked: argparse.Namespace) -> int:
     (outcome,) = drive(ready, console, zone=None)
     conclude(outcome, console)
     if outcome.session is not None:
-        with unread():
+        with allow_unread():
             report([outcome.session], outcome.session.parent, None, console)
     simulated = ready.stream[0].source
     assert isinstance(simulated, SimulatedSettings)
     truth = SimulatedSource(simulated, SystemClock()).truth[: len(outcome.labels)]
-    with unread():
-        show_agreement(console, agreement(truth, outcome.labels), "the simulated night's true stages")
+    with allow_unread():
+        show_agreement(console, compare_stages(truth, outcome.labels), "the simulated night's true stages")
         console.print(
             "[dim]The network was trained on nights made by the same synthesiser: this shows that it runs, "
             "not how good it is. For that, see the model card.[/]",

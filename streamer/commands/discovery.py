@@ -17,7 +17,7 @@ from rich.table import Table
 from streamer.channels import RATES_HZ
 from streamer.errors import SourceError, UsageError
 from streamer.host.printable import printable
-from streamer.host.standard import hushed
+from streamer.host.standard import hush
 from streamer.messages import StreamInfo
 from streamer.sources.board import BrainflowBoard, load_brainflow
 from streamer.sources.liblsl import load_pylsl
@@ -41,7 +41,7 @@ def run(asked: argparse.Namespace) -> int:
     """List what was asked for; return the exit code."""
     if asked.rda is not None:
         return _show_rda(asyncio.run(rda_stream(asked.rda)), asked.json)
-    with hushed():
+    with hush():
         streams, kinds = ([], boards()) if asked.boards else (lsl_streams(), [])
     if asked.json:
         key, found = ("brainflow", kinds) if asked.boards else ("lsl", streams)

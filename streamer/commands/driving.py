@@ -16,12 +16,12 @@ from rich.console import Console
 
 from streamer.clock import SystemClock
 from streamer.errors import OutputError, explain
-from streamer.host.standard import complain, taken_over
+from streamer.host.standard import complain, take_over_stderr
 from streamer.live.engine import Engine, Outcome
 from streamer.news import Remark, Sink
 from streamer.settings import Settings
 from streamer.sinks.handover import Aside
-from streamer.sinks.logbook import remarked
+from streamer.sinks.logbook import collect_remarks
 from streamer.sinks.terminal import Terminal, show_night
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def speed(text: str) -> float | str:
 
 
 @contextlib.contextmanager
-def unread() -> Iterator[None]:
+def allow_unread() -> Iterator[None]:
     """Show a result, and ignore a reader that is gone (`| head`): the work is already kept."""
     with contextlib.suppress(OutputError):
         yield
@@ -52,7 +52,7 @@ def conclude(outcome: Outcome, console: Console) -> None:
     if outcome.error is not None:
         raise outcome.error
     if outcome.labels and outcome.statistics is not None:
-        with unread():
+        with allow_unread():
             show_night(console, outcome.labels, outcome.statistics)
 
 
@@ -64,17 +64,21 @@ def drive(
     resume_s: float | None = None,
 ) -> list[Outcome]:
     """Run an engine until it ends, shown to a person."""
-    return watched(ready, Terminal(console, zone), session_path, resume_s)
+    return run_watched(ready, Terminal(console, zone), session_path, resume_s)
 
 
-def watched(
+def run_watched(
     ready: Settings, watcher: Sink, session_path: Path | None, resume_s: float | None
 ) -> list[Outcome]:
     """Run an engine. While it runs, only the watcher's thread writes to the terminal."""
     path = None if session_path is None else (lambda _session: session_path)
     clock = SystemClock()
     aside = Aside(watcher, clock)
-    with remarked(aside), aside, taken_over(lambda line: aside.hear("", Remark("INFO", "stderr", line))):
+    with (
+        collect_remarks(aside),
+        aside,
+        take_over_stderr(lambda line: aside.hear("", Remark("INFO", "stderr", line))),
+    ):
         if ready.web is not None:
             aside.hear("", Remark("INFO", __name__, f"live page: {ready.web.url}"))
         # What the imports and the sessions' beginnings made stays. To look through it for garbage, as Python

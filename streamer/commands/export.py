@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from streamer.commands.nights import beside, failed, readable, say
+from streamer.commands.nights import choose_folder, find_readable, report_failure, say
 from streamer.errors import SleepstreamError
 from streamer.exports import FORMATS, export
 from streamer.night.names import sessions_of
-from streamer.sinks.terminal import watched
+from streamer.sinks.terminal import watch_progress
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,19 +31,19 @@ def run(asked: argparse.Namespace) -> int:
     """Write every session; return the exit code."""
     console = Console()
     paths = sessions_of(asked.session)
-    sessions, code = readable(paths)
+    sessions, code = find_readable(paths)
     out = asked.out
     if out is None and asked.to == "bids" and len(paths) > 1:
-        out = beside(asked.session, paths) / "bids"
+        out = choose_folder(asked.session, paths) / "bids"
     for session in sessions:
         target = out
         if out is not None and len(paths) > 1 and asked.to != "bids":
             target = out / f"{session.name}{FORMATS[asked.to][0]}"
         try:
-            with watched(console, f"{asked.to}: {session.name}") as progress:
+            with watch_progress(console, f"{asked.to}: {session.name}") as progress:
                 path, remarks = export(session.path, asked.to, target, progress)
         except SleepstreamError as error:
-            code = failed(error, len(paths))
+            code = report_failure(error, len(paths))
             continue
         for line in (*remarks, f"{'dataset: ' if asked.to == 'bids' else 'written to '}{path}"):
             say(console, line)

@@ -10,21 +10,21 @@ from rich.console import Console
 
 from streamer.errors import SleepstreamError
 from streamer.host.printable import printable
-from streamer.night.names import Named, distinct, named
+from streamer.night.names import Named, make_distinct, name_session
 
 
-def readable(paths: Sequence[Path]) -> tuple[list[Named], int]:
+def find_readable(paths: Sequence[Path]) -> tuple[list[Named], int]:
     """The readable sessions, each with a distinct name; prints why the others cannot be read."""
     found, code = [], 0
     for path in paths:
         try:
-            found.append(named(path))
+            found.append(name_session(path))
         except SleepstreamError as error:
-            code = failed(error, len(paths))
-    return distinct(found), code
+            code = report_failure(error, len(paths))
+    return make_distinct(found), code
 
 
-def failed(error: SleepstreamError, sessions: int) -> int:
+def report_failure(error: SleepstreamError, sessions: int) -> int:
     """Report a session that failed; raise if it was the only one."""
     if sessions == 1:
         raise error
@@ -32,7 +32,7 @@ def failed(error: SleepstreamError, sessions: int) -> int:
     return error.exit_code
 
 
-def beside(asked: Sequence[Path], sessions: Sequence[Path]) -> Path:
+def choose_folder(asked: Sequence[Path], sessions: Sequence[Path]) -> Path:
     """The folder that was given, or the one of the (first) session."""
     return asked[0] if asked[0].is_dir() else sessions[0].parent
 

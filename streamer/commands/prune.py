@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from streamer.errors import JournalError, UsageError
 from streamer.journal.packing import prune
 from streamer.journal.settings import StorageSettings
-from streamer.night.storage import stored, superfluous
+from streamer.night.storage import find_stored, find_superfluous
 from streamer.settings import Settings, load
 
 FOR_EVER = "Scores, events and reports stay of all."
@@ -31,8 +31,8 @@ def run(asked: argparse.Namespace) -> int:
     """Show what would be deleted, or delete it; return 1 if some of it failed."""
     settings = load(asked.config)
     rule = _rule(settings, asked)
-    nights = stored(settings.session_dir, settings.node, {stream.name for stream in settings.stream})
-    going = superfluous(nights, rule)
+    nights = find_stored(settings.session_dir, settings.node, {stream.name for stream in settings.stream})
+    going = find_superfluous(nights, rule)
     total, code = 0, 0
     for one, why in going:
         if asked.yes:

@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from streamer import settings
-from streamer.commands.driving import conclude, drive, speed, unread
+from streamer.commands.driving import allow_unread, conclude, drive, speed
 from streamer.errors import ScoringError, UsageError
 from streamer.host import private
 from streamer.night.hypnogram import Scoring, refuse_empty
-from streamer.night.scoring import annotated
+from streamer.night.scoring import read_annotated
 from streamer.night.scoring.comparison import compare, comparison_text
 from streamer.settings import Settings
 from streamer.sinks.terminal import show_agreement
@@ -48,9 +48,9 @@ def run(asked: argparse.Namespace) -> int:
         compared = compare(truth, outcome.labels)
         text = comparison_text(compared, outcome.labels, outcome.smoothed)
         private.write(out / "agreement.json", text)
-        with unread():
+        with allow_unread():
             show_agreement(console, compared.found, "the file's own stages", compared.said())
-    with unread():
+    with allow_unread():
         console.print(f"\nwritten to {out}", highlight=False, soft_wrap=True)
     return 0
 
@@ -58,7 +58,7 @@ def run(asked: argparse.Namespace) -> int:
 def _own_stages(file: Path, console: Console) -> Scoring:
     """The stages in a recording's annotations; none, with a message, if they cannot be compared."""
     try:
-        return annotated(file)
+        return read_annotated(file)
     except ScoringError as error:
         console.print(f"not compared: {error}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         return Scoring()

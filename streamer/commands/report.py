@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from streamer.commands.nights import beside, readable, say
+from streamer.commands.nights import choose_folder, find_readable, say
 from streamer.errors import UsageError
 from streamer.report import Written, sessions_of, write_report, write_trend
-from streamer.sinks.terminal import show_agreement, watched
+from streamer.sinks.terminal import show_agreement, watch_progress
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def run(asked: argparse.Namespace) -> int:
     sessions = sessions_of(asked.session)
     if asked.compare is not None and len(sessions) > 1:
         raise UsageError(f"--compare is about one night, and these are {len(sessions)}; give one session")
-    return report(sessions, asked.out or beside(asked.session, sessions), asked.compare, Console())
+    return report(sessions, asked.out or choose_folder(asked.session, sessions), asked.compare, Console())
 
 
 def report(paths: Sequence[Path], folder: Path, against: Path | None, console: Console) -> int:
@@ -41,9 +41,9 @@ def report(paths: Sequence[Path], folder: Path, against: Path | None, console: C
 
     """
     written: list[Written] = []
-    sessions, code = readable(paths)
+    sessions, code = find_readable(paths)
     for session in sessions:
-        with watched(console, session.name) as progress:
+        with watch_progress(console, session.name) as progress:
             one = write_report(session, folder, against, progress)
         written.append(one)
         if one.compared is not None and against is not None:

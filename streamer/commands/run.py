@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from streamer import settings
-from streamer.commands.driving import drive, watched
+from streamer.commands.driving import drive, run_watched
 from streamer.host.standard import last_words
 from streamer.sinks.logbook import Logbook
 from streamer.web.settings import WebSettings
@@ -33,7 +33,7 @@ def run(asked: argparse.Namespace) -> int:
         ready = ready.model_copy(update={"web": WebSettings()})
     resume_s = 0.0 if asked.new else ready.resume_min * 60
     if asked.log:
-        outcomes = watched(ready, Logbook(sys.stdout, asked.log), None, resume_s)
+        outcomes = run_watched(ready, Logbook(sys.stdout, asked.log), None, resume_s)
     else:
         outcomes = drive(ready, console, zone=None, resume_s=resume_s)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]

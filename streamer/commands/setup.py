@@ -24,7 +24,7 @@ from streamer.commands.unit import NAME, USER_FOLDER, Kind, groups, next_steps, 
 from streamer.errors import SettingsError, SleepstreamError, SourceError, UsageError
 from streamer.host import private
 from streamer.host.printable import printable
-from streamer.host.standard import hushed
+from streamer.host.standard import hush
 from streamer.messages import Channel
 from streamer.settings import StreamSettings
 
@@ -91,7 +91,7 @@ def _found(asked: argparse.Namespace) -> Sequence[LslStream]:
         return ()
     print("Looking for LSL streams ...")
     try:
-        with hushed():
+        with hush():
             streams = [one for one in lsl_streams() if not one.note or "source_id" in one.note]
     except SourceError as error:
         print(f"  {error}")

@@ -79,7 +79,7 @@ def run(asked: argparse.Namespace) -> int:
             f"there is no folder {folder}: nothing has been recorded there yet, or it was moved or deleted; "
             "name the config whose session_dir it is"
         )
-    found = statuses(folder)
+    found = find_statuses(folder)
     for one in found:
         print(json.dumps(one.to_json()) if asked.json else one.line())
     if not found and not asked.json:
@@ -87,7 +87,7 @@ def run(asked: argparse.Namespace) -> int:
     return int(any(one.state not in ("recording", "ended") for one in found))
 
 
-def statuses(folder: Path, now: float | None = None) -> list[Status]:
+def find_statuses(folder: Path, now: float | None = None) -> list[Status]:
     """The newest session of every stream in a folder, and a damaged file newer than all of them.
 
     Args:

@@ -76,7 +76,7 @@ def native(library: str, load: Callable[[], str], wanted: bool) -> Finding:
         return Finding(library, "failed" if wanted else "warning", f"{found} ({rest})", advice)
 
 
-def attempted(check: str, attempt: Callable[[], object], found: str, worse: Status, advice: str) -> Finding:
+def attempt(check: str, attempt: Callable[[], object], found: str, worse: Status, advice: str) -> Finding:
     """Something that the operating system allows, or refuses with an OSError."""
     try:
         attempt()

@@ -118,9 +118,9 @@ def _lsl(settings: Settings | None) -> Iterator[Finding]:
     yield checks.lsl_ports([port for port in LSL_PORTS if _is_free(port)], LSL_PORTS)
     firewall = "open UDP 16571 and multicast, or list KnownPeers in lsl_api.cfg"
     if settings is None or settings.lsl is not None or _wants(settings, LslSettings):
-        yield checks.attempted("LSL multicast", _join, f"may join {LSL_GROUP}", "failed", firewall)
+        yield checks.attempt("LSL multicast", _join, f"may join {LSL_GROUP}", "failed", firewall)
     disable = "put '[ports]' and 'IPv6 = disable' into lsl_api.cfg"
-    yield checks.attempted("IPv6", _bind_six, "works", "warning", disable)
+    yield checks.attempt("IPv6", _bind_six, "works", "warning", disable)
     named = os.environ.get("LSLAPICFG")
     paths = [Path("lsl_api.cfg"), Path.home() / "lsl_api/lsl_api.cfg", Path("/etc/lsl_api/lsl_api.cfg")]
     candidates = [Path(named), *paths] if named else paths

@@ -34,7 +34,9 @@ def devices(settings: Settings, clock: Clock) -> list[Finding]:
         streams = [one for one in settings.stream if isinstance(one.source, LslSettings | RdaSettings)]
         return await asyncio.gather(
             *(
-                heard(one.name, open_source(one.source, None, clock), one.signal, clock, shown(one, settings))
+                listen_to(
+                    one.name, open_source(one.source, None, clock), one.signal, clock, shown(one, settings)
+                )
                 for one in streams
             )
         )
@@ -64,7 +66,7 @@ def board(stream: StreamSettings, traces: Sequence[str] = ()) -> Finding:
     )
 
 
-async def heard(
+async def listen_to(
     name: str, source: Source, signal: SignalSettings, clock: Clock, traces: Sequence[str] = ()
 ) -> Finding:
     """Listen to a device: whether it is there with its channel, and whether its times are right.

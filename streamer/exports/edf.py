@@ -27,7 +27,7 @@ import numpy as np
 
 from streamer.errors import UsageError
 from streamer.exports.notes import Note, notes
-from streamer.exports.signals import DIGITAL, Scale, number, printable_ascii, scales
+from streamer.exports.signals import DIGITAL, ExportScale, number, printable_ascii, scales
 from streamer.host import private
 from streamer.journal import JournalReader
 from streamer.messages import UNSCORED, Floats
@@ -48,7 +48,7 @@ class Plan:
     """The layout of the file, known before the first byte is written."""
 
     night: Night
-    scales: tuple[Scale, ...]
+    scales: tuple[ExportScale, ...]
     per_record: int  # samples of each channel
     starts: tuple[int, ...]  # sample index of each record
     lists: tuple[bytes, ...]  # time-stamped annotation lists of each record

@@ -51,7 +51,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class ExportScale:
     """How one channel's values become 16 bits."""
 
     column: Column
@@ -118,7 +118,7 @@ def distinct_labels(channels: Sequence[Channel]) -> list[str]:
     return [out[number] for number in range(len(plain))]
 
 
-def scales(night: Night) -> tuple[tuple[Scale, ...], list[str]]:
+def scales(night: Night) -> tuple[tuple[ExportScale, ...], list[str]]:
     """Ranges from the middle of each channel, so that an electrode on the rail cannot coarsen its signal.
 
     Returns:
@@ -150,7 +150,7 @@ def scales(night: Night) -> tuple[tuple[Scale, ...], list[str]]:
     return tuple(out), [*_clipped(night, out, lows, highs), *remarks]
 
 
-def _clipped(night: Night, found: Sequence[Scale], lows: Floats, highs: Floats) -> list[str]:
+def _clipped(night: Night, found: Sequence[ExportScale], lows: Floats, highs: Floats) -> list[str]:
     """What lies beyond the ranges, counted sample by sample where anything does."""
     factors = np.array([scale.factor for scale in found])
     margins = np.array([1e-6 * (scale.high - scale.low) for scale in found])
@@ -190,7 +190,7 @@ def number(value: float, rounding: str = ROUND_FLOOR) -> str:
     raise ValueError(f"{value:g} does not fit into {NUMBER} characters")
 
 
-def _scale(column: Column, values: Floats, low: float, high: float) -> Scale:
+def _scale(column: Column, values: Floats, low: float, high: float) -> ExportScale:
     """One channel's scale; all in µV or the channel's unit."""
     if column.voltage:
         low, high = _voltage_range(values, low, high)
@@ -200,7 +200,7 @@ def _scale(column: Column, values: Floats, low: float, high: float) -> Scale:
     ends = float(number(low * power, ROUND_FLOOR)), float(number(high * power, ROUND_CEILING))
     if ends[1] <= ends[0]:
         ends = float(number(ends[0] - 1, ROUND_FLOOR)), float(number(ends[1] + 1, ROUND_CEILING))
-    return Scale(column, unit, column.factor * power, *ends)
+    return ExportScale(column, unit, column.factor * power, *ends)
 
 
 def _voltage_range(values: Floats, low: float, high: float) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from streamer.exports.notes import notes
 from streamer.host import private
 from streamer.messages import STAGES
-from streamer.night.session import Night, Progress, conditioned
+from streamer.night.session import Night, Progress, read_conditioned
 from streamer.payloads import PublishedStage
 
 PROFUSION: dict[PublishedStage, int] = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 5}
@@ -73,7 +73,7 @@ def write_npz(night: Night, path: Path, progress: Progress) -> list[str]:
             file,
             recording=np.array(night.meta.session),
             subject=np.array(night.meta.stream),
-            samples=conditioned(night, progress).astype(np.float16),
+            samples=read_conditioned(night, progress).astype(np.float16),
             stages=np.array(stages, dtype=np.int8),
             soft=np.nan_to_num(night.probabilities()).astype(np.float32),
         )

@@ -77,7 +77,7 @@ class Unbuffered:
         return os.isatty(self._descriptor)
 
 
-def unbuffered(stream: TextIO | None) -> TextIO:
+def unbuffer(stream: TextIO | None) -> TextIO:
     """The same place without a buffer; a stream that has no descriptor is taken as it is, none is nowhere."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")  # for as long as the process lives
@@ -102,7 +102,7 @@ def safe() -> Iterator[None]:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = unbuffered(sys.stdout), unbuffered(sys.stderr)
+    sys.stdout, sys.stderr = unbuffer(sys.stdout), unbuffer(sys.stderr)
     try:
         yield
     finally:
@@ -110,7 +110,7 @@ def safe() -> Iterator[None]:
 
 
 @contextmanager
-def taken_over(tell: Callable[[str], None]) -> Iterator[None]:
+def take_over_stderr(tell: Callable[[str], None]) -> Iterator[None]:
     """Redirect what libraries in C write to standard error to `tell`, where a write there may block.
 
     A library would hang in its write as long as a terminal is stopped (Ctrl-S) or nobody reads a pipe. `tell`
@@ -142,7 +142,7 @@ def taken_over(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def hush() -> Iterator[None]:
     """Suppress standard error meanwhile, also of libraries in C.
 
     liblsl says at its first call which configuration it has read, whoever asked.

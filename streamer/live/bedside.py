@@ -126,7 +126,7 @@ class Bedside:
                     self.reflexes.lights_off(epoch)
             publisher.first(Reaction("the triggers", self.reflexes.push))
         if self.alarm is not None:
-            self.alarm.recall(past.scores if past is not None else ())
+            self.alarm.restore(past.scores if past is not None else ())
             self._attach_alarm(self.alarm, publisher, events)
             stack.callback(self.alarm.unheard)
 

@@ -18,7 +18,7 @@ from streamer.live.batching import Batcher
 from streamer.live.bedside import Bedside
 from streamer.live.claim import Claim
 from streamer.live.notify import Heart
-from streamer.live.packer import Keeper
+from streamer.live.packer import Packer
 from streamer.live.shared import Shared
 from streamer.live.sleeper import Sleeper
 from streamer.live.supervisor import Outcome, Supervisor
@@ -27,7 +27,7 @@ from streamer.news import MqttStatus, Sink
 from streamer.night.morning import Launch
 from streamer.settings import Settings, StreamSettings
 from streamer.sinks.broker import Broker
-from streamer.sinks.handover import Aside, HandOver, guarded
+from streamer.sinks.handover import Aside, HandOver, guard
 from streamer.sinks.homeassistant import HomeAssistant
 from streamer.sinks.mqtt import MqttSink
 from streamer.sources.opener import Opener
@@ -79,7 +79,7 @@ class Engine:
         self._begun = begun
         self._clock = clock
         self._aside = None if isinstance(watcher, Aside) or watcher.prompt else Aside(watcher, clock)
-        self._watcher = self._aside or guarded(watcher, clock)
+        self._watcher = self._aside or guard(watcher, clock)
         self._sinks = HandOver([self._watcher], clock)  # who hears of the process as a whole
         self._session_path = session_path or (lambda session: settings.session_dir / f"{session}.sqlite")
         self._bedsides: dict[str, Bedside] = {}  # by stream
@@ -154,7 +154,7 @@ class Engine:
                     token = os.environ.get(TOKEN_VARIABLE)
                     await sinks.enter_async_context(WebServer(self._settings.web, self._page, token))
                 await sinks.enter_async_context(Heart(self._clock, self._stuck_s))
-                keeper = Keeper(self._settings, self._clock)
+                keeper = Packer(self._settings, self._clock)
                 if self._resume_s is not None:  # a recording's folder is its owner's
                     await sinks.enter_async_context(keeper)
                 shared = replace(self._shared(model, mqtt, journals, worker), closed=keeper.night_ended)

@@ -13,7 +13,7 @@ from typing import Self
 
 from streamer.clock import Clock
 from streamer.errors import explain
-from streamer.night.storage import stored, superfluous
+from streamer.night.storage import find_stored, find_superfluous
 from streamer.settings import Settings
 
 FIRST_S = 600.0  # after the start, which has enough to do
@@ -21,8 +21,8 @@ PERIOD_S = 3600.0  # between two rounds; what is in use waits for the next one
 log = logging.getLogger(__name__)
 
 
-class Keeper:
-    """`async with Keeper(settings, clock) as keeper:`; `keeper.night_ended()` has it look at once.
+class Packer:
+    """`async with Packer(settings, clock) as keeper:`; `keeper.night_ended()` has it look at once.
 
     A session is packed when it was ended and its journal is closed: then nobody holds its lock. One at a
     time, beside the engine and never in it: a busy thread would hold up stages. What fails is logged, harms
@@ -79,7 +79,7 @@ class Keeper:
         """Pack all that can be packed, then let go what a rule names."""
         settings, rule = self._settings, self._settings.storage
         names = {stream.name for stream in settings.stream}
-        nights = await asyncio.to_thread(stored, settings.session_dir, settings.node, names)
+        nights = await asyncio.to_thread(find_stored, settings.session_dir, settings.node, names)
         for one in reversed(nights):
             if rule.pack and one.loose:
                 freed = await _apart(one.path)
@@ -87,8 +87,8 @@ class Keeper:
                     log.info("%s is %.1f MB smaller: its samples are packed", one.path.name, freed / 1e6)
         if not rule.bounded:
             return
-        nights = await asyncio.to_thread(stored, settings.session_dir, settings.node, names)
-        for one, why in superfluous(nights, rule):
+        nights = await asyncio.to_thread(find_stored, settings.session_dir, settings.node, names)
+        for one, why in find_superfluous(nights, rule):
             freed = await _apart(one.path, "--prune")
             if freed:
                 log.warning(

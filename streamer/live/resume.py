@@ -124,7 +124,7 @@ def _before(item: Item, stop: int) -> Item:
     return replace(item, samples=item.samples[:, : stop - item.start])
 
 
-def recall(publisher: Publisher, path: Path) -> tuple[EventPayload, ...]:
+def replay_scores(publisher: Publisher, path: Path) -> tuple[EventPayload, ...]:
     """Have a publisher count on from what a session's file says; the events that still matter, in order.
 
     Of those that may be many only the last are read: a night with a bad device has hundreds of thousands.
@@ -141,7 +141,7 @@ def restore(publisher: Publisher, path: Path, past: Past) -> None:
         stages = {payload.epoch: payload.stage for payload in reader.epochs()}
         told = _told_up_to(reader.newest("gap"), publisher)
         missing = reader.missing
-    publisher.recall(past.scores, past.heard)
+    publisher.restore(past.scores, past.heard)
     again = [score for score in past.epochs if stages.get(score.epoch or 0, score.stage) != score.stage]
     publisher.event(
         "session_resumed",

@@ -27,9 +27,9 @@ from streamer.live.arrival import Arrival
 from streamer.live.backlog import Backlog, undelivered
 from streamer.live.bedside import Bedside
 from streamer.live.hearers import open_sinks
-from streamer.live.resume import Past, recall, restore
+from streamer.live.resume import Past, replay_scores, restore
 from streamer.live.shared import Shared
-from streamer.live.supervisor import FLUSH_S, Recording
+from streamer.live.supervisor import FLUSH_S, OngoingNight
 from streamer.messages import StreamInfo
 from streamer.news import Sink
 from streamer.night.ending import LIGHTS_ON
@@ -116,7 +116,7 @@ class Sleeper:
         """
         return Pipeline(info, self._settings.signal, self._settings.hop_s, self._shared.model)
 
-    async def begin(self, info: StreamInfo, afresh: bool) -> Recording:
+    async def begin(self, info: StreamInfo, afresh: bool) -> OngoingNight:
         """Find the session to go on with, or make one (`afresh`: in any case).
 
         Raises:
@@ -145,10 +145,10 @@ class Sleeper:
         sinks = self._sinks if ending is None else [*self._sinks, ending]
         publisher = self._make_publisher(journal, sinks)
         # First of all: from now on somebody may ask it to say something.
-        said = recall(publisher, journal.path) if found.path is not None else ()
+        said = replay_scores(publisher, journal.path) if found.path is not None else ()
         if ending is not None and found.path is not None:
             with JournalReader(journal.path) as reader:
-                ending.recall(reader.epochs(), reader.events("lights_off", "lights_on"))
+                ending.restore(reader.epochs(), reader.events("lights_off", "lights_on"))
         self._publisher, self._between = publisher, None
         named = shown(self._settings, self._shared.settings)
         self._traces = Traces(journal.meta.info, named, self._settings.signal.unit)
@@ -160,7 +160,7 @@ class Sleeper:
         hear = None
         if any(one.phase is not None for one in self._settings.trigger):
             hear = partial(self._bedside.hear, publisher.session)
-        return Recording(journal.meta.info, journal, pipeline, publisher, ready, ending, hear)
+        return OngoingNight(journal.meta.info, journal, pipeline, publisher, ready, ending, hear)
 
     async def before(self) -> Arrival | None:
         """Make up for what a dead process owes; a night that has ended is not begun again by a restart."""
@@ -171,7 +171,7 @@ class Sleeper:
             self._between = self._arrival(still_worn=False)
         return self._between
 
-    async def between(self, recording: Recording, why: str) -> Arrival:
+    async def between(self, recording: OngoingNight, why: str) -> Arrival:
         """A night has ended: have its report written, and wait for the next one's signal."""
         with contextlib.suppress(TimeoutError, JournalError):  # a disk that refuses: it is written later
             async with asyncio.timeout(FLUSH_S):
@@ -249,7 +249,7 @@ class Sleeper:
             restore(publisher, journal.path, past)
             if page is not None and self._page is not None:
                 with self._page.trying():
-                    page.recall(name, past.epochs)
+                    page.restore(name, past.epochs)
         await self._bedside.attach(publisher, journal.path, self._stack, past, said, found.before)
         publisher.opened(channel, journal.path)
         if past is None:

@@ -52,7 +52,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Recording:
+class OngoingNight:
     """One session while it is recorded."""
 
     info: StreamInfo  # of the session: where its index 0 lies
@@ -72,7 +72,7 @@ class Nights(Protocol):
         """How to wait for the first night's signal; None: what comes belongs to it."""
         ...
 
-    async def between(self, recording: Recording, why: str) -> Arrival:
+    async def between(self, recording: OngoingNight, why: str) -> Arrival:
         """A night has ended: do what is due, and say how to wait for the next one's signal."""
         ...
 
@@ -105,7 +105,7 @@ class Supervisor:
         settings: StreamSettings,
         clock: Clock,
         batcher: Batcher,
-        begin: Callable[[StreamInfo, bool], Awaitable[Recording]],
+        begin: Callable[[StreamInfo, bool], Awaitable[OngoingNight]],
         pipeline: Callable[[StreamInfo], Pipeline],
         sources: Opener | None = None,
         nights: Nights | None = None,
@@ -125,7 +125,7 @@ class Supervisor:
         self._arrival: Arrival | None = None  # between two nights
         self._over = ""  # why the night has ended
         self._lane = batcher.lane(self._live)
-        self._recording: Recording | None = None
+        self._recording: OngoingNight | None = None
         self._afresh = False  # the earlier session could not be gone on with
         self._warming = False  # the pipeline is being given the memory of a session
 
@@ -255,7 +255,7 @@ class Supervisor:
                 if intake.waiting:  # the record holds what the pipeline has not seen
                     recording.pipeline = None
 
-    def _continued(self, source: Given, recording: Recording, taken: float) -> Continued:
+    def _continued(self, source: Given, recording: OngoingNight, taken: float) -> Continued:
         """The source on the clock of a session that is under way; its index 0 was taken at `taken` s."""
         journal = recording.journal
         start = index_at(journal.last, taken, source.info.rate_hz)
@@ -265,7 +265,7 @@ class Supervisor:
         journal.rebooted = False  # what is lost from now on is lost under our eyes
         return Continued(source, start, journal.next_sample, taken, reason)
 
-    async def _warm(self, recording: Recording, until: int, stop: asyncio.Event) -> bool:
+    async def _warm(self, recording: OngoingNight, until: int, stop: asyncio.Event) -> bool:
         """Give the pipeline the memory of the session up to sample `until`; False if `stop` came before."""
         past = None
         if recording.pipeline is None:
@@ -283,7 +283,7 @@ class Supervisor:
                     publisher.score(score)
         return True
 
-    async def _remade(self, recording: Recording, until: int) -> tuple[Pipeline, Past]:
+    async def _remade(self, recording: OngoingNight, until: int) -> tuple[Pipeline, Past]:
         """A new pipeline with the memory of the session so far."""
         pipeline = self._pipeline(recording.info)
         journal = recording.journal
@@ -294,7 +294,7 @@ class Supervisor:
         return pipeline, await rewarm(journal.path, pipeline, self._worker, until)
 
     async def _stream(
-        self, intake: Intake, recording: Recording, remarks: deque[str], stop: asyncio.Event
+        self, intake: Intake, recording: OngoingNight, remarks: deque[str], stop: asyncio.Event
     ) -> None:
         """Drive the pipeline with what is taken in."""
         assert recording.pipeline is not None
@@ -362,7 +362,7 @@ class Supervisor:
             error,
         )
 
-    def _end(self, recording: Recording, why: str) -> None:
+    def _end(self, recording: OngoingNight, why: str) -> None:
         publisher, thinned = recording.publisher, self._lane.thinned
         data: EventData = {"thinned": thinned} if thinned else {}
         if self._over:

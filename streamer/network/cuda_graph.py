@@ -92,7 +92,7 @@ class GraphedNetwork:
 
     def advance(self, raw: Tensor, spectrum: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
         """As `TorchNetwork.advance`."""
-        size = padded(raw.size(0))
+        size = pad(raw.size(0))
         if size not in self._graphs or raw.size(1) != 1:
             return self.network.advance(raw, spectrum, present, state)  # type: ignore[no-any-return]
         with self._lock:
@@ -141,7 +141,7 @@ class _Static:
                 raise RuntimeError(f"a replay is off by {off:.1e} of the largest number")
 
 
-def padded(streams: int) -> int:
+def pad(streams: int) -> int:
     """Return the next power of two."""
     return 1 << max(streams - 1, 0).bit_length()
 

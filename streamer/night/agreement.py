@@ -45,7 +45,7 @@ class Agreement:
         return {key: _rounded(value) for key, value in asdict(self).items()}
 
 
-def agreement(
+def compare_stages(
     truth: Sequence[PublishedStage],
     scored: Sequence[PublishedStage],
     confidence: Sequence[float | None] | None = None,

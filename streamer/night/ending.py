@@ -54,7 +54,7 @@ class Ending:
         """End of the last epoch with a signal, seconds since sample 0."""
         return self._last_worn_s
 
-    def recall(self, epochs: Iterable[EpochPayload], events: Iterable[EventPayload]) -> None:
+    def restore(self, epochs: Iterable[EpochPayload], events: Iterable[EventPayload]) -> None:
         """Go on with a session of a former process."""
         for epoch in epochs:
             self.hear("", epoch)

@@ -20,7 +20,7 @@ from streamer.host import private
 from streamer.journal import JournalReader
 from streamer.journal.candidates import age_s, sessions
 from streamer.messages import EPOCH_S, STAGES
-from streamer.night.names import named, owner
+from streamer.night.names import name_session, owner
 from streamer.night.session import NOON_S, read_night
 from streamer.night.settings import NightSettings
 from streamer.payloads import EventPayload, NightPayload, to_json, utc
@@ -76,7 +76,7 @@ class Morning:
         self._stream = stream
         self._clock = clock
         self._turn = turn
-        self._launch = launch or written_aside
+        self._launch = launch or write_aside
         self._kept = folder / f"{stream}@{node}.night.json"
 
     def last(self) -> NightPayload | None:
@@ -197,7 +197,7 @@ class Morning:
         )
 
 
-async def written_aside(paths: Sequence[Path]) -> str:
+async def write_aside(paths: Sequence[Path]) -> str:
     """Run the process that writes; its line of JSON.
 
     Raises:
@@ -237,7 +237,7 @@ def _reason(ended: EventPayload | None) -> str:
 def _html(session: Path) -> Path | None:
     """A session's report, if it has one."""
     try:
-        one = named(session)
+        one = name_session(session)
     except SleepstreamError:
         return None
     stem = one.free_in(session.parent)

@@ -51,7 +51,7 @@ def sessions_of(paths: Sequence[Path]) -> list[Path]:
     return list({path.resolve(): path for path in reversed(found)}.values())[::-1]
 
 
-def named(path: Path) -> Named:
+def name_session(path: Path) -> Named:
     """Name a session after its file; a replay's after recording and night.
 
     Raises:
@@ -65,7 +65,7 @@ def named(path: Path) -> Named:
     return Named(path, meta, path.stem if path.stem != UNTOLD else f"{_plain(meta.info.name)}{night}")
 
 
-def distinct(sessions: Sequence[Named]) -> list[Named]:
+def make_distinct(sessions: Sequence[Named]) -> list[Named]:
     """The same with distinct names: equal ones get the end of the session's identity."""
     counts = Counter(one.name for one in sessions)
     longer = [Named(one.path, one.meta, one.longer) if counts[one.name] > 1 else one for one in sessions]

@@ -248,7 +248,7 @@ class _Ledger:
             yield Gap(at, stop, UNLISTED)
 
 
-def conditioned(night: Night, progress: Progress = unwatched) -> NDArray[np.float32]:
+def read_conditioned(night: Night, progress: Progress = unwatched) -> NDArray[np.float32]:
     """The derivation as the network saw it: (labels * 3000,) µV at 100 Hz, 0.3-35 Hz; NaN where lost."""
 
     def watched() -> Iterator[Item]:

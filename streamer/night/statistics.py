@@ -130,13 +130,13 @@ def statistics(
     end = len(hypnogram) if lights_on is None else lights_on
     if not 0 <= lights_off <= end <= len(hypnogram):
         raise ValueError(f"lights off at epoch {lights_off} and on at {end} of {len(hypnogram)}")
-    night = Night()
+    night = RunningStatistics()
     for label in hypnogram[lights_off:end]:
         night.push(label)
     return night.statistics()
 
 
-class Night:
+class RunningStatistics:
     """The statistics of a night that is still going on: a few counters, so each epoch costs the same.
 
     The only definition there is; `statistics` runs a whole night through it.

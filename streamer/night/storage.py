@@ -26,7 +26,7 @@ class Stored:
     loose: bool  # some of its samples are not packed
 
 
-def stored(folder: Path, node: str, streams: Collection[str]) -> list[Stored]:
+def find_stored(folder: Path, node: str, streams: Collection[str]) -> list[Stored]:
     """Every session that may be packed or pruned, the newest first.
 
     Only those of this node's streams, that were ended, and that nobody records or delivers now; what cannot
@@ -48,7 +48,7 @@ def stored(folder: Path, node: str, streams: Collection[str]) -> list[Stored]:
     return sorted(found, key=lambda one: (one.started, one.path), reverse=True)
 
 
-def superfluous(nights: Sequence[Stored], rule: StorageSettings) -> list[tuple[Stored, str]]:
+def find_superfluous(nights: Sequence[Stored], rule: StorageSettings) -> list[tuple[Stored, str]]:
     """The nights whose samples a rule lets go, the oldest first, and which rule that is.
 
     Args:

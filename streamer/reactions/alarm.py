@@ -15,7 +15,7 @@ from streamer.night.daytime import next_time
 from streamer.night.statistics import SLEEP
 from streamer.reactions.memory import LATEST, MOST_AHEAD_S, Memory, State
 from streamer.reactions.settings import AlarmSettings
-from streamer.reactions.wishes import still_wished, usual, window_min, with_time, with_window
+from streamer.reactions.wishes import keep_wishes, usual, window_min, with_time, with_window
 
 MISSED_S = 4 * 3600.0  # a deadline that passed longer ago, while nothing ran, is not rung for any more
 DAY_S = 26 * 3600.0  # the next time that a clock shows some time of day is no further, in a DST night either
@@ -60,7 +60,7 @@ class Alarm:
     """
 
     def __init__(self, settings: AlarmSettings, memory: Memory | None, now: float, steady: float) -> None:
-        self.memory = still_wished(memory or Memory(), settings)
+        self.memory = keep_wishes(memory or Memory(), settings)
         self._settings = settings
         self._said = (
             f"{settings.deadline.isoformat()}|{settings.zone or ''}|{'armed' if settings.armed else ''}"
@@ -202,7 +202,7 @@ class Alarm:
         self._wait("snoozed", now + 60 * self._settings.snooze_min, now, steady, self.memory.snoozes + 1)
         return Change("snoozed", f"until {self._told(self.memory.due)}")
 
-    def recall(self, scores: Iterable[Score]) -> None:
+    def restore(self, scores: Iterable[Score]) -> None:
         """Begin with a session, or go on with one, whose scores so far these are; nothing rings for them."""
         self._since = self._last = self._woke = None
         for score in scores:

@@ -21,7 +21,7 @@ from streamer.clock import Clock
 from streamer.messages import Score
 from streamer.payloads import AlarmPayload, EventPayload, utc
 from streamer.reactions.alarm import Alarm, Change
-from streamer.reactions.memory import Memory, recall, write
+from streamer.reactions.memory import Memory, load_memory, write
 from streamer.reactions.noise import Noise, quietly_log
 from streamer.reactions.settings import AlarmSettings
 from streamer.reactions.wishes import usual, window_min
@@ -77,7 +77,7 @@ class AlarmClock:
         self._on_state: Callable[[], None] = lambda: None
         self._untold: deque[tuple[Change, Memory] | str] = deque(maxlen=UNTOLD)
         self._noise = Noise(stream, settings, path, clock, bell, self._complain)
-        memory, doubt = recall(path, past, clock.wall())
+        memory, doubt = load_memory(path, past, clock.wall())
         if doubt:
             self._complain(doubt)
         self._alarm = Alarm(settings, memory, clock.wall(), clock.monotonic())
@@ -173,9 +173,9 @@ class AlarmClock:
             except TimeoutError:
                 log.error("%s cannot be written: the disk does not answer", self._path)
 
-    def recall(self, scores: Iterable[Score]) -> None:
+    def restore(self, scores: Iterable[Score]) -> None:
         """Begin with a session, or go on with one, whose scores so far these are; nothing rings for them."""
-        self._alarm.recall(scores)
+        self._alarm.restore(scores)
 
     def push(self, score: Score, age_s: float) -> None:
         """Take a score and its age; a late one is ignored."""

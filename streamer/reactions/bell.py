@@ -6,7 +6,7 @@ import sys
 import threading
 
 from streamer.errors import OutputError
-from streamer.host.standard import unbuffered
+from streamer.host.standard import unbuffer
 
 _ringing = threading.Lock()
 
@@ -22,7 +22,7 @@ def ring() -> None:
 
 def _ring() -> None:
     try:
-        unbuffered(sys.stderr).write("\a")
+        unbuffer(sys.stderr).write("\a")
     except (OSError, ValueError, OutputError):  # the terminal is gone, or closed
         return
     finally:

@@ -74,7 +74,7 @@ def absurd(memory: Memory, now: float) -> str:
     return ""
 
 
-def recall(path: Path, past: Iterable[EventPayload], now: float) -> tuple[Memory | None, str]:
+def load_memory(path: Path, past: Iterable[EventPayload], now: float) -> tuple[Memory | None, str]:
     """Load the alarm's state from its file, or from its newest event if that is newer or the file unusable.
 
     Args:

@@ -119,7 +119,7 @@ class Reflexes:
         self._firings = firings
         self._since = -math.inf  # what arrived up to then is caught up, and fires nothing
         for name, trigger in self.triggers.items():
-            trigger.recall([one.key[1] for one in firings.kept if one.trigger == name])
+            trigger.restore([one.key[1] for one in firings.kept if one.trigger == name])
         self._codes = codes(settings)
         self._upstates = {
             one.name: UpStates(publisher.info, signal or SignalSettings(), one.phase)
@@ -249,7 +249,7 @@ class Reflexes:
         told = {one.key: one for event in events if (one := _told(event)) is not None}
         kept = {one.key: one for one in self._firings.kept}
         for name, trigger in self.triggers.items():
-            trigger.recall([end for trigger_name, end in {**told, **kept} if trigger_name == name])
+            trigger.restore([end for trigger_name, end in {**told, **kept} if trigger_name == name])
         for event in events:
             if event.event == "lights_off" and isinstance(epoch := event.data.get("epoch"), int):
                 self.lights_off(epoch)

@@ -180,7 +180,7 @@ class Trigger:
         sham = is_sham(self.settings, self._night, number)
         return Firing(self.settings.name, number, sham, score, probability, dwelt_s, cycle)
 
-    def recall(self, ends: list[int]) -> None:
+    def restore(self, ends: list[int]) -> None:
         """Continue a night: the 100 Hz positions of the firings it has had, in order."""
         self._fired = sorted(ends)
 

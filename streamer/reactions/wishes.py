@@ -19,7 +19,7 @@ def window_min(memory: Memory, settings: AlarmSettings) -> float:
     return settings.window_min if memory.window_min < 0 else memory.window_min
 
 
-def still_wished(memory: Memory, settings: AlarmSettings) -> Memory:
+def keep_wishes(memory: Memory, settings: AlarmSettings) -> Memory:
     """Keep what was set by command, unless the settings were changed later."""
     if memory.at and memory.at_instead != settings.deadline.isoformat():
         memory = replace(memory, at="", at_instead="")

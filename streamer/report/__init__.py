@@ -11,14 +11,14 @@ from pathlib import Path
 from streamer import __version__
 from streamer.errors import RecordingError, UsageError
 from streamer.host import private
-from streamer.night.names import Named, distinct, named, sessions_of
+from streamer.night.names import Named, make_distinct, name_session, sessions_of
 from streamer.night.scoring import read_scoring
 from streamer.night.scoring.comparison import Comparison, compare
-from streamer.night.session import Night, Progress, conditioned, read_night, unwatched
+from streamer.night.session import Night, Progress, read_conditioned, read_night, unwatched
 from streamer.report.page import night_page, trend_page
 from streamer.report.spectrum import multitaper
 
-__all__ = ["Named", "Written", "distinct", "named", "sessions_of", "write_report", "write_trend"]
+__all__ = ["Named", "Written", "make_distinct", "name_session", "sessions_of", "write_report", "write_trend"]
 
 MADE_FROM = "made_from"  # in a report's JSON: a digest of all that it shows
 
@@ -114,7 +114,7 @@ def _draw(
 ) -> None:
     from streamer.report.figure import draw_night
 
-    signal = conditioned(night, lambda share: progress(0.5 * share))
+    signal = read_conditioned(night, lambda share: progress(0.5 * share))
     spectrum = multitaper(signal, lambda share: progress(0.5 + 0.35 * share))
     png = draw_night(night, spectrum, None if found is None else found.truth)
     data = {

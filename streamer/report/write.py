@@ -32,14 +32,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _written(session: Path, earlier: Sequence[Path]) -> dict[str, object]:
-    from streamer.report import named, write_report, write_trend
+    from streamer.report import name_session, write_report, write_trend
 
     folder = session.parent
-    report = write_report(named(session), folder)
+    report = write_report(name_session(session), folder)
     reports = [report]
     for path in earlier:
         with contextlib.suppress(SleepstreamError):  # what cannot be read is missing in the trend only
-            reports.append(write_report(named(path), folder))
+            reports.append(write_report(name_session(path), folder))
     trend = None
     if len(reports) > 1:
         trend, _ = write_trend(reports, folder, f"trend-{report.night.meta.stream}")

@@ -50,7 +50,7 @@ class Coded:
     due: float = nan  # Unix s when a stimulus was due; NaN: no trigger
 
 
-def coded(event: EventPayload) -> Coded:
+def encode_event(event: EventPayload) -> Coded:
     """An event as numbers."""
     data = event.data
     code, number, due = data.get("code"), data.get("number"), data.get("due")

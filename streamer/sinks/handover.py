@@ -251,7 +251,7 @@ class Aside:
 Outlet = Guard | Aside
 
 
-def guarded(sink: Sink | Outlet, clock: Clock) -> Outlet:
+def guard(sink: Sink | Outlet, clock: Clock) -> Outlet:
     """Put a sink behind a guard, unless it is; one that may wait has to be behind an `Aside` before.
 
     Raises:
@@ -271,12 +271,12 @@ class HandOver:
     def __init__(self, sinks: Iterable[Sink | Outlet], clock: Clock) -> None:
         self._clock = clock
         self._first = 0  # of the outlets, that hear first
-        self._outlets = tuple(guarded(sink, clock) for sink in sinks)
+        self._outlets = tuple(guard(sink, clock) for sink in sinks)
 
     def first(self, sink: Sink | Outlet) -> None:
         """Have a sink told before all others, behind those that this was said of before."""
         at = self._first
-        self._outlets = (*self._outlets[:at], guarded(sink, self._clock), *self._outlets[at:])
+        self._outlets = (*self._outlets[:at], guard(sink, self._clock), *self._outlets[at:])
         self._first += 1
 
     def hear(self, stream: str, news: News) -> None:

@@ -113,7 +113,7 @@ class Remarks(logging.Handler):
 
 
 @contextmanager
-def remarked(out: Aside) -> Iterator[None]:
+def collect_remarks(out: Aside) -> Iterator[None]:
     """Have all that Python's logging, warnings and hooks would write to standard error go to a sink."""
     root, shown = logging.getLogger(), Remarks(out)
     before, hooks = root.handlers[:], (threading.excepthook, sys.unraisablehook)

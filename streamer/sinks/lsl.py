@@ -18,7 +18,7 @@ from streamer import __version__
 from streamer.messages import STAGES
 from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
-from streamer.sinks.codes import STAGE_CODES, Coded, coded, table
+from streamer.sinks.codes import STAGE_CODES, Coded, encode_event, table
 from streamer.sinks.settings import LslSinkSettings
 from streamer.sources.liblsl import load_pylsl
 
@@ -128,7 +128,7 @@ class LslOutlets:
     def _happened(self, payload: EventPayload) -> None:
         """Send an event as a marker."""
         name = payload.event.replace("_", " ").capitalize()
-        self._mark(f"{name}: {payload.text}" if payload.text else name, coded(payload), self._now())
+        self._mark(f"{name}: {payload.text}" if payload.text else name, encode_event(payload), self._now())
 
     def _mark(self, text: str, numbers: Coded, at: float) -> None:
         if self._markers is not None:

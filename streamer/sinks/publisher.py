@@ -13,7 +13,7 @@ from streamer.errors import JournalError
 from streamer.journal import Journal, JournalStatus
 from streamer.messages import EPOCH_S, RATE_HZ, UNSCORED, Gap, Item, Label, Score, StreamInfo, Switch
 from streamer.news import News, Online, Opened, Sampled, Scored, Sink, Urgent
-from streamer.night.statistics import Night
+from streamer.night.statistics import RunningStatistics
 from streamer.payloads import (
     AlarmPayload,
     EpochPayload,
@@ -83,7 +83,7 @@ class Publisher:
         self._since = (0, 0)  # 100 Hz index: since when each is the same
         self.heard = 0  # 100 Hz index up to which scores have come
         self._hearing = 0  # likewise, with the score that is being heard
-        self.night = Night()
+        self.night = RunningStatistics()
         self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
         self._dark_from = 0  # epoch at which the lights went off last
         self._lit = False  # they are on again
@@ -162,7 +162,7 @@ class Publisher:
         self._healths = sum(counts.values())  # each change of it was an event, and so was each start
         self._events = last_event + 1 + UNTRACED
 
-    def recall(self, scores: Sequence[Score], count: int) -> None:
+    def restore(self, scores: Sequence[Score], count: int) -> None:
         """Hear the scores of a former process of this session, of which there were `count`; number on."""
         self._stages += count
         for score in scores:
@@ -294,7 +294,7 @@ class Publisher:
         if epoch is not None and not self._lit and self._dark_from <= epoch < len(self.labels):
             text = "nobody said so: the band was off or silent from here on"
             self.event("lights_on", text, {"epoch": epoch, "inferred": True}, float(epoch * EPOCH_S))
-            self.night = Night()
+            self.night = RunningStatistics()
             for label in self.labels[self._dark_from : epoch]:
                 self.night.push(label)
             self._light("lights_on")

@@ -354,7 +354,7 @@ def show_agreement(console: Console, agreement: Agreement, against: str, said: S
 
 
 @contextmanager
-def watched(console: Console, text: str) -> Iterator[Callable[[float], None]]:
+def watch_progress(console: Console, text: str) -> Iterator[Callable[[float], None]]:
     """Give a function that takes the share done, 0 to 1: a bar on a terminal, quiet elsewhere."""
     columns = TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), TaskProgressColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -18,7 +18,7 @@ from streamer.errors import SinkError
 from streamer.host import private
 from streamer.news import News
 from streamer.payloads import EventPayload
-from streamer.sinks.codes import coded
+from streamer.sinks.codes import encode_event
 from streamer.sinks.settings import TtlSettings
 
 KEPT = 4096  # latencies that are remembered
@@ -68,7 +68,7 @@ class TtlSink:
         if not isinstance(news, EventPayload) or news.event != "trigger":
             return
         self._open()
-        made = coded(news)
+        made = encode_event(news)
         try:
             if self._port is not None:
                 self._port.write(bytes([made.code]))

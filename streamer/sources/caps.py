@@ -48,6 +48,6 @@ def shared(label: str, system: str) -> bool:
     return _OTHERS[system].fullmatch(label) is not None and _TEN_TEN.fullmatch(label) is not None
 
 
-def explained(system: str) -> str:
+def describe_cap(system: str) -> str:
     """Describe such a cap, as part of a sentence."""
     return f"most labels are {system}, not the 10-20 system's{_WHERE.get(system, '')}"

@@ -16,7 +16,7 @@ from streamer.errors import RecordingError
 from streamer.messages import Chunk, Gap, Item
 from streamer.sources import edf_times
 from streamer.sources.edf_header import Header, Signal, rate_of, read_header
-from streamer.sources.files import distinct
+from streamer.sources.files import make_distinct
 
 SLAB_S, SLAB_BYTES = 60.0, 64 << 20  # read at once, at most
 
@@ -38,10 +38,10 @@ class EdfRecording:
         if not self._signals:
             why = self.remarks[0] if self.remarks else "it has no signals, only annotations"
             raise RecordingError(f"{path} holds nothing to stage: {why}; give the recording itself")
-        self._header, said = edf_times.paced(path, self._header)
+        self._header, said = edf_times.correct_pace(path, self._header)
         self.remarks += said
         self.name = path.stem
-        self.channels = distinct((one.label, one.unit) for one in self._signals)
+        self.channels = make_distinct((one.label, one.unit) for one in self._signals)
         self.rates_hz = tuple(rate_of(signal.samples, self._header.record) for signal in self._signals)
         self.started = self._header.started
         self.duration_s: float | None = self._header.records * self._header.record_s

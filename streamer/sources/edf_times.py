@@ -51,7 +51,7 @@ def read_annotations(path: Path) -> list[Annotation]:
     return sorted(((start - zero, length, text) for start, length, text in out), key=lambda item: item[0])
 
 
-def paced(path: Path, header: Header) -> tuple[Header, list[str]]:
+def correct_pace(path: Path, header: Header) -> tuple[Header, list[str]]:
     """Correct the header's record length by the records' own times; also return a remark on it.
 
     Where nearly all follow each other at a distance that is not the declared length, but close to it, the

@@ -13,7 +13,7 @@ from streamer.messages import Channel
 UNKNOWN_START = 473_385_600.0  # 1 January 1985, what EDF puts for a date that was taken out
 
 
-def distinct(channels: Iterable[tuple[str, str]]) -> tuple[Channel, ...]:
+def make_distinct(channels: Iterable[tuple[str, str]]) -> tuple[Channel, ...]:
     """Channels from labels and units, of which no two labels are equal: of equal ones, "C4#1" and "C4#2".
 
     A label that is empty, or looks like a position ("#3"), could not be named: it becomes "channel ...".

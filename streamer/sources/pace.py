@@ -42,7 +42,7 @@ class Pace:
     remarks: tuple[str, ...] = ()
 
 
-def timeless(path: Path, given_hz: float | None, stated_hz: float | None) -> Pace:
+def pace_without_times(path: Path, given_hz: float | None, stated_hz: float | None) -> Pace:
     """The pace of a table without times: as given, or as its own first lines state.
 
     Raises:
@@ -55,7 +55,7 @@ def timeless(path: Path, given_hz: float | None, stated_hz: float | None) -> Pac
     return Pace(rate_hz)
 
 
-def pace(
+def find_pace(
     path: Path, times: Floats, factor: float | None, given_hz: float | None, stated_hz: float | None
 ) -> Pace:
     """The pace that a table's first times show.

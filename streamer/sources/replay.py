@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from streamer.channels import Pick, Wanted, check_rate, choose, doubted
+from streamer.channels import Pick, Wanted, check_rate, choose, doubt_name
 from streamer.clock import Clock, SystemClock
 from streamer.errors import UsageError
 from streamer.messages import Chunk, Gap, Item, StreamInfo
@@ -66,7 +66,7 @@ class ReplaySource:
         begun = self._clock.monotonic()
         while (block := await asyncio.to_thread(next, self._items, None)) is not None:
             self._remark()
-            for item in rechunked(block, size):
+            for item in rechunk(block, size):
                 if settings.speed != "max":
                     wait = begun + item.stop / rate_hz / settings.speed - self._clock.monotonic()
                     if wait > 0:
@@ -98,7 +98,7 @@ def pick(recording: Recording, channel: Wanted) -> tuple[list[int], StreamInfo]:
     if chosen.minus is not None and chosen.minus not in together:
         raise _apart(recording, chosen)
     info = _info(recording, chosen, together)
-    doubt = doubted(recording.channels, recording.rates_hz, chosen)
+    doubt = doubt_name(recording.channels, recording.rates_hz, chosen)
     if doubt is not None:
         recording.remarks.append(doubt)
     if len(together) < len(recording.channels):  # positions go on counting in the file
@@ -151,7 +151,7 @@ def _info(recording: Recording, chosen: Pick, picked: Sequence[int]) -> StreamIn
     return StreamInfo(recording.name, rate_hz, channels, recording.started, recording.duration_s)
 
 
-def rechunked(item: Item, size: int) -> Iterator[Item]:
+def rechunk(item: Item, size: int) -> Iterator[Item]:
     """Cut a chunk at the multiples of `size` samples; a gap stays whole."""
     if isinstance(item, Gap):
         yield item

@@ -94,7 +94,7 @@ class SimulatedSource:
         eeg = synthesise(measured, settings.seed, varied(DEFAULT, settings.seed))
         artefacts = self._artefacts()
         start, total = 0, self._total()
-        for piece in resampled((part.astype(np.float64) for part in eeg), settings.rate_hz):
+        for piece in resample((part.astype(np.float64) for part in eeg), settings.rate_hz):
             out = settings.gain * piece[: total - start]
             if settings.hum_uv > 0:
                 t = np.arange(start, start + len(out)) / settings.rate_hz
@@ -166,7 +166,7 @@ def _cut(start: int, samples: Signal, gaps: list[Gap], size: int) -> Iterator[It
         at = until
 
 
-def resampled(pieces: Iterator[Signal], rate_hz: float) -> Iterator[Signal]:
+def resample(pieces: Iterator[Signal], rate_hz: float) -> Iterator[Signal]:
     """Bring consecutive pieces from 100 Hz to `rate_hz` without delay; n samples become ceil(n * rate / 100).
 
     A windowed sinc; below 100 Hz it also cuts off what the new rate cannot carry.

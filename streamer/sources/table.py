@@ -18,9 +18,9 @@ from streamer.errors import RecordingError
 from streamer.messages import Chunk, Gap, Item
 from streamer.sources import columns, lines
 from streamer.sources.cells import Times, numbers
-from streamer.sources.files import UNKNOWN_START, distinct
+from streamer.sources.files import UNKNOWN_START, make_distinct
 from streamer.sources.lines import Line
-from streamer.sources.pace import numbering, pace, timeless
+from streamer.sources.pace import find_pace, numbering, pace_without_times
 from streamer.sources.packets import PacketCounter
 from streamer.sources.table_rows import RowParser, Rows, in_order, timed, together
 from streamer.sources.timeline import Timeline
@@ -54,9 +54,9 @@ class TableRecording:
         self._usable = self._with_numbers(head)
         rows = self._first(head)
         if self._columns.time is None:
-            self._pace = timeless(path, rate_hz, self._columns.rate_hz)
+            self._pace = pace_without_times(path, rate_hz, self._columns.rate_hz)
         else:
-            self._pace = pace(path, rows.times, self._columns.factor, rate_hz, self._columns.rate_hz)
+            self._pace = find_pace(path, rows.times, self._columns.factor, rate_hz, self._columns.rate_hz)
         self.remarks += self._pace.remarks
         if (
             self._opening.header is None
@@ -69,7 +69,7 @@ class TableRecording:
         self._numbering = numbering(rows.counter)
         self.name = path.stem
         found = [self._columns.channels[column] for column in self._usable]
-        self.channels = distinct((one.label, one.unit) for one in found)
+        self.channels = make_distinct((one.label, one.unit) for one in found)
         self.rates_hz = (self._pace.rate_hz,) * len(self.channels)
         self.started = self._pace.started
         self.duration_s: float | None = None

@@ -22,7 +22,7 @@ import pyxdf
 
 from streamer.errors import RecordingError
 from streamer.messages import Item
-from streamer.sources.files import UNKNOWN_START, distinct, read_head
+from streamer.sources.files import UNKNOWN_START, make_distinct, read_head
 from streamer.sources.timeline import Timeline
 from streamer.sources.xdf_chunks import MAGIC, sound
 from streamer.sources.xdf_pieces import joined, text_in
@@ -58,7 +58,9 @@ class XdfRecording:
             )
         self.name = path.stem
         self._owner = [n for n, stream in enumerate(self._streams) for _ in stream.channels]
-        self.channels = distinct((one.label, one.unit) for stream in self._streams for one in stream.channels)
+        self.channels = make_distinct(
+            (one.label, one.unit) for stream in self._streams for one in stream.channels
+        )
         self.rates_hz = tuple(self._streams[owner].rate_hz for owner in self._owner)
         self.started = _started(header)
         self.duration_s: float | None = max(stream.duration_s for stream in self._streams)

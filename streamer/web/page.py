@@ -121,7 +121,7 @@ class Page:
             state.spectrum.append(_column(score.window))
             state.grades.append(GRADES[score.quality.grade])
 
-    def recall(self, stream: str, epochs: Iterable[Score]) -> None:
+    def restore(self, stream: str, epochs: Iterable[Score]) -> None:
         """Take what a former process of this session scored, and tell every client the whole night again."""
         for score in epochs:
             self._scored(stream, score)

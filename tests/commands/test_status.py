@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from streamer.cli import main
-from streamer.commands.status import statuses
+from streamer.commands.status import find_statuses
 from streamer.journal import Journal
 from streamer.messages import Gap
 from tests.journals import META, HastyClock, chunk, epoch, event
@@ -31,7 +31,7 @@ def test_the_newest_session_of_each_stream_tells_how_it_goes(tmp_path):
     made(tmp_path, "20260102T000000Z-ben-aaaaaa", "ben", ended=False).close()
     with made(tmp_path, "20260102T000000Z-carl-aaaaaa", "carl", ended=False) as running:
         running.close  # noqa: B018
-        found = {one.stream: one for one in statuses(tmp_path, NOW)}
+        found = {one.stream: one for one in find_statuses(tmp_path, NOW)}
         assert found["carl"].state in ("recording", "silent")
     assert {name: one.state for name, one in found.items() if name != "carl"} == {
         "anna": "ended",
@@ -48,7 +48,7 @@ def test_the_newest_session_of_each_stream_tells_how_it_goes(tmp_path):
 def test_a_damaged_newest_file_is_said(tmp_path):
     made(tmp_path, "20260101T000000Z-anna-aaaaaa").close()
     (tmp_path / "20260102T000000Z-anna-bbbbbb.sqlite").write_bytes(b"\xff" * 5000)
-    first, second = statuses(tmp_path, NOW)
+    first, second = find_statuses(tmp_path, NOW)
     assert (first.state, second.state) == ("damaged", "ended")
     assert "not" in first.line()
 

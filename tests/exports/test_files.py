@@ -22,7 +22,7 @@ from streamer.exports.signals import number
 from streamer.exports.tables import PROFUSION
 from streamer.messages import STAGES, Channel, Chunk, Gap
 from streamer.night.scoring import read_scoring
-from streamer.night.session import conditioned, read_night
+from streamer.night.session import read_conditioned, read_night
 from streamer.sources.recordings import open_recording
 from tests.night import STARTED, session, stages
 
@@ -277,7 +277,7 @@ def test_npz_is_a_prepared_night(broken, tmp_path):
 
     night = load_night(export(broken[0], "npz", tmp_path / "n.npz"))
     assert list(night.stages) == [STAGES.index(s) if s in STAGES else -1 for s in stages(LETTERS)]
-    expected = conditioned(read_night(broken[0])).astype(np.float16)
+    expected = read_conditioned(read_night(broken[0])).astype(np.float16)
     assert np.array_equal(night.samples, expected, equal_nan=True)
     assert np.isnan(night.samples[12_400:19_900]).all()
     assert night.soft is not None

@@ -20,10 +20,10 @@ from streamer.window import Windows
 from tools.bench.figures import Figures
 from tools.bench.signals import INFO, simulated
 
-Night = Sequence[tuple[Window, bool]]  # epochs, and whether they are usable
+Epochs = Sequence[tuple[Window, bool]]  # epochs, and whether they are usable
 
 
-def nights(hours: float, prepared: Iterable[Path]) -> Iterator[tuple[str, Night]]:
+def nights(hours: float, prepared: Iterable[Path]) -> Iterator[tuple[str, Epochs]]:
     """Give a simulated night, then prepared ones; each with the name of its kind."""
     front = FrontEnd(INFO, SignalSettings(), EPOCH_S)
     pushed = (part for item in simulated(hours) for part in front.push(item))
@@ -35,7 +35,7 @@ def nights(hours: float, prepared: Iterable[Path]) -> Iterator[tuple[str, Night]
         yield "prepared", [(one, bool(np.isfinite(one.samples).mean() >= LEAST_REAL)) for one in windows]
 
 
-def agreement(exact: Model, runners: Mapping[str, Runner], given: Iterable[tuple[str, Night]]) -> Figures:
+def agreement(exact: Model, runners: Mapping[str, Runner], given: Iterable[tuple[str, Epochs]]) -> Figures:
     """Hold ways of running a network against the exact one.
 
     Args:
@@ -66,7 +66,7 @@ def agreement(exact: Model, runners: Mapping[str, Runner], given: Iterable[tuple
     return figures
 
 
-def probabilities(model: Model, night: Night) -> NDArray[np.float64]:
+def probabilities(model: Model, night: Epochs) -> NDArray[np.float64]:
     """(epochs that could be scored, 5)."""
     session = model.session()
     scored = [session.score(window, usable).probabilities for window, usable in night]

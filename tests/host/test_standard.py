@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from streamer.errors import OutputError
-from streamer.host.standard import LAST_S, Unbuffered, complain, safe, taken_over, unbuffered
+from streamer.host.standard import LAST_S, Unbuffered, complain, safe, take_over_stderr, unbuffer
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_full_disk_a_reader_that_is_gone_and_a_closed_descriptor_are_errors_of
     with pytest.raises(OutputError, match="Bad file descriptor"):
         out.write("bad\n")
     with open("/dev/full", "w") as full, pytest.raises(OutputError, match="No space left"):
-        unbuffered(full).write("bad\n")
+        unbuffer(full).write("bad\n")
 
 
 def test_what_the_alphabet_lacks_is_written_as_an_escape(pipe):
@@ -128,7 +128,7 @@ def test_what_a_library_in_c_writes_to_a_pipe_is_told_and_no_write_of_it_waits(m
     os.dup2(writer, 2)
     monkeypatch.setattr(sys, "stderr", Unbuffered(2, "utf-8"))
     try:
-        with taken_over(lambda line: (told.append(line), over.wait(60))):
+        with take_over_stderr(lambda line: (told.append(line), over.wait(60))):
             os.write(2, b"a warning\n")
             with pytest.raises(BlockingIOError):  # to a library: a text that is lost
                 write_for_ever(2)

@@ -25,7 +25,7 @@ from streamer.journal.codec import MOST_BYTES, pack, unpack
 from streamer.journal.lock import FileLock
 from streamer.journal.pieces import PIECE_SAMPLES
 from streamer.messages import Channel
-from streamer.night.session import conditioned, items, read_night
+from streamer.night.session import items, read_conditioned, read_night
 from tests.journals import META, HastyClock, chunk, epoch, event
 from tests.night import session as night
 from tests.night import stages
@@ -278,7 +278,7 @@ def test_a_pruned_session_keeps_all_but_its_samples(tmp_path):
     assert path.stat().st_size < size / 2
     assert len(after.missing) == 1
     assert "let go" in after.missing[0]
-    assert np.isnan(conditioned(after)).all()
+    assert np.isnan(read_conditioned(after)).all()
     with pytest.raises(Exception, match="its samples were let go, and edf needs them"):
         export(path, "edf")
     assert export(path, "json")[0].exists()

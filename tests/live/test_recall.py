@@ -187,7 +187,7 @@ def test_an_alarm_goes_on_as_if_its_process_had_not_died(runs, data):
 
     whole, first, second = (alarm_at(begun, confirm_s=30, settle_min=5) for _ in range(3))
     assert changes(whole, scores[:cut]) == changes(first, scores[:cut])
-    second.recall(scores[:cut])
+    second.restore(scores[:cut])
     second.memory = first.memory
     assert changes(second, scores[cut:]) == changes(whole, scores[cut:])
 
@@ -198,7 +198,7 @@ def test_an_alarm_knows_nothing_of_another_session():
     alarm = alarm_at(begun, confirm_s=30, settle_min=5)
     late = replace(score(5, "W"), end=9_000_000)
     alarm.push(late, begun, 0.0)
-    alarm.recall([])
+    alarm.restore([])
     heard = [alarm.push(score(at, "N1"), begun + at, at) for at in range(5, 65, 5)]
     assert [change.what for change in heard if change] == ["ringing"]
 
@@ -233,7 +233,7 @@ def test_a_page_shows_the_whole_night_after_a_death(cut):
     second.second, second.events = first.second, first.events
     for one in said:
         second.page.hear("anna", one)
-    second.page.recall("anna", heard)
+    second.page.restore("anna", heard)
     play(second, cut, len(stages))
     expected = json.loads(whole.page.view().update())["streams"][0]
     assert json.loads(second.page.view().update())["streams"][0] == {**expected, "age_s": 0.0}

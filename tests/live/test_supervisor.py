@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamer.commands.status import statuses
+from streamer.commands.status import find_statuses
 from streamer.errors import DamagedError, DiskError, JournalError, SignalError, SourceError, UsageError
 from streamer.journal import Journal, Meta
 from streamer.live import supervisor as module
 from streamer.live.batching import Batcher
-from streamer.live.supervisor import BACKOFF_S, Recording, Supervisor
+from streamer.live.supervisor import BACKOFF_S, OngoingNight, Supervisor
 from streamer.messages import Channel, Chunk, Gap, Score
 from streamer.night.session import items
 from streamer.pipeline import Pipeline
@@ -103,7 +103,7 @@ class Rig:
         self.sessions.append(journal)
         self.publisher = publisher
         publisher.first(Reaction("the test", lambda score, _: self.heard.append(score.end)))
-        return Recording(session, journal, self.pipeline(session), publisher)
+        return OngoingNight(session, journal, self.pipeline(session), publisher)
 
     def source(self, *parts, about=INFO):
         """A source that gives seconds of EEG, and what else there is."""
@@ -522,7 +522,7 @@ def test_a_session_folder_that_is_taken_away_is_said_and_the_night_is_whole(tmp_
         assert sum(one.samples.shape[1] for one in session.samples()) == 9500
         assert [one.epoch for one in session.epochs()] == [0, 1, 2]
         assert session.missing == ()
-    (status,) = statuses(folder)
+    (status,) = find_statuses(folder)
     assert (status.state, "was deleted or moved" in status.trouble) == ("ended", True)
 
 

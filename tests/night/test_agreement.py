@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.messages import STAGES
-from streamer.night.agreement import agreement
+from streamer.night.agreement import compare_stages
 
 LABELS = st.sampled_from((*STAGES, "unscored", "no_signal"))
 
@@ -17,7 +17,7 @@ LABELS = st.sampled_from((*STAGES, "unscored", "no_signal"))
 def test_by_hand():
     truth = ["W", "W", "W", "N2", "N2", "R", "unscored", "R", "unscored"]
     scored = ["W", "W", "N2", "N2", "N2", "N2", "W", "unscored", "no_signal"]
-    found = agreement(truth, scored, [0.9, 0.8, 0.7, 0.6, 0.5, None, 0.1, 0.1, None])
+    found = compare_stages(truth, scored, [0.9, 0.8, 0.7, 0.6, 0.5, None, 0.1, 0.1, None])
     assert (found.n, found.unscored) == (6, 1)
     assert found.accuracy == pytest.approx(4 / 6)
     # by chance: W 3*2, N2 2*4, R 1*0 of 36
@@ -46,7 +46,7 @@ def test_by_hand():
     ],
 )
 def test_what_is_undefined_is_none(truth, scored, accuracy, kappa):
-    found = agreement(truth, scored)
+    found = compare_stages(truth, scored)
     assert (found.accuracy, found.kappa) == (accuracy, kappa)
     assert found.confidence is None
     assert "NaN" not in json.dumps(found.to_json())
@@ -54,13 +54,13 @@ def test_what_is_undefined_is_none(truth, scored, accuracy, kappa):
 
 def test_lengths_must_match():
     with pytest.raises(ValueError, match="2 true and 1 scored"):
-        agreement(["W", "W"], ["W"])
+        compare_stages(["W", "W"], ["W"])
     with pytest.raises(ValueError, match="must match"):
-        agreement(["W"], ["W"], [])
+        compare_stages(["W"], ["W"], [])
 
 
 def test_the_json_names_what_a_replay_writes():
-    found = json.loads(json.dumps(agreement(["W", "N2", "N2"], ["W", "N2", "R"]).to_json()))
+    found = json.loads(json.dumps(compare_stages(["W", "N2", "N2"], ["W", "N2", "R"]).to_json()))
     assert {"n", "accuracy", "kappa", "macro_f1", "confusion"} <= set(found)
     assert found["accuracy"] == 0.666667
     assert found["f1"]["N1"] is None
@@ -71,7 +71,7 @@ def test_the_json_names_what_a_replay_writes():
 def test_the_figures_are_scikit_learns(pairs):
     metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
     truth, scored = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    found = agreement(truth, scored)
+    found = compare_stages(truth, scored)
     both = [pair for pair in pairs if pair[0] in STAGES and pair[1] in STAGES]
     assert found.n == len(both)
     if not both:

@@ -82,7 +82,7 @@ def test_a_clock_that_is_set_right_in_the_middle_of_a_night_ends_none():
 def test_a_former_process_counts():
     night, other = ending(3.0), Ending(NightSettings(), BERLIN)
     epochs = [samples.epoch(0).model_copy(update={"epoch": number}) for number in range(360)]
-    other.recall(epochs, [light("lights_on", 3 * HOUR)])
+    other.restore(epochs, [light("lights_on", 3 * HOUR)])
     assert other.worn_s == night.worn_s
     assert other.due(3 * HOUR, EVENING) == "lights on"
 

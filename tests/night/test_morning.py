@@ -8,7 +8,7 @@ from datetime import UTC, date
 import pytest
 
 from streamer.errors import SleepstreamError
-from streamer.night.morning import UNKNOWN, Morning, written_aside
+from streamer.night.morning import UNKNOWN, Morning, write_aside
 from streamer.night.settings import NightSettings
 from tests.fakes import FakeClock
 from tests.night import STARTED, session, stages
@@ -66,7 +66,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
     broken = tmp_path / "x.sqlite"
     broken.write_text("nothing")
     with pytest.raises(SleepstreamError, match=r"x\.sqlite") as caught:
-        asyncio.run(written_aside([broken]))
+        asyncio.run(write_aside([broken]))
     assert "\n" not in str(caught.value)
 
 

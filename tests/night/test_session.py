@@ -5,7 +5,7 @@ import pytest
 
 from streamer.errors import JournalError
 from streamer.messages import Channel, Chunk, Gap
-from streamer.night.session import conditioned, items, read_night
+from streamer.night.session import items, read_conditioned, read_night
 from tests.night import session, stages
 
 
@@ -52,7 +52,7 @@ def test_the_conditioned_signal_keeps_its_place(tmp_path):
     times = np.arange(256 * 90) / 256
     samples = 50 * np.sin(2 * np.pi * 10 * times)[None]
     path = session(tmp_path / "a.sqlite", stages("WWW"), rate_hz=256, samples=samples, gaps=[(7680, 10240)])
-    out = conditioned(read_night(path))
+    out = read_conditioned(read_night(path))
     assert out.shape == (9000,)
     assert np.isnan(out[3010:3990]).all()
     assert np.isfinite(out[:2990]).all()
@@ -68,7 +68,7 @@ def test_the_channel_that_took_over_is_what_is_shown(tmp_path):
     path = session(tmp_path / "a.sqlite", labels, channels=channels, samples=samples, channel=["AF7", "AF8"])
     night = read_night(path)
     assert night.channel == "AF7"
-    out = conditioned(night)
+    out = read_conditioned(night)
     assert np.abs(out[9500:11_500]).max() < 1
     assert np.nanstd(out[20_000:]) > 5
 

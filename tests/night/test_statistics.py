@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.night.statistics import DEFINITIONS, Night, Statistics, statistics
+from streamer.night.statistics import DEFINITIONS, RunningStatistics, Statistics, statistics
 
 LABELS = ("W", "N1", "N2", "N3", "R", "unscored", "no_signal")
 YASA = {"W": "WAKE", "R": "REM", "unscored": "UNS", "no_signal": "UNS"}
@@ -106,7 +106,7 @@ def test_only_the_time_in_bed_counts():
 def test_the_running_form_equals_the_finished_one(runs, off, on):
     labels = epochs(runs)
     off, on = sorted((min(off, len(labels)), min(on, len(labels))))
-    running = Night()
+    running = RunningStatistics()
     for number, label in enumerate(labels):
         if number == off:
             running.lights_off()

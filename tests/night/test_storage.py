@@ -16,8 +16,8 @@ from streamer.journal import JournalReader, disk, packing
 from streamer.journal.lock import FileLock
 from streamer.journal.settings import StorageSettings
 from streamer.live import packer as keeping
-from streamer.live.packer import Keeper
-from streamer.night.storage import Stored, stored, superfluous
+from streamer.live.packer import Packer
+from streamer.night.storage import Stored, find_stored, find_superfluous
 from streamer.settings import validate
 from tests.fakes import FakeClock
 from tests.journals import INFO
@@ -52,17 +52,17 @@ def written(folder: Path, storage: str = "") -> Path:
 
 
 def with_samples(folder: Path) -> list[str]:
-    return sorted(one.path.name for one in stored(folder, "node", {"anna"}))
+    return sorted(one.path.name for one in find_stored(folder, "node", {"anna"}))
 
 
 @given(NIGHTS)
 def test_without_a_rule_nothing_goes(nights):
-    assert superfluous(nights, StorageSettings()) == []
+    assert find_superfluous(nights, StorageSettings()) == []
 
 
 @given(NIGHTS, st.integers(1, 5))
 def test_so_many_evenings_of_each_sleeper_stay_and_no_night_without_a_date_goes(nights, count):
-    gone = [one for one, _ in superfluous(nights, StorageSettings(nights=count))]
+    gone = [one for one, _ in find_superfluous(nights, StorageSettings(nights=count))]
     for stream in ("anna", "ben"):
         kept = {one.evening for one in nights if one.stream == stream and one not in gone} - {None}
         had = {one.evening for one in nights if one.stream == stream} - {None}
@@ -72,7 +72,7 @@ def test_so_many_evenings_of_each_sleeper_stay_and_no_night_without_a_date_goes(
 
 @given(NIGHTS, st.floats(0.1, 5))
 def test_so_many_bytes_stay_and_the_oldest_go(nights, gb):
-    gone = [one for one, _ in superfluous(nights, StorageSettings(gb=gb))]
+    gone = [one for one, _ in find_superfluous(nights, StorageSettings(gb=gb))]
     kept = nights[: len(nights) - len(gone)]
     assert gone == nights[len(kept) :][::-1]
     assert sum(one.sample_bytes for one in kept) <= gb * 1e9
@@ -85,7 +85,7 @@ def test_only_what_was_ended_and_nobody_holds_and_is_ours_is_listed(tmp_path):
     (tmp_path / "damaged.sqlite").write_bytes(b"SQLite format 3\0" + bytes(5000))
     packing.prune(session(tmp_path / "gone.sqlite", stages("W12")))
     assert with_samples(tmp_path) == ["0.sqlite", "1.sqlite"]
-    assert stored(tmp_path, "another", {"anna"}) == []
+    assert find_stored(tmp_path, "another", {"anna"}) == []
     with FileLock(tmp_path / "1.sqlite"):
         assert with_samples(tmp_path) == ["0.sqlite"]
 
@@ -139,7 +139,7 @@ def settings(folder: Path, **storage: object):
 
 
 def loose(folder: Path) -> list[bool]:
-    return [one.loose for one in stored(folder, "node", {"anna"})]
+    return [one.loose for one in find_stored(folder, "node", {"anna"})]
 
 
 @pytest.fixture
@@ -157,16 +157,16 @@ def here(monkeypatch):
 
 def test_a_round_packs_the_oldest_first_and_then_lets_go_what_the_rule_names(tmp_path, here):
     folder_of(tmp_path, 3)
-    asyncio.run(Keeper(settings(tmp_path), FakeClock()).round())
+    asyncio.run(Packer(settings(tmp_path), FakeClock()).round())
     assert here == [("0.sqlite",), ("1.sqlite",), ("2.sqlite",)]
     assert loose(tmp_path) == [False] * 3
     here.clear()
-    asyncio.run(Keeper(settings(tmp_path, nights=2), FakeClock()).round())
+    asyncio.run(Packer(settings(tmp_path, nights=2), FakeClock()).round())
     assert here == [("0.sqlite", "--prune")]
     assert with_samples(tmp_path) == ["1.sqlite", "2.sqlite"]
     session(tmp_path / "new.sqlite", stages("W1"), started=STARTED + 9 * DAY_S)
     here.clear()
-    asyncio.run(Keeper(settings(tmp_path, pack=False), FakeClock()).round())
+    asyncio.run(Packer(settings(tmp_path, pack=False), FakeClock()).round())
     assert here == []
 
 
@@ -182,7 +182,7 @@ def test_a_night_that_ends_is_looked_at_once_and_a_failure_ends_nothing(tmp_path
             await rounds.put(None)
             raise OSError("the folder is away")
 
-        async with Keeper(settings(tmp_path), Still()) as keeper:
+        async with Packer(settings(tmp_path), Still()) as keeper:
             monkeypatch.setattr(keeper, "round", failing)
             for _ in range(3):
                 keeper.night_ended()
@@ -196,7 +196,7 @@ def test_a_night_that_ends_is_looked_at_once_and_a_failure_ends_nothing(tmp_path
 @pytest.mark.slow
 def test_a_process_of_its_own_packs(tmp_path):
     folder_of(tmp_path, 1)
-    asyncio.run(Keeper(settings(tmp_path), FakeClock()).round())
+    asyncio.run(Packer(settings(tmp_path), FakeClock()).round())
     assert loose(tmp_path) == [False]
     assert os.listdir(tmp_path) == ["0.sqlite"]
 

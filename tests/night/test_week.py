@@ -17,7 +17,7 @@ import pytest
 from streamer.errors import SourceError
 from streamer.journal import JournalReader
 from streamer.messages import Chunk
-from streamer.night.morning import written_aside
+from streamer.night.morning import write_aside
 from streamer.night.session import items, read_night
 from streamer.sinks.homeassistant import device_id
 from tests.mosquitto import Mosquitto, needs_mosquitto

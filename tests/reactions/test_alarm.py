@@ -13,7 +13,7 @@ from streamer.night.daytime import next_time
 from streamer.payloads import EventPayload, utc
 from streamer.reactions.alarm import MISSED_S, Alarm
 from streamer.reactions.alarm_clock import AlarmClock
-from streamer.reactions.memory import Memory, recall
+from streamer.reactions.memory import Memory, load_memory
 from streamer.reactions.settings import AlarmSettings
 from tests.fakes import FakeClock
 
@@ -492,7 +492,7 @@ def test_a_late_score_does_not_ring(tmp_path):
 def test_a_spoilt_file_is_as_good_as_none(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)
-    memory, said = recall(path, (), MIDNIGHT)
+    memory, said = load_memory(path, (), MIDNIGHT)
     assert memory is None
     assert "a.json" in said
 

@@ -17,7 +17,7 @@ from streamer.payloads import EventPayload, utc
 from streamer.reactions import memory as memory_file
 from streamer.reactions.alarm_clock import RETRY_S, AlarmClock
 from streamer.reactions.leash import Leash, end_marked
-from streamer.reactions.memory import MOST_AHEAD_S, Memory, absurd, recall, write
+from streamer.reactions.memory import MOST_AHEAD_S, Memory, absurd, load_memory, write
 from tests.reactions.test_alarm import HOUR, MIDNIGHT, Home, Sleeper, settings
 
 ERRORS = [
@@ -202,11 +202,11 @@ def test_the_newer_of_file_and_event_counts(tmp_path):
         ([event(armed(5, 4), deadline=1e15)], 7),
         ([event(armed(5, 4), serial=float("nan"))], 7),
     ):
-        memory, said = recall(path, past, MIDNIGHT)
+        memory, said = load_memory(path, past, MIDNIGHT)
         assert memory.deadline == MIDNIGHT + hour * HOUR
         assert bool(said) == (hour == 5)
     path.write_text("{")
-    memory, said = recall(path, [event(armed(5, 4))], MIDNIGHT)
+    memory, said = load_memory(path, [event(armed(5, 4))], MIDNIGHT)
     assert memory.deadline == MIDNIGHT + 5 * HOUR
     assert "as its last event says" in said
 

@@ -144,7 +144,7 @@ def test_a_recalled_night_goes_on_where_it_was():
     first.sleep(150)
     second = Night(**settings)
     second.at_s = 150
-    second.trigger.recall([firing.score.end for firing in first.fired])
+    second.trigger.restore([firing.score.end for firing in first.fired])
     second.sleep(450)
     ends = [firing.score.end for firing in first.fired + second.fired]
     assert ends == [firing.score.end for firing in whole.fired]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from streamer.reactions.alarm_clock import AlarmClock
-from streamer.reactions.memory import Memory, recall
+from streamer.reactions.memory import Memory, load_memory
 from tests.fakes import FakeClock, settle
 from tests.reactions.test_alarm import MIDNIGHT, Sleeper, settings
 
@@ -85,7 +85,7 @@ def test_what_is_no_window_is_refused_and_changes_nothing(minutes):
 def test_a_file_that_says_what_nobody_can_have_set_is_not_used(tmp_path, spoilt):
     path = tmp_path / "alarm.json"
     path.write_text(spoilt)
-    memory, said = recall(path, (), MIDNIGHT)
+    memory, said = load_memory(path, (), MIDNIGHT)
     assert memory is None
     assert "is not used" in said
 

@@ -9,7 +9,7 @@ from streamer.errors import SettingsError
 from streamer.payloads import EventName, EventPayload, PublishedStage, utc
 from streamer.reactions.settings import FIRST_CODE, TriggerSettings, codes
 from streamer.settings import validate
-from streamer.sinks.codes import EVENT_CODES, STAGE_CODES, coded, table
+from streamer.sinks.codes import EVENT_CODES, STAGE_CODES, encode_event, table
 
 # As they are documented; analyses of years rely on them.
 PROMISED = (
@@ -42,14 +42,14 @@ def test_every_event_has_one():
 
 
 def test_a_trigger_is_its_code_its_number_its_arm_and_when_it_was_due():
-    told = coded(event("trigger", code=101, number=7, arm="sham", due=12.5))
+    told = encode_event(event("trigger", code=101, number=7, arm="sham", due=12.5))
     assert (told.code, told.number, told.condition, told.due) == (101, 7, 2, 12.5)
-    assert coded(event("trigger", code=100, number=0, arm="active", due=1)).condition == 1
-    assert coded(event("trigger", code=100, number=0, arm="blinded", due=1)).condition == 0
-    other = coded(event("gap"))
+    assert encode_event(event("trigger", code=100, number=0, arm="active", due=1)).condition == 1
+    assert encode_event(event("trigger", code=100, number=0, arm="blinded", due=1)).condition == 0
+    other = encode_event(event("gap"))
     assert (other.code, other.number, other.condition) == (23, -1, 0)
     assert other.due != other.due
-    assert coded(event("trigger", code="x")).code == 35
+    assert encode_event(event("trigger", code="x")).code == 35
 
 
 def test_triggers_have_codes_two_apart_and_a_table_says_all():

@@ -11,7 +11,7 @@ from streamer.journal import Journal, Meta
 from streamer.messages import Quality, Score
 from streamer.news import Online, Remark
 from streamer.payloads import EventPayload
-from streamer.sinks.handover import SAY_AGAIN_S, STALLED_S, Aside, Guard, HandOver, Reaction, guarded
+from streamer.sinks.handover import SAY_AGAIN_S, STALLED_S, Aside, Guard, HandOver, Reaction, guard
 from streamer.sinks.publisher import Publisher
 from tests.fakes import FakeClock, Witness
 from tests.paths import info
@@ -109,7 +109,7 @@ def test_the_first_are_told_before_all_others_and_only_what_they_want():
 
 def test_a_sink_that_may_wait_is_not_told_on_the_loop():
     with pytest.raises(ValueError, match="thread of its own"):
-        guarded(Ear(prompt=False), FakeClock())
+        guard(Ear(prompt=False), FakeClock())
 
 
 class Stuck:

@@ -14,7 +14,7 @@ from streamer.clock import SystemClock
 from streamer.news import MqttStatus, Opened, Remark
 from streamer.payloads import EventPayload, utc
 from streamer.sinks.handover import Aside
-from streamer.sinks.logbook import Logbook, remarked
+from streamer.sinks.logbook import Logbook, collect_remarks
 from tests.paths import info
 
 
@@ -28,7 +28,7 @@ def said(style):
         book.hear("anna", Opened(info(100), "Fpz-Cz", Path("s.sqlite")))
         book.hear("anna", event("1.5 s lost", seconds=1.5, t=7))
         book.hear("", MqttStatus(False, "", 0, "refused", {}, 4))
-        with remarked(book):
+        with collect_remarks(book):
             try:
                 raise ValueError("two\nlines")
             except ValueError:
@@ -87,7 +87,7 @@ class Nameless(Exception):
 def test_whatever_is_logged_goes_to_the_log_and_no_one_fails_by_logging():
     out, log = io.StringIO(), logging.getLogger("streamer.test")
     book = Aside(Logbook(out, "text"), SystemClock())
-    with remarked(book), book:
+    with collect_remarks(book), book:
         log.error("%d", "no number")
         log.error("%s", Nameless())
         log.error("odd", exc_info=Nameless())

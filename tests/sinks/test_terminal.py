@@ -10,7 +10,7 @@ from rich.console import Console
 from streamer.messages import STAGES, Channel, StreamInfo
 from streamer.news import MqttStatus, Opened, Remark
 from streamer.payloads import EventPayload, Probabilities, QualityPayload, StagePayload, utc
-from streamer.sinks.terminal import PLAIN_EVERY_S, Terminal, watched
+from streamer.sinks.terminal import PLAIN_EVERY_S, Terminal, watch_progress
 
 INFO = StreamInfo("band", 256.0, (Channel("AF7", "uV"),), 1_750_000_000.0, 600.0)
 
@@ -165,7 +165,7 @@ def test_no_signal_is_a_change_and_no_progress():
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_long_work_has_a_bar_only_on_a_terminal(is_terminal):
     out = StringIO()
-    with watched(Console(file=out, width=80, force_terminal=is_terminal), "work") as progress:
+    with watch_progress(Console(file=out, width=80, force_terminal=is_terminal), "work") as progress:
         progress(0.5)
         progress(1.0)
     assert bool(out.getvalue()) == is_terminal

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamer.channels import choose
 from streamer.errors import RecordingError, SignalError, UsageError
 from streamer.messages import Channel, Chunk, Gap
-from streamer.sources.files import distinct
+from streamer.sources.files import make_distinct
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import ReplaySource, pick, single
 from streamer.sources.settings import ReplaySettings
@@ -96,7 +96,7 @@ ADVISED = re.compile(r"such as '(#\d+)'|name one of: (.+?) \(")
     wanted=st.none() | LABELS.filter(bool) | st.sampled_from(["C4#2", "#1", "C4-M1"]),
 )
 def test_whoever_follows_the_advice_of_an_error_gets_on(labels, wanted):
-    channels = distinct((label, "uV") for label, _ in labels)
+    channels = make_distinct((label, "uV") for label, _ in labels)
     recording = Named(channels, tuple(rate for _, rate in labels))
     assert len({channel.label for channel in channels}) == len(channels)
     for index, channel in enumerate(channels):  # each can be named, by its label or at least by its position

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamer.messages import STAGES, Chunk, Gap
 from streamer.sources.night import FIGURES, Figures
 from streamer.sources.settings import SimulatedSettings
-from streamer.sources.simulated import SimulatedSource, resampled
+from streamer.sources.simulated import SimulatedSource, resample
 from tests.fakes import FakeClock
 
 
@@ -117,7 +117,7 @@ def test_resampling_keeps_a_sine():
     t = np.arange(6000) / 100
     sine = np.sin(2 * np.pi * 11.3 * t)
     for rate_hz in (73.0, 99.7, 128.0, 250.0, 512.0):
-        found = np.concatenate(list(resampled(iter(np.split(sine, [1, 700, 701, 3111])), rate_hz)))
+        found = np.concatenate(list(resample(iter(np.split(sine, [1, 700, 701, 3111])), rate_hz)))
         expected = np.sin(2 * np.pi * 11.3 * np.arange(len(found)) / rate_hz)
         inner = slice(int(rate_hz), -int(rate_hz))
         assert np.abs(found - expected)[inner].max() < 5e-3
@@ -125,7 +125,7 @@ def test_resampling_keeps_a_sine():
 
 def test_resampling_down_lets_nothing_fold_back():
     t = np.arange(6000) / 100
-    found = np.concatenate(list(resampled(iter([np.sin(2 * np.pi * 31 * t)]), 50.0)))
+    found = np.concatenate(list(resample(iter([np.sin(2 * np.pi * 31 * t)]), 50.0)))
     assert np.abs(found[100:-100]).max() < 0.02
 
 

@@ -17,8 +17,8 @@ from streamer.network.stager import Model
 from tests.model.nights import night
 from tests.model.tiny import TINY, network
 from tools import ablate, folds
-from tools.evaluate import Rows, Staged
-from tools.runs import changed
+from tools.evaluate import Rows, StagedNight
+from tools.runs import change_settings
 
 pytestmark = pytest.mark.train
 
@@ -99,7 +99,7 @@ def test_every_variant_takes_as_many_steps_and_differs_in_what_it_is_named_for(c
 
 def test_on_given_backbones_only_the_sequence_stage_differs(config: Path) -> None:
     settings = load_settings(config)
-    given = changed(settings, phases=settings.phases[1:2] + settings.phases[3:], backbones=Path("a"))
+    given = change_settings(settings, phases=settings.phases[1:2] + settings.phases[3:], backbones=Path("a"))
     made = ablate.plan(given, Path("out"), seed=0)
     assert not {"size base", "without contrast"} & set(made)
     assert {one.backbones for one in made.values()} == {Path("a")}
@@ -190,7 +190,7 @@ def test_a_folder_with_folds_of_another_run_is_refused(
     settings = load_settings(config).model_copy(update={"out": config.parent / "out" / "2"})
     settings.out.mkdir(parents=True)
     rows = Rows(np.full((2, 5), 0.2), np.zeros(2, np.int64), np.zeros(2, np.int64))
-    folds.write_staged(settings.out / "staged.npz", [Staged("a", "20", rows, rows, None)], settings)
+    folds.write_staged(settings.out / "staged.npz", [StagedNight("a", "20", rows, rows, None)], settings)
     assert folds.read_staged(settings.out / "staged.npz", settings)[0].grid.truth.size == 2
     assert refused(folds.main, str(config), "--out", str(config.parent / "out"), "--only", "2") != 0
     assert "another --out" in capsys.readouterr().err

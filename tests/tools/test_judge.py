@@ -9,7 +9,7 @@ import pytest
 
 from tests.model.test_draw import TEACHER
 from tests.tools.test_resynthesise import table
-from tools.judge import PAIRS, both, judged, main, variation
+from tools.judge import PAIRS, both, judge_scorers, main, variation
 
 pytestmark = pytest.mark.train
 
@@ -33,7 +33,7 @@ def test_two_opinions_are_one() -> None:
 def test_who_agrees_with_the_experts_has_a_kappa_of_one() -> None:
     stages = np.array([0, 1, 2, 3, 4, 2], np.int8)
     signal = np.zeros(6 * 3000, np.float32)
-    view = judged([(signal, stages)], {"oracle": lambda _: np.eye(5, dtype=np.float32)[stages]})
+    view = judge_scorers([(signal, stages)], {"oracle": lambda _: np.eye(5, dtype=np.float32)[stages]})
     assert [next(iter(column.cells)) for column in view.columns][:3] == ["oracle", "1.000", "1.000"]
 
 

@@ -30,7 +30,7 @@ from tools.score.__main__ import main
 from tools.score.archive import fill
 from tools.score.manifest import Asked, Done, Failed, Manifest
 from tools.score.night import Job, outcome
-from tools.score.recordings import Recording, find
+from tools.score.recordings import ArchivedRecording, find
 
 ASKED = Asked(model_sha256=recorded(PACKAGED))
 STAGES = ["W", "N1", "N2", "N3", "R", "?", "N2", "N2", "N2", "W"]
@@ -273,7 +273,7 @@ def test_processes_give_the_same_files_and_outlive_one_that_dies(archive):
     """One recording is a pipe: its worker waits for it, is killed there, and the others are staged."""
     os.mkfifo(archive / "f.edf")
     recordings, _ = find([str(archive / "*.edf")], archive / "out")
-    stuck = Recording("f", archive / "f.edf", None)
+    stuck = ArchivedRecording("f", archive / "f.edf", None)
 
     def kill():
         with (archive / "f.edf").open("wb"):  # returns when the worker has it open

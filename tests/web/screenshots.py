@@ -15,7 +15,7 @@ from streamer.clock import SystemClock
 from streamer.live.engine import Engine
 from streamer.news import News, Opened
 from streamer.payloads import StagePayload
-from streamer.report import named, write_report
+from streamer.report import name_session, write_report
 from tests.web.chromium import chromium, until
 from tests.web.montage import opened
 
@@ -109,7 +109,7 @@ def picture(place: str, stream: dict[str, object], out: Path, port: int) -> None
         running.join()
         assert watcher.session is not None
         if place == "page":
-            written = write_report(named(watcher.session), Path(folder))
+            written = write_report(name_session(watcher.session), Path(folder))
             (out / "report.png").write_bytes(written.png.read_bytes())
 
 

@@ -101,7 +101,7 @@ def test_a_former_process_s_night_is_recalled():
     scores = [Score(3000 * (k + 1), k, s, s, None, False) for k, s in enumerate(anna.labels)]
     view = anna.page.view()
     told(view)
-    anna.page.recall("anna", scores)
+    anna.page.restore("anna", scores)
     assert view.changed.is_set()
     anna.second = 60
     anna.stage("N3")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from streamer.errors import RecordingError, UsageError
 from streamer.night.hypnogram import Scoring
-from streamer.night.scoring import annotated, read_scoring
+from streamer.night.scoring import read_annotated, read_scoring
 from tools.prepare.nsrr import is_xml, xml_stages
 
 # C4-A1 of SHHS is called EEG; where it is missing, C3-A2 stands in.
@@ -96,7 +96,7 @@ def scoring_of(job: Job) -> Path | None:
         RecordingError: nobody scored it.
 
     """
-    if job.scoring is not None or annotated(job.signal).stages:
+    if job.scoring is not None or read_annotated(job.signal).stages:
         return job.scoring
     beside = scoring_beside(job.signal)
     if beside is None:
@@ -127,7 +127,7 @@ def expert_stages(signal: Path, scoring: Path | None, started: float) -> Scoring
 
     """
     if scoring is None:
-        return annotated(signal)
+        return read_annotated(signal)
     if is_xml(scoring):
         return Scoring(tuple(xml_stages(scoring)))
     return read_scoring(scoring, started)

@@ -15,7 +15,7 @@ from streamer.errors import SinkError
 from streamer.host import private
 from tools.score.manifest import Asked, Done, Failed, Manifest, complete, untouched
 from tools.score.night import FILES, Job, Outcomes, Result, Touched
-from tools.score.recordings import Recording
+from tools.score.recordings import ArchivedRecording
 
 PARTIAL = ".partial"  # folder below DIR, of what is being written
 Crew = Callable[[Sequence[Job]], Outcomes]  # stages every job, in whatever order they are done
@@ -32,7 +32,7 @@ class Tally:
 
 def fill(
     manifest: Manifest,
-    recordings: Sequence[Recording],
+    recordings: Sequence[ArchivedRecording],
     refused: Mapping[str, str],
     asked: Asked,
     crew: Crew,
@@ -84,7 +84,7 @@ def fill(
     return tally
 
 
-def due(manifest: Manifest, recordings: Sequence[Recording], asked: Asked) -> list[Job]:
+def due(manifest: Manifest, recordings: Sequence[ArchivedRecording], asked: Asked) -> list[Job]:
     """Every recording without a complete result of its files as they look now, asked for alike."""
     jobs = []
     for recording in recordings:

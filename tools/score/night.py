@@ -29,7 +29,7 @@ from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
 from tools.prepare.datasets import expert_stages
 from tools.score.manifest import Asked, Compared, Done, Failed, Input, described
-from tools.score.recordings import Recording
+from tools.score.recordings import ArchivedRecording
 
 HYPNOGRAMS = {  # format -> the file of a result
     "annotations": "hypnogram.edf",
@@ -44,7 +44,7 @@ FILES = ("epochs.jsonl", "statistics.json", "agreement.json", *HYPNOGRAMS.values
 class Job:
     """One recording, and what is known of its result."""
 
-    recording: Recording
+    recording: ArchivedRecording
     before: tuple[Input, ...] = ()  # the files that its folder holds a result of
     keep: bool = False  # that is complete, and was asked for alike
 
@@ -92,14 +92,14 @@ def _another(one: Input, other: Input) -> bool:
     return one.path != other.path and one.sha256 != other.sha256
 
 
-def failure(recording: Recording, error: str) -> Failed:
+def failure(recording: ArchivedRecording, error: str) -> Failed:
     """The entry of a recording that could not be staged; its error names the file."""
     path = str(recording.path)
     named = error if path in error else f"{path}: {error}"
     return Failed(recording=recording.name, error=named, inputs=tuple(map(str, recording.inputs)))
 
 
-def _staged(recording: Recording, inputs: tuple[Input, ...], asked: Asked, model: Model) -> Result:
+def _staged(recording: ArchivedRecording, inputs: tuple[Input, ...], asked: Asked, model: Model) -> Result:
     began = time.perf_counter()
     key = sha256("".join((*(one.sha256 for one in inputs), asked.model_dump_json())).encode())
     session = f"{recording.path.stem}-{key.hexdigest()[:12]}"
@@ -142,7 +142,7 @@ def _staged(recording: Recording, inputs: tuple[Input, ...], asked: Asked, model
 
 
 def _night(
-    recording: Recording, session: str, asked: Asked, model: Model
+    recording: ArchivedRecording, session: str, asked: Asked, model: Model
 ) -> tuple[Night, list[PublishedStage], list[str]]:
     """Stage it as `sleepstream replay` would, in blocks; also its smoothed stages and remarks.
 

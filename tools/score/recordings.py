@@ -14,7 +14,7 @@ from tools.prepare.datasets import SCORING_KINDS, scoring_beside
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class ArchivedRecording:
     """One file to stage."""
 
     name: str  # of its results: where it lies below the pattern's first wildcard, without the suffix
@@ -27,7 +27,7 @@ class Recording:
         return (self.path,) if self.scoring is None else (self.path, self.scoring)
 
 
-def find(patterns: Sequence[str], out: Path) -> tuple[list[Recording], dict[str, str]]:
+def find(patterns: Sequence[str], out: Path) -> tuple[list[ArchivedRecording], dict[str, str]]:
     """Every file that a pattern names, but for what lies in `out` and for the scorings of other files.
 
     Returns:
@@ -48,7 +48,9 @@ def find(patterns: Sequence[str], out: Path) -> tuple[list[Recording], dict[str,
         named |= {path: path.relative_to(root).with_suffix("").as_posix() for path in files}
     scorings = {path: scoring_beside(path) for path in named}
     taken = {one for path, one in scorings.items() if path.suffix.lower() not in SCORING_KINDS}
-    recordings = [Recording(name, path, scorings[path]) for path, name in named.items() if path not in taken]
+    recordings = [
+        ArchivedRecording(name, path, scorings[path]) for path, name in named.items() if path not in taken
+    ]
     recordings.sort(key=lambda one: (one.name, one.path))
     counts = Counter(one.name for one in recordings)
     several = {name: _several(name, recordings) for name, count in counts.items() if count > 1}
@@ -66,6 +68,6 @@ def _root(pattern: str) -> Path:
     return _absolute(Path(*parts[:fixed]))
 
 
-def _several(name: str, recordings: Sequence[Recording]) -> str:
+def _several(name: str, recordings: Sequence[ArchivedRecording]) -> str:
     files = ", ".join(str(one.path) for one in recordings if one.name == name)
     return f"{name} would be the result of several files ({files}); stage them into different folders"

@@ -8,12 +8,12 @@ from pathlib import Path
 from streamer.errors import ScoringError
 from streamer.messages import EPOCH_S
 from streamer.night.hypnogram import Scored, Scoring
-from streamer.night.scoring.annotations import annotated
+from streamer.night.scoring.annotations import read_annotated
 from streamer.night.scoring.tables import read_table
 from streamer.sources.edf_header import is_edf, read_header
 from streamer.sources.files import UNKNOWN_START, read_head
 
-__all__ = ["annotated", "read_scoring"]
+__all__ = ["read_annotated", "read_scoring"]
 
 NEAR_S = 43_200.0  # a file that begins further away has another clock: it is laid on the session's begin
 
@@ -35,7 +35,7 @@ def read_scoring(path: Path, started: float) -> Scoring:
 
     """
     edf = is_edf(read_head(path))
-    found = _moved(annotated(path), path, started) if edf else read_table(path)
+    found = _moved(read_annotated(path), path, started) if edf else read_table(path)
     if not found.stages:
         words = ", ".join(repr(word[:40]) for word in list(found.unknown)[:3])
         what = f"no sleep stages (found {words})" if words else "no sleep stages"

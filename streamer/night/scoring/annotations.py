@@ -13,7 +13,7 @@ from streamer.sources.edf_times import read_annotations
 from streamer.sources.files import read_head
 
 
-def annotated(path: Path) -> Scoring:
+def read_annotated(path: Path) -> Scoring:
     """The stages that stand in an EDF+ or BDF+ file; onsets count from sample 0.
 
     Taken are annotations that say "Sleep stage ...", and those that name a stage otherwise ("N2", "REM") and

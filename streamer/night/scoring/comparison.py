@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamer.messages import EPOCH_S, STAGES, Label
-from streamer.night.agreement import Agreement, agreement
+from streamer.night.agreement import Agreement, compare_stages
 from streamer.night.hypnogram import Scoring
 from streamer.payloads import PublishedStage
 
@@ -72,7 +72,7 @@ def compare(
 
     """
     truth = scoring.labels(len(labels))
-    found = agreement(truth, labels, confidence)
+    found = compare_stages(truth, labels, confidence)
     doubts = (*scoring.doubts, *_extent(scoring, len(labels)), *_chance(found), *_later(truth, labels))
     return Comparison(truth, found, scoring.unknown, doubts)
 
@@ -81,7 +81,7 @@ def comparison_text(
     compared: Comparison, stages: Sequence[PublishedStage], smoothed: Sequence[PublishedStage]
 ) -> str:
     """What agreement.json holds: how the stages, and beside them the smoothed ones, agree with a scorer's."""
-    also = agreement(compared.truth, smoothed).to_json()
+    also = compare_stages(compared.truth, smoothed).to_json()
     return json.dumps({**compared.to_json(), "smoothed": also}, indent=1) + "\n"
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from streamer.errors import RecordingError, ScoringError
 from streamer.night.hypnogram import Scoring, stages_per_epoch
-from streamer.night.scoring import annotated
+from streamer.night.scoring import read_annotated
 from tests.recording_files import eeg, signal, write_edf
 
 
@@ -17,7 +17,7 @@ def _written(tmp_path, *notes, seconds=120):
 def test_every_spelling(tmp_path):
     texts = ["W", "N1", "N2", "N3", "R", "1", "2", "3", "4", "REM", "M", "?"]
     path = _written(tmp_path, *((30.0 * n, 30.0, f"Sleep stage {text}") for n, text in enumerate(texts)))
-    stages = [stage for _, _, stage in annotated(path).stages]
+    stages = [stage for _, _, stage in read_annotated(path).stages]
     assert stages == ["W", "N1", "N2", "N3", "R", "N1", "N2", "N3", "N3", "R", "unscored", "unscored"]
 
 
@@ -39,7 +39,7 @@ def test_scorers_words(tmp_path, words, known):
     path = _written(
         tmp_path, *((30.0 * n, 30.0, text) for n, text in enumerate(words.split(","))), seconds=150
     )
-    found = annotated(path)
+    found = read_annotated(path)
     right = ["W", "N1", "N2", "N3", "R"]
     assert [one == other for one, other in zip(found.labels(5), right, strict=True)].count(True) == known
     assert sum(found.unknown.values()) == 5 - known
@@ -49,14 +49,14 @@ def test_markers_are_no_stages(tmp_path):
     path = _written(
         tmp_path, (0, None, "R"), (3, 1, "W"), (30, 30, "1"), (60, 30, "Lights off"), (70, 30, "")
     )
-    assert annotated(path) == Scoring()
+    assert read_annotated(path) == Scoring()
 
 
 def test_an_unknown_stage_ends_the_one_in_front_of_it(tmp_path):
     path = _written(
         tmp_path, (0, None, "Sleep stage W"), (30, None, "Sleep stage X"), (90, 30, "Sleep stage R")
     )
-    found = annotated(path)
+    found = read_annotated(path)
     assert found.labels(4) == ("W", "unscored", "unscored", "R")
     assert found.unknown == {"Sleep stage X": 1}
 
@@ -64,7 +64,7 @@ def test_an_unknown_stage_ends_the_one_in_front_of_it(tmp_path):
 def test_epochs_of_20_s_are_refused(tmp_path):
     path = _written(tmp_path, *((20.0 * n, 20.0, "Sleep stage N2") for n in range(6)))
     with pytest.raises(ScoringError, match="such as 20 s"):
-        annotated(path)
+        read_annotated(path)
 
 
 def test_long_annotations_span_epochs_and_others_are_left_out(tmp_path):
@@ -75,13 +75,13 @@ def test_long_annotations_span_epochs_and_others_are_left_out(tmp_path):
         (70, None, "Lights on"),
         (90, None, "x"),
     )
-    assert annotated(path).stages == ((0, 60, "W"), (60, 30, "N2"))
-    assert stages_per_epoch(annotated(path).stages, 4) == ("W", "W", "N2", "unscored")
+    assert read_annotated(path).stages == ((0, 60, "W"), (60, 30, "N2"))
+    assert stages_per_epoch(read_annotated(path).stages, 4) == ("W", "W", "N2", "unscored")
 
 
 def test_without_durations_a_stage_lasts_until_the_next(tmp_path):
     path = _written(tmp_path, (0, None, "Sleep stage W"), (60, None, "Sleep stage R"))
-    assert annotated(path).stages == ((0, 60, "W"), (60, 30, "R"))
+    assert read_annotated(path).stages == ((0, 60, "W"), (60, 30, "R"))
 
 
 def test_half_an_epoch_decides():
@@ -98,15 +98,15 @@ def test_onsets_count_from_the_first_sample(tmp_path):
         starttime=datetime.time(23, 0, 0, 500_000),
         annotations=[edfio.EdfAnnotation(0, 30, "Sleep stage N2")],
     )
-    assert annotated(path).stages == ((0, 30, "N2"),)
+    assert read_annotated(path).stages == ((0, 30, "N2"),)
 
 
 def test_other_formats_have_none(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,2\n")
-    assert annotated(path) == Scoring()
+    assert read_annotated(path) == Scoring()
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(RecordingError, match="No such file"):
-        annotated(tmp_path / "none.edf")
+        read_annotated(tmp_path / "none.edf")
