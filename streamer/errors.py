@@ -88,7 +88,7 @@ class DiskError(JournalError):
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong, in one line, of any exception at all."""
+    """Describe any exception in one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     try:

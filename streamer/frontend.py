@@ -1,4 +1,4 @@
-"""Everything in front of the network: raw chunks and gaps in, graded windows and the ledger of losses out."""
+"""The stages before the network: raw chunks and gaps in, graded windows and losses out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamer.window import Windows
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graded:
-    """A window that is due, and how far it can be trusted."""
+    """A window and its quality."""
 
     window: Window
     quality: Quality
@@ -50,7 +50,7 @@ class FrontEnd:
         self._changed_s = float("-inf")  # since when the present channel is staged
 
     def push(self, item: Item) -> Iterator[Graded | Gap | Doubt | Switch]:
-        """Take the next item of the source; give each window and each loss (in device samples), in order.
+        """Take the next item of the source; yield each window and each loss (in device samples), in order.
 
         Lazy: it must be iterated to its end before the next push.
         """
@@ -58,7 +58,7 @@ class FrontEnd:
             yield from self._advance(derived)
 
     def flush(self) -> Iterator[Graded | Gap | Doubt | Switch]:
-        """The stream has ended: give what the stages still held back."""
+        """End of the stream: yield what the stages held back."""
         for derived in self._derivation.flush():
             yield from self._advance(derived)
         yield from self._graded(self._conditioner.flush())
@@ -86,7 +86,7 @@ class FrontEnd:
 
 
 def conditioned(items: Iterable[Item], info: StreamInfo, signal: SignalSettings) -> NDArray[np.float32]:
-    """What of a whole stream the network sees: (n,) µV at 100 Hz, 0.3-35 Hz; NaN where lost.
+    """The signal that the network sees: (n,) µV at 100 Hz, 0.3-35 Hz; NaN where lost.
 
     Raises:
         UsageError: the channel asked for is not there, or is no voltage.

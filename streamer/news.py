@@ -1,4 +1,4 @@
-"""What is told of a night, and what a sink is: whoever hears it.
+"""The news of a night, and the protocol of a sink, which hears them.
 
 Everything that hears of a night is a `Sink`: MQTT, JSON lines, terminal, log, live page, LSL outlets, alarm,
 triggers, a test. `streamer/sinks/handover.py` stands between it and the night.
@@ -25,7 +25,7 @@ from streamer.payloads import (
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A stream is open and its session begins, or goes on."""
+    """A session begins or continues."""
 
     info: StreamInfo
     channel: str  # the derivation that is staged
@@ -63,7 +63,7 @@ class Urgent:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Which arm a firing of a trigger had, for nobody but the list beside the session file."""
+    """The arm of a firing, for the list beside the session file alone."""
 
     trigger: str
     number: int  # of its firings in the night, from 0
@@ -73,7 +73,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What the program itself has to say: one of Python's log records."""
+    """A remark of the program itself: one of Python's log records."""
 
     level: str  # INFO, WARNING, ERROR ...
     name: str  # of the logger

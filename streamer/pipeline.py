@@ -22,7 +22,7 @@ BLOCK = 64  # epochs that an archive stages at once; more are no faster, and mem
 
 
 class Front(Protocol):
-    """What is before the network; `FrontEnd` is the one for signals as they are recorded."""
+    """The stages before the network; `FrontEnd` is the usual one."""
 
     label: str  # of the channel that is staged
 
@@ -31,7 +31,7 @@ class Front(Protocol):
         ...
 
     def flush(self) -> Iterator[Part]:
-        """Give what is held back at the end of the stream."""
+        """End of the stream: return what is held back."""
         ...
 
 
@@ -81,7 +81,7 @@ class Pipeline:
         return self._scorer.scored_s
 
     def push(self, item: Item) -> Iterator[Output]:
-        """Take the next item of the source; give each score and each loss (in device samples), in order.
+        """Take the next item of the source; yield each score and each loss (in device samples), in order.
 
         Lazy: it must be iterated to its end before the next push. With a `block` nothing leaves before the
         block is full.
@@ -89,11 +89,11 @@ class Pipeline:
         return self._scored(self.front(item))
 
     def flush(self) -> Iterator[Output]:
-        """The stream has ended: score what the stages still held back."""
+        """End of the stream: yield scores of what the stages held back."""
         return chain(self._scored(self.front(None)), self._release())
 
     def front(self, item: Item | None) -> Iterator[Part]:
-        """Run the half before the network, of an item, or of the end of the stream (None); lazy, too.
+        """Run the half before the network on an item, or on the end of the stream (None). Lazy, too.
 
         Each `Graded` is to be scored by `session`, and the outcome taken, before the next part is asked for.
         """
@@ -130,14 +130,14 @@ class Pipeline:
 
 
 class Scorer:
-    """Makes scores of what the network says of one stream's windows; remembers the smoother."""
+    """Turns the network's output into scores; holds the smoother."""
 
     def __init__(self) -> None:
         self._smoother = Smoother()
         self.scored_s = 0  # where the last window ended
 
     def score(self, graded: Graded, probabilities: tuple[float, ...] | None, warmup: bool) -> Score:
-        """Take what the network says of the next window; None where it was not usable."""
+        """Take the network's output for the next window; None if it was not usable."""
         window = graded.window
         end_s = window.end // RATE_HZ
         smoothed = self._smoother.push(probabilities, end_s - self.scored_s)

@@ -13,6 +13,7 @@ from math import ceil
 import numpy as np
 
 from streamer.messages import EPOCH_S, Chunk, Floats, Gap, Grade, Item, Quality
+from streamer.sources.units import SUGGESTED, microvolts_per
 
 FLAT_SD_UV = 1.0
 RAILED_UV = 900.0

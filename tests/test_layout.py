@@ -30,11 +30,12 @@ def _imported(nodes):
 
 
 def _needs(module):
-    """What of ours this module imports, wherever it does; a package that holds it does not count."""
+    """What of ours this module imports, wherever it does, and the packages that this runs on the way."""
     for name in _imported(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))):
         found = name if name in MODULES else name.rpartition(".")[0]
-        if found in MODULES and not module.startswith(f"{found}."):
+        while found in MODULES and not f"{module}.".startswith(f"{found}."):
             yield found
+            found = found.rpartition(".")[0]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -52,6 +53,19 @@ def test_no_two_modules_need_each_other():
     graph = {module: set(_needs(module)) for module in MODULES}
     assert "streamer.messages" in graph["streamer.pipeline"]
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_two_folders_of_the_engine_need_each_other():
+    """The top apart: what lies there is used by all, and puts all together."""
+    folders = {module: path.parent.relative_to(ROOT).parts[1:] for module, path in MODULES.items()}
+    engine = {module for module in MODULES if module.startswith("streamer.") and folders[module]}
+    arrows = {
+        (folders[module], folders[needed])
+        for module in engine
+        for needed in set(_needs(module)) & engine
+        if folders[module] != folders[needed]
+    }
+    assert [(one, other) for one, other in sorted(arrows) if (other, one) in arrows and one < other] == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,1 +1,1 @@
-"""The commands that are one file each; `report/`, `exports/` and `doctor/` are the larger ones."""
+"""The command line's commands, one file each."""

@@ -1,1 +1,1 @@
-"""The machine around the engine: its files, its output, its libraries."""
+"""The machine around the engine: private files, locks, standard output, silenced libraries."""

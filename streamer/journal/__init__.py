@@ -1,4 +1,4 @@
-"""The session file: what is recorded of a night, so that it survives a dead process (`recorder.py`)."""
+"""The session file: recorded so that it survives a crash, read, packed, and found again."""
 
 from streamer.journal.reader import JournalReader
 from streamer.journal.recorder import NOT_RECORDED, PROMISE_S, UNEXPLAINED, Journal, JournalOutbox

@@ -1,4 +1,4 @@
-"""Which session of an earlier process is to be gone on with, and what can be known of its age."""
+"""Finds the session of an earlier process to continue, and its age."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What an earlier process left behind."""
+    """The session to continue, if there is one, and why."""
 
     path: Path | None  # the session to go on with, or None: begin a new one
     why: str  # in one line
@@ -36,7 +36,7 @@ class Found:
 
 
 def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
-    """Look for a session to go on with.
+    """Look for a session to continue.
 
     Args:
         folder: of the session files.
@@ -92,7 +92,7 @@ def sessions(folder: Path, node: str, stream: str) -> Iterator[Path]:
 
 
 def _unread(folder: Path, stream: str) -> tuple[Path, str]:
-    """The session file that is the last in name, and why it cannot be read, or "".
+    """The last session file by name, and why it cannot be read, or "".
 
     Of an earlier one it was said when the next session began.
     """
@@ -109,7 +109,7 @@ def _unread(folder: Path, stream: str) -> tuple[Path, str]:
 
 
 def _written_ago_s(path: Path, clock: Clock) -> float:
-    """By the file system's word; not positive where a clock was set back since, or there is no telling."""
+    """Its age by the file system, in s; not positive if unknown or if the clock was set back."""
     try:
         return clock.wall() - path.stat().st_mtime
     except OSError:
@@ -117,7 +117,7 @@ def _written_ago_s(path: Path, clock: Clock) -> float:
 
 
 def _newest(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Path | None:
-    """The session whose last sample is the youngest; names tell less, because wall clocks are set.
+    """The session with the youngest last sample; names tell less, because wall clocks are set.
 
     One that died, and whose age nobody can tell, comes behind those that are young enough, and before those
     that are too old. Where it is the last in name it also comes before one that was ended.
@@ -138,7 +138,7 @@ def _newest(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Path | 
 
 
 class _Rank(NamedTuple):
-    """The less, the rather it is the session to go on with."""
+    """A sort key: the smallest is the session to continue."""
 
     order: int
     age_s: float
@@ -153,9 +153,9 @@ def _rank(reader: JournalReader, age: float | None, within_s: float) -> _Rank:
 
 
 def age_s(reader: JournalReader, clock: Clock) -> float | None:
-    """Of the last sample, seconds; None where no clock can tell.
+    """The age of the last sample, in s; None if no clock can tell.
 
-    While the computer has been up since, the clock that nobody sets tells it. After a start of the computer
+    While the computer has been up since, the steady clock tells it. After a start of the computer
     only the wall clock is left. The last sample is then older than the start; a wall clock that says it is
     younger is behind, as that of a computer is whose clock stops with the power, and tells nothing.
     """

@@ -1,4 +1,4 @@
-"""Samples without loss in less room: what devices send are whole numbers, each of which became a float32.
+"""Lossless packing of samples: devices send whole numbers, which became float32.
 
 The values that occur are listed once, in order, and each sample becomes its place in that list: the device's
 whole number again, whatever its scale and offset were. Where that is longer, the floats' own bits are taken

@@ -1,4 +1,4 @@
-"""Whether a night fits on the disk."""
+"""Estimates whether a night fits on the disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST = 50e6  # bytes, for whatever else wants to write
 
 
 def night_bytes(info: StreamInfo) -> float:
-    """What a long night of this stream takes."""
+    """How many bytes a long night of this stream takes."""
     return NIGHT_S * info.rate_hz * len(info.channels) * BYTES * SPARE + LEAST
 
 
@@ -32,7 +32,7 @@ def too_small(folder: Path, info: StreamInfo) -> str:
 
 
 def few_nights(folder: Path, info: StreamInfo, streams: int, packed: bool) -> str:
-    """How few more nights the disk holds, or "" where they are enough.
+    """A warning if the disk holds only a few more nights, or "".
 
     Args:
         folder: of the sessions.

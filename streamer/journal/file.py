@@ -1,4 +1,4 @@
-"""What a session file holds, and how it is made and opened; `recorder.py` writes it, `reader.py` reads it."""
+"""The tables of a session file, and how it is made and opened."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a journal goes on writing: at the beginning, or where a former process was stopped."""
+    """Where a journal starts writing: at the beginning, or where an earlier process ended."""
 
     last: Mark = Mark()
     next_parcel: int = 0
@@ -164,7 +164,7 @@ def create(path: Path, meta: Meta) -> sqlite3.Connection:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection that keeps the promise, its file brought to the newest version.
+    """Open a connection with durable writes, and bring the file to the newest version.
 
     Raises:
         JournalError: the file cannot be opened or written.
@@ -205,7 +205,7 @@ def _refused(what: str, error: sqlite3.Error) -> JournalError:
 
 
 def write(db: sqlite3.Connection, batch: Batch) -> None:
-    """One transaction: all of the batch or nothing."""
+    """Write a batch in one transaction."""
     if len(batch.blocks) == 1 and not batch.rows:  # the usual case: one statement is a transaction
         db.execute(SAMPLES, _sample_row(batch.blocks, batch.blocks[0].samples.shape[1]))
         return
@@ -222,7 +222,7 @@ def wait_for_disk(db: sqlite3.Connection, yes: bool) -> None:
 
 
 def mark_closed(db: sqlite3.Connection) -> None:
-    """Note that nothing of the session lies anywhere but in this file."""
+    """Note that the whole session lies in this file."""
     db.execute(f"INSERT OR REPLACE INTO meta VALUES ('{CLOSED}', 'true')")
 
 

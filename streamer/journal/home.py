@@ -1,4 +1,4 @@
-"""Keeps a session file where it belongs, although its folder, the file or its log is deleted or moved away.
+"""Puts a session file back in place when its folder, the file or its log was deleted or moved.
 
 An open file stays open whatever happens to its name: all that it held can still be read, and is written anew
 to where it was. Without that, recording would go on unnoticed into a file that nobody will find again.
@@ -55,7 +55,7 @@ class Home:
         return -1 if known is None else known[0]
 
     def mend(self, now: float) -> str:
-        """See that the file is at its place, or put it there again; why that is not possible, or "".
+        """Check that the file is in its place, or put it back; return why that failed, or "".
 
         Args:
             now: monotonic, s.
@@ -109,7 +109,7 @@ class Home:
         return ""
 
     def _change(self) -> None:
-        """Go over to the file that was written anew; the old one is kept until that is done."""
+        """Switch to the rewritten file; the old one is kept until then."""
         lock = self.lock if self.lock.in_place else FileLock(self._path)
         try:
             db = session_file.connect(self._path)

@@ -17,7 +17,7 @@ KEPT_UP, OUTRUN = b"0", b"1"  # what the lock file says of the session file, als
 
 
 def seize(path: Path) -> int | None:
-    """Lock a file, made if need be, for as long as the descriptor is open; None if a process has it.
+    """Lock a file, making it if needed, while the descriptor is open; None if another process has it.
 
     No other can have it at the same time, whatever path leads there, and the kernel frees it when its process
     dies. Whoever removes the file has to hold it.
@@ -86,21 +86,21 @@ class FileLock:
 
     @property
     def in_place(self) -> bool:
-        """Whether the lock file is where others look for it."""
+        """Whether the lock file is still in its place."""
         try:
             return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
         except OSError:
             return False
 
     def release(self) -> None:
-        """Give the right back; leave nothing behind but a note that messages are out and not in it."""
+        """Release the lock and remove its file, unless it notes messages that are not in the session."""
         if self.in_place and os.pread(self._descriptor, 1, 0) != OUTRUN:
             self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
 
 def outrun(session: Path) -> bool:
-    """Whether the process that died may have sent messages that are not in the session file."""
+    """Whether the crashed process may have sent messages that are not in the session file."""
     try:
         return _lock_of(session).read_bytes()[:1] == OUTRUN
     except OSError:
@@ -120,6 +120,6 @@ def held(session: Path) -> bool:
 
 
 def _lock_of(session: Path) -> Path:
-    """Beside the file itself: who comes by a link meets whoever writes it."""
+    """The lock file's path, with links resolved."""
     file = session.resolve() if session.is_symlink() else session
     return file.with_name(file.name + LOCK)

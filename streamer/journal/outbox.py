@@ -20,7 +20,7 @@ class Parcel:
     kind: str  # "epoch" or "event": the last level of the topic
     body: str  # JSON
     created: float  # Unix time at which it was put in
-    since: float | None = None  # the same moment on the clock that nobody sets, s; None: nobody noted it
+    since: float | None = None  # the same moment on the steady clock, s; None: nobody noted it
 
     def age_s(self, clock: Clock) -> float:
         """How long ago it was put in; tells late from live, also when the wall clock is set meanwhile."""

@@ -1,4 +1,4 @@
-"""Makes an ended session's file smaller: its samples packed without loss, or let go where a rule says so.
+"""Makes an ended session's file smaller: its samples are packed without loss, or pruned.
 
 The new file is written beside the old one, synchronised, read back and compared, to the bit; only then does
 it take the old one's place, in one step. A crash at any moment leaves the one or the other, whole. Nobody
@@ -42,12 +42,12 @@ Going = Callable[[], bool]
 
 
 def always() -> bool:
-    """Nothing ends it early."""
+    """Return True: never end early."""
     return True
 
 
 def pack(session: Path, going: Going = always) -> int:
-    """Pack an ended session's samples; how many bytes the file is smaller now, 0 if there was nothing to do.
+    """Pack an ended session's samples; return how many bytes the file is smaller, 0 if unchanged.
 
     Args:
         session: its file.
@@ -62,7 +62,7 @@ def pack(session: Path, going: Going = always) -> int:
 
 
 def prune(session: Path, going: Going = always) -> int:
-    """Let an ended session's samples go, and keep all else; otherwise as `pack`."""
+    """Delete an ended session's samples and keep all else; otherwise as `pack`."""
     return _rewrite(session, keep=False, going=going)
 
 
@@ -104,7 +104,7 @@ def _rewrite(session: Path, keep: bool, going: Going) -> int:
 
 
 def _settle(path: Path) -> None:
-    """Have all of a session in its file: a log beside it would be lost, or be taken for the new one's."""
+    """Move SQLite's log into the file: beside the new file it would be lost or misread."""
     if not path.with_name(path.name + LOG).exists():
         return
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
@@ -115,7 +115,7 @@ def _settle(path: Path) -> None:
 
 
 def _write(reader: JournalReader, new: Path, keep: bool, going: Going) -> None:
-    """The new file: every row of every other table as it is, and the samples in their new form."""
+    """Write the new file: the samples in their new form, all other rows unchanged."""
     private.make_file(new)
     info = reader.meta.info
     with closing(sqlite3.connect(new, isolation_level=None)) as db:
@@ -141,7 +141,7 @@ def _write(reader: JournalReader, new: Path, keep: bool, going: Going) -> None:
 
 
 def _compare(old: JournalReader, new: JournalReader, keep: bool, going: Going) -> None:
-    """Refuse a new file that does not give back every row of the old one, to the bit."""
+    """Raise if the new file does not give back every row of the old one, to the bit."""
     ours = session_file.CLOSED, PRUNED
     for table in (*KEPT, "sqlite_sequence"):
         pairs = zip_longest(*(_without(one.raw(table), ours) for one in (old, new)))
@@ -172,7 +172,7 @@ def _watched(rows: Iterator[Row], going: Going) -> Iterator[Row]:
 
 
 def _sync(path: Path) -> None:
-    """Have it on the disk, and not only in memory: what is read back then comes from there."""
+    """Flush the file to the disk, so that it is read back from there."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -183,7 +183,7 @@ def _sync(path: Path) -> None:
 
 
 def main() -> int:
-    """Pack one session, or let its samples go, as long as the engine that asked for it lives."""
+    """Pack or prune one session, as long as the engine that asked for it lives."""
     parser = argparse.ArgumentParser(description=pack.__doc__)
     parser.add_argument("session", type=Path)
     parser.add_argument("--prune", action="store_true")

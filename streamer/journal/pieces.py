@@ -1,4 +1,4 @@
-"""Rows of table `samples`, some minutes of them in one row of table `packed`; every column comes back."""
+"""Converts rows of table `samples` to rows of table `packed`, and back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def packed(rows: Iterable[Row], info: StreamInfo) -> Iterator[Row]:
 
 
 def fits(row: Row, info: StreamInfo) -> bool:
-    """Whether a row of `samples` is one that can be packed: whole, and no giant."""
+    """Whether a row of `samples` can be packed: it is whole and not too large."""
     return whole("samples", row, info) and len(row[4]) <= MOST_BYTES
 
 

@@ -1,4 +1,4 @@
-"""Where a session really lies, and how it has to be opened so that nothing of it is overlooked.
+"""Finds where a session really lies, so that SQLite's log beside it is not overlooked.
 
 SQLite keeps what was written last in a log beside the file, and looks for it by the name it was given.
 Under another name it would read the file without its log; where it may not write, not at all.
@@ -66,7 +66,7 @@ class Place:
 
 
 def find_place(path: Path) -> Place:
-    """Follow a link to where the session is written.
+    """Resolve a path to the name under which the session is written.
 
     Raises:
         JournalError: there is no such file.

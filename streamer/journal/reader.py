@@ -1,4 +1,4 @@
-"""A session file as it is read: whole where it can be, and with what is missing said where it cannot."""
+"""Reads a session file; what cannot be read is left out and reported."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class JournalReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file, whoever still reads."""
+        """Close the file, even for readers that are not done."""
         while self._cursors:  # with one of them open SQLite keeps the file, and what lies beside it
             self._cursors.pop().close()
         self._db.close()
@@ -92,7 +92,7 @@ class JournalReader:
         return heapq.merge(loose, self._unpacked(start), key=lambda row: int(row[0]))
 
     def raw(self, table: str) -> Iterator[Row]:
-        """Every row of a table as it is, whatever it may be."""
+        """Every row of a table, unchecked."""
         columns = "rowid" if table in ("samples", "clocks", "sqlite_sequence") else "1"
         return self._rows(f"SELECT * FROM {table} ORDER BY {columns}")
 
@@ -106,7 +106,7 @@ class JournalReader:
             yield from (row for row in rows if row[0] + row[1] > start)
 
     def gaps(self, order: Literal["id", "start"] = "id") -> Iterator[Gap]:
-        """Every missing stretch, in the order of its discovery (`id`) or of its place (`start`)."""
+        """Every gap, in the order of discovery (`id`) or of place (`start`)."""
         for _, start, stop, reason, _, monotonic in self._table("gaps", f"ORDER BY {order}"):
             yield Gap(start, stop, reason, monotonic)
 
@@ -154,7 +154,7 @@ class JournalReader:
         }
 
     def clock_pairs(self) -> Iterator[ClockPair]:
-        """What both clocks said, in order."""
+        """Readings of both clocks, in order."""
         for row in self._table("clocks", "ORDER BY rowid"):
             yield ClockPair(*row)
 
@@ -164,7 +164,7 @@ class JournalReader:
             yield Parcel(*row)
 
     def last(self) -> Mark:
-        """How far the stream had come, lost samples included, and when."""
+        """How far the stream was, lost samples included, and when."""
         samples = islice(self._table("samples", "ORDER BY start DESC"), 1)
         marks = [Mark(start + n, wall, monotonic) for start, n, wall, monotonic, _ in samples]
         if self._packs:
@@ -177,7 +177,7 @@ class JournalReader:
         return max(marks, key=lambda mark: mark.index, default=Mark())
 
     def holes(self) -> int:
-        """Samples before the last one that are neither in the file nor in its ledger."""
+        """Stretches that are neither in the file nor in its ledger."""
         at = missing = 0
         for start, stop in heapq.merge(self._loose_spans(), self._packed_spans()):
             missing += max(0, start - at)
@@ -205,13 +205,13 @@ class JournalReader:
 
     @property
     def sample_bytes(self) -> int:
-        """What its samples take of the disk, packed or not."""
+        """Bytes of its samples on disk, packed or not."""
         tables = ["samples", *(["packed"] if self._packs else [])]
         return sum(self._number(f"ifnull(sum(length(data)), 0) FROM {table}") for table in tables)
 
     @property
     def pruned(self) -> Mark | None:
-        """How far its samples went, if they were let go since."""
+        """Index one past its last sample, if the samples were pruned; else None."""
         for (value,) in self._rows("SELECT value FROM meta WHERE key = ?", PRUNED):
             try:
                 index, wall, monotonic = json.loads(value)
@@ -227,7 +227,7 @@ class JournalReader:
 
     @property
     def died(self) -> bool:
-        """Whether it was left as it is by a process that died, or copied so; nobody writes it now."""
+        """Whether its process died, and nobody writes it now."""
         return not self._place.log_away and not held(self._place.file)
 
     def check(self) -> None:
@@ -238,7 +238,7 @@ class JournalReader:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What of the session was not read so far, a line each: rows left out, or a log that is away."""
+        """What was not read so far, one line each: rows left out, or a missing log."""
         said = [
             f"{len(rows)} rows of table {table} were left out: no rows that this version knows"
             for table, rows in self._left_out.items()
@@ -251,7 +251,7 @@ class JournalReader:
         return tuple(said)
 
     def _complete(self) -> bool:
-        """Whether its writer let go of it."""
+        """Whether its writer closed it."""
         return bool(
             self._number(f"count(*) FROM meta WHERE key = '{CLOSED}'")
             or self._number("count(*) FROM events WHERE event = 'session_ended'")
@@ -268,7 +268,7 @@ class JournalReader:
         self._left_out.setdefault(table, set()).add(key)
 
     def position(self) -> Position:
-        """Where the one that wrote it was stopped."""
+        """Where its writer was stopped."""
         return Position(
             last=self.last(),
             next_parcel=self._number(

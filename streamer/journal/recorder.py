@@ -1,4 +1,4 @@
-"""One SQLite file per session: what reached this host more than two seconds ago survives a dead process.
+"""Records a session into an SQLite file: samples older than two seconds survive a crash.
 
 The promise, narrowly: everything handed over more than `PROMISE_S` ago is on disk (WAL, synchronous=FULL), as
 long as the disk takes writes and each commit takes under 0.8 s (`status.slowest_s`). While the disk refuses,
@@ -43,7 +43,7 @@ UNEXPLAINED = "unexplained: the source left these samples out without saying so"
 
 
 class Journal:
-    """The record of one session, and the outbox of its messages.
+    """One session's record, and the outbox of its messages.
 
     Made by `create` or `resume`; a context manager. No method waits for the disk, except `close`.
 
@@ -83,7 +83,7 @@ class Journal:
         deliver: bool = True,
         capacity_bytes: int = CAPACITY_BYTES,
     ) -> Journal:
-        """Begin a session in a new file.
+        """Start a session in a new file.
 
         Args:
             path: of the file; its folder exists.
@@ -107,7 +107,7 @@ class Journal:
     def resume(
         cls, path: Path, clock: Clock, *, deliver: bool = True, capacity_bytes: int = CAPACITY_BYTES
     ) -> Journal:
-        """Go on with a session where its process was stopped, however it was.
+        """Continue a session where its process was stopped.
 
         Raises:
             JournalError: the file is missing, in use, foreign or damaged; it is left as it was.
@@ -150,7 +150,7 @@ class Journal:
 
     @property
     def status(self) -> JournalStatus:
-        """How recording goes, now."""
+        """The state of recording now."""
         return self._writer.status
 
     def record(self, item: Item) -> None:
@@ -234,7 +234,7 @@ class Journal:
         self._event_seq = payload.seq
 
     def clock_pair(self) -> None:
-        """Note what both clocks say now, against the next sample to come."""
+        """Record both clocks now, with the index of the next sample."""
         values = (self.next_sample, self._clock.wall(), self._clock.monotonic())
         self._writer.row("INSERT INTO clocks VALUES (?, ?, ?)", values)
 
@@ -246,7 +246,7 @@ class Journal:
         await self._writer.room()
 
     async def flush(self) -> None:
-        """Wait until all that was handed over is on disk, however long the disk refuses.
+        """Wait until everything handed over is on disk, however long the disk refuses.
 
         Raises:
             JournalError: recording was given up, or the journal was closed, before all was written.
@@ -255,7 +255,7 @@ class Journal:
         await self._writer.flush()
 
     def close(self, deadline_s: float = 3.0) -> None:
-        """Write what is left and let go of the file; blocks up to the deadline. A second call does nothing.
+        """Write what is left and close the file; blocks up to the deadline. A second call does nothing.
 
         Raises:
             JournalError: not everything could be written.
@@ -303,7 +303,7 @@ class JournalOutbox:
         return len(self._parcels)
 
     def append(self, kind: str, body: str, created: float, since: float | None = None) -> None:
-        """Put a message in that is in no table of its own; never blocks. Times as in `Parcel`."""
+        """Add a message that has no table of its own; never blocks. Times as in `Parcel`."""
         with self._writer.lock:
             parcel = Parcel(self._next_id, kind, body, created, since)
             values = (parcel.id, kind, body, created)
@@ -322,7 +322,7 @@ class JournalOutbox:
         return await self._writer.until(lambda: self._oldest(last_id))
 
     def acknowledge(self, parcel_id: int) -> None:
-        """The broker has this parcel; forget it. One that is unknown was forgotten before."""
+        """The broker has this parcel; forget it. An unknown one was forgotten before."""
         with self._writer.lock:
             at = bisect.bisect_left(self._parcels, parcel_id, key=_id)
             if at < len(self._parcels) and self._parcels[at][0].id == parcel_id:
@@ -338,7 +338,7 @@ class JournalOutbox:
 
 
 def _dated(parcel: Parcel, mark: Mark) -> Parcel:
-    """A parcel of a former process on our steady clock, by a moment of which both of its clocks are known.
+    """Put a parcel of an earlier process on our steady clock, by a moment known on both its clocks.
 
     Without one, as after a power cut, or where the wall clock was set back in between, it is old: what may be
     of the past is never acted on as if it were now.
@@ -348,18 +348,18 @@ def _dated(parcel: Parcel, mark: Mark) -> Parcel:
 
 
 def _since_boot(mark: Mark, clock: Clock) -> Mark:
-    """The same moment on a monotonic clock that began anew, which only the wall clock can tell."""
+    """A moment on a monotonic clock that was restarted, by the wall clock."""
     return replace(mark, monotonic=clock.monotonic() - (clock.wall() - mark.wall))
 
 
 def _setting(mark: Mark, clock: Clock) -> str:
-    """Say by how much the wall clock was set since a moment, if it was, while the computer was up."""
+    """Describe by how much the wall clock was set since a moment, or ""."""
     moved = (clock.wall() - mark.wall) - (clock.monotonic() - mark.monotonic)
     if abs(moved) <= JUMP_S:
         return ""
     return (
         f"the computer's clock was set by {moved:+.1f} s while sleepstream was not running, or the whole "
-        "computer stood still; the loss is counted by the clock that nobody sets"
+        "computer stood still; the loss is counted by the steady clock"
     )
 
 

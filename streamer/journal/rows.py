@@ -1,4 +1,4 @@
-"""What a session file's rows can be; in a damaged file they may be anything, and SQLite does not notice."""
+"""Checks the rows of a session file: in a damaged one they may be anything, unnoticed by SQLite."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What a session file says about itself."""
+    """A session's metadata."""
 
     session: str
     node: str
@@ -58,7 +58,7 @@ def meta_rows(meta: Meta) -> list[tuple[str, str]]:
 
 
 def read_meta(rows: Iterable[tuple[str, str]]) -> Meta:
-    """What a file says about itself.
+    """Read a session's metadata.
 
     Raises:
         ValueError: it is not that.
@@ -75,7 +75,7 @@ def read_meta(rows: Iterable[tuple[str, str]]) -> Meta:
 
 
 def whole(table: str, row: Row, info: StreamInfo) -> bool:
-    """Whether a row, all columns in order, is one that a journal writes."""
+    """Whether a row, all columns in order, is valid."""
     for value, kind in zip(row, COLUMNS[table].values(), strict=True):
         if not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
             return False

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class JournalStatus:
-    """How recording goes; `reason` is empty unless it does not."""
+    """The state of recording; `reason` is empty unless it fails."""
 
     state: State
     reason: str
@@ -93,7 +93,7 @@ class Writer:
 
     @property
     def status(self) -> JournalStatus:
-        """How recording goes, now."""
+        """The state of recording now."""
         with self.lock:
             return JournalStatus(
                 self._state,
@@ -107,7 +107,7 @@ class Writer:
 
     @property
     def recording(self) -> bool:
-        """Whether the disk takes what it is given."""
+        """Whether the disk accepts writes."""
         return self._state == "recording"
 
     def row(self, statement: str, values: tuple[object, ...], *, within_s: float = LINGER_S) -> int:
@@ -135,7 +135,7 @@ class Writer:
         await self.until(lambda: not self.recording or self._bytes <= self.capacity_bytes // 2 or None)
 
     async def flush(self) -> None:
-        """Wait until all that was handed over is on disk."""
+        """Wait until everything handed over is on disk."""
         with self.lock:
             ticket = self._pending.ticket
             if self.durable < ticket:
@@ -151,7 +151,7 @@ class Writer:
         await self.until(done)
 
     def close(self, deadline_s: float) -> None:
-        """Write what is left and let go of the file; blocks up to the deadline; once is enough."""
+        """Write what is left and close the file; blocks up to the deadline. A second call does nothing."""
         with self.lock:
             if self._state == "closed":
                 return
@@ -256,7 +256,7 @@ class Writer:
                 self._refused(error)
 
     def _attempt(self, together: bool) -> bool:
-        """One transaction; False if the disk refused it."""
+        """Write one transaction; False if the disk refused it."""
         with self.lock:
             self._writing.absorb(self._pending)
             self._pending = Batch(self._pending.ticket)

@@ -1,1 +1,1 @@
-"""What runs a night: the engine, a supervisor for each sleeper, the live loop, and going on after a death."""
+"""Runs a night: the engine, a supervisor for each sleeper, the live loop, and the restart after a crash."""

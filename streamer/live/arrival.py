@@ -1,4 +1,4 @@
-"""Between two nights: samples come or do not, nothing is recorded, until the signal is there again."""
+"""Between two nights: waits for a signal, and records nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Arrival:
         self._at_once = False
 
     def begin(self) -> None:
-        """Let the next signal begin a night, however short it is: the lights went off."""
+        """The lights went off: the next signal begins a night, however short."""
         self._at_once, self._still_worn = True, False
 
     async def of(self, source: Source) -> Arrived | None:
@@ -73,7 +73,7 @@ class Arrival:
         return None
 
     def _since(self, began_s: float | None, end_s: float, worn: bool) -> float | None:
-        """Since when a signal is there that may begin a night, after one more look."""
+        """Since when there is a signal that may begin a night, after one more look."""
         now = self._clock.monotonic()
         if not worn:
             return None
@@ -107,7 +107,7 @@ class Arrival:
 
 
 class Arrived:
-    """A source whose index 0 is the first sample of a night: what was kept of it, then what comes."""
+    """A source whose index 0 is a night's first sample: first what was kept, then live items."""
 
     def __init__(
         self,
@@ -140,12 +140,12 @@ class Arrived:
 
 
 def _looks(front: FrontEnd, item: Item) -> list[tuple[float, bool]]:
-    """On the worker: where each look at the signal ended, s, and whether it is one of a head."""
+    """On the worker: where each look at the signal ended, in s, and whether the band was worn."""
     return [(one.window.end / RATE_HZ, one.usable) for one in front.push(item) if isinstance(one, Graded)]
 
 
 def _forget(kept: deque[Item], began_s: float | None, rate_hz: float) -> None:
-    """Drop what belongs to no night: all but the last look, or what came before the signal."""
+    """Drop samples that belong to no night."""
     least = kept[-1].stop - LOOK_S * 2 * rate_hz if began_s is None else began_s * rate_hz
     while kept and kept[0].stop <= least:
         kept.popleft()

@@ -1,4 +1,4 @@
-"""One stream's messages over several sessions: what an earlier one could not deliver goes first."""
+"""One stream's undelivered messages over several sessions, the oldest first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Backlog:
         return sum(map(len, self._outboxes))
 
     def add(self, outbox: JournalOutbox) -> None:
-        """Take another session in, later than all before; those may still get parcels."""
+        """Add a session, later than all before."""
         self._outboxes.append(outbox)
         self._grown.set()
         self._grown = asyncio.Event()

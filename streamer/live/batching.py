@@ -1,4 +1,4 @@
-"""The model's one thread: it runs every stream's pipeline, and scores several streams in one pass.
+"""The model's thread: runs every stream's pipeline, and scores several streams in one pass.
 
 A lone stream is never delayed. What arrives while the thread works joins the next pass, so passes grow with
 the load. A pass takes one window of each stream, at most `MOST` of them, in the order in which they arrived:
@@ -31,7 +31,7 @@ PASSES = 64  # before the thread lets others have a turn: a stream that reads ba
 
 
 class Lane:
-    """One stream's entrance to the model's thread; made by `Batcher.lane`.
+    """One stream's access to the model's thread; made by `Batcher.lane`.
 
     Attributes:
         thinned: how many provisional windows were left out because the machine could not keep up.
@@ -46,13 +46,13 @@ class Lane:
 
     @property
     def least_hop_s(self) -> int:
-        """How far apart provisional stages are to be for now, at least; 0: as they come."""
+        """The least distance between provisional stages for now, in s; 0: all are scored."""
         return self.overload.least_hop_s if self.live else 0
 
     async def outputs(
         self, pipeline: Pipeline, item: Item | None, hurry: asyncio.Event | None = None
     ) -> AsyncGenerator[list[Output], None]:
-        """Run an item, or the end of the stream (None), through a pipeline; whatever that raises is raised.
+        """Run an item, or the end of the stream (None), through a pipeline; raises what the pipeline raises.
 
         What comes of it is given in pieces, which are made as they are taken. One item at a time: the next
         may be handed over when this one has come to its end.
@@ -70,7 +70,7 @@ class Lane:
 
 
 class _Job:
-    """What one stream has handed over, and how far the thread has got with it."""
+    """One stream's item, and how far the thread is with it."""
 
     def __init__(self, lane: Lane, pipeline: Pipeline, item: Item | None, clock: Clock) -> None:
         self.pipeline = pipeline
@@ -86,19 +86,19 @@ class _Job:
         self._error: BaseException | None = None
 
     def begin(self, done: asyncio.Future[list[Output]]) -> None:
-        """On the event loop: the next piece is wanted."""
+        """On the event loop: ask for the next piece."""
         self._done, self._left, self._outputs = done, PIECE, []
         self._since = self._clock.monotonic()
 
     @property
     def shares(self) -> bool:
-        """Whether the window that is due may go into a pass with others."""
+        """Whether the next window may be scored together with others."""
         due = self.due
         return due is not None and due.window.epoch is None and due.usable
 
     @property
     def asked(self) -> tuple[Session, Window]:
-        """What is due, for a pass that is shared."""
+        """The next window, for a shared pass."""
         assert self.due is not None
         return self.pipeline.session, self.due.window
 
@@ -122,7 +122,7 @@ class _Job:
                 return
 
     def take(self, staged: Staged) -> None:
-        """Hear what came of the window that is due, and advance."""
+        """Take the score of the window, and advance."""
         assert self.due is not None
         self._outputs.append(self.pipeline.take(self.due, staged))
         if self._lane.live and self.due.window.epoch is None:
@@ -132,14 +132,14 @@ class _Job:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Carry what goes wrong over to the one who waits, and to nobody else."""
+        """Pass an exception to the stream that waits, and to no other."""
         try:
             yield
         except BaseException as error:  # not swallowed: `tell` hands it to where the stream is supervised
             self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        """Have it end with an error."""
+        """End with an error."""
         self._error, self.due, self.ended = error, None, True
 
     def tell(self) -> None:
@@ -180,11 +180,11 @@ class Batcher:
         self._running = False
 
     def lane(self, live: bool) -> Lane:
-        """Make a stream's own entrance; `live`: a device, which cannot wait."""
+        """Make a stream's lane; `live`: a device, which cannot wait."""
         return Lane(self, live)
 
     async def run(self, job: _Job) -> list[Output]:
-        """Work on the next piece of what a stream has handed over, beside what others do."""
+        """Work on the next piece of a stream's item, beside other streams."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[list[Output]] = loop.create_future()
         job.begin(done)
@@ -204,7 +204,7 @@ class Batcher:
             self._start(passes.get_loop())
 
     def _passes(self, loop: asyncio.AbstractEventLoop) -> None:
-        """On the thread: work until nobody is left, or others should have a turn."""
+        """On the thread: work until no job is left, or other work is due."""
         for _ in range(PASSES):
             jobs = [self._jobs.popleft() for _ in range(min(MOST, len(self._jobs)))]
             if not jobs:

@@ -1,4 +1,4 @@
-"""One engine for a bed: a second one under the same node, or for the same sleepers, is refused at its start.
+"""Refuses a second engine for the same node or the same sleepers.
 
 What says so is held by the kernel for as long as the process lives, and by nothing else: no number in a file
 can be stale, and of two that start at once exactly one gets it.
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Claim:
-    """The right to be this engine; a context manager, had from entering to leaving or until the process dies.
+    """The right to be this engine, held from entering to leaving, or until the process dies.
 
     Args:
         node: name of the engine, which may run once on a machine (Linux only); None: that does not matter.
@@ -67,7 +67,7 @@ class Claim:
         self._stack.close()
 
     def mend(self) -> None:
-        """Make the lock files anew whose folder was deleted or moved under way; may block.
+        """Make lock files again whose folder was deleted or moved. May block.
 
         Where another process was quicker that is said: it could not be refused, and records, too.
         """
@@ -98,7 +98,7 @@ class Claim:
         return self._folder / f"{stream}.engine.lock"
 
     def _claim_node(self, node: str) -> None:
-        """By a name in the kernel's own space: seen by all users, whatever folders each of them sees."""
+        """Take an abstract socket's name: all users see it, whatever folders they see."""
         if not sys.platform.startswith("linux"):
             return
         name = f"\0sleepstream/{os.environ.get(SPACE, '')}/{node}"
@@ -135,7 +135,7 @@ class Claim:
 
 
 def _note(descriptor: int) -> None:
-    """Write down who we are, for people; the lock itself is the kernel's."""
+    """Write our process number into the file, for people; the lock itself is the kernel's."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
@@ -149,13 +149,13 @@ def _in_place(path: Path, descriptor: int) -> bool:
 
 
 def _remove(path: Path, descriptor: int) -> None:
-    """Leave nothing behind, and another's lock alone."""
+    """Remove our lock files, never another's."""
     if _in_place(path, descriptor):
         path.unlink(missing_ok=True)
 
 
 def _listener(name: str) -> int:
-    """The process that has a name in the kernel's space; 0 if it cannot be told."""
+    """The process that has the node's name; 0 if unknown."""
     for _ in range(TRIES):
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             asking.setblocking(False)
@@ -167,7 +167,7 @@ def _listener(name: str) -> int:
 
 
 def _noted(path: Path) -> int:
-    """The process that has noted itself in a lock file; 0 if there is none of that number."""
+    """The process named in a lock file; 0 if it does not exist."""
     with contextlib.suppress(OSError, ValueError):
         process = int(path.read_bytes()[:20])
         os.kill(process, 0)

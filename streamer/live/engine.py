@@ -1,4 +1,4 @@
-"""All that one process runs: one model, the sinks, and a stream for each sleeper."""
+"""One process: one model, the sinks, and a stream for each sleeper."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Engine:
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
-        """End every stream soon: what has arrived is scored, published and kept."""
+        """End every stream soon. What has arrived is scored, published and kept."""
         self._stop.set()
 
     async def run(self) -> list[Outcome]:
@@ -118,7 +118,7 @@ class Engine:
                 raise said from error
 
     async def _wind(self, stack: AsyncExitStack) -> None:
-        """Have every alarm run, before anything that may fail."""
+        """Start every alarm, before anything that may fail."""
         for settings in self._settings.stream:
             bedside = Bedside(
                 settings, self._settings.session_dir, self._settings.node, self._clock, self.stop
@@ -126,20 +126,20 @@ class Engine:
             self._bedsides[settings.name] = await stack.enter_async_context(bedside)
 
     def _claim(self) -> Claim:
-        """What no other engine may have; one that goes on with nothing is in no way unless it is heard."""
+        """What no other engine may have at the same time: the node's name and the streams."""
         settings, goes_on = self._settings, self._resume_s is not None
         heard = settings.lsl is not None or (settings.mqtt is not None and not settings.mqtt.embedded)
         streams = [stream.name for stream in settings.stream] if goes_on else []
         return Claim(settings.node if goes_on or heard else None, settings.session_dir, streams)
 
     async def _keep(self, claim: Claim) -> None:
-        """Folders are deleted and moved in the night; the right to record there is kept."""
+        """Renew the claim now and then, because folders may be deleted or moved in the night."""
         while True:
             await self._clock.sleep(KEEP_S)
             await asyncio.to_thread(claim.mend)
 
     async def _outlast(self, why: str) -> None:
-        """An alarm that is armed rings, whatever else has come to an end."""
+        """Wait until armed alarms have rung, though all else has ended."""
         async with asyncio.TaskGroup() as group:
             for stream, bedside in self._bedsides.items():
                 group.create_task(bedside.outlast(why, self._stop), name=f"alarm of {stream}, alone")
@@ -183,7 +183,7 @@ class Engine:
         )
 
     def _stuck_s(self) -> float:
-        """For how long the slowest stream has been busy with one piece."""
+        """How long the slowest stream has been busy with one piece, in s."""
         streams = [one.stream for one in self._supervisors if one.stream is not None]
         return max((stream.stuck_s for stream in streams), default=0.0)
 
@@ -224,7 +224,7 @@ class Engine:
         return [task.result() for task in tasks]
 
     async def _run_stream(self, settings: StreamSettings, shared: Shared, batcher: Batcher) -> Outcome:
-        """One stream to its end; nothing that it raises ends another's."""
+        """Run one stream to its end; its errors end no other."""
         try:
             sleeper = Sleeper(settings, self._bedsides[settings.name], shared)
             self.sleepers.append(sleeper)
@@ -245,7 +245,7 @@ class Engine:
 
 
 def _said(error: Exception) -> SleepstreamError:
-    """An error as one of the family: the first of several that is one, or else what went wrong inside."""
+    """Turn an error into one of the family: the first of a group that is one, else an internal error."""
     if isinstance(error, SleepstreamError):
         return error
     if isinstance(error, ExceptionGroup):

@@ -1,4 +1,4 @@
-"""Keeps the small pieces that a device sends together until they can complete a second."""
+"""Joins the small pieces of a device into chunks of a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamer.resampler import needed_index, ratio, ready_index
 
 
 class Gather:
-    """Twenty pieces a second in, one chunk a second out: a tenth of the work, and no score comes later.
+    """Twenty pieces a second in, one chunk a second out: a tenth of the work, and no score is later.
 
     A window ends on a whole second, so nothing can come of the pieces in between; and what comes of a stream
     does not depend on how it was cut. A piece that completes a second of the resampler's output leaves at
@@ -35,7 +35,7 @@ class Gather:
         return len(self._held)
 
     def push(self, item: Item) -> list[Item]:
-        """Take the next piece; give what is to be worked on now."""
+        """Take the next piece; return what is ready."""
         if isinstance(item, Gap):
             self._resumed = True
             return [*self.flush(), item]
@@ -52,7 +52,7 @@ class Gather:
         return self.flush()
 
     def flush(self) -> list[Item]:
-        """Give what is held: the stream ends, or is left."""
+        """End of the stream: return what is held."""
         held, self._held = self._held, []
         if len(held) <= 1:
             return [*held]

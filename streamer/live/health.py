@@ -1,4 +1,4 @@
-"""Watches whether the night is kept, and whether the machine keeps up with it; says each change."""
+"""Reports when the disk refuses or the machine cannot keep up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def watch_health(
     clock: Clock,
     failures: Callable[[], int],
 ) -> None:
-    """Say when the disk refuses or the machine cannot keep up, and when that is over; for ever.
+    """Report when the disk refuses or the machine cannot keep up, and when that is over; forever.
 
     Args:
         journal: of the session.

@@ -1,4 +1,4 @@
-"""Whoever hears of one sleeper, made once and kept for every session."""
+"""Opens one sleeper's sinks, once for all sessions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 async def open_sinks(
     stream: StreamSettings, shared: Shared, page: Guard | None, topic: MqttStream | None
 ) -> list[Sink | Outlet]:
-    """Whoever hears of this stream; a marker does not wait for a screen.
+    """Open the sinks of this stream; markers go before the screen.
 
     Raises:
         SettingsError: several streams would write into one file.
@@ -70,14 +70,14 @@ async def _jsonl(path: str, stream: StreamSettings, shared: Shared) -> Aside:
 
 
 def _ttl(settings: TtlSettings, shared: Shared) -> Aside:
-    """The serial port, opened on a thread of its own; without it the night goes on."""
+    """Open the serial port in a thread; the night goes on without it."""
     aside = Aside(TtlSink(settings), shared.clock).__enter__()
     shared.stack.push_async_callback(asyncio.to_thread, aside.close)
     return aside
 
 
 async def _outlets(settings: LslSinkSettings, stream: StreamSettings, shared: Shared) -> list[Guard]:
-    """LSL's outlets, which recorders keep when a new session begins; without them the night goes on."""
+    """Open the LSL outlets, which stay over several sessions; the night goes on without them."""
     node, name = shared.settings.node, stream.name
     try:
         async with asyncio.timeout(OUTLETS_S):
@@ -93,7 +93,7 @@ async def _outlets(settings: LslSinkSettings, stream: StreamSettings, shared: Sh
 
 
 def _make_outlets(settings: LslSinkSettings, node: str, stream: StreamSettings) -> LslOutlets:
-    """In a thread: liblsl is loaded, and looks for the networks of this machine."""
+    """Load liblsl and make the outlets; blocks."""
     from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
 
     return LslOutlets(settings, node, stream.name, stream.hop_s, codes(stream.trigger))

@@ -1,4 +1,4 @@
-"""Takes what a source gives into the journal at once, and keeps it until the pipeline has time for it."""
+"""Records what a source sends at once, and keeps it until the pipeline has time."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Intake:
 
     @property
     def waiting(self) -> int:
-        """How many items are recorded that nobody has taken."""
+        """How many recorded items wait for the pipeline."""
         return len(self._items) + len(self._gather)
 
     async def next(self) -> Item | None:
@@ -91,7 +91,7 @@ class Intake:
         self._came.set()
 
     async def end(self) -> list[Item]:
-        """Take nothing in any more; what was recorded and not yet given."""
+        """Stop recording; return what the pipeline has not taken yet."""
         self._task.cancel()
         await asyncio.wait([self._task])
         return [self._take() for _ in range(len(self._items))]

@@ -1,4 +1,4 @@
-"""Tells of losses, each by itself while they are few, and many together while they are many."""
+"""Reports losses: one by one while they are few, together while they are many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EVERY_S = 10.0  # of the stream: then one more may be told
 
 
 class Losses:
-    """Between the pipeline and the publisher; the ledger has every loss, however it is told.
+    """Stands between pipeline and publisher. The ledger lists every loss in any case.
 
     Time is the stream's own, so that a recording is told alike at any speed.
 
@@ -30,14 +30,14 @@ class Losses:
         self._lost = self._count = 0  # samples lost in it, and losses
 
     def push(self, gap: Gap) -> None:
-        """Tell of a loss, now or with those to come."""
+        """Report a loss, now or together with later ones."""
         self._held = gap if self._held is None else replace(self._held, stop=gap.stop)
         self._lost += gap.stop - gap.start
         self._count += 1
         self.passed(gap.stop / self._rate_hz)
 
     def passed(self, at_s: float) -> None:
-        """The stream has come to this second: tell what was held back, if it is time."""
+        """The stream is at this second: report what was held back, if it is time."""
         self._tokens = min(AT_ONCE, self._tokens + max(0.0, at_s - self._at_s) / EVERY_S)
         self._at_s = max(self._at_s, at_s)
         if self._held is not None and self._tokens >= 1:
@@ -45,7 +45,7 @@ class Losses:
             self.flush()
 
     def flush(self) -> None:
-        """Tell what was held back."""
+        """Report what was held back."""
         held, self._held = self._held, None
         if held is not None:
             self._publisher.gap(held, self._lost, self._count)

@@ -1,4 +1,4 @@
-"""Tells systemd how the service is: ready, alive, stopping; does nothing where nobody listens."""
+"""Notifies systemd: ready, alive, stopping. Does nothing without systemd."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Heart:
             await asyncio.wait([self._task])
 
     def tell(self, state: str) -> None:
-        """Send one state; a service manager that is gone is not our trouble."""
+        """Send one state; errors are ignored."""
         if not self._address:
             return
         # A leading @ stands for Linux's abstract namespace.

@@ -1,4 +1,4 @@
-"""What gives way when the machine cannot keep up: provisional stages come less often; epochs always come."""
+"""Thins provisional stages when the machine cannot keep up. Epochs are never thinned."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPARE = 0.35  # of the time at work; a step back multiplies the work by 2.5 at m
 
 
 class Overload:
-    """How far apart provisional stages have to be for now, the same for all streams of a process.
+    """The distance between provisional stages for now, the same for all streams of a process.
 
     A step up whenever a provisional window is late that was handed over since the last step. A step down
     after `CALM_S` in which none was late and the model's thread had so much time to spare that the shorter
@@ -29,7 +29,7 @@ class Overload:
         self._busy_s = 0.0  # since then
 
     def scored(self, handed_over: float) -> None:
-        """A provisional window, handed over at that time (monotonic s), has its score now."""
+        """A provisional window handed over at that time (monotonic s) has its score now."""
         now = self._clock.monotonic()
         if now - handed_over <= LATE_S:
             return

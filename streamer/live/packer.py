@@ -1,4 +1,4 @@
-"""Packs the nights that have ended, and lets go what `[storage]` says, at the lowest priority."""
+"""Packs ended nights and prunes as `[storage]` says, at the lowest priority."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Packer:
             await asyncio.wait([self._task])
 
     def night_ended(self) -> None:
-        """A session has ended and its journal is closed: pack it soon."""
+        """A session's journal is closed: pack it soon."""
         self._ended.set()
 
     async def _run(self) -> None:
@@ -76,7 +76,7 @@ class Packer:
         self._ended.clear()
 
     async def round(self) -> None:
-        """Pack all that can be packed, then let go what a rule names."""
+        """Pack all that can be packed, then prune."""
         settings, rule = self._settings, self._settings.storage
         names = {stream.name for stream in settings.stream}
         nights = await asyncio.to_thread(find_stored, settings.session_dir, settings.node, names)
@@ -97,7 +97,7 @@ class Packer:
 
 
 async def _apart(path: Path, *how: str) -> int:
-    """Work on one session in a process of its own; by how many bytes it is smaller, 0 if all is as it was."""
+    """Work on one session in its own process; return how many bytes it is smaller, 0 if unchanged."""
     command = [sys.executable, "-m", "streamer.journal.packing", str(path), *how]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""What the clocks say about a live stream: its true rate, wall clock jumps, a computer that slept.
+"""Watches the clocks of a live stream: its true rate, jumps of the wall clock, a suspended computer.
 
 Nothing here moves the epoch grid, which counts samples; it only notices when the grid and the world disagree.
 """
@@ -17,7 +17,7 @@ JUMP_S = 0.5  # between two looks; what NTP slews in a minute is a tenth of that
 
 
 class RateWatch:
-    """The rate at which samples really come, by a line through the most punctual arrivals."""
+    """Estimates the true sample rate by a line through the most punctual arrivals."""
 
     def __init__(self, rate_hz: float) -> None:
         self._rate_hz = rate_hz
@@ -28,7 +28,7 @@ class RateWatch:
 
     @property
     def rate_hz(self) -> float | None:
-        """The estimate; None until there is enough to go by."""
+        """The estimate; None until there are enough arrivals."""
         if len(self._points) < LEAST_BLOCKS:
             return None
         seconds, lateness = np.array(self._points).T
@@ -73,7 +73,7 @@ class ClockWatch:
         self._suspended = suspended
 
     def look(self, wall: float, steady: float, suspended: float) -> list[str]:
-        """What has happened since the last look, in words.
+        """Describe what has happened since the last look.
 
         Args:
             wall: Unix time, s.

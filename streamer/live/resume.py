@@ -1,4 +1,4 @@
-"""Goes on with a session whose process died: where on its clock, and with what memory."""
+"""Continues a session whose process died: its place on the clock, and the pipeline's state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Past:
-    """What the pipeline makes of a session's own samples."""
+    """What a new pipeline makes of a session's own samples."""
 
     stop: int = 0  # index one past the last of them
     scores: list[Score] = field(default_factory=list)  # provisional ones without their windows
@@ -42,7 +42,7 @@ class Past:
     gaps: list[Gap] = field(default_factory=list)  # as the ledger says them
 
     def take(self, output: Output) -> None:
-        """Keep what may have to be said again."""
+        """Keep what may have to be published again."""
         if isinstance(output, Gap):
             self.gaps.append(output)
         elif isinstance(output, Score):
@@ -60,13 +60,13 @@ class Past:
 
 
 def _says_no_more(score: Score, later: Score) -> bool:
-    """Whether one provisional score in a loss tells nobody anything that the next does not."""
+    """Whether a provisional score in a loss is redundant."""
     lost = score.quality.lost_fraction == 1 == later.quality.lost_fraction
     return lost and score.epoch is None and score.smoothed == later.smoothed
 
 
 async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -> Past:
-    """Run a session's samples and gaps through a new pipeline, which then is as if it had never stopped.
+    """Run a session's samples and gaps through a new pipeline, which then continues as if never stopped.
 
     Eight hours take some ten seconds of `worker`, in slices, so that other streams get their turn. When it is
     cancelled it ends after the slice under way, and the pipeline is of no use.
@@ -85,7 +85,7 @@ async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -
     work = _pushed(pipeline, recorded, until, past)
 
     def step() -> bool:
-        """Whether there is more to come."""
+        """Do one step; return whether there is more."""
         return sum(1 for _ in islice(work, SLICE)) == SLICE
 
     try:
@@ -125,7 +125,7 @@ def _before(item: Item, stop: int) -> Item:
 
 
 def replay_scores(publisher: Publisher, path: Path) -> tuple[EventPayload, ...]:
-    """Have a publisher count on from what a session's file says; the events that still matter, in order.
+    """Set a publisher's counters from a session's file; return the events that still matter, in order.
 
     Of those that may be many only the last are read: a night with a bad device has hundreds of thousands.
     """
@@ -136,7 +136,7 @@ def replay_scores(publisher: Publisher, path: Path) -> tuple[EventPayload, ...]:
 
 
 def restore(publisher: Publisher, path: Path, past: Past) -> None:
-    """Have it go on with the session: nothing is said again, and what was not yet said is said now."""
+    """Continue a publisher's session: nothing is published twice, and what was missed is published now."""
     with JournalReader(path) as reader:
         stages = {payload.epoch: payload.stage for payload in reader.epochs()}
         told = _told_up_to(reader.newest("gap"), publisher)
@@ -161,7 +161,7 @@ def restore(publisher: Publisher, path: Path, past: Past) -> None:
 
 
 def _told_up_to(event: EventPayload | None, publisher: Publisher) -> int:
-    """Index one past the last sample whose loss this event, the last of its kind, has told."""
+    """Index one past the last sample whose loss this event has reported."""
     if event is None:
         return 0
     stop, seconds = event.data.get("stop"), event.data.get("seconds")
@@ -175,7 +175,7 @@ def _told_up_to(event: EventPayload | None, publisher: Publisher) -> int:
 
 
 class Continued:
-    """A source on the clock of a session that is already under way: first what was missed, then its items.
+    """A source on a running session's clock: first the missed part as a gap, then its items.
 
     Args:
         source: open.
@@ -214,7 +214,7 @@ class Continued:
 
 
 def _moved(item: Item, by: int, at: int) -> Item | None:
-    """The part of an item that lies at or after `at` on the session's clock; empty chunks are left out."""
+    """The part of an item at or after `at` on the session's clock; empty chunks are left out."""
     start, stop = max(at, item.start + by), item.stop + by
     if stop <= start:
         return None
@@ -224,7 +224,7 @@ def _moved(item: Item, by: int, at: int) -> Item | None:
 
 
 def skip_to(source: Given, settings: SourceSettings, begin: int, start: int) -> int:
-    """Where the source's index 0 lies on the session's clock: at `start`, if it went on by itself.
+    """Where the source's index 0 lies on the session's clock.
 
     A simulated night with a fixed start is the same night again: it lies at 0, and goes on at `begin`.
     """
@@ -236,9 +236,9 @@ def skip_to(source: Given, settings: SourceSettings, begin: int, start: int) -> 
 
 
 def index_at(last: Mark, monotonic: float, rate_hz: float) -> int:
-    """Where on a session's clock a moment lies that came after its last mark.
+    """The index on a session's clock of a moment after its last mark.
 
-    Counted from the last sample by a clock that nobody sets, so that neither the device's drift over the
+    Counted from the last sample by a steady clock, so that neither the device's drift over the
     night nor a wall clock that was set in the meantime looks like a loss.
     """
     return last.index + max(0, round((monotonic - last.monotonic) * rate_hz))

@@ -1,4 +1,4 @@
-"""What all sleepers of a process have in common."""
+"""What all sleepers of a process share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamer.web.page import Page
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shared:
-    """What all sleepers of a process have in common."""
+    """What all sleepers of a process share."""
 
     settings: Settings
     model: Model

@@ -1,4 +1,4 @@
-"""One sleeper's sessions: begins each or goes on with an earlier one, and connects all who hear of it."""
+"""One sleeper's sessions: starts or continues each, and connects its sinks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 
 
 class Sleeper:
-    """One stream's sessions, one after the other; `begin` and `pipeline` are for its supervisor.
+    """One stream's sessions, one after the other; its supervisor calls `begin` and `pipeline`.
 
     Heard by the broker from the start: an alarm can be told to be quiet before there is a session.
 
@@ -101,13 +101,13 @@ class Sleeper:
             self._say_alarm(bedside.alarm)
 
     def _say_alarm(self, alarm: AlarmClock) -> None:
-        """Tell what the alarm is about to do where no session is open; else its session tells it."""
+        """Publish the alarm's state while no session is open."""
         if self._publisher is None and self._topic is not None:
             self._topic.alarm(alarm.said("", self._alarms))
             self._alarms += 1
 
     def pipeline(self, info: StreamInfo) -> Pipeline:
-        """Make a pipeline that has seen nothing of the session.
+        """Make a new pipeline.
 
         Raises:
             UsageError: the channel asked for is not there, or is no voltage.
@@ -117,7 +117,7 @@ class Sleeper:
         return Pipeline(info, self._settings.signal, self._settings.hop_s, self._shared.model)
 
     async def begin(self, info: StreamInfo, afresh: bool) -> OngoingNight:
-        """Find the session to go on with, or make one (`afresh`: in any case).
+        """Find the session to continue, or make one (`afresh`: always).
 
         Raises:
             JournalError: there is no room, or no right, for its file.
@@ -163,7 +163,7 @@ class Sleeper:
         return OngoingNight(journal.meta.info, journal, pipeline, publisher, ready, ending, hear)
 
     async def before(self) -> Arrival | None:
-        """Make up for what a dead process owes; a night that has ended is not begun again by a restart."""
+        """Write the reports that a dead process owes, and wait for the signal if the night had ended."""
         if self._shared.resume_s is None:
             return None
         ended = await self._nights.begin(self._shared.resume_s)
@@ -172,7 +172,7 @@ class Sleeper:
         return self._between
 
     async def between(self, recording: OngoingNight, why: str) -> Arrival:
-        """A night has ended: have its report written, and wait for the next one's signal."""
+        """A night has ended: have its report written, and wait for the next signal."""
         with contextlib.suppress(TimeoutError, JournalError):  # a disk that refuses: it is written later
             async with asyncio.timeout(FLUSH_S):
                 await recording.journal.flush()
@@ -186,20 +186,20 @@ class Sleeper:
         return Arrival(signal, worker, self._clock, 60 * night.begin_min, still_worn)
 
     def night(self, payload: NightPayload) -> None:
-        """Tell the figures of the last night, before there is a session, too."""
+        """Publish the last night's figures, also without a session."""
         if self._publisher is not None:
             self._publisher.tell(payload)
         elif self._topic is not None:
             self._topic.night(payload)
 
     def links(self, links: Sequence[Link]) -> None:
-        """Have the page link to the reports that there are."""
+        """Show links to the reports on the page."""
         if self._shared.page is not None and self._page is not None:
             with self._page.trying():
                 self._shared.page.reported(self._settings.name, links)
 
     def signal(self, payload: SignalPayload) -> None:
-        """Tell why no samples arrive, or that nothing is in their way; before there is a session, too."""
+        """Publish why no samples arrive, or that they do; also without a session."""
         if self._topic is not None:
             self._topic.signal(payload)
         if self._shared.page is not None and self._page is not None:
@@ -207,7 +207,7 @@ class Sleeper:
                 self._shared.page.waits(self._settings.name, payload.reason)
 
     def say(self, name: EventName, text: str, data: EventData) -> None:
-        """Tell an event; where no session is open the next one bears it."""
+        """Publish an event; without a session the next one gets it."""
         if self._publisher is not None:
             self._publisher.event(name, text, data)
         else:
@@ -215,14 +215,14 @@ class Sleeper:
             self._unsaid.append((name, text, data))
 
     async def _leave(self) -> None:
-        """Let go of the session before, except of what the broker does not have yet."""
+        """Leave the last session, except for what the broker does not have yet."""
         await self._stack.aclose()
         self._stack = AsyncExitStack()
         await self._shut([one for one in self._open if not len(one.outbox)])
         self._shared.closed()
 
     async def _close(self) -> None:
-        """The process ends."""
+        """Close everything at the end of the process."""
         await self._stack.aclose()
         await self._shut(self._open)
 
@@ -243,7 +243,7 @@ class Sleeper:
         found: Found,
         past: Past | None,
     ) -> None:
-        """The pipeline has its memory: what it made of the record, None of a new session; let all begin."""
+        """The pipeline is ready (`past`: of a continued session): start everything else."""
         name, page = self._settings.name, self._shared.page
         if past is not None:
             restore(publisher, journal.path, past)
@@ -270,14 +270,14 @@ class Sleeper:
         self._shared.begun()
 
     def _few_nights(self, folder: Path, publisher: Publisher) -> str:
-        """How few more nights the disk holds, where nothing is let go; "" of a recording, which is one."""
+        """A warning if the disk holds only a few more nights and nothing is pruned, or ""."""
         settings = self._shared.settings
         if settings.storage.bounded or not isinstance(self._settings.source, LIVE):
             return ""
         return few_nights(folder, publisher.info, len(settings.stream), settings.storage.pack)
 
     async def _find(self, meta: Meta, afresh: bool) -> Found:
-        """The session of an earlier process to go on with, if that is wanted and there is one."""
+        """Find the session of an earlier process to continue, if wanted."""
         resume_s = self._shared.resume_s
         if not resume_s or afresh:
             return Found(None, "a new session was asked for")
@@ -307,7 +307,7 @@ class Sleeper:
         )
 
     async def _open_journal(self, found: Path | None, meta: Meta) -> Journal:
-        """Make or continue a session file; what earlier ones could not deliver comes before it."""
+        """Make or continue a session file, behind what earlier ones could not deliver."""
         shared, backlog = self._shared, self._backlog
         deliver = self._topic is not None
         if deliver and shared.resume_s is not None and not len(backlog):
@@ -340,7 +340,7 @@ class Sleeper:
         )
 
     def obey(self, command: CommandPayload) -> str:
-        """Do what a client asks for; why not, or ""."""
+        """Carry out a client's command; return why it was refused, or ""."""
         if self._between is not None:
             if command.command == "lights_off":
                 self._between.begin()
@@ -355,7 +355,7 @@ class Sleeper:
             log.warning("%s: refused: %s", self._settings.name, reason)
 
     def _show(self, publisher: Publisher, channel: str, said: Iterable[EventPayload]) -> None:
-        """Let the live page see the stream and what has been said of it, and its buttons be obeyed."""
+        """Show the stream on the live page, and connect its buttons."""
         name, page = self._settings.name, self._shared.page
         if page is None or self._page is None:
             return

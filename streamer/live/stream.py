@@ -1,4 +1,4 @@
-"""One sleeper: drives what was taken in through the pipeline to its end, and watches for silence."""
+"""The live loop of one sleeper: recorded items through the pipeline, and the watch for silence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONG = 3  # pieces of what comes of one item: more than any samples give
 
 
 class Stream:
-    """The short loop: next item, pipeline, publisher.
+    """The loop: next item, pipeline, publisher.
 
     The pipeline runs on the model's one thread, so that no score holds up the event loop; meanwhile `intake`
     records what arrives and keeps it. `stop` takes effect between two items and nowhere else: what has
@@ -71,7 +71,7 @@ class Stream:
 
     @property
     def stuck_s(self) -> float:
-        """For how long it has been busy with one piece; 0 while it waits for the next."""
+        """How long it has been busy with one piece, in s; 0 while it waits for the next."""
         return 0.0 if self._busy_since is None else self._clock.monotonic() - self._busy_since
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -120,7 +120,7 @@ class Stream:
         self._intake.wake()
 
     async def _take(self, item: Item, stop: asyncio.Event) -> bool:
-        """Work on an item to its end; False if `stop` came in the middle of a long one."""
+        """Work on an item; False if `stop` came in the middle of a long one."""
         self._busy_since = self._clock.monotonic()
         if isinstance(item, Chunk):
             self._hear()
@@ -132,7 +132,7 @@ class Stream:
         return whole
 
     def _remark(self) -> None:
-        """Say what the source had to say in the meantime."""
+        """Publish the source's remarks."""
         while self._remarks:
             self._publisher.event("warning", self._remarks.popleft())
         while self._intake.markers:
@@ -179,13 +179,13 @@ class Stream:
             self._publisher.event("reconnected", "samples arrive")
 
     def _check_rate(self, chunk: Chunk) -> None:
-        """Warn when a device is not as fast as it says; recordings come as fast as they are wanted."""
+        """Warn if a device's rate is not what it declares."""
         warning = self._rate.push(chunk.stop, chunk.arrived) if self._live else None
         if warning is not None:
             self._publisher.event("warning", warning)
 
     async def _watch_clocks(self) -> None:
-        """Keep what the clocks say about each other, and say so when one was set or the computer slept."""
+        """Record both clocks now and then, and report when one was set or the computer slept."""
         clock = self._clock
         watch = ClockWatch(clock.wall(), clock.monotonic(), suspended_s())
         while True:
@@ -195,7 +195,7 @@ class Stream:
             await clock.sleep(CLOCK_PAIR_S)
 
     async def _watch(self) -> None:
-        """Say so when nothing arrives; a stale stage must not stand for a live one."""
+        """Report when nothing arrives: an old stage must not look like a live one."""
         while True:
             quiet = self._clock.monotonic() - self._intake.heard
             if quiet < self._silence_s:

@@ -1,4 +1,4 @@
-"""One sleeper's whole night: whatever breaks is begun again, and goes on in the same session."""
+"""Supervises one sleeper: what fails is restarted, and continues in the same session."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one stream."""
+    """The outcome of one stream."""
 
     stream: str
     session: Path | None  # the session file; None when the source could not be opened
@@ -53,7 +53,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class OngoingNight:
-    """One session while it is recorded."""
+    """The session that is being recorded."""
 
     info: StreamInfo  # of the session: where its index 0 lies
     journal: Journal
@@ -66,14 +66,14 @@ class OngoingNight:
 
 
 class Nights(Protocol):
-    """What comes before the first night of a device, and between two."""
+    """What happens before a device's first night, and between two."""
 
     async def before(self) -> Arrival | None:
-        """How to wait for the first night's signal; None: what comes belongs to it."""
+        """How to wait for the first night's signal; None: the night begins at once."""
         ...
 
     async def between(self, recording: OngoingNight, why: str) -> Arrival:
-        """A night has ended: do what is due, and say how to wait for the next one's signal."""
+        """A night has ended: do what is due; return how to wait for the next signal."""
         ...
 
 
@@ -130,7 +130,7 @@ class Supervisor:
         self._warming = False  # the pipeline is being given the memory of a session
 
     async def run(self, stop: asyncio.Event) -> Outcome:
-        """Run to the end, night after night."""
+        """Run night after night, to the end."""
         if self._nights is not None:
             self._arrival = await self._nights.before()
         last: Outcome | None = None
@@ -151,7 +151,7 @@ class Supervisor:
             self._arrival = await self._nights.between(recording, why)
 
     async def _watch_night(self, stop: asyncio.Event, end: asyncio.Event) -> None:
-        """Set `end` when the night is over, or everything is."""
+        """Set `end` when the night is over or `stop` is set."""
         while not stop.is_set():
             recording = self._recording
             if recording is not None and recording.ending is not None and not self._warming:
@@ -162,7 +162,7 @@ class Supervisor:
         end.set()
 
     async def _run_night(self, stop: asyncio.Event) -> Outcome:
-        """Run one night to its end; what fails is begun again."""
+        """Run one night to its end; what fails is restarted."""
         in_a_row = 0
         while True:
             began = self._clock.monotonic()
@@ -177,7 +177,7 @@ class Supervisor:
                 return self._conclude(None, stop)
 
     async def _attempt(self, stop: asyncio.Event) -> SleepstreamError | None:
-        """Open the source and drive it to its end; what went wrong."""
+        """Open the source and run it to its end; return what went wrong, or None."""
         settings = self._settings
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -199,7 +199,7 @@ class Supervisor:
         return None
 
     def _distrust(self) -> None:
-        """What the pipeline remembers may be wrong; and if the record itself crashes it, begin anew."""
+        """Discard the pipeline, whose state may be wrong; start a new session if the record crashes it."""
         if self._recording is not None:
             self._recording.pipeline = None
         if self._warming:
@@ -210,7 +210,7 @@ class Supervisor:
         self._warming = False
 
     def _again(self, error: SleepstreamError, stop: asyncio.Event) -> bool:
-        """Whether another attempt makes sense: the world may mend itself, a wrong setting does not.
+        """Whether another attempt makes sense: a device may come back, a wrong setting does not mend itself.
 
         The first attempt is like any other. Settings that were right for this session are right: then the
         device is another, and may be changed.
@@ -229,7 +229,7 @@ class Supervisor:
             await self._record(arrived, stop)
 
     async def _record(self, source: Source | Arrived, stop: asyncio.Event) -> None:
-        """Begin the session, or go on with it."""
+        """Start the session, or continue it."""
         info = source.info
         taken = self._clock.monotonic() - (self._clock.wall() - info.started)  # when its index 0 was
         recording = self._recording
@@ -256,7 +256,7 @@ class Supervisor:
                     recording.pipeline = None
 
     def _continued(self, source: Given, recording: OngoingNight, taken: float) -> Continued:
-        """The source on the clock of a session that is under way; its index 0 was taken at `taken` s."""
+        """Put the source on the session's clock; its index 0 was taken at `taken` s."""
         journal = recording.journal
         start = index_at(journal.last, taken, source.info.rate_hz)
         start = skip_to(source, self._settings.source, journal.next_sample, start)
@@ -266,7 +266,7 @@ class Supervisor:
         return Continued(source, start, journal.next_sample, taken, reason)
 
     async def _warm(self, recording: OngoingNight, until: int, stop: asyncio.Event) -> bool:
-        """Give the pipeline the memory of the session up to sample `until`; False if `stop` came before."""
+        """Rebuild the pipeline's state up to sample `until`; False if `stop` came first."""
         past = None
         if recording.pipeline is None:
             remaking = await unless_stopped(stop, self._remade(recording, until))
@@ -284,7 +284,7 @@ class Supervisor:
         return True
 
     async def _remade(self, recording: OngoingNight, until: int) -> tuple[Pipeline, Past]:
-        """A new pipeline with the memory of the session so far."""
+        """Make a new pipeline with the state of the session so far."""
         pipeline = self._pipeline(recording.info)
         journal = recording.journal
         if recording.ready is None:  # else a former process wrote all of it
@@ -296,7 +296,7 @@ class Supervisor:
     async def _stream(
         self, intake: Intake, recording: OngoingNight, remarks: deque[str], stop: asyncio.Event
     ) -> None:
-        """Drive the pipeline with what is taken in."""
+        """Run the live loop."""
         assert recording.pipeline is not None
         name, silence_s = intake.info.name, self._settings.silence_s
         self.stream = Stream(
@@ -329,7 +329,7 @@ class Supervisor:
             await asyncio.wait([watch])
 
     def _say(self, error: SleepstreamError) -> None:
-        """Say what failed; a stale stage must not stand for a live one."""
+        """Report what failed: an old stage must not look like a live one."""
         self._waiting.because(str(error))
         if self._recording is not None:
             publisher = self._recording.publisher

@@ -1,4 +1,4 @@
-"""Why nothing arrives from a device: said at once, in the log, on the page and to the broker."""
+"""Reports why nothing arrives from a device: in the log, on the page and over MQTT."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Waiting:
         self._logged: dict[str, float] = {}  # reason to steady seconds
 
     def because(self, reason: str) -> None:
-        """Samples do not arrive, for this reason; "": they do, or nothing is known to be in their way."""
+        """Set the reason why no samples arrive; "" if they do or it is unknown."""
         now = self._clock.monotonic()
         self._logged = {one: at for one, at in self._logged.items() if now - at < AGAIN_S}
         if reason and reason not in self._logged:
@@ -49,7 +49,7 @@ class Waiting:
             self._tell(SignalPayload(t=utc(self._clock.wall()), waiting=bool(reason), reason=reason))
 
     async def opening(self, entered: Awaitable[T], remarks: deque[str]) -> T:
-        """Wait for a source to be open; what it says meanwhile is why that takes its time."""
+        """Wait for a source to open; report its remarks meanwhile."""
         watch = asyncio.create_task(self._watch(remarks), name=f"opening of {self._stream}")
         try:
             return await entered

@@ -1,4 +1,4 @@
-"""When a night is over; rules without a clock of their own, and without I/O."""
+"""Decides when a night is over. No clock, no I/O."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LIGHTS_ON = "lights on"
 
 
 class Ending:
-    """Hears one session's epochs and lights, and tells when its night is over; a sink.
+    """A sink that decides from a session's epochs and lights when its night is over.
 
-    Positions are seconds of the session, which go on by a clock that nobody sets. The wall clock counts for
+    Positions are seconds of the session, which go on by a steady clock. The wall clock counts for
     the time of day only, and where the night began is told by what it says now: a clock that is set right in
     the middle of a night ends none.
 
@@ -55,7 +55,7 @@ class Ending:
         return self._last_worn_s
 
     def restore(self, epochs: Iterable[EpochPayload], events: Iterable[EventPayload]) -> None:
-        """Go on with a session of a former process."""
+        """Continue a session of an earlier process."""
         for epoch in epochs:
             self.hear("", epoch)
         for event in events:
@@ -84,6 +84,6 @@ class Ending:
         return ""
 
     def _closing(self, began: float) -> float:
-        """The time of day that ends a night which began then: not that of a nap around it."""
+        """The moment of the configured time of day that ends a night begun then."""
         assert self._settings.at != "never"
         return next_time(self._settings.at, began + 3600 * self._settings.after_h, self._zone)

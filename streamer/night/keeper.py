@@ -1,4 +1,4 @@
-"""One sleeper's nights in the engine: has each told and reported, also those that a dead process owes."""
+"""One sleeper's ended nights: publishes each and has its report written, also those still owed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Herald(Protocol):
-    """Who tells of a night, whether or not one is being recorded."""
+    """Publishes about nights, whether or not one is being recorded."""
 
     def night(self, payload: NightPayload) -> None:
-        """Tell the figures of the last night."""
+        """Publish the last night's figures."""
         ...
 
     def links(self, links: Sequence[Link]) -> None:
@@ -36,7 +36,7 @@ class Herald(Protocol):
 
 
 class Nights:
-    """Owns the tasks that write reports; `close` ends them, and what they had not written is owed.
+    """Owns the tasks that write reports. `close` ends them; an unwritten report stays owed.
 
     Args:
         stream: settings of the sleeper.
@@ -70,11 +70,11 @@ class Nights:
         )
 
     def ending(self) -> Ending:
-        """Make what tells when a session's night is over."""
+        """Make the rules that end a session's night."""
         return Ending(self._settings, self._zone)
 
     async def begin(self, resume_s: float) -> bool:
-        """Tell the last night again, and make up for what is owed; whether it had ended by itself."""
+        """Publish the last night again, and write owed reports; return whether it had ended by itself."""
         self._told = await asyncio.to_thread(self._morning.last)
         if self._told is not None:
             self._herald.night(self._told)
@@ -83,7 +83,7 @@ class Nights:
         return await asyncio.to_thread(self._morning.ended_by_itself)
 
     def began(self, session: Path) -> None:
-        """A session begins, or goes on: of the others none will."""
+        """A session begins or continues: no other will be continued."""
         self._active = session
         self._spawn(self._make_up(0.0), "owed reports")
 
@@ -94,7 +94,7 @@ class Nights:
         self._spawn(self._tell(session), "report")
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the running tasks."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -106,7 +106,7 @@ class Nights:
         task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, work: Coroutine[None, None, None]) -> None:
-        """Whatever is the matter with a report, it harms no night."""
+        """Run a report's task; its errors are logged."""
         try:
             await work
         except Exception:
@@ -123,7 +123,7 @@ class Nights:
                 await self._tell(session)
 
     async def _tell(self, session: Path) -> None:
-        """Tell a night's figures, have its report written, and say where."""
+        """Publish a night's figures, have its report written, and publish where it is."""
         if session in self._done:
             return
         self._done.add(session)
@@ -153,7 +153,7 @@ class Nights:
         self._herald.say("report", text, data)
 
     async def _keep(self, payload: NightPayload) -> None:
-        """Remember and tell, unless a later night was told."""
+        """Keep and publish, unless a later night was published."""
         if self._told is not None and self._told.ended > payload.ended:
             return
         self._told = payload

@@ -1,4 +1,4 @@
-"""What is made of a night that has ended: its figures and its report, also those that are owed."""
+"""The figures and the report of an ended night, also those still owed."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ class Morning:
         self._kept = folder / f"{stream}@{node}.night.json"
 
     def last(self) -> NightPayload | None:
-        """The last night's figures, as they were kept; None where there are none, or none to be read."""
+        """The last night's figures; None if there are none, or they cannot be read."""
         try:
             return NightPayload.model_validate_json(self._kept.read_bytes())
         except (OSError, ValidationError):
             return None
 
     def keep(self, payload: NightPayload) -> None:
-        """Remember a night's figures, unless a later night's are there."""
+        """Keep a night's figures, unless a later night's are kept."""
         before = self.last()
         if before is not None and before.ended > payload.ended:
             return
@@ -99,7 +99,7 @@ class Morning:
             log.warning("cannot write %s: %s", self._kept, error.strerror)
 
     def ended_by_itself(self) -> bool:
-        """Whether the last session is a night that has ended: what comes now is another."""
+        """Whether the last session's night has ended, so that a new signal is another night."""
         for path in islice(self._sessions(), 1):
             try:
                 with JournalReader(path) as reader:
@@ -110,7 +110,7 @@ class Morning:
         return False
 
     def figures(self, session: Path) -> NightPayload | None:
-        """What a session file says of its night; None of one that is too short to be a night.
+        """The figures of a session's night; None if it is too short to be a night.
 
         Raises:
             SleepstreamError: it cannot be read.
@@ -134,7 +134,7 @@ class Morning:
         )
 
     async def report(self, session: Path, figures: NightPayload) -> NightPayload:
-        """Have the report written, and say where.
+        """Have the report written; return where it is.
 
         Raises:
             SleepstreamError, OSError, ValueError: it was not.
@@ -198,7 +198,7 @@ class Morning:
 
 
 async def write_aside(paths: Sequence[Path]) -> str:
-    """Run the process that writes; its line of JSON.
+    """Run the process that writes the report; return its line of JSON.
 
     Raises:
         SleepstreamError: it failed, or took too long.

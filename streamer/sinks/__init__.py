@@ -1,1 +1,1 @@
-"""Whoever hears of a night: MQTT, Home Assistant, LSL, files, a serial port."""
+"""Everyone who hears of a night: MQTT, Home Assistant, LSL, terminal, log, files, a serial port."""

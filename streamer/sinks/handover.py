@@ -1,4 +1,4 @@
-"""The one way out: whoever hears of a night is told behind a guard.
+"""The one way out: every sink is told behind a guard.
 
 Nothing that a sink does can end or hold up the night, the record, the alarm or another sink. What it raises
 is counted, said once, and it is tried again with the next message. A sink that never waits is told at once,
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Guard:
-    """Stands between a night and one sink that never waits: what that raises ends here.
+    """Guards the night against one sink that never waits: what it raises ends here.
 
     Args:
         sink: to be told.
@@ -61,7 +61,7 @@ class Guard:
         return self._sink.wants
 
     def hear(self, stream: str, news: News) -> None:
-        """Tell the sink, and survive it; if it takes remarks, it is also told what it has missed."""
+        """Tell the sink, and catch what it raises; if it takes remarks, also tell it what it missed."""
         try:
             sink = self._sink
             if not isinstance(news, sink.wants):
@@ -75,21 +75,21 @@ class Guard:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Do something else with the sink, at its beginning say, and survive that too."""
+        """Catch what is raised inside the block, as by `hear`."""
         try:
             yield
         except BaseException as error:
             self.failed(error)
 
     def failed(self, error: BaseException) -> None:
-        """Count what the sink has raised, and complain of it if that was not done of late."""
+        """Count a failure, and complain if that was not done lately."""
         self.failures += 1
         self.last = error
         self._why = explain(error)
         self.complain(f"{self.name} failed: {self._why}; the night goes on, and it is tried again", error)
 
     def complain(self, text: str, error: BaseException | None = None) -> None:
-        """Have something said of this sink, in the log and as an event; at most once an hour."""
+        """Complain about this sink in the log and as an event, at most once an hour."""
         now = self._clock.monotonic()
         if self._said_at is not None and now - self._said_at < SAY_AGAIN_S:
             return
@@ -99,11 +99,11 @@ class Guard:
         log.error("%s", text, exc_info=None if expected else error)
 
     def complaint(self) -> str:
-        """What has not been said as an event yet, or ""."""
+        """The complaint not yet published as an event, or ""."""
         return self._complaints.popleft() if self._complaints else ""
 
     def _say_missed(self) -> None:
-        """Tell the sink what it has not been told, if it takes remarks."""
+        """Tell the sink how much it missed, if it takes remarks."""
         messages = "1 message is" if self.missed == 1 else f"{self.missed} messages are"
         if Remark in self._sink.wants:
             self._sink.hear("", Remark("WARNING", __name__, f"{messages} missing here: {self._why}"))
@@ -111,7 +111,7 @@ class Guard:
 
 
 class Aside:
-    """A sink that may wait, behind a queue and in a thread of its own; a context manager that ends both.
+    """Runs a sink that may block in its own thread, behind a queue.
 
     When the queue is full, the oldest message is dropped and counted. The thread is a daemon: stuck in a
     write (Ctrl-S, a pipe that nobody reads) it holds up neither the night nor the end of the process. A sink
@@ -154,12 +154,12 @@ class Aside:
 
     @property
     def failures(self) -> int:
-        """How often the sink has raised something."""
+        """How often the sink has failed."""
         return self._guard.failures
 
     @property
     def last(self) -> BaseException | None:
-        """What it has raised last."""
+        """The sink's last exception."""
         return self._guard.last
 
     def __enter__(self) -> Self:
@@ -170,7 +170,7 @@ class Aside:
         self.close()
 
     def hear(self, stream: str, news: News) -> None:
-        """Keep it for the thread; never waits."""
+        """Queue it for the thread. Never blocks."""
         if not isinstance(news, self.wants):
             return
         self._begin()
@@ -183,14 +183,14 @@ class Aside:
             self._ready.notify()
 
     def complaint(self) -> str:
-        """What has not been said as an event yet, or ""; also that the sink stands still."""
+        """The complaint not yet published as an event, or ""; also if the sink is stuck."""
         since = self._busy_since
         if since is not None and self._clock.monotonic() - since > STALLED_S:
             self._guard.complain(f"{self.name} stands still: nothing of it is taken; the night goes on")
         return self._guard.complaint()
 
     def close(self, deadline_s: float = DRAIN_S) -> bool:
-        """Have the sink take what still waits, for at most so long; whether it did."""
+        """Let the sink take what is queued, for at most so long; return whether it did."""
         with self._ready:
             self._closing = True
             self._ready.notify()
@@ -202,7 +202,7 @@ class Aside:
         return ended
 
     def _begin(self) -> None:
-        """Start the thread, if it has not been; where none is to be had, the next message tries again."""
+        """Start the thread, unless it runs; if that fails, the next message tries again."""
         if self._thread.ident is None:
             try:
                 self._thread.start()
@@ -217,7 +217,7 @@ class Aside:
                 self._busy_since = None
 
     def _enter(self, stack: ExitStack) -> None:
-        """Enter the sink; have it left when all is over, whatever either raises."""
+        """Enter the sink, and leave it at the end, whatever either raises."""
         if not isinstance(self._sink, AbstractContextManager):
             return
         self._busy_since = self._clock.monotonic()
@@ -252,7 +252,7 @@ Outlet = Guard | Aside
 
 
 def guard(sink: Sink | Outlet, clock: Clock) -> Outlet:
-    """Put a sink behind a guard, unless it is; one that may wait has to be behind an `Aside` before.
+    """Put a sink behind a guard, unless it is; one that may block must be in an `Aside`.
 
     Raises:
         ValueError: the sink is not prompt.
@@ -266,7 +266,7 @@ def guard(sink: Sink | Outlet, clock: Clock) -> Outlet:
 
 
 class HandOver:
-    """Tells every sink, in order: those that must hear first, then the others."""
+    """Tells every sink: first those added by `first`, then the others."""
 
     def __init__(self, sinks: Iterable[Sink | Outlet], clock: Clock) -> None:
         self._clock = clock
@@ -274,13 +274,13 @@ class HandOver:
         self._outlets = tuple(guard(sink, clock) for sink in sinks)
 
     def first(self, sink: Sink | Outlet) -> None:
-        """Have a sink told before all others, behind those that this was said of before."""
+        """Add a sink to the first ones."""
         at = self._first
         self._outlets = (*self._outlets[:at], guard(sink, self._clock), *self._outlets[at:])
         self._first += 1
 
     def hear(self, stream: str, news: News) -> None:
-        """Tell everyone; raises nothing."""
+        """Tell every sink. Never raises."""
         for outlet in self._outlets:
             outlet.hear(stream, news)
 
@@ -289,12 +289,12 @@ class HandOver:
         return any(kind in outlet.wants for outlet in self._outlets)
 
     def complaints(self) -> list[tuple[str, str]]:
-        """Of each sink that has failed or stands still since the last call: its name, and what to say."""
+        """Name and complaint of each sink that failed or got stuck since the last call."""
         return [(outlet.name, text) for outlet in self._outlets if (text := outlet.complaint())]
 
 
 class Reaction:
-    """A sink that hears scores and nothing else, at once: the triggers, the alarm.
+    """A sink for scores alone: the triggers, the alarm.
 
     Args:
         name: what a person calls it.

@@ -1,4 +1,4 @@
-"""Turns what happens in one stream into payloads, and hands each to every sink."""
+"""Turns what happens in one stream into payloads, and passes them to every sink."""
 
 from __future__ import annotations
 
@@ -91,19 +91,19 @@ class Publisher:
         self.smoothed: list[Label] = []  # likewise, after the smoother
 
     def first(self, sink: Sink | Outlet) -> None:
-        """Have a sink told before all others, behind those that this was said of before: a reaction."""
+        """Add a sink that is told before all others: a reaction."""
         self._sinks.first(sink)
 
     def opened(self, channel: str, session: Path) -> None:
-        """Say that the session begins, or goes on: the derivation that is staged, and the session file."""
+        """Announce that the session begins or continues, with the staged derivation and the session file."""
         self.tell(Opened(self.info, channel, session))
 
     def sampled(self, item: Item) -> None:
-        """Let those who show the signal itself have it, before what comes of it."""
+        """Pass samples to sinks that show the signal, before their score."""
         self.tell(Sampled(item))
 
     def score(self, score: Score) -> None:
-        """Publish a score; on the 30 s grid commit its epoch. Triggers and alarm hear it first of all."""
+        """Publish a score; on the 30 s grid commit its epoch. Triggers and alarm hear it first."""
         self._hearing = score.end
         self.tell(Scored(score, self._time(score.end)))
         self.commit(score)
@@ -116,7 +116,7 @@ class Publisher:
         self._stage(stage_payload(score, self.session, self._stages, self.info.started, lasted_s, latency_ms))
 
     def _follow(self, score: Score) -> None:
-        """Note how far the scores have come, and since when the stage has been the same."""
+        """Note the last score's end, and since when the stage is the same."""
         smoothed, stage = self._since
         if score.smoothed != self._now[0] or not self.heard:
             smoothed = score.end
@@ -126,7 +126,7 @@ class Publisher:
         self.heard = self._hearing = score.end
 
     def commit(self, score: Score) -> None:
-        """Commit the epoch that a score completes, if it does, and publish no stage."""
+        """Commit the epoch of a score on the grid, without publishing a stage."""
         if score.epoch is not None and score.epoch >= self._epochs:  # never twice
             self._commit(score, score.epoch)
 
@@ -137,7 +137,7 @@ class Publisher:
         counts: Mapping[str, int],
         last_event: int,
     ) -> None:
-        """Go on where a former process of this session stopped.
+        """Continue where an earlier process of this session stopped.
 
         Numbers go on after those that it may have used without a trace: of the last two seconds.
 
@@ -163,7 +163,7 @@ class Publisher:
         self._events = last_event + 1 + UNTRACED
 
     def restore(self, scores: Sequence[Score], count: int) -> None:
-        """Hear the scores of a former process of this session, of which there were `count`; number on."""
+        """Take the scores of an earlier process, `count` in all, and continue their numbers."""
         self._stages += count
         for score in scores:
             self._follow(score)
@@ -177,15 +177,15 @@ class Publisher:
         self._quiet_until = round(index / self.info.rate_hz * RATE_HZ)
 
     def age_s(self, score: Score) -> float:
-        """How long ago a score ended, s, whatever the wall clock was set to meanwhile."""
+        """How long ago a score ended, in s, by the steady clock."""
         return self._clock.monotonic() - self._began - score.end / RATE_HZ
 
     def no_signal(self) -> None:
-        """Replace a stage that has become stale: nothing arrives any more."""
+        """Replace the stage, because nothing arrives any more."""
         self._stage(no_signal_payload(self.session, self._stages, self._clock.wall()))
 
     def gap(self, gap: Gap, lost: int | None = None, count: int = 1) -> None:
-        """Say what was lost; `gap` counts device samples.
+        """Report a loss; `gap` counts device samples.
 
         Of several losses that are told together it reaches from the first to the last, and `lost` of its
         samples were lost, in `count` places.
@@ -193,7 +193,7 @@ class Publisher:
         self.event("gap", *gap_said(gap, self.info.rate_hz, self.info.started, lost, count))
 
     def switch(self, switch: Switch) -> None:
-        """Say which channel is staged from now on, and why."""
+        """Report which channel is staged from now on, and why."""
         self.event("channel_changed", *switch_said(switch, self.info.rate_hz, self.info.started))
 
     def event(
@@ -203,7 +203,7 @@ class Publisher:
         data: EventData | None = None,
         at_s: float | None = None,
     ) -> None:
-        """Say that something happened once, `at_s` seconds after sample 0 (default: where the stream is)."""
+        """Publish an event, `at_s` seconds after sample 0 (default: where the stream is)."""
         payload = self._next_event(name, text, data or {}, at_s)
         self._record(payload)
         self.tell(payload)
@@ -216,7 +216,7 @@ class Publisher:
         arrived: float = 0.0,
         at_s: float | None = None,
     ) -> None:
-        """Say what must be heard at once: the sinks first (an LSL marker), MQTT without waiting for the disk.
+        """Publish an event at once: the sinks first (an LSL marker), MQTT without waiting for the disk.
 
         The record says in `latency_ms` how long after `arrived` (monotonic s) every prompt sink had it.
         """
@@ -232,7 +232,7 @@ class Publisher:
         self._complain()
 
     def alarm(self, say: Callable[[str, int], AlarmPayload]) -> None:
-        """Say what the alarm is about to do, in this session and with the next number of its kind."""
+        """Publish the alarm's state, in this session, with the next number of its kind."""
         self._alarms += 1
         self.tell(say(self.session, self._alarms - 1))
 
@@ -256,7 +256,7 @@ class Publisher:
 
     @property
     def now_s(self) -> float:
-        """Where the stream is now, seconds since sample 0, lost ones included.
+        """Where the stream is now, in seconds since sample 0, lost ones included.
 
         A device goes on by itself, from the last sample that came. A recording is where its scores are, at
         whatever speed it is played.
@@ -269,7 +269,7 @@ class Publisher:
         return last.index / self.info.rate_hz + max(0.0, self._clock.monotonic() - last.monotonic)
 
     def command(self, name: Literal["lights_off", "lights_on", "mark"], text: str) -> int:
-        """Note what the sleeper or the home said about the night; the epoch in which that was.
+        """Record what the sleeper or the home said about the night; return the epoch.
 
         It counts when it was said. Epochs may come later than that: the record of a former process is read
         back, the machine is busy, or the device sends all at once what it kept.
@@ -282,7 +282,7 @@ class Publisher:
         return epoch
 
     def conclude(self, worn_s: float | None = None) -> None:
-        """Say the night's last figures.
+        """Publish the night's last figures.
 
         Args:
             worn_s: end of the last epoch with a signal, seconds since sample 0; the lights count as on from
@@ -302,7 +302,7 @@ class Publisher:
             self.tell(self._summary(final=True))
 
     def health(self, journal: JournalStatus, failures: int, least_hop_s: int, thinned: int) -> None:
-        """Say whether the night is kept, and how the engine keeps up with it."""
+        """Publish whether the night is kept, and how the engine keeps up."""
         self._healths += 1
         self.tell(
             HealthPayload(
@@ -319,7 +319,7 @@ class Publisher:
         )
 
     def _follow_lights(self, to_the_end: bool = False) -> None:
-        """Have the lights go off or on where the epochs have come to; `to_the_end`: no more epochs come."""
+        """Apply lights off or on up to the last epoch; `to_the_end`: no more epochs come."""
         while self._lights and (to_the_end or self._lights[0][0] <= len(self.labels)):
             self._light(self._lights.popleft()[1])
 
@@ -340,17 +340,17 @@ class Publisher:
         self.tell(payload)
 
     def tell(self, news: News) -> None:
-        """Tell every sink, and say what came of that."""
+        """Tell every sink, and report those that failed."""
         self._sinks.hear(self._stream, news)
         self._complain()
 
     def _complain(self) -> None:
-        """Say once that a sink has failed; whoever still hears, hears of it."""
+        """Report once that a sink has failed."""
         for name, text in self._sinks.complaints():
             self.event("error", text, {"sink": name})
 
     def _record(self, payload: EventPayload) -> None:
-        """Into the record; that it is closed keeps nobody from hearing of the event: an alarm outlasts it.
+        """Record an event, if the journal is still open: an alarm outlasts it.
 
         What a sink says while it is told something urgent comes after that.
         """

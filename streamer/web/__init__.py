@@ -1,5 +1,1 @@
-"""The live page.
-
-What it knows is in `page.py` and `state.py`, other channels are in `traces.py`, and what a client lacks in
-`view.py`; who may see it is in `access.py`, and how it is served in `server.py`.
-"""
+"""The live page: its server, what it shows, and who may see it."""

@@ -1,4 +1,4 @@
-"""Who may see the page: on loopback every local user, beyond it whoever brings the token."""
+"""Who may see the page: on loopback every local user, beyond it clients with the token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN_VARIABLE = "SLEEPSTREAM_WEB_TOKEN"
 
 
 class Access:
-    """Decides from a request's own words.
+    """Decides by a request's headers.
 
     On loopback a web site elsewhere must not get in through the user's browser: neither by a name that it
     lets point here (the Host is checked), nor by a script of its own (the Origin is checked).
@@ -64,7 +64,7 @@ class Access:
         return None
 
     def cookie_for(self, target: str) -> str | None:
-        """The Set-Cookie header for an address that brings the right token, or None."""
+        """The Set-Cookie header for a request with the right token, or None."""
         brought = parse_qs(urlsplit(target).query).get("token", [""])[0]
         if self._token is None or not self._same(brought):
             return None

@@ -61,7 +61,7 @@ class Page:
         alarm: bool = False,
         traces: Traces = NO_TRACES,
     ) -> None:
-        """Begin to show a session.
+        """Show a new session.
 
         Args:
             stream: the sleeper.
@@ -84,7 +84,7 @@ class Page:
         self._changed()
 
     def hear(self, stream: str, news: News) -> None:
-        """Take what is shown."""
+        """Take news."""
         match news:
             case Sampled(item):
                 self._streams[stream].traces.push(item)
@@ -122,7 +122,7 @@ class Page:
             state.grades.append(GRADES[score.quality.grade])
 
     def restore(self, stream: str, epochs: Iterable[Score]) -> None:
-        """Take what a former process of this session scored, and tell every client the whole night again."""
+        """Take what an earlier process scored, and send every client the whole night again."""
         for score in epochs:
             self._scored(stream, score)
         for view in self._views:
@@ -184,7 +184,7 @@ class Page:
         return next((link.path for link in every if link.path.name == name), None)
 
     def command(self, body: str) -> None:
-        """Do what a client's message asks for: {"stream", "command", "text"}; refuse the rest aloud."""
+        """Carry out a client's message {"stream", "command", "text"}; refuse any other."""
         try:
             asked = json.loads(body)
             state = self._streams[asked.pop("stream")]
@@ -199,7 +199,7 @@ class Page:
         )
 
     def view(self) -> View:
-        """What a new client has not been told: everything."""
+        """A new client's view, which has been told nothing yet."""
         view = View(self, self._clock)
         self._views.add(view)
         return view

@@ -146,7 +146,7 @@ class WebServer:
         return _response(HTTPStatus.SERVICE_UNAVAILABLE, text, {"Content-Type": "text/plain"})
 
     async def _report(self, name: str) -> Response:
-        """A report that the page links to; it is whole in itself and has no script."""
+        """Answer with a report that the page links to; it is self-contained and has no script."""
         path = self._page.report(name)
         try:
             body = None if path is None else await asyncio.to_thread(path.read_bytes)
@@ -159,7 +159,7 @@ class WebServer:
         return _response(HTTPStatus.OK, body, kind)
 
     async def _live(self, connection: ServerConnection) -> None:
-        """Serve one client until it goes."""
+        """Serve one client until it leaves."""
         self.clients += 1
         self._newcomers.pop(connection, None)
         view = self._page.view()
@@ -177,7 +177,7 @@ class WebServer:
             await asyncio.wait([sender])
 
     async def _send(self, connection: ServerConnection, view: View) -> None:
-        """Tell what is new, as fast as the client reads and no faster than agreed."""
+        """Send updates, as fast as the client reads and at most one every `_period_s`."""
         with contextlib.suppress(ConnectionClosed):
             while True:
                 await connection.send(view.update())

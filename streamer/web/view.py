@@ -1,4 +1,4 @@
-"""One client's place in every stream: what it has not been told yet, as JSON."""
+"""One client's place in every stream, and its next update as JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _Item = TypeVar("_Item", bytes, str)
 
 
 class Shown(Protocol):
-    """What there is to tell: the page."""
+    """What a view needs of the page."""
 
     @property
     def streams(self) -> Sequence[StreamState]:

@@ -21,7 +21,7 @@ from streamer.live import sleeper
 from streamer.messages import Chunk, Item
 
 STEP_FILE = "clock-step"  # in the folder of the configuration: seconds by which the wall clock is wrong
-STEADY_FILE = "steady-step"  # likewise: seconds by which the clock that nobody sets is ahead
+STEADY_FILE = "steady-step"  # likewise: seconds by which the steady clock is ahead
 WITNESS_FILE = "handed-{pid}"  # likewise: what the process with this number was given, and when
 NOTE = struct.Struct("dd")  # the device's number of the newest sample; steady seconds
 COUNTER = 1  # the channel in which every sample tells its number

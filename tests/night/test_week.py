@@ -49,7 +49,7 @@ class Week(House):
 
     def __init__(self, folder: Path, broker: Mosquitto) -> None:
         more = {"stream": {"alarm": ALARM}, "mqtt": {"port": broker.port}, "homeassistant": {}}
-        super().__init__(folder, wall=BEGIN, launch=written_aside, web={"port": 0}, **more)
+        super().__init__(folder, wall=BEGIN, launch=write_aside, web={"port": 0}, **more)
         self.broker = broker
         self.ears: list[Subscriber] = []  # a new one after each death of the broker
         self.pieces = 0  # that were given before this night
