@@ -151,6 +151,41 @@ class Summary(nn.Module):
         return embedded
 
 
+class Frames(nn.Module):
+    """(B, frames, features) normalised dB -> (B, D), from what happens within an epoch and from its means.
+
+    Two convolutions over five seconds each. A tenth of a Transformer's work; it takes to the lessons of a
+    teacher that reads frames (`model.lessons`) what means over an epoch do not carry.
+    """
+
+    def __init__(self, size: Size, features: int, frames: int = FRAMES) -> None:
+        super().__init__()
+        self.frames = FRAMES
+        width, rows = size.frame_width, 1 + frames - FRAMES
+        self.first = nn.Conv1d(features, width, 5, padding=2)
+        self.second = nn.Conv1d(width, width, 5, padding=2)
+        self.score = nn.Conv1d(width, width, 1)
+        self.widen = nn.Linear(2 * width + rows * features, 2 * size.width)
+        self.narrow = nn.Linear(2 * size.width, size.width)
+        self.norm = nn.LayerNorm(size.width)
+        self.dropout = nn.Dropout(size.dropout)
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        """Embed normalised frames, lost ones 0."""
+        course = spectrum[:, : self.frames].transpose(1, 2)  # (B, features, 29)
+        hidden = F.gelu(self.first(course))
+        hidden = hidden + F.gelu(self.second(hidden))
+        weight = torch.softmax(self.score(hidden), dim=-1)
+        seen = [
+            hidden.mean(-1),
+            (weight * hidden).sum(-1),
+            course.mean(-1),
+            spectrum[:, self.frames :].flatten(1),
+        ]
+        embedded: Tensor = self.norm(self.narrow(self.dropout(F.gelu(self.widen(torch.cat(seen, dim=1))))))
+        return embedded
+
+
 class SpectrumBackbone(nn.Module):
     """(B, frames, features) normalised dB -> (B, D)."""
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.backbones import FeedForward, RawBackbone, embedder
+from model.backbones import FeedForward, Frames, RawBackbone, embedder
 from model.size import Size, Views
 from model.standard import Bands, Past, Standard
 
@@ -121,7 +121,8 @@ class MC2SleepNet(nn.Module):
         self.bands = Bands(size.bands_hz, size.bins)
         self.features = self.bands.features
         self.standard = Standard(self.bands.features, size.trailing_epochs)
-        self.spectrum = embedder(size, self.bands.features, self.bands.frames)
+        of_frames = Frames if size.frame_width else embedder
+        self.spectrum = of_frames(size, self.bands.features, self.bands.frames)
         self.raw_layers = nn.ModuleList(SequenceLayer(size) for _ in range(size.sequence_layers))
         self.spectrum_layers = nn.ModuleList(SequenceLayer(size) for _ in range(size.sequence_layers))
         self.mask = nn.Parameter(torch.randn(2, size.width) * 0.5)  # stands in for a lost epoch, per view

@@ -54,6 +54,10 @@ class Settings(BaseModel):
     bands_hz: tuple[float, ...] | None = None
     trailing_epochs: int | None = Field(default=None, ge=0)
     spectrum_layers: int | None = Field(default=None, ge=0)  # 0: means over the frames instead
+    frame_width: int | None = Field(default=None, ge=0)
+    lessons: tuple[Path, ...] = ()  # folders of `model.lessons`, to learn from in place of the nights
+    # Of the teacher, of networks of one's own, of the soft labels and of the experts in their targets.
+    lesson_shares: tuple[float, float, float, float] = (0.5, 0.0, 0.5, 0.0)
     seed: int = 0
     # Whose nights choose checkpoint and temperature: these people or recordings, by name, or a fold's.
     held_out: tuple[str, ...] = ()
@@ -77,7 +81,16 @@ class Settings(BaseModel):
     def shape(self, start: Size | None = None) -> Size:
         """Return the network's size, changed as this run says; `start`: the size of what it begins with."""
         size = start if self.size is None and start is not None else SIZES[self.size or "small"]
-        names = ("context", "causal", "views", "level_hz", "bands_hz", "trailing_epochs", "spectrum_layers")
+        names = (
+            "context",
+            "causal",
+            "views",
+            "level_hz",
+            "bands_hz",
+            "trailing_epochs",
+            "spectrum_layers",
+            "frame_width",
+        )
         given: dict[str, Any] = {name: getattr(self, name) for name in names}
         changed = {name: value for name, value in given.items() if value is not None}
         if not self.waveform:

@@ -31,6 +31,7 @@ class Size:
     views: Views = "both"
     level_hz: tuple[float, ...] = ()  # edges of the bands whose absolute power the raw view reads; (): none
     bands_hz: tuple[float, ...] = ()  # of those that the spectrum is pooled into; (): bins as they are
+    frame_width: int = 0  # channels of the convolutions over the frames of the spectrum's view; 0: none
     trailing_epochs: int = 0  # over which the spectrum is standardised, as a time constant; 0: fixed scales
 
     @property

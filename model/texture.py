@@ -4,7 +4,7 @@ In real EEG the bands wax and wane together, and how much tells the stage: wake 
 noise does neither. Here every epoch is modulated as much as its own measurements ask for: kurtosis, spread,
 the eyes' share and relative band powers, never the stage. The weights in `texture.json` were fitted on nights
 of people who are not held out, so that second-to-second statistics per stage meet those published for real
-EEG and a scorer that was trained on real nights agrees better with the experts (`tools/judge.py`).
+EEG and a scorer that was trained on real nights agrees better with the experts (`tools/fit_texture.py`).
 What was measured stays: the power of every measured band in every epoch is what it was.
 """
 
@@ -90,7 +90,11 @@ class Texture:
 
     def strengths(self, measured: Measured) -> Strengths:
         """How much every epoch of `measured` varies."""
-        seen = ((quantities(measured) - self.mean) / self.spread).clip(-LARGEST, LARGEST)
+        return self.of(quantities(measured))
+
+    def of(self, measured: Array) -> Strengths:
+        """How much epochs with these QUANTITIES (n, 10) vary."""
+        seen = ((measured - self.mean) / self.spread).clip(-LARGEST, LARGEST)
         asked = {name: seen @ self.weights[name].T + self.biases[name] for name in self.weights}
         to_amplitude = np.log(10) / 2  # from the decadic logarithm of power
         deep = {name: np.logaddexp(0, asked[name]) * 0.3 * to_amplitude for name in PARTS}
@@ -104,8 +108,8 @@ def textured(
     epochs = len(strengths.slow)
     knots = round(epochs * EPOCH_S / KNOT_S) + 1
     epoch = np.minimum((np.arange(knots) * KNOT_S / EPOCH_S).astype(int), epochs - 1)
-    slow, fast, *own = _courses(len(CENTRES_HZ) + 2, knots, pace_s, rng)
-    bands = _split(samples)
+    slow, fast, *own = courses(len(CENTRES_HZ) + 2, knots, pace_s, rng)
+    bands = split(samples)
     before = _power(bands, epochs)
     for band, signal in enumerate(bands):
         course = slow * strengths.slow[epoch, band] + fast * strengths.fast[epoch, band]
@@ -120,7 +124,7 @@ def textured(
     return out
 
 
-def _courses(count: int, knots: int, pace_s: float, rng: np.random.Generator) -> Array:
+def courses(count: int, knots: int, pace_s: float, rng: np.random.Generator) -> Array:
     """Gaussian courses (count, knots) of s.d. 1 that forget themselves within `pace_s`."""
     keep = np.exp(-KNOT_S / pace_s)
     steps = rng.standard_normal((count, knots))
@@ -135,7 +139,7 @@ def _drawn_out(course: Array, size: int) -> Samples:
     return (at[:-1, None] + np.diff(at)[:, None] * between).ravel()[:size]
 
 
-def _split(samples: Samples) -> Samples:
+def split(samples: Samples) -> Samples:
     """Overlapping bands (8, n) that add up to the signal; the outermost reach to both ends."""
     size = fft.next_fast_len(samples.size, real=True)
     spectrum = fft.rfft(samples.astype(np.float32), size)

@@ -29,6 +29,7 @@ from model.augment import NONE, Augmentation
 from model.checkpoint import Checkpoint, load_checkpoint, load_start, save_checkpoint
 from model.data import Batch, Cut, Night, Sequences, load_nights, split, whole
 from model.encoded import EncodedNight, EncodedSequences, embed
+from model.lessons import Lessons
 from model.mc2sleepnet import MC2SleepNet
 from model.metrics import Agreement, agreement, calibrate
 from model.objectives import Contrast, CrossMask, FineTune
@@ -184,7 +185,9 @@ class Run:
         cut = Cut(phase.epochs, phase.sequences, self.settings.soft_share, augmentation)
         seed = (self.settings.seed, self.phase, self.rank)
         dataset: Dataset[Batch]
-        if self.encoded is not None:
+        if self.settings.lessons:
+            dataset = Lessons(self.settings.lessons, self.settings.lesson_shares, cut, seed, count, first)
+        elif self.encoded is not None:
             dataset = EncodedSequences(self.encoded, cut, seed, count, first)
         elif self.network.waves and self.size.views != "spectrum":
             dataset = Sequences(self.learn, cut, seed, count, first)

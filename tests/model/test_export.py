@@ -137,10 +137,10 @@ SUMMARY = replace(
 )
 
 
-def test_a_network_that_sums_up_its_frames_is_the_same_everywhere(tmp_path: Path) -> None:
-    contract = export(
-        network(SUMMARY), SUMMARY, "noise", tmp_path / "out.pt", onnx=False
-    )  # refuses what differs
+@pytest.mark.parametrize("frame_width", [0, 6])
+def test_a_network_that_sums_up_its_frames_is_the_same_everywhere(tmp_path: Path, frame_width: int) -> None:
+    size = replace(SUMMARY, frame_width=frame_width)
+    contract = export(network(size), size, "noise", tmp_path / "out.pt", onnx=False)  # refuses what differs
     assert contract.context_epochs == SUMMARY.context
 
 

@@ -1,0 +1,245 @@
+"""Lessons: batches of changed spectra with what a causal teacher says of them.
+
+    python -m model.lessons NIGHTS ... OUT --teacher TEACHER.py --count 900
+    python -m model.lessons NIGHTS ... OUT --teacher TEACHER.py --networks seed0/best.pt seed1/best.pt
+
+Drawn nights are changed in far more ways than nights differ (`model.broad`, and `Augmentation` for the
+amplifier and the electrode), and the teacher is asked about each sequence as changed (`model.streamed`):
+what it says is right by definition, wherever the change leads. Networks of one's own may be asked too; of
+several, one after the other. Beside both stand what YASA, or whoever gave the nights their `soft`, and the
+experts said of the epochs as they were drawn. `lessons` and `lesson_shares` of a run's settings learn from
+them.
+
+Batch k depends on the seed, k and the nights alone, so several processes may share the work (`--first`),
+and one that was stopped goes on. Held-out people stay out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.augment import Augmentation, lose_epochs, response
+from model.broad import gains, runs, shuffled, spread_over
+from model.checkpoint import load_checkpoint
+from model.data import UNSCORED, Batch, Cut, Draws, Night, fold_of, load_nights
+from model.mc2sleepnet import MC2SleepNet
+from model.size import FRAMES, SIZES
+from model.spectra import FREQUENCY_HZ, NOISE_GAIN, amplitudes
+from model.streamed import Streamed
+from streamer.errors import RecordingError, SleepstreamError
+from streamer.messages import EPOCH_S
+from streamer.spectrogram import FLOOR_UV
+
+BINS = SIZES["small"].bins
+HERE_HZ = FREQUENCY_HZ[:BINS]
+SAYING = ("teacher", "networks", "soft", "experts")
+ASKED = 3  # of the teacher's networks for each batch
+ALTERED = Augmentation(gain=0.3, tilt=0.2, wobble=0.15, low_pass=0.4, noise_uv=5.0)
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """One night, ready to be cut: dB, one column a second."""
+
+    ours: Samples  # (n * 30, BINS) float16, of the engine's spectrogram, without its floor
+    theirs: Samples  # (n * 30, bins) float16, of the teacher's
+    said: Samples  # (n, 2, 5): soft and experts, all zero where there is no word
+    stages: NDArray[np.integer]  # (n,) of either, for runs
+
+
+def learnable(nights: Sequence[Night], fold: int, epochs: int) -> list[Night]:
+    """Nights of people whom the fold does not hold out, long enough; RecordingError where there are none."""
+    ours = [one for one in nights if fold_of(one.subject) != fold and len(one.stages) > epochs]
+    if not ours:
+        raise RecordingError(
+            f"none of {len(nights)} nights is of more than {epochs} epochs and outside fold {fold}"
+        )
+    return ours
+
+
+def source(night: Night, teacher: Streamed, rng: np.random.Generator) -> Source:
+    """Prepare a night; its runs go by the soft labels or by the experts' stages, by the toss of a coin."""
+    ours = 20 * np.log10(amplitudes(night.samples)[:, :BINS].astype(np.float32) + 1e-3)
+    known = (night.stages != UNSCORED)[:, None]
+    experts = np.eye(5, dtype=np.float32)[np.maximum(night.stages, 0)] * known
+    soft = experts if night.soft is None else night.soft * known
+    stages = soft.argmax(1) if night.soft is not None and rng.random() < 0.5 else night.stages
+    theirs = teacher.spectrum(night.samples)
+    return Source(ours.astype(np.float16), theirs.astype(np.float16), np.stack([soft, experts], 1), stages)
+
+
+def lesson(
+    sources: Sequence[Source],
+    teacher: Streamed,
+    networks: Sequence[MC2SleepNet],
+    cut: Cut,
+    rng: np.random.Generator,
+) -> tuple[Samples, Samples]:
+    """Draw one batch: spectra (B, T, 29, BINS) dB, and the words (B, T, 4, 5) in the order of SAYING."""
+    lengths = np.array([len(one.stages) for one in sources], np.float64)
+    chosen = rng.choice(len(sources), cut.sequences, p=lengths / lengths.sum())
+    parts = [sequence(sources[one], teacher, cut, rng) for one in chosen]
+    ours, theirs, known = (np.stack(column) for column in zip(*parts, strict=True))
+    which = rng.choice(len(teacher.networks), min(ASKED, len(teacher.networks)), replace=False)
+    words = [teacher(theirs, which.tolist())]
+    words.append(
+        told(networks[int(rng.integers(len(networks)))], ours) if networks else np.zeros_like(words[0])
+    )
+    said = np.concatenate([np.stack(words, 2), known], 2)
+    return ours, said
+
+
+@torch.inference_mode()
+def told(network: MC2SleepNet, spectrum: Samples) -> Samples:
+    """What a network of ours says of sequences that begin here: probabilities (B, T, 5)."""
+    batch, epochs = spectrum.shape[:2]
+    present = torch.ones(batch, epochs, 2, dtype=torch.bool)
+    logits = network(torch.empty(batch, epochs, 0), torch.from_numpy(spectrum).float(), present)
+    said: Samples = logits[:, :, 0].softmax(-1).numpy()
+    return said
+
+
+def sequence(
+    night: Source, teacher: Streamed, cut: Cut, rng: np.random.Generator
+) -> tuple[Samples, Samples, Samples]:
+    """Cut and change a sequence: ours (T, 29, BINS), the teacher's (T * 30, bins), known (T, 2, 5)."""
+    ours, theirs, known = (
+        run(night, cut.epochs, rng) if rng.random() < 0.65 else stretch(night, cut.epochs, rng)
+    )
+    change = gains(ours, HERE_HZ, rng)
+    octave = np.concatenate([HERE_HZ, np.maximum(teacher.frequency_hz, 1e-3)])
+    curve = 20 * np.log10(response(octave, cut.augmentation, rng))
+    ours = ours + change @ spread_over(HERE_HZ) + curve[:BINS]
+    theirs = theirs + change @ spread_over(teacher.frequency_hz) + curve[BINS:]
+    if rng.random() < 0.6:
+        noise_uv = cut.augmentation.noise_uv * rng.random() ** 2  # little is likelier than much
+        ours = noisy(ours, NOISE_GAIN * noise_uv, rng)
+        theirs = noisy(theirs, teacher.noise_gain * noise_uv, rng)
+    seen = 20 * np.log10(10 ** (ours / 20) + np.float32(FLOOR_UV))
+    frames = seen.reshape(cut.epochs, EPOCH_S, BINS)[:, :FRAMES]
+    return frames.astype(np.float32), theirs.astype(np.float32), known.astype(np.float32)
+
+
+def stretch(night: Source, epochs: int, rng: np.random.Generator) -> tuple[Samples, Samples, Samples]:
+    """Epochs as they followed each other, at any second; in a quarter, parts of them in another order."""
+    start = int(rng.integers(len(night.stages) - epochs))
+    phase = int(rng.integers(1, EPOCH_S)) if rng.random() < 0.7 else 0
+    seconds = slice(start * EPOCH_S + phase, (start + epochs) * EPOCH_S + phase)
+    share = phase / EPOCH_S
+    before, after = night.said[start : start + epochs], night.said[start + 1 : start + epochs + 1]
+    known = (1 - share) * before + share * after
+    known[(before.sum(-1) == 0) | (after.sum(-1) == 0)] = 0
+    order = shuffled(epochs, rng) if rng.random() < 0.25 else np.arange(epochs)
+    ours, theirs = (
+        one[seconds].reshape(epochs, EPOCH_S, -1)[order].reshape(epochs * EPOCH_S, -1).astype(np.float32)
+        for one in (night.ours, night.theirs)
+    )
+    return ours, theirs, known[order]
+
+
+def run(night: Source, epochs: int, rng: np.random.Generator) -> tuple[Samples, Samples, Samples]:
+    """Epochs in runs of one stage each, see `model.broad.runs`."""
+    order = runs(night.stages, epochs, rng)
+    ours, theirs = (
+        one.reshape(len(night.stages), EPOCH_S, -1)[order].reshape(epochs * EPOCH_S, -1).astype(np.float32)
+        for one in (night.ours, night.theirs)
+    )
+    return ours, theirs, night.said[order]
+
+
+def noisy(decibel: Samples, spread: float, rng: np.random.Generator) -> Samples:
+    """Add noise of that r.m.s. of the real and of the imaginary part to every bin."""
+    parts = spread * rng.standard_normal((2, *decibel.shape), np.float32)
+    noisier: Samples = 20 * np.log10(np.hypot(10 ** (decibel / 20) + parts[0], parts[1]) + np.float32(1e-3))
+    return noisier
+
+
+class Lessons(Draws):
+    """Batches made before, in an order that follows from the seed; all of them before any comes again."""
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        shares: Sequence[float],
+        cut: Cut,
+        seed: Sequence[int],
+        batches: int,
+        first: int = 0,
+    ) -> None:
+        super().__init__(cut, seed, batches, first)
+        self.paths = [path for folder in folders for path in sorted(folder.glob("lesson-*.npz"))]
+        self.shares = np.array(shares, np.float32)
+        if not self.paths:
+            raise RecordingError(
+                f"no lessons in {', '.join(map(str, folders))}; make some with model.lessons"
+            )
+
+    def __getitem__(self, index: int) -> Batch:
+        """Read one and mix the words; nothing is learnt of an epoch for which one that counts is missing."""
+        if index >= self.batches:
+            raise IndexError(index)
+        again, place = divmod(self.first + index, len(self.paths))
+        order = np.random.default_rng([*self.seed, again]).permutation(len(self.paths))
+        with np.load(self.paths[order[place]], allow_pickle=False) as file:
+            spectrum, said = file["spectrum"].astype(np.float32), file["said"].astype(np.float32)
+        known = (said.sum(-1) > 0) | (self.shares == 0)  # (B, T, 4)
+        target = np.einsum("btks,k->bts", said, self.shares) * known.all(-1, keepdims=True)
+        rng = np.random.default_rng([*self.seed, self.first + index, 1])
+        present = [lose_epochs(target.shape[1], self.cut.augmentation, rng) for _ in target]
+        parts = (spectrum, target.astype(np.float32), np.stack(present))
+        nothing = torch.empty(*target.shape[:2], 0)
+        return Batch(nothing, *map(torch.from_numpy, parts))
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """Any of them."""
+        return self[int(rng.integers(self.batches))]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Make the lessons that OUT does not hold yet."""
+    parser = argparse.ArgumentParser(prog="python -m model.lessons", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("nights", type=Path, nargs="+", help="folders of drawn nights, and OUT at last")
+    parser.add_argument(
+        "--teacher", type=Path, required=True, metavar="FILE.py", help="see model/streamed.py"
+    )
+    parser.add_argument("--networks", type=Path, nargs="+", default=[], help="checkpoints to be asked too")
+    parser.add_argument("--count", type=int, default=900, help="batches")
+    parser.add_argument("--first", type=int, default=0, help="number of the first of them")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fold", type=int, default=0, help="whose people are left out")
+    options = parser.parse_args(arguments)
+    *folders, out = options.nights
+    cut = Cut(epochs=60, sequences=8, augmentation=ALTERED)
+    try:
+        teacher = Streamed.load(options.teacher)
+        networks = [load_checkpoint(one).network.eval() for one in options.networks]
+        learn = learnable(load_nights(folders), options.fold, cut.epochs)
+    except SleepstreamError as error:
+        parser.exit(error.exit_code, f"{error}\n")
+    rng = np.random.default_rng(options.seed)
+    sources = [source(night, teacher, rng) for night in tqdm(learn, unit="night")]
+    out.mkdir(parents=True, exist_ok=True)
+    for number in tqdm(range(options.first, options.first + options.count), unit="lesson"):
+        path = out / f"lesson-{options.seed}-{number:05}.npz"
+        if path.exists():
+            continue
+        spectrum, said = lesson(
+            sources, teacher, networks, cut, np.random.default_rng([options.seed, number])
+        )
+        partial = path.with_name(f".{path.name}")
+        np.savez(partial, spectrum=spectrum.astype(np.float16), said=said.astype(np.float16))
+        partial.replace(path)
+
+
+if __name__ == "__main__":
+    main()

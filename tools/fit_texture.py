@@ -1,0 +1,288 @@
+"""Fit how the bands of drawn nights vary within an epoch, by gradient through a teacher.
+
+    python -m tools.fit_texture FEATURES.npz --teacher TEACHER.py --out model/texture.json
+
+Pieces of nights of people who are not held out are drawn without texture. Linear maps from what was
+measured in an epoch to how much its bands vary (`model.texture`) are then moved so that a scorer that was
+trained on real nights finds the experts' stages in the pieces, and so that the second-to-second statistics
+of each stage stay near those of real EEG (SPREAD_DB, TOGETHER). Stages are what is aimed at and never what
+goes in.
+
+The teacher's file holds, beside what model/teacher.py asks for, `RATE_HZ` and a class `Teacher` with
+`networks`, a dict of torch modules that turn samples (1, epochs, 1, 30 * RATE_HZ), of any scale, into
+logits (1, epochs, 5).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.signal import resample_poly, sosfilt
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from model.data import FOLDS
+from model.resynthesis import Derivation, Measurements
+from model.teacher import load_networks
+from model.texture import (
+    CENTRES_HZ,
+    KEPT,
+    KNOT_S,
+    LARGEST,
+    PACE_S,
+    PARTS,
+    QUANTITIES,
+    SHORT,
+    courses,
+    quantities,
+    split,
+)
+from streamer.errors import SleepstreamError
+from streamer.filters import BUTTERWORTH
+from streamer.messages import EPOCH_S, RATE_HZ, STAGES
+from streamer.sources.synthesis import DEFAULT, synthesise, varied
+from tools.judge import EDGES_HZ, PAIRS
+
+# Of real EEG, by stage: s.d. in dB of the bands between EDGES_HZ over the seconds of an epoch, and
+# correlations of PAIRS. Measured on the four excerpts and the nap of the model card under the teacher's
+# stages; no label was read.
+SPREAD_DB = (
+    (5.7, 4.0, 3.1, 3.5, 3.5, 3.0, 2.7),
+    (5.2, 3.6, 2.7, 3.3, 3.0, 2.8, 2.5),
+    (5.8, 3.8, 2.8, 3.1, 3.6, 2.3, 2.0),
+    (5.4, 3.4, 2.5, 2.8, 3.3, 1.9, 1.8),
+    (4.3, 3.0, 2.8, 3.4, 3.0, 2.7, 2.4),
+)
+TOGETHER = (
+    (0.25, 0.20, 0.48, 0.45, 0.44, 0.44, 0.28),
+    (0.18, 0.18, 0.35, 0.22, 0.40, 0.48, 0.00),
+    (0.25, 0.20, 0.47, 0.37, 0.35, 0.36, 0.15),
+    (0.13, 0.14, 0.33, 0.18, 0.22, 0.25, 0.12),
+    (0.16, 0.10, 0.38, 0.24, 0.40, 0.34, -0.05),
+)
+NEAR_DB, NEAR = 0.5, 0.1  # what of either counts as one unit away
+LEAST = 10  # epochs of a stage, in a batch, before its statistics count
+SHARES = np.array([0.15, 0.1, 0.4, 0.2, 0.15])  # of the stages that a piece shall have about
+CUTS = ((80, 3), (32, 6), (32, 6))  # epochs looked at together, and how many such at a step, in turn
+TO_AMPLITUDE = np.log(10) / 2  # from the decadic logarithm of power
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Consecutive epochs of a drawn night without texture."""
+
+    recording: str
+    seen: Tensor  # (n, 10) QUANTITIES
+    bands: Tensor  # (8, n * 30 * rate) µV, which add up to the signal
+    stages: Tensor  # (n,)
+
+
+def draw_piece(
+    measurements: Measurements, recording: str, epochs: int, rate_hz: int, rng: np.random.Generator
+) -> Piece:
+    """Draw a stretch of a night, of eight the one with the least lopsided stages, anywhere on the head."""
+    stages = measurements.stages(recording)
+    starts = rng.integers(max(1, len(stages) - epochs), size=8)
+    shares = [np.bincount(stages[one : one + epochs], minlength=5) / epochs for one in starts]
+    start = int(starts[np.argmin([np.abs(one - SHARES).sum() for one in shares])])
+    stretch = slice(start, min(start + epochs, len(stages)))
+    measured = measurements.measured(recording, Derivation.draw(rng)).rows(stretch.start, stretch.stop)
+    style = varied(DEFAULT, int(rng.integers(2**31)))
+    samples = np.concatenate(list(synthesise(measured, int(rng.integers(2**31)), style)))
+    samples = sosfilt(BUTTERWORTH, samples - samples[0]).astype(np.float32)
+    bands = resample_poly(split(samples), rate_hz, RATE_HZ, axis=1).astype(np.float32)
+    seen = torch.from_numpy(quantities(measured)).float()
+    return Piece(recording, seen, torch.from_numpy(bands), torch.from_numpy(stages[stretch].astype(np.int64)))
+
+
+def draw_pieces(
+    measurements: Measurements, count: int, epochs: int, rate_hz: int, rng: np.random.Generator
+) -> list[Piece]:
+    """Draw `count` pieces, each of another recording, none of people who are held out."""
+    ours = [one for one in measurements.recordings if measurements.subject(one) not in FOLDS[0]]
+    chosen = rng.permutation(ours)[:count].tolist()
+    return [draw_piece(measurements, one, epochs, rate_hz, rng) for one in tqdm(chosen, unit="piece")]
+
+
+class Maps(nn.Module):
+    """What `model.texture.Texture` is made of, still to be fitted."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, seen: Tensor) -> None:
+        """Begin with little variation that nothing asks for; `seen` (n, 10) are all training epochs."""
+        super().__init__()
+        self.register_buffer("mean", seen.mean(0))
+        self.register_buffer("spread", seen.std(0) + 1e-6)
+        self.maps = nn.ModuleDict(
+            {name: nn.Linear(len(QUANTITIES), len(CENTRES_HZ)) for name in (*PARTS, "shape")}
+        )
+        for name, one in self.maps.items():
+            nn.init.zeros_(one.weight)  # type: ignore[arg-type]
+            nn.init.constant_(one.bias, 0.0 if name == "shape" else -1.5)  # type: ignore[arg-type]
+
+    def forward(self, piece: Piece, rng: np.random.Generator) -> Tensor:
+        """`model.texture.textured` with gradients: samples (n, 30 * rate)."""
+        epochs = len(piece.seen)
+        seen = ((piece.seen - self.mean) / self.spread).clamp(-LARGEST, LARGEST)
+        asked = {name: one(seen) for name, one in self.maps.items()}
+        deep = {name: F.softplus(asked[name]) * 0.3 * TO_AMPLITUDE for name in PARTS}  # (n, 8) each
+        knots = round(epochs * EPOCH_S / KNOT_S) + 1
+        epoch = torch.from_numpy(np.minimum((np.arange(knots) * KNOT_S / EPOCH_S).astype(int), epochs - 1))
+        drawn = torch.from_numpy(courses(len(CENTRES_HZ) + 2, knots, PACE_S, rng)).float()
+        course = drawn[0] * deep["slow"][epoch].T + drawn[1] * deep["fast"][epoch].T
+        course = SHORT * (course + drawn[2:] * deep["own"][epoch].T)
+        course = course + 0.1 * TO_AMPLITUDE * asked["shape"][epoch].T
+        size = piece.bands.size(1)
+        varied_bands = (piece.bands * torch.exp(drawn_out(course, size))).view(len(CENTRES_HZ), epochs, -1)
+        before = piece.bands.view(len(CENTRES_HZ), epochs, -1).square().mean(2)
+        after = varied_bands.square().mean(2)
+        out = torch.zeros(epochs, size // epochs)
+        for kept in np.unique(KEPT):
+            ours = torch.from_numpy(kept == KEPT)
+            gain = torch.sqrt((before[ours].sum(0) + 1e-9) / (after[ours].sum(0) + 1e-9))
+            out = out + varied_bands[ours].sum(0) * gain.unsqueeze(1)
+        return out
+
+    def saved(self, source: str) -> dict[str, object]:
+        """What `Texture.load` reads."""
+        maps = {
+            name: {"weight": rounded(one.weight, 3), "bias": rounded(one.bias, 3)}  # type: ignore[arg-type]
+            for name, one in self.maps.items()
+        }
+        return {"source": source, "mean": rounded(self.mean, 5), "spread": rounded(self.spread, 5), **maps}
+
+
+def rounded(numbers: Tensor, digits: int) -> list[object]:
+    """Return nested lists of few digits."""
+    given: list[object] = np.round(numbers.detach().numpy().astype(np.float64), digits).tolist()
+    return given
+
+
+def drawn_out(course: Tensor, size: int) -> Tensor:
+    """Every sample's value of courses (8, knots), by linear interpolation: (8, size)."""
+    steps = size // (course.size(1) - 1)
+    between = torch.linspace(0, 1, steps + 1)[:-1]
+    return (course[:, :-1, None] + course.diff(dim=1)[:, :, None] * between).flatten(1)
+
+
+def variation(samples: Tensor, rate_hz: int) -> tuple[Tensor, Tensor]:
+    """As `tools.judge.variation`, with gradients: (n, 7) s.d. in dB and (n, 7) correlations."""
+    window = torch.hann_window(2 * rate_hz)
+    power = torch.stft(samples, 2 * rate_hz, rate_hz, window=window, center=False, return_complex=True)
+    hz = torch.linspace(0, rate_hz / 2, power.size(1))
+    square = power.abs().square()
+    bands = [square[:, (low <= hz) & (hz < high)].sum(1) for low, high in pairwise(EDGES_HZ)]
+    decibel = 10 * torch.log10(torch.stack(bands, 2) + 1e-9)  # (n, seconds, 7)
+    away = decibel - decibel.mean(1, keepdim=True)
+    spread = (away.square().mean(1) + 1e-9).sqrt()
+    pairs = [
+        (away[..., one] * away[..., other]).mean(1) / (spread[:, one] * spread[:, other])
+        for one, other in PAIRS.values()
+    ]
+    return spread, torch.stack(pairs, 1)
+
+
+def distance(samples: Tensor, stages: Tensor, rate_hz: int) -> Tensor:
+    """How far each stage's statistics lie from those of real EEG; 0 where none occurs often enough."""
+    spread, together = variation(samples, rate_hz)
+    apart = torch.zeros(())
+    for stage in range(len(STAGES)):
+        ours = stages == stage
+        if ours.sum() > LEAST:
+            wide = (spread[ours].mean(0) - torch.tensor(SPREAD_DB[stage])) / NEAR_DB
+            close = (together[ours].mean(0) - torch.tensor(TOGETHER[stage])) / NEAR
+            apart = apart + wide.square().mean() + close.square().mean()
+    return apart
+
+
+def cut(piece: Piece, epochs: int, rng: np.random.Generator) -> Piece:
+    """A stretch of a piece."""
+    start = int(rng.integers(max(1, len(piece.seen) - epochs + 1)))
+    part = slice(start, start + min(epochs, len(piece.seen)))
+    samples = piece.bands.size(1) // len(piece.seen)
+    bands = piece.bands[:, part.start * samples : part.stop * samples]
+    return Piece(piece.recording, piece.seen[part], bands, piece.stages[part])
+
+
+def fit(
+    pieces: Sequence[Piece],
+    networks: Sequence[nn.Module],
+    rate_hz: int,
+    steps: int,
+    rng: np.random.Generator,
+    statistics: float = 0.05,
+    cuts: Sequence[tuple[int, int]] = CUTS,
+) -> Maps:
+    """Move the maps for some minutes; `statistics` is the weight of `distance` beside the cross-entropy."""
+    maps = Maps(torch.cat([one.seen for one in pieces]))
+    optimiser = torch.optim.Adam(maps.parameters(), lr=0.05)
+    with tqdm(range(steps), unit="step") as bar:
+        for step in bar:
+            optimiser.param_groups[0]["lr"] = 0.05 * (1 - step / steps)
+            epochs, count = cuts[step % len(cuts)]
+            parts = [cut(pieces[int(rng.integers(len(pieces)))], epochs, rng) for _ in range(count)]
+            network = networks[int(rng.integers(len(networks)))]
+            drawn = [maps(one, rng) for one in parts]
+            logits = torch.cat([network(scaled(one)[None, :, None])[0] for one in drawn])
+            stages = torch.cat([one.stages for one in parts])
+            loss = F.cross_entropy(logits, stages)
+            weights = torch.stack([one.square().sum() for one in maps.parameters() if one.ndim == 2]).sum()
+            apart = distance(torch.cat(drawn), stages, rate_hz)
+            whole: Tensor = loss + statistics * apart + 1e-3 * weights
+            optimiser.zero_grad()
+            whole.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    return maps
+
+
+def scaled(samples: Tensor) -> Tensor:
+    """Bring samples to an interquartile range of 1, as scorers of real nights ask for."""
+    low, high = torch.quantile(samples.detach().flatten()[::7], torch.tensor([0.25, 0.75]))
+    scaled_to_one: Tensor = samples / (high - low)
+    return scaled_to_one
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.fit_texture", description=__doc__.split("\n", 1)[0]
+    )
+    parser.add_argument("features", type=Path, help="the npz of per-epoch measurements")
+    parser.add_argument("--teacher", type=Path, required=True, metavar="FILE.py", help="see above")
+    parser.add_argument("--out", type=Path, required=True, help="the json to write")
+    parser.add_argument("--pieces", type=int, default=24, help="stretches of nights to learn from")
+    parser.add_argument("--epochs", type=int, default=200, help="of each")
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    rng = np.random.default_rng(asked.seed)
+    torch.manual_seed(asked.seed)
+    try:
+        networks, rate_hz = load_networks(asked.teacher)
+        measurements = Measurements.load(asked.features)
+        pieces = draw_pieces(measurements, asked.pieces, asked.epochs, rate_hz, rng)
+        maps = fit(pieces, networks, rate_hz, asked.steps, rng)
+    except SleepstreamError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    numbers = ("pieces", "epochs", "steps", "seed")
+    source = "python -m tools.fit_texture " + " ".join(f"--{one} {getattr(asked, one)}" for one in numbers)
+    asked.out.write_text(json.dumps(maps.saved(source)) + "\n", encoding="utf-8")
+    print(f"wrote {asked.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
