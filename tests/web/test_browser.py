@@ -260,17 +260,24 @@ def test_other_channels_stand_below_the_staged_one_with_what_was_marked(night, w
             one.eeg = numbers;
             const drawn = { numbers, step: 0.1, offset: 0 };
             one.traces.filter((trace) => !trace.missing).forEach((trace) => Object.assign(trace, drawn));
+            one.events = [];
+            show();
+        }"""
+    )
+    staged, eog, emg = (watched.evaluate(INKED, colour) for colour in ("#8fd0a5", "#e3c46b", "#d58fb8"))
+    assert min(one["n"] for one in (staged, eog, emg)) > 20
+    assert staged["bottom"] < eog["top"] < eog["bottom"] < emg["top"]
+    assert staged["left"] == pytest.approx(eog["left"], abs=2)
+    assert staged["right"] == pytest.approx(emg["right"], abs=2)
+    watched.evaluate(
+        """() => {
+            const one = streams.get(chosen);
             one.events = [["marker", "S  7", 20], ["trigger", "click", 10], ["mark", "early", 31]].map(
                 ([event, mark, ago]) => ({ event, mark, at_s: one.end_s - ago, t: 0, text: "" }));
             show();
         }"""
     )
     keep(watched, f"traces-{size}")
-    staged, eog, emg = (watched.evaluate(INKED, colour) for colour in ("#8fd0a5", "#e3c46b", "#d58fb8"))
-    assert min(one["n"] for one in (staged, eog, emg)) > 20
-    assert staged["bottom"] < eog["top"] < eog["bottom"] < emg["top"]
-    assert staged["left"] == pytest.approx(eog["left"], abs=2)
-    assert staged["right"] == pytest.approx(emg["right"], abs=2)
     written = {one["text"]: one for one in watched.evaluate("charts.written.eeg")}
     assert {"S  7", "click"} <= set(written)
     assert "early" not in written
