@@ -23,7 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="PATH",
-        help="default: beside the session, with its name; of several a folder, or the BIDS dataset",
+        help="a file, or a folder that is there; of several a folder, or the BIDS dataset "
+        "(default: beside the session, with its name)",
     )
 
 
@@ -37,7 +38,7 @@ def run(asked: argparse.Namespace) -> int:
         out = choose_folder(asked.session, paths) / "bids"
     for session in sessions:
         target = out
-        if out is not None and len(paths) > 1 and asked.to != "bids":
+        if out is not None and asked.to != "bids" and (len(paths) > 1 or out.is_dir()):
             target = out / f"{session.name}{FORMATS[asked.to][0]}"
         try:
             with watch_progress(console, f"{asked.to}: {session.name}") as progress:

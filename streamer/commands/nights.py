@@ -39,5 +39,4 @@ def choose_folder(asked: Sequence[Path], sessions: Sequence[Path]) -> Path:
 
 def say(console: Console, line: str) -> None:
     """Print one line."""
-    """Print one line."""
     console.print(printable(line), highlight=False, markup=False, soft_wrap=True)

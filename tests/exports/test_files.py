@@ -292,6 +292,15 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(whole, tmp_path, 
     assert not list(tmp_path.glob("*.partial*"))
 
 
+def test_one_session_goes_into_a_folder_that_is_there_and_into_a_file_that_is_not(whole, tmp_path):
+    name = whole[0].stem
+    (tmp_path / "there").mkdir()
+    assert main(["export", str(whole[0]), "--to", "csv", "--out", str(tmp_path / "there")]) == 0
+    assert main(["export", str(whole[0]), "--to", "csv", "--out", str(tmp_path / "mine.csv")]) == 0
+    assert [one.name for one in (tmp_path / "there").iterdir()] == [f"{name}.csv"]
+    assert (tmp_path / "mine.csv").is_file()
+
+
 def test_a_session_without_samples_has_no_edf(tmp_path, capsys):
     path = session(tmp_path / "s.sqlite", stages("W2"), samples=np.zeros((1, 0)))
     assert main(["export", str(path), "--to", "edf"]) == 2
