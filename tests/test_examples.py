@@ -1,6 +1,7 @@
 """Every example is loaded and run, with simulated nights in place of its devices and recordings."""
 
 import asyncio
+import re
 import tomllib
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
 from tests.reactions.test_reflexes import fired
 from tests.sinks.fakes import Subscriber
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.glob("*.toml"))
 ARMED = {"openbci-lab": {"tmr"}, "lab": {"click"}}
 
@@ -108,3 +110,27 @@ def test_the_commands_in_the_comments_exist(capsys):
         main(["command", "--help"])
     assert caught.value.code == 0
     assert "arm_trigger" in capsys.readouterr().out
+
+
+SNIPPETS = [
+    pytest.param(text, id=f"{path.stem}-{number}")
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    for number, text in enumerate(re.findall(r"^```toml\n(.*?)^```", path.read_text("utf-8"), re.M | re.S))
+]
+
+
+@pytest.mark.parametrize("text", SNIPPETS)
+def test_every_table_in_the_docs_is_one_that_the_engine_takes(text):
+    """What a snippet leaves out, because it is about something else, is put around it."""
+    data = tomllib.loads(text.replace('"..."', f'"{"0" * 64}"'))
+    streams = data.get("stream", {})
+    streams = streams if isinstance(streams, list) else [streams]
+    for stream in streams:
+        stream.setdefault("source", {"kind": "simulated"})
+        trigger = stream.get("trigger")
+        if isinstance(trigger, dict):
+            stream["trigger"] = [{"name": "t", "stages": ["N3"], **trigger}]
+            stream.setdefault("hop_s", 1)
+    if {"homeassistant", "sleep_as_android"} & set(data):
+        data.setdefault("mqtt", {})
+    assert validate({**data, "stream": streams}, "a snippet").stream
