@@ -540,7 +540,7 @@ def test_kill_9_at_random_moments_costs_nothing_but_a_listed_gap(tmp_path):
     check(session, resumed=4)
     assert len(recorded(session)) > 10
     with running(path):  # it was ended: another one begins
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while len(list(tmp_path.glob("*.sqlite"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
     assert len(list(tmp_path.glob("*.sqlite"))) == 2
