@@ -113,6 +113,25 @@ News = (
 )
 
 
+class StagesAndEvents:
+    """What a sink of stages and events shares: each goes to a method of its own."""
+
+    wants: tuple[type, ...] = (StagePayload, EventPayload)
+
+    def hear(self, stream: str, news: News) -> None:
+        """Take a stage or an event."""
+        if isinstance(news, StagePayload):
+            self._staged(news)
+        elif isinstance(news, EventPayload):
+            self._happened(news)
+
+    def _staged(self, payload: StagePayload) -> None:
+        raise NotImplementedError
+
+    def _happened(self, payload: EventPayload) -> None:
+        raise NotImplementedError
+
+
 class Sink(Protocol):
     """Whoever hears of a night. It may fail: whatever `hear` raises harms nobody else."""
 

@@ -12,6 +12,20 @@ from streamer.network.stager import Model
 from streamer.pipeline import Output, Pipeline
 from streamer.settings import SignalSettings
 
+SHORT_NIGHT = """
+session_dir = "night"
+[mqtt]
+embedded = true
+port = {port}
+[web]
+port = 0
+[[stream]]
+[stream.source]
+kind = "simulated"
+hours = 0.02
+speed = {speed}
+"""
+
 
 @cache
 def default_model() -> Model:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.mosquitto import free_port
 from tests.night import session, stages
+from tests.paths import SHORT_NIGHT
 from tests.test_cli import write_edf
 from tests.test_layout import ROOT
 
@@ -41,19 +42,6 @@ code = main({{arguments}})
 print([name for name in {HEAVY} if sys.modules.get(name)])
 sys.exit(code)
 """
-SETTINGS = """
-session_dir = "night"
-[mqtt]
-embedded = true
-port = {port}
-[web]
-port = 0
-[[stream]]
-[stream.source]
-kind = "simulated"
-hours = 0.02
-speed = "max"
-"""
 COMMANDS: dict[str, tuple[str, set[str]]] = {  # what each may import of the above
     "run settings.toml": ("streamer.cli", set()),
     "run settings.toml --log text": ("streamer.cli", set()),
@@ -73,7 +61,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {  # what each may import of the abo
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_needs_torch_or_imports_what_it_does_not_use(command: str, tmp_path: Path) -> None:
     module, used = COMMANDS[command]
-    (tmp_path / "settings.toml").write_text(SETTINGS.format(port=free_port()))
+    (tmp_path / "settings.toml").write_text(SHORT_NIGHT.format(port=free_port(), speed='"max"'))
     (tmp_path / "night").mkdir(mode=0o700)
     if "night.edf" in command:
         write_edf(tmp_path / "night.edf", [np.random.default_rng(1).standard_normal(9500) * 20])

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from streamer import __version__
 from streamer.messages import STAGES
-from streamer.news import News
+from streamer.news import StagesAndEvents
 from streamer.payloads import EventPayload, StagePayload
 from streamer.sinks.codes import STAGE_CODES, Coded, encode_event, table
 from streamer.sinks.settings import LslSinkSettings
@@ -48,7 +48,7 @@ class SampleClock:
         return end + self._ahead
 
 
-class LslOutlets:
+class LslOutlets(StagesAndEvents):
     """The outlets of one stream; a sink, and a context manager that withdraws them.
 
     Args:
@@ -61,7 +61,6 @@ class LslOutlets:
     """
 
     name = "LSL"
-    wants: tuple[type, ...] = (StagePayload, EventPayload)
     prompt = True  # liblsl sends on threads of its own
 
     def __init__(
@@ -101,16 +100,6 @@ class LslOutlets:
             time.sleep(FLUSH_S)
         del outlets
         self._markers = self._codes = self._density = None
-
-    def hear(self, stream: str, news: News) -> None:
-        """Send a stage or an event."""
-        match news:
-            case StagePayload():
-                self._staged(news)
-            case EventPayload():
-                self._happened(news)
-            case _:
-                pass
 
     def _staged(self, payload: StagePayload) -> None:
         """Send the probabilities, and a marker if the stage has changed; its time is the end of the 30 s."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from streamer.news import News
+from streamer.news import StagesAndEvents
 from streamer.payloads import EventPayload, StagePayload
 
 Say = Callable[[str, str], None]  # topic and body, at once
@@ -30,7 +30,7 @@ ALARM = {
 }
 
 
-class SleepAsAndroid:
+class SleepAsAndroid(StagesAndEvents):
     """A sink of one stream.
 
     Args:
@@ -40,7 +40,6 @@ class SleepAsAndroid:
     """
 
     name = "Sleep as Android"
-    wants: tuple[type, ...] = (StagePayload, EventPayload)
     prompt = True  # MQTT queues what it is to say
 
     def __init__(self, topic: str, say: Say) -> None:
@@ -48,16 +47,6 @@ class SleepAsAndroid:
         self._say = say
         self._phase = ""
         self._paused = False
-
-    def hear(self, stream: str, news: News) -> None:
-        """Publish a stage or an event."""
-        match news:
-            case StagePayload():
-                self._staged(news)
-            case EventPayload():
-                self._happened(news)
-            case _:
-                pass
 
     def _staged(self, payload: StagePayload) -> None:
         """Publish a change of the smoothed stage."""

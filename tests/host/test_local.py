@@ -14,6 +14,7 @@ from streamer.host import private
 from streamer.host.local import CACHES, SILENT
 from tests.mosquitto import free_port
 from tests.night import session, stages
+from tests.paths import SHORT_NIGHT
 from tests.test_cli import write_edf
 from tests.test_layout import ROOT, SOURCES
 from tests.traced import STRACE, traced
@@ -21,19 +22,6 @@ from tests.traced import STRACE, traced
 HERE = Path(sys.executable).parent
 SLEEPSTREAM = HERE / "sleepstream"
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-CONFIG = """
-session_dir = "night"
-[mqtt]
-embedded = true
-port = {port}
-[web]
-port = 0
-[[stream]]
-[stream.source]
-kind = "simulated"
-hours = 0.02
-speed = 100
-"""
 COMMANDS = {
     "demo": f"demo --hours 0.02 --speed 100 --port {free_port()} --web-port {free_port()} --out out",
     "run": "run settings.toml --log text",
@@ -51,7 +39,7 @@ def outside(tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
     (tmp_path / "home").mkdir()
-    (folder / "settings.toml").write_text(CONFIG.format(port=free_port()))
+    (folder / "settings.toml").write_text(SHORT_NIGHT.format(port=free_port(), speed=100))
     with tempfile.TemporaryDirectory() as temporary:  # of a short name, for Ray's sockets lie in it
         (tmp_path / "temporary").symlink_to(temporary)
         yield folder

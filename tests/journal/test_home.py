@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 
 import pytest
 
@@ -43,6 +43,15 @@ def both_unlinked(path):
 
 def moved_file(path):
     path.rename(path.with_name("moved.sqlite"))
+
+
+@asynccontextmanager
+async def recorded(path, clock=None):
+    """A journal with 500 samples on disk."""
+    with Journal.create(path, META, clock or HastyClock()) as journal:
+        journal.record(chunk(0, 500))
+        await journal.flush()
+        yield journal
 
 
 TAKEN, STEP = 600_000, 15_000  # enough for SQLite to have emptied its log in between, and to have begun anew
@@ -86,9 +95,7 @@ def test_where_it_cannot_be_put_again_it_is_said_and_tried_again(tmp_path):
 
     async def night():
         clock = HastyClock()
-        with Journal.create(path, META, clock) as journal:
-            journal.record(chunk(0, 500))
-            await journal.flush()
+        async with recorded(path, clock) as journal:
             renamed(path)
             path.parent.write_text("in the way")
             journal.record(chunk(500, 500))
@@ -111,9 +118,7 @@ def test_another_file_in_its_place_is_left_alone(tmp_path):
     path = tmp_path / "s.sqlite"
 
     async def night():
-        with Journal.create(path, META, HastyClock()) as journal:
-            journal.record(chunk(0, 500))
-            await journal.flush()
+        async with recorded(path) as journal:
             moved_file(path)
             path.write_text("somebody else's")
             journal.record(chunk(500, 500))
@@ -134,9 +139,7 @@ def test_a_disk_that_refuses_in_the_middle_of_it_costs_nothing(tmp_path):
 
     async def night():
         clock = HastyClock()
-        with Journal.create(path, META, clock) as journal:
-            journal.record(chunk(0, 500))
-            await journal.flush()
+        async with recorded(path, clock) as journal:
             renamed(path)
             path.with_name(path.name + ".lock").mkdir(parents=True)
             journal.record(chunk(500, 500))
