@@ -1,6 +1,6 @@
 """A whole Home Assistant core, its MQTT integration, mosquitto and the engine, through the end of a night.
 
-    python -m tools.homeassistant [--version 2025.4.4] [--python python3.13] [--work FOLDER]
+    python -m tests.homeassistant [--version 2025.4.4] [--python python3.13] [--work FOLDER]
 
 The newest Home Assistant that the newest Python here can have is installed into an environment of its own,
 from the package index alone; that takes minutes the first time and 600 MB, and `--work` keeps it. Then the
@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamer.errors import RunError, SleepstreamError
-from tools.homeassistant.alone import shut_in
-from tools.homeassistant.check import Check
-from tools.homeassistant.environment import Environment
+from tests.homeassistant.alone import shut_in
+from tests.homeassistant.check import Check
+from tests.homeassistant.environment import Environment
 
 DOCS = Path(__file__).parents[2] / "docs" / "homeassistant.md"
-MODULE = ("-m", "tools.homeassistant")
+MODULE = ("-m", "tests.homeassistant")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def documented(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tools.homeassistant", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.homeassistant", description=__doc__.split("\n")[0])
     parser.add_argument("--version", help="of Home Assistant (default: the newest that installs)")
     parser.add_argument("--python", help="that it runs on (default: the newest python3.N on the path)")
     parser.add_argument(

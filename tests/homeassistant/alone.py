@@ -20,7 +20,7 @@ def shut_in(arguments: Sequence[str]) -> None:
     """Go on as the same command in a network of its own; returns in that process.
 
     Args:
-        arguments: what Python is to run then: `-m tools.homeassistant ...`.
+        arguments: what Python is to run then: `-m tests.homeassistant ...`.
 
     Raises:
         RunError: this machine allows no such network.

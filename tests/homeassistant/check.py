@@ -15,9 +15,9 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from streamer.errors import RunError
-from tools.homeassistant.band import Band
-from tools.homeassistant.core import Core
-from tools.homeassistant.expected import BAND, SHOWN, WITHOUT_BAND, differing, entities
+from tests.homeassistant.band import Band
+from tests.homeassistant.core import Core
+from tests.homeassistant.expected import BAND, SHOWN, WITHOUT_BAND, differing, entities
 from tools.mosquitto import Mosquitto, free_port
 
 PATIENCE_S = 120.0

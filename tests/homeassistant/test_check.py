@@ -1,4 +1,4 @@
-"""The check against a whole Home Assistant (`python -m tools.homeassistant`): what of it needs none."""
+"""The check against a whole Home Assistant (`python -m tests.homeassistant`): what of it needs none."""
 
 import base64
 import hashlib
@@ -15,8 +15,8 @@ from streamer.errors import RunError
 from streamer.settings import validate
 from streamer.sinks.homeassistant import WORDS, device
 from streamer.sources.rda_messages import HEADER, START, read_body, read_header
-from tools.homeassistant import band, core, environment, expected
-from tools.homeassistant.__main__ import DOCS, documented, main
+from tests.homeassistant import band, core, environment, expected
+from tests.homeassistant.__main__ import DOCS, documented, main
 
 ROOT = Path(__file__).parents[2]
 STAGE = {
@@ -171,7 +171,7 @@ def test_the_band_says_what_the_engine_reads():
 def test_in_a_network_of_its_own_nobody_is_reached():
     code = (
         "import socket\n"
-        "from tools.homeassistant.alone import shut_in\n"
+        "from tests.homeassistant.alone import shut_in\n"
         "shut_in(())\n"
         "print([name for _, name in socket.if_nameindex()])\n"
         "here = socket.create_server(('127.0.0.1', 0))\n"
@@ -179,7 +179,7 @@ def test_in_a_network_of_its_own_nobody_is_reached():
         "try: socket.create_connection(('192.0.2.1', 80), 5)\n"
         "except OSError as error: print(error.strerror)\n"
     )
-    begun = "import sys; from tools.homeassistant.alone import shut_in; shut_in(('-c', sys.argv[1]))"
+    begun = "import sys; from tests.homeassistant.alone import shut_in; shut_in(('-c', sys.argv[1]))"
     said = subprocess.run(
         [sys.executable, "-c", begun, code],
         capture_output=True,
