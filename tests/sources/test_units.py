@@ -50,7 +50,7 @@ def test_what_is_no_voltage_is_refused(unit):
 
 
 def test_the_units_that_are_suggested_are_known():
-    assert [microvolts_per(unit) for unit in SUGGESTED] == [1e6, 1e3, 1e-3]
+    assert [microvolts_per(unit) for unit in SUGGESTED] == [1.0, 1e6, 1e3, 1e-3]
 
 
 def test_there_is_no_second_table():
