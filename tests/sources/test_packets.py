@@ -179,12 +179,15 @@ def test_any_dropouts_are_found_to_the_sample(dropouts, device, jitter_s, piece)
     st.sampled_from(list(CYTON.values())),
 )
 def test_with_stalls_among_the_dropouts_nothing_is_off_for_good(dropouts, stalls, device):
-    """Where a stall hides a dropout it cannot be told which came first; how much was lost can."""
+    """Where a stall hides a dropout it cannot be told which came first; how much was lost can.
+
+    A stall that lasts to the end of the stream is left out: nothing comes after it by which to tell.
+    """
     rate_hz, shape = device
     index, _ = radio(rate_hz, shape, dropouts)
     index = np.concatenate([index, index[-1] + np.arange(1, 1500)])
     times = (index + 1) / rate_hz
-    for begin, length in stalls:
+    for begin, length in (one for one in stalls if sum(one) < times[-1] - 3):
         times = np.where((times >= begin) & (times < begin + length), begin + length, times)
     *_, last = placed(rate_hz, shape, index, times)
     assert last.stop == index[-1] + 1
