@@ -96,15 +96,23 @@ class Sleeper:
         if shared.mqtt is not None:
             self._topic = shared.mqtt.stream(settings.name, self._backlog, self.obey, self._refuse)
 
+        if shared.page is not None and self._page is not None:
+            with self._page.trying():
+                shared.page.await_session(settings.name, self.obey, bedside.alarm is not None)
         if bedside.alarm is not None:
             bedside.alarm.watch(partial(self._say_alarm, bedside.alarm))
             self._say_alarm(bedside.alarm)
 
     def _say_alarm(self, alarm: AlarmClock) -> None:
         """Publish the alarm's state while no session is open."""
-        if self._publisher is None and self._topic is not None:
-            self._topic.alarm(alarm.said("", self._alarms))
-            self._alarms += 1
+        if self._publisher is not None:
+            return
+        said = alarm.said("", self._alarms)
+        self._alarms += 1
+        if self._topic is not None:
+            self._topic.alarm(said)
+        if self._page is not None:
+            self._page.hear(self._settings.name, said)
 
     def pipeline(self, info: StreamInfo) -> Pipeline:
         """Make a new pipeline.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from streamer.clock import Clock
-from streamer.messages import STAGES, Label, Score, StreamInfo, Window
+from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Label, Score, StreamInfo, Window
 from streamer.news import News, Sampled, Scored
 from streamer.night.morning import Link
 from streamer.payloads import AlarmPayload, CommandPayload, EventPayload, StagePayload
@@ -26,6 +27,7 @@ ALLOWED = (
     *("set_alarm", "set_alarm_window", "arm_alarm", "disarm_alarm", "snooze_alarm", "dismiss_alarm"),
 )
 GRADES = {"good": "g", "fair": "f", "poor": "p", "off": "o"}
+log = logging.getLogger(__name__)
 
 
 class Page:
@@ -82,6 +84,13 @@ class Page:
         state.alarm = {"state": "disarmed", "deadline": 0.0} if alarm else None
         self._streams[stream] = state
         self._changed()
+
+    def await_session(self, stream: str, obey: Callable[[CommandPayload], str], alarm: bool) -> None:
+        """Show a sleeper whose device has not been found yet: the alarm can be set before the band is on."""
+        nothing = StreamInfo("", RATE_HZ, (), self._clock.wall())
+        self.open(stream, "", nothing, "", EPOCH_S, (), obey, log.warning, alarm=alarm)
+        state = self._streams[stream]
+        state.ended = state.between = True
 
     def hear(self, stream: str, news: News) -> None:
         """Take news."""

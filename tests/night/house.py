@@ -157,7 +157,11 @@ class House:
                 self.given.append(samples)
             await self.band.taken()
             if self.heard.sessions and self.recording:
-                await self.until(lambda: self.heard.scored >= scored + piece_s // 30)  # noqa: B023 - at once
+                await self._scored(scored + piece_s // 30)
+
+    async def _scored(self, count: int) -> None:
+        """Wait for so many stages, or for the end of the night, which may come in between."""
+        await self.until(lambda: self.heard.scored >= count or not self.recording)
 
     @property
     def recording(self) -> bool:
@@ -208,7 +212,7 @@ class Band(FakeSource):
         await super().__aexit__(*exception)
 
     async def taken(self) -> None:
-        """Wait until everything was taken."""
-        while not self._items.empty():
+        """Wait until everything was taken, or the band was let go."""
+        while self.open and not self._items.empty():
             await settle(1)
         await settle()

@@ -93,6 +93,27 @@ def test_lights_on_end_the_night_and_the_band_has_to_go_before_another_begins_or
     ]
 
 
+def test_before_there_is_a_band_the_page_shows_the_alarm_and_takes_another_time(tmp_path):
+    async def scenario():
+        alarm = {"deadline": "07:00", "zone": "UTC", "armed": True}
+        house = House(tmp_path, stream={"alarm": alarm}, web={"port": 0})
+        house.near.clear()
+        async with house.run() as engine:
+            await house.until(lambda: engine.sleepers)
+            (state,) = engine._page.streams
+            before = state.alarm["time"]
+            engine._page.command('{"stream": "anna", "command": "set_alarm", "text": "06:45"}')
+            after = state.alarm["time"]
+            house.near.set()
+            await house.wear(0.25)
+            (state,) = engine._page.streams
+            return before, after, state.session, state.alarm["time"]
+
+    before, after, session, then = asyncio.run(scenario())
+    assert (before, after, then) == ("07:00", "06:45", "06:45")
+    assert session
+
+
 def test_noon_ends_one_night_and_a_band_that_is_worn_on_begins_another(tmp_path):
     async def scenario():
         house = House(tmp_path, night={"at": "03:00"}, wall=EVENING)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from streamer.messages import Score
+from streamer.payloads import AlarmPayload, utc
 from streamer.web.page import BINS
 from tests.fakes import FakeClock
 from tests.sinks import samples
@@ -181,6 +182,27 @@ def test_buttons_are_commands():
     anna.page.command('{"stream": "anna", "command": "lights_off"}')
     anna.page.command('{"stream": "anna", "command": "mark", "text": "noise"}')
     assert [(one.command, one.text) for one in anna.commands] == [("lights_off", ""), ("mark", "noise")]
+
+
+def test_the_alarm_can_be_seen_and_set_before_the_band_is_on():
+    anna, asked = bed(FakeClock()), []
+    anna.page.await_session("ben", lambda command: asked.append(command) or "", True)
+    view = anna.page.view()
+    said = AlarmPayload(
+        session="",
+        seq=0,
+        t=utc(samples.NIGHT),
+        state="armed",
+        deadline=utc(samples.NIGHT),
+        snoozes=0,
+        time="07:00",
+    )
+    anna.page.hear("ben", said)
+    _, ben = json.loads(view.update())["streams"]
+    assert (ben["session"], ben["labels"], ben["ended"], ben["between"]) == ("", "", True, True)
+    assert (ben["alarm"]["state"], ben["alarm"]["time"]) == ("armed", "07:00")
+    anna.page.command('{"stream": "ben", "command": "set_alarm", "text": "06:45"}')
+    assert [(one.command, one.text) for one in asked] == [("set_alarm", "06:45")]
 
 
 @pytest.mark.parametrize("name", ["stop", "nonsense", "test_alarm", 7])

@@ -88,7 +88,7 @@ function show() {
   say();
   if (!one) return;
   now(one);
-  at("source").textContent = `${one.source}, ${one.channel}`;
+  at("source").textContent = one.session ? `${one.source}, ${one.channel}` : "";
   list(one);
   reports(one);
   alarm(one.alarm);
@@ -190,7 +190,7 @@ function say() {
   } else if (!one) {
     [text, calm] = ["The engine has no stream yet.", true];
   } else if (one.between) {
-    [text, calm] = ["The night has ended; the next begins when the band is on.", true];
+    [text, calm] = [one.session ? "The night has ended; the next begins when the band is on." : "The night begins when the band is on.", true];
   } else if (one.ended) {
     [text, calm] = [`The recording has ended; the last stage is ${span(age)} old.`, true];
   } else if (one.stage && one.stage.stage === "no_signal") {
@@ -203,7 +203,7 @@ function say() {
   at("banner").className = calm ? "calm" : "";
   at("now").className = text && !calm || one && one.ended ? "old" : "";
   const ready = one && socket && socket.readyState === WebSocket.OPEN;
-  for (const id of BUTTONS) at(id).disabled = !ready || one.ended && !(one.between && id === "lights_off");
+  for (const id of BUTTONS) at(id).disabled = !ready || one.ended && !(one.between && one.session && id === "lights_off");
   for (const id of [...ALARM, "alarm_time", "alarm_window"]) at(id).disabled = !ready || one.ended && !one.between;
 }
 
