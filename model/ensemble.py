@@ -20,6 +20,7 @@ class Ensemble(nn.Module):
     Args:
         members: two or more; those that standardise over the past come last, and over equally many epochs.
         shares: of each in the mean; they add up to 1.
+        stage_weights: that multiply the means, for nights in which a stage is as much more frequent.
 
     Raises:
         ArtifactError: their pasts cannot be laid side by side.
@@ -27,9 +28,15 @@ class Ensemble(nn.Module):
     """
 
     shares: Tensor
+    stage_weights: Tensor
     temperature: Tensor
 
-    def __init__(self, members: Sequence[MC2SleepNet], shares: Sequence[float]) -> None:
+    def __init__(
+        self,
+        members: Sequence[MC2SleepNet],
+        shares: Sequence[float],
+        stage_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0),
+    ) -> None:
         super().__init__()
         shapes = {(one.context, one.ahead, *one.memory_shape[1:]) for one in members}
         if len(shapes) != 1:
@@ -40,6 +47,7 @@ class Ensemble(nn.Module):
         self.features = sum(self.widths)
         self.memory_shape = (sum(self.layers), *members[0].memory_shape[1:])
         self.register_buffer("shares", torch.tensor(list(shares)))
+        self.register_buffer("stage_weights", torch.tensor(list(stage_weights)))
         self.register_buffer("temperature", torch.tensor(1.0))
 
     def initial_state(self, batch: int) -> State:
@@ -82,7 +90,7 @@ class Ensemble(nn.Module):
             seen, weight = after.seen, after.weight  # the last one's, which standardises if any does
             layer, feature = layer + layers, feature + features
         kept = State(torch.cat(memory, 1), seen, weight, torch.cat(mean, 1), torch.cat(square, 1))
-        return torch.log(mixed) / self.temperature, kept
+        return torch.log(mixed * self.stage_weights) / self.temperature, kept
 
     def forward(self, raw: Tensor, spectrum: Tensor, present: Tensor) -> Tensor:
         """Whole sequences at once: (B, T, 3000), (B, T, 29, 128), (B, T, 2) -> logits (B, T, 1, 5)."""
@@ -90,4 +98,4 @@ class Ensemble(nn.Module):
         for number, one in enumerate(self.members):
             part = torch.softmax(one(raw, spectrum, present)[:, :, 0], -1) * self.shares[number]
             mixed = part if number == 0 else mixed + part
-        return (torch.log(mixed) / self.temperature).unsqueeze(2)
+        return (torch.log(mixed * self.stage_weights) / self.temperature).unsqueeze(2)

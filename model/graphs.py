@@ -271,7 +271,8 @@ class _Steps(nn.Module):
                 kept.append(part)
             after.append(tuple(scale))
             at = end
-        logits = torch.log(torch.stack(mixed).sum(0)) / self.network.temperature
+        mean = torch.stack(mixed).sum(0) * self.network.stage_weights
+        logits = torch.log(mean) / self.network.temperature
         scales = [torch.cat([one[place] for one in after], 1) for place in (1, 2)]
         return logits, torch.cat([*new[0], *new[1]], 2), after[-1][0], *scales
 

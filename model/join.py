@@ -17,22 +17,26 @@ from model.export import export, tell
 from streamer.errors import ArtifactError, SleepstreamError, UsageError
 
 
-def join(saved: Sequence[Checkpoint], shares: Sequence[float]) -> Ensemble:
+def join(
+    saved: Sequence[Checkpoint], shares: Sequence[float], stage_weights: Sequence[float] = (1, 1, 1, 1, 1)
+) -> Ensemble:
     """Make one network of several; the last is one that standardises over the past, if any does.
 
     Raises:
-        UsageError: the shares do not fit.
+        UsageError: the shares or the weights do not fit.
         ArtifactError: the members do not.
 
     """
     if len(saved) != len(shares) or abs(sum(shares) - 1) > 1e-6 or min(shares) <= 0:
         raise UsageError(f"--shares: one above 0 for each of {len(saved)} members, 1 in all; found {shares}")
+    if min(stage_weights) <= 0:
+        raise UsageError(f"--stage-weights: five numbers above 0, for W N1 N2 N3 R; found {stage_weights}")
     trailing = [one.size.trailing_epochs for one in saved]
     if trailing != sorted(trailing) or len(set(trailing) - {0}) > 1:
         raise ArtifactError(
             f"ensemble: members standardise over {trailing} epochs; those over 0 first, all others alike"
         )
-    return Ensemble([one.network for one in saved], shares)
+    return Ensemble([one.network for one in saved], shares, [float(one) for one in stage_weights])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,12 +44,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m model.join", description=__doc__.split("\n", 1)[0])
     parser.add_argument("members", nargs="+", help='"packaged", artifacts or checkpoints, and OUT.pt at last')
     parser.add_argument("--shares", type=float, nargs="+", required=True, help="of each in the mean")
+    parser.add_argument(
+        "--stage-weights", type=float, nargs=5, default=(1, 1, 1, 1, 1), help="that multiply W N1 N2 N3 R"
+    )
     parser.add_argument("--temperature", type=float, default=1.0, help="that divides the logits (default: 1)")
     options = parser.parse_args(arguments)
     *members, out = options.members
     try:
         saved = [load_start("packaged" if one == "packaged" else Path(one)) for one in members]
-        joined = join(saved, options.shares)
+        joined = join(saved, options.shares, options.stage_weights)
         joined.temperature.fill_(options.temperature)
         said = dict.fromkeys(one.trained_on for one in saved)
         contract = export(joined, [one.size for one in saved], " | ".join(said), Path(out))

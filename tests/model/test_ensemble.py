@@ -26,8 +26,11 @@ TWO_LOOKS = replace(
 SIZES = [ABSOLUTE, replace(TWO_LOOKS, sequence_layers=2)]
 
 
-def ensemble(shares: tuple[float, ...] = (0.25, 0.75)) -> Ensemble:
-    return Ensemble([network(size, seed) for seed, size in enumerate(SIZES)], shares).eval()
+WEIGHTS = (1.0, 1.5, 1.0, 1.0, 0.85)
+
+
+def ensemble(shares: tuple[float, ...] = (0.25, 0.75), weights: tuple[float, ...] = (1,) * 5) -> Ensemble:
+    return Ensemble([network(size, seed) for seed, size in enumerate(SIZES)], shares, weights).eval()
 
 
 def test_it_says_the_mean_of_what_its_members_say() -> None:
@@ -39,9 +42,18 @@ def test_it_says_the_mean_of_what_its_members_say() -> None:
     assert not torch.allclose(each[0], each[1], atol=1e-3)
 
 
+def test_a_stage_that_is_more_frequent_is_more_probable_by_as_much() -> None:
+    given = signal(9)
+    with torch.no_grad():
+        plain = torch.softmax(ensemble()(*given)[:, :, 0], -1)
+        found = torch.softmax(ensemble(weights=WEIGHTS)(*given)[:, :, 0], -1)
+    weighted = plain * torch.tensor(WEIGHTS)
+    torch.testing.assert_close(found, weighted / weighted.sum(-1, keepdim=True))
+
+
 @pytest.mark.parametrize("block", [1, 3])
 def test_streamed_it_says_what_it_says_in_parallel(block: int) -> None:
-    joined, (raw, spectrum, present) = ensemble(), signal(11, batch=2)
+    joined, (raw, spectrum, present) = ensemble(weights=WEIGHTS), signal(11, batch=2)
     with torch.no_grad():
         parallel = joined(raw, spectrum, present)[:, :, 0]
         state, rows = joined.initial_state(2), []
@@ -60,7 +72,7 @@ def test_it_is_exported_for_every_runtime_and_the_last_member_can_be_trained_on(
         made = Checkpoint(size, network(size, number), f"noise {number}", {})
         save_checkpoint(tmp_path / f"{number}.pt", made)
     given = [str(tmp_path / name) for name in ("0.pt", "1.pt", "out.pt")]
-    main([*given, "--shares", "0.25", "0.75", "--temperature", "1.5"])
+    main([*given, "--shares", "0.25", "0.75", "--stage-weights", *"12111", "--temperature", "1.5"])
     assert "tiny + tiny" in capsys.readouterr().out
     contract = Model.load(tmp_path / "out.pt", trusted=True).contract
     assert contract.trained_on == "noise 0 | noise 1"
@@ -74,6 +86,8 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     saved = [Checkpoint(size, network(size), "noise", {}) for size in SIZES]
     with pytest.raises(UsageError, match="--shares"):
         join(saved, (0.5, 0.6))
+    with pytest.raises(UsageError, match="--stage-weights"):
+        join(saved, (0.5, 0.5), (1, 1, 0, 1, 1))
     with pytest.raises(ArtifactError, match="those over 0 first"):
         join(saved[::-1], (0.5, 0.5))
     other = replace(ABSOLUTE, context=3)
