@@ -116,11 +116,18 @@ def _written_ago_s(path: Path, clock: Clock) -> float:
         return 0.0
 
 
+def _written(path: Path) -> float:
+    """When a session was last written to, by the file system: Unix time, seconds."""
+    log_of_writes = path.with_name(path.name + "-wal")
+    return max(one.stat().st_mtime for one in (path, log_of_writes) if one.exists())
+
+
 def _newest(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Path | None:
     """The session with the youngest last sample; names tell less, because wall clocks are set.
 
     One that died, and whose age nobody can tell, comes behind those that are young enough, and before those
-    that are too old. Where it is the last in name it also comes before one that was ended.
+    that are too old; of several the one that was written last. Where it is the last in name it also comes
+    before one that was ended.
     """
     found: dict[Path, _Rank] = {}
     for path in islice(sessions(folder, fresh.node, fresh.stream), LOOK_BACK):
@@ -141,14 +148,14 @@ class _Rank(NamedTuple):
     """A sort key: the smallest is the session to continue."""
 
     order: int
-    age_s: float
+    age_s: float  # or where that is unknown: the smaller, the later it was written
     ended: bool
 
 
 def _rank(reader: JournalReader, age: float | None, within_s: float) -> _Rank:
     ended = _ended(reader)
     if age is None:
-        return _Rank(UNKNOWN + 2 if ended else UNKNOWN, 0.0, ended)
+        return _Rank(UNKNOWN + 2 if ended else UNKNOWN, -_written(reader.path), ended)
     return _Rank(UNKNOWN - 1 if age <= within_s else UNKNOWN + 1, age, ended)
 
 

@@ -8,6 +8,7 @@ this very process had received, however fast or slow the machine is.
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import sys
 from pathlib import Path
@@ -75,4 +76,5 @@ if __name__ == "__main__":
     witness = folder / WITNESS_FILE.format(pid=os.getpid())
     WitnessedJournal.descriptor = os.open(witness, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     _put(*JOURNAL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the chaos may be under `nohup`
     sys.exit(cli.main(["run", sys.argv[1], *([] if sys.stdout.isatty() else ["--log", "json"])]))

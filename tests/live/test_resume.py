@@ -304,6 +304,18 @@ def test_a_session_that_died_with_unknown_age_is_told_although_one_before_it_was
     assert find(tmp_path, META, Booted(110, -900), 600).path == later
 
 
+def test_of_several_with_unknown_age_the_one_written_last_is_told(tmp_path):
+    """A clock that was ahead at first gives the older one the later name."""
+    ahead = dead(tmp_path, HandClock(), replace(META, session="20260101T235000Z-anna-abc000", boot="first"))
+    later = dead(tmp_path, HandClock(), replace(META, boot="second"))
+    for path, written in ((ahead, 1000), (later, 2000)):
+        for one in tmp_path.glob(f"{path.name}*"):
+            os.utime(one, (written, written))
+    found = find(tmp_path, META, Booted(40, -900), 600)
+    assert (found.unknown, found.before) == (True, later)
+    assert later.stem in found.why
+
+
 def test_an_older_session_is_not_gone_on_with_when_a_later_one_was_ended(tmp_path):
     clock = HandClock()
     dead(tmp_path, clock)
