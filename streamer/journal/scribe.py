@@ -9,6 +9,7 @@ nothing counts as recorded before that call has come back.
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 import os
 import threading
@@ -20,7 +21,9 @@ from streamer.clock import SystemClock
 
 EARLY_S = 0.2  # a file that is due so soon goes along with one that is due now
 TOGETHER = 8  # files from which one wait for all is worth it: it waits for what other programs write, too
+AGAIN_S = 0.5  # after a fault
 CLOCK = SystemClock()  # of the waiting itself; each file has its own for what is due
+log = logging.getLogger(__name__)
 
 SyncAll = Callable[[int], int]
 
@@ -95,15 +98,23 @@ class Scribe:
 
     def _run(self) -> None:
         while (found := self._next()) is not None:
-            group = []
-            for file in found:
-                wait_s = file.wait_s(early=True)
-                if wait_s <= 0:
-                    group.append(file)
-                elif wait_s < math.inf:
-                    self.within(file, file.wait_s())
-            together = len(group) >= TOGETHER and SYNC_ALL is not None
-            _sync([file for file in group if file.write(together)])
+            try:
+                self._write(found)
+            except Exception:  # whatever it is, it must not end the recording of all sleepers
+                log.exception("the session files in %s: a fault of ours; they are written on", self._folder)
+                for file in found:
+                    self.within(file, AGAIN_S)
+
+    def _write(self, found: list[Written]) -> None:
+        group = []
+        for file in found:
+            wait_s = file.wait_s(early=True)
+            if wait_s <= 0:
+                group.append(file)
+            elif wait_s < math.inf:
+                self.within(file, file.wait_s())
+        together = len(group) >= TOGETHER and SYNC_ALL is not None
+        _sync([file for file in group if file.write(together)])
 
     def _next(self) -> list[Written] | None:
         """Wait until a file is due; it, and what is due soon. None: there is no file any more."""

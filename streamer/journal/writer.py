@@ -222,6 +222,8 @@ class Writer:
         """How long until the next transaction has to begin, or (`early`) may; inf: there is none."""
         with self.lock:
             within_s = RETRY_S if self._retries else self._pending.within_s
+            if self._written[0]:  # nobody has said whether the disk has it: a fault came between
+                within_s = min(within_s, RETRY_S)
             if within_s == math.inf or self._closing:  # -inf + inf is no time
                 return math.inf
             if early and not self._retries:

@@ -11,6 +11,7 @@ import pytest
 
 from streamer.journal import Journal, scribe
 from streamer.journal import file as session_file
+from streamer.journal.writer import Writer
 from tests.journals import META, HandClock, HastyClock, chunk, epoch, indices
 
 SLEEPERS = scribe.TOGETHER + 2
@@ -117,6 +118,29 @@ def test_one_that_is_closed_in_between_waits_for_the_disk_itself(tmp_path, disk,
     night(tmp_path, disk, gate, HandClock, rest)
     assert [status.state for status in closed] == ["closed"]
     assert indices(tmp_path / "s1.sqlite") == list(range(10))
+
+
+def test_a_fault_in_one_of_them_ends_the_recording_of_none(tmp_path, disk, gate, monkeypatch, caplog):
+    heard, synced = [], Writer.synced
+
+    def fails_once(writer, error):
+        heard.append(writer)
+        if len(heard) == 1:
+            raise ZeroDivisionError("ours")
+        synced(writer, error)
+
+    monkeypatch.setattr(Writer, "synced", fails_once)
+
+    async def rest(journals):
+        for start in (10, 20):
+            for journal in journals:
+                journal.record(chunk(start, 10))
+                await journal.flush()
+
+    night(tmp_path, disk, gate, HastyClock, rest)
+    assert "a fault of ours" in caplog.text
+    for number in range(1, SLEEPERS):
+        assert indices(tmp_path / f"s{number}.sqlite") == list(range(30))
 
 
 def test_few_files_wait_each_for_itself(tmp_path, disk):
