@@ -16,7 +16,7 @@ from streamer.errors import JournalError
 from streamer.journal import Journal, JournalReader
 from streamer.journal.file import MIGRATIONS
 from streamer.journal.lock import outrun
-from streamer.messages import Score
+from streamer.messages import STAGES, Score
 from streamer.network.stager import Model
 from streamer.night.session import items
 from streamer.payloads import Probabilities
@@ -148,8 +148,11 @@ def _check_scores(path: Path, reader: JournalReader, model: Model, verdict: Verd
     whole = [one for one in outputs if isinstance(one, Score) and one.epoch is not None]
     committed = list(reader.epochs())
     verdict.notes["epochs"] += len(committed)
-    spare = LEFT_OVER if path.name in verdict.given_up else 0
-    verdict.lost += 0 if outrun(path) else max(0, len(whole) - len(committed) - spare)
+    missing = 0 if outrun(path) else len(whole) - len(committed)
+    if path.name in verdict.given_up:  # a gap of hours is walked in pieces, which a death may come between
+        staged = [score for score in whole[len(committed) :] if score.stage in STAGES]
+        missing = min(missing, max(0, len(staged) - LEFT_OVER))
+    verdict.lost += max(0, missing)
     for score, payload in zip(whole, committed, strict=False):
         same = (score.epoch, score.stage, score.smoothed) == (payload.epoch, payload.stage, payload.smoothed)
         if not same or _rounded(score) != payload.probabilities:

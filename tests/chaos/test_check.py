@@ -25,7 +25,7 @@ LABELS = ("Fpz-Cz", "count")
 SETTINGS = StreamSettings.model_validate(
     {"name": "anna", "source": {"kind": "lsl"}, "signal": {"channel": "Fpz-Cz"}}
 )
-EEG = eeg(200, 100)
+EEG = eeg(700, 100)
 
 
 def part(start, stop):
@@ -34,28 +34,34 @@ def part(start, stop):
     return Chunk(start * 100, np.stack([EEG[0, at], at.astype(float)]))
 
 
-@pytest.fixture
-def night(tmp_path):
-    """A session that ended in peace, with a gap in it, and all that a broker would have passed on."""
+def record(folder, items, ended=True, most=100):
+    """Record a session of which at most so many epochs are committed; what a broker would have passed on."""
     about = info(100, LABELS)
     meta = Meta("s", "node", "anna", about, settings=SETTINGS.model_dump(mode="json"))
     pipeline = Pipeline(about, SETTINGS.signal, SETTINGS.hop_s, default_model())
-    with Journal.create(tmp_path / "s.sqlite", meta, SystemClock()) as journal:
+    with Journal.create(folder / "s.sqlite", meta, SystemClock()) as journal:
         publisher = Publisher("anna", "s", about, journal, [], SystemClock(), None)
-        for item in (part(0, 95), Gap(9500, 10_000, "radio"), part(100, 200)):
+        for item in items:
             journal.record(item)
             for output in pipeline.push(item):
-                if isinstance(output, Score):
+                if isinstance(output, Score) and len(publisher.labels) < most:
                     publisher.commit(output)
-        publisher.event("session_ended", "stopped")
-    with Journal.open(tmp_path / "s.sqlite") as session:
-        heard = [(parcel.kind, parcel.body) for parcel in session.parcels()]
+        if ended:
+            publisher.event("session_ended", "stopped")
+    with Journal.open(folder / "s.sqlite") as session:
+        return [(parcel.kind, parcel.body) for parcel in session.parcels()]
+
+
+@pytest.fixture
+def night(tmp_path):
+    """A session that ended in peace, with a gap in it, and all that a broker would have passed on."""
+    heard = record(tmp_path, (part(0, 95), Gap(9500, 10_000, "radio"), part(100, 200)))
     assert sum(kind == "epoch" for kind, _ in heard) == 6
     return tmp_path, heard
 
 
-def judged(folder, heard):
-    verdict = Verdict()
+def judged(folder, heard, *given_up):
+    verdict = Verdict(given_up=set(given_up))
     check(folder, heard, default_model(), verdict)
     return {
         name: count
@@ -102,6 +108,12 @@ def test_the_file_is_held_against_the_truth(night, spoil, found):
     folder, heard = night
     alter(folder, spoil)
     assert found.items() <= judged(folder, heard).items()
+
+
+def test_a_session_that_was_given_up_may_have_died_within_a_long_gap(tmp_path):
+    heard = record(tmp_path, (part(0, 95), Gap(9500, 69_500, "radio"), part(695, 700)), ended=False, most=5)
+    assert judged(tmp_path, heard, "s.sqlite") == {}
+    assert judged(tmp_path, heard) == {"abandoned": 1, "lost": 18}
 
 
 def test_other_samples_would_have_made_other_epochs(night):

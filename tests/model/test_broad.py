@@ -20,6 +20,7 @@ from model.broad import (
 )
 from model.spectra import FREQUENCY_HZ
 
+pytestmark = pytest.mark.train
 HZ = FREQUENCY_HZ[:90]
 
 
