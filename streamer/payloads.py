@@ -37,10 +37,7 @@ EventName = Literal[
     "report",
 ]
 
-CommandName = Literal[
-    "lights_off",
-    "lights_on",
-    "mark",
+AlarmCommand = Literal[
     "arm_alarm",
     "disarm_alarm",
     "snooze_alarm",
@@ -48,6 +45,12 @@ CommandName = Literal[
     "test_alarm",
     "set_alarm",
     "set_alarm_window",
+]
+CommandName = Literal[
+    "lights_off",
+    "lights_on",
+    "mark",
+    AlarmCommand,
     "arm_trigger",
     "disarm_trigger",
     "stop",

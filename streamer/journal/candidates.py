@@ -17,6 +17,7 @@ from streamer.clock import Clock, boot_id
 from streamer.errors import DamagedError, JournalError
 from streamer.journal import JournalReader, Meta
 from streamer.journal.lock import outrun
+from streamer.journal.place import LOG
 from streamer.settings import StreamSettings
 
 LOOK_BACK = 100  # sessions of a stream, some three months
@@ -118,8 +119,8 @@ def _written_ago_s(path: Path, clock: Clock) -> float:
 
 def _written(path: Path) -> float:
     """When a session was last written to, by the file system: Unix time, seconds."""
-    log_of_writes = path.with_name(path.name + "-wal")
-    return max(one.stat().st_mtime for one in (path, log_of_writes) if one.exists())
+    files = path, path.with_name(path.name + LOG)
+    return max(one.stat().st_mtime for one in files if one.exists())
 
 
 def _newest(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Path | None:

@@ -178,8 +178,7 @@ def connect(path: Path) -> sqlite3.Connection:
         # Opened by the caller, who sees what is wrong; used by the journal's thread alone from then on.
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     except OSError as error:
-        kind = DiskError if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT) else JournalError
-        raise kind(f"cannot record to {path}: {error.strerror}") from error
+        raise refusal(f"cannot record to {path}: {error.strerror}", error) from error
     except sqlite3.Error as error:
         raise JournalError(f"cannot record to {path}: {error}") from error
     try:
@@ -195,6 +194,12 @@ def connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise _refused(f"cannot record to {path}", error) from error
     return db
+
+
+def refusal(said: str, error: OSError) -> JournalError:
+    """What to raise with these words: a `DiskError` where the disk is full or broken."""
+    full_or_broken = error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+    return DiskError(said) if full_or_broken else JournalError(said)
 
 
 def _refused(what: str, error: sqlite3.Error) -> JournalError:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 
-from streamer.errors import DiskError, JournalError, SleepstreamError
+from streamer.errors import JournalError, SleepstreamError
 from streamer.host import private
 from streamer.journal import file as session_file
 from streamer.journal.file import PRUNED
@@ -92,8 +91,7 @@ def _rewrite(session: Path, keep: bool, going: Going) -> int:
             new.replace(path)
             _sync(path.parent)
         except OSError as error:
-            kind = DiskError if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT) else JournalError
-            raise kind(f"cannot pack {path}: {error.strerror}; {BUSY}") from error
+            raise session_file.refusal(f"cannot pack {path}: {error.strerror}; {BUSY}", error) from error
         except sqlite3.Error as error:
             raise JournalError(f"cannot pack {path}: {error}; {BUSY}") from error
         finally:

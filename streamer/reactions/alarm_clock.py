@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from streamer.clock import Clock
 from streamer.messages import Score
-from streamer.payloads import AlarmPayload, EventPayload, utc
+from streamer.payloads import AlarmCommand, AlarmPayload, EventPayload, utc
 from streamer.reactions.alarm import Alarm, Change
 from streamer.reactions.memory import Memory, load_memory, write
 from streamer.reactions.noise import Noise, quietly_log
@@ -32,15 +32,6 @@ RETRY_S = 2.0  # between two attempts to write down what is so
 UNTOLD = 16  # changes that wait for someone to tell
 LAST_WRITE_S = 5.0  # at the end, for a disk that hangs
 
-Command = Literal[
-    "arm_alarm",
-    "disarm_alarm",
-    "snooze_alarm",
-    "dismiss_alarm",
-    "test_alarm",
-    "set_alarm",
-    "set_alarm_window",
-]
 Listener = Callable[[Change, Memory], None]
 Complaint = Callable[[str], None]
 log = logging.getLogger(__name__)
@@ -182,7 +173,7 @@ class AlarmClock:
         if age_s <= FRESH_S:
             self._take(self._alarm.push(score, self._clock.wall(), self._clock.monotonic()))
 
-    def obey(self, command: Command, text: str = "") -> str:
+    def obey(self, command: AlarmCommand, text: str = "") -> str:
         """Carry out a command; return why it was refused, or "". An exception means nothing was changed."""
         now, steady = self._clock.wall(), self._clock.monotonic()
         if command == "test_alarm":
