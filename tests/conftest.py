@@ -33,6 +33,17 @@ settings.register_profile(
 settings.load_profile("sleepstream")
 
 
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny network as TorchScript alone; to be read, not changed."""
+    from model.export import export  # where there is no torch, nobody asks for it
+    from tests.model.tiny import TINY, network
+
+    path = tmp_path_factory.mktemp("model") / "tiny.pt"
+    export(network(), TINY, "noise", path, onnx=False)
+    return path
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the switch that CI uses."""
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure")

@@ -8,20 +8,11 @@ import numpy as np
 import pytest
 
 from model.data import Night, save_night
-from model.export import export
 from streamer.network.runner import Runner
 from streamer.network.stager import Model
 from tests.gpu.agreement import agreement, nights, probabilities
-from tests.model.tiny import TINY, network
 
 pytestmark = pytest.mark.train
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny.pt"
-    export(network(), TINY, "noise", path, onnx=False)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,6 @@ pytestmark = pytest.mark.train
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny.pt"
-    export(network(), TINY, "noise", path, onnx=False)
-    return path
-
-
-@pytest.fixture(scope="module")
 def model(artifact: Path) -> Model:
     return Model.load(artifact, trusted=True)
 

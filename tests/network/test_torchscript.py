@@ -8,25 +8,18 @@ from typing import get_args
 import pytest
 import torch
 
-from model.export import export, run
+from model.export import run
 from streamer.errors import ArtifactError
 from streamer.network.runner import Given
 from streamer.network.stager import Model, Session
 from streamer.network.torchscript import TorchNetwork, TorchRunner
 from streamer.settings import Precision
-from tests.model.tiny import TINY, network, signal
+from tests.model.tiny import network, signal
 from tests.network.windows import windows
 
 pytestmark = pytest.mark.train
 
 OFF = {"float32": 1e-5, "bfloat16": 0.02, "float16": 0.005}  # of a probability; bits of a number: 24, 8, 11
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny.pt"
-    export(network(), TINY, "noise", path, onnx=False)
-    return path
 
 
 @pytest.fixture(scope="module", params=get_args(Precision))
