@@ -14,6 +14,7 @@ from streamer.messages import Floats
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _MISSING = ("", "nan", "na", "n/a", "none", "null", "-nan", "inf", "-inf")  # nothing was measured
 _OF_DAY = re.compile(r"(\d{1,2}):(\d\d):(\d\d)(?:[.,:](\d{1,9}))?", re.ASCII)
+_SECONDS_COMMA = re.compile(r"(:\d\d),(\d+)\b", re.ASCII)
 _PATTERNS = (
     *("%Y/%m/%d %H:%M:%S.%f", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y %H:%M:%S.%f", "%d.%m.%Y %H:%M:%S"),
     *("%Y-%m-%d %H:%M:%S:%f", "%Y-%m-%d-%H:%M:%S.%f", "%d-%b-%Y %H:%M:%S.%f", "%d-%b-%Y %H:%M:%S"),
@@ -66,6 +67,7 @@ class Times:
         self.of_day = False
         self._comma = comma
         self._pattern: str | None = None
+        self._dated: bool | None = None
         self._local = False  # the last block's times had no zone
         self._shift = 0.0  # midnights and hours gone by, s
         self._latest: float | None = None
@@ -79,8 +81,18 @@ class Times:
         read = np.array([self._clock(cell) for cell in cells])
         return self._unwrapped(read) if self._local else read
 
+    def dated(self, dates: Sequence[str], cells: Sequence[str]) -> Sequence[str]:
+        """Times of day with the dates of another column before them, where both together are times."""
+        if self._dated is None and cells:
+            self._dated = _OF_DAY.fullmatch(_pointed(cells[0])) is not None and bool(
+                np.isfinite(self._clock(f"{dates[0].strip()} {cells[0].strip()}"))
+            )
+        if not self._dated:
+            return cells
+        return [f"{date.strip()} {cell.strip()}" for date, cell in zip(dates, cells, strict=True)]
+
     def _clock(self, cell: str) -> float:
-        cell = cell.strip()
+        cell = _pointed(cell)
         of_day = _OF_DAY.fullmatch(cell)
         if of_day is not None:
             self.of_day = True
@@ -140,6 +152,11 @@ class Times:
         self._shift += by_s
         if remark:
             self.remarks.append(f"{remark}; they are read as going on")
+
+
+def _pointed(cell: str) -> str:
+    """A time whose fraction of a second follows a point."""
+    return _SECONDS_COMMA.sub(r"\1.\2", cell.strip())
 
 
 def _on_the_hour(value: float, before: float) -> bool:

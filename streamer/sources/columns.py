@@ -15,7 +15,8 @@ from streamer.messages import Channel
 
 _TIME = (
     r"(?:(?:lsl|unix|local|utc|elapsed|recording) )*"
-    r"(?:times?|times? ?stamps?|ts|t|zeit|temps|tiempo|seconds?|secs?|date ?time|date|clock|elapsed|utc)"
+    r"(?:times?|times? ?stamps?|ts|t|seconds?|secs?|date ?time|date|clock|elapsed|utc"
+    r"|zeit|zeitstempel|uhrzeit|datum|temps|heure|tiempo|hora|fecha|tijd)"
 )
 _SCALE = (
     r"(?P<unit>s|secs?|seconds?|ms|msecs?|milliseconds?|[uµμ]s|[uµμ]?secs?|microseconds?|ns|nanoseconds?)"
@@ -26,6 +27,7 @@ _TIMES = re.compile(
 _UNIT = re.compile(r"(.*?)\s*[\[(]([^\])]*)[\])]")
 _RATE = re.compile(r"sample rate\s*=\s*([0-9.]+)", re.IGNORECASE)
 _COUNT = re.compile(r"number of channels\s*=\s*([0-9]+)", re.IGNORECASE)
+_DATES = ("date", "datum", "fecha")
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
 DECIMAL_POINT = re.compile(r"[+-]?[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?")
 SECONDS = {"s": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
@@ -42,6 +44,7 @@ class Columns:
         factor: seconds per unit of its numbers, where its name says so.
         counter: the column that counts samples and begins anew, if there is one.
         rate_hz: where the file states it.
+        date: the column of the date, where the time may be a time of day alone.
         notes: Mind Monitor's column of events, which have rows of their own.
         names: of all columns, as the file has them.
 
@@ -54,6 +57,7 @@ class Columns:
     rate_hz: float | None
     names: tuple[str, ...]
     notes: int | None = None
+    date: int | None = None
 
     @property
     def width(self) -> int:
@@ -65,20 +69,21 @@ def named(names: Sequence[str], preamble: Sequence[str], units: Sequence[str] = 
     """Read a header of names; `preamble` are the `%` lines above it, `units` a line below it."""
     plain = [" ".join(name.casefold().replace("_", " ").split()) for name in names]
     timed = [n for n, name in enumerate(plain) if _TIMES.fullmatch(name)]
-    time = next((n for n in timed if plain[n] != "date"), timed[0]) if timed else None
+    time = next((n for n in timed if plain[n] not in _DATES), timed[0]) if timed else None
+    date = next((n for n in timed if plain[n] in _DATES and n != time), None)
     openbci = "sample index" in plain and any(name.startswith("exg channel") for name in plain)
     monitor = any(name.startswith("raw ") for name in plain) and "elements" in plain
     channels = {
         n: _channel(name, openbci, monitor, units[n].strip("()[] ") if n < len(units) else "")
         for n, name in enumerate(names)
-        if n != time and not (openbci and plain[n] in ("other", "sample index"))
+        if n not in (time, date) and not (openbci and plain[n] in ("other", "sample index"))
     }
     counter = plain.index("sample index") if openbci else None
     factor = None if time is None else _factor(plain[time])
     if time is not None and factor is None and time < len(units):
         factor = _factor(f"t ({units[time].strip('()[] ').casefold()})")
     notes = plain.index("elements") if monitor else None
-    return Columns(channels, time, factor, counter, _rate(preamble), tuple(names), notes)
+    return Columns(channels, time, factor, counter, _rate(preamble), tuple(names), notes, date)
 
 
 def numbered(count: int) -> Columns:

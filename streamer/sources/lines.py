@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections import deque
@@ -13,6 +14,7 @@ from typing import TextIO
 
 from streamer.sources.units import is_voltage
 
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what such a file begins with, as spreadsheets write it
 DELIMITERS = "\t;,| "
 ALIKE = 20  # rows whose decimals tell whether the last one is whole
 CUT = "its last line has no end, as if it had been cut, and is left out"
@@ -112,6 +114,10 @@ def text(cell: str) -> str:
 
 
 def _open(path: Path) -> TextIO:
+    with path.open("rb") as file:
+        wide = file.read(2) in UTF_16
+    if wide:
+        return path.open(encoding="utf-16", errors="replace", newline="")
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 

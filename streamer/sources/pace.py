@@ -15,6 +15,9 @@ from streamer.sources.packets import Numbering
 
 EARLIEST_UNIX = 1e8  # seconds; times above it are dates (after 1973)
 UNITS = {1.0: "s", 1e-3: "ms", 1e-6: "µs", 1e-9: "ns"}
+DAY_S = 86_400.0  # the unit of a spreadsheet's dates
+SPREADSHEET = (30_000.0, 80_000.0)  # days since the end of 1899, as spreadsheets write dates: 1982 to 2119
+SPREADSHEET_ZERO = 25_569.0  # 1 January 1970 in them
 # A rate found in times that is this close to one that devices have is meant to be that.
 NOMINAL_HZ = (50, 64, 100, 125, 128, 200, 220, 250, 256, 300, 400, 500, 512, 600, 1000, 1024)
 NEAR = 0.005
@@ -85,7 +88,8 @@ def find_pace(
     if factor is None:
         factor, raw_hz = _scaled(begun, raw_hz)
         if factor != 1.0:
-            remarks.append(f"its times look like {UNITS[factor]} and are read so")
+            unit = UNITS.get(factor, "a spreadsheet's days")
+            remarks.append(f"its times look like {unit} and are read so")
     rate_hz = _nominal(raw_hz)
     if stated_hz and abs(stated_hz - raw_hz) <= NEAR * stated_hz:
         rate_hz = stated_hz
@@ -93,7 +97,7 @@ def find_pace(
         remarks.append(
             f"it states {stated_hz:g} Hz, and its times go on at {rate_hz:g} Hz, which is believed"
         )
-    start = begun * factor
+    start = (begun - SPREADSHEET_ZERO * (factor == DAY_S)) * factor
     return Pace(rate_hz, factor, start if start > EARLIEST_UNIX else UNKNOWN_START, False, tuple(remarks))
 
 
@@ -133,6 +137,8 @@ def _scaled(begun: float, raw_hz: float) -> tuple[float, float]:
     for factor in (*dated, *UNITS):
         if RATES_HZ[0] * 0.9 <= raw_hz / factor <= RATES_HZ[1] * 2.1:
             return factor, raw_hz / factor
+    if SPREADSHEET[0] < begun < SPREADSHEET[1] and RATES_HZ[0] * 0.9 <= raw_hz / DAY_S <= RATES_HZ[1] * 2.1:
+        return DAY_S, raw_hz / DAY_S
     factor = dated[0] if dated else 1.0
     return factor, raw_hz / factor
 

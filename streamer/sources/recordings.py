@@ -6,6 +6,7 @@ from pathlib import Path
 
 from streamer.errors import RecordingError, UsageError
 from streamer.sources.files import read_head
+from streamer.sources.lines import UTF_16
 from streamer.sources.source import Recording
 
 MOST_NULS = 16  # one byte in so many may be NUL in a text that was damaged
@@ -36,7 +37,14 @@ def open_recording(path: Path, rate_hz: float | None = None) -> Recording:
 
         _no_rate(path, rate_hz)
         return XdfRecording(path)
-    if head.count(0) > len(head) // MOST_NULS or kind not in (".csv", ".tsv", ".txt", ".dat", ""):
+    wide = head.startswith(UTF_16)
+    if (head.count(0) > len(head) // MOST_NULS and not wide) or kind not in (
+        ".csv",
+        ".tsv",
+        ".txt",
+        ".dat",
+        "",
+    ):
         raise RecordingError(
             f"{path} is not a recording sleepstream reads; give an EDF, BDF, XDF or CSV file"
         )

@@ -175,6 +175,7 @@ class TableRecording:
             self._comma,
             Times(factor, self._comma),
             self._columns.time,
+            self._columns.date,
             self._columns.counter,
             channels,
             self._columns.notes,

@@ -76,6 +76,7 @@ class RowParser:
         comma: decimals have a comma.
         times: reads the column `time`; None without one.
         time: its column.
+        date: the column of the dates that belong to them, or None.
         counter: the column that counts samples, or None.
         channels: columns of the samples that are wanted.
         notes: the column of events that have rows of their own, or None.
@@ -89,12 +90,13 @@ class RowParser:
         comma: bool,
         times: Times,
         time: int | None,
+        date: int | None,
         counter: int | None,
         channels: Sequence[int],
         notes: int | None,
     ) -> None:
         self._delimiter, self._width, self._comma = delimiter, width, comma
-        self._times, self._time = times, time
+        self._times, self._time, self._date = times, time, date
         self._counter, self._channels, self._notes = counter, list(channels), notes
         self._bad_rows = Tally("rows left out because they are not whole")
         self._bad_times = Tally("rows left out because they bear no time that goes on")
@@ -133,6 +135,8 @@ class RowParser:
     def set_back(self, rows: Rows, at: int, before: int) -> bool:
         """The clock was set back between two rows: later ones go on; False if that happens too often."""
         steps = np.diff(rows.times[np.isfinite(rows.times)])
+        if not (steps > 0).any():
+            return False
         back_s = float(rows.times[before] - rows.times[at])
         shift_s = back_s + float(np.median(steps[steps > 0]))
         rows.times[at:] += shift_s
@@ -152,9 +156,15 @@ class RowParser:
             samples[place], bad = numbers(columns[column], self._comma)
             wrong.update(bad)
         self._bad_cells.add(at[sorted(wrong)])
-        times = none if self._time is None else self._times.seconds(columns[self._time]) + self._shift_s
+        times = none if self._time is None else self._seconds(columns) + self._shift_s
         counter = none if self._counter is None else numbers(columns[self._counter], self._comma)[0]
         return Rows(at, times, counter, samples)
+
+    def _seconds(self, columns: Sequence[Sequence[str]]) -> Floats:
+        cells: Sequence[str] = columns[self._time or 0]
+        return self._times.seconds(
+            cells if self._date is None else self._times.dated(columns[self._date], cells)
+        )
 
     def _noted(self, columns: Sequence[Sequence[str]], rows: Rows) -> list[int]:
         """Rows that note an event instead of a measurement, and are no loss."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streamer.errors import SignalError, SleepstreamError, UsageError
+from streamer.errors import RecordingError, SignalError, SleepstreamError, UsageError
 from streamer.messages import Channel, Chunk, Gap
 from streamer.sources.cells import Times, number
 from streamer.sources.recordings import open_recording
@@ -161,6 +161,10 @@ SPELLINGS = {
     "local time": lambda s: iso(s, "%Y/%m/%d %H:%M:%S.%f"),
     "time stamp": lambda s: iso(s, "%Y-%m-%dT%H:%M:%S.%fZ"),
     "date": lambda s: iso(s, "%m/%d/%Y %I:%M:%S.%f PM"),
+    "Datum": lambda s: iso(s, "%d.%m.%Y %H:%M:%S.%f"),
+    "timestamp": lambda s: f"{s / 86_400 + 25_569:.9f}",  # a spreadsheet's days
+    "Date,Time": lambda s: iso(s, "%Y-%m-%d,%H:%M:%S.%f"),
+    "Uhrzeit,Datum": lambda s: iso(s, "%H:%M:%S.%f,%d.%m.%Y"),
 }
 
 
@@ -173,6 +177,40 @@ def test_times_of_every_kind(tmp_path, name):
     np.testing.assert_array_equal(values, k)
     assert (recording.rates_hz[0], gaps) == (125.0, [(1500, 2000)])
     assert recording.started in (pytest.approx(BEGUN, abs=0.001), 473_385_600.0)
+
+
+def test_a_date_beside_the_time_of_day_is_the_night_s(tmp_path):
+    for header, form in (("Date,Time", "%Y-%m-%d,%H:%M:%S.%f"), ("Uhrzeit,Datum", "%H:%M:%S.%f,%d.%m.%Y")):
+        rows = [(iso(BEGUN + 7195 + n / 100, form), n) for n in range(1000)]  # over midnight
+        recording = table(tmp_path / "a.csv", written([f"{header},Cz"], rows))
+        at, values, gaps = played(recording, "Cz")
+        np.testing.assert_array_equal(values, at)
+        assert (recording.started, gaps, recording.remarks) == (pytest.approx(BEGUN + 7195), [], [])
+    rows = [(f"day {n // 500}", iso(BEGUN + n / 100, "%H:%M:%S.%f"), n) for n in range(1000)]
+    recording = table(tmp_path / "a.csv", written(["Date,Time,Cz"], rows))  # no date that anyone can read
+    assert played(recording, "Cz")[2] == []
+
+
+def test_a_comma_before_the_fraction_of_a_second(tmp_path):
+    rows = [(iso(BEGUN + n / 125, "%d.%m.%Y %H:%M:%S,%f"), f"{n},5") for n in range(3000)]
+    recording = table(tmp_path / "a.csv", written(["Zeit;Cz"], rows, ";"))
+    assert (recording.rates_hz[0], recording.started) == (125.0, pytest.approx(BEGUN))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_spreadsheet_s_utf_16(tmp_path, encoding):
+    rows = [(f"{n / 100:.2f}", n) for n in range(1000)]
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    text = mark + written(["Zeit\tCz (µV)"], rows, "\t")
+    recording = table(tmp_path / "a.csv", text.encode(encoding))
+    assert recording.channels == (Channel("Cz", "µV"),)
+    np.testing.assert_array_equal(played(recording, "Cz")[1], np.arange(1000))
+
+
+def test_rows_from_the_last_to_the_first_are_to_be_sorted(tmp_path):
+    rows = [(f"{n / 100:.2f}", n) for n in range(1000)][::-1]
+    with pytest.raises(RecordingError, match="its time is before the line above; sort the rows"):
+        table(tmp_path / "a.csv", written(["time,Cz"], rows))
 
 
 @pytest.mark.parametrize(("scale", "says"), [(1e3, "ms"), (1e6, "µs"), (1e9, "ns")])
