@@ -24,6 +24,8 @@ class Scoring:
         stages: (onset s, duration s, stage) by onset; onsets count from the recording's sample 0.
         unknown: words that may be stages and were not understood, and how often each is there.
         doubts: why it may not belong to the recording.
+        begun: time of onset 0 by the scorer's own clock, s: Unix time, or (below 86,400) a time of day; None
+            where it does not say.
         placed: each stage has a time of its own; False where one follows the other from the first epoch on.
 
     """
@@ -32,6 +34,7 @@ class Scoring:
     unknown: Mapping[str, int] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     placed: bool = True
+    begun: float | None = None
 
     def labels(self, n_epochs: int) -> tuple[Label, ...]:
         """One stage per epoch; see `stages_per_epoch`."""

@@ -10,11 +10,12 @@ from streamer.messages import EPOCH_S
 from streamer.night.hypnogram import Scored, Scoring
 from streamer.night.scoring.annotations import read_annotated
 from streamer.night.scoring.tables import read_table
-from streamer.sources.edf_header import is_edf, read_header
+from streamer.sources.edf_header import is_edf
 from streamer.sources.files import UNKNOWN_START, read_head
 
 __all__ = ["read_annotated", "read_scoring"]
 
+DAY_S = 86_400.0
 NEAR_S = 43_200.0  # a file that begins further away has another clock: it is laid on the session's begin
 
 
@@ -23,7 +24,8 @@ def read_scoring(path: Path, started: float) -> Scoring:
 
     Takes an EDF+ with `Sleep stage` annotations, a table (comma, semicolon or tab) with onset, duration and
     label, or with a stage per row, or a text with one stage per 30 s: names, or Profusion's, Rechtschaffen
-    and Kales' or YASA's numbers. An EDF+ that says when it began is moved to the session's clock.
+    and Kales' or YASA's numbers. A scoring that says when it began, by a date or by a time of day, is moved
+    to the session's clock.
 
     Args:
         path: of the hypnogram.
@@ -34,8 +36,7 @@ def read_scoring(path: Path, started: float) -> Scoring:
         ScoringError: it holds no stages, or cannot be compared by 30 s.
 
     """
-    edf = is_edf(read_head(path))
-    found = _moved(read_annotated(path), path, started) if edf else read_table(path)
+    found = _moved(read_annotated(path) if is_edf(read_head(path)) else read_table(path), started)
     if not found.stages:
         words = ", ".join(repr(word[:40]) for word in list(found.unknown)[:3])
         what = f"no sleep stages (found {words})" if words else "no sleep stages"
@@ -46,12 +47,13 @@ def read_scoring(path: Path, started: float) -> Scoring:
     return found
 
 
-def _moved(found: Scoring, path: Path, started: float) -> Scoring:
+def _moved(found: Scoring, started: float) -> Scoring:
     """Move it to the session's clock; a file with another date stays. Either is doubted."""
-    begun = read_header(path).started
-    offset_s = begun - started
-    if begun == UNKNOWN_START or started == UNKNOWN_START:
+    if found.begun in (None, UNKNOWN_START) or started == UNKNOWN_START:
         return found
+    offset_s = found.begun - started
+    if found.begun < DAY_S:  # a time of day: of the day on which it is nearest
+        offset_s = (offset_s + DAY_S / 2) % DAY_S - DAY_S / 2
     if abs(offset_s) > NEAR_S:
         side = "before" if offset_s < 0 else "after"
         doubt = (

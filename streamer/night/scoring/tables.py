@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from streamer.errors import RecordingError, ScoringError
 from streamer.messages import EPOCH_S, STAGES, UNSCORED, Label
 from streamer.night.hypnogram import Scoring
 from streamer.night.scoring.durations import Timed, whole_epochs
-from streamer.night.scoring.words import is_named_stage, label_of, labels_of
+from streamer.night.scoring.words import is_named_stage, is_stage_text, label_of, labels_of
+from streamer.sources.cells import DAY_S, Times
 
 # The columns of a table by the names that they have in files, best first.
 LABELS = (
@@ -25,6 +28,7 @@ LABELS = (
 ONSETS = ("onset", "onset_s", "start", "start_s", "start time", "begin", "time", "time_s")
 DURATIONS = ("duration", "duration_s", "length", "length_s")
 ENDS = ("end", "end_s", "end time", "stop", "stop_s")
+PREAMBLE = 60  # lines above a heading, at most
 EPOCHS = ("epoch", "epochs", "epoch number", "epoch_number", "#")
 DREAMS = "[hypnogram]"  # the first line of that database's hypnograms
 # What such tables also hold: events of a night, none of which is a stage.
@@ -67,6 +71,7 @@ def read_table(path: Path) -> Scoring:
 def _rows(path: Path) -> list[_Row]:
     lines = [(number, line) for number, line in enumerate(_text(path).splitlines(), 1)]
     lines = [(number, line.strip("\0")) for number, line in lines if not line.startswith(("#", "%"))]
+    lines = lines[_heading(lines) :]
     while lines and not lines[-1][1].strip():
         lines.pop()
     while lines and not lines[0][1].strip():
@@ -75,7 +80,7 @@ def _rows(path: Path) -> list[_Row]:
         return []
     if len(lines) > 2 and not any(line.strip() for _, line in lines[1::2]):
         lines = lines[::2]  # an empty line after each: line ends that were changed twice
-    delimiter = next((one for one in "\t;," if one in lines[0][1]), ",")
+    delimiter = _delimiter(lines[0][1])
     out = []
     for number, line in lines:
         if not line.strip():
@@ -88,6 +93,19 @@ def _rows(path: Path) -> list[_Row]:
     while out and all(len(row.cells) > 1 and not row.cells[-1].strip() for row in out):
         out = [_Row(row.line, row.cells[:-1]) for row in out]  # a delimiter at the end of every line
     return out
+
+
+def _heading(lines: Sequence[tuple[int, str]]) -> int:
+    """Where the heading of a timed table is: below lines about the person, as RemLogic writes them, or 0."""
+    for at, (_, line) in enumerate(lines[:PREAMBLE]):
+        head = {_column_name(cell) for cell in line.split(_delimiter(line))}
+        if head & set(LABELS) and head & {*ONSETS, *DURATIONS}:
+            return at
+    return 0
+
+
+def _delimiter(line: str) -> str:
+    return next((one for one in "\t;," if one in line), ",")
 
 
 def _text(path: Path) -> str:
@@ -154,6 +172,7 @@ def _one_after_the_other(words: Sequence[str]) -> Scoring:
 def _timed(
     rows: Sequence[_Row], words: Sequence[str], columns: tuple[int, int | None, int | None], path: Path
 ) -> Scoring:
+    rows, begun = _from_clocks(rows, columns[0], columns[2])
     onset, duration, end = columns
     labels: list[Label | None] = labels_of(words)
     timed: list[Timed] = []
@@ -173,7 +192,32 @@ def _timed(
     if not any(label is not None for *_, label in timed):
         return Scoring()
     unknown = _not_understood(taken, [label for *_, label in timed])
-    return Scoring(whole_epochs([item for item in timed if _may_end_a_stage(item)], path), unknown)
+    stages = whole_epochs([item for item in timed if _may_end_a_stage(item)], path)
+    return Scoring(stages, unknown, begun=begun)
+
+
+def _from_clocks(rows: Sequence[_Row], onset: int, end: int | None) -> tuple[Sequence[_Row], float | None]:
+    """Rows whose times of a clock have become seconds since the first, and what the clock then showed."""
+    if not rows or _is_number(rows[0].cells[onset]):
+        return rows, None
+    columns = [column for column in (onset, end) if column is not None]
+    seconds = [Times().seconds([_colons(row.cells[column]) for row in rows]) for column in columns]
+    begun = float(seconds[0][0])
+    if not all(np.isfinite(one).all() for one in seconds):
+        return rows, None
+    seconds[1:] = [seconds[0] + (one - seconds[0]) % DAY_S for one in seconds[1:]]  # an end after midnight
+    out = []
+    for at, row in enumerate(rows):
+        cells = list(row.cells)
+        for column, one in zip(columns, seconds, strict=True):
+            cells[column] = f"{one[at] - begun:.3f}"
+        out.append(_Row(row.line, tuple(cells)))
+    return out, begun
+
+
+def _colons(clock: str) -> str:
+    """A time of day such as 22.31.20, as 22:31:20."""
+    return re.sub(r"^(\d{1,2})\.(\d\d)\.(\d\d)$", r"\1:\2:\3", clock.strip())
 
 
 def _may_end_a_stage(item: Timed) -> bool:
@@ -189,6 +233,8 @@ def _not_understood(words: Sequence[str], labels: Sequence[Label | None]) -> dic
 def _label_column(head: Sequence[str], rows: Sequence[_Row]) -> int:
     """The first that by its name may hold the stages, and holds any."""
     places = [head.index(name) for name in LABELS if name in head]
+    if "event" in head and any(is_stage_text(row.cells[head.index("event")]) for row in rows):
+        return head.index("event")  # RemLogic repeats the stage beside each arousal in a column of its own
     if not places:
         raise ValueError(f"found the columns {', '.join(head)}, and none of them named label or stage")
     holding = (at for at in places if any(one in STAGES for one in labels_of([r.cells[at] for r in rows])))

@@ -1,5 +1,7 @@
 """Hypnograms in text files, as people and programs keep them."""
 
+import datetime
+
 import pytest
 import yasa
 from hypothesis import given, settings
@@ -10,6 +12,10 @@ from streamer.night.scoring import read_scoring
 from tests.night import STARTED, stages
 
 SIX = stages("W123R?")
+BEFORE, AFTER = (
+    f"by its own clock it begins 1.0 min {side} the recording, and was laid there"
+    for side in ("before", "after")
+)
 NAMES = ["W", "N1", "N2", "N3", "R", "unscored"]
 
 
@@ -115,12 +121,11 @@ def test_a_4_that_may_be_rem_is_refused(tmp_path, text):
         ("\n", "no sleep stages"),
         ("W\n\nN1\nN2\n", "line 2 is empty"),
         ("onset,duration,label\n0,0,30,0,W\n", "line 2 has 5 cells"),
-        ("onset,duration,label\n22:30:00,30,W\n", "'22:30:00' is no number"),
+        ("onset,duration,label\n22:30:00,30,W\nlater,30,W\n", "'22:30:00' is no number"),
         ("onset,duration,label\n0,-30,W\n", "duration of -30"),
         ("epoch,stage\n5,W\n6,N1\n", "epoch '5' where 0 comes next"),
         ("epoch,stage\n0,W\n2,N1\n", "epoch '2' where 1 comes next"),
         ("[hypnogram]\n5\n4\n0\n", "counts backwards"),
-        ("Sleep Stage\tTime [hh:mm:ss]\tDuration[s]\nW\t22:01:30\t30\n", "'22:01:30' is no number"),
         ("a,b\nW,N1\n", "2 columns without a heading"),
         ("onset,duration,label\n0,20,W\n20,20,N1\n40,20,N2\n60,20,N2\n", r"2 of its 4 stages .* as 20 s"),
         ("onset,duration,label\n0,5,W\n5,5,N1\n10,5,N2\n", "such as 5 s"),
@@ -131,6 +136,39 @@ def test_what_is_no_hypnogram_is_refused_in_one_line(tmp_path, text, why):
         read(tmp_path, text)
     assert "h.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def clock(form, seconds):
+    return datetime.datetime.fromtimestamp(STARTED + seconds, datetime.UTC).strftime(form)
+
+
+@pytest.mark.parametrize("late_s", [0, 60, -60])
+@pytest.mark.parametrize("form", ["%H:%M:%S", "%H.%M.%S", "%Y-%m-%d %H:%M:%S", "%d.%m.%Y %H:%M:%S"])
+def test_times_of_a_clock_lay_it_on_the_recording(tmp_path, form, late_s):
+    rows = [(clock(form, late_s + 30 * k), s, clock(form, late_s + 30 * k + 30)) for k, s in enumerate(NAMES)]
+    found = read(tmp_path, table(["Start Time", "Event", "End Time"], rows))
+    shift = late_s // 30
+    assert found.labels(8)[max(0, shift) : 6 + shift] == tuple(SIX[max(0, -shift) :])
+    assert found.doubts == (() if late_s == 0 else (AFTER if late_s > 0 else BEFORE,))
+
+
+def test_a_clock_goes_over_midnight(tmp_path):
+    midnight = 1_750_032_000.0 - STARTED
+    rows = [(clock("%H:%M:%S", midnight - 75 + 30 * k), s) for k, s in enumerate(NAMES)]
+    found = read(tmp_path, table(["time", "stage"], rows))
+    assert [onset - found.stages[0][0] for onset, *_ in found.stages] == [0, 30, 60, 90, 120, 150]
+
+
+def test_remlogic_s_export(tmp_path):
+    head = ["Sleep Stage", "Position", "Time [hh:mm:ss]", "Event", "Duration[s]", "Location"]
+    names = zip(["W", "S1", "S2", "S4", "R", "UNS"], ["S0", "S1", "S2", "S4", "REM", "UNSCORED"], strict=True)
+    rows = [
+        (one, "Back", clock("%H:%M:%S", 30 * k), f"SLEEP-{s}", 30, "C4") for k, (one, s) in enumerate(names)
+    ]
+    rows.insert(3, ("S2", "Back", clock("%H:%M:%S", 71), "MCAP-A1", 7, "C4"))
+    text = "RemLogic Event Export\nPatient:\tx\n\nScorer Name:\ty\n\n" + table(head, rows, "\t")
+    found = read(tmp_path, text)
+    assert (found.labels(6), found.doubts, found.unknown) == (tuple(SIX), (), {"MCAP-A1": 1})
 
 
 def test_bytes_are_no_text(tmp_path):
