@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable
@@ -58,6 +59,30 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(seconds)
+
+
+class Allowance:
+    """Lets a burst through, and after it so many a second (a token bucket).
+
+    Args:
+        burst: how many at once.
+        per_s: how many a second after that.
+
+    """
+
+    def __init__(self, burst: int, per_s: float) -> None:
+        self._burst = self._left = float(burst)
+        self._per_s = per_s
+        self._at = -math.inf
+
+    def take(self, now: float) -> bool:
+        """Whether one more may pass at `now`, s by a clock that does not go back."""
+        self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_s)
+        self._at = max(self._at, now)
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 def retry_after_s(failures: int, first_s: float, longest_s: float) -> float:

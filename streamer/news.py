@@ -18,6 +18,7 @@ from streamer.payloads import (
     EventPayload,
     HealthPayload,
     NightPayload,
+    SignalPayload,
     StagePayload,
     SummaryPayload,
 )
@@ -110,6 +111,7 @@ News = (
     | NightPayload
     | AlarmPayload
     | HealthPayload
+    | SignalPayload
 )
 
 

@@ -37,6 +37,9 @@ EventName = Literal[
     "report",
 ]
 
+AlarmChange = Literal[
+    "armed", "window_began", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed", "set"
+]
 AlarmCommand = Literal[
     "arm_alarm",
     "disarm_alarm",

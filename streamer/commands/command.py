@@ -20,7 +20,7 @@ from streamer.errors import CommandError, SinkError, UsageError
 from streamer.host.printable import printable
 from streamer.payloads import AnswerPayload, CommandName, CommandPayload, to_json
 from streamer.settings import Name, Settings
-from streamer.sinks.client import PASSWORD, USER, explain, speaks_only_3, tls_context, unanswered
+from streamer.sinks.client import MAYBE_OLD, PASSWORD, USER, explain, failure, tls_context
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.topics import OFFLINE, ONLINE, PREFIX, availability_topic
 
@@ -102,7 +102,7 @@ async def tell(mqtt: MqttSettings, node: str, stream: str, command: CommandPaylo
     try:
         await call.make(ProtocolVersion.V5)
     except MqttError as error:
-        if not speaks_only_3(error) and not unanswered(error):
+        if failure(error) not in MAYBE_OLD:
             raise SinkError(explain(error, mqtt)) from error
         try:
             await call.make(ProtocolVersion.V311)

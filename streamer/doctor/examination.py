@@ -29,7 +29,7 @@ from streamer.messages import Channel, Chunk, Score, StreamInfo
 from streamer.network.stager import Model, open_model
 from streamer.pipeline import Pipeline
 from streamer.settings import SESSION_DIR, ModelSettings, Settings, SignalSettings
-from streamer.sinks.client import Client, explain, speaks_only_3, tls_context, unanswered
+from streamer.sinks.client import MAYBE_OLD, Client, explain, failure, tls_context
 from streamer.sinks.settings import LOOPBACK, MqttSettings
 from streamer.sources.board import board_id, load_brainflow
 from streamer.sources.liblsl import load_pylsl
@@ -180,7 +180,7 @@ async def greet(settings: MqttSettings, node: str) -> str:
                 return f"{settings.host}:{settings.port} answers, MQTT {spoken}"
         except MqttError as error:
             client.abandon()
-            if protocol is ProtocolVersion.V311 or not (speaks_only_3(error) or unanswered(error)):
+            if protocol is ProtocolVersion.V311 or failure(error) not in MAYBE_OLD:
                 raise SinkError(explain(error, settings)) from error
     raise AssertionError("one of the two protocols returned or raised")
 

@@ -60,6 +60,20 @@ def make_folder(path: Path) -> None:
         path.mkdir()  # for its error: a file is in the way
 
 
+def sync(path: Path) -> None:
+    """Have the disk keep a file, or the names in a folder, so that they survive a power cut.
+
+    Raises:
+        OSError: the disk refuses.
+
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Write a whole file; text in UTF-8.
 

@@ -76,7 +76,7 @@ class Home:
 
         """
         with contextlib.suppress(FileNotFoundError):  # no log: SQLite has put all of it into the file itself
-            _sync(self._path.with_name(self._path.name + LOG))
+            private.sync(self._path.with_name(self._path.name + LOG))
 
     def settle(self) -> None:
         """Have all that was written in the file itself, for where that was moved its log may not be."""
@@ -93,12 +93,12 @@ class Home:
             new.unlink(missing_ok=True)
             private.make_file(new)
             self.db.execute("VACUUM INTO ?", (str(new),))
-            _sync(new)
+            private.sync(new)
             for end in (LOG, INDEX):  # of the old file, whose pages must not come into the new one
                 self._path.with_name(self._path.name + end).unlink(missing_ok=True)
             new.replace(self._path)
             self._made = _identity(self._path)
-            _sync(self._path.parent)
+            private.sync(self._path.parent)
             self._change()
         except (OSError, sqlite3.Error, JournalError) as error:
             return (
@@ -135,11 +135,3 @@ def _identity(path: Path | str) -> Identity:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

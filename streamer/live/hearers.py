@@ -12,7 +12,7 @@ from streamer.live.shared import Shared
 from streamer.news import Sink
 from streamer.reactions.settings import codes
 from streamer.settings import StreamSettings
-from streamer.sinks.handover import DRAIN_S, Aside, Guard, Outlet
+from streamer.sinks.handover import DRAIN_S, Aside, Guard
 from streamer.sinks.jsonl import MOST, JsonlSink
 from streamer.sinks.settings import LslSinkSettings, TtlSettings
 from streamer.sinks.sleepasandroid import SleepAsAndroid
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 async def open_sinks(
     stream: StreamSettings, shared: Shared, page: Guard | None, topic: MqttStream | None
-) -> list[Sink | Outlet]:
+) -> list[Sink | Guard]:
     """Open the sinks of this stream; markers go before the screen.
 
     Raises:
@@ -39,7 +39,7 @@ async def open_sinks(
 
     """
     settings = shared.settings
-    sinks: list[Sink | Outlet] = [shared.watcher]
+    sinks: list[Sink | Guard] = [shared.watcher]
     if settings.jsonl is not None:
         sinks.append(await _jsonl(str(settings.jsonl.path), stream, shared))
     if settings.lsl is not None:

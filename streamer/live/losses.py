@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from streamer.clock import Allowance
 from streamer.messages import Gap
 from streamer.sinks.publisher import Publisher
 
@@ -24,8 +25,7 @@ class Losses:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._rate_hz = publisher.info.rate_hz
-        self._tokens = float(AT_ONCE)
-        self._at_s = 0.0  # of the stream, when the tokens were counted
+        self._allowance = Allowance(AT_ONCE, 1 / EVERY_S)
         self._held: Gap | None = None  # from the first to the last loss that was not told yet
         self._lost = self._count = 0  # samples lost in it, and losses
 
@@ -38,10 +38,7 @@ class Losses:
 
     def passed(self, at_s: float) -> None:
         """The stream is at this second: report what was held back, if it is time."""
-        self._tokens = min(AT_ONCE, self._tokens + max(0.0, at_s - self._at_s) / EVERY_S)
-        self._at_s = max(self._at_s, at_s)
-        if self._held is not None and self._tokens >= 1:
-            self._tokens -= 1
+        if self._held is not None and self._allowance.take(at_s):
             self.flush()
 
     def flush(self) -> None:

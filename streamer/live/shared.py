@@ -13,7 +13,7 @@ from streamer.clock import Clock
 from streamer.network.stager import Model
 from streamer.night.morning import Launch
 from streamer.settings import Settings
-from streamer.sinks.handover import Outlet
+from streamer.sinks.handover import Guard
 from streamer.sinks.mqtt import MqttSink
 from streamer.web.page import Page
 
@@ -25,7 +25,7 @@ class Shared:
     settings: Settings
     model: Model
     clock: Clock
-    watcher: Outlet
+    watcher: Guard
     mqtt: MqttSink | None
     page: Page | None
     stack: AsyncExitStack  # of what their sessions hold open; outlives every session

@@ -49,7 +49,7 @@ from streamer.reactions.alarm_clock import AlarmClock
 from streamer.reactions.settings import codes
 from streamer.settings import StreamSettings
 from streamer.sinks.codes import table
-from streamer.sinks.handover import Guard, Outlet
+from streamer.sinks.handover import Guard
 from streamer.sinks.publisher import Publisher
 from streamer.sinks.topics import MqttStream
 from streamer.sources.settings import LIVE, ReplaySettings
@@ -81,7 +81,7 @@ class Sleeper:
         self._clock = shared.clock
         self._backlog = Backlog()
         self._publisher: Publisher | None = None  # of the present session
-        self._sinks: list[Sink | Outlet] | None = None  # the same for every session
+        self._sinks: list[Sink | Guard] | None = None  # the same for every session
         self._page = None if shared.page is None else Guard(shared.page, shared.clock)
         self._topic: MqttStream | None = None
         self._traces: Traces  # of the present session
@@ -110,7 +110,7 @@ class Sleeper:
         said = alarm.said("", self._alarms)
         self._alarms += 1
         if self._topic is not None:
-            self._topic.alarm(said)
+            self._topic.hear("", said)
         if self._page is not None:
             self._page.hear(self._settings.name, said)
 
@@ -198,7 +198,7 @@ class Sleeper:
         if self._publisher is not None:
             self._publisher.tell(payload)
         elif self._topic is not None:
-            self._topic.night(payload)
+            self._topic.hear("", payload)
 
     def links(self, links: Sequence[Link]) -> None:
         """Show links to the reports on the page."""
@@ -209,7 +209,7 @@ class Sleeper:
     def signal(self, payload: SignalPayload) -> None:
         """Publish why no samples arrive, or that they do; also without a session."""
         if self._topic is not None:
-            self._topic.signal(payload)
+            self._topic.hear("", payload)
         if self._shared.page is not None and self._page is not None:
             with self._page.trying():
                 self._shared.page.waits(self._settings.name, payload.reason)
@@ -333,7 +333,7 @@ class Sleeper:
         backlog.add(journal.outbox)
         return journal
 
-    def _make_publisher(self, journal: Journal, sinks: Iterable[Sink | Outlet]) -> Publisher:
+    def _make_publisher(self, journal: Journal, sinks: Iterable[Sink | Guard]) -> Publisher:
         late_after_s, mqtt = None, self._shared.settings.mqtt
         if isinstance(self._settings.source, LIVE):
             late_after_s = inf if mqtt is None else mqtt.late_after_s

@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from types import TracebackType
 from typing import Self
 
 from streamer.errors import explain
@@ -38,9 +37,7 @@ class Actions:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         left = self._running | self._due
         for task in left:
             task.cancel()

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, time
-from typing import Literal
 
 from streamer.messages import RATE_HZ, STAGES, Score
 from streamer.night.daytime import next_time
 from streamer.night.statistics import SLEEP
+from streamer.payloads import AlarmChange
 from streamer.reactions.memory import LATEST, MOST_AHEAD_S, Memory, State
 from streamer.reactions.settings import AlarmSettings
 from streamer.reactions.wishes import keep_wishes, usual, window_min, with_time, with_window
@@ -24,18 +24,11 @@ STALL_S = 10.0  # between two looks at the clocks; then the machine slept, and d
 OWED_S = 12 * 3600.0  # after a restart: for how long a clock that goes back still brings a deadline back
 
 
-What = Literal[
-    "armed", "window_began", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed", "set"
-]
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """Something that the alarm did."""
 
-    what: Literal[
-        "armed", "window_began", "disarmed", "ringing", "snoozed", "dismissed", "gave_up", "missed", "set"
-    ]
+    what: AlarmChange
     cause: str
     test: bool = False  # only to try it out: nothing is armed or used up
 
@@ -146,7 +139,7 @@ class Alarm:
         memory = self.memory
         at = time.fromisoformat(memory.clock_time)
         meant = next_time(at, memory.deadline - 60, self._settings.tz)
-        return self._far(memory.deadline, now) or abs(meant - memory.deadline) > 1
+        return memory.deadline - now > DAY_S or abs(meant - memory.deadline) > 1
 
     def arm(self, at: str, now: float, steady: float) -> Change | str:
         """Arm for a clock time, for an ISO 8601 time, or ("") for the configured one; or why not."""
@@ -308,20 +301,16 @@ class Alarm:
     ) -> Change:
         self._since = None
         self._window_told = False
-        memory = self.memory
-        self.memory = Memory(
-            at=memory.at,
-            at_instead=memory.at_instead,
-            window_min=memory.window_min,
-            window_instead=memory.window_instead,
+        self.memory = replace(
+            self.memory,
             deadline=deadline,
             configured=configured,
             clock_time=configured if clock_time is None else clock_time,
-            serial=self.memory.serial,
+            by_command=False,
             owed=owed[0],
             owed_before=owed[1],
         )
-        self._wait("armed", deadline, now, steady)
+        self._wait("armed", deadline, now, steady, snoozes=0)
         return Change("armed", f"for {self._told(deadline)}{why}")
 
     def _ring(
@@ -377,11 +366,6 @@ class Alarm:
 
     def _next(self, after: float) -> float:
         return next_time(usual(self.memory, self._settings), after, self._settings.tz)
-
-    @staticmethod
-    def _far(deadline: float, now: float) -> bool:
-        """Whether a deadline is more than a day ahead, so the clock has been changed since."""
-        return deadline - now > DAY_S
 
     def _told(self, when: float) -> str:
         try:

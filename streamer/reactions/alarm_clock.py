@@ -14,7 +14,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from streamer.clock import Clock
@@ -150,9 +149,7 @@ class AlarmClock:
         ]
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
@@ -182,18 +179,15 @@ class AlarmClock:
             self._end_test("by command")
             return ""
         trial = copy.copy(self._alarm)
-        if command == "arm_alarm":
-            done = trial.arm(text, now, steady)
-        elif command == "set_alarm":
-            done = trial.set_time(text, now, steady)
-        elif command == "set_alarm_window":
-            done = trial.set_window(text, now)
-        elif command == "disarm_alarm":
-            done = trial.disarm(now)
-        elif command == "snooze_alarm":
-            done = trial.snooze(now, steady)
-        else:
-            done = trial.dismiss(now, steady)
+        acts: dict[AlarmCommand, Callable[[], Change | str]] = {
+            "arm_alarm": lambda: trial.arm(text, now, steady),
+            "set_alarm": lambda: trial.set_time(text, now, steady),
+            "set_alarm_window": lambda: trial.set_window(text, now),
+            "disarm_alarm": lambda: trial.disarm(now),
+            "snooze_alarm": lambda: trial.snooze(now, steady),
+            "dismiss_alarm": lambda: trial.dismiss(now, steady),
+        }
+        done = acts[command]()
         if isinstance(done, str):
             return done
         self._alarm = trial

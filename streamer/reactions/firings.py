@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from streamer.errors import JournalError, explain
@@ -80,9 +79,7 @@ class FiringLog:
             self._thread.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         if self._live:
             self._due.put(None)
             await asyncio.to_thread(self._thread.join, 3.0)
@@ -173,7 +170,7 @@ class FiringLog:
         os.pwrite(self._file, b"".join(one.record() for one in self.kept), 0)
         if self._live:
             os.fsync(self._file)
-            _sync_folder(self._path.parent)
+            private.sync(self._path.parent)
 
     def _make_room(self) -> None:
         os.pwrite(self._file, bytes(ROOM), self._size)
@@ -214,11 +211,3 @@ def _kept(value: object) -> Kept:
     if not (sound and math.isfinite(one.end)):
         raise TypeError("not a firing")
     return one
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -134,8 +134,4 @@ def write(path: Path, memory: Memory) -> None:
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    private.sync(path.parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -149,9 +150,7 @@ class Reflexes:
             if trigger.armed and score.probabilities is not None:  # what was lost is late, and no wonder
                 self._say_off(trigger, age_s, score)
             if firing is not None:
-                due = self._clock.wall()
-                kept = Kept(firing.trigger, firing.number, score.end / RATE_HZ)
-                self._firings.keep(kept, partial(self._kept, trigger.settings, firing, end, due))
+                self._keep(firing, self._clock.monotonic())
 
     def hear(self, item: Item) -> None:
         """Take live samples, for triggers that wait for a phase."""
@@ -179,32 +178,33 @@ class Reflexes:
         if at_s < now:
             return
         firing = trigger.strike(round(due.at), arrived)
-        if firing is None:
-            return
-        end = self._publisher.info.started + firing.score.end / RATE_HZ
-        kept = Kept(firing.trigger, firing.number, firing.score.end / RATE_HZ)
-        found = {"phase_hz": round(due.hz, 3), "phase_uv": round(due.uv, 1)}
-        self._firings.keep(kept, partial(self._kept_ahead, trigger.settings, firing, end, at_s, found))
+        if firing is not None:
+            self._keep(firing, at_s, {"phase_hz": round(due.hz, 3), "phase_uv": round(due.uv, 1)})
 
-    def _kept_ahead(
-        self,
-        settings: TriggerSettings,
-        firing: Firing,
-        end: float,
-        at_s: float,
-        found: dict[str, float],
-        problem: str,
-    ) -> None:
-        """Act at the due time on a firing that is on disk already."""
-        wait_s = at_s - self._clock.monotonic()
-        if not problem and self._lateness is not None and wait_s < -LATE_S:
-            problem = f"the disk was done {-1000 * wait_s:.0f} ms after it was due"
+    def _keep(self, firing: Firing, at_s: float, phase: Mapping[str, float] | None = None) -> None:
+        """Put a firing on disk, and then act on it, at steady time `at_s` or at once if that is past."""
+        self._firings.keep(_kept(firing), partial(self._kept, firing, at_s, phase))
+
+    def _kept(self, firing: Firing, at_s: float, phase: Mapping[str, float] | None, problem: str) -> None:
+        """Act on a firing that is on disk now, unless that took too long."""
+        now, arrived = self._clock.monotonic(), firing.score.arrived
+        if not problem and self._lateness is not None:
+            if phase is None and arrived and now - arrived > self.triggers[firing.trigger].settings.max_age_s:
+                problem = f"the disk took {now - arrived:.1f} s"
+            elif phase is not None and now - at_s > LATE_S:
+                problem = f"the disk was done {1000 * (now - at_s):.0f} ms after it was due"
         if problem:
-            self._say_lost(firing, problem)
+            text = f"{firing.trigger} did not fire, for it could not be recorded in time: {problem}"
+            data: Data = {
+                "trigger": firing.trigger,
+                "number": firing.number,
+                "end": firing.score.end / RATE_HZ,
+            }
+            self._publisher.event("warning", f"{text}; it counts as fired", data)
             return
-        fire = partial(self._fire, settings, firing, end, self._clock.wall() + wait_s, found)
-        if wait_s > 0:
-            self._actions.later(self._clock.sleep(wait_s), fire)
+        fire = partial(self._fire, firing, self._clock.wall() + at_s - now, phase)
+        if at_s > now:
+            self._actions.later(self._clock.sleep(at_s - now), fire)
         else:
             fire()
 
@@ -215,21 +215,6 @@ class Reflexes:
             off = f"is off: stages come {age_s:.1f} s late, and it allows {trigger.settings.max_age_s:g} s"
             text = f"trigger {trigger.settings.name} {off if said else 'is on again: stages come in time'}"
             self._publisher.event("warning", text, {"trigger_off": trigger.settings.name, "off": said})
-
-    def _kept(self, settings: TriggerSettings, firing: Firing, end: float, due: float, problem: str) -> None:
-        """Act on a firing that is on disk now, unless that took too long."""
-        waited_s = self._clock.monotonic() - firing.score.arrived if firing.score.arrived else 0.0
-        if not problem and self._lateness is not None and waited_s > settings.max_age_s:
-            problem = f"the disk took {waited_s:.1f} s"
-        if problem:
-            self._say_lost(firing, problem)
-            return
-        self._fire(settings, firing, end, due)
-
-    def _say_lost(self, firing: Firing, problem: str) -> None:
-        text = f"{firing.trigger} did not fire, for it could not be recorded in time: {problem}"
-        data: Data = {"trigger": firing.trigger, "number": firing.number, "end": firing.score.end / RATE_HZ}
-        self._publisher.event("warning", f"{text}; it counts as fired", data)
 
     def restore(self, scores: Sequence[Score], events: Sequence[EventPayload]) -> None:
         """Continue a session after a crash: replay its scores without firing.
@@ -264,7 +249,7 @@ class Reflexes:
     def _make_up(self, one: Kept) -> None:
         """Report what fired, or was about to, when the process died."""
         text = f"{one.trigger} fired as the process died, or was about to; it counts as fired"
-        self._publisher.event("warning", text, {"trigger": one.trigger, "number": one.number, "end": one.end})
+        self._publisher.event("warning", text, asdict(one))
 
     def lights_off(self, epoch: int) -> None:
         """The night begins anew with an epoch: sleep onset and cycles are counted from there."""
@@ -291,16 +276,11 @@ class Reflexes:
                 trigger.armed = armed
         return "" if self.triggers else "this stream has no trigger"
 
-    def _fire(
-        self,
-        settings: TriggerSettings,
-        firing: Firing,
-        end: float,
-        due: float,
-        phase: Mapping[str, float] | None = None,
-    ) -> None:
-        score = firing.score
+    def _fire(self, firing: Firing, due: float, phase: Mapping[str, float] | None) -> None:
+        """Publish a firing, and do what it is to do; `due` in Unix s."""
+        score, settings = firing.score, self.triggers[firing.trigger].settings
         assert score.probabilities is not None
+        end = self._publisher.info.started + score.end / RATE_HZ
         arm = "sham" if firing.sham else "active"
         told = "blinded" if settings.blind else arm
         name = f"{firing.trigger} (sham)" if told == "sham" else firing.trigger
@@ -337,6 +317,10 @@ class Reflexes:
         self._arm_list.hear("", arm)
         if problem := self._arm_list.complaint():
             self._publisher.event("error", problem)
+
+
+def _kept(firing: Firing) -> Kept:
+    return Kept(firing.trigger, firing.number, firing.score.end / RATE_HZ)
 
 
 def _told(event: EventPayload) -> Kept | None:

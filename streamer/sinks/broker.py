@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from types import TracebackType
 from typing import Self
 
 from amqtt.broker import Broker as AmqttBroker
@@ -74,9 +73,7 @@ class Broker:
         await server.start_serving()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         assert self._broker is not None
         assert self._server is not None
         self._server.close()

@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import aiomqtt
 from aiomqtt import MqttCodeError, MqttError, ProtocolVersion
@@ -37,9 +37,19 @@ QUEUED_COMMANDS = 64  # beyond this the client drops what arrives
 LONGEST_LOGIN = 65_535  # bytes
 USER, PASSWORD = "SLEEPSTREAM_MQTT_USER", "SLEEPSTREAM_MQTT_PASSWORD"
 
-_UNSUPPORTED_PROTOCOL = 132  # MQTT 5 reason codes; paho translates the 3.1.1 ones into these
-_REFUSED_LOGIN = (134, 135)
-_REFUSED_WILL = (154, 155)  # no retained messages, no QoS 1
+Failure = Literal[
+    "version",  # it is MQTT 5
+    "login",
+    "will",  # it retains nothing, or knows no QoS 1
+    "refused",  # for another reason
+    "taken over",  # another process has connected under our name
+    "silent",  # no answer in time
+    "hung up",  # instead of answering our greeting
+    "other",
+]
+MAYBE_OLD = "version", "silent", "hung up"  # a broker that may speak MQTT 3.1.1 alone
+# MQTT 5 reason codes; paho translates the 3.1.1 ones into these.
+_REFUSED: dict[int, Failure] = {132: "version", 134: "login", 135: "login", 154: "will", 155: "will"}
 _TAKEN_OVER = 142
 _TIMED_OUT = "Operation timed out"  # aiomqtt's words; it has no class for it
 _HUNG_UP = "it closed the connection at the greeting"
@@ -300,48 +310,30 @@ def check_login() -> None:
             raise SettingsError(f"{name} has {size} bytes; MQTT carries {LONGEST_LOGIN} at most")
 
 
-def speaks_only_3(error: MqttError | None) -> bool:
-    """Whether the broker refused the connection because it is MQTT 5."""
-    return _code(error) == _UNSUPPORTED_PROTOCOL
-
-
-def unanswered(error: MqttError | None) -> bool:
-    """Whether the broker was silent for `timeout_s`, or hung up instead of answering our greeting."""
-    return type(error) is MqttError and str(error) in (_TIMED_OUT, _HUNG_UP)
-
-
-def thrown_out(error: MqttError | None) -> bool:
-    """Whether another process has connected under our name (MQTT 5)."""
-    return error is not None and (_code(error) == _TAKEN_OVER or _code(error.__cause__) == _TAKEN_OVER)
-
-
-def went_silent(error: MqttError | None) -> bool:
-    """Whether the broker did not answer at all."""
-    return error is not None and str(error) == _TIMED_OUT
-
-
-def refuses_login(error: MqttError) -> bool:
-    """Whether the broker refused our login: retrying soon is no use."""
-    return isinstance(error, aiomqtt.exceptions.MqttConnectError) and _code(error) in _REFUSED_LOGIN
-
-
-def refuses_will(error: MqttError) -> bool:
-    """Whether the broker refused our last will, which is retained and has QoS 1."""
-    return isinstance(error, aiomqtt.exceptions.MqttConnectError) and _code(error) in _REFUSED_WILL
+def failure(error: MqttError) -> Failure:
+    """The kind of a connection's failure; in 3.1.1 not every broker says what it is."""
+    if str(error) in (_TIMED_OUT, _HUNG_UP):
+        return "silent" if str(error) == _TIMED_OUT else "hung up"
+    if _TAKEN_OVER in (_code(error), _code(error.__cause__)):
+        return "taken over"
+    if isinstance(error, aiomqtt.exceptions.MqttConnectError):
+        return _REFUSED.get(_code(error) or 0, "refused")
+    return "other"
 
 
 def explain(error: MqttError, settings: MqttSettings) -> str:
     """What went wrong and what to do, in one line."""
     where = f"broker {settings.host}:{settings.port}"
-    if refuses_login(error):
-        return f"{where} refuses the user name or password; set {USER} and {PASSWORD}"
-    if isinstance(error, aiomqtt.exceptions.MqttConnectError):
-        return f"{where} refuses the connection: {error}"
-    if str(error) == _TIMED_OUT:
-        return f"{where} does not answer"
     cause = error.__cause__ or error
-    if _code(cause) == _TAKEN_OVER:
-        return f"{where}: another process with the same node name has connected; give each its own `node`"
+    match failure(error):
+        case "login":
+            return f"{where} refuses the user name or password; set {USER} and {PASSWORD}"
+        case "version" | "will" | "refused":
+            return f"{where} refuses the connection: {error}"
+        case "silent":
+            return f"{where} does not answer"
+        case "taken over":
+            return f"{where}: another process with the same node name has connected; give each its own `node`"
     if "CERTIFICATE_VERIFY_FAILED" in str(cause):
         return (
             f"{where}: its certificate does not verify ({cause}); set ca_file to the authority that signed it"

@@ -66,13 +66,8 @@ def encode_event(event: EventPayload) -> Coded:
 
 def table(triggers: Mapping[str, int]) -> dict[str, int]:
     """All codes by meaning; `triggers` holds those of the stream's triggers by name."""
-    stages = {f"stage {stage}": code for stage, code in STAGE_CODES.items()}
-    events: dict[str, int] = {name: code for name, code in EVENT_CODES.items() if name != "trigger"}
-    fired = {}
+    found = {f"stage {stage}": code for stage, code in STAGE_CODES.items()}
+    found |= {name: code for name, code in EVENT_CODES.items() if name != "trigger"}
     for name, code in triggers.items():
-        fired[f"trigger {name}"] = code
-        fired[f"trigger {name} (sham)"] = code + 1
-    found: dict[str, int] = dict(stages)
-    found.update(events)
-    found.update(fired)
+        found |= {f"trigger {name}": code, f"trigger {name} (sham)": code + 1}
     return found

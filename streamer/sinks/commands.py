@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from streamer.clock import Clock
+from streamer.clock import Allowance, Clock
 from streamer.payloads import AnswerPayload, CommandPayload, utc
 
 MAX_BYTES = 4096
@@ -36,8 +36,7 @@ class CommandInbox:
         self._on_command = on_command
         self._on_refused = on_refused
         self._clock = clock
-        self._tokens = float(BURST)
-        self._refilled = clock.monotonic()
+        self._allowance = Allowance(BURST, PER_SECOND)
         self._flooded = False
 
     def receive(self, body: bytes, retained: bool, answer: OnAnswer | None = None) -> None:
@@ -94,11 +93,7 @@ class CommandInbox:
 
     def _admit(self) -> bool:
         """Take a token, if there is one; the first message of a flood that gets none is reported."""
-        now = self._clock.monotonic()
-        self._tokens = min(BURST, self._tokens + (now - self._refilled) * PER_SECOND)
-        self._refilled = now
-        if self._tokens >= 1:
-            self._tokens -= 1
+        if self._allowance.take(self._clock.monotonic()):
             self._flooded = False
             return True
         if not self._flooded:

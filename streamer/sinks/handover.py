@@ -110,7 +110,7 @@ class Guard:
         self.missed = 0
 
 
-class Aside:
+class Aside(Guard):
     """Runs a sink that may block in its own thread, behind a queue.
 
     When the queue is full, the oldest message is dropped and counted. The thread is a daemon: stuck in a
@@ -127,13 +127,9 @@ class Aside:
 
     """
 
-    prompt = True  # to `hear` is to put into the queue
-
     def __init__(self, sink: Sink, clock: Clock, most: int = MOST) -> None:
+        super().__init__(sink, clock)
         self.dropped = 0
-        self._sink = sink
-        self._guard = Guard(sink, clock)
-        self._clock = clock
         self._most = most
         self._waiting: deque[tuple[str, News]] = deque()
         self._unsaid = 0  # of those dropped
@@ -141,26 +137,6 @@ class Aside:
         self._closing = False
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"sink: {sink.name}", daemon=True)
-
-    @property
-    def name(self) -> str:
-        """Of the sink."""
-        return self._sink.name
-
-    @property
-    def wants(self) -> tuple[type, ...]:
-        """What the sink does."""
-        return self._sink.wants
-
-    @property
-    def failures(self) -> int:
-        """How often the sink has failed."""
-        return self._guard.failures
-
-    @property
-    def last(self) -> BaseException | None:
-        """The sink's last exception."""
-        return self._guard.last
 
     def __enter__(self) -> Self:
         self._begin()
@@ -186,8 +162,8 @@ class Aside:
         """The complaint not yet published as an event, or ""; also if the sink is stuck."""
         since = self._busy_since
         if since is not None and self._clock.monotonic() - since > STALLED_S:
-            self._guard.complain(f"{self.name} stands still: nothing of it is taken; the night goes on")
-        return self._guard.complaint()
+            self.complain(f"{self.name} stands still: nothing of it is taken; the night goes on")
+        return super().complaint()
 
     def close(self, deadline_s: float = DRAIN_S) -> bool:
         """Let the sink take what is queued, for at most so long; return whether it did."""
@@ -207,33 +183,23 @@ class Aside:
             try:
                 self._thread.start()
             except RuntimeError as error:
-                self._guard.failed(error)
+                self.failed(error)
 
     def _run(self) -> None:
         with ExitStack() as stack:
-            self._enter(stack)
+            if isinstance(self._sink, AbstractContextManager):
+                self._busy_since = self._clock.monotonic()
+                with self.trying():
+                    self._sink.__enter__()
+                    stack.callback(self._leave, self._sink)
+                self._busy_since = None
             while (item := self._next()) is not None:
-                self._guard.hear(*item)
+                super().hear(*item)
                 self._busy_since = None
 
-    def _enter(self, stack: ExitStack) -> None:
-        """Enter the sink, and leave it at the end, whatever either raises."""
-        if not isinstance(self._sink, AbstractContextManager):
-            return
-        self._busy_since = self._clock.monotonic()
-        try:
-            self._sink.__enter__()
-        except BaseException as error:  # as in `Guard.hear`
-            self._guard.failed(error)
-        else:
-            stack.callback(self._leave, self._sink)
-        self._busy_since = None
-
     def _leave(self, sink: AbstractContextManager[object]) -> None:
-        try:
+        with self.trying():
             sink.__exit__(None, None, None)
-        except BaseException as error:
-            self._guard.failed(error)
 
     def _next(self) -> tuple[str, News] | None:
         """Wait for a message; None: there are no more."""
@@ -242,23 +208,20 @@ class Aside:
                 self._ready.wait()
             if not self._waiting:
                 return None
-            self._guard.missed += self._unsaid
+            self.missed += self._unsaid
             self._unsaid = 0
             self._busy_since = self._clock.monotonic()
             return self._waiting.popleft()
 
 
-Outlet = Guard | Aside
-
-
-def guard(sink: Sink | Outlet, clock: Clock) -> Outlet:
+def guard(sink: Sink | Guard, clock: Clock) -> Guard:
     """Put a sink behind a guard, unless it is; one that may block must be in an `Aside`.
 
     Raises:
         ValueError: the sink is not prompt.
 
     """
-    if isinstance(sink, Guard | Aside):
+    if isinstance(sink, Guard):
         return sink
     if not sink.prompt:
         raise ValueError(f"{sink.name} may wait: it needs a thread of its own (Aside)")
@@ -268,12 +231,12 @@ def guard(sink: Sink | Outlet, clock: Clock) -> Outlet:
 class HandOver:
     """Tells every sink: first those added by `first`, then the others."""
 
-    def __init__(self, sinks: Iterable[Sink | Outlet], clock: Clock) -> None:
+    def __init__(self, sinks: Iterable[Sink | Guard], clock: Clock) -> None:
         self._clock = clock
         self._first = 0  # of the outlets, that hear first
         self._outlets = tuple(guard(sink, clock) for sink in sinks)
 
-    def first(self, sink: Sink | Outlet) -> None:
+    def first(self, sink: Sink | Guard) -> None:
         """Add a sink to the first ones."""
         at = self._first
         self._outlets = (*self._outlets[:at], guard(sink, self._clock), *self._outlets[at:])

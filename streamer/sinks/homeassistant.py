@@ -11,10 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from streamer import __version__
 from streamer.corrections import TOPIC_PATTERN
+from streamer.payloads import AlarmChange
 from streamer.settings import HomeAssistantSettings, StreamSettings
 from streamer.sinks.delivery import Delivery
 from streamer.sinks.topics import Slot
@@ -28,13 +29,7 @@ WORDS = {  # what people are told; the field's own names are in the attribute `l
     "unscored": "Unscored",
     "no_signal": "No signal",
 }
-RETAINED = (
-    "availability",
-    "stage",
-    "summary",
-    "night",
-    "alarm",
-)  # a stream's own topics, cleared with its device
+RETAINED = "availability", "stage", "summary", "night", "alarm"  # a stream's topics, cleared with its device
 TOPIC = re.compile(TOPIC_PATTERN)
 APART = "alarm", "night", "signal"  # what does not need a band to be there
 
@@ -170,103 +165,78 @@ def device(node: str, stream: StreamSettings, expiry_s: int) -> Component:
 
 def _sensors(root: str, expiry_s: int) -> dict[str, Component]:
     stage = {"state_topic": f"{root}/stage", "expire_after": expiry_s}
+    duration = {"device_class": "duration"}
+    minutes = "{{ (value_json.stage_lasted_s / 60) | round(1) }}"
     asleep = (
         "{% if value_json.stage in ['N1', 'N2', 'N3', 'R'] %}ON{% elif value_json.stage == 'W' %}OFF"
         "{% else %}None{% endif %}"
     )
+    worn = "{{ 'OFF' if value_json.quality.grade == 'off' else 'ON' }}"
+    grade, grades = "{{ value_json.quality.grade }}", ["good", "fair", "poor", "off"]
     return {
         "stage": {
             **_sensor("Stage", f"{{{{ {WORDS}[value_json.stage] }}}}", icon="mdi:sleep"),
             **stage,
-            "device_class": "enum",
-            "options": list(WORDS.values()),
-            "json_attributes_topic": f"{root}/stage",
-            "json_attributes_template": ATTRIBUTES,
+            **_enum(list(WORDS.values())),
+            **_attributes(f"{root}/stage", ATTRIBUTES),
         },
-        "confidence": {**_sensor("Confidence", _percent("confidence"), "%", "measurement"), **stage},
-        "quality": {
-            **_sensor("Signal quality", "{{ value_json.quality.grade }}", icon="mdi:signal"),
-            **stage,
-            "device_class": "enum",
-            "options": ["good", "fair", "poor", "off"],
-        },
-        "lost": {**_sensor("Lost samples", _percent("quality.lost_fraction"), "%", "measurement"), **stage},
-        "stage_duration": {
-            **_sensor(
-                "Time in stage", "{{ (value_json.stage_lasted_s / 60) | round(1) }}", "min", "measurement"
-            ),
-            **stage,
-            "device_class": "duration",
-        },
+        "confidence": {**_sensor("Confidence", _percent("confidence"), "%"), **stage},
+        "quality": {**_sensor("Signal quality", grade, icon="mdi:signal"), **stage, **_enum(grades)},
+        "lost": {**_sensor("Lost samples", _percent("quality.lost_fraction"), "%"), **stage},
+        "stage_duration": {**_sensor("Time in stage", minutes, "min"), **stage, **duration},
         "latency": {
-            **_sensor("Latency", "{{ value_json.latency_ms }}", "ms", "measurement"),
+            **_sensor("Latency", "{{ value_json.latency_ms }}", "ms"),
             **stage,
-            "device_class": "duration",
+            **duration,
             "entity_category": "diagnostic",
         },
         "time_asleep": {
-            **_sensor("Time asleep", "{{ value_json.statistics.tst_min }}", "min", "measurement"),
+            **_sensor("Time asleep", "{{ value_json.statistics.tst_min }}", "min"),
+            **duration,
             "state_topic": f"{root}/summary",
-            "device_class": "duration",
         },
-        "asleep": {
-            "platform": "binary_sensor",
-            "name": "Asleep",
-            "icon": "mdi:power-sleep",
-            "value_template": asleep,
-            **stage,
-        },
-        "worn": {
-            "platform": "binary_sensor",
-            "name": "Band worn",
-            "icon": "mdi:head-check",
-            "value_template": "{{ 'OFF' if value_json.quality.grade == 'off' else 'ON' }}",
-            **stage,
-        },
+        "asleep": {**_entity("binary_sensor", "Asleep", asleep, "mdi:power-sleep"), **stage},
+        "worn": {**_entity("binary_sensor", "Band worn", worn, "mdi:head-check"), **stage},
     }
 
 
 def _morning(root: str) -> dict[str, Component]:
-    """What the last night has come to; it stays over the day, without a band."""
+    """The last night's figures; they stay over the day, without a band."""
     told = {"state_topic": f"{root}/night"}
     minutes = {"device_class": "duration", **told}
-    attributes = "{{ value_json | tojson }}"
     return {
         "night_date": {
             **_sensor("Last night", "{{ value_json.date }}", icon="mdi:weather-night"),
             **told,
             "device_class": "date",
-            "json_attributes_topic": f"{root}/night",
-            "json_attributes_template": attributes,
+            **_attributes(f"{root}/night", "{{ value_json | tojson }}"),
         },
         "night_sleep": {**_night("Sleep duration", "tst_min", "min", "mdi:sleep"), **minutes},
         "night_efficiency": {**_night("Sleep efficiency", "se_percent", "%", "mdi:percent"), **told},
         "night_onset": {**_night("Sleep latency", "sol_min", "min", "mdi:timer-sand"), **minutes},
         "night_rem": {**_night("REM sleep", "r_min", "min", "mdi:eye"), **minutes},
         "night_deep": {**_night("Deep sleep", "n3_min", "min", "mdi:waves"), **minutes},
-        "night_awakenings": {**_night("Awakenings", "awakenings", None, "mdi:bell-sleep"), **told},
+        "night_awakenings": {**_night("Awakenings", "awakenings", "", "mdi:bell-sleep"), **told},
     }
 
 
-def _night(name: str, value: str, unit: str | None, icon: str) -> Component:
+def _night(name: str, value: str, unit: str, icon: str) -> Component:
     """A figure of the last night; "None" is Home Assistant's word for unknown."""
     figure = f"value_json.statistics.{value}"
     template = f"{{{{ {figure} | round(1) if {figure} is not none else 'None' }}}}"
-    return _sensor(name, template, unit, "measurement", icon)
+    return {**_sensor(name, template, unit, icon), "state_class": "measurement"}
 
 
 def _signal(root: str) -> dict[str, Component]:
-    """Why nothing arrives; there without a band, which takes everybody else's attributes away."""
+    """Why nothing arrives. It is available without a band, whose absence hides the other attributes."""
+    attributes = "{{ {'reason': value_json.reason, 'since': value_json.t} | tojson }}"
     return {
         "signal": {
-            "platform": "binary_sensor",
-            "name": "Signal problem",
+            **_entity("binary_sensor", "Signal problem", "{{ 'ON' if value_json.waiting else 'OFF' }}"),
             "device_class": "problem",
             "entity_category": "diagnostic",
             "state_topic": f"{root}/signal",
-            "value_template": "{{ 'ON' if value_json.waiting else 'OFF' }}",
-            "json_attributes_topic": f"{root}/signal",
-            "json_attributes_template": "{{ {'reason': value_json.reason, 'since': value_json.t} | tojson }}",
+            **_attributes(f"{root}/signal", attributes),
         }
     }
 
@@ -276,88 +246,63 @@ def _controls(root: str, stream: StreamSettings) -> dict[str, Component]:
         "lights_off": _button(root, "Lights off", "lights_off", "mdi:lightbulb-off"),
         "lights_on": _button(root, "Lights on", "lights_on", "mdi:lightbulb-on"),
     }
-    if stream.alarm is not None:
-        controls |= {
-            "alarm": {
-                "platform": "switch",
-                "name": "Alarm",
-                "icon": "mdi:alarm",
-                "state_topic": f"{root}/alarm",
-                "value_template": "{{ 'OFF' if value_json.state == 'disarmed' else 'ON' }}",
-                "command_topic": f"{root}/command",
-                "payload_on": '{"command":"arm_alarm"}',
-                "payload_off": '{"command":"disarm_alarm"}',
-                "state_on": "ON",
-                "state_off": "OFF",
-            },
-            "alarm_time": {
-                **_sensor("Alarm time", "{{ value_json.deadline }}"),
-                "state_topic": f"{root}/alarm",
-                "device_class": "timestamp",
-            },
-            "alarm_set_time": {
-                "platform": "text",
-                "name": "Alarm set for",
-                "icon": "mdi:clock-edit",
-                "state_topic": f"{root}/alarm",
-                "value_template": "{{ value_json.time }}",
-                "command_topic": f"{root}/command",
-                "command_template": '{"command":"set_alarm","text":"{{ value }}"}',
-                "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$",
-                "min": 5,
-                "max": 5,
-            },
-            "alarm_window": {
-                "platform": "number",
-                "name": "Alarm window",
-                "icon": "mdi:clock-start",
-                "state_topic": f"{root}/alarm",
-                "value_template": "{{ value_json.window_min }}",
-                "command_topic": f"{root}/command",
-                "command_template": '{"command":"set_alarm_window","text":"{{ value }}"}',
-                "unit_of_measurement": "min",
-                "min": 0,
-                "max": 180,
-                "step": 1,
-                "mode": "box",
-            },
-            "snooze": _button(root, "Snooze", "snooze_alarm", "mdi:alarm-snooze"),
-            "dismiss": _button(root, "Dismiss alarm", "dismiss_alarm", "mdi:alarm-off"),
-        }
-    return controls
+    if stream.alarm is None:
+        return controls
+    state = {"state_topic": f"{root}/alarm"}
+    alarm = {**state, "command_topic": f"{root}/command"}
+    on = "{{ 'OFF' if value_json.state == 'disarmed' else 'ON' }}"
+    return controls | {
+        "alarm": {
+            **_entity("switch", "Alarm", on, "mdi:alarm"),
+            **alarm,
+            "payload_on": _command("arm_alarm"),
+            "payload_off": _command("disarm_alarm"),
+            "state_on": "ON",
+            "state_off": "OFF",
+        },
+        "alarm_time": {
+            **_sensor("Alarm time", "{{ value_json.deadline }}"),
+            **state,
+            "device_class": "timestamp",
+        },
+        "alarm_set_time": {
+            **_entity("text", "Alarm set for", "{{ value_json.time }}", "mdi:clock-edit"),
+            **alarm,
+            "command_template": _command("set_alarm", "{{ value }}"),
+            "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$",
+            "min": 5,
+            "max": 5,
+        },
+        "alarm_window": {
+            **_entity("number", "Alarm window", "{{ value_json.window_min }}", "mdi:clock-start"),
+            **alarm,
+            "command_template": _command("set_alarm_window", "{{ value }}"),
+            "unit_of_measurement": "min",
+            "min": 0,
+            "max": 180,
+            "step": 1,
+            "mode": "box",
+        },
+        "snooze": _button(root, "Snooze", "snooze_alarm", "mdi:alarm-snooze"),
+        "dismiss": _button(root, "Dismiss alarm", "dismiss_alarm", "mdi:alarm-off"),
+    }
 
 
 def _events(root: str, stream: StreamSettings) -> dict[str, Component]:
     """Event entities never hear what is late: `historical` events are left out."""
+    told = {"state_topic": f"{root}/event"}
     events: dict[str, Component] = {}
     if stream.trigger:
+        names = [trigger.name for trigger in stream.trigger]
+        template = _event("trigger", "trigger")
         events["trigger"] = {
-            "platform": "event",
-            "name": "Trigger",
-            "icon": "mdi:flash",
-            "state_topic": f"{root}/event",
-            "event_types": [trigger.name for trigger in stream.trigger],
-            "value_template": _event("trigger", "trigger"),
+            **_entity("event", "Trigger", template, "mdi:flash"),
+            **told,
+            "event_types": names,
         }
     if stream.alarm is not None:
-        events["alarm_event"] = {
-            "platform": "event",
-            "name": "Alarm event",
-            "icon": "mdi:alarm",
-            "state_topic": f"{root}/event",
-            "event_types": [
-                "armed",
-                "window_began",
-                "disarmed",
-                "ringing",
-                "snoozed",
-                "dismissed",
-                "gave_up",
-                "missed",
-                "set",
-            ],
-            "value_template": _event("alarm", "what"),
-        }
+        entity = _entity("event", "Alarm event", _event("alarm", "what"), "mdi:alarm")
+        events["alarm_event"] = {**entity, **told, "event_types": list(get_args(AlarmChange))}
     return events
 
 
@@ -369,12 +314,23 @@ def _event(name: str, key: str) -> str:
     )
 
 
-def _sensor(
-    name: str, template: str, unit: str | None = None, state_class: str | None = None, icon: str | None = None
-) -> Component:
-    found: Component = {"platform": "sensor", "name": name, "value_template": template}
-    more = {"unit_of_measurement": unit, "state_class": state_class, "icon": icon}
-    return found | {key: value for key, value in more.items() if value is not None}
+def _entity(platform: str, name: str, template: str, icon: str = "") -> Component:
+    found = {"platform": platform, "name": name, "value_template": template}
+    return found | {"icon": icon} if icon else found
+
+
+def _sensor(name: str, template: str, unit: str = "", icon: str = "") -> Component:
+    """A sensor; one with a unit is a measurement."""
+    measured = {"unit_of_measurement": unit, "state_class": "measurement"} if unit else {}
+    return {**_entity("sensor", name, template, icon), **measured}
+
+
+def _enum(options: list[str]) -> Component:
+    return {"device_class": "enum", "options": options}
+
+
+def _attributes(topic: str, template: str) -> Component:
+    return {"json_attributes_topic": topic, "json_attributes_template": template}
 
 
 def _percent(value: str) -> str:
@@ -383,10 +339,9 @@ def _percent(value: str) -> str:
 
 
 def _button(root: str, name: str, command: str, icon: str) -> Component:
-    return {
-        "platform": "button",
-        "name": name,
-        "icon": icon,
-        "command_topic": f"{root}/command",
-        "payload_press": json.dumps({"command": command}, separators=(",", ":")),
-    }
+    button = {"command_topic": f"{root}/command", "payload_press": _command(command)}
+    return {"platform": "button", "name": name, "icon": icon, **button}
+
+
+def _command(command: str, text: str = "") -> str:
+    return json.dumps({"command": command} | ({"text": text} if text else {}), separators=(",", ":"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pydantic import ValidationError
@@ -64,9 +63,7 @@ class JsonlSink:
             self._owed.append(news)
             self._pay()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         try:
             self._pay()
         finally:
@@ -108,7 +105,7 @@ class JsonlSink:
 
 
 def _last_key(file: FileIO) -> tuple[str, int]:
-    """Session and seq of the last whole line; None if the file holds something else."""
+    """Session and seq of the last whole line; ("", -1) if the file holds something else."""
     file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
     for line in reversed(file.read().split(b"\n")):
         try:

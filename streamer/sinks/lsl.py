@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from math import nan
-from types import TracebackType
 from typing import Any, Self
 
 from streamer import __version__
@@ -79,21 +78,24 @@ class LslOutlets(StagesAndEvents):
         self._codes: Any = None
         self._density: Any = None
         about = {"node": node, "stream": stream}
+
+        def named(suffix: str) -> tuple[str, str]:
+            return f"{settings.prefix}-{stream}-{suffix}", f"sleepstream-{node}-{stream}-{suffix}"
+
         if settings.markers:
-            self._markers = _outlet(pylsl, settings.prefix, about, "markers", "Markers", 1, "string")
+            self._markers = _outlet(pylsl, named("markers"), ("Markers", ""), "string", {}, about)
         if settings.codes:
-            self._codes = _code_outlet(pylsl, settings.prefix, about, table(triggers or {}))
+            kinds, codes = ("MarkerCodes", "MarkerCode"), table(triggers or {})
+            self._codes = _outlet(pylsl, named("codes"), kinds, "double64", CHANNELS, about, codes)
         if settings.hypnodensity:
-            self._density = _outlet(
-                pylsl, settings.prefix, about, "hypnodensity", "Hypnodensity", len(STAGES), "float32", hop_s
-            )
+            kinds, channels = ("Hypnodensity", "SleepStage"), {str(stage): "probability" for stage in STAGES}
+            about |= {"window_s": "30", "hop_s": str(hop_s)}
+            self._density = _outlet(pylsl, named("hypnodensity"), kinds, "float32", channels, about)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Withdraw the outlets, as liblsl does with the last reference; blocks a moment for the tail."""
         outlets = [one for one in (self._markers, self._codes, self._density) if one is not None]
         if any(outlet.have_consumers() for outlet in outlets):
@@ -127,57 +129,42 @@ class LslOutlets(StagesAndEvents):
             self._codes.push_sample([numbers.code, numbers.number, numbers.condition, due], at)
 
 
-def _code_outlet(pylsl: Any, prefix: str, about: dict[str, str], codes: Mapping[str, int]) -> Any:
-    """The outlet of the markers as numbers, which says what they mean."""
-    name, source_id = _names(prefix, about, "codes")
-    info = pylsl.StreamInfo(name, "MarkerCodes", len(CHANNELS), pylsl.IRREGULAR_RATE, "double64", source_id)
-    _describe(info, about, CHANNELS, "MarkerCode")
-    meanings = info.desc().append_child("codes")
-    for meaning, code in codes.items():
-        entry = meanings.append_child("code")
-        entry.append_child_value("value", str(code))
-        entry.append_child_value("meaning", meaning)
-    return pylsl.StreamOutlet(info)
-
-
-def _names(prefix: str, about: dict[str, str], suffix: str) -> tuple[str, str]:
-    """Name and source_id, which lets recorders find an outlet again after a restart."""
-    name = f"{prefix}-{about['stream']}-{suffix}"
-    return name, f"sleepstream-{about['node']}-{about['stream']}-{suffix}"
-
-
-def _describe(info: Any, about: dict[str, str], channels: Mapping[str, str], kind: str) -> Any:
-    """Describe the outlet: its maker, and its channels by label and unit."""
-    made = info.desc().append_child("acquisition")
-    for key, value in {"manufacturer": "sleepstream", "version": __version__, **about}.items():
-        made.append_child_value(key, value)
-    if not channels:
-        return made
-    entries = info.desc().append_child("channels")
-    for label, unit in channels.items():
-        entry = entries.append_child("channel")
-        entry.append_child_value("label", label)
-        entry.append_child_value("unit", unit)
-        entry.append_child_value("type", kind)
-    return made
-
-
 def _outlet(
     pylsl: Any,
-    prefix: str,
-    about: dict[str, str],
-    suffix: str,
-    kind: str,
-    channels: int,
+    names: tuple[str, str],
+    kinds: tuple[str, str],
     form: str,
-    hop_s: int | None = None,
+    channels: Mapping[str, str],
+    about: Mapping[str, str],
+    codes: Mapping[str, int] | None = None,
 ) -> Any:
-    """Make an outlet that describes its content."""
-    name, source_id = _names(prefix, about, suffix)
-    info = pylsl.StreamInfo(name, kind, channels, pylsl.IRREGULAR_RATE, form, source_id)
-    labels: tuple[str, ...] = () if hop_s is None else STAGES
-    made = _describe(info, about, dict.fromkeys(labels, "probability"), "SleepStage")
-    if hop_s is not None:
-        made.append_child_value("window_s", "30")
-        made.append_child_value("hop_s", str(hop_s))
+    """Make an outlet that describes its content.
+
+    Args:
+        pylsl: the module.
+        names: of the outlet, and its source_id, by which recorders find it again after a restart.
+        kinds: the type of the stream, and of its channels.
+        form: of a value.
+        channels: labels with their units; none: one channel that is not described.
+        about: the acquisition.
+        codes: by their meanings.
+
+    """
+    name, source_id = names
+    info = pylsl.StreamInfo(name, kinds[0], max(1, len(channels)), pylsl.IRREGULAR_RATE, form, source_id)
+    _append(info.desc(), "acquisition", {"manufacturer": "sleepstream", "version": __version__, **about})
+    if channels:
+        entries = info.desc().append_child("channels")
+        for label, unit in channels.items():
+            _append(entries, "channel", {"label": label, "unit": unit, "type": kinds[1]})
+    if codes:
+        meanings = info.desc().append_child("codes")
+        for meaning, code in codes.items():
+            _append(meanings, "code", {"value": str(code), "meaning": meaning})
     return pylsl.StreamOutlet(info)
+
+
+def _append(parent: Any, name: str, values: Mapping[str, str]) -> None:
+    child = parent.append_child(name)
+    for key, value in values.items():
+        child.append_child_value(key, value)

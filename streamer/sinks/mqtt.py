@@ -15,7 +15,6 @@ import secrets
 import socket
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from aiomqtt import MqttError, ProtocolVersion, Will
@@ -27,17 +26,13 @@ from streamer.journal.outbox import Outbox
 from streamer.news import MqttStatus
 from streamer.payloads import EnginePayload, to_json, utc
 from streamer.sinks.client import (
+    MAYBE_OLD,
     Client,
     check_login,
     correlation_of,
     explain,
-    refuses_login,
-    refuses_will,
-    speaks_only_3,
-    thrown_out,
+    failure,
     tls_context,
-    unanswered,
-    went_silent,
 )
 from streamer.sinks.commands import CommandInbox, OnCommand, OnRefused
 from streamer.sinks.delivery import Books, Delivery
@@ -161,9 +156,7 @@ class MqttSink:
         self._task.add_done_callback(self._ended)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         assert self._task is not None
         self._stopping.set()
         try:
@@ -194,19 +187,18 @@ class MqttSink:
             connections, started = self._connections, self._clock.monotonic()
             error = await self._session(ProtocolVersion.V5)
             never_met = self._connections == connections and self._protocol != "5"
-            if speaks_only_3(error) or (never_met and unanswered(error)):  # some old ones just hang up
+            if error is not None and failure(error) in (MAYBE_OLD if never_met else ("version",)):
                 error = await self._session(ProtocolVersion.V311)
             if error is None:
                 return
-            self._wills = self._wills and not refuses_will(error)
+            self._wills = self._wills and failure(error) != "will"
             if not self._explained:  # else it was said, once
                 self._changed(explain(error, self._settings))
             stood = self._connections > connections
             held_s = self._clock.monotonic() - started if stood else 0.0
             failures = 1 if held_s > self._settings.retry_max_s or self._explained else failures + 1
-            await self._rest(
-                self._settings.retry_max_s if refuses_login(error) else self._books.backoff_s(failures)
-            )
+            refused = failure(error) == "login"  # to try again soon is no use
+            await self._rest(self._settings.retry_max_s if refused else self._books.backoff_s(failures))
             if stood and not self._explained:  # lost: perhaps to a namesake, and not every broker says so
                 await self._stand_by()
 
@@ -240,7 +232,7 @@ class MqttSink:
         will = Will(self._availability.topic, OFFLINE, qos=1, retain=True) if self._wills else None
         refusals = self._books.refusals
         client = Client(self._settings, self._tls, self._node, will, protocol, lambda: refusals.in_doubt)
-        failure: MqttError | None = None
+        ended: MqttError | None = None
         self._explained = False
         try:
             # Not `async with`: that says goodbye after a failure too, and our `online` would stay behind.
@@ -248,17 +240,17 @@ class MqttSink:
             await self._serve(client)
             await client.__aexit__(None, None, None)
         except* MqttError as group:
-            failure = next(error for error in group.exceptions if isinstance(error, MqttError))
+            ended = next(error for error in group.exceptions if isinstance(error, MqttError))
             for topic in client.ignored:
                 refusals.ignored(topic)
-            if not thrown_out(failure) and not went_silent(failure):
+            if failure(ended) not in ("taken over", "silent"):
                 self._explained = refusals.hung_up(client.unanswered)
         except* Exception as group:  # a fault of ours: said, and begun again like any other
             log.error("internal error in MQTT", exc_info=group)
-            failure = failure or MqttError(f"internal error: {group.exceptions[0]!r}")
+            ended = ended or MqttError(f"internal error: {group.exceptions[0]!r}")
         finally:
             client.abandon()
-        return failure
+        return ended
 
     async def _serve(self, client: Client) -> None:
         """Run the tasks of one connection until it breaks, or until we are told to stop."""

@@ -30,7 +30,7 @@ from streamer.payloads import (
     switch_said,
     utc,
 )
-from streamer.sinks.handover import HandOver, Outlet
+from streamer.sinks.handover import Guard, HandOver
 
 REMADE = "the session file was deleted or moved away, and written anew where it was"
 UNTRACED = 16  # messages that a process may have published without leaving a record
@@ -61,7 +61,7 @@ class Publisher:
         session: str,
         info: StreamInfo,
         journal: Journal,
-        sinks: Iterable[Sink | Outlet],
+        sinks: Iterable[Sink | Guard],
         clock: Clock,
         late_after_s: float | None,
     ) -> None:
@@ -90,7 +90,7 @@ class Publisher:
         self._lights: deque[tuple[int, str]] = deque()  # said of epochs that are not committed yet
         self.smoothed: list[Label] = []  # likewise, after the smoother
 
-    def first(self, sink: Sink | Outlet) -> None:
+    def first(self, sink: Sink | Guard) -> None:
         """Add a sink that is told before all others: a reaction."""
         self._sinks.first(sink)
 
@@ -126,9 +126,20 @@ class Publisher:
         self.heard = self._hearing = score.end
 
     def commit(self, score: Score) -> None:
-        """Commit the epoch of a score on the grid, without publishing a stage."""
-        if score.epoch is not None and score.epoch >= self._epochs:  # never twice
-            self._commit(score, score.epoch)
+        """Commit the epoch of a score on the grid, without publishing a stage; never twice."""
+        if score.epoch is None or score.epoch < self._epochs:
+            return
+        late = self._late_after_s is not None and self.age_s(score) > self._late_after_s
+        payload = epoch_payload(score, score.epoch, self.session, self._epochs, self.info.started, late)
+        self._epochs += 1
+        self._follow_lights()
+        self.labels.append(score.stage)
+        self.smoothed.append(score.smoothed)
+        self._journal.epoch(payload)
+        self.night.push(score.stage)
+        self.tell(payload)
+        if self._sinks.wanted(SummaryPayload):
+            self.tell(self._summary())
 
     def resume(
         self,
@@ -363,20 +374,6 @@ class Publisher:
             except JournalError as error:
                 log.warning("not recorded: %s of %s: %s", one.event, self._stream, error)
         self._unrecorded.clear()
-
-    def _commit(self, score: Score, epoch: int) -> None:
-        age_s = self._clock.monotonic() - self._began - score.end / RATE_HZ
-        late = self._late_after_s is not None and age_s > self._late_after_s
-        payload = epoch_payload(score, epoch, self.session, self._epochs, self.info.started, late)
-        self._epochs += 1
-        self._follow_lights()
-        self.labels.append(score.stage)
-        self.smoothed.append(score.smoothed)
-        self._journal.epoch(payload)
-        self.night.push(score.stage)
-        self.tell(payload)
-        if self._sinks.wanted(SummaryPayload):
-            self.tell(self._summary())
 
     def _summary(self, final: bool = False) -> SummaryPayload:
         self._summaries += 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from pydantic import BaseModel
 
 from streamer.clock import Clock
 from streamer.journal.outbox import Outbox
@@ -11,7 +14,6 @@ from streamer.news import News, Online, Urgent
 from streamer.payloads import (
     AlarmPayload,
     AnswerPayload,
-    EventPayload,
     HealthPayload,
     NightPayload,
     SignalPayload,
@@ -23,6 +25,14 @@ from streamer.sinks.commands import CommandInbox
 
 PREFIX = "sleepstream"
 ONLINE, OFFLINE = "online", "offline"
+NEWEST: Mapping[type[BaseModel], str] = {  # retained: only the newest message of each topic counts
+    StagePayload: "stage",
+    SummaryPayload: "summary",
+    NightPayload: "night",
+    AlarmPayload: "alarm",
+    HealthPayload: "health",
+    SignalPayload: "signal",
+}
 URGENT = 64  # messages that wait to be said at once; the oldest is left to its outbox
 
 
@@ -82,15 +92,7 @@ class MqttStream:
     """One sleeper's topics, a sink. Made by `MqttSink.stream`."""
 
     name = "MQTT"
-    wants: tuple[type, ...] = (
-        StagePayload,
-        SummaryPayload,
-        NightPayload,
-        AlarmPayload,
-        HealthPayload,
-        Online,
-        Urgent,
-    )
+    wants: tuple[type, ...] = (*NEWEST, Online, Urgent)
     prompt = True  # to be told is to be put into a slot
 
     def __init__(self, root: str, outbox: Outbox, stage_expiry_s: float, clock: Clock) -> None:
@@ -98,21 +100,11 @@ class MqttStream:
         self.outbox = outbox
         self.commands: CommandInbox | None = None
         self.availability = Slot(f"{root}/availability", "availability")
-        self._stage = Slot(f"{root}/stage", "stage", stage_expiry_s)
-        self._summary = Slot(f"{root}/summary", "summary")
-        self._night = Slot(f"{root}/night", "night")
-        self._alarm = Slot(f"{root}/alarm", "alarm")
-        self._health = Slot(f"{root}/health", "health")
-        self._signal = Slot(f"{root}/signal", "signal")
-        self.slots = (
-            self.availability,
-            self._stage,
-            self._summary,
-            self._night,
-            self._alarm,
-            self._health,
-            self._signal,
-        )
+        self._newest = {
+            kind: Slot(f"{root}/{name}", name, stage_expiry_s if kind is StagePayload else None)
+            for kind, name in NEWEST.items()
+        }
+        self.slots = (self.availability, *self._newest.values())
         self.at_once: asyncio.Queue[Saying] = asyncio.Queue(URGENT)
         self.speaking = False  # one of them is on its way, not yet acknowledged
         self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
@@ -122,50 +114,15 @@ class MqttStream:
     def hear(self, stream: str, news: News) -> None:
         """Take what goes straight to the broker; epochs and events come through the outbox."""
         match news:
-            case StagePayload():
-                self.stage(news)
-            case SummaryPayload():
-                self.summary(news)
-            case NightPayload():
-                self.night(news)
-            case AlarmPayload():
-                self.alarm(news)
-            case HealthPayload():
-                self.health(news)
             case Online(online):
-                self.online(online)
-            case Urgent(event):
-                self.event(event)
+                self.availability.put(ONLINE if online else OFFLINE, self._clock.monotonic())
+            case Urgent(event):  # the outbox has it, too: the first acknowledgement settles both
+                self.say(f"{self.root}/event", to_json(event))
+            case BaseModel():
+                if slot := self._newest.get(type(news)):
+                    slot.put(to_json(news), self._clock.monotonic())
             case _:
                 pass
-
-    def stage(self, payload: StagePayload) -> None:
-        """Publish at once, before any backlog; without a connection only the newest one is kept."""
-        self._stage.put(to_json(payload), self._clock.monotonic())
-
-    def summary(self, payload: SummaryPayload) -> None:
-        """Publish the night so far; only the newest one counts."""
-        self._summary.put(to_json(payload), self._clock.monotonic())
-
-    def night(self, payload: NightPayload) -> None:
-        """Publish the last night's figures; only the newest ones count."""
-        self._night.put(to_json(payload), self._clock.monotonic())
-
-    def alarm(self, payload: AlarmPayload) -> None:
-        """Publish what the alarm is about to do; only the newest one counts."""
-        self._alarm.put(to_json(payload), self._clock.monotonic())
-
-    def health(self, payload: HealthPayload) -> None:
-        """Publish whether the night is kept; only the newest one counts."""
-        self._health.put(to_json(payload), self._clock.monotonic())
-
-    def signal(self, payload: SignalPayload) -> None:
-        """Publish why no samples arrive; only the newest one counts."""
-        self._signal.put(to_json(payload), self._clock.monotonic())
-
-    def event(self, payload: EventPayload) -> None:
-        """Publish at once what is also in the outbox; the first acknowledgement settles both."""
-        self.say(f"{self.root}/event", to_json(payload))
 
     def answer(self, payload: AnswerPayload, correlation: bytes = b"") -> None:
         """Answer a command, always on this topic, never on one that a client names."""
@@ -176,7 +133,3 @@ class MqttStream:
         if self.at_once.full():
             self.at_once.get_nowait()
         self.at_once.put_nowait(Saying(topic, body, correlation))
-
-    def online(self, online: bool) -> None:
-        """Publish whether samples arrive."""
-        self.availability.put(ONLINE if online else OFFLINE, self._clock.monotonic())

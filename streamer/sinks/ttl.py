@@ -11,7 +11,6 @@ import time
 from collections import deque
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from streamer.errors import SinkError
@@ -53,9 +52,7 @@ class TtlSink:
         self._open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._close()
 
     def hear(self, stream: str, news: News) -> None:
@@ -69,30 +66,25 @@ class TtlSink:
             return
         self._open()
         made = encode_event(news)
-        try:
-            if self._port is not None:
-                self._port.write(bytes([made.code]))
-                self._port.flush()
-        except OSError as error:  # pyserial's own are
-            self._close()
-            raise SinkError(f"cannot write to {self._settings.port}: {error}; plug it in again") from error
+        self._write(made.code)
         written = time.time()
         late_ms = round((written - made.due) * 1000, 3)
         self.late_ms.append(late_ms)
         if self._file is not None:
             line = {"t": written, "code": made.code, "number": made.number, "condition": made.condition}
             self._file.write((json.dumps({**line, "due": made.due, "late_ms": late_ms}) + "\n").encode())
-        self._release()
+        if self._port is not None and self._settings.pulse_ms:
+            time.sleep(self._settings.pulse_ms / 1000)
+            self._write(0)
 
-    def _release(self) -> None:
-        """End the pulse."""
-        if self._port is None or not self._settings.pulse_ms:
+    def _write(self, code: int) -> None:
+        """Put a byte on the lines of the port, if there is one."""
+        if self._port is None:
             return
-        time.sleep(self._settings.pulse_ms / 1000)
         try:
-            self._port.write(b"\0")
+            self._port.write(bytes([code]))
             self._port.flush()
-        except OSError as error:
+        except OSError as error:  # pyserial's own are
             self._close()
             raise SinkError(f"cannot write to {self._settings.port}: {error}; plug it in again") from error
 

@@ -6,14 +6,11 @@ tells nobody when a device is gone: reads just come back empty, which is what th
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 
@@ -26,6 +23,7 @@ from streamer.sources.devicetime import HostChecked
 from streamer.sources.packets import PacketCounter
 from streamer.sources.settings import BrainflowSettings
 from streamer.sources.timeline import Timeline
+from streamer.sources.worker import Worker
 
 POLL_S = 0.1
 CLOSE_S = 10.0  # for a board to let go; a Muse takes four seconds
@@ -33,7 +31,6 @@ BACKOFF_S = (0.5, 30.0)
 SET_S = 0.1  # a wall clock that moves by more between two reads was set
 SLACK_S = 0.5  # how far back a driver may date samples before it hands them over
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -56,7 +53,6 @@ class BrainflowSource:
         self.remarks: deque[str] = deque()
         self._clock = clock or SystemClock()
         self._board = board or BrainflowBoard(settings)
-        self._worker: ThreadPoolExecutor | None = None
         self._ahead = self._read_at = 0.0  # of the last read: wall minus steady clock, and the steady clock
         self._heard = 0.0  # steady time of the last sample
         self._quiet_since = 0.0  # the same, or when the board was opened if that was later
@@ -73,16 +69,16 @@ class BrainflowSource:
             SignalError: its rate is outside 50-1024 Hz.
 
         """
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="brainflow")
+        self._worker = Worker("brainflow")
         try:
-            described = await self._call(self._board.describe)
+            described = await self._worker.call(self._board.describe)
             check_rate(described.rate_hz, described.name)
             self._left = described.rows
             self._numbered = (
                 PacketCounter(described.rate_hz, described.numbering) if described.numbering else None
             )
-            self._timed = Timeline(described.rate_hz, HostChecked(described.rate_hz))
-            await self._call(self._board.open)
+            self._timed = Timeline(described.rate_hz, HostChecked(described.rate_hz, self.remarks))
+            await self._worker.call(self._board.open)
             self._mark()
             self._early = await self._first_rows(described.name)
         except BaseException:
@@ -93,9 +89,7 @@ class BrainflowSource:
         self.info = StreamInfo(described.name, described.rate_hz, described.channels, started)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         """Release the board and end the worker thread."""
         await self._close()
 
@@ -119,18 +113,11 @@ class BrainflowSource:
         for item in self._flush():
             yield item
 
-    async def _call(self, function: Callable[[], T]) -> T:
-        """Run one BrainFlow call on the worker thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, function)
-
     async def _close(self) -> None:
         """Queue the board's release after the call under way, and wait at most `CLOSE_S` for it."""
-        worker, self._worker = self._worker, None
-        if worker is None:
+        closing = await self._worker.close(self._board.close, CLOSE_S)
+        if closing is None:
             return
-        closing = asyncio.get_running_loop().run_in_executor(worker, self._board.close)
-        worker.shutdown(wait=False)
-        await asyncio.wait([closing], timeout=CLOSE_S)
         if not closing.done():
             _log.warning("the board has not let go within %g s; it does so in the background", CLOSE_S)
         elif (error := closing.exception()) is not None:
@@ -139,7 +126,7 @@ class BrainflowSource:
     async def _first_rows(self, name: str) -> Rows:
         deadline = self._clock.monotonic() + max(self._settings.silence_s, self._settings.timeout_s)
         while self._clock.monotonic() < deadline:
-            rows = await self._call(self._board.read)
+            rows = await self._worker.call(self._board.read)
             if rows.stamps.shape[0]:
                 return rows
             await self._clock.sleep(POLL_S)
@@ -151,7 +138,7 @@ class BrainflowSource:
     async def _read(self) -> Rows | None:
         """The rows that have arrived; None if the board reports that it is gone."""
         try:
-            return await self._call(self._board.read)
+            return await self._worker.call(self._board.read)
         except SourceError as error:
             _log.warning("%s; connecting anew", error)
             return None
@@ -165,8 +152,8 @@ class BrainflowSource:
         while True:
             self._reopened += 1
             try:
-                await self._call(self._board.close)
-                await self._call(self._board.open)
+                await self._worker.call(self._board.close)
+                await self._worker.call(self._board.open)
             except SourceError as error:
                 _log.info("try %d: %s", self._reopened, error)
                 self._failures += 1

@@ -9,7 +9,7 @@ its place), counted, and said in one line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 from math import log10
 
@@ -62,16 +62,20 @@ def scale_named(factor: float, rate_hz: float) -> str:
 class HostChecked:
     """Checks a live device's times against this computer's clock.
 
+    Args:
+        rate_hz: nominal.
+        remarks: gets what a person should know, a line each; None: a list of its own.
+
     Attributes:
-        remarks: what a person should know, a line each; whoever reads them takes them out.
+        remarks: that list.
         doubted: how many samples were timed by arrival so far.
         turned: from the next samples on the times are by another clock; whoever heeds it resets it.
 
     """
 
-    def __init__(self, rate_hz: float) -> None:
-        self.remarks: list[str] = []
+    def __init__(self, rate_hz: float, remarks: MutableSequence[str] | None = None) -> None:
         self.doubted = 0
+        self.remarks = [] if remarks is None else remarks
         self._rate_hz = rate_hz
         self._period = 1 / rate_hz
         self._counted_s = COUNTED_S  # of samples that were timed by arrival when that is said next
@@ -231,14 +235,19 @@ class _Pace:
 class FileChecked:
     """Checks a recording's times in seconds. The result does not depend on the chunking.
 
+    Args:
+        rate_hz: nominal.
+        remarks: as of `HostChecked`.
+
     Attributes:
-        remarks, turned: as of `HostChecked`.
+        remarks: likewise.
+        turned: False; a file has one clock.
         doubted: how many steps of time were not believed.
 
     """
 
-    def __init__(self, rate_hz: float) -> None:
-        self.remarks: list[str] = []
+    def __init__(self, rate_hz: float, remarks: MutableSequence[str] | None = None) -> None:
+        self.remarks = [] if remarks is None else remarks
         self.turned = False
         self.doubted = 0
         self._period = 1 / rate_hz

@@ -38,15 +38,14 @@ class EdfRecording:
         if not self._signals:
             why = self.remarks[0] if self.remarks else "it has no signals, only annotations"
             raise RecordingError(f"{path} holds nothing to stage: {why}; give the recording itself")
-        self._header, said = edf_times.correct_pace(path, self._header)
+        self._onsets = edf_times.read_onsets(path, self._header)
+        self._header, said = edf_times.correct_pace(self._header, self._onsets)
         self.remarks += said
         self.name = path.stem
         self.channels = make_distinct((one.label, one.unit) for one in self._signals)
         self.rates_hz = tuple(rate_of(signal.samples, self._header.record) for signal in self._signals)
         self.started = self._header.started
-        self.duration_s: float | None = self._header.records * self._header.record_s
-        if any(signal.annotations for signal in self._header.signals):
-            self.duration_s = edf_times.span_s(path, self._header)
+        self.duration_s: float | None = edf_times.span_s(self._header, self._onsets)
 
     def together(self, index: int) -> tuple[int, ...]:
         """The channels with the same rate."""
@@ -57,7 +56,7 @@ class EdfRecording:
         """Chunks of at most about a minute, and a gap where the records' times leave one."""
         header, signals = self._header, [self._signals[index] for index in picked]
         size = signals[0].samples
-        starts, remarks = edf_times.starts(self._path, header, self.rates_hz[picked[0]], size)
+        starts, remarks = edf_times.starts(self._path, header, self._onsets, self.rates_hz[picked[0]], size)
         self.remarks += remarks
         at_once = max(1, int(min(SLAB_S / header.record_s, SLAB_BYTES // header.record_bytes)))
         index = 0  # of the next sample to leave

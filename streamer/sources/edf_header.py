@@ -6,7 +6,6 @@ used in another. What is wrong with one signal costs that signal; what is wrong 
 
 from __future__ import annotations
 
-import codecs
 import math
 import re
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import RecordingError
-from streamer.sources.files import UNKNOWN_START, read_head
+from streamer.sources.files import UNKNOWN_START, decode_text, read_head
 
 BDF_VERSION = b"\xffBIOSEMI"
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
@@ -117,12 +116,8 @@ def number_of(field: bytes) -> float | None:
 
 
 def text_of(field: bytes) -> str:
-    """A header field as written in practice: UTF-8, perhaps cut within a character, or Latin-1."""
-    field = field.strip(b" \0")
-    try:
-        return codecs.getincrementaldecoder("utf-8")().decode(field)  # leaves a character cut at the end
-    except UnicodeDecodeError:
-        return field.decode("latin-1")
+    """A header field without its padding."""
+    return decode_text(field.strip(b" \0"))
 
 
 def rate_of(samples: int, record: Fraction) -> float:

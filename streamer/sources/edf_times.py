@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import RecordingError
+from streamer.messages import Floats
 from streamer.sources.devicetime import LEAP_S
 from streamer.sources.edf_header import Header, read_header, text_of
-from streamer.sources.pace import NOMINAL_HZ
-from streamer.sources.xdf_times import SNAP, TOLERANCE
+from streamer.sources.pace import SNAP, TOLERANCE, nominal_near, rate_said
 
 # One list: onset, [0x15 duration], 0x14, texts each ended by 0x14, then 0.
 _TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14([^\x00]*)\x14\x00")
@@ -51,13 +51,21 @@ def read_annotations(path: Path) -> list[Annotation]:
     return sorted(((start - zero, length, text) for start, length, text in out), key=lambda item: item[0])
 
 
-def correct_pace(path: Path, header: Header) -> tuple[Header, list[str]]:
+def read_onsets(path: Path, header: Header) -> Floats:
+    """When each record begins, s; NaN where it does not say: (records,)."""
+    out = np.full(header.records, math.nan)
+    for record, onset, _ in _records(path, header, range(header.records)):
+        if onset is not None:
+            out[record] = onset
+    return out
+
+
+def correct_pace(header: Header, onsets: Floats) -> tuple[Header, list[str]]:
     """Correct the header's record length by the records' own times; also return a remark on it.
 
     Where nearly all follow each other at a distance that is not the declared length, but close to it, the
     declared rate is not the device's: 2.4 % are 11 minutes a night.
     """
-    onsets = _onsets(path, header)
     steps = np.diff(onsets)
     steps = steps[np.isfinite(steps)]
     if steps.size < FEW:
@@ -71,21 +79,19 @@ def correct_pace(path: Path, header: Header) -> tuple[Header, list[str]]:
     told = abs(off) > TOLERANCE
     if not told and not header.discontinuous:
         return header, []
-    rate_hz = samples / float(np.mean(steps[alike]))
-    near_hz = min(NOMINAL_HZ, key=lambda nominal_hz: abs(nominal_hz - rate_hz))
-    rate = Fraction(near_hz if abs(near_hz / rate_hz - 1) <= SNAP else round(rate_hz, 4))
-    remark = (
-        f"it says {float(samples / header.record):g} Hz, and its records' times go on at {float(rate):g} Hz "
-        f"({-off / (1 + off):+.1%}): it is read at that"
-    )
-    return replace(header, record=samples / rate.limit_denominator(10**6)), [remark] if told else []
+    read_hz = nominal_near(samples / float(np.mean(steps[alike])), SNAP)
+    record = samples / Fraction(read_hz).limit_denominator(10**6)
+    return replace(header, record=record), [
+        rate_said(float(samples / header.record), read_hz)
+    ] if told else []
 
 
-def span_s(path: Path, header: Header) -> float:
+def span_s(header: Header, onsets: Floats) -> float:
     """From the first record's begin to the last one's end, as far as they say when they begin."""
     whole_s = header.records * header.record_s
     samples = max(one.samples for one in header.signals if not one.annotations)
-    onsets = _onsets(path, header)
+    if np.isnan(onsets).all():
+        return whole_s
     if not header.discontinuous and _continuous(onsets, header.record_s, header.record_s / samples)[0]:
         return whole_s
     span = float(onsets[-1] - onsets[0]) + header.record_s
@@ -93,7 +99,7 @@ def span_s(path: Path, header: Header) -> float:
 
 
 def starts(
-    path: Path, header: Header, rate_hz: float, per_record: int
+    path: Path, header: Header, onsets: Floats, rate_hz: float, per_record: int
 ) -> tuple[NDArray[np.int64], list[str]]:
     """The sample index at which each record starts, and remarks on what was guessed or given up.
 
@@ -108,13 +114,13 @@ def starts(
     """
     count = header.records
     continuous = np.arange(count, dtype=np.int64) * per_record
-    onsets = _onsets(path, header)
     if not header.discontinuous:
         gone_on, remarks = _continuous(onsets, header.record_s, 1 / rate_hz)
         if gone_on:
             return continuous, remarks
     elif np.isnan(onsets).all():
         return continuous, [NOT_WHEN]
+    onsets = onsets.copy()
     remarks = _filled(onsets, header.record_s, 1 / rate_hz)
     placed = np.flatnonzero(np.isfinite(onsets))
     known = onsets[placed]
@@ -129,7 +135,7 @@ def starts(
     return out, remarks
 
 
-def _continuous(onsets: NDArray[np.float64], record_s: float, period_s: float) -> tuple[bool, list[str]]:
+def _continuous(onsets: Floats, record_s: float, period_s: float) -> tuple[bool, list[str]]:
     """Whether the records of an EDF+C follow each other as it claims, and a remark if not."""
     placed = np.flatnonzero(np.isfinite(onsets))
     late = np.diff(onsets[placed]) - np.diff(placed) * record_s
@@ -148,16 +154,7 @@ def _without_rounding(starts: NDArray[np.int64], per_record: int, least: int) ->
     return np.concatenate([[0], np.cumsum(per_record + lost)])
 
 
-def _onsets(path: Path, header: Header) -> NDArray[np.float64]:
-    """When each record begins, s; NaN where it does not say."""
-    out = np.full(header.records, math.nan)
-    for record, onset, _ in _records(path, header, range(header.records)):
-        if onset is not None:
-            out[record] = onset
-    return out
-
-
-def _filled(onsets: NDArray[np.float64], record_s: float, tolerance_s: float) -> list[str]:
+def _filled(onsets: Floats, record_s: float, tolerance_s: float) -> list[str]:
     """Give records without a time the one that their neighbours leave; also return remarks on the rest."""
     known = np.flatnonzero(np.isfinite(onsets))
     missing = np.flatnonzero(np.isnan(onsets))
@@ -183,7 +180,7 @@ def _check(
     path: Path,
     count: int,
     placed: NDArray[np.int64],
-    onsets: NDArray[np.float64],
+    onsets: Floats,
     wrong: NDArray[np.bool_],
     where: str,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -28,6 +29,14 @@ def make_distinct(channels: Iterable[tuple[str, str]]) -> tuple[Channel, ...]:
             if counts[label] > 1:
                 labels[place] = f"{label}#{seen[label]}"
     return tuple(Channel(label.strip(), one.unit) for label, one in zip(labels, made, strict=True))
+
+
+def decode_text(raw: bytes) -> str:
+    """Text as it was meant: UTF-8, perhaps cut within its last character, or Latin-1."""
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(raw)  # leaves a character that was cut
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def read_head(path: Path, count: int = 256) -> bytes:

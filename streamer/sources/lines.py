@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
+from streamer.sources.files import decode_text
 from streamer.sources.units import is_voltage
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what such a file begins with, as spreadsheets write it
@@ -105,12 +106,8 @@ def fitted(cells: list[str], width: int) -> list[str]:
 
 
 def text(cell: str) -> str:
-    """A name as it was meant: UTF-8, or Latin-1."""
-    raw = cell.strip().encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
+    """A cell of a line as text, whichever encoding the file has."""
+    return decode_text(cell.strip().encode("utf-8", "surrogateescape"))
 
 
 def _open(path: Path) -> TextIO:

@@ -7,14 +7,11 @@ smooths times over them.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,6 +23,7 @@ from streamer.sources.devicetime import HostChecked
 from streamer.sources.liblsl import load_pylsl
 from streamer.sources.settings import LslSettings
 from streamer.sources.timeline import Timeline
+from streamer.sources.worker import Worker
 
 pylsl = load_pylsl()  # this module is imported only where a stream is wanted
 
@@ -40,8 +38,6 @@ BACKOFF_S = (0.5, 10.0)
 MANY = 1000  # liblsl stops looking once it has found so many
 PATIENCE_S = 60.0  # longest that a mute stream is left alone
 DEFAULT_TYPE = "EEG"  # when nothing else is asked for
-
-T = TypeVar("T")
 
 
 class LslSource:
@@ -60,7 +56,6 @@ class LslSource:
         self.remarks: deque[str] = deque()
         self._clock = clock or SystemClock()
         self._inlet: Any = None  # pylsl.StreamInlet; touched by the worker thread only
-        self._worker: ThreadPoolExecutor | None = None
         self._source_id = ""  # of the stream that was found
         self._patience_s = settings.silence_s  # grows while connecting anew does not help
         self._heard = 0.0  # steady seconds when the last samples came, or should have
@@ -74,25 +69,23 @@ class LslSource:
             SignalError: its rate is outside 50-1024 Hz.
 
         """
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="lsl")
+        self._worker = Worker("lsl")
         try:
-            await self._call(self._check_predicate)
+            await self._worker.call(self._check_predicate)
             found = await self._find()
             opened = await self._open_found(found)
             self._early = await self._first_samples()
         except BaseException:
-            await self._close()
+            await self._worker.close(self._drop, CLOSE_S)
             raise
         self.info = replace(opened, started=self._taken(self._early[0]))
         self._source_id = found.source_id()
-        self._timeline = Timeline(opened.rate_hz, HostChecked(opened.rate_hz))
+        self._timeline = Timeline(opened.rate_hz, HostChecked(opened.rate_hz, self.remarks))
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         """Unsubscribe and end the worker thread."""
-        await self._close()
+        await self._worker.close(self._drop, CLOSE_S)
 
     async def __aiter__(self) -> AsyncIterator[Item]:
         """Chunks and gaps in order, until the source is closed.
@@ -113,9 +106,6 @@ class LslSource:
                 self._heard, self._patience_s = now, self._settings.silence_s
             for item in self._timeline.push(times, samples, now):
                 yield item
-            if self._timeline.remarks:
-                self.remarks.extend(self._timeline.remarks)
-                self._timeline.remarks.clear()
             times, samples = await self._next()
 
     async def _next(self) -> tuple[Floats, Floats]:
@@ -128,7 +118,7 @@ class LslSource:
             await self._return()
             self._patience_s = min(2 * self._patience_s, max(PATIENCE_S, self._settings.silence_s))
         try:
-            return await self._call(self._pull)
+            return await self._worker.call(self._pull)
         except pylsl.util.LostError:
             await self._return()
             return np.empty(0), np.empty((len(self.info.channels), 0))
@@ -138,7 +128,7 @@ class LslSource:
         deadline = self._clock.monotonic() + self._settings.resolve_s
         while True:
             try:
-                times, samples = await self._call(self._pull)
+                times, samples = await self._worker.call(self._pull)
             except pylsl.util.LostError as error:
                 raise SourceError("the LSL stream was lost while it was opened; start it again") from error
             if times.shape[0] or self._clock.monotonic() >= deadline:
@@ -154,7 +144,7 @@ class LslSource:
         tell_at = self._clock.monotonic()  # that nothing was found, for the first time
         deadline = tell_at + self._settings.resolve_s
         while True:
-            found = await self._call(self._look)
+            found = await self._worker.call(self._look)
             if len(found) == 1:
                 self.remarks.clear()  # why it took its time
                 return found[0]
@@ -165,7 +155,7 @@ class LslSource:
                 )
             if self._clock.monotonic() < min(tell_at, deadline):
                 continue
-            seen = await self._call(lambda: pylsl.resolve_streams(LOOK_S))
+            seen = await self._worker.call(lambda: pylsl.resolve_streams(LOOK_S))
             there = f"there are: {_listing(seen)}; is it on, and is the firewall open for LSL?"
             if self._clock.monotonic() >= deadline:
                 raise SourceError(
@@ -208,7 +198,7 @@ class LslSource:
     async def _open(self, found: Any) -> StreamInfo:
         """Check what was found, subscribe, and describe it."""
         _check(found)
-        described = await self._call(lambda: self._subscribe(found))
+        described = await self._worker.call(lambda: self._subscribe(found))
         rate_hz = float(described.nominal_srate())
         return StreamInfo(described.name(), rate_hz, _channels(described), self._clock.wall())
 
@@ -243,9 +233,9 @@ class LslSource:
             SourceError: it is back with another rate or other channels.
 
         """
-        await self._call(self._drop)
+        await self._worker.call(self._drop)
         for failures in itertools.count(1):
-            found = self._same(await self._call(self._look))
+            found = self._same(await self._worker.call(self._look))
             if found is not None and await self._reopened(found):
                 break
             await self._clock.sleep(retry_after_s(failures, *BACKOFF_S))
@@ -284,25 +274,9 @@ class LslSource:
             f"at {was.rate_hz:g} Hz; start a new session"
         )
 
-    async def _call(self, work: Callable[[], T]) -> T:
-        if self._worker is None:
-            raise RuntimeError("the source is not open")
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
-
     def _drop(self) -> None:
         """Unsubscribe; liblsl's destructor does the rest."""
         self._inlet = None
-
-    async def _close(self) -> None:
-        """Let the current short call finish, unsubscribe, and end the thread."""
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        ended = asyncio.get_running_loop().run_in_executor(worker, self._drop)
-        try:
-            await asyncio.wait({ended}, timeout=CLOSE_S)
-        finally:
-            worker.shutdown(wait=False)
 
 
 def _named(info: StreamInfo) -> str:

@@ -1,4 +1,4 @@
-"""The clock of a table: the unit of its times, its rate, its sample counter."""
+"""The pace of a recording: the rate that its times show; of a table also their unit, and its counter."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ UNITS = {1.0: "s", 1e-3: "ms", 1e-6: "µs", 1e-9: "ns"}
 DAY_S = 86_400.0  # the unit of a spreadsheet's dates
 SPREADSHEET = (30_000.0, 80_000.0)  # days since the end of 1899, as spreadsheets write dates: 1982 to 2119
 SPREADSHEET_ZERO = 25_569.0  # 1 January 1970 in them
-# A rate found in times that is this close to one that devices have is meant to be that.
 NOMINAL_HZ = (50, 64, 100, 125, 128, 200, 220, 250, 256, 300, 400, 500, 512, 600, 1000, 1024)
-NEAR = 0.005
+SNAP = 0.001  # a rate so close to one of those is meant to be that
+NEAR = 0.005  # likewise, in a table, whose times may be rounded
+TOLERANCE = 0.005  # of the declared rate: 18 s in an hour, as for live streams
 MOSTLY = 0.9  # of the steps
 UNBOUNDED = 1 << 40  # a counter that does not begin anew
 
@@ -43,6 +44,18 @@ class Pace:
     started: float = UNKNOWN_START
     counted: bool = False
     remarks: tuple[str, ...] = ()
+
+
+def nominal_near(rate_hz: float, within: float) -> float:
+    """The rate of a device that is so close, as a share; else the rate itself, to 0.0001 Hz."""
+    near = min(NOMINAL_HZ, key=lambda nominal: abs(nominal - rate_hz))
+    return float(near) if abs(near - rate_hz) <= within * near else round(rate_hz, 4)
+
+
+def rate_said(declared_hz: float, read_hz: float) -> str:
+    """The remark on a file whose declared rate is not that of its times."""
+    off = f"{read_hz / declared_hz - 1:+.1%}"
+    return f"it says {declared_hz:g} Hz, and its times go on at {read_hz:g} Hz ({off}): it is read at that"
 
 
 def pace_without_times(path: Path, given_hz: float | None, stated_hz: float | None) -> Pace:
@@ -90,13 +103,11 @@ def find_pace(
         if factor != 1.0:
             unit = UNITS.get(factor, "a spreadsheet's days")
             remarks.append(f"its times look like {unit} and are read so")
-    rate_hz = _nominal(raw_hz)
+    rate_hz = nominal_near(raw_hz, NEAR)
     if stated_hz and abs(stated_hz - raw_hz) <= NEAR * stated_hz:
         rate_hz = stated_hz
     elif stated_hz:
-        remarks.append(
-            f"it states {stated_hz:g} Hz, and its times go on at {rate_hz:g} Hz, which is believed"
-        )
+        remarks.append(rate_said(stated_hz, rate_hz))
     start = (begun - SPREADSHEET_ZERO * (factor == DAY_S)) * factor
     return Pace(rate_hz, factor, start if start > EARLIEST_UNIX else UNKNOWN_START, False, tuple(remarks))
 
@@ -141,8 +152,3 @@ def _scaled(begun: float, raw_hz: float) -> tuple[float, float]:
         return DAY_S, raw_hz / DAY_S
     factor = dated[0] if dated else 1.0
     return factor, raw_hz / factor
-
-
-def _nominal(rate_hz: float) -> float:
-    near = min(NOMINAL_HZ, key=lambda nominal: abs(nominal - rate_hz))
-    return float(near) if abs(near - rate_hz) <= NEAR * near else round(rate_hz, 3)

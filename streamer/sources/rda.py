@@ -13,20 +13,16 @@ import os
 import socket
 from collections import deque
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Self
 
-from streamer.clock import Clock, SystemClock
+from streamer.clock import Allowance, Clock, SystemClock
 from streamer.errors import SourceError
 from streamer.messages import Channel, Item, Marker, StreamInfo
 from streamer.sources.rda_blocks import BlockCounter
 from streamer.sources.rda_messages import HEADER, Block, Start, Stop, read_body, read_header
 from streamer.sources.settings import RdaSettings
 
-MARKERS_PER_S, MARKERS_AT_ONCE = (
-    10.0,
-    300.0,
-)  # that are passed on; each is an event, on disk and at the broker
+MARKERS_PER_S, MARKERS_AT_ONCE = 10.0, 300  # that are passed on
 PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # s, s, times: who is gone is noticed
 
 
@@ -54,7 +50,8 @@ class RdaSource:
         self._heard = 0.0  # steady time of the last message
         self._silent = False  # too long, and given up for that
         self._start: Start | None = None  # of the acquisition that runs
-        self._markers = MarkerBudget()
+        self._markers = Allowance(MARKERS_AT_ONCE, MARKERS_PER_S)
+        self._left_out = 0  # of the markers
         self.remarks: deque[str] = deque()
 
     async def __aenter__(self) -> Self:
@@ -74,13 +71,11 @@ class RdaSource:
         self._opened = None
         taken = self._clock.wall() - self._early.points / start.rate_hz
         self._first = start
-        self._counter = BlockCounter(start.rate_hz, start.names)
+        self._counter = BlockCounter(start.rate_hz, start.names, self.remarks)
         self.info = StreamInfo(f"BrainVision RDA at {self._where}", start.rate_hz, _channels(start), taken)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         """Close the connection."""
         await self._close()
 
@@ -117,11 +112,18 @@ class RdaSource:
     def _counted(self, block: Block) -> list[Item | Marker]:
         now = self._clock.monotonic()
         items = self._counter.push(block, now)
-        allowed = [item for item in items if not isinstance(item, Marker) or self._markers.allows(now)]
-        self.remarks.extend([*self._counter.remarks, *self._markers.remarks])
-        self._counter.remarks.clear()
-        self._markers.remarks.clear()
-        return allowed
+        return [item for item in items if not isinstance(item, Marker) or self._may_pass(now)]
+
+    def _may_pass(self, now: float) -> bool:
+        """Whether one more marker may become an event, at steady time `now`, s."""
+        if self._markers.take(now):
+            return True
+        self._left_out += 1
+        if self._left_out & (self._left_out - 1) == 0:  # 1, 2, 4, 8 ...
+            self.remarks.append(
+                f"{self._left_out} markers were left out: more than {MARKERS_PER_S:g} a second come"
+            )
+        return False
 
     async def _connect(self) -> None:
         host, port = self._settings.host, self._settings.port
@@ -207,31 +209,6 @@ class RdaSource:
             writer.transport.abort()  # there is nothing to be sent
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-
-
-class MarkerBudget:
-    """Limits the markers that are passed on: bursts pass, a steady stream does not."""
-
-    def __init__(self) -> None:
-        self.remarks: list[str] = []
-        self._left = MARKERS_AT_ONCE
-        self._at: float | None = None
-        self._left_out = 0
-
-    def allows(self, now: float) -> bool:
-        """Whether one more may pass at steady time `now`, s."""
-        passed = 0.0 if self._at is None else max(0.0, now - self._at)
-        self._left = min(MARKERS_AT_ONCE, self._left + passed * MARKERS_PER_S)
-        self._at = now
-        if self._left >= 1:
-            self._left -= 1
-            return True
-        self._left_out += 1
-        if self._left_out & (self._left_out - 1) == 0:  # 1, 2, 4, 8 ...
-            self.remarks.append(
-                f"{self._left_out} markers were left out: more than {MARKERS_PER_S:g} a second come"
-            )
-        return False
 
 
 def _channels(start: Start) -> tuple[Channel, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import MutableSequence
 
 from streamer.messages import Chunk, Gap, Item, Marker
 from streamer.sources.rda_messages import Block
@@ -26,14 +26,17 @@ class BlockCounter:
     Args:
         rate_hz: of the samples.
         names: of the channels; a marker may belong to one.
+        remarks: gets what a person should know, a line each; None: a list of its own.
 
     Attributes:
-        remarks: what a person should know, one line each; whoever reads them takes them out.
+        remarks: that list.
 
     """
 
-    def __init__(self, rate_hz: float, names: tuple[str, ...]) -> None:
-        self.remarks: deque[str] = deque()
+    def __init__(
+        self, rate_hz: float, names: tuple[str, ...], remarks: MutableSequence[str] | None = None
+    ) -> None:
+        self.remarks = [] if remarks is None else remarks
         self._rate_hz = rate_hz
         self._names = names
         self._next = 0  # index of the next sample to leave

@@ -1,7 +1,8 @@
 """Decodes the messages of BrainVision RDA, the remote data access of Brain Products' Recorder.
 
 Each begins with 24 bytes: an identity of 16, its whole size and its kind, all little endian. What the sender
-counts and measures is checked against what came before anything is computed from it.
+counts and measures is checked against what came before anything is computed from it. Names and texts are in
+the code page of Recorder's Windows; newer versions write UTF-8.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import numpy as np
 from streamer.channels import check_rate
 from streamer.errors import SourceError
 from streamer.messages import Floats
+from streamer.sources.files import decode_text
 
 IDENTITY = bytes.fromhex("8e45584396c9864caf4a98bbf6c91450")
 HEADER = struct.Struct("<16sII")  # identity, size of the whole message in bytes, kind
-START, DATA16, STOP, DATA32, NEW_STATE, KEEP_ALIVE = 1, 2, 3, 4, 5, 10_000
+START, DATA16, STOP, DATA32 = 1, 2, 3, 4  # others say nothing of samples
 MOST_BYTES = 8 << 20  # of a message: a second of 1,024 channels at 1,024 Hz is half of it
 MOST_CHANNELS = 1024
 UNITS = 1e-9, 1e6  # µV per unit that an amplifier may state
@@ -131,7 +133,7 @@ def _start(body: bytes) -> Start:
     names = body[_START.size + 8 * count :].split(b"\0")
     if len(names) <= count:  # each ends with a zero, so that something, or nothing, follows the last
         raise _malformed(f"{len(names) - 1} names for {count} channels")
-    return Start(rate_hz, tuple(_text(name, NAME) for name in names[:count]), resolutions)
+    return Start(rate_hz, tuple(decode_text(name)[:NAME] for name in names[:count]), resolutions)
 
 
 def _block(body: bytes, form: np.dtype[np.generic], start: Start) -> Block:
@@ -160,16 +162,8 @@ def _marks(body: bytes, at: int, count: int, points: int, channels: int) -> Iter
         kind, _, rest = body[at + _MARKER.size : at + size].partition(b"\0")
         text = rest.partition(b"\0")[0]
         where = channel if 0 <= channel < channels else -1
-        yield Mark(min(position, points), _text(kind, NAME), _text(text, TEXT), where)
+        yield Mark(min(position, points), decode_text(kind)[:NAME], decode_text(text)[:TEXT], where)
         at += size
-
-
-def _text(data: bytes, most: int) -> str:
-    """Recorder writes the code page of its Windows; newer versions UTF-8."""
-    try:
-        return data.decode()[:most]
-    except UnicodeDecodeError:
-        return data.decode("latin-1")[:most]
 
 
 def _malformed(what: str) -> SourceError:

@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Self
 
 from streamer.channels import Pick, Wanted, check_rate, choose, doubt_name
@@ -14,7 +13,7 @@ from streamer.clock import Clock, SystemClock
 from streamer.errors import UsageError
 from streamer.messages import Chunk, Gap, Item, StreamInfo
 from streamer.sources.recordings import open_recording
-from streamer.sources.settings import ReplaySettings
+from streamer.sources.settings import ReplaySettings, Speed
 from streamer.sources.source import Recording
 
 REMARKS = 4  # of a recording, in one error
@@ -24,8 +23,7 @@ MAX_SPEED_CHUNK_S = 30.0  # at full speed small chunks would only cost time; the
 class ReplaySource:
     """Plays a recording: every channel sampled at the picked one's rate.
 
-    `info` is set on entering. Chunks and gaps leave when their last sample would have been recorded, on an
-    absolute schedule, so that a slow reader does not make the night longer.
+    `info` is set on entering. `play` says when chunks and gaps leave.
     """
 
     info: StreamInfo
@@ -53,29 +51,19 @@ class ReplaySource:
         self._remark()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         """Nothing is held open between reads."""
 
-    async def __aiter__(self) -> AsyncIterator[Item]:
+    def __aiter__(self) -> AsyncIterator[Item]:
         """Chunks and gaps in order, once."""
-        settings, rate_hz = self._settings, self.info.rate_hz
-        fast = settings.speed == "max"
-        size = max(1, round((MAX_SPEED_CHUNK_S if fast else settings.chunk_s) * rate_hz))
-        begun = self._clock.monotonic()
-        while (block := await asyncio.to_thread(next, self._items, None)) is not None:
+        chunk_s = MAX_SPEED_CHUNK_S if self._settings.speed == "max" else self._settings.chunk_s
+        size = max(1, round(chunk_s * self.info.rate_hz))
+        return play(self._pieces(size), self.info.rate_hz, self._settings.speed, self._clock)
+
+    def _pieces(self, size: int) -> Iterator[Item]:
+        for block in self._items:
             self._remark()
-            for item in rechunk(block, size):
-                if settings.speed != "max":
-                    wait = begun + item.stop / rate_hz / settings.speed - self._clock.monotonic()
-                    if wait > 0:
-                        await self._clock.sleep(wait)
-                now = self._clock.monotonic()
-                if isinstance(item, Gap):
-                    yield Gap(item.start, item.stop, item.reason, now)
-                else:
-                    yield Chunk(item.start, item.samples, now)
+            yield from rechunk(block, size)
         self._remark()
 
     def _remark(self) -> None:
@@ -149,6 +137,32 @@ def _info(recording: Recording, chosen: Pick, picked: Sequence[int]) -> StreamIn
     check_rate(rate_hz, f"channel {chosen.label!r} of {recording.name}")
     channels = tuple(recording.channels[index] for index in picked)
     return StreamInfo(recording.name, rate_hz, channels, recording.started, recording.duration_s)
+
+
+async def play(
+    items: Iterator[Item], rate_hz: float, speed: Speed, clock: Clock, first: int = 0
+) -> AsyncIterator[Item]:
+    """Give each item when its last sample would have been recorded, on an absolute schedule.
+
+    A slow reader does not make the night longer. Items are made in a thread.
+
+    Args:
+        items: in order.
+        rate_hz: of their samples.
+        speed: times real time, or "max".
+        clock: time.
+        first: index at which to begin; what ends before it is left out.
+
+    """
+    begun = clock.monotonic()
+    while (item := await asyncio.to_thread(next, items, None)) is not None:
+        if item.stop <= first:
+            continue
+        if speed != "max":
+            wait_s = begun + (item.stop - first) / rate_hz / speed - clock.monotonic()
+            if wait_s > 0:
+                await clock.sleep(wait_s)
+        yield replace(item, arrived=clock.monotonic())
 
 
 def rechunk(item: Item, size: int) -> Iterator[Item]:

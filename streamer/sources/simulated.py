@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 from streamer.clock import Clock, SystemClock
 from streamer.messages import EPOCH_S, RATE_HZ, Channel, Chunk, Gap, Item, Stage, StreamInfo
 from streamer.sources.night import Figures, hypnogram, measurements
+from streamer.sources.replay import MAX_SPEED_CHUNK_S, play
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.synthesis import DEFAULT, synthesise, varied
 
 Signal = NDArray[np.float64]
 
-MAX_SPEED_CHUNK_S = 30.0  # at full speed small chunks would only cost time; the result is the same
 TAPS = 32  # half length of the interpolator at 100 Hz and above, samples at 100 Hz
 PHASES = 4096  # positions between two samples that it knows; the nearest is taken: error below -70 dB
 RAIL_UV = 1000.0
@@ -57,21 +56,9 @@ class SimulatedSource:
     async def __aexit__(self, *exception: object) -> None:
         """Nothing is held open."""
 
-    async def __aiter__(self) -> AsyncIterator[Item]:
+    def __aiter__(self) -> AsyncIterator[Item]:
         """Chunks and gaps in order, each when its last sample would have been recorded."""
-        speed, rate_hz = self._settings.speed, self._settings.rate_hz
-        begun = self._clock.monotonic()
-        items = self.items()
-        while (item := await asyncio.to_thread(next, items, None)) is not None:
-            if item.stop <= self.first:
-                continue
-            due = begun if speed == "max" else begun + (item.stop - self.first) / rate_hz / speed
-            await self._clock.sleep(max(0.0, due - self._clock.monotonic()))
-            now = self._clock.monotonic()
-            if isinstance(item, Gap):
-                yield Gap(item.start, item.stop, item.reason, now)
-            else:
-                yield Chunk(item.start, item.samples, now)
+        return play(self.items(), self._settings.rate_hz, self._settings.speed, self._clock, self.first)
 
     def items(self) -> Iterator[Item]:
         """The same items without waiting; `arrived` is 0. Memory does not grow with the night."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from types import TracebackType
 from typing import Protocol, Self
 
 from streamer.messages import Channel, Item, Marker, StreamInfo
@@ -33,9 +32,7 @@ class Source(Given, Protocol):
         """Open; may wait for the device."""
         ...
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         """Close, however the stream ended."""
         ...
 

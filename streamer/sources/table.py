@@ -18,6 +18,7 @@ from streamer.errors import RecordingError
 from streamer.messages import Chunk, Gap, Item
 from streamer.sources import columns, lines
 from streamer.sources.cells import Times, numbers
+from streamer.sources.devicetime import FileChecked
 from streamer.sources.files import UNKNOWN_START, make_distinct
 from streamer.sources.lines import Line
 from streamer.sources.pace import find_pace, numbering, pace_without_times
@@ -111,7 +112,7 @@ class TableRecording:
         if self._pace.counted:
             yield from _by_number(ordered)
             return
-        timeline = Timeline(self._pace.rate_hz)
+        timeline = Timeline(self._pace.rate_hz, FileChecked(self._pace.rate_hz, self.remarks))
         counted = PacketCounter(self._pace.rate_hz, self._numbering) if self._numbering else None
         for rows in ordered:
             if counted is None:
@@ -120,7 +121,6 @@ class TableRecording:
             sound = rows.take(np.isfinite(rows.counter))
             yield from counted.push(sound.counter.astype(np.int64), sound.times, sound.samples)
         yield from counted.flush() if counted is not None else timeline.flush()
-        self.remarks += timeline.remarks
 
     def _ordered(self, parser: RowParser, blocks: Iterator[list[Line]]) -> Iterator[Rows]:
         """Rows whose times go on; single ones that do not are lost, in their place.

@@ -79,11 +79,6 @@ class Timeline:
         self._checked.reconnected()
 
     @property
-    def remarks(self) -> list[str]:
-        """What a person should know of the times; whoever reads them takes them out."""
-        return self._checked.remarks
-
-    @property
     def rate_estimate_hz(self) -> float:
         """The device's rate by its own times; the nominal one until there is something to go by."""
         return 1.0 / self._pace if self._blocks >= SETTLED else self._rate_hz

@@ -22,6 +22,7 @@ import pyxdf
 
 from streamer.errors import RecordingError
 from streamer.messages import Item
+from streamer.sources.devicetime import FileChecked
 from streamer.sources.files import UNKNOWN_START, make_distinct, read_head
 from streamer.sources.timeline import Timeline
 from streamer.sources.xdf_chunks import MAGIC, sound
@@ -75,12 +76,11 @@ class XdfRecording:
         stream = self._streams[self._owner[picked[0]]]
         first = self._owner.index(self._owner[picked[0]])
         columns = [index - first for index in picked]
-        timeline = Timeline(stream.rate_hz)
+        timeline = Timeline(stream.rate_hz, FileChecked(stream.rate_hz, self.remarks))
         size = max(1, int(BLOCK_S * stream.rate_hz))
         for times, samples in stream.blocks(size, columns):
             yield from timeline.push(times, samples)
         yield from timeline.flush()
-        self.remarks += timeline.remarks
 
     def _tell_apart(self) -> None:
         """Say how streams with equal labels are named."""

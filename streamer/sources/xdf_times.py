@@ -6,13 +6,11 @@ import numpy as np
 
 from streamer.messages import Floats
 from streamer.sources.devicetime import scale_named, scale_of
-from streamer.sources.pace import NOMINAL_HZ
+from streamer.sources.pace import SNAP, TOLERANCE, nominal_near, rate_said
 from streamer.sources.timeline import Timeline
 
 ENOUGH_S = 60.0  # of samples, before the times are believed against the rate that is declared
 LOOKED_AT_S = 600.0  # of samples: a device's rate does not change
-TOLERANCE = 0.005  # of the declared rate: 18 s in an hour, as for live streams
-SNAP = 0.001  # a rate so close to one that devices have is meant to be that
 
 
 def seconds(times: Floats, rate_hz: float) -> tuple[Floats, str]:
@@ -54,13 +52,8 @@ def true_rate(times: Floats, rate_hz: float) -> tuple[float, str]:
     found_hz = timeline.rate_estimate_hz
     if abs(found_hz / rate_hz - 1) <= TOLERANCE:
         return rate_hz, ""
-    near_hz = min(NOMINAL_HZ, key=lambda nominal_hz: abs(nominal_hz - found_hz))
-    read_hz = float(near_hz) if abs(near_hz / found_hz - 1) <= SNAP else round(found_hz, 3)
-    off = found_hz / rate_hz - 1
-    return read_hz, (
-        f"it says {rate_hz:g} Hz, and its times go on at {found_hz:.2f} Hz ({off:+.1%}): it is read at "
-        f"{read_hz:g} Hz"
-    )
+    read_hz = nominal_near(found_hz, SNAP)
+    return read_hz, rate_said(rate_hz, read_hz)
 
 
 def _factor(times: Floats, rate_hz: float) -> float:

@@ -53,7 +53,7 @@ def test_an_engine_writes_below_its_own_name_and_a_reader_reads_all(broker, monk
             await nurse.subscribe("sleepstream/#")
             outbox = MemoryOutbox()
             stream = sink.stream("patient", outbox)
-            stream.stage(stage(0))
+            stream.hear("", stage(0))
             put(outbox, epoch(0))
             async for message in nurse.messages:
                 topics.add(str(message.topic).removeprefix("sleepstream/ward3-bed07/"))
@@ -92,11 +92,11 @@ def test_a_topic_that_a_real_broker_denies_costs_that_topic_and_one_reconnection
             MqttSink(settings(port), "n", SystemClock(), watch) as sink,
         ):
             stream = sink.stream("bed", outbox)
-            stream.summary(summary(0))
+            stream.hear("", summary(0))
             await watch.until(lambda status: status.connected and bool(status.left_out))
             for seq in range(20):
-                stream.stage(stage(seq))
-                stream.summary(summary(seq))
+                stream.hear("", stage(seq))
+                stream.hear("", summary(seq))
                 put(outbox, epoch(seq))
                 await subscriber.until_count("epoch", seq + 1)
             await sink.flush()

@@ -28,7 +28,7 @@ def test_a_site_is_seen_at_the_centre_and_hears_its_commands() -> None:
         async with Subscriber(centre) as above, MqttSink(settings(site), "bed07", SystemClock()) as sink:
             outbox = MemoryOutbox()
             stream = sink.stream("patient", outbox, lambda command: heard.put_nowait(command.command))
-            stream.stage(stage(0))
+            stream.hear("", stage(0))
             put(outbox, epoch(0), epoch(1))
             await above.until_count("epoch", 2)
             await above.until_says("sleepstream/bed07/availability", b"online")

@@ -14,6 +14,7 @@ import pytest
 from streamer.cli import TALKATIVE
 from streamer.clock import SystemClock
 from streamer.errors import SinkError
+from streamer.news import Online
 from streamer.sinks import broker as broker_module
 from streamer.sinks.broker import Broker
 from streamer.sinks.mqtt import MqttSink
@@ -35,9 +36,9 @@ def test_a_night_at_once_arrives_whole_in_order_over_3_1_1(caplog):
         async with Broker() as broker, Subscriber(broker.port) as subscriber:
             async with MqttSink(settings(broker.port), "n", SystemClock(), watch) as sink:
                 stream = sink.stream("bed", outbox)
-                stream.online(True)
-                stream.stage(stage(0))
-                stream.summary(summary(0))
+                stream.hear("", Online(True))
+                stream.hear("", stage(0))
+                stream.hear("", summary(0))
                 put(outbox, event(0), *(epoch(seq) for seq in range(960)))
                 await subscriber.until_count("epoch", 960)
                 await sink.flush()
@@ -126,7 +127,7 @@ def test_junk_from_a_stranger_ends_only_its_own_connection(junk):
                 writer.close()
             sink = MqttSink(settings(broker.port), "n", SystemClock())
             async with Subscriber(broker.port) as subscriber, sink:
-                sink.stream("bed", MemoryOutbox()).stage(stage(1))
+                sink.stream("bed", MemoryOutbox()).hear("", stage(1))
                 await subscriber.until_count("stage", 1)
 
     asyncio.run(main())
@@ -190,7 +191,7 @@ def test_stopping_does_not_wait_for_its_clients():
 def test_mosquitto_sub_as_documented(version):
     async def main():
         async with Broker() as broker, MqttSink(settings(broker.port), "n", SystemClock()) as sink:
-            sink.stream("bed", MemoryOutbox()).stage(stage(3))
+            sink.stream("bed", MemoryOutbox()).hear("", stage(3))
             await sink.flush()
             command = [
                 SUBSCRIBER,
@@ -232,7 +233,7 @@ def test_a_thousand_who_say_nothing_neither_keep_clients_out_nor_stay():
                 await asyncio.sleep(0)
             assert len(broker._clients) <= 2 + broker_module.MAX_NEWCOMERS
             async with MqttSink(settings(broker.port), "n", SystemClock()) as sink:
-                sink.stream("bed", MemoryOutbox()).stage(stage(1))
+                sink.stream("bed", MemoryOutbox()).hear("", stage(1))
                 await subscriber.until_count("stage", 1)
                 idle += [await asyncio.open_connection("127.0.0.1", broker.port) for _ in range(50)]
                 assert sink.status.connected

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from streamer.clock import SystemClock
 from streamer.errors import SettingsError
+from streamer.news import Online
 from streamer.payloads import CommandPayload, PublishedStage, to_json
 from streamer.settings import HomeAssistantSettings, StreamSettings, validate
 from streamer.sinks.homeassistant import WORDS, HomeAssistant, device, device_id
@@ -360,9 +361,9 @@ async def night(port, *names, until=None, **settings):
     async with Subscriber(port, "#") as subscriber, sink:
         for name in names:
             stream = sink.stream(name, MemoryOutbox())
-            stream.online(True)
-            stream.stage(samples.stage(1))
-            stream.summary(samples.summary(1))
+            stream.hear("", Online(True))
+            stream.hear("", samples.stage(1))
+            stream.hear("", samples.summary(1))
         await sink.flush()
         for name in names:
             if settings.get("enabled", True):

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from streamer.clock import SystemClock
 from streamer.errors import SettingsError
+from streamer.news import Online, Urgent
 from streamer.payloads import to_json
 from streamer.sinks.mqtt import MqttSink
 from streamer.sinks.settings import MqttSettings
@@ -49,10 +50,10 @@ def test_mosquitto_sub_sees_every_documented_topic():
         try:
             async with MqttSink(settings(port), "node1", SystemClock()) as sink:
                 stream = sink.stream("bed", outbox)
-                stream.online(True)
+                stream.hear("", Online(True))
                 await _read_until(process, seen, "bed/availability", "online")  # it has subscribed
-                stream.stage(stage(1))
-                stream.summary(summary(0))
+                stream.hear("", stage(1))
+                stream.hear("", summary(0))
                 put(outbox, event(0), epoch(0))
                 for kind in ("stage", "summary", "event", "epoch"):
                     await _read_until(process, seen, f"bed/{kind}")
@@ -88,9 +89,9 @@ def test_what_a_late_subscriber_finds_is_what_is_documented_as_retained():
         outbox = MemoryOutbox()
         async with MqttSink(settings(port, stage_expiry_s=77), "n", SystemClock()) as sink:
             stream = sink.stream("bed", outbox)
-            stream.online(True)
-            stream.stage(stage(1))
-            stream.summary(summary(2))
+            stream.hear("", Online(True))
+            stream.hear("", stage(1))
+            stream.hear("", summary(2))
             put(outbox, event(3), epoch(4))
             await sink.flush()
             async with Subscriber(port) as late:
@@ -98,7 +99,7 @@ def test_what_a_late_subscriber_finds_is_what_is_documented_as_retained():
                 assert sink.status.protocol == "5"
                 assert sink.status.published["epoch"] == sink.status.published["event"] == 1
                 # a message that came after the subscription is not flagged as retained
-                stream.stage(stage(5))
+                stream.hear("", stage(5))
                 await late.until(lambda heard: len(heard) >= 6)
         return late.heard
 
@@ -120,7 +121,7 @@ def test_a_stage_is_not_delayed_by_a_backlog_of_5000_epochs():
             stream = sink.stream("bed", outbox)
             put(outbox, *(epoch(seq) for seq in range(5000)))
             await subscriber.until_count("epoch", 200)
-            stream.stage(stage(1))
+            stream.hear("", stage(1))
             await subscriber.until_count("stage", 1)
             behind = len(outbox)
             await subscriber.until_count("epoch", 5000)
@@ -137,7 +138,7 @@ def test_only_the_newest_stage_is_kept_while_nobody_listens():
         async with MqttSink(settings(port), "n", SystemClock()) as sink:
             stream = sink.stream("bed", MemoryOutbox())
             for seq in range(1000):
-                stream.stage(stage(seq))
+                stream.hear("", stage(seq))
             await sink.flush()
             assert sink.status.published["stage"] == 1
             async with Subscriber(port) as subscriber:
@@ -175,7 +176,7 @@ def test_streams_may_come_before_and_after_the_connection_and_do_not_mix():
             sink.stream("left", boxes[0])
             put(boxes[0], epoch(0))
             await subscriber.until_count("epoch", 1)
-            sink.stream("right", boxes[1]).online(True)
+            sink.stream("right", boxes[1]).hear("", Online(True))
             put(boxes[1], epoch(1))
             await subscriber.until_count("epoch", 2)
         return [(item.topic, item.json["seq"]) for item in subscriber.heard if "epoch" in item.topic]
@@ -205,9 +206,9 @@ def test_an_urgent_event_is_said_at_once_and_its_parcel_not_again():
         outbox = MemoryOutbox()
         async with Subscriber(port) as subscriber, MqttSink(settings(port), "n", SystemClock()) as sink:
             stream = sink.stream("bed", outbox)
-            stream.online(True)
+            stream.hear("", Online(True))
             await subscriber.until_says("sleepstream/n/bed/availability", b"online")
-            stream.event(event(0))  # the disk has not got it yet
+            stream.hear("", Urgent(event(0)))  # the disk has not got it yet
             await subscriber.until_count("event", 1)
             await sink.flush()
             put(outbox, event(0), event(1))
@@ -229,7 +230,7 @@ def test_an_urgent_event_overtakes_a_backlog():
         async with Subscriber(port) as subscriber, MqttSink(settings(port), "n", SystemClock()) as sink:
             stream = sink.stream("bed", outbox)
             await subscriber.until_count("epoch", 1)
-            stream.event(event(7))
+            stream.hear("", Urgent(event(7)))
             await subscriber.until_count("event", 1)
             return len(subscriber.of("epoch"))
 
@@ -247,7 +248,7 @@ def test_an_urgent_event_without_a_broker_comes_late_from_the_outbox_alone():
         ):
             stream = sink.stream("bed", outbox)
             for seq in range(100):  # more than may wait
-                stream.event(event(seq))
+                stream.hear("", Urgent(event(seq)))
             put(outbox, event(99), created=time.time() - 3600)
             cable.open = True
             await subscriber.until_count("event", 1)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.clock import SystemClock
+from streamer.news import Online
 from streamer.sinks.client import QUEUED_COMMANDS
 from streamer.sinks.commands import BURST, MAX_BYTES, CommandInbox
 from streamer.sinks.mqtt import MqttSink
@@ -167,13 +168,13 @@ def test_ten_thousand_junk_commands_do_not_delay_the_stage():
             await _publisher(port) as client,
         ):
             stream = sink.stream("bed", MemoryOutbox(), commands.append, refusals.append)
-            stream.online(True)
+            stream.hear("", Online(True))
             await sink.flush()
             bodies = list(JUNK.values())
             for seq in range(10_000):
                 await client.publish("sleepstream/n/bed/command", bodies[seq % len(bodies)], qos=0)
                 if seq % 1000 == 0:
-                    stream.stage(stage(seq))
+                    stream.hear("", stage(seq))
                     await subscriber.until_count("stage", seq // 1000 + 1)
             await client.publish("sleepstream/n/bed/command", b"", qos=1)
             await sink.flush()
@@ -211,7 +212,7 @@ def test_a_flood_that_is_not_looked_at_is_dropped_and_not_kept():
             await _publisher(port) as client,
         ):
             stream = sink.stream("bed", MemoryOutbox(), commands.append, commands.append)
-            stream.online(True)
+            stream.hear("", Online(True))
             await sink.flush()
             while not house.asked.is_set():
                 await client.publish("house/status", b"x", qos=1)
@@ -219,7 +220,7 @@ def test_a_flood_that_is_not_looked_at_is_dropped_and_not_kept():
             for seq in range(2000):
                 await client.publish("sleepstream/n/bed/command", MARK, qos=0)
                 if seq % 200 == 0:
-                    stream.stage(stage(seq))
+                    stream.hear("", stage(seq))
                     await subscriber.until_count("stage", seq // 200 + 1)
                     waiting.append(len(sink._connection.client.messages))
         return waiting, commands

@@ -12,6 +12,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from streamer.clock import SystemClock
 from streamer.errors import SettingsError
+from streamer.news import Online
 from streamer.payloads import to_json
 from streamer.sinks import client, mqtt
 from streamer.sinks.client import explain
@@ -61,7 +62,7 @@ def test_a_broker_killed_in_mid_delivery_and_restarted_gets_everything_in_order(
             MqttSink(settings(cable.port), "n", SystemClock(), watch) as sink,
         ):
             stream = sink.stream("bed", outbox)
-            stream.online(True)
+            stream.hear("", Online(True))
             async with Subscriber(broker.port) as before:
                 put(outbox, *(epoch(seq) for seq in range(600)))
                 await before.until_count("epoch", 100)
@@ -69,7 +70,7 @@ def test_a_broker_killed_in_mid_delivery_and_restarted_gets_everything_in_order(
                 broker.kill()
                 await before.until_disconnected()
                 await watch.until(lambda status: status.last_error)
-                stream.stage(stage(7))
+                stream.hear("", stage(7))
             assert not sink.status.connected
             assert sink.status.backlog > 0
             broker.start()
@@ -147,13 +148,13 @@ def test_a_stage_that_has_expired_meanwhile_is_not_said_again():
             MqttSink(settings(cable.port, stage_expiry_s=600), "n", clock, watch) as sink,
         ):
             stream = sink.stream("bed", MemoryOutbox())
-            stream.stage(stage(1))
+            stream.hear("", stage(1))
             clock.later_s = 601
             async with Subscriber(broker.port) as subscriber:
                 cable.open = True
                 await watch.until(lambda status: status.connected)
                 await sink.flush()
-                stream.stage(stage(2))
+                stream.hear("", stage(2))
                 return await subscriber.until_count("stage", 1)
 
     with Mosquitto() as broker:
@@ -276,7 +277,7 @@ def test_stopping_does_not_wait_for_the_broker_whatever_that_does(state):
                 broker.freeze()
             sink = MqttSink(settings(port, timeout_s=6000), "n", SystemClock(), watch)
             async with asyncio.timeout(PATIENCE_S), sink:
-                sink.stream("bed", outbox).online(True)
+                sink.stream("bed", outbox).hear("", Online(True))
                 put(outbox, epoch(0))
                 if state == "silent at the greeting":
                     await asyncio.sleep(0.2)

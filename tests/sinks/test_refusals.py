@@ -64,7 +64,7 @@ def test_an_epoch_that_is_refused_for_now_is_overtaken_by_nothing(code):
 
     async def talk(broker, sink):
         put(outbox := MemoryOutbox(), *(epoch(seq) for seq in ALL))
-        sink.stream("bed", outbox).stage(stage(5))
+        sink.stream("bed", outbox).hear("", stage(5))
         await sink.flush()
         assert len(outbox) == 0
 
@@ -117,12 +117,12 @@ def test_a_topic_that_is_denied_is_left_out_alone(kind, code, version):
     async def talk(broker, sink):
         put(outbox := MemoryOutbox(), epoch(0), event(0), epoch(1), event(1))
         stream = sink.stream("bed", outbox, lambda command: None)
-        stream.stage(stage(1))
-        stream.summary(summary(1))
+        stream.hear("", stage(1))
+        stream.hear("", summary(1))
         await watch.until(lambda status: status.left_out == (denied,))
         connections = broker.connections
         put(outbox, epoch(2), event(2))
-        stream.stage(stage(2))
+        stream.hear("", stage(2))
         await sink.flush()
         assert broker.connections <= connections + 1  # for a broker that hung up: it comes back once
         assert len(outbox) == (3 if kind in ("epoch", "event") else 0)  # kept
@@ -185,7 +185,7 @@ def test_a_topic_that_gets_no_answer_does_not_hold_up_the_others():
 
     async def chat(stream):
         for seq in range(1000):
-            stream.stage(stage(seq))
+            stream.hear("", stage(seq))
             await asyncio.sleep(0.05)
 
     run(lambda topic, _: SILENCE if topic.endswith("bed/epoch") else 0, talk, watch=watch, timeout_s=0.2)

@@ -16,14 +16,15 @@ PULL_S = 0.125  # eight samples
 
 def live(times, checked=None, rate=RATE, pauses=()):
     """Eight samples a pull, in real time but for (pull, seconds) of pauses; items and remarks."""
-    timeline = Timeline(rate, checked or HostChecked(rate))
+    checked = checked or HostChecked(rate)
+    timeline = Timeline(rate, checked)
     items, now, paused = [], 100.0, dict(pauses)
     for pull, at in enumerate(range(0, len(times) - 7, 8)):
         now += 8 / rate + paused.get(pull, 0.0)
         items += timeline.push(np.asarray(times[at : at + 8], float), np.full((1, 8), at / 8), now)
         passed = now - 100.0
         assert (items[-1].stop if items else 0) / rate <= 1.3 * passed + SLACK_S + 1
-    return items, timeline.remarks
+    return items, checked.remarks
 
 
 def lost_s(items, rate=RATE):
@@ -118,13 +119,14 @@ def test_late_samples_and_a_device_that_drifts_are_believed():
     _, remarks = live(times, checked)
     assert (remarks, checked.doubted) == ([], 0)
     held = seconds(60)  # ten seconds of them come at once
-    timeline, now = Timeline(RATE, HostChecked(RATE)), 0.0
+    checked, now = HostChecked(RATE), 0.0
+    timeline = Timeline(RATE, checked)
     for at in range(0, len(held), 8):
         now = max(now, held[at + 7] if not 20 * RATE <= at < 30 * RATE else held[int(30 * RATE)])
         assert not any(
             isinstance(item, Gap) for item in timeline.push(held[at : at + 8], np.zeros((1, 8)), now)
         )
-    assert timeline.remarks == []
+    assert checked.remarks == []
 
 
 def test_a_device_that_comes_back_is_judged_anew():
@@ -218,7 +220,7 @@ def test_what_of_a_file_is_not_believed_is_said_at_its_end():
     times[100] = np.nan
     items = [*timeline.push(times, np.zeros((1, len(times)))), *timeline.flush()]
     assert lost_s(items) == pytest.approx(3600)
-    (said,) = timeline.remarks
+    (said,) = checked.remarks
     assert "not believed in 3 places" in said
     assert "300000 s" in said
 

@@ -258,7 +258,7 @@ def test_a_stated_rate_that_the_times_contradict_is_said(tmp_path):
     text = written(OPENBCI, openbci(3000, rate_hz=200), ", ")
     recording = table(tmp_path / "a.txt", text)
     assert recording.rates_hz[0] == 200.0
-    assert "it states 250 Hz, and its times go on at 200 Hz, which is believed" in recording.remarks
+    assert "it says 250 Hz, and its times go on at 200 Hz (-20.0%): it is read at that" in recording.remarks
 
 
 def test_times_in_days_or_so_are_refused_by_their_rate(tmp_path):

@@ -77,7 +77,7 @@ def test_a_recording_is_read_at_the_rate_of_its_times(tmp_path):
     recording = open_recording(path)
     assert recording.rates_hz == (250.0,)
     assert recording.remarks == [
-        "stream 'Muse': it says 256 Hz, and its times go on at 250.00 Hz (-2.3%): it is read at 250 Hz"
+        "stream 'Muse': it says 256 Hz, and its times go on at 250 Hz (-2.3%): it is read at that"
     ]
     assert [type(item) for item in recording.items([0]) if isinstance(item, Gap)] == []
 
