@@ -9,7 +9,7 @@ silence()  # before anything that is imported after this
 
 
 def _installed() -> str:
-    """The version that a tag gave to what is installed; a checkout that is not installed has none."""
+    """The installed version, or "0+unknown" in a checkout that is not installed."""
     try:
         return version("sleepstream")
     except PackageNotFoundError:

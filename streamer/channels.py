@@ -1,4 +1,4 @@
-"""Finds the channel to stage: by label, position or difference, or a sensible one if none is named."""
+"""Finds the channel to stage: by label, position or difference, or by well-known labels if none is named."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from streamer.messages import Channel
 from streamer.sources.caps import BIOSEMI, describe_cap, other_system, shared
 from streamer.sources.units import is_voltage
 
-RATES_HZ = (50.0, 1024.0)  # below, no spindles; above, nothing worth the effort
+RATES_HZ = (50.0, 1024.0)  # below there are no spindles; above there is nothing that staging needs
 
-# Best first: what the network learnt from, then AASM's derivations and R&K's (to A1 and A2).
+# Best first: the derivation that the network was trained on, then AASM's and R&K's (to A1 and A2).
 DERIVATIONS = (
     *("Fpz-Cz", "C4-M1", "C3-M2", "C4-A1", "C3-A2", "C3-A1", "C4-A2", "C3-M1", "C4-M2", "Cz-A1", "Cz-A2"),
     *("Cz-M1", "Cz-M2", "F4-M1", "F3-M2", "F4-A1", "F3-A2", "Fp2-M1", "Fp1-M2", "Pz-Oz", "O2-M1", "O1-M2"),
@@ -45,7 +45,7 @@ SITES = (
 )
 LISTED = 24  # channels named in an error; a clinical montage has a hundred
 
-Wanted = str | tuple[str, ...] | None  # one channel, several to fall back on, or a sensible one
+Wanted = str | tuple[str, ...] | None  # one channel, several to fall back on, or None: choose by the labels
 
 
 _PREFIX = re.compile(r"^(?:eeg|raw)[ ._]+(?=\S)")
@@ -54,7 +54,7 @@ _NUMBERED = re.compile(r"#[1-9][0-9]*$")
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A channel, or the difference of two, by position."""
+    """A channel, or the difference of two, as indices."""
 
     plus: int
     minus: int | None
@@ -62,15 +62,18 @@ class Pick:
 
 
 def choose(channels: Sequence[Channel], wanted: Wanted, rates_hz: Sequence[float] = ()) -> Pick:
-    """Find the channel that is meant; of a list, the first.
+    """Find one channel by name; of a list, the first.
 
-    `wanted` is a label (upper or lower case, with or without a leading "EEG "), a position such as "#3"
-    (counted from 0), one of several equal labels such as "C4#2" (counted from 1), or a difference such as
-    "AF7-TP9"; a label that itself contains "-" goes first. None takes the best-known EEG derivation at
-    50-1024 Hz in a voltage. `rates_hz` names each channel's rate where they differ.
+    Args:
+        channels: of the stream.
+        wanted: a label (upper or lower case, with or without a leading "EEG "), a position such as "#3"
+            (counted from 0), one of several equal labels such as "C4#2" (counted from 1), or a difference
+            such as "AF7-TP9" (a label that contains "-" itself has precedence). None: the best-known EEG
+            derivation that is a voltage at 50-1024 Hz.
+        rates_hz: each channel's sampling rate, if they differ.
 
     Raises:
-        UsageError: no channel matches, or more than one does; the text lists what there is, nearest first.
+        UsageError: no channel matches, or more than one does; the text lists the channels, nearest first.
 
     """
     if wanted is None:
@@ -89,14 +92,16 @@ def choose(channels: Sequence[Channel], wanted: Wanted, rates_hz: Sequence[float
     pick = pairs[0]
     if rates_hz and pick.minus is not None and rates_hz[pick.plus] != rates_hz[pick.minus]:
         rates = f"{rates_hz[pick.plus]:g} and {rates_hz[pick.minus]:g} Hz"
-        raise UsageError(f"{pick.label!r} is no difference: its channels have {rates}; pick two of one rate")
+        raise UsageError(
+            f"{pick.label!r} cannot be computed: its channels have {rates}; choose two channels of equal rate"
+        )
     return pick
 
 
 def choose_all(
     channels: Sequence[Channel], wanted: Wanted, rates_hz: Sequence[float] = ()
 ) -> tuple[Pick, ...]:
-    """Find every channel of a list, or the one that is meant.
+    """Find every channel of a list, or the one of a single name; arguments as for `choose`.
 
     Raises:
         UsageError: as for `choose`, or two entries mean the same channel.
@@ -107,24 +112,24 @@ def choose_all(
     picks = tuple(choose(channels, one, rates_hz) for one in wanted)
     labels = [pick.label for pick in picks]
     if len({(pick.plus, pick.minus) for pick in picks}) < len(picks):
-        raise UsageError(f"the channels {', '.join(wanted)} are {', '.join(labels)}: name each only once")
+        raise UsageError(f"the channels {', '.join(wanted)} are {', '.join(labels)}: name each one only once")
     return picks
 
 
 def doubt_name(channels: Sequence[Channel], rates_hz: Sequence[float], pick: Pick) -> str | None:
-    """A remark if a channel's name means another place on this cap."""
+    """Return a warning if the label may be another place on this cap than in the 10-20 system."""
     system = other_system(_usable_labels(channels, rates_hz))
     sides = [pick.plus] if pick.minus is None else [pick.plus, pick.minus]
     if system is None or not any(shared(_base(channels[side].label), system) for side in sides):
         return None
-    return f"{pick.label!r} may be no {pick.label} of the 10-20 system: {describe_cap(system)}"
+    return f"{pick.label!r} may not be {pick.label} of the 10-20 system: {describe_cap(system)}"
 
 
 def check_rate(rate_hz: float, what: str) -> None:
     """Refuse a rate outside 50-1024 Hz.
 
     Raises:
-        SignalError: it is outside.
+        SignalError: the rate is outside; `what` names the channel in the message.
 
     """
     low, high = RATES_HZ
@@ -133,7 +138,7 @@ def check_rate(rate_hz: float, what: str) -> None:
 
 
 def listing(channels: Sequence[Channel], rates_hz: Sequence[float] = (), near: str = "") -> str:
-    """The channels in one line with rate and unit: the nearest to `near` first, what cannot be EEG last."""
+    """List the channels in one line with rate and unit: those similar to `near` first, non-EEG last."""
 
     def order(index: int) -> tuple[bool, float]:
         likeness = difflib.SequenceMatcher(None, _plain(near), _plain(channels[index].label)).ratio()
@@ -150,13 +155,13 @@ def listing(channels: Sequence[Channel], rates_hz: Sequence[float] = (), near: s
 
 
 def _plain(label: str) -> str:
-    """A label in its plain form: compatible characters, no case, single spaces, no leading "EEG "."""
+    """Normalise a label: compatible characters, lower case, single spaces, no leading "EEG "."""
     text = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
     return _PREFIX.sub("", text)
 
 
 def _base(label: str) -> str:
-    """The same without the number that tells equal labels apart."""
+    """Normalise a label, and remove the number that distinguishes equal labels ("C4#2")."""
     return _plain(_NUMBERED.sub("", label))
 
 
@@ -169,14 +174,14 @@ def _one(channels: Sequence[Channel], wanted: str) -> int | None:
     if len(found) > 1:
         both = ", ".join(f"#{_position(channels, index)} {channels[index].label!r}" for index in found)
         raise UsageError(
-            f"channel {wanted!r} is ambiguous: {both}; say which by its position, such as "
+            f"channel {wanted!r} is ambiguous: {both}; name it by its position, such as "
             f"'#{_position(channels, found[0])}'"
         )
     return found[0] if found else None
 
 
 def _like(channels: Sequence[Channel], wanted: str) -> list[int]:
-    """The channels whose plain label is this."""
+    """The channels with this label, after normalisation."""
     plain = _plain(wanted)
     found = [index for index, channel in enumerate(channels) if _plain(channel.label) == plain]
     found = found or [index for index, channel in enumerate(channels) if _base(channel.label) == plain]
@@ -188,7 +193,7 @@ def _like(channels: Sequence[Channel], wanted: str) -> list[int]:
 
 
 def _position(channels: Sequence[Channel], index: int) -> int:
-    """A channel's position in its device, else its index."""
+    """A channel's position in its device, if known, else its index."""
     position = channels[index].position
     return index if position is None else position
 
@@ -214,7 +219,7 @@ def _usable(channels: Sequence[Channel], rates_hz: Sequence[float], index: int) 
 
 
 def _usable_labels(channels: Sequence[Channel], rates_hz: Sequence[float]) -> dict[str, int]:
-    """The channels that could be EEG, by their plain labels; the first of equal ones."""
+    """The channels that could be EEG, by normalised label; of equal labels the first."""
     usable: dict[str, int] = {}
     for index, channel in enumerate(channels):
         if _usable(channels, rates_hz, index):
@@ -223,7 +228,7 @@ def _usable_labels(channels: Sequence[Channel], rates_hz: Sequence[float]) -> di
 
 
 def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
-    """A known derivation, else one that two electrodes make, else a known electrode, else any 10-20 site."""
+    """Choose by label: a known derivation, else a difference of two electrodes, else a known electrode."""
     usable = _usable_labels(channels, rates_hz)
     system = other_system(usable)
     for name in DERIVATIONS:
@@ -232,7 +237,7 @@ def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
             return Pick(known, None, channels[known].label)
     if system is not None:
         raise UsageError(
-            f"no channel is plainly EEG: {describe_cap(system)}; name one of: {listing(channels, rates_hz)}"
+            f"no channel is clearly EEG: {describe_cap(system)}; name one of: {listing(channels, rates_hz)}"
         )
     for name in DERIVATIONS:
         plus, minus = (usable.get(_plain(side)) for side in name.split("-"))
@@ -245,4 +250,4 @@ def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
                 return Pick(index, None, channels[index].label)
     if len(usable) == 1 and len(channels) == 1:
         return Pick(0, None, channels[0].label)
-    raise UsageError(f"no channel is plainly EEG; name one of: {listing(channels, rates_hz)}")
+    raise UsageError(f"no channel is clearly EEG; name one of: {listing(channels, rates_hz)}")

@@ -1,4 +1,4 @@
-"""The command line: finds the command that was asked for, and imports that one alone."""
+"""The command line: finds the command that was asked for and imports only that one."""
 
 from __future__ import annotations
 
@@ -16,30 +16,34 @@ from streamer.host.standard import Quiet, complain, safe
 
 
 class Command(NamedTuple):
-    """Where a command lives, and what it does in one line."""
+    """A command: the module that implements it, and one line of help."""
 
-    module: str  # in it `arguments(parser)` says what it takes, and `run(asked)` returns its exit code
+    # has `arguments(parser)`, which adds its arguments, and `run(asked)`, which returns its exit code
+    module: str
     help: str
 
 
 COMMANDS: Final = {
-    "demo": Command("streamer.commands.demo", "a simulated night through the whole engine, sped up"),
-    "setup": Command("streamer.commands.setup", "ask what the engine has to know, and write its settings"),
-    "run": Command("streamer.commands.run", "the engine, as a TOML file describes it"),
-    "replay": Command("streamer.commands.replay", "stage a recording through the live path"),
-    "report": Command("streamer.commands.report", "the morning: statistics and pictures, one night or many"),
-    "export": Command("streamer.commands.export", "a session as EDF+, BIDS, CSV, Profusion, JSON or NPZ"),
+    "demo": Command("streamer.commands.demo", "run a simulated night through the whole engine, sped up"),
+    "setup": Command("streamer.commands.setup", "ask a few questions and write the settings"),
+    "run": Command("streamer.commands.run", "run the engine with a settings file"),
+    "replay": Command("streamer.commands.replay", "stage a recording as if it were live"),
+    "report": Command("streamer.commands.report", "make a report of one night or several, with pictures"),
+    "export": Command(
+        "streamer.commands.export", "export a session as EDF+, BIDS, CSV, Profusion, JSON or NPZ"
+    ),
     "command": Command("streamer.commands.command", "send a command to a running engine"),
-    "fit": Command("streamer.commands.fit", "is every electrode on, before sleep?"),
-    "doctor": Command("streamer.commands.doctor", "check this machine and the settings for known traps"),
+    "fit": Command("streamer.commands.fit", "check before sleep whether every electrode has contact"),
+    "doctor": Command("streamer.commands.doctor", "check this machine and the settings for known problems"),
     "sources": Command(
-        "streamer.commands.discovery", "which LSL streams answer; --boards: which boards BrainFlow drives"
+        "streamer.commands.discovery",
+        "list the LSL streams on the network, or with --boards the boards of BrainFlow",
     ),
     "status": Command("streamer.commands.status", "show the sessions on this machine"),
-    "prune": Command("streamer.commands.prune", "raw samples of old nights: show what goes, let it go"),
-    "recover": Command("streamer.commands.recover", "save what can be read of a damaged session file"),
+    "prune": Command("streamer.commands.prune", "show or delete the raw samples of old nights"),
+    "recover": Command("streamer.commands.recover", "copy what can be read of a damaged session file"),
 }
-# Libraries that log each early end of a connection as an error; what matters of it we say ourselves.
+# These libraries log each dropped connection as an error; we report the ones that matter ourselves.
 TALKATIVE: Final = ("aiomqtt", "amqtt", "transitions", "websockets")
 
 
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code: int = asked.command(asked)
         except SleepstreamError as error:
             code = error.exit_code
-            if not isinstance(error.__cause__, BrokenPipeError):  # else whoever read it has seen enough
+            if not isinstance(error.__cause__, BrokenPipeError):  # as in `sleepstream ... | head`
                 complain(str(error))
         except KeyboardInterrupt:
             code = 130
@@ -64,12 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """The parser of one command, which imports the command only when it has something to read."""
+    """A parser that imports its command's module only when that command was asked for."""
 
-    module = ""  # of the command; the parser of all commands has none
+    module = ""  # the command's module; "" for the top parser
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Read the arguments, which the command's module names first."""
+        """Let the command's module add its arguments, then parse them."""
         if self.module:
             command = importlib.import_module(self.module)
             self.module = ""
@@ -79,7 +83,7 @@ class _CommandParser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _CommandParser("sleepstream", description="Real-time sleep staging from one channel.")
+    parser = _CommandParser("sleepstream", description="Real-time sleep staging from one channel of EEG.")
     parser.add_argument("--version", action="version", version=f"sleepstream {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():

@@ -1,4 +1,4 @@
-"""The clock that the engine reads, and every way to wait; tests put in a clock of their own."""
+"""The clock that the engine reads, and its ways to wait; tests use a fake clock instead."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
-# Linux stops its monotonic clock while the computer sleeps; a night does not stop.
+# Linux's monotonic clock stops while the computer sleeps; this one goes on.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def suspended_s() -> float:
-    """How long this computer has slept since it was started, as far as its system tells."""
+    """Seconds that this computer has been suspended since boot; 0 where the system does not report it."""
     return time.clock_gettime(_STEADY) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def boot_id() -> str:
-    """Which start of this computer its monotonic clock counts from; "" where the system does not tell."""
+    """Identifier of this boot, which changes when the computer restarts; "" where there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -86,15 +86,15 @@ class Allowance:
 
 
 def retry_after_s(failures: int, first_s: float, longest_s: float) -> float:
-    """How long to wait before the next try, in seconds.
+    """Return how long to wait before the next try, in seconds.
 
-    The pause doubles with each failure in a row. It is drawn from its upper half, so that many who failed
-    together do not try together again.
+    The pause doubles with each failure in a row, with random jitter: clients that failed together do not
+    retry together.
 
     Args:
-        failures: in a row so far; 1 or more.
-        first_s: the longest pause after the first of them.
-        longest_s: the longest pause of all.
+        failures: how many in a row so far, 1 or more.
+        first_s: the longest pause after the first failure.
+        longest_s: the longest pause at all.
 
     """
     longest = min(longest_s, first_s * 2.0 ** min(failures - 1, 30))
@@ -102,10 +102,10 @@ def retry_after_s(failures: int, first_s: float, longest_s: float) -> float:
 
 
 async def unless_stopped(stop: asyncio.Event, work: Awaitable[T]) -> asyncio.Future[T]:
-    """Wait for `work`, or until `stop` is set: then it is cancelled, and has ended when this returns.
+    """Wait for `work`; when `stop` is set first, cancel it and wait until it has ended.
 
     Returns:
-        The future of the work: done with its result or error, or cancelled.
+        The future of `work`: done with its result or error, or cancelled.
 
     """
     working = asyncio.ensure_future(work)

@@ -1,7 +1,6 @@
-"""One channel of µV at any rate in, 100 Hz band-passed EEG out, using nothing but the past.
+"""Resamples one channel to 100 Hz and band-passes it, causally.
 
-Training data pass through this very code, so that what the network learnt from and what it is served cannot
-drift apart.
+Training data pass through the same code, so that training and serving cannot differ.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ ORDER = 2  # of each edge; `BUTTERWORTH` is the filter of both at 100 Hz
 
 
 class BandPass:
-    """A causal Butterworth band-pass whose state is seeded from the first sample.
+    """A causal Butterworth band-pass that starts from the first sample's value.
 
-    Seeding from anything longer, such as the first chunk's mean, would make the output depend on the chunking
-    (by 5 µV, measured).
+    Starting from something longer, such as the first chunk's mean, would make the output depend on how the
+    input is cut (by 5 µV, measured).
     """
 
     def __init__(self) -> None:
-        # One by one: for a second's samples, what `sosfilt` does before it begins takes twice as long.
+        # One section at a time: for one second of samples, the setup of `sosfilt` alone takes twice as long.
         self._sections = [(section[:3], section[3:]) for section in BUTTERWORTH]
         self.reset()
 
@@ -46,10 +45,10 @@ class BandPass:
 
 
 class Conditioner:
-    """(1, n) µV at the device's rate -> (1, m) µV at 100 Hz, band-passed; gaps on the same clock.
+    """(1, n) µV at the device's rate -> (1, m) µV at 100 Hz, band-passed; gaps in 100 Hz samples.
 
-    A gap of at most `bridge_s` is crossed by a straight line (and stays in the ledger); a longer one restarts
-    the filters. Output sample k lies at k / 100 s of the input's clock; it leaves `delay_s` after that.
+    A gap of at most `bridge_s` is filled by a straight line (it still counts as lost); a longer one restarts
+    the filters. Output sample k lies at k / 100 s of the input's clock, and comes out `delay_s` later.
     """
 
     def __init__(self, rate_hz: float, bridge_s: float = 0.2) -> None:
@@ -64,15 +63,16 @@ class Conditioner:
         """Start anew with a stream whose first sample has index 0."""
         self._resampler.reset()
         self._band.reset()
-        self._next = 0  # input index that must come next
-        self._last = 0.0  # µV, the last real sample
+        self._next = 0  # index of the next input sample
+        self._last = 0.0  # the last sample, µV
         self._running = False  # False: nothing has been filtered since the start or the last long gap
-        self._pending: Gap | None = (
-            None  # a gap that is short enough to be bridged once the next sample is known
-        )
+        self._pending: Gap | None = None  # a short gap, to be filled once the next sample is known
 
     def push(self, item: Item) -> list[Item]:
-        """Take the next chunk or gap; they must follow each other without holes."""
+        """Take the next chunk or gap, which must begin where the last one ended.
+
+        Return the filtered items.
+        """
         if item.start != self._next:
             raise ValueError(f"item starts at sample {item.start}, expected {self._next}")
         if isinstance(item, Gap):
@@ -93,11 +93,14 @@ class Conditioner:
         return self._chunk(self._resampler.push(samples), item.arrived)
 
     def restart(self, arrived: float = 0.0) -> list[Item]:
-        """End the filters here, as before a long gap, though nothing was lost: another signal follows."""
+        """Restart the filters, as after a long gap, because another channel follows.
+
+        Return what was held back.
+        """
         return self._give_up(Gap(self._next, self._next, "", arrived))
 
     def flush(self) -> list[Item]:
-        """End of the stream: return what the resampler's delay held back, and a gap at the very end."""
+        """End of the stream: return what the resampler held back, or a gap at the end."""
         pending, self._pending = self._pending, None
         if pending is not None:
             return self._give_up(pending)
@@ -109,7 +112,7 @@ class Conditioner:
         return np.concatenate([line, samples])
 
     def _give_up(self, gap: Gap) -> list[Item]:
-        """End the filters before a gap, pass it on in 100 Hz samples, and be ready to start after it."""
+        """End the filters before a gap; return what they held back, and the gap in 100 Hz samples."""
         before = self._pending
         self._pending = None
         out = self._chunk(self._resampler.flush(), gap.arrived) if self._running else []

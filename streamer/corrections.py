@@ -1,4 +1,4 @@
-"""Describes everything that is wrong with settings, each problem with its correction."""
+"""Turns pydantic's errors into messages that say what is wrong with a settings file and how to correct it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, Final
 
 from streamer.host.printable import printable
 
-MOST = 8  # that are listed; the rest is counted
-SHOWN_CHARS = 60  # of a value
+MOST = 8  # problems listed; further ones are only counted
+SHOWN_CHARS = 60  # longer values are cut
 NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
-# Several levels, without wildcards, spaces and NUL or its like, for which a broker ends the connection.
+# Several levels; no wildcards, spaces or control characters (a broker hangs up when it gets those).
 TOPIC_PATTERN = r"^[^+#\s\x00-\x1f\x7f-\x9f]{1,256}$"
 SHA256_PATTERN = "^[0-9a-f]{64}$"
 OSC_PATTERN = r"^/[!-~]*$"
-PATTERNS: Final = {  # every pattern that a setting has, in words
-    NAME_PATTERN: "is no name: use 1 to 64 letters, digits, _ . and - only",
-    TOPIC_PATTERN: "is no MQTT topic: use 1 to 256 characters, without + # and spaces",
-    SHA256_PATTERN: "is no sha256: write its 64 digits, 0-9 and a-f",
-    OSC_PATTERN: "is no OSC address: begin it with /, without spaces, as in '/sleep/stage'",
+PATTERNS: Final = {  # how to describe a value that does not match a setting's pattern
+    NAME_PATTERN: "is not a valid name: use 1 to 64 letters, digits, _ . and -",
+    TOPIC_PATTERN: "is not a valid MQTT topic: use 1 to 256 characters without + # and spaces",
+    SHA256_PATTERN: "is not a sha256: write its 64 digits, 0-9 and a-f",
+    OSC_PATTERN: "is not an OSC address: start it with / and use no spaces, as in '/sleep/stage'",
 }
 TIME = re.compile(r"(\d{1,2})[:.hH]?(\d{2})?(?:[:.]\d{2})?\s*([aApP])?\.?[mM]?\.?\s*(?:Uhr|h)?")
 TIMES = ("time_parsing", "time_type", "time_from_datetime_inexact")
@@ -32,16 +32,16 @@ Problem = Mapping[str, Any]  # as pydantic lists them
 
 
 def all_problems(problems: Sequence[Problem], data: object, known_keys: Sequence[str]) -> str:
-    """Everything that is wrong, in one line.
+    """Describe every problem, in one line.
 
     Args:
         problems: as `ValidationError.errors()` gives them.
         data: what was validated.
-        known_keys: every key that settings may have, for the nearest one to a misspelt one.
+        known_keys: every key that settings may have, to suggest one for a misspelt key.
 
     """
     said: dict[str, str] = {}
-    meant: set[str] = set()  # keys that are there under a misspelt name
+    meant: set[str] = set()  # keys that are present, but misspelt
     for problem in sorted(_causes(problems), key=lambda one: one["type"] != "extra_forbidden"):
         where = _where(problem, data, known_keys)
         if problem["type"] == "extra_forbidden":
@@ -53,9 +53,11 @@ def all_problems(problems: Sequence[Problem], data: object, known_keys: Sequence
         words = _in_words(problem, where)
         if where not in said:
             said[where] = f"{where}: {words}" if where else words
-        elif not said[where].endswith(words):  # a value may be of several kinds, and is of none
+        elif not said[where].endswith(
+            words
+        ):  # several types are allowed here, and the value has none of them
             said[where] += f", and {words.removeprefix(_short(problem['input']) + ' ')}"
-    # Of a value that may be of several kinds, only what is wrong inside it.
+    # Where several types are allowed, list only the problems inside the value.
     inner = {
         where for where in said for other in said if where and re.match(rf"{re.escape(where)}[ .]", other)
     }
@@ -65,11 +67,11 @@ def all_problems(problems: Sequence[Problem], data: object, known_keys: Sequence
         return listed[0]
     lines = [f"({number}) {text}" for number, text in enumerate(listed[:MOST], 1)]
     more = [f"and {len(listed) - MOST} more"] if len(listed) > MOST else []
-    return f"{len(listed)} things are wrong: {'; '.join(lines + more)}"
+    return f"{len(listed)} problems: {'; '.join(lines + more)}"
 
 
 def _causes(problems: Sequence[Problem]) -> list[Problem]:
-    """Without lists that are too short only because their entries are wrong."""
+    """Leave out "list too short" where the list's entries themselves are wrong."""
     return [
         one
         for one in problems
@@ -83,7 +85,7 @@ def _within(one: Problem, other: Problem) -> bool:
 
 
 def _where(problem: Problem, data: object, known_keys: Sequence[str]) -> str:
-    """The path of a value as the file has it, without pydantic's additions."""
+    """The dotted path of a value as written in the file, without the parts that pydantic adds."""
     keys: list[str] = []
     at = data
     last = len(problem["loc"]) - 1
@@ -95,13 +97,13 @@ def _where(problem: Problem, data: object, known_keys: Sequence[str]) -> str:
             if len(at) > 1 and keys:
                 keys[-1] += f" {part + 1}"
             at = at[part]
-        elif depth == last and isinstance(at, Mapping) and part in known_keys:  # missing, or a wrong default
+        elif depth == last and isinstance(at, Mapping) and part in known_keys:  # a missing key
             keys.append(str(part))
     return ".".join(printable(key) for key in keys)
 
 
 def _unknown(where: str, key: str, known_keys: Sequence[str]) -> tuple[str, str]:
-    """Describe an unknown key and the one that was probably meant, or ""."""
+    """Describe an unknown key; return that and the key that was probably meant, or ""."""
     near = difflib.get_close_matches(key, known_keys, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown key {where!r}{hint}", near[0] if near else ""
@@ -110,17 +112,17 @@ def _unknown(where: str, key: str, known_keys: Sequence[str]) -> tuple[str, str]
 def _in_words(problem: Problem, where: str) -> str:
     kind, value, context = str(problem["type"]), problem["input"], problem.get("ctx", {})
     if kind == "missing" and where == "stream":
-        return "there is none; every sleeper needs a [[stream]] with a [stream.source]"
+        return "missing; each sleeper needs a [[stream]] with a [stream.source]"
     if kind == "tuple_type" and isinstance(value, Mapping):
-        return f"there may be several; write its heading with two brackets, [[{where}]]"
+        return f"this table can occur several times; write its heading with double brackets, [[{where}]]"
     if isinstance(value, float) and math.isnan(value):
-        return "nan is no number"
+        return "nan is not a number"
     if kind in WORDS:
         return WORDS[kind](_short(value), context)
     if kind in TIMES:
-        return f"{_short(value)} is no time of day; write it as {_time(value)}"
+        return f"{_short(value)} is not a time of day; write it as {_time(value)}"
     if kind in DATES:
-        return f"{_short(value)} is no time with its offset; write it as '2026-01-31T23:00:00+01:00'"
+        return f"{_short(value)} is not a time with a UTC offset; write it as '2026-01-31T23:00:00+01:00'"
     if kind == "value_error":
         text = str(problem["msg"]).removeprefix("Value error, ")
         return (
@@ -141,7 +143,7 @@ def _short(value: object) -> str:
 
 
 def _time(value: object) -> str:
-    """A time of day in the right form: the one that was probably meant, else an example."""
+    """The time of day that was probably meant, correctly written, or else an example."""
     found = TIME.fullmatch(str(value).strip())
     if found:
         hour, minute = int(found[1]), int(found[2] or 0)
@@ -153,29 +155,29 @@ def _time(value: object) -> str:
 
 
 def _choice(value: str, context: Mapping[str, Any]) -> str:
-    return f"{value} is none of {context['expected']}".replace(" or ", ", ")
+    return f"{value} is not one of {context['expected']}".replace(" or ", ", ")
 
 
 def _pattern(value: str, context: Mapping[str, Any]) -> str:
-    return f"{value} {PATTERNS.get(context['pattern'], 'is not written as it has to be')}"
+    return f"{value} {PATTERNS.get(context['pattern'], 'has the wrong form')}"
 
 
 def _tag(value: str, context: Mapping[str, Any]) -> str:
-    return f"kind = {context['tag']!r} is none of {context['expected_tags']}"
+    return f"kind = {context['tag']!r} is not one of {context['expected_tags']}"
 
 
 def _fixed(text: str) -> Callable[[str, Mapping[str, Any]], str]:
     return lambda value, context: text.format(value=value, **context)
 
 
-_WHOLE = _fixed("{value} is no whole number")
-_NUMBER = _fixed("{value} is no number")
-_SWITCH = _fixed("{value} is neither true nor false")
-_TEXT = _fixed("{value} is no text; put it in quotes")
-_LIST = _fixed("{value} is no list; put it in [ ]")
-_TABLE = _fixed("{value} is no table; give it a heading in [ ] and keys below")
+_WHOLE = _fixed("{value} is not a whole number")
+_NUMBER = _fixed("{value} is not a number")
+_SWITCH = _fixed("{value} is not a switch; write true or false")
+_TEXT = _fixed("{value} is not text; put it in quotes")
+_LIST = _fixed("{value} is not a list; put it in [ ]")
+_TABLE = _fixed("{value} is not a table; write a heading in [ ] and the keys below it")
 WORDS: Final[dict[str, Callable[[str, Mapping[str, Any]], str]]] = {
-    "missing": _fixed("it is missing"),
+    "missing": _fixed("missing"),
     "int_type": _WHOLE,
     "int_parsing": _WHOLE,
     "int_from_float": _WHOLE,
@@ -189,16 +191,18 @@ WORDS: Final[dict[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "tuple_type": _LIST,
     "model_type": _TABLE,
     "model_attributes_type": _TABLE,
-    "greater_than": _fixed("{value} is too small; it has to be above {gt:g}"),
-    "greater_than_equal": _fixed("{value} is too small; the least is {ge:g}"),
-    "less_than": _fixed("{value} is too large; it has to be below {lt:g}"),
-    "less_than_equal": _fixed("{value} is too large; the most is {le:g}"),
+    "greater_than": _fixed("{value} is too small; it must be above {gt:g}"),
+    "greater_than_equal": _fixed("{value} is too small; the minimum is {ge:g}"),
+    "less_than": _fixed("{value} is too large; it must be below {lt:g}"),
+    "less_than_equal": _fixed("{value} is too large; the maximum is {le:g}"),
     "string_too_short": _fixed("{value} is too short; write at least {min_length} character"),
-    "string_too_long": _fixed("{value} is too long; {max_length} characters are the most"),
-    "too_short": _fixed("it has {actual_length} entries, and needs {min_length}"),
-    "too_long": _fixed("it has {actual_length} entries, and may have {max_length}"),
+    "string_too_long": _fixed("{value} is too long; the maximum is {max_length} characters"),
+    "too_short": _fixed("it has {actual_length} entries, but needs at least {min_length}"),
+    "too_long": _fixed("it has {actual_length} entries, but may have at most {max_length}"),
     "literal_error": _choice,
     "string_pattern_mismatch": _pattern,
     "union_tag_invalid": _tag,
-    "union_tag_not_found": _fixed("it has no kind; write kind = 'lsl', 'brainflow', 'replay' or 'simulated'"),
+    "union_tag_not_found": _fixed(
+        "kind is missing; write kind = 'lsl', 'brainflow', 'rda', 'replay' or 'simulated'"
+    ),
 }

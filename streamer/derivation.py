@@ -1,4 +1,4 @@
-"""Many device channels in, one derivation in µV out; NaN becomes a gap."""
+"""Derives one signal in µV from the device's channels; NaN becomes a gap."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from streamer.sources.units import microvolts_per
 class Derivation:
     """One channel, or the difference of two, as (1, n) µV.
 
-    Adjoining losses leave as one gap, together with the first sample after them, so that the ledger does not
-    depend on how the input was cut.
+    Adjoining gaps are joined to one, which is returned with the first sample after it. So the gaps do not
+    depend on how the input was cut into chunks.
     """
 
     def __init__(self, pick: Pick, channels: tuple[Channel, ...], unit: str | None = None) -> None:
@@ -25,23 +25,23 @@ class Derivation:
         self.reset()
 
     def reset(self) -> None:
-        """Forget a loss that was not returned yet."""
+        """Forget a gap that was not returned yet."""
         self._lost: Gap | None = None
 
     def push(self, item: Item) -> list[Item]:
-        """Take the next chunk or gap; return what it completes."""
+        """Take the next chunk or gap; return the output that it completes."""
         if isinstance(item, Gap):
             self._lose(item)
             return []
         return self._split(item.start, self._microvolts(item.samples), item.arrived)
 
     def flush(self) -> list[Item]:
-        """End of the stream: return a loss still held."""
+        """End of the stream: return a gap that was held back."""
         lost, self._lost = self._lost, None
         return [] if lost is None else [lost]
 
     def _microvolts(self, samples: Floats) -> Floats:
-        # Through float32, which is what the journal keeps: a run resumed from it sees the same values.
+        # As float32, like the session file, so that a resumed run computes the same values.
         one: Floats = samples[self._plus].astype(np.float32) * np.float64(self._plus_uv)
         if self._minus is not None:
             one -= samples[self._minus].astype(np.float32) * np.float64(self._minus_uv)
@@ -55,7 +55,7 @@ class Derivation:
             self._lost = Gap(before.start, gap.stop, before.reason, gap.arrived)
 
     def _split(self, start: int, samples: Floats, arrived: float) -> list[Item]:
-        """Cut a chunk into runs of real samples, and gaps for what is not a number."""
+        """Cut a chunk into runs of finite samples, with gaps where samples are not finite."""
         real = np.isfinite(samples)
         if samples.shape[0] and real.all():
             return [*self.flush(), Chunk(start, samples[None], arrived)]

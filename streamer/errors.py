@@ -1,26 +1,26 @@
-"""Every error a user can cause or meet, as one family.
+"""Every error that a user can cause or meet, as one class hierarchy.
 
-SleepstreamError            anything we say on purpose; one line: what was asked, what was found, what to do
+SleepstreamError            one line for the user: what was asked, what was found, what to do
 ├── UsageError              the call itself is wrong (exit code 2)
 │   └── SettingsError       a settings file that does not validate
-└── RunError                the call was right and the world was not (exit code 1)
-    ├── RecordingError      a recording that is missing, damaged or not what it claims to be
-    │   └── ScoringError    a hypnogram that cannot be understood, or not be compared by 30 s
-    ├── SignalError         samples that cannot be EEG: wrong unit, flat throughout, rate out of range
+└── RunError                the call is right, but could not be carried out (exit code 1)
+    ├── RecordingError      a recording that is missing, damaged or of another format than declared
+    │   └── ScoringError    a hypnogram that cannot be parsed, or is not in 30 s epochs
+    ├── SignalError         samples that cannot be EEG: wrong unit, flat throughout, wrong sampling rate
     ├── ArtifactError       a model file that is damaged, foreign or does not fit this engine
-    ├── SourceError         a live device or stream that cannot be opened or has changed its nature
-    ├── SinkError           an output that refuses us for good (bad credentials, unwritable folder)
-    │   └── OutputError     standard output or error that takes nothing: reader gone, disk full
+    ├── SourceError         a device or stream that cannot be opened, or changed its rate or channels
+    ├── SinkError           an output that refuses permanently (bad credentials, unwritable folder)
+    │   └── OutputError     standard output or error cannot be written: reader gone, disk full
     ├── TakenError          another engine on this machine has the node, or records the same sleeper
-    ├── CommandError        a command that no engine has obeyed
-    └── JournalError        a session file that is foreign, in use or cannot be written
-        ├── DamagedError    one that cannot be read, or not to its end
-        └── DiskError       one that cannot be made, because the disk refuses for now
+    ├── CommandError        a command that the engine refused, or that no engine answered
+    └── JournalError        a session file that is not ours, in use, or cannot be written
+        ├── DamagedError    a session file that cannot be read to its end
+        └── DiskError       a session file that cannot be created, because the disk is full or fails
 """
 
 
 class SleepstreamError(Exception):
-    """The base of the family: one line fit for a terminal."""
+    """The base class; its text is one line for a terminal."""
 
     exit_code = 1
 
@@ -40,11 +40,11 @@ class RunError(SleepstreamError):
 
 
 class RecordingError(RunError):
-    """A recording that is missing, damaged or not what it claims to be."""
+    """A recording that is missing, damaged or of another format than declared."""
 
 
 class ScoringError(RecordingError):
-    """A hypnogram that cannot be understood, or cannot be compared by epochs of 30 s."""
+    """A hypnogram that cannot be parsed, or that is not in epochs of 30 s."""
 
 
 class SignalError(RunError):
@@ -52,11 +52,11 @@ class SignalError(RunError):
 
 
 class ArtifactError(RunError):
-    """A model file that is damaged, of another program, or does not fit this engine."""
+    """A model file that is damaged, from another program, or does not fit this engine."""
 
 
 class SourceError(RunError):
-    """A live device or stream that cannot be opened, or that changed its rate or channels."""
+    """A device or stream that cannot be opened, or that changed its rate or channels."""
 
 
 class SinkError(RunError):
@@ -72,28 +72,28 @@ class CommandError(RunError):
 
 
 class OutputError(SinkError):
-    """Standard output or error takes nothing: its reader is gone, its disk full, its terminal closed."""
+    """Standard output or error cannot be written: reader gone, disk full, terminal closed."""
 
 
 class JournalError(RunError):
-    """A session file that is another program's, in use, or cannot be written."""
+    """A session file that is not ours, is in use, or cannot be written."""
 
 
 class DamagedError(JournalError):
-    """A session file that cannot be read, or not to its end."""
+    """A session file that cannot be read to its end."""
 
 
 class DiskError(JournalError):
-    """A session file that cannot be made, because the disk is full or fails; it may not be so for ever."""
+    """A session file that cannot be created, because the disk is full or fails; worth another try later."""
 
 
 def explain(error: BaseException) -> str:
-    """Describe any exception in one line."""
+    """Describe any exception in one line of at most 500 characters."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     try:
         text = str(error)
-    except BaseException:  # it cannot even say what it is
+    except BaseException:  # an exception whose `__str__` fails
         text = ""
     said = (
         text if isinstance(error, SleepstreamError) else f"{type(error).__name__}: {text}".removesuffix(": ")

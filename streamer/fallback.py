@@ -1,11 +1,11 @@
-"""Several electrodes, one of them staged: the next best takes over when it fails for good.
+"""Stages one of several electrodes, and changes to the next best when that one fails for long.
 
-Each is judged every second by its last 10 s. The first is chosen as soon as one is usable: the best, and of
-equals the one that is named first. From then on a change costs something (the filters start anew and one
-window mixes two electrodes), so it has to be worth it: the present one must have been `off` for 30 s, or
-`off` or `poor` for 120 s, and the other `fair` or `good` for all of that time. Nobody goes back to a
-favourite that has recovered while the present one will do, so that two electrodes that fail in turn cannot
-make the engine flap: there are at least 30 s between two changes.
+Every second each electrode is graded by its last 10 s. As soon as one is usable, the best is staged; of
+equals, the one named first. A later change has a cost: the filters restart, and one window mixes two
+electrodes. So the engine changes only if the present electrode has been `off` for 30 s, or `off` or `poor`
+for 120 s, and another has been `fair` or `good` for all of that time. It does not change back when the first
+recovers, as long as the present one is usable. So two electrodes that fail in turn cannot make it flap:
+changes are at least 30 s apart.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from streamer.messages import EPOCH_S, Chunk, Gap, Grade, Item, Quality, StreamI
 from streamer.quality import QualityMeter, second_at
 from streamer.settings import SignalSettings
 
-SPAN_S = 10  # of signal by which an electrode is judged
-OFF_S = 30  # the present one was off
-POOR_S = 120  # it was poor or off
+SPAN_S = 10  # an electrode is graded by its last 10 s
+OFF_S = 30  # change after the present electrode was off for this long
+POOR_S = 120  # change after it was poor or off for this long
 RANK: dict[Grade, int] = {"off": 0, "poor": 1, "fair": 2, "good": 3}
 USABLE = RANK["fair"]
-CHANGED = "channel changed"  # the reason in the quality of a window that mixes two electrodes
+CHANGED = "channel changed"  # reason given for the quality of a window that mixes two electrodes
 
 
 def derivation(info: StreamInfo, signal: SignalSettings) -> Derivation | Fallback:
-    """Make the stage that derives the one signal that is staged from all of the stream's channels.
+    """Make the stage that derives the signal to stage from all channels of the stream.
 
     Raises:
-        UsageError: a channel asked for is not there, is no voltage, or is named twice.
+        UsageError: a channel does not exist, is not a voltage, or is named twice.
 
     """
     picks = choose_all(info.channels, signal.channel, [info.rate_hz] * len(info.channels))
@@ -41,7 +41,7 @@ def derivation(info: StreamInfo, signal: SignalSettings) -> Derivation | Fallbac
 
 
 class _Candidate:
-    """One electrode, or the difference of two, and how good it has been."""
+    """One electrode, or the difference of two, and its quality."""
 
     def __init__(self, pick: Pick, info: StreamInfo, signal: SignalSettings) -> None:
         self.label = pick.label
@@ -50,7 +50,7 @@ class _Candidate:
         self._meter = QualityMeter(info.rate_hz, signal.mains_hz)
         self.quality = Quality("off")
         self.rank = 0
-        self.better_s = 0  # how long it has been usable while the present one was not
+        self.better_s = 0  # seconds for which it has been usable while the present one was not
 
     def push(self, item: Item) -> list[Item]:
         return self._metered(self._derivation.push(item))
@@ -69,39 +69,39 @@ class _Candidate:
 
 
 class Fallback:
-    """Many device channels in, the best usable of several derivations in µV out, and each change.
+    """Many device channels in; the best usable of several derivations out, in µV, and each change of it.
 
-    A change takes effect between two seconds of the stream, counted in samples, and rests on nothing but what
-    came before it; so it does not depend on how the input was cut.
+    A change takes effect at a whole second of the stream, counted in samples, and depends only on earlier
+    samples. So it does not depend on how the input was cut into chunks.
     """
 
     def __init__(self, picks: Sequence[Pick], info: StreamInfo, signal: SignalSettings) -> None:
         self._rate_hz = info.rate_hz
         self._candidates = [_Candidate(pick, info, signal) for pick in picks]
         self._present = self._candidates[0]
-        self._chosen = False  # one was usable, and was taken
-        self._off_s = 0  # how long the present one has been off
+        self._chosen = False  # whether an electrode has been usable yet
+        self._off_s = 0  # seconds for which the present electrode has been off
         self._second = 0  # the one being filled
         self._stop = ceil(self._rate_hz)  # index one past its last sample
 
     @property
     def label(self) -> str:
-        """The label of the electrode staged now."""
+        """Label of the electrode that is staged now."""
         return self._present.label
 
     @property
     def unit(self) -> str:
-        """The unit in which it comes."""
+        """Unit in which the device delivers that electrode."""
         return self._present.unit
 
     def push(self, item: Item) -> list[Item | Switch]:
-        """Take the next chunk or gap; return what it completes."""
-        if isinstance(item, Gap):  # what is lost, is lost on every channel: no reason to change
+        """Take the next chunk or gap; return the output that it completes."""
+        if isinstance(item, Gap):  # a gap affects every channel, so it is no reason to change
             return self._feed(item)
         out: list[Item | Switch] = []
         begin = item.start
         while begin < item.stop:
-            if begin >= self._stop:  # a gap lay in between
+            if begin >= self._stop:  # there was a gap
                 self._begin_second(second_at(begin, self._rate_hz))
             end = min(self._stop, item.stop)
             part = item.samples[:, begin - item.start : end - item.start]
@@ -113,7 +113,7 @@ class Fallback:
         return out
 
     def flush(self) -> list[Item]:
-        """End of the stream: return a loss still held."""
+        """End of the stream: return a gap that was held back."""
         return self._present.flush()
 
     def _feed(self, item: Item) -> list[Item | Switch]:
@@ -148,7 +148,7 @@ class Fallback:
     def _change(self, at: int, after: _Candidate) -> list[Item | Switch]:
         before, self._present = self._present, after
         out: list[Item | Switch] = [*before.flush()]
-        after.flush()  # what it lost before now was not staged
+        after.flush()  # drop its earlier gap, which was not staged
         bad_s = after.better_s
         self._off_s = 0
         for candidate in self._candidates:
@@ -161,7 +161,7 @@ class Fallback:
 
 
 def grade_mixed(quality: Quality, since_s: float) -> Quality:
-    """Quality of a window of which only the last `since_s` come from the present electrode."""
+    """Lower the quality of a window if only its last `since_s` seconds come from the present electrode."""
     if not 0 < since_s < EPOCH_S:
         return quality
     grade: Grade = "fair" if quality.grade == "good" else quality.grade

@@ -1,9 +1,8 @@
-"""The filters that a night needs: scipy's compiled loops, without importing `scipy.signal`.
+"""The filters of the signal's path: scipy's compiled loops, without importing `scipy.signal`.
 
-Importing that package brings scipy's statistics, optimisers and splines along: 70 MB of memory and a second,
-for two loops. They lie in two extension modules that need nothing but numpy; where a version of scipy has
-them no longer as they were, the package itself is imported. `tests/test_filters.py` holds them against it, to
-the bit.
+Importing that package costs 70 MB of memory and a second, for its statistics, optimisers and splines. The two
+loops that we need lie in two extension modules that need only numpy. If a version of scipy has changed them,
+`scipy.signal` is imported instead. `tests/test_filters.py` compares both, to the bit.
 """
 
 from __future__ import annotations
@@ -34,25 +33,25 @@ BUTTERWORTH: Floats = np.array(
         [1.0, -2.0, 1.0, 1.0, -1.973343328045524, 0.9736973174173223],
     ]
 )
-_CONSTANT = 0  # scipy's code for zeros beyond both ends
+_CONSTANT = 0  # scipy's code for: pad with zeros
 
 
 class Lfilter(Protocol):
-    """A recursive filter over (n,) samples, from a state to a state."""
+    """A recursive filter: (n,) samples and a state in, (n,) samples and the next state out."""
 
     def __call__(self, b: Floats, a: Floats, x: Floats, state: Floats) -> tuple[Floats, Floats]:
-        """(n,) and what comes after."""
+        """Filter; return the (n,) samples and the next state."""
 
 
 class Upfirdn(Protocol):
-    """(n,) samples: zeros between them, a filter, and every `down`-th of that."""
+    """Upsample (n,) samples by inserting zeros, filter, and keep every `down`-th sample."""
 
     def __call__(self, taps: Floats, x: Floats, up: int, down: int) -> Floats:
-        """All that is not zero."""
+        """Resample; return the full output, (m,)."""
 
 
 def low_pass(length: int, cutoff: float, beta: float) -> Floats:
-    """A linear-phase low-pass of odd `length` with a Kaiser window; `cutoff` is a share of half the rate."""
+    """Design a linear-phase low-pass of odd `length`, Kaiser window; `cutoff` is a share of half the rate."""
     place = np.arange(length) - (length - 1) / 2
     taps: Floats = cutoff * np.sinc(cutoff * place) * np.kaiser(length, beta)
     taps /= taps.sum()
@@ -68,13 +67,13 @@ def second_order(kind: Literal["high", "low"], cutoff_hz: float, rate_hz: float)
 
 
 def _loops() -> tuple[Lfilter, Upfirdn]:
-    """Both, from scipy's extension modules if they are as we know them."""
+    """Load both loops, from scipy's extension modules if these work as expected."""
     try:
         recursive, polyphase = _extension("_sigtools"), _extension("_upfirdn_apply")
         found = _direct_lfilter(recursive._linear_filter), _direct_upfirdn(polyphase)
         if _sound(*found):
             return found
-    except Exception:  # another scipy than we know: its public functions are slower to import, and right
+    except Exception:  # another version of scipy: use its public functions, which are slow to import
         pass
     return _public()
 
@@ -131,7 +130,7 @@ def _public() -> tuple[Lfilter, Upfirdn]:
 
 
 def _sound(lfilter: Lfilter, upfirdn: Upfirdn) -> bool:
-    """Whether the loops give the right results, tested on small exact sums."""
+    """Check the loops on small examples with exact results."""
     out, after = lfilter(np.array([1.0, 2.0]), np.array([1.0, -0.5]), np.array([4.0, 8.0]), np.array([1.0]))
     up = upfirdn(np.array([1.0, 2.0, 3.0]), np.array([1.0, 10.0]), 2, 1)
     found: list[list[float]] = [out.tolist(), after.tolist(), up.tolist()]

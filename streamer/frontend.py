@@ -22,11 +22,11 @@ class Graded:
 
     window: Window
     quality: Quality
-    fast_uv: tuple[float | None, ...]  # r.m.s. in 25-45 Hz of each of its seconds; see quality
+    fast_uv: tuple[float | None, ...]  # r.m.s. in 25-45 Hz of each of its seconds, in µV; see quality.py
 
     @property
     def usable(self) -> bool:
-        """Whether the network may see it."""
+        """Whether the window is good enough to be scored."""
         return usable(self.quality)
 
 
@@ -47,18 +47,18 @@ class FrontEnd:
         self._conditioner = Conditioner(info.rate_hz, signal.bridge_s)
         self._windows = Windows(hop_s)
         self._rate_hz = info.rate_hz
-        self._changed_s = float("-inf")  # since when the present channel is staged
+        self._changed_s = float("-inf")  # when the present channel was taken, s
 
     def push(self, item: Item) -> Iterator[Graded | Gap | Doubt | Switch]:
-        """Take the next item of the source; yield each window and each loss (in device samples), in order.
+        """Take the next item; yield windows, gaps (in device samples) and other outputs, in order.
 
-        Lazy: it must be iterated to its end before the next push.
+        Lazy: iterate to the end before the next push.
         """
         for derived in self._derivation.push(item):
             yield from self._advance(derived)
 
     def flush(self) -> Iterator[Graded | Gap | Doubt | Switch]:
-        """End of the stream: yield what the stages held back."""
+        """End of the stream: yield what the stages still held back."""
         for derived in self._derivation.flush():
             yield from self._advance(derived)
         yield from self._graded(self._conditioner.flush())
@@ -86,7 +86,7 @@ class FrontEnd:
 
 
 def conditioned(items: Iterable[Item], info: StreamInfo, signal: SignalSettings) -> NDArray[np.float32]:
-    """The signal that the network sees: (n,) µV at 100 Hz, 0.3-35 Hz; NaN where lost.
+    """Return the signal that the network sees: (n,) µV at 100 Hz, filtered to 0.3-35 Hz, NaN where lost.
 
     Raises:
         UsageError: the channel asked for is not there, or is no voltage.

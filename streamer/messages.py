@@ -1,7 +1,7 @@
-"""What flows between the stages: chunks and gaps in, windows and scores on.
+"""The data that pass between the stages: chunks and gaps, windows and scores.
 
-Every position is an integer sample index on the clock of its stream: `index / rate_hz` seconds after the
-first sample. Nothing carries a floating-point time that is added up, so nothing drifts over a night.
+A position is an integer sample index: it lies `index / rate_hz` seconds after the stream's first sample. No
+floating-point times are summed up, so nothing drifts over a night.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Label = Literal["W", "N1", "N2", "N3", "R", "unscored"]
 STAGES: tuple[Stage, ...] = ("W", "N1", "N2", "N3", "R")
 UNSCORED: Literal["unscored"] = "unscored"
 
-RATE_HZ = 100  # of everything behind the conditioner
+RATE_HZ = 100  # sampling rate after the conditioner
 EPOCH_S = 30  # AASM scoring epoch
 EPOCH_SAMPLES = RATE_HZ * EPOCH_S
 
@@ -28,41 +28,42 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel as its device names it."""
+    """One channel of a device or recording."""
 
     label: str
-    unit: str  # as declared by the device or file: "uV", "mV", "V", "nV" ... or "" when it says nothing
-    # In the recording, where the stream leaves out others of it: "#3" goes on meaning the same channel.
+    unit: str  # as the device or file declares it: "uV", "mV", "V", "nV" ...; "" if it declares none
+    # Index in the recording, if the stream holds only some of its channels; so "#3" always means the same
+    # one.
     position: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Whatever the device calls it, it is one line and harmless to a terminal."""
+        """Make the texts printable: one line, no control characters."""
         object.__setattr__(self, "label", printable(self.label))
         object.__setattr__(self, "unit", printable(self.unit))
 
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What a source knows about its stream once it is open."""
+    """An open stream: its name, sampling rate, channels and start."""
 
     name: str
     rate_hz: float
     channels: tuple[Channel, ...]
     started: float  # Unix time of sample index 0, seconds
-    duration_s: float | None = None  # of a recording; None for what has no known end
+    duration_s: float | None = None  # of a recording; None for a live stream
 
     def __post_init__(self) -> None:
-        """As for a channel."""
+        """Make the texts printable: one line, no control characters."""
         object.__setattr__(self, "name", printable(self.name))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Consecutive samples, in order; how many there are means nothing."""
+    """Consecutive samples. How a stream is cut into chunks has no meaning."""
 
     start: int  # index of the first sample
     samples: Floats  # (channels, n), float64; n may be 0
-    arrived: float = 0.0  # monotonic seconds when the last of them reached this host
+    arrived: float = 0.0  # monotonic seconds when the last sample reached this host
 
     @property
     def stop(self) -> int:
@@ -72,7 +73,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Samples that were lost: index `start` up to, not including, `stop`."""
+    """Lost samples: index `start` up to, not including, `stop`."""
 
     start: int
     stop: int
@@ -85,15 +86,15 @@ Item = Chunk | Gap
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What another program or an amplifier's trigger input has put into the stream."""
+    """An event that arrived with the samples, such as an amplifier's trigger input."""
 
     at: int  # index of the sample it belongs to
     kind: str  # such as "Stimulus"
     text: str  # such as "S  1"
-    channel: str = ""  # "": of all
+    channel: str = ""  # "": of all channels
 
     def __post_init__(self) -> None:
-        """As for a channel."""
+        """Make the texts printable: one line, no control characters."""
         for name in ("kind", "text", "channel"):
             object.__setattr__(self, name, printable(getattr(self, name)).strip())
 
@@ -105,14 +106,14 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """The signal does not look like EEG in µV; said once."""
+    """A warning, given once, that the signal does not look like EEG in µV."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """From device sample `at` on, another channel is staged."""
+    """A change of channel: from device sample `at` on, `after` is staged instead of `before`."""
 
     at: int
     before: str
@@ -125,11 +126,11 @@ Grade = Literal["good", "fair", "poor", "off"]
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How far the last 30 s can be trusted, and why not further."""
+    """The quality of the last 30 s, with the reasons if it is not good."""
 
     grade: Grade
     reasons: tuple[str, ...] = ()
-    lost_fraction: float = 0.0  # share of the window's samples that never arrived, 0..1
+    lost_fraction: float = 0.0  # share of the window's samples that are lost, 0..1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +138,7 @@ class Window:
     """The last 30 s of conditioned EEG, ready for the network. Lost samples are NaN, never zeros."""
 
     end: int  # 100 Hz index one past the last sample; a whole number of seconds
-    epoch: int | None  # the number of the epoch that ends here, or None off the 30 s grid
+    epoch: int | None  # number of the epoch that ends here; None off the 30 s grid
     samples: NDArray[np.float32]  # (3000,) µV
     spectrogram: NDArray[np.float32]  # (29, 128) dB; a frame that touches a lost sample is NaN throughout
     arrived: float = 0.0
@@ -145,23 +146,23 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the network makes of one window."""
+    """The result of scoring one window."""
 
     end: int  # 100 Hz index one past the window's last sample
-    epoch: int | None  # committed epoch number, or None for a provisional score off the grid
+    epoch: int | None  # number of the committed epoch; None for a provisional score off the 30 s grid
     stage: Label  # the most probable stage, or "unscored"
     smoothed: Label  # after the causal smoother
     probabilities: tuple[float, ...] | None  # in the order of STAGES; None when unscored
-    warmup: bool  # the network has seen fewer epochs than it needs for full confidence
+    warmup: bool  # the network has seen fewer epochs than it needs as context
     quality: Quality = field(default_factory=lambda: Quality("good"))
-    window: Window | None = field(default=None, compare=False, repr=False)  # what was scored
+    window: Window | None = field(default=None, compare=False, repr=False)  # the window that was scored
     arrived: float = 0.0
-    # r.m.s. in 25-45 Hz of each of the 30 s, oldest first; see quality
+    # r.m.s. in 25-45 Hz of each of the 30 s, oldest first, in µV; see quality.py
     fast_uv: tuple[float | None, ...] = ()
 
 
 def most_probable(probabilities: tuple[float, ...] | None) -> Label:
-    """Name the stage; without probabilities it is unscored."""
+    """Return the most probable stage; "unscored" without probabilities."""
     if probabilities is None:
         return UNSCORED
     return STAGES[max(range(len(STAGES)), key=probabilities.__getitem__)]

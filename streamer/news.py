@@ -1,7 +1,7 @@
-"""The news of a night, and the protocol of a sink, which hears them.
+"""What happens in a night, as messages ("news"), and `Sink`, the protocol of everything that receives them.
 
-Everything that hears of a night is a `Sink`: MQTT, JSON lines, terminal, log, live page, LSL outlets, alarm,
-triggers, a test. `streamer/sinks/handover.py` stands between it and the night.
+MQTT, JSON lines, terminal, log, live page, LSL outlets, alarm and triggers are sinks. News reach them through
+`streamer/sinks/handover.py`, which keeps a sink's failure away from the night.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from streamer.payloads import (
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A session begins or continues."""
+    """A session has begun, or was continued."""
 
     info: StreamInfo
-    channel: str  # the derivation that is staged
+    channel: str  # label of the derivation that is staged
     session: Path  # the session file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sampled:
-    """Samples of every channel, or a loss, just before the pipeline gets them: a second or so at a time."""
+    """Samples of every channel (about a second), or a gap, just before they enter the pipeline."""
 
     item: Item
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A score, before anything is published of it."""
+    """A score, before it is published."""
 
     score: Score
     end: float  # Unix time of its end, s
@@ -50,31 +50,34 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Online:
-    """Whether samples arrive."""
+    """Samples have begun, or stopped, to arrive."""
 
     online: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Urgent:
-    """An event that a broker should have at once; it is also told, and recorded, as an event."""
+    """An event to send to the broker at once.
+
+    The same event follows as an `EventPayload`, which is recorded.
+    """
 
     event: EventPayload
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """The arm of a firing, for the list beside the session file alone."""
+    """The arm of one stimulus, active or sham: only written to the list beside the session file."""
 
     trigger: str
-    number: int  # of its firings in the night, from 0
+    number: int  # of the firing: it counts the trigger's firings in this night, from 0
     arm: str  # active or sham
     t_end: float  # Unix time of the end of the score that caused it, s
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A remark of the program itself: one of Python's log records."""
+    """A log record of the program."""
 
     level: str  # INFO, WARNING, ERROR ...
     name: str  # of the logger
@@ -84,15 +87,15 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class MqttStatus:
-    """How the connection to the broker is doing at this moment."""
+    """The state of the connection to the broker."""
 
     connected: bool
-    protocol: str  # "5", "3.1.1", or "" before the first connection
+    protocol: str  # "5" or "3.1.1"; "" before the first connection
     reconnects: int  # connections after the first
-    last_error: str  # one line: what happened and what to do; "" while all is well
-    published: Mapping[str, int]  # acknowledged messages by kind
-    backlog: int  # epochs and events that the broker does not have yet
-    left_out: tuple[str, ...] = ()  # topics that the broker does not take
+    last_error: str  # one line: what happened and what to do; "" while there is none
+    published: Mapping[str, int]  # number of acknowledged messages by kind
+    backlog: int  # number of epochs and events that the broker has not acknowledged yet
+    left_out: tuple[str, ...] = ()  # topics that the broker refuses
 
 
 News = (
@@ -116,7 +119,7 @@ News = (
 
 
 class StagesAndEvents:
-    """What a sink of stages and events shares: each goes to a method of its own."""
+    """Base class of a sink of stages and events: passes each kind to its own method."""
 
     wants: tuple[type, ...] = (StagePayload, EventPayload)
 
@@ -135,26 +138,26 @@ class StagesAndEvents:
 
 
 class Sink(Protocol):
-    """Whoever hears of a night. It may fail: whatever `hear` raises harms nobody else."""
+    """A receiver of news. An exception in `hear` is caught and harms neither the night nor other sinks."""
 
     @property
     def name(self) -> str:
-        """What a person calls it, as in "the log failed"."""
+        """Its name in messages, as in "the log failed"."""
         ...
 
     @property
     def wants(self) -> tuple[type, ...]:
-        """The kinds of news that it is told; no other reaches it."""
+        """The classes of news to pass to `hear`; others are not."""
         ...
 
     @property
     def prompt(self) -> bool:
-        """True: `hear` never waits for anything, and is called at once on the event loop.
+        """True: `hear` never blocks, and is called directly on the event loop.
 
-        False: it may wait, for a disk or a terminal, and gets a thread of its own.
+        False: `hear` may block, for example on a disk or a terminal, and is called in a thread of its own.
         """
         ...
 
     def hear(self, stream: str, news: News) -> None:
-        """Take what happened to a stream; "" stands for the whole process."""
+        """Receive one piece of news about a stream; "" stands for the whole process."""
         ...

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from streamer.host.printable import printable
-from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Gap, Grade, Quality, Score, Switch
+from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Gap, Grade, Score, Switch
 
-Line = Annotated[str, AfterValidator(printable)]  # printable, whoever wrote it
+Line = Annotated[str, AfterValidator(printable)]  # one line without control characters
 PublishedStage = Literal["W", "N1", "N2", "N3", "R", "unscored", "no_signal"]
 EventName = Literal[
     "session_started",
@@ -63,17 +63,17 @@ EventData = dict[str, str | int | float | bool | None]
 
 
 def utc(seconds: float) -> datetime:
-    """Unix time in seconds as an aware UTC datetime, to the millisecond."""
+    """Convert Unix time in seconds to a UTC datetime, rounded to the millisecond."""
     return datetime.fromtimestamp(round(seconds, 3), UTC)
 
 
 class _Payload(BaseModel):
-    """What every payload carries."""
+    """The fields of every payload of a session."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    session: str = Field(description="identity of this recording session; unique per start")
-    seq: int = Field(ge=0, description="counts this kind's messages of the session; (session, seq) is a key")
+    session: str = Field(description="identity of this recording session")
+    seq: int = Field(ge=0, description="counts the session's messages of this kind; (session, seq) is a key")
 
 
 class Probabilities(BaseModel):
@@ -89,24 +89,24 @@ class Probabilities(BaseModel):
 
 
 class QualityPayload(BaseModel):
-    """How far the last 30 s can be trusted."""
+    """The signal quality of the last 30 s."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     grade: Grade
     reasons: tuple[str, ...] = ()
-    lost_fraction: float = Field(ge=0, le=1, description="share of the window's samples that never arrived")
+    lost_fraction: float = Field(ge=0, le=1, description="share of the window's samples that were lost")
 
 
 class _Scored(_Payload):
-    """What `stage` and `epoch` have in common."""
+    """The fields that `stage` and `epoch` have in common."""
 
     t_end: datetime = Field(description="end of the scored 30 s, UTC")
     stage: PublishedStage
     smoothed: PublishedStage = Field(description="after the causal smoother")
     probabilities: Probabilities | None = Field(description="null when unscored")
     confidence: float | None = Field(description="probability of `stage`; null when unscored")
-    warmup: bool = Field(description="the network has not yet seen enough context for full confidence")
+    warmup: bool = Field(description="the network has seen too few epochs yet for full confidence")
     quality: QualityPayload
 
 
@@ -114,32 +114,30 @@ class StagePayload(_Scored):
     """`.../stage`, retained with expiry: the stage of the last 30 s, every hop."""
 
     schema_: Literal["sleepstream/stage/1"] = Field("sleepstream/stage/1", alias="schema")
-    provisional: bool = Field(description="true off the 30 s grid; such a score is never committed")
-    lasted_s: float = Field(0.0, ge=0, description="for how long `smoothed` has been the same")
-    stage_lasted_s: float = Field(0.0, ge=0, description="for how long `stage` has been the same")
-    latency_ms: float | None = Field(description="arrival of the window's last sample to publication")
+    provisional: bool = Field(description="true for a score off the 30 s grid, which never becomes an epoch")
+    lasted_s: float = Field(0.0, ge=0, description="seconds since `smoothed` last changed")
+    stage_lasted_s: float = Field(0.0, ge=0, description="seconds since `stage` last changed")
+    latency_ms: float | None = Field(description="from arrival of the window's last sample to publication")
 
 
 class EpochPayload(_Scored):
-    """`.../epoch`: one committed 30 s epoch; at least once, in order, never rewritten."""
+    """`.../epoch`: one committed 30 s epoch; delivered at least once, in order, never changed later."""
 
     schema_: Literal["sleepstream/epoch/1"] = Field("sleepstream/epoch/1", alias="schema")
     epoch: int = Field(ge=0, description="number of the epoch on the 30 s grid of the session")
     t_start: datetime
-    historical: bool = Field(False, description="true when it is delivered late: do not act on it")
+    historical: bool = Field(False, description="true when delivered late: do not act on it")
 
 
 class EventPayload(_Payload):
     """`.../event`: something happened once."""
 
     schema_: Literal["sleepstream/event/1"] = Field("sleepstream/event/1", alias="schema")
-    t: datetime = Field(description="when it was said, by the clock of the host, UTC")
-    at_s: float | None = Field(
-        None, description="where in the recording it happened, seconds since sample 0; null: nobody said"
-    )
+    t: datetime = Field(description="when it was reported, by the host's clock, UTC")
+    at_s: float | None = Field(None, description="when it happened, in seconds after sample 0; null: unknown")
     event: EventName
     text: Line = Field("", description="one line for a person")
-    historical: bool = Field(False, description="true when it is delivered late: do not act on it")
+    historical: bool = Field(False, description="true when delivered late: do not act on it")
     data: dict[str, Line | int | float | bool | None] = Field(default_factory=dict)
 
 
@@ -149,25 +147,25 @@ class SummaryPayload(_Payload):
     schema_: Literal["sleepstream/summary/1"] = Field("sleepstream/summary/1", alias="schema")
     t: datetime
     statistics: dict[str, float | None]
-    final: bool = Field(False, description="the session has ended: these figures are its last")
+    final: bool = Field(False, description="the session has ended; its figures no longer change")
 
 
 class NightPayload(_Payload):
-    """`.../night`, retained: the last night that has ended, until the next one has."""
+    """`.../night`, retained: the last night that has ended."""
 
     schema_: Literal["sleepstream/night/1"] = Field("sleepstream/night/1", alias="schema")
     t: datetime
-    date: Date = Field(description="of its evening, in the sleeper's zone")
-    started: datetime = Field(description="lights off, or sample 0 where nobody said")
+    date: Date = Field(description="date of the night's evening, in the sleeper's time zone")
+    started: datetime = Field(description="lights off, or sample 0 where no lights off was marked")
     ended: datetime = Field(description="lights on, or the end of the last epoch with a signal")
-    reason: Line = Field(description="why it ended, one line for a person")
-    scored_min: float = Field(ge=0, description="of it, epochs that could be scored")
+    reason: Line = Field(description="why the night ended, one line for a person")
+    scored_min: float = Field(ge=0, description="minutes of the night that could be scored")
     statistics: dict[str, float | None]
     report: Line | None = Field(
         None, description="file name of the report, beside the session; null: none yet"
     )
-    picture: Line | None = Field(None, description="likewise, of its picture")
-    trend: Line | None = Field(None, description="likewise, of the last nights; null where there is one only")
+    picture: Line | None = Field(None, description="file name of its picture; null: none yet")
+    trend: Line | None = Field(None, description="file name of the trend; null: only one night so far")
 
 
 class AlarmPayload(_Payload):
@@ -176,57 +174,57 @@ class AlarmPayload(_Payload):
     schema_: Literal["sleepstream/alarm/1"] = Field("sleepstream/alarm/1", alias="schema")
     t: datetime
     state: Literal["disarmed", "armed", "ringing", "snoozed"]
-    deadline: datetime | None = Field(description="it rings no later than this; null when disarmed")
-    snoozes: int = Field(ge=0, description="how often it was snoozed")
-    time: str = Field("", description="clock time that it is, or would be, armed for; HH:MM")
-    window_min: float = Field(0, ge=0, description="before the deadline, in which the stage may ring it")
-    test: bool = Field(False, description="true while it is only tried out, with `test_alarm`")
+    deadline: datetime | None = Field(description="latest time at which it rings; null when disarmed")
+    snoozes: int = Field(ge=0, description="how often this alarm was snoozed")
+    time: str = Field("", description="usual alarm time, HH:MM; also while it is disarmed")
+    window_min: float = Field(0, ge=0, description="minutes before the deadline in which it may ring earlier")
+    test: bool = Field(False, description="true while `test_alarm` makes it ring")
 
 
 class HealthPayload(_Payload):
-    """`.../health`, retained: whether the night is kept, and how the engine keeps up with it."""
+    """`.../health`, retained: whether the night is being recorded, and whether the machine keeps up."""
 
     schema_: Literal["sleepstream/health/1"] = Field("sleepstream/health/1", alias="schema")
     t: datetime
     recording: Literal["recording", "failing", "failed", "closed"] = Field(
-        description="of the session file; failing: the disk refuses, is tried again, and staging goes on"
+        description="state of the session file; failing: the disk refuses, writing is retried"
     )
     reason: str = Field("", description="why the disk refuses, for a person")
-    dropped_samples: int = Field(ge=0, description="not kept because the disk refused; listed as gaps")
-    failures: int = Field(ge=0, description="how often the stream was begun again since the process started")
+    dropped_samples: int = Field(
+        ge=0, description="samples not recorded because the disk refused; listed as gaps"
+    )
+    failures: int = Field(ge=0, description="how often the stream was restarted since the process started")
     least_hop_s: int = Field(
-        0, ge=0, description="the machine cannot keep up: provisional stages so far apart; 0: as configured"
+        0, ge=0, description="shortest hop while the machine cannot keep up, s; 0: the configured hop"
     )
-    thinned: int = Field(
-        0, ge=0, description="provisional stages left out for that since the process started; never an epoch"
-    )
+    thinned: int = Field(0, ge=0, description="provisional stages left out so far because of that")
 
 
 class SignalPayload(BaseModel):
-    """`.../signal`, retained: why no samples arrive, also before there is a session."""
+    """`.../signal`, retained: why no samples arrive; published before there is a session, too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_: Literal["sleepstream/signal/1"] = Field("sleepstream/signal/1", alias="schema")
     t: datetime
-    waiting: bool = Field(description="something is in the way of the samples; false: nothing that is known")
-    reason: Line = Field("", description="what that is, one line for a person")
+    waiting: bool = Field(description="whether something keeps samples from arriving")
+    reason: Line = Field("", description="the reason, one line for a person")
 
 
 class EnginePayload(BaseModel):
-    """`sleepstream/<node>/engine`, retained: which process has this node name, or last had it."""
+    """`sleepstream/<node>/engine`, retained: the process that uses this node name, or used it last."""
 
-    model_config = ConfigDict(frozen=True)  # a later version may say more
+    model_config = ConfigDict(frozen=True)  # may be read from a later version, which has more fields
 
     schema_: Literal["sleepstream/engine/1"] = Field("sleepstream/engine/1", alias="schema")
-    instance: Line = Field(description="this process; another has another")
+    instance: Line = Field(description="identity of the process")
     host: Line = Field(description="name of the machine")
-    version: Line = Field(description="of sleepstream")
+    version: Line = Field(description="version of sleepstream")
     started: datetime
 
 
 class CommandPayload(BaseModel):
-    """`.../command`, subscribed: what a client may ask for."""
+    """`.../command`, subscribed: a request of a client."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -234,24 +232,27 @@ class CommandPayload(BaseModel):
     text: Line = Field(
         "",
         max_length=200,
-        description="kept with a mark; name of the trigger to arm or disarm, empty for all; clock time or "
-        "ISO 8601 time to arm the alarm for, empty for the usual one; clock time or minutes to set",
+        description="mark: its text. arm_trigger, disarm_trigger: the trigger's name; empty: all. "
+        "arm_alarm: a clock time or ISO 8601 time; empty: the usual time. "
+        "set_alarm: a clock time. set_alarm_window: minutes.",
     )
     id: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="yours; the answer to this command bears it"
+        None, pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="chosen by the client; the answer repeats it"
     )
 
 
 class AnswerPayload(BaseModel):
-    """`.../answer`: what became of one command, said once; with its correlation data, if it had any."""
+    """`.../answer`: the result of one command, published once, with the command's correlation data if any."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_: Literal["sleepstream/answer/1"] = Field("sleepstream/answer/1", alias="schema")
     t: datetime
-    id: str | None = Field(None, description="that the command bore; null if none, or if it is no command")
-    command: CommandName | None = Field(None, description="null if what came is no command")
-    done: bool = Field(description="false: refused, and nothing was changed")
+    id: str | None = Field(
+        None, description="the command's id; null without one, or if the command is not valid"
+    )
+    command: CommandName | None = Field(None, description="null if it is not a valid command")
+    done: bool = Field(description="false: the command was refused and changed nothing")
     reason: Line = Field("", description="why it was refused, one line for a person")
 
 
@@ -270,14 +271,14 @@ KINDS: dict[type[BaseModel], str] = {
 
 
 def to_json(message: BaseModel) -> str:
-    """A payload as the UTF-8 JSON text that is published and journaled."""
+    """Convert a payload to the JSON text that is published and recorded."""
     return message.model_dump_json(by_alias=True)
 
 
 def epoch_payload(
     score: Score, epoch: int, session: str, seq: int, started: float, historical: bool = False
 ) -> EpochPayload:
-    """A score on the 30 s grid as what is committed of it; `started` is the Unix time of sample 0."""
+    """Make the payload of a committed epoch; `started` is the Unix time of sample 0, s."""
     end = started + score.end / RATE_HZ
     return EpochPayload(
         session=session,
@@ -298,14 +299,14 @@ def stage_payload(
     lasted_s: tuple[float, float],
     latency_ms: float | None,
 ) -> StagePayload:
-    """A score as it is said at once.
+    """Make the payload of the current stage.
 
     Args:
-        score: of the last 30 s.
+        score: the score of the last 30 s.
         session: identity of the session.
         seq: number of the message.
         started: Unix time of sample 0.
-        lasted_s: for how long `smoothed` has been the same, and `stage`.
+        lasted_s: seconds since `smoothed` changed, and since `stage` changed.
         latency_ms: see `StagePayload`.
 
     """
@@ -322,7 +323,7 @@ def stage_payload(
 
 
 def no_signal_payload(session: str, seq: int, t_end: float) -> StagePayload:
-    """What takes the place of a stage that has become stale; `t_end` in Unix s."""
+    """Make the payload that replaces a stale stage when samples stop; `t_end` is Unix time, s."""
     return StagePayload(
         session=session,
         seq=seq,
@@ -341,14 +342,14 @@ def no_signal_payload(session: str, seq: int, t_end: float) -> StagePayload:
 def gap_said(
     gap: Gap, rate_hz: float, started: float, lost: int | None = None, count: int = 1
 ) -> tuple[str, EventData, float]:
-    """What an event says of a loss: its text, its data, and where it began, s.
+    """Describe a gap for an event: its text, its data, and where it began, in seconds after sample 0.
 
     Args:
-        gap: in device samples; of several losses that are told together from the first to the last.
+        gap: in device samples; for several gaps in one event, from the first to the last.
         rate_hz: of the device.
         started: Unix time of sample 0, s.
-        lost: samples of it that were lost; None: all.
-        count: in how many places.
+        lost: number of samples lost; None: all samples of the gap.
+        count: number of gaps.
 
     """
     begin = gap.start / rate_hz
@@ -364,7 +365,7 @@ def gap_said(
 
 
 def switch_said(switch: Switch, rate_hz: float, started: float) -> tuple[str, EventData, float]:
-    """What an event says of another channel: its text, its data, and where that began, s."""
+    """Describe a change of channel for an event: its text, its data, and when it was, in s after sample 0."""
     at_s = switch.at / rate_hz
     data: EventData = {
         "t_start": utc(started + at_s).isoformat(),
@@ -376,23 +377,22 @@ def switch_said(switch: Switch, rate_hz: float, started: float) -> tuple[str, Ev
 
 
 def _said_of(score: Score) -> dict[str, Any]:
-    """What `stage` and `epoch` both say of a score."""
+    """The fields that `stage` and `epoch` share."""
+    quality = score.quality
     return {
         "stage": score.stage,
         "smoothed": score.smoothed,
         "probabilities": _probabilities_of(score),
         "confidence": None if score.probabilities is None else round(max(score.probabilities), 5),
         "warmup": score.warmup,
-        "quality": _quality_of(score.quality),
+        "quality": QualityPayload(
+            grade=quality.grade, reasons=quality.reasons, lost_fraction=quality.lost_fraction
+        ),
     }
 
 
 def _probabilities_of(score: Score) -> Probabilities | None:
-    """To five decimals; None when unscored."""
+    """The probabilities with five decimals; None when unscored."""
     if score.probabilities is None:
         return None
     return Probabilities(**{stage: round(p, 5) for stage, p in zip(STAGES, score.probabilities, strict=True)})
-
-
-def _quality_of(quality: Quality) -> QualityPayload:
-    return QualityPayload(grade=quality.grade, reasons=quality.reasons, lost_fraction=quality.lost_fraction)

@@ -1,7 +1,7 @@
-"""The hot path: raw chunks and gaps in, scores and the ledger of losses out.
+"""The signal's path: raw chunks and gaps in; scores, gaps and channel changes out.
 
-The same live, in replay, in archives and in evaluation. Synchronous, no clock, no I/O: what comes out depends
-on the samples alone, not on how or when they came.
+Live staging, replay, archives and evaluation all use it. It is synchronous, without clock or I/O: the output
+depends only on the samples, not on how they were cut into chunks or when they arrived.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from streamer.settings import SignalSettings
 from streamer.smoother import Smoother
 
 Output = Score | Gap | Doubt | Switch
-Part = Graded | Gap | Doubt | Switch  # what is before the network
-BLOCK = 64  # epochs that an archive stages at once; more are no faster, and memory grows with them
+Part = Graded | Gap | Doubt | Switch  # output of the stages before the network
+BLOCK = 64  # epochs that an archive scores at once; more are not faster and take more memory
 
 
 class Front(Protocol):
-    """The stages before the network; `FrontEnd` is the usual one."""
+    """The stages before the network; normally a `FrontEnd`."""
 
-    label: str  # of the channel that is staged
+    label: str  # of the derivation that is staged
 
     def push(self, item: Item) -> Iterator[Part]:
         """Take the next item of the stream."""
@@ -36,23 +36,22 @@ class Front(Protocol):
 
 
 class Pipeline:
-    """One stream's stages, driven in the order in which the signal passes them.
+    """All stages of one stream.
 
-    `push` and `flush` are all of it. To score several streams together, call the two halves: `front` for what
-    is before the network, `session` for the network, `take` for what is behind it.
+    Call `push` and `flush` to stage one stream. To score several streams together, call the parts yourself:
+    `front` for the stages before the network, `session` for the network, `take` for the stages after it.
 
     Args:
         info: the stream's rate and channels.
-        signal: which channel, and in which unit.
+        signal: which channel to stage, and its unit.
         hop_s: seconds between two scores.
         model: the network.
-        front: stages before the network of another kind; then `info`, `signal` and `hop_s` say nothing.
-        block: how many epochs to score at once, where nobody waits for a stage. More than 1 needs a hop of
-            30 s. Probabilities then differ by the last bits (1e-5 is promised), because a sum over a block is
-            rounded in another order.
+        front: other stages before the network; then `info`, `signal` and `hop_s` are ignored.
+        block: how many epochs to score at once, for archives. More than 1 needs a hop of 30 s, and changes
+            probabilities by up to 1e-5, because sums over a block are rounded in another order.
 
     Raises:
-        UsageError: the channel asked for is not there, or is no voltage.
+        UsageError: the channel does not exist, or is not a voltage.
         SignalError: the stream's rate is outside 50 to 1024 Hz.
 
     """
@@ -73,34 +72,35 @@ class Pipeline:
         self._scorer = Scorer()
         self._block = block
         self._waiting: list[Part] = []
-        self._epochs = 0  # of those that wait
+        self._epochs = 0  # number of `Graded` in `_waiting`
 
     @property
     def scored_s(self) -> int:
-        """Where the last scored window ended, seconds of the stream."""
+        """End of the last scored window, in seconds of the stream."""
         return self._scorer.scored_s
 
     def push(self, item: Item) -> Iterator[Output]:
-        """Take the next item of the source; yield each score and each loss (in device samples), in order.
+        """Take the next item; yield scores, gaps (in device samples) and other outputs, in order.
 
-        Lazy: it must be iterated to its end before the next push. With a `block` nothing leaves before the
-        block is full.
+        Lazy: iterate to the end before the next push. With a `block`, output comes only when the block is
+            full.
         """
         return self._scored(self.front(item))
 
     def flush(self) -> Iterator[Output]:
-        """End of the stream: yield scores of what the stages held back."""
+        """End of the stream: yield the outputs that the stages still held back."""
         return chain(self._scored(self.front(None)), self._release())
 
     def front(self, item: Item | None) -> Iterator[Part]:
-        """Run the half before the network on an item, or on the end of the stream (None). Lazy, too.
+        """Run the stages before the network on the next item, or on the end of the stream (None).
 
-        Each `Graded` is to be scored by `session`, and the outcome taken, before the next part is asked for.
+        Lazy: score each `Graded` with `session`, and pass the result to `take`, before asking for the next
+            part.
         """
         return self._front.flush() if item is None else self._front.push(item)
 
     def take(self, graded: Graded, staged: Staged) -> Score:
-        """Run the half behind the network: turn its output into a score."""
+        """Run the stages after the network: turn its output for a window into a score."""
         return self._scorer.score(graded, staged.probabilities, staged.warmup)
 
     def _scored(self, parts: Iterable[Part]) -> Iterator[Output]:
@@ -119,7 +119,7 @@ class Pipeline:
         return self.take(part, self.session.score(part.window, part.usable))
 
     def _release(self) -> Iterator[Output]:
-        """Score the block that waits."""
+        """Score the waiting block."""
         waiting, self._waiting, self._epochs = self._waiting, [], 0
         graded = [one for one in waiting if isinstance(one, Graded)]
         staged = iter(
@@ -134,10 +134,10 @@ class Scorer:
 
     def __init__(self) -> None:
         self._smoother = Smoother()
-        self.scored_s = 0  # where the last window ended
+        self.scored_s = 0  # end of the last window, in seconds of the stream
 
     def score(self, graded: Graded, probabilities: tuple[float, ...] | None, warmup: bool) -> Score:
-        """Take the network's output for the next window; None if it was not usable."""
+        """Score the next window from the network's output; `probabilities` is None for an unusable window."""
         window = graded.window
         end_s = window.end // RATE_HZ
         smoothed = self._smoother.push(probabilities, end_s - self.scored_s)

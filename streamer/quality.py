@@ -1,7 +1,7 @@
-"""How far the signal can be trusted, judged second by second on the raw derivation, before any filter.
+"""Grades the signal's quality, second by second, on the raw derivation before any filter.
 
-Thresholds are in µV at the electrode. Flat (s.d. below 1 µV) and railed (more than a fifth of the samples
-beyond 900 µV of the middle) are what people who live with headbands use; the others are ours.
+Thresholds are in µV at the electrode. Those for flat (s.d. below 1 µV) and railed (more than a fifth of the
+samples over 900 µV from the median) are in common use with headbands; the others are our own.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ MUSCLE_UV = 8.0  # r.m.s. in 25-45 Hz, where sleep EEG has 1-3 µV
 HUM_UV = 20.0  # r.m.s. within 1 Hz of the mains
 BIG_SD_UV = 250.0  # of one second: movement, a loose electrode
 LEAST_REAL = 0.9  # share of real samples below which a window is not scored
-LEAST_UV, MOST_UV = 0.2, 2000.0  # typical s.d. of one second; EEG has 3 to 200
-EEG_UV = (1.0, 1000.0)  # where another unit would have to put it to be worth suggesting
+LEAST_UV, MOST_UV = 0.2, 2000.0  # plausible median s.d. of one second; EEG has 3 to 200
+EEG_UV = (1.0, 1000.0)  # suggest another unit only if the s.d. in that unit lies here
 
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """What one second of raw signal looked like."""
+    """The findings for one second of raw signal."""
 
     real: float  # share of its samples that arrived
     sd_uv: float
@@ -37,17 +37,17 @@ class Second:
     big: bool
     muscle: bool
     hum: bool
-    fast_uv: float | None  # r.m.s. in 25-45 Hz; None where a sample is missing
-    clean: bool  # none of the above was found
+    fast_uv: float | None  # r.m.s. in 25-45 Hz; None if a sample is missing
+    clean: bool  # none of the five findings applies
 
 
 def usable(quality: Quality) -> bool:
-    """Tell whether a window may be scored at all: a sensor problem must never look like a sleep result."""
+    """Whether a window may be scored: a sensor problem must never look like a stage of sleep."""
     return quality.grade != "off" and quality.lost_fraction <= 1 - LEAST_REAL + 1e-9
 
 
 def second_at(index: int, rate_hz: float) -> int:
-    """The second that sample `index` lies in, where second s begins with sample ceil(s * rate)."""
+    """The second in which sample `index` lies; second s begins with sample ceil(s * rate_hz)."""
     second = int(index / rate_hz)
     while ceil((second + 1) * rate_hz) <= index:  # the division was rounded
         second += 1
@@ -57,17 +57,19 @@ def second_at(index: int, rate_hz: float) -> int:
 
 
 class QualityMeter:
-    """(1, n) µV at the device's rate in; the quality of any 30 s that end on a whole second out."""
+    """Takes (1, n) µV at the device's rate; grades any 30 s that end on a whole second."""
 
     def __init__(self, rate_hz: float, mains_hz: int = 50) -> None:
         self._rate_hz = rate_hz
         self._mains_hz = mains_hz
-        self._size = int(rate_hz) if rate_hz == int(rate_hz) else 0  # samples in each second; 0: not in each
+        self._size = (
+            int(rate_hz) if rate_hz == int(rate_hz) else 0
+        )  # samples per second; 0: not a whole number
         self.reset()
 
     def reset(self) -> None:
         """Start anew with a stream whose first sample has index 0."""
-        self._seconds: dict[int, Second] = {}  # only seconds with any real sample; pruned by `grade`
+        self._seconds: dict[int, Second] = {}  # only seconds with a sample; `grade` removes old ones
         self._second = 0  # the one being filled
         self._stop = ceil(self._rate_hz)  # index one past its last sample
         self._parts: list[Floats] = []
@@ -87,7 +89,10 @@ class QualityMeter:
             begin = end
 
     def _whole(self, chunk: Chunk) -> int:
-        """Measure the whole seconds at the beginning of a chunk, all at once; where the rest begins."""
+        """Measure the whole seconds at the beginning of a chunk, all at once.
+
+        Return the index of the rest.
+        """
         count = (chunk.stop - chunk.start) // self._size if self._size else 0
         if count < 2 or chunk.start != self._second * self._size:
             return chunk.start
@@ -98,7 +103,7 @@ class QualityMeter:
         return chunk.start + count * self._size
 
     def grade(self, end_s: int, span_s: int = EPOCH_S) -> Quality:
-        """Quality of the `span_s` before second `end_s`; older seconds are forgotten."""
+        """Grade the `span_s` seconds before second `end_s`; older seconds are forgotten."""
         while self._seconds and (oldest := next(iter(self._seconds))) < end_s - span_s:  # they are in order
             del self._seconds[oldest]
         seconds = [second for begin_s, second in self._seconds.items() if begin_s < end_s]
@@ -106,16 +111,19 @@ class QualityMeter:
         return _judge(seconds, min(max(lost, 0.0), 1.0))
 
     def amplitude_uv(self) -> float | None:
-        """Standard deviation of the last second of which anything arrived, in µV."""
+        """Standard deviation of the last second that has samples, in µV; None before the first."""
         return self._seconds[max(self._seconds)].sd_uv if self._seconds else None
 
     def fast_uv(self, end_s: int) -> tuple[float | None, ...]:
-        """R.m.s. in 25-45 Hz of each of the 30 s before second `end_s`, oldest first; None where lost."""
+        """R.m.s. in 25-45 Hz of each of the 30 s before second `end_s`, oldest first, in µV.
+
+        None where lost.
+        """
         seconds = (self._seconds.get(second) for second in range(end_s - EPOCH_S, end_s))
         return tuple(None if second is None else second.fast_uv for second in seconds)
 
     def _close(self, following: int) -> None:
-        """Measure the second that is complete and begin the `following` one; what lies between was lost."""
+        """Measure the complete second and begin second `following`; seconds between them were lost."""
         if self._parts:
             begin = ceil(self._second * self._rate_hz)
             samples = np.concatenate(self._parts)[None]
@@ -125,14 +133,14 @@ class QualityMeter:
         self._stop = ceil((self._second + 1) * self._rate_hz)
 
     def _measured(self, rows: Floats, expected: int) -> list[Second]:
-        """Measure seconds, (n, samples), each by itself, to the bit."""
+        """Measure seconds, (n, samples); each result is the same to the bit as for a second alone."""
         count = rows.shape[1]
         centred = rows - (rows.sum(axis=1) / count)[:, None]
         sds = np.sqrt(np.square(centred).sum(axis=1) / count).tolist()
         spans = (rows.max(axis=1) - rows.min(axis=1)).tolist()
         fasts: list[float | None] = [None] * len(sds)
         hums = [False] * len(sds)
-        if count == expected:  # a spectrum across a hole would mean nothing
+        if count == expected:  # a spectrum across a gap would be meaningless
             power = self._power(centred)
             fasts = _rms(power, 25, 45)
             if self._mains_hz < self._rate_hz / 2 - 1:
@@ -149,7 +157,7 @@ class QualityMeter:
         return found
 
     def _power(self, centred: Floats) -> Floats:
-        """One-sided power per bin in µV²; the bins are 1 Hz apart, so a bin's number is its frequency."""
+        """One-sided power per bin in µV². Bins are 1 Hz apart, so the bin's index is its frequency in Hz."""
         count = centred.shape[1]
         taper, energy = _taper(count)
         power: Floats = np.abs(np.fft.rfft(centred * taper)) ** 2
@@ -158,7 +166,7 @@ class QualityMeter:
 
 
 def _rms(power: Floats, low_hz: int, high_hz: int) -> list[float | None]:
-    """Root mean square in a band, of each row."""
+    """Root mean square in a band, for each row of power."""
     found: list[float | None] = np.sqrt(power[:, low_hz : high_hz + 1].sum(axis=1)).tolist()
     return found
 
@@ -171,13 +179,13 @@ def _taper(count: int) -> tuple[Floats, float]:
 
 
 def _railed(samples: Floats) -> bool:
-    """Whether too many lie far from the middle; costly, and needless where none can."""
+    """Whether too many samples lie far from the median. Slow, so first check that any can."""
     beyond = np.abs(samples - np.median(samples)) > RAILED_UV
     return float(beyond.mean()) > RAILED_SHARE
 
 
 def _judge(seconds: list[Second], lost: float) -> Quality:
-    """Grade 30 s from its seconds: the worst finding decides, every finding is named."""
+    """Grade a window from its seconds: the worst finding decides, all findings are named."""
     count = max(len(seconds), 1)
     bad = [second for second in seconds if not second.clean]
     if not bad and not lost:
@@ -203,12 +211,14 @@ def _judge(seconds: list[Second], lost: float) -> Quality:
 
 
 class Plausibility:
-    """Tells wrong units by the first 30 s of real samples: wrong scaling gives wrong stages, silently.
+    """Detects a wrong unit from the first 30 s of samples.
+
+    With a wrong unit the network would silently give wrong stages.
 
     Args:
-        rate_hz: of the samples.
-        label: of the channel.
-        unit: that its numbers are taken for; "": µV, since nothing is said.
+        rate_hz: sampling rate.
+        label: the channel's name in the message.
+        unit: in which its numbers are read; "": µV.
 
     """
 
@@ -221,7 +231,7 @@ class Plausibility:
         self._count = 0
 
     def push(self, item: Item) -> str | None:
-        """Take the next item; return a complaint, once, in one line, or None."""
+        """Take the next item; return a one-line warning, at most once, or None."""
         if self._parts is None or isinstance(item, Gap):
             return None
         samples = item.samples[0, : self._wanted - self._count]
@@ -234,7 +244,7 @@ class Plausibility:
         return self._judge(float(np.median(seconds.std(axis=1))))
 
     def _judge(self, typical_uv: float) -> str | None:
-        if typical_uv == 0 or LEAST_UV <= typical_uv <= MOST_UV:  # flat is quality's business, not a unit's
+        if typical_uv == 0 or LEAST_UV <= typical_uv <= MOST_UV:  # a flat signal is graded elsewhere
             return None
         size = "small" if typical_uv < LEAST_UV else "large"
         typical = typical_uv / microvolts_per(self._unit)

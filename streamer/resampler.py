@@ -1,9 +1,9 @@
-"""Any rate from 50 to 1024 Hz to 100 Hz, sample by sample, with a short and stated delay.
+"""Resamples any rate from 50 to 1024 Hz to 100 Hz, as a stream with a short, fixed delay.
 
-A linear-phase polyphase FIR (scipy's `upfirdn`, Kaiser window as in `scipy.signal.resample_poly`). soxr
-would be the library choice, but its streaming mode lags 2.4 to 14.6 s at EEG rates; this one lags `delay_s`,
-0.1 s or less for rates of 100 Hz and above. Output k belongs to the time k / 100 Hz of the input's clock: the
-delay is a wait, never a shift.
+A linear-phase polyphase FIR (scipy's `upfirdn`, Kaiser window as in `scipy.signal.resample_poly`). soxr's
+streaming mode would be the usual choice, but lags 2.4 to 14.6 s at EEG rates; this one lags `delay_s`, at
+most 0.1 s for rates of 100 Hz and above. Output k always belongs to the time k / 100 s of the input's clock:
+it only comes later.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOWEST_HZ, HIGHEST_HZ = 50.0, 1024.0
 
 
 def ratio(rate_hz: float) -> Fraction:
-    """100 Hz / rate as a fraction small enough for a filter bank.
+    """Return 100 Hz / rate as a fraction with a small denominator.
 
     Raises:
         SignalError: the rate is outside 50 to 1024 Hz.
@@ -34,7 +34,7 @@ def ratio(rate_hz: float) -> Fraction:
             f"sampling rate {rate_hz:g} Hz is outside {LOWEST_HZ:g} to {HIGHEST_HZ:g} Hz; "
             "choose another channel or resample the recording"
         )
-    return RATE_HZ / Fraction(rate_hz).limit_denominator(1000)  # off by 0.3 ms a night at worst
+    return RATE_HZ / Fraction(rate_hz).limit_denominator(1000)  # wrong by at most 0.3 ms a night
 
 
 def grid_index(index: int, rate_hz: float) -> int:
@@ -43,7 +43,7 @@ def grid_index(index: int, rate_hz: float) -> int:
 
 
 def ready_index(end: int, found: Fraction) -> int:
-    """100 Hz index one past the last output that can be had once the input has come to index `end`.
+    """100 Hz index one past the last output that can be computed from the input before index `end`.
 
     `found` is the `ratio` of the input's rate.
     """
@@ -55,7 +55,7 @@ def ready_index(end: int, found: Fraction) -> int:
 
 
 def needed_index(ready: int, found: Fraction) -> int:
-    """The least `end` of the input for which `ready_index` is at least `ready`."""
+    """The smallest `end` of the input for which `ready_index` is at least `ready`."""
     slower = max(found.numerator, found.denominator)
     if slower == 1:
         return ready
@@ -63,9 +63,9 @@ def needed_index(ready: int, found: Fraction) -> int:
 
 
 def _taps(half: int, slower: int, up: int) -> Floats:
-    """The low-pass at the common rate; every polyphase arm passes a constant exactly.
+    """The low-pass at the common rate, scaled so that every polyphase arm passes a constant exactly.
 
-    Without that last step an electrode's offset of some mV would ripple inside the band.
+    Without that scaling an electrode's offset of some mV would cause a ripple inside the band.
     """
     taps = low_pass(2 * half + 1, 1 / slower, KAISER_BETA)
     for arm in range(up):
@@ -76,8 +76,8 @@ def _taps(half: int, slower: int, up: int) -> Floats:
 class Resampler:
     """One channel, any rate in, 100 Hz out; the output does not depend on how the input is cut.
 
-    The signal before the first sample is taken to hold the first sample's value, and after the last (at
-    `flush`) the last one's, so that no edge rings.
+    Before the first sample the signal is taken to have the first sample's value, and after the last one (at
+    `flush`) the last one's. So the edges do not ring.
     """
 
     def __init__(self, rate_hz: float) -> None:
@@ -87,14 +87,14 @@ class Resampler:
         self._identity = slower == 1
         self._half = HALF_LENGTH * slower  # half the filter's length at the common rate `rate * up`
         taps = np.ones(1) if self._identity else _taps(self._half, slower, self.up)
-        shift = -self._half % self.down  # zeros in front, so that no output's centre falls between two
+        shift = -self._half % self.down  # zeros in front, so that each output is centred on a sample
         self._taps = np.concatenate([np.zeros(shift), taps])
         self._skip = (self._half + shift) // self.down  # outputs of upfirdn before the buffer's first sample
         self.delay_s = 0.0 if self._identity else self._half / (self.up * rate_hz)
         self.reset()
 
     def reset(self, start: int = 0) -> None:
-        """Forget everything; the next sample has index `start` on the input's clock."""
+        """Forget everything; the next input sample has index `start`."""
         self._buffer: Floats = np.empty(0)
         self._begin = start  # input index of _buffer[0]; after the first push a multiple of `down`
         self._next = ceil(start * Fraction(self.up, self.down))  # 100 Hz index of the next output
@@ -102,11 +102,11 @@ class Resampler:
 
     @property
     def next_index(self) -> int:
-        """100 Hz index of the next sample to come out."""
+        """100 Hz index of the next output sample."""
         return self._next
 
     def push(self, samples: Floats) -> Floats:
-        """Resample what can be resampled: (n,) -> (m,)."""
+        """Take (n,) samples; return the (m,) samples that are complete."""
         if samples.shape[0] == 0:
             return np.empty(0)
         if self._identity:
@@ -121,7 +121,7 @@ class Resampler:
         return self._drain(self._begin + self._buffer.shape[0])
 
     def flush(self) -> Floats:
-        """Give out what the delay still held back, up to the last input sample; then start anew."""
+        """Return the samples still held back, up to the last input sample; then start anew."""
         if self._empty or self._identity:
             return np.empty(0)
         end = self._begin + self._buffer.shape[0]
@@ -133,7 +133,7 @@ class Resampler:
         return out
 
     def _hold_first(self, value: float) -> None:
-        """Put as much of the first sample's value in front as the filter reaches back."""
+        """Put copies of the first sample in front, as many as the filter reaches back."""
         reach = ceil(self._half / self.up) + 1
         begin = (self._begin - reach) // self.down * self.down  # keeps the polyphase arms in step
         self._buffer = np.full(self._begin - begin, value)
@@ -141,7 +141,7 @@ class Resampler:
         self._empty = False
 
     def _drain(self, end: int, stop: int | None = None) -> Floats:
-        """Every output whose whole support lies before input index `end`."""
+        """Return every output that needs no input at or after index `end`."""
         ready = ready_index(end, self._ratio) if stop is None else min(ready_index(end, self._ratio), stop)
         if ready <= self._next:
             return np.empty(0)
@@ -153,7 +153,7 @@ class Resampler:
         return out
 
     def _forget(self) -> None:
-        """Drop what no later output reaches."""
+        """Drop input samples that no later output needs."""
         oldest = (self._next * self.down - self._half) // self.up - 1
         cut = (oldest // self.down * self.down) - self._begin
         if cut > 0:

@@ -1,4 +1,4 @@
-"""Everything a TOML file may say, as frozen pydantic models; read once in `cli.py` and handed down."""
+"""Every table of a settings file, as frozen pydantic models, and `load`, which reads such a file."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class ModelSettings(Table):
-    """Which network, and where it runs: the arguments of `Model.load`."""
+    """[model]: which network to use and where it runs; the arguments of `Model.load`."""
 
-    path: UserPath | None = None  # None: the artifact that ships with the engine
-    sha256: str | None = Field(None, pattern=SHA256_PATTERN)  # that `path` must have
-    trusted: bool = False  # load whatever `path` holds: a model file can run any code
+    path: UserPath | None = None  # None: the packaged artifact
+    sha256: str | None = Field(None, pattern=SHA256_PATTERN)  # checksum that the file at `path` must have
+    trusted: bool = False  # load `path` without a checksum, although a model file can run any code
     device: Device = "auto"  # auto: CUDA if torch is installed and finds a GPU, else the CPU
     threads: int = Field(1, ge=1, le=64)
     runtime: Runtime = "auto"  # auto: what docs/speed.md found the fastest
@@ -42,51 +42,51 @@ class ModelSettings(Table):
     @model_validator(mode="after")
     def _vouched_for(self) -> ModelSettings:
         if self.path is None and (self.sha256 is not None or self.trusted):
-            raise ValueError("sha256 and trusted are about a path, and there is none")
+            raise ValueError("sha256 and trusted belong to a path, but path is missing")
         if self.sha256 is not None and self.trusted:
-            raise ValueError("sha256 and trusted: give one of them")
+            raise ValueError("sha256 and trusted are both set; give only one of them")
         return self
 
 
-PHASE_HOP_S = 2  # the most at which a stage is new enough for a trigger that waits for a phase
+PHASE_HOP_S = 2  # longest hop at which the stage is recent enough for a trigger that waits for a phase
 
 
 class SignalSettings(Table):
-    """How the stream's samples become one channel of µV."""
+    """[stream.signal]: how the stream's samples become one channel in µV."""
 
-    # A label, "#3", "A-B" for a difference, a list of which the best usable is staged; None: a sensible one.
+    # A label, "#3", a difference "A-B", or a list, of which the best is staged; None: choose by the labels.
     channel: str | tuple[str, ...] | None = None
     unit: Literal["V", "mV", "uV", "nV"] | None = None  # None: as the source declares it
-    bridge_s: float = Field(0.2, ge=0, le=2)  # gaps up to this are interpolated, and still counted as lost
+    bridge_s: float = Field(
+        0.2, ge=0, le=2
+    )  # gaps up to this length are interpolated, and still counted as lost
     mains_hz: Literal[50, 60] = 50
 
     @field_validator("channel")
     @classmethod
     def _each_once(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
-            raise ValueError("name at least one channel, and each only once")
+            raise ValueError("name at least one channel, and each one only once")
         return value
 
 
 class StreamSettings(Table):
-    """One sleeper."""
+    """[[stream]]: one sleeper."""
 
     name: Name = "sleeper"
     hop_s: int = Field(30, ge=1, le=30)
     source: SourceSettings
     signal: SignalSettings = SignalSettings()
-    silence_s: float = Field(10, gt=0, le=600)  # no data for this long: the stage becomes no_signal
+    silence_s: float = Field(10, gt=0, le=600)  # after this long without samples the stage is no_signal
     trigger: tuple[TriggerSettings, ...] = ()
     alarm: AlarmSettings | None = None
     ttl: TtlSettings | None = None
-    traces: TraceNames | None = None  # what the page shows below the staged channel; None: as [web] says
+    traces: TraceNames | None = None  # further channels on the page; None: those of [web]
 
     @model_validator(mode="after")
     def _often_enough(self) -> StreamSettings:
         if self.hop_s > PHASE_HOP_S and any(one.phase is not None for one in self.trigger):
-            raise ValueError(
-                f"a trigger with a phase needs hop_s = {PHASE_HOP_S} or 1: its stage must be new"
-            )
+            raise ValueError(f"a trigger with a phase needs a recent stage: set hop_s to 1 or {PHASE_HOP_S}")
         return self
 
     @field_validator("trigger")
@@ -99,25 +99,25 @@ class StreamSettings(Table):
 
 
 class HomeAssistantSettings(Table):
-    """MQTT discovery; needs [mqtt]."""
+    """[homeassistant]: MQTT discovery; needs [mqtt]."""
 
-    enabled: bool = True  # False removes every device that was announced
+    enabled: bool = True  # False: remove every announced device
     prefix: Topic = "homeassistant"  # discovery prefix
-    status_topic: Topic = "homeassistant/status"  # where it says `online`
+    status_topic: Topic = "homeassistant/status"  # where Home Assistant publishes `online`
 
 
 class SleepAsAndroidSettings(Table):
-    """The night under the event names of Sleep as Android; needs [mqtt]."""
+    """[sleep_as_android]: publish the night under the event names of Sleep as Android; needs [mqtt]."""
 
     topic: Topic = "SleepAsAndroid/{stream}"
 
 
 class Settings(Table):
-    """The whole engine."""
+    """The whole settings file."""
 
     node: Name = "sleepstream"
     session_dir: UserPath = SESSION_DIR
-    resume_min: float = Field(30, gt=0, le=1440)  # a session that died no longer ago than this is continued
+    resume_min: float = Field(30, gt=0, le=1440)  # after a crash, continue a session that is at most this old
     model: ModelSettings = ModelSettings()
     mqtt: MqttSettings | None = None
     jsonl: JsonlSettings | None = None
@@ -150,10 +150,14 @@ class Settings(Table):
 
 
 def load(path: Path, stand_in: dict[str, object] | None = None) -> Settings:
-    """Read and validate a TOML file; `stand_in` is the stream of one that names none.
+    """Read and validate a TOML file.
+
+    Args:
+        path: of the file.
+        stand_in: the stream to use when the file has no [[stream]]; None: that is an error.
 
     Raises:
-        SettingsError: the file is missing, is not TOML, or does not validate; all that is wrong in one line.
+        SettingsError: the file is missing, is not TOML, or does not validate; one line lists every problem.
 
     """
     try:
@@ -173,7 +177,7 @@ def load(path: Path, stand_in: dict[str, object] | None = None) -> Settings:
 
 
 def validate(data: dict[str, object], origin: str) -> Settings:
-    """Settings from parsed data; `origin` names them in an error."""
+    """Validate parsed TOML; `origin` is the file's name for error messages."""
     try:
         return Settings.model_validate(data)
     except ValidationError as error:

@@ -1,12 +1,12 @@
-"""A causal smoother of the network's stages: a stage stays until another is more probable by a margin.
+"""Smooths the network's stages causally: a stage stays until another is more probable by a margin.
 
-The network has minutes of context and is believed; what flickers are moments at which two stages are about as
-probable. A forward filter with the transitions of real hypnograms (Bourlard and Morgan 1994), which this file
-held before, counts that context twice: it cut the changes of stage to a third and cost .04 of kappa on
-held-out nights. The margin halves them at a cost below .01 (model card, "The smoother").
+The network already knows minutes of context. Its output flickers only when two stages are about equally
+probable. A forward filter with the transition probabilities of real hypnograms (Bourlard and Morgan 1994)
+would use that context a second time: it cut the changes of stage to a third, but cost .04 of kappa on
+held-out nights. The margin halves the changes and costs less than .01 (model card, "The smoother").
 
-A window on the 30 s grid decides; one off the grid is held against the last decision for this moment alone.
-Smoothed epochs therefore do not depend on the hop.
+Only windows on the 30 s grid change the held stage. A window off the grid is compared with it, but leaves it
+as it is. So smoothed epochs do not depend on the hop.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from streamer.messages import EPOCH_S, STAGES, UNSCORED, Label
 
 MARGIN = 0.18  # of probability
-FORGET_S = 5 * 60  # without a score, after which the stage before says nothing of the present
+FORGET_S = 5 * 60  # after so long without a score the earlier stage is forgotten
 
 
 class Smoother:
-    """One stream's stage, held against flicker.
+    """The smoother of one stream.
 
     Args:
-        margin: how much more probable than the present stage another has to be, 0..1; 0 follows every window.
+        margin: how much more probable than the held stage another must be, 0..1; 0: no smoothing.
 
     Raises:
-        ValueError: the margin is no probability.
+        ValueError: the margin is not in 0..1.
 
     """
 
@@ -37,20 +37,21 @@ class Smoother:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, at the beginning of a recording."""
+        """Forget everything, for a new recording."""
         self._now_s = 0.0
         self._held: int | None = None  # the stage of the last scored window on the grid
         self._held_s = 0.0  # when that ended
 
     def push(self, probabilities: Sequence[float] | None, seconds: float) -> Label:
-        """Take what the network says of the 30 s that end `seconds` after the last one's end.
+        """Take the probabilities of the next window; return its smoothed stage.
 
         Args:
             probabilities: (5,) in the order of STAGES, or None for a window without a score.
-            seconds: since the last push, or since the recording's first sample; more than 30 after a gap.
+            seconds: from the last window's end (at first, from sample 0) to this one's; more than 30 after a
+                gap.
 
         Returns:
-            The stage, or "unscored" where there was no score.
+            The stage, or "unscored" for a window without a score.
 
         """
         if seconds < 0:

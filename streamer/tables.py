@@ -12,13 +12,15 @@ def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        raise ValueError("no home folder is known here; write the path in full") from None
+        raise ValueError(
+            "~ cannot be used here, as this user has no home folder; write the path in full"
+        ) from None
 
 
 UserPath = Annotated[Path, AfterValidator(_expanded)]  # `~` is the user's home
 
 
 class Table(BaseModel):
-    """Refuses unknown keys, cannot be changed, and checks defaults, too."""
+    """Refuses unknown keys, is immutable, and validates its defaults as well."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

@@ -1,4 +1,4 @@
-"""The last 30 s, always ready: samples and spectrogram, kept up to date second by second."""
+"""Keeps the last 30 s as samples and spectrogram, up to date at every second."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ COLUMNS = EPOCH_S - FRAME_S + 1  # 29 frames fit into 30 s
 
 
 class Windows:
-    """Cuts a 100 Hz stream into windows of 30 s: one every `hop_s`, and always one at the end of each epoch.
+    """Cuts a 100 Hz stream into windows of 30 s: one every `hop_s`, and one at the end of every epoch.
 
-    Both rings are arrays of twice their length, written in two places, so that the last 30 s are one slice.
-    Windows start once 30 s have passed. What was lost is NaN.
+    Each ring buffer has twice its length and is written in two places, so that the last 30 s are always one
+    slice. The first window comes after 30 s. Lost samples are NaN.
     """
 
     def __init__(self, hop_s: int) -> None:
@@ -33,7 +33,10 @@ class Windows:
         self._index = 0  # 100 Hz index of the next sample
 
     def push(self, item: Item) -> Iterator[Window]:
-        """Take the next chunk or gap; yield each window as it fills. Must be iterated to its end."""
+        """Take the next chunk or gap; yield each window that it completes.
+
+        Iterate to the end before the next push.
+        """
         if item.start != self._index:
             raise ValueError(f"item starts at sample {item.start}, expected {self._index}")
         lost = isinstance(item, Gap)
@@ -49,24 +52,24 @@ class Windows:
                 yield from self._window(item.arrived)
 
     def _due(self) -> int:
-        """Where the next window may end, or the epoch does, at which the ring has its edge."""
+        """100 Hz index of the next possible end of a window, or of the epoch, where the ring ends."""
         seconds = self._index // RATE_HZ
         hop, epoch = (seconds // step * step + step for step in (self._hop_s, EPOCH_S))
         return RATE_HZ * min(hop, epoch)
 
     def _write(self, count: int, values: Floats | float) -> None:
-        """Put up to an epoch of samples in both halves; it never straddles the ring's edge."""
+        """Write up to one epoch of samples into both halves; it never crosses the ring's end."""
         at = self._index % EPOCH_SAMPLES
         self._samples[at : at + count] = values
         self._samples[at + EPOCH_SAMPLES : at + EPOCH_SAMPLES + count] = values
 
     @property
     def _end(self) -> int:
-        """One past the newest sample, in the ring's upper half."""
+        """Position one past the newest sample, in the ring's upper half."""
         return (self._index - 1) % EPOCH_SAMPLES + 1 + EPOCH_SAMPLES
 
     def _fill(self, first: int, last: int, lost: bool) -> None:
-        """Add the columns that end with these seconds, both included."""
+        """Compute the columns that end with the seconds `first` to `last`, both included."""
         first = max(first, FRAME_S, last - COLUMNS + 1)
         if first > last:
             return
@@ -78,7 +81,7 @@ class Windows:
         self._columns[slots] = self._columns[slots + COLUMNS] = found
 
     def _window(self, arrived: float) -> Iterator[Window]:
-        """A second is complete: give a window if one is due."""
+        """After a complete second, yield a window if one is due."""
         seconds, at = self._index // RATE_HZ, self._end
         if seconds < EPOCH_S or (seconds % self._hop_s and seconds % EPOCH_S):
             return

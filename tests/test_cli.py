@@ -83,7 +83,7 @@ def test_replay_never_overwrites_a_session(tmp_path, capsys):
     file = write_edf(tmp_path / "night.edf", eeg(60, 100))
     assert main(["replay", str(file), "--out", str(tmp_path / "out")]) == 0
     before = (tmp_path / "out" / "epochs.jsonl").read_bytes()
-    assert "never overwritten" in fails(capsys, 2, "replay", file, "--out", tmp_path / "out")
+    assert "not overwritten" in fails(capsys, 2, "replay", file, "--out", tmp_path / "out")
     assert (tmp_path / "out" / "epochs.jsonl").read_bytes() == before
 
 

@@ -67,8 +67,8 @@ MOSQUITTO = Path("/etc/mosquitto/mosquitto.conf")
         (checks.tls_expiry("broker", 90 * DAY, 0), "ok", "90 days"),
         (checks.tls_expiry("broker", 10 * DAY, 0), "warning", "expires in 10 days"),
         (checks.tls_expiry("broker", 0, 2 * DAY), "failed", "expired 2 days ago"),
-        (checks.folder_private(Path("/x"), False), "ok", "yours alone"),
-        (checks.folder_private(Path("/x"), True), "warning", "others on this machine may look into it"),
+        (checks.folder_private(Path("/x"), False), "ok", "only you can read it"),
+        (checks.folder_private(Path("/x"), True), "warning", "others on this machine can read it"),
         (checks.disk(Path("/x"), int(1e11), 4), "ok", "100.0 GB free"),
         (checks.disk(Path("/x"), int(3e9), 4), "warning", "3.0 GB free"),
         (checks.disk(Path("/x"), int(2e10), 4), "warning", "fewer than 30 more nights fit"),
@@ -90,7 +90,7 @@ MOSQUITTO = Path("/etc/mosquitto/mosquitto.conf")
         (checks.bluetooth(["hci0"], True, True), "failed", "hci0 is blocked"),
         (checks.serial_port("/dev/ttyUSB0", True, True), "ok", "/dev/ttyUSB0"),
         (checks.serial_port("/dev/ttyUSB0", False, False), "failed", "missing"),
-        (checks.serial_port("/dev/ttyUSB0", True, False), "failed", "may not be opened"),
+        (checks.serial_port("/dev/ttyUSB0", True, False), "failed", "no permission to open"),
         (checks.speed(0.01, 4, 5), "ok", "carries 50 streams"),
         (checks.speed(0.1, 4, 5), "warning", "carries 5 streams"),
         (checks.speed(0.3, 4, 5), "failed", "carries 1 streams"),
@@ -302,7 +302,7 @@ def test_channels_that_the_page_is_to_show_are_looked_for_too():
 
     finding = asyncio.run(scenario())
     assert finding.status == "warning"
-    assert finding.found.startswith("Muse: the page lacks a trace: no channel 'EOG L'; there are: C3")
+    assert finding.found.startswith("Muse: a trace of the page is missing: no channel 'EOG L'; there are: C3")
     source = {"kind": "brainflow", "board": -1}
     lacking = validate({"web": {"traces": ["EOG L"]}, "stream": [{"name": "ben", "source": source}]}, "test")
     (finding,) = listening.devices(lacking, FakeClock())

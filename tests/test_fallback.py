@@ -234,7 +234,7 @@ def test_one_channel_needs_no_fallback_and_a_list_is_checked():
     assert several.label == "AF7-TP9"
     with pytest.raises(UsageError, match="no channel 'Q'"):
         derivation(info(RATE, LABELS), SignalSettings(channel=("AF7", "Q")))
-    with pytest.raises(UsageError, match="AF7, #0 are AF7, AF7: name each only once"):
+    with pytest.raises(UsageError, match="AF7, #0 are AF7, AF7: name each one only once"):
         derivation(info(RATE, LABELS), SignalSettings(channel=("AF7", "#0")))
     for bad in ([], ["AF7", "AF7"]):
         source = {"kind": "simulated"}

@@ -77,8 +77,8 @@ def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path, wrong, rig
     ("old", "new", "expected"),
     [
         ('kind = "replay"', 'kind = "tape"', "'tape'"),
-        ('path = "night.edf"', "", "stream.source.path: it is missing"),
-        ("hop_s = 5", "hop_s = 31", "stream.hop_s: 31 is too large; the most is 30"),
+        ('path = "night.edf"', "", "stream.source.path: missing"),
+        ("hop_s = 5", "hop_s = 31", "stream.hop_s: 31 is too large; the maximum is 30"),
         ("hop_s = 5", "hop_s = 2.5", "hop_s"),
         ('name = "anna"', 'name = "a/b"', "a/b"),
         ('name = "anna"', 'name = "#"', "#"),
@@ -94,7 +94,7 @@ def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path, wrong, rig
             for topic in ("+", "a/#", "a\\u0000b", "a b", "a\\n", "", "a" * 257)
         ),
         ('speed = "max"', "speed = -1", "speed"),
-        ("[[stream]]", "[stream]", "two brackets, [[stream]]"),
+        ("[[stream]]", "[stream]", "double brackets, [[stream]]"),
         ("[mqtt]", "[mqtt", "not valid TOML"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_missing_file_a_folder_and_a_binary_are_refused(tmp_path):
 
 
 def test_nothing_at_all_names_what_is_missing():
-    with pytest.raises(SettingsError, match="stream: there is none; every sleeper needs"):
+    with pytest.raises(SettingsError, match="stream: missing; each sleeper needs"):
         validate({}, "test")
 
 
@@ -151,7 +151,7 @@ def wrong(tmp_path, tail):
 )
 def test_a_time_of_day_is_shown_as_it_has_to_be_written(tmp_path, written, meant):
     said = wrong(tmp_path, f"[stream.alarm]\ndeadline = {written}\n")
-    assert said == f"stream.alarm.deadline: {written} is no time of day; write it as '{meant}'"
+    assert said == f"stream.alarm.deadline: {written} is not a time of day; write it as '{meant}'"
 
 
 def test_everything_that_is_wrong_is_listed_in_one_line(tmp_path):
@@ -160,13 +160,13 @@ def test_everything_that_is_wrong_is_listed_in_one_line(tmp_path):
         "mains_hz = 55\n[stream.alarm]\ndeadline = '7:00'\nwindow_mn = 3\n[web]\nport = 99999\n",
     )
     assert said == (
-        "4 things are wrong: (1) unknown key 'stream.alarm.window_mn'; did you mean 'window_min'?; "
-        "(2) web.port: 99999 is too large; the most is 65535; "
-        "(3) stream.signal.mains_hz: 55 is none of 50, 60; "
-        "(4) stream.alarm.deadline: '7:00' is no time of day; write it as '07:00'"
+        "4 problems: (1) unknown key 'stream.alarm.window_mn'; did you mean 'window_min'?; "
+        "(2) web.port: 99999 is too large; the maximum is 65535; "
+        "(3) stream.signal.mains_hz: 55 is not one of 50, 60; "
+        "(4) stream.alarm.deadline: '7:00' is not a time of day; write it as '07:00'"
     )
     many = "".join(f"x{number} = 1\n" for number in range(30))
-    assert "30 things are wrong" in (said := _said(tmp_path, many + GOOD))
+    assert "30 problems" in (said := _said(tmp_path, many + GOOD))
     assert "and 22 more" in said
 
 
@@ -178,16 +178,16 @@ def test_a_misspelt_key_is_not_also_missing(tmp_path):
 def test_with_several_sleepers_it_is_said_which(tmp_path):
     second = '[[stream]]\nname = "ben"\nhop_s = 0\nsource = {kind = "lsl", resolve_s = "1m"}\n'
     assert wrong(tmp_path, second) == (
-        "2 things are wrong: (1) stream 2.hop_s: 0 is too small; the least is 1; "
-        "(2) stream 2.source.resolve_s: '1m' is no number"
+        "2 problems: (1) stream 2.hop_s: 0 is too small; the minimum is 1; "
+        "(2) stream 2.source.resolve_s: '1m' is not a number"
     )
 
 
 def test_a_value_of_several_kinds_is_told_once(tmp_path):
     assert "(2)" not in (said := _said(tmp_path, GOOD.replace('"max"', '"fast"')))
-    assert "'fast' is no number, and is none of 'max'" in said
+    assert "'fast' is not a number, and is not one of 'max'" in said
     said = _said(tmp_path, GOOD.replace('"AF7-TP9"', '["AF7", 3]'))
-    assert said.endswith("stream.signal.channel 2: 3 is no text; put it in quotes")
+    assert said.endswith("stream.signal.channel 2: 3 is not text; put it in quotes")
 
 
 def _patterns(schema):
@@ -272,5 +272,5 @@ def test_without_a_home_the_user_is_told_what_to_write(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "expanduser", homeless)
-    with pytest.raises(SettingsError, match="session_dir: no home folder is known here"):
+    with pytest.raises(SettingsError, match="session_dir: this user has no home folder here"):
         validate({"stream": [{"source": {"kind": "simulated"}}]}, "here")

@@ -1,4 +1,4 @@
-"""`sleepstream command`: sends a command to a running engine over MQTT, and waits for the answer."""
+"""`sleepstream command`: sends a command to a running engine over MQTT, and waits for its answer."""
 
 from __future__ import annotations
 
@@ -24,23 +24,27 @@ from streamer.sinks.client import MAYBE_OLD, PASSWORD, USER, explain, failure, t
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.topics import OFFLINE, ONLINE, PREFIX, availability_topic
 
-WAIT_S = 10.0  # for the engine's answer
+WAIT_S = 10.0  # longest time to wait for the engine's answer
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream command`."""
+    """Add the arguments of `sleepstream command`."""
     parser.add_argument("stream", help="name of the sleeper")
     parser.add_argument(
         "say", metavar="COMMAND", choices=get_args(CommandName), help=", ".join(get_args(CommandName))
     )
-    parser.add_argument("text", nargs="?", default="", help="of a mark; name of a trigger; time of the alarm")
-    parser.add_argument("--config", type=Path, metavar="C.toml", help="for node, streams and broker")
+    parser.add_argument(
+        "text", nargs="?", default="", help="text of the mark, name of the trigger, or time of the alarm"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="C.toml", help="the engine's settings, for node, streams and broker"
+    )
     parser.add_argument(
         "--wait",
         type=_seconds,
         default=WAIT_S,
         metavar="S",
-        help=f"for the engine's answer (default: {WAIT_S:g}); 0: only hand the command to the broker",
+        help=f"how long to wait for the answer (default: {WAIT_S:g} s); 0: do not wait for it",
     )
 
 
@@ -48,7 +52,7 @@ def _seconds(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
     if not 0 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 3600 s")
     return value
@@ -57,12 +61,12 @@ def _seconds(text: str) -> float:
 def run(asked: argparse.Namespace) -> int:
     """Send the command and wait for the answer; return the exit code."""
     if len(asked.text) > 200:
-        raise UsageError(f"a text of {len(asked.text)} characters; at most 200 are allowed")
+        raise UsageError(f"the text has {len(asked.text)} characters; at most 200 are allowed")
     try:
         TypeAdapter(Name).validate_python(asked.stream)
     except ValidationError:
         raise UsageError(
-            f"{asked.stream[:64]!r} is no name of a stream: letters, digits, _ . - only"
+            f"{asked.stream[:64]!r} is not a stream's name: use letters, digits, _ . and - only"
         ) from None
     node, mqtt = _broker(asked.config, asked.stream)
     command = CommandPayload(command=asked.say, text=asked.text, id=secrets.token_hex(8))
@@ -71,7 +75,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _broker(config: Path | None, stream: str) -> tuple[str, MqttSettings]:
-    """The engine's node and broker: from the configuration, else the defaults."""
+    """The engine's node and broker, from the settings or else the defaults."""
     if config is None:
         return str(Settings.model_fields["node"].default), MqttSettings()
     found = settings.load(config)
@@ -79,22 +83,22 @@ def _broker(config: Path | None, stream: str) -> tuple[str, MqttSettings]:
     if stream not in names:
         raise UsageError(f"{config} has no stream {stream!r}; it has {', '.join(names)}")
     if found.mqtt is None:
-        raise UsageError(f"{config} has no [mqtt], so that engine cannot be told anything")
+        raise UsageError(f"{config} has no [mqtt], so its engine receives no commands")
     return found.node, found.mqtt
 
 
 async def tell(mqtt: MqttSettings, node: str, stream: str, command: CommandPayload, wait_s: float) -> None:
-    """Send a command over MQTT 5 or 3.1.1, and wait until it was carried out.
+    """Send a command over MQTT 5 or 3.1.1, and wait until it is carried out.
 
     Args:
         mqtt: the broker.
         node: name of the engine.
         stream: name of the sleeper.
-        command: what to do; its `id` tells its answer from others.
-        wait_s: for the answer; 0: until the broker has the command.
+        command: the command; its `id` identifies the answer.
+        wait_s: how long to wait for the answer; 0: only until the broker has the command.
 
     Raises:
-        CommandError: the engine refuses it, or none answers in time.
+        CommandError: the engine refuses the command, or no engine answers in time.
         SinkError: the broker cannot be reached, or refuses.
 
     """
@@ -122,10 +126,10 @@ class _Call:
         self._stream = stream
         self._command = command
         self._wait_s = wait_s
-        self._engine = ""  # what the node's availability says: online, offline, or nothing so far
+        self._engine = ""  # the node's availability: online, offline, or "" if not received yet
 
     async def make(self, protocol: ProtocolVersion) -> None:
-        client = aiomqtt.Client(  # with a name of its own: the engine's would end the engine's connection
+        client = aiomqtt.Client(  # with a random identifier: the engine's own would end its connection
             self._mqtt.host,
             self._mqtt.port,
             username=os.environ.get(USER),
@@ -160,16 +164,16 @@ class _Call:
                 answer = await self._answer(client)
         except TimeoutError:
             raise CommandError(self._silence()) from None
-        except MqttError as error:  # as some brokers do to who says what he may not
+        except MqttError as error:  # some brokers disconnect a client that publishes without permission
             where = f"broker {self._mqtt.host}:{self._mqtt.port}"
             raise SinkError(
-                f"{where} has ended the connection: may this user publish on {self._root}/command?"
+                f"{where} ended the connection: is this user allowed to publish to {self._root}/command?"
             ) from error
         if not answer.done:
             raise CommandError(f"{self._command.command} was refused: {answer.reason}")
 
     async def _answer(self, client: aiomqtt.Client) -> AnswerPayload:
-        """The next answer to this command."""
+        """Wait for the answer to this command."""
         async for message in client.messages:
             body = message.payload
             if not isinstance(body, bytes):
@@ -188,16 +192,16 @@ class _Call:
         raise MqttError("Disconnected while waiting for the answer")
 
     def _silence(self) -> str:
-        """The likely reason why nobody answered."""
+        """The likely reason why no answer came."""
         where = f"broker {self._mqtt.host}:{self._mqtt.port}"
         if self._engine == OFFLINE:
-            return f"no engine of node {self._node!r} is connected to {where}: start it, or give its --config"
+            return f"no engine of node {self._node!r} is connected to {where}: start it, or give --config"
         if self._engine == ONLINE:
             return (
-                f"node {self._node!r} is connected to {where}, but its {self._stream!r} gave no answer "
-                f"for {self._wait_s:g} s: is there such a stream?"
+                f"node {self._node!r} is connected to {where}, but its {self._stream!r} did not answer "
+                f"within {self._wait_s:g} s: does it have such a stream?"
             )
         return (
-            f"no engine answered within {self._wait_s:g} s: none has connected to {where} as node "
-            f"{self._node!r}; start it, or give its --config"
+            f"no engine answered within {self._wait_s:g} s: none has ever connected to {where} as node "
+            f"{self._node!r}; start it, or give --config"
         )

@@ -1,4 +1,4 @@
-"""`sleepstream demo`: a simulated night through the whole engine, sped up."""
+"""`sleepstream demo`: runs a simulated night through the whole engine, sped up."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
 from streamer.web.settings import PORT
 
-DEMO_S = 90  # how long the demonstration takes
+DEMO_S = 90  # duration of the demonstration
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream demo`."""
+    """Add the arguments of `sleepstream demo`."""
     parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
-    parser.add_argument("--seed", type=int, default=1, help="which night (default: 1)")
-    parser.add_argument("--speed", type=speed, help=f"times real time, or max (default: ends in {DEMO_S} s)")
-    parser.add_argument("--port", type=int, default=1883, help="of the embedded broker (default: 1883)")
-    parser.add_argument("--out", type=Path, help="folder for session and report (default: as for run)")
-    parser.add_argument("--web-port", type=int, default=PORT, help=f"of the live page (default: {PORT})")
+    parser.add_argument("--seed", type=int, default=1, help="number of the simulated night (default: 1)")
+    parser.add_argument(
+        "--speed", type=speed, help=f"times real time, or max (default: such that it takes {DEMO_S} s)"
+    )
+    parser.add_argument("--port", type=int, default=1883, help="port of the embedded broker (default: 1883)")
+    parser.add_argument(
+        "--out", type=Path, help="folder for session and report (default: ~/.local/share/sleepstream)"
+    )
+    parser.add_argument("--web-port", type=int, default=PORT, help=f"port of the live page (default: {PORT})")
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -46,8 +50,8 @@ def run(asked: argparse.Namespace) -> int:
         "hours": asked.hours,
         "speed": asked.speed or max(1.0, asked.hours * 3600 / DEMO_S),
         "started": evening.isoformat(),
-        "artefacts_per_hour": 1.0,  # a night is never perfect: some movement,
-        "dropouts_per_hour": 0.3,  # and a radio that loses some
+        "artefacts_per_hour": 1.0,  # like in a real night: some movement,
+        "dropouts_per_hour": 0.3,  # and some samples lost by the radio
     }
     data: dict[str, object] = {
         "node": "demo",
@@ -60,8 +64,8 @@ def run(asked: argparse.Namespace) -> int:
     ready = settings.validate(data, "demo")
     with allow_unread():
         console.print(
-            "[bold]A simulated night, sped up.[/] The stages arrive over MQTT at a broker inside this "
-            "process; to see them, in another terminal:\n"
+            "[bold]A simulated night, sped up.[/] The stages are published over MQTT by a broker inside this "
+            "process. To see them, run in another terminal:\n"
             f"  [green]mosquitto_sub -h 127.0.0.1 -p {port} -v -t 'sleepstream/#'[/]\n",
             highlight=False,
             soft_wrap=not console.is_terminal,
@@ -77,19 +81,19 @@ def run(asked: argparse.Namespace) -> int:
     with allow_unread():
         show_agreement(console, compare_stages(truth, outcome.labels), "the simulated night's true stages")
         console.print(
-            "[dim]The network was trained on nights made by the same synthesiser: this shows that it runs, "
-            "not how good it is. For that, see the model card.[/]",
+            "[dim]The network was trained on nights from a similar synthesiser. So this shows that it runs, "
+            "not how good it is; for that, see the model card.[/]",
             soft_wrap=not console.is_terminal,
         )
     return 0
 
 
 def _free_port(wanted: int) -> int:
-    """Take the port asked for, or any free one where another broker sits on it already."""
+    """Return the wanted port, or any free one if another program uses it."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
                 return int(probe.getsockname()[1])
-    raise UsageError("no free port on loopback for the embedded broker; give one with --port")
+    raise UsageError("no free port on loopback for the embedded broker; name one with --port")

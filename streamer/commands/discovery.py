@@ -1,4 +1,4 @@
-"""`sleepstream sources`: LSL streams, a BrainVision Recorder's channels, and BrainFlow's boards."""
+"""`sleepstream sources`: lists LSL streams, a BrainVision Recorder's channels, or BrainFlow's boards."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from streamer.sources.board import BrainflowBoard, load_brainflow
 from streamer.sources.liblsl import load_pylsl
 from streamer.sources.settings import BrainflowSettings, RdaSettings
 
-LOOK_S = 1.5  # for streams to answer; with INFO_S and the start, the command takes 3 s
-INFO_S = 0.8  # for one stream to say what its channels are called
-AT_ONCE = 32  # streams that are asked at the same time
+LOOK_S = 1.5  # for streams to answer; with INFO_S and its start, the command takes 3 s
+INFO_S = 0.8  # for one stream to send the names of its channels
+AT_ONCE = 32  # number of streams that are asked at the same time
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream sources`."""
-    parser.add_argument("--boards", action="store_true", help="list the boards that BrainFlow drives instead")
+    """Add the arguments of `sleepstream sources`."""
     parser.add_argument(
-        "--rda", metavar="HOST[:PORT]", help="ask a BrainVision Recorder's remote data access instead"
+        "--boards", action="store_true", help="list the boards that BrainFlow supports instead"
     )
-    parser.add_argument("--json", action="store_true", help="as a JSON object")
+    parser.add_argument("--rda", metavar="HOST[:PORT]", help="show what a BrainVision Recorder sends instead")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -60,7 +60,7 @@ class LslStream:
     name: str
     type: str
     channels: int
-    labels: tuple[str, ...]  # empty when it names none, or does not answer
+    labels: tuple[str, ...]  # empty if it names none, or does not answer
     rate_hz: float  # 0: irregular
     host: str
     source_id: str
@@ -73,13 +73,13 @@ class LslStream:
 
 @dataclass(frozen=True, slots=True)
 class BoardKind:
-    """A board that BrainFlow knows and that has EEG."""
+    """A board with EEG that BrainFlow supports."""
 
     id: int
     name: str
     rate_hz: float
     labels: tuple[str, ...]
-    losses: str  # how losses are found
+    losses: str  # by what losses are found: counter or time
 
     def to_json(self) -> dict[str, object]:
         """As `--json` prints it."""
@@ -87,11 +87,11 @@ class BoardKind:
 
 
 async def rda_stream(where: str) -> StreamInfo:
-    """What a BrainVision Recorder at HOST or HOST:PORT sends now.
+    """Ask a BrainVision Recorder at HOST or HOST:PORT what it sends.
 
     Raises:
-        UsageError: it is no such address.
-        SourceError, SignalError: it sends nothing, or nothing that could be staged.
+        UsageError: it is not such an address.
+        SourceError, SignalError: it sends nothing, or nothing that can be staged.
 
     """
     from streamer.sources.rda import RdaSource
@@ -102,7 +102,7 @@ async def rda_stream(where: str) -> StreamInfo:
             {"host": host, "resolve_s": LOOK_S, **({"port": port} if port else {})}
         )
     except ValueError as error:
-        raise UsageError(f"--rda {where!r} is no HOST or HOST:PORT") from error
+        raise UsageError(f"--rda {where!r} is not HOST or HOST:PORT") from error
     async with RdaSource(settings) as source:
         return source.info
 
@@ -117,10 +117,10 @@ def _show_rda(info: StreamInfo, as_json: bool) -> int:
 
 
 def lsl_streams(look_s: float = LOOK_S) -> list[LslStream]:
-    """Every LSL stream that answers within `look_s`; blocks.
+    """List the LSL streams that answer within `look_s` seconds; blocks.
 
     Raises:
-        SourceError: LSL cannot be used.
+        SourceError: LSL does not work here.
 
     """
     pylsl = load_pylsl()
@@ -141,9 +141,9 @@ def _describe(pylsl: Any, found: Any) -> LslStream:
     if not note and found.channel_format() == pylsl.cf_string:
         note = "text, not samples"
     elif not note and not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
-        note = f"not EEG for us: {rate_hz:g} Hz"
+        note = f"not usable: {rate_hz:g} Hz"
     if not note and not found.source_id():
-        note = "no source_id: found again by its name only"
+        note = "no source_id: identified by its name only"
     return LslStream(
         printable(found.name()),
         printable(found.type()),
@@ -157,10 +157,10 @@ def _describe(pylsl: Any, found: Any) -> LslStream:
 
 
 def boards() -> list[BoardKind]:
-    """Every board with EEG at a rate for sleep, by name.
+    """List the boards with EEG at a usable sampling rate, by name.
 
     Raises:
-        SourceError: BrainFlow cannot be used.
+        SourceError: BrainFlow does not work here.
 
     """
     out = []
@@ -180,8 +180,8 @@ def show_streams(console: Console, streams: Sequence[LslStream]) -> None:
     """Print the streams as a table."""
     if not streams:
         console.print(
-            "no LSL stream answers; is one on, and is the firewall open for LSL (16571-16604)? "
-            "`sleepstream sources --boards` lists the boards that BrainFlow drives",
+            "no LSL stream answers; is a device on, and is the firewall open for LSL (ports 16571-16604)? "
+            "`sleepstream sources --boards` lists the boards that BrainFlow supports",
             highlight=False,
             soft_wrap=True,
         )

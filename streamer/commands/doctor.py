@@ -1,4 +1,4 @@
-"""`sleepstream doctor`: every known trap, looked for on this machine and in the settings."""
+"""`sleepstream doctor`: checks this machine and the settings for known problems."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from streamer.doctor.examination import examine, show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream doctor`."""
+    """Add the arguments of `sleepstream doctor`."""
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", nargs="?")
-    parser.add_argument("--json", action="store_true", help="findings as a JSON array")
+    parser.add_argument("--json", action="store_true", help="print the findings as a JSON array")
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Show each finding; return the exit code: 1 if one failed."""
+    """Show each finding; return the exit code, 1 if a check failed."""
     console = Console(file=sys.stdout)
     findings = []
     for finding in examine(settings.load(asked.config) if asked.config else None):

@@ -1,4 +1,4 @@
-"""Runs an engine to its end, shown on a terminal or written to a log, and reports the outcome."""
+"""Runs an engine to its end, with a terminal display or a log, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def speed(text: str) -> float | str:
-    """A speed as the command line writes it: times real time, or max."""
+    """Parse a speed of the command line: times real time, or max."""
     if text == "max":
         return "max"
     try:
@@ -36,13 +36,15 @@ def speed(text: str) -> float | str:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor max") from None
     if not 0 < value <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 100000; max is as fast as it goes")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not between 0 and 100000; use max for as fast as possible"
+        )
     return value
 
 
 @contextlib.contextmanager
 def allow_unread() -> Iterator[None]:
-    """Show a result, and ignore a reader that is gone (`| head`): the work is already kept."""
+    """Ignore a reader that is gone (`| head`) while a result is shown: the work is saved already."""
     with contextlib.suppress(OutputError):
         yield
 
@@ -63,14 +65,14 @@ def drive(
     session_path: Path | None = None,
     resume_s: float | None = None,
 ) -> list[Outcome]:
-    """Run an engine until it ends, shown to a person."""
+    """Run an engine until it ends, with a terminal display."""
     return run_watched(ready, Terminal(console, zone), session_path, resume_s)
 
 
 def run_watched(
     ready: Settings, watcher: Sink, session_path: Path | None, resume_s: float | None
 ) -> list[Outcome]:
-    """Run an engine. While it runs, only the watcher's thread writes to the terminal."""
+    """Run an engine until it ends. While it runs, only the watcher's thread writes to the terminal."""
     path = None if session_path is None else (lambda _session: session_path)
     clock = SystemClock()
     aside = Aside(watcher, clock)
@@ -81,31 +83,28 @@ def run_watched(
     ):
         if ready.web is not None:
             aside.hear("", Remark("INFO", __name__, f"live page: {ready.web.url}"))
-        # What the imports and the sessions' beginnings made stays. To look through it for garbage, as Python
-        # does every so often, would hold up all stages and triggers by a tenth of a second or more.
+        # Objects from imports and session starts stay for ever. If Python's garbage collector searched them,
+        # stages and triggers would be late by a tenth of a second or more.
         engine = Engine(ready, clock, aside, path, resume_s, begun=gc.freeze)
         outcomes = asyncio.run(_until_signalled(engine))
     if aside.last is not None and not isinstance(aside.last.__cause__, BrokenPipeError):
-        complain(f"{aside.failures} messages are missing above: {explain(aside.last)}")
+        complain(f"{aside.failures} messages above are missing: {explain(aside.last)}")
     return outcomes
 
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
-# Other programs send them to a daemon ("open your log again"), and a process that does not take them ends.
+# Sent to daemons by other programs ("reopen your log"). Without a handler they would end the process.
 STRAY = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 async def _until_signalled(engine: Engine) -> list[Outcome]:
-    """Run it until the first signal that ends it gently; SIGHUP does unless it is ignored (`nohup`)."""
+    """Run an engine until a signal stops it; SIGHUP does, too, unless it is ignored (`nohup`)."""
     loop = asyncio.get_running_loop()
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, engine.stop)
     for number in STRAY:
-        loop.add_signal_handler(
-            number, logger.warning, "%s means nothing here; the night goes on", number.name
-        )
-    signal.signal(
-        signal.SIGTTOU, signal.SIG_IGN
-    )  # else a terminal could stop what writes from its background
+        loop.add_signal_handler(number, logger.warning, "%s ignored; the night goes on", number.name)
+    # else the terminal could stop a background process that writes
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     return await engine.run()

@@ -1,4 +1,4 @@
-"""`sleepstream export`: sessions in the formats of other programs."""
+"""`sleepstream export`: exports sessions to the formats of other programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamer.sinks.terminal import watch_progress
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream export`."""
+    """Add the arguments of `sleepstream export`."""
     parser.add_argument("session", type=Path, nargs="+", help="session files, or folders of them")
     listed = "; ".join(f"{name}: {what}" for name, (_, _, what) in FORMATS.items())
     parser.add_argument("--to", required=True, choices=tuple(FORMATS), help=listed)
@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="PATH",
-        help="a file, or a folder that is there; of several a folder, or the BIDS dataset "
+        help="a file or an existing folder; for several sessions a folder; for bids the dataset "
         "(default: beside the session, with its name)",
     )
 

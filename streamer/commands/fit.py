@@ -1,4 +1,4 @@
-"""`sleepstream fit`: the quality of every electrode before sleep, and what to do about it."""
+"""`sleepstream fit`: shows the contact of every electrode before sleep, and how to improve it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from streamer.sources.opener import open_source
 from streamer.sources.source import Source
 from streamer.sources.units import is_voltage
 
-SPAN_S = 5  # what is judged: long enough to trust, short enough to see a finger's effect
-SILENT_S = 3.0
-PLAIN_EVERY_S = 5.0
-MEASURING = "measuring"  # too little has come to judge by
-# The reasons of a quality, in the order in which they should be dealt with.
+SPAN_S = 5  # seconds that are graded: long enough to be reliable, short enough to follow an adjustment
+SILENT_S = 3.0  # without samples for so long, contacts are shown as lost
+PLAIN_EVERY_S = 5.0  # between two reports without a terminal
+MEASURING = "measuring"  # too few samples so far
+# What to do for each reason of a bad quality, most important first.
 ADVICE = {
     MEASURING: "one moment",
     "lost": "samples are lost: bring the receiver nearer, charge the band",
@@ -39,18 +39,20 @@ ADVICE = {
     "movement": "hold still for a moment",
     "muscle": "relax jaw and forehead",
 }
-HARMLESS = {"muscle", "movement"}  # whoever fits a band is awake
+HARMLESS = {"muscle", "movement"}  # normal while a person puts on the band
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream fit`."""
+    """Add the arguments of `sleepstream fit`."""
     parser.add_argument("config", type=Path, metavar="CONFIG.toml")
     parser.add_argument("--stream", metavar="NAME", help="which sleeper (default: the first)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="end by itself (default: on Ctrl-C)")
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help="stop after so many seconds (default: on Ctrl-C)"
+    )
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Run until Ctrl-C or the time is up; return the exit code: 0 if the band sits well."""
+    """Run until Ctrl-C or the time is up; return the exit code, 0 if the contacts are good."""
     streams = {stream.name: stream for stream in load(asked.config).stream}
     name = asked.stream or next(iter(streams))
     if name not in streams:
@@ -61,34 +63,34 @@ def run(asked: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """What one channel, or the derivation that will be staged, looks like now."""
+    """The present contact of one channel, or of the derivation that will be staged."""
 
     label: str
-    choices: frozenset[int]  # which of the channels that may be staged depend on it; the first is 0
+    choices: frozenset[int]  # numbers, from 0, of the configured channels that depend on it
     quality: Quality
-    amplitude_uv: float | None  # s.d. over the last second; None when nothing came
+    amplitude_uv: float | None  # s.d. over the last second; None without samples
 
     @property
     def needed(self) -> bool:
-        """Whether the stages may depend on it."""
+        """Whether a configured channel depends on it."""
         return bool(self.choices)
 
     @property
     def good(self) -> bool:
-        """Whether it is fit for the night."""
+        """Whether it is good enough for the night."""
         return self.quality.grade in ("good", "fair") and set(self.quality.reasons) <= HARMLESS
 
     @property
     def advice(self) -> str:
-        """What to do, or nothing."""
+        """How to improve it; "" if it is good."""
         return next((text for reason, text in ADVICE.items() if reason in self.quality.reasons), "")
 
 
 class Fitting:
-    """Every voltage channel of a stream, judged as it comes.
+    """Grades every voltage channel of a stream while samples arrive.
 
     Raises:
-        UsageError: the channel asked for is not there.
+        UsageError: a configured channel does not exist.
 
     """
 
@@ -105,8 +107,8 @@ class Fitting:
         self._meters = [QualityMeter(info.rate_hz, signal.mains_hz) for _ in self._picks]
         self._rate_hz = info.rate_hz
         self._samples = 0
-        self.heard: float | None = None  # steady seconds of the last sample
-        self._looked: float | None = None  # when it was first asked how it looks
+        self.heard: float | None = None  # when the last sample came, monotonic s
+        self._looked: float | None = None  # when the contacts were first asked for, monotonic s
 
     def push(self, item: Item) -> None:
         """Take the next chunk or gap."""
@@ -118,7 +120,7 @@ class Fitting:
                 meter.push(derived)
 
     def contacts(self, now: float) -> list[Contact]:
-        """The contacts at steady time `now`, in s."""
+        """Return the contacts at monotonic time `now`, s."""
         self._looked = now if self._looked is None else self._looked
         silent = now - (self._looked if self.heard is None else self.heard) > SILENT_S
         end_s = int(self._samples / self._rate_hz)
@@ -136,7 +138,7 @@ class Fitting:
 
 
 def _grade(meter: QualityMeter, end_s: int) -> Quality:
-    """Grade the last seconds. Fewer at the start, without a verdict."""
+    """Grade the last SPAN_S seconds; at the start fewer, with the reason MEASURING."""
     if end_s >= SPAN_S:
         return meter.grade(end_s, SPAN_S)
     found = meter.grade(end_s, end_s) if end_s else Quality("poor", (), 0.0)
@@ -144,20 +146,20 @@ def _grade(meter: QualityMeter, end_s: int) -> Quality:
 
 
 def verdict(contacts: list[Contact]) -> str:
-    """The verdict on all contacts."""
+    """The verdict on all contacts, in a few words."""
     if any(MEASURING in contact.quality.reasons for contact in contacts):
         return MEASURING
     return "good to go" if ready(contacts) else "not yet"
 
 
 def ready(contacts: list[Contact]) -> bool:
-    """Whether at least one channel that may be staged is fit for the night, with all its electrodes."""
+    """Whether at least one configured channel is good enough for the night, with all its electrodes."""
     choices = {choice for contact in contacts for choice in contact.choices}
     return any(all(contact.good for contact in contacts if choice in contact.choices) for choice in choices)
 
 
 def table(contacts: list[Contact]) -> Table:
-    """The contacts as people read them."""
+    """Show the contacts as a table."""
     colour = "green" if ready(contacts) else "yellow"
     made = Table(
         title=f"[bold {colour}]{verdict(contacts)}[/]", title_justify="left", box=None, pad_edge=False
@@ -185,7 +187,7 @@ def _cells(one: Contact) -> list[str]:
 
 
 def _print(console: Console, contacts: list[Contact]) -> None:
-    """The same as plain lines, without the verdict."""
+    """Print the contacts as plain lines, without the verdict."""
     for one in contacts:
         grade, amplitude, railed, flat, hum, lost, advice = _cells(one)
         text = f"{one.label}: {grade}, {amplitude}, railed {railed}, flat {flat}, hum {hum}, lost {lost}"
@@ -195,11 +197,11 @@ def _print(console: Console, contacts: list[Contact]) -> None:
 async def fit(
     source: Source, signal: SignalSettings, clock: Clock, console: Console, stop: asyncio.Event
 ) -> bool:
-    """Show the contacts of an open source until it ends or `stop` is set; return whether the band sits well.
+    """Show the contacts of an open source until it ends or `stop` is set; return whether they are good.
 
     Raises:
-        UsageError: the channel asked for is not there.
-        SourceError: the device has changed its nature.
+        UsageError: a configured channel does not exist.
+        SourceError: the device has changed its rate or channels.
 
     """
     fitting = Fitting(source.info, signal)
@@ -225,18 +227,18 @@ async def fit(
     for task in done:
         task.result()
     contacts = look()
-    if not console.is_terminal:  # there the table stays
+    if not console.is_terminal:  # on a terminal the table stays
         _print(console, contacts)
         console.print(verdict(contacts), highlight=False)
     return ready(contacts)
 
 
 async def fit_stream(settings: StreamSettings, clock: Clock, console: Console, seconds: float | None) -> bool:
-    """Open the stream's source and run until Ctrl-C or for `seconds` of samples; return whether it sits well.
+    """Open the stream's source and run `fit` until Ctrl-C or for `seconds`; return whether contacts are good.
 
     Raises:
         SourceError: the device cannot be opened.
-        UsageError: the channel asked for is not there.
+        UsageError: a configured channel does not exist.
 
     """
     stop = asyncio.Event()
@@ -256,7 +258,7 @@ async def _listen(source: Source, fitting: Fitting) -> None:
 
 
 async def _tell(look: Callable[[], list[Contact]], clock: Clock, console: Console) -> None:
-    """Without a terminal: print a few lines every few seconds."""
+    """Print the contacts every few seconds, if there is no terminal."""
     while True:
         await clock.sleep(PLAIN_EVERY_S)
         _print(console, look())

@@ -1,4 +1,4 @@
-"""Questions to a person: answered by an option, at a terminal, or with the default."""
+"""Asks questions, which are answered by an option, at a terminal, or by default."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TypeVar
 from streamer.errors import UsageError
 
 T = TypeVar("T")
-Read = Callable[[str], T]  # what an answer means; raises UsageError where it means nothing
+Read = Callable[[str], T]  # parses an answer; raises UsageError if it is not valid
 
 
 class Interview:
     """Asks questions.
 
     Args:
-        ask: shows a line and gives the one that is typed; None: nobody is there to be asked.
-        usual: take what is usual without asking.
-        say: shows a line.
+        ask: shows a prompt and returns the line that is typed; None: there is no terminal.
+        usual: take default answers without asking.
+        say: prints a line.
 
     """
 
@@ -34,28 +34,28 @@ class Interview:
         """Ask until the answer is valid.
 
         Args:
-            option: of the command line, which answers it, too.
-            given: what that option says, if it was given.
+            option: name of the command line's option that answers it, too.
+            given: the value of that option, if given.
             text: the question.
-            usual: the answer to an empty line.
-            read: what an answer means.
-            needed: where nobody is there to be asked, the usual answer is not good enough.
+            usual: the default answer.
+            read: parses an answer.
+            needed: without a terminal the default is not accepted; the option must be given.
 
         Raises:
-            UsageError: the option's answer means nothing, or one is needed and nobody is there.
+            UsageError: the option's value is not valid, or the answer is needed and there is no terminal.
 
         """
         if given is not None:
             return _told(option, given, read)
         if self._ask is None and needed and not self._usual:
-            raise UsageError(f"this is no terminal, so nobody can be asked; give {option} ({text})")
+            raise UsageError(f"there is no terminal to ask at; give {option} ({text})")
         if self._ask is None or self._usual:
             return _told(option, usual, read)
         while True:
             try:
                 typed = self._ask(f"{text} [{usual}]: ").strip()
             except EOFError:
-                raise UsageError(f"no answer came to {text!r}; give {option}") from None
+                raise UsageError(f"no answer to {text!r}; give {option}") from None
             try:
                 return read(typed or usual)
             except UsageError as error:

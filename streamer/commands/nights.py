@@ -1,4 +1,4 @@
-"""What the commands that read past nights share."""
+"""Functions shared by the commands that read past nights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamer.night.names import Named, make_distinct, name_session
 
 
 def find_readable(paths: Sequence[Path]) -> tuple[list[Named], int]:
-    """The readable sessions, each with a distinct name; prints why the others cannot be read."""
+    """Return the readable sessions with unique names, and the exit code; prints why others cannot be read."""
     found, code = [], 0
     for path in paths:
         try:
@@ -25,7 +25,7 @@ def find_readable(paths: Sequence[Path]) -> tuple[list[Named], int]:
 
 
 def report_failure(error: SleepstreamError, sessions: int) -> int:
-    """Report a session that failed; raise if it was the only one."""
+    """Print why a session failed and return the exit code; raise the error if it was the only session."""
     if sessions == 1:
         raise error
     print(f"sleepstream: {printable(str(error))}", file=sys.stderr)
@@ -33,7 +33,7 @@ def report_failure(error: SleepstreamError, sessions: int) -> int:
 
 
 def choose_folder(asked: Sequence[Path], sessions: Sequence[Path]) -> Path:
-    """The folder that was given, or the one of the (first) session."""
+    """The given folder, or else the folder of the first session."""
     return asked[0] if asked[0].is_dir() else sessions[0].parent
 
 

@@ -14,17 +14,23 @@ from streamer.journal.settings import StorageSettings
 from streamer.night.storage import find_stored, find_superfluous
 from streamer.settings import Settings, load
 
-FOR_EVER = "Scores, events and reports stay of all."
+FOR_EVER = "Scores, events and reports of all sessions are kept."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream prune`."""
-    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="for its session_dir and [storage]")
+    """Add the arguments of `sleepstream prune`."""
     parser.add_argument(
-        "--nights", type=int, metavar="N", help="keep the samples of so many, of each sleeper"
+        "config", type=Path, metavar="CONFIG.toml", help="settings with session_dir and [storage]"
     )
-    parser.add_argument("--gb", type=float, metavar="GB", help="keep so much of samples, the newest ones")
-    parser.add_argument("--yes", action="store_true", help="do it; without, it is only shown")
+    parser.add_argument(
+        "--nights", type=int, metavar="N", help="keep the samples of the last N nights of each sleeper"
+    )
+    parser.add_argument(
+        "--gb", type=float, metavar="GB", help="keep the newest samples, up to so many gigabytes"
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="delete; without it, only show what would be deleted"
+    )
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -47,27 +53,27 @@ def run(asked: argparse.Namespace) -> int:
         print(f"{one.path.name}: {one.sample_bytes / 1e6:.1f} MB of samples ({why})")
     kept = _counted(len(nights) - len(going))
     if not going:
-        print(f"nothing goes: the samples of {kept} are all that the rule keeps")
+        print(f"nothing to delete: the rule keeps the samples of all {kept}")
     elif asked.yes:
-        print(f"{total / 1e6:.1f} MB were freed; {kept} with samples stay. {FOR_EVER}")
+        print(f"{total / 1e6:.1f} MB freed; {kept} still with samples. {FOR_EVER}")
     else:
-        said = f"the samples of {_counted(len(going))}, {total / 1e6:.1f} MB, would go; --yes does it"
-        print(f"{said}. {kept} with samples stay. {FOR_EVER}")
+        said = f"would delete the samples of {_counted(len(going))}, {total / 1e6:.1f} MB; add --yes to do it"
+        print(f"{said}. {kept} would keep their samples. {FOR_EVER}")
     return code
 
 
 def _rule(settings: Settings, asked: argparse.Namespace) -> StorageSettings:
-    """The rule of the command line, else of the settings."""
+    """The rule from the command line, or else from the settings."""
     if asked.nights is None and asked.gb is None:
         rule = settings.storage
     else:
         try:
             rule = StorageSettings(nights=asked.nights, gb=asked.gb)
         except ValidationError as error:
-            raise UsageError("--nights and --gb are numbers above 0; give how much is to stay") from error
+            raise UsageError("--nights and --gb must be above 0: they say how much to keep") from error
     if not rule.bounded:
         raise UsageError(
-            "no rule says which samples may go; give --nights or --gb, or write them into [storage]"
+            "there is no rule which samples to delete; give --nights or --gb, or set them in [storage]"
         )
     return rule
 

@@ -1,4 +1,4 @@
-"""Saves what can be read of a damaged session file into a new one; the damaged one is left as it is."""
+"""`sleepstream recover`: copies what can be read of a damaged session file into a new one."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ KEYS = {
     "outbox": "id",
 }
 UNREADABLE = "recorded, but the session file was damaged here"
-LONGEST_LEAP = 1 << 40  # over what cannot be read; no key is greater
+LONGEST_LEAP = 1 << 40  # larger than any key
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The outcome."""
+    """The result of `recover`."""
 
     path: Path  # of the new file
     rows: dict[str, int]  # table -> rows saved
-    breaks: int  # places at which a table could not be read on
-    lost_samples: int  # of those before the last one saved, without an earlier entry in the ledger
+    breaks: int  # number of places that could not be read
+    lost_samples: int  # newly lost: they were neither saved nor listed as a gap before
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream recover`."""
+    """Add the arguments of `sleepstream recover`."""
     parser.add_argument("file", type=Path, metavar="SESSION.sqlite")
     parser.add_argument("--to", type=Path, metavar="FILE", help="default: SESSION.recovered.sqlite beside it")
 
@@ -58,17 +58,17 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def recover(damaged: Path, to: Path) -> Recovered:
-    """Copy every row that can be read; what is missing between two becomes a gap.
+    """Copy every row that can be read; missing samples become gaps. The damaged file is not changed.
 
     Raises:
-        UsageError: there is no such file, or `to` exists.
-        JournalError: nothing that a session needs can be read, or the new file cannot be written.
+        UsageError: `damaged` does not exist, or `to` does.
+        JournalError: the session's metadata cannot be read, or the new file cannot be written.
 
     """
     if not damaged.is_file():
         raise UsageError(f"no such file: {damaged}; give the path of a session file")
     if to.exists():
-        raise UsageError(f"{to} exists and is never overwritten; give another name with --to")
+        raise UsageError(f"{to} exists and is not overwritten; give another name with --to")
     uri = f"{damaged.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as source:
         meta = _meta(source, damaged)
@@ -85,13 +85,15 @@ def recover(damaged: Path, to: Path) -> Recovered:
 
 
 def _meta(source: sqlite3.Connection, path: Path) -> Meta:
-    """The session's metadata, without which its samples mean nothing."""
+    """Read the session's metadata, without which nothing can be saved."""
     try:
         (found,) = source.execute("SELECT application_id FROM pragma_application_id").fetchone()
         meta = read_meta(source.execute("SELECT key, value FROM meta"))
     except (sqlite3.Error, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise JournalError(f"{path}: nothing can be saved, it does not say what it is ({reason})") from error
+        raise JournalError(
+            f"{path}: nothing can be saved, because its metadata cannot be read ({reason})"
+        ) from error
     if found != APPLICATION_ID:
         raise JournalError(f"{path} is not a sleepstream session (application id {found:#x})")
     return meta
@@ -100,7 +102,7 @@ def _meta(source: sqlite3.Connection, path: Path) -> Meta:
 def _copy(
     source: sqlite3.Connection, target: sqlite3.Connection, table: str, info: StreamInfo
 ) -> tuple[int, int]:
-    """Copy one table: rows saved, and places that could not be read."""
+    """Copy one table; return the number of rows saved, and of places that could not be read."""
     columns, marks = ", ".join(COLUMNS[table]), ", ".join("?" * len(COLUMNS[table]))
     saved = breaks = 0
     with target:
@@ -115,14 +117,14 @@ def _copy(
 
 
 def _carry_pruned(source: sqlite3.Connection, target: sqlite3.Connection) -> bool:
-    """Copy the note that its samples were pruned; return whether there is one."""
+    """Copy the note that the samples were pruned; return whether there is one."""
     found = source.execute("SELECT key, value FROM meta WHERE key = ?", (PRUNED,)).fetchall()
     target.executemany("INSERT INTO meta VALUES (?, ?)", found)
     return bool(found)
 
 
 def _may_be_packed(source: sqlite3.Connection) -> bool:
-    """Whether the file is of a version whose samples can be packed."""
+    """Whether the file has a version whose samples can be packed."""
     (version,) = source.execute("PRAGMA user_version").fetchone()
     return bool(version >= PACKING)
 
@@ -139,7 +141,7 @@ def _sound(table: str, row: Row, info: StreamInfo) -> bool:
 
 
 def _readable(source: sqlite3.Connection, table: str) -> Iterator[Row | None]:
-    """Rows by key; None where rows are skipped, by doubling leaps until reading works again."""
+    """Yield rows by key; None where rows are skipped, in doubling steps until reading works again."""
     key, columns = KEYS[table], ", ".join(COLUMNS[table])
     query = f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}"
     last, leap = -1, 0
@@ -156,7 +158,7 @@ def _readable(source: sqlite3.Connection, table: str) -> Iterator[Row | None]:
 
 
 def _list_holes(target: sqlite3.Connection) -> int:
-    """List as gaps what is in neither table; return how many samples that is."""
+    """Add gaps for samples that are neither saved nor listed as lost; return their number."""
     found = target.execute("SELECT start, start + n FROM samples UNION SELECT start, stop FROM gaps")
     places = list(found)
     for piece in target.execute(f"SELECT {', '.join(COLUMNS['packed'])} FROM packed"):

@@ -1,4 +1,4 @@
-"""`sleepstream replay`: a recording through the live path, compared with its own scorer if it has one."""
+"""`sleepstream replay`: stages a recording as if it were live, and compares with its scorer if it has one."""
 
 from __future__ import annotations
 
@@ -20,17 +20,23 @@ from streamer.sinks.terminal import show_agreement
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream replay`."""
+    """Add the arguments of `sleepstream replay`."""
     parser.add_argument("file", type=Path, help="EDF, EDF+, BDF, XDF or CSV")
-    parser.add_argument("--channel", help="a label, or two as A-B (default: a sensible EEG channel)")
-    parser.add_argument("--unit", choices=("V", "mV", "uV", "nV"), help="if the file's is wrong or missing")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="of a CSV file without times")
+    parser.add_argument("--channel", help="a label, or a difference A-B (default: chosen by the labels)")
+    parser.add_argument(
+        "--unit",
+        choices=("V", "mV", "uV", "nV"),
+        help="unit of the samples, if the file's is wrong or missing",
+    )
+    parser.add_argument("--rate", type=float, metavar="HZ", help="sampling rate of a CSV file without times")
     parser.add_argument("--hop", type=int, metavar="S", help="seconds between scores, 1 to 30 (default: 30)")
     parser.add_argument("--speed", type=speed, default="max", help="times real time, or max (default)")
     parser.add_argument(
-        "--config", type=Path, metavar="C.toml", help="for model, MQTT, hop and signal; needs no stream"
+        "--config", type=Path, metavar="C.toml", help="settings to use; a [[stream]] is not needed"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: FILE with the suffix .sleepstream")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the results (default: FILE.sleepstream)"
+    )
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -38,9 +44,9 @@ def run(asked: argparse.Namespace) -> int:
     console = Console(file=sys.stdout)
     out = asked.out or asked.file.with_suffix(".sleepstream")
     ready = _replay_settings(asked, out)
-    truth = _own_stages(asked.file, console)  # first: what cannot be read is refused before anything is made
+    truth = _own_stages(asked.file, console)  # first, so that an unreadable file leaves no output behind
     if (out / "session.sqlite").exists():
-        raise UsageError(f"{out} already holds a session, which is never overwritten; give another --out")
+        raise UsageError(f"{out} already has a session, which is not overwritten; give another --out")
     (outcome,) = drive(ready, console, session_path=out / "session.sqlite")
     conclude(outcome, console)
     refuse_empty(outcome.labels, asked.file)
@@ -56,7 +62,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _own_stages(file: Path, console: Console) -> Scoring:
-    """The stages in a recording's annotations; none, with a message, if they cannot be compared."""
+    """Read the stages in a recording's annotations; none, with a message, if they cannot be compared."""
     try:
         return read_annotated(file)
     except ScoringError as error:
@@ -65,7 +71,7 @@ def _own_stages(file: Path, console: Console) -> Scoring:
 
 
 def _replay_settings(asked: argparse.Namespace, out: Path) -> Settings:
-    """The settings of `--config` with the recording in place of its streams; options override them."""
+    """Make settings from `--config`, with the recording in place of its streams, and from the options."""
     data: dict[str, object] = {"jsonl": {"path": out / "epochs.jsonl"}}
     stream: dict[str, object] = {"name": "replay"}
     told: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""`sleepstream report`: the morning, statistics and pictures of one night or many."""
+"""`sleepstream report`: writes the report of one night or several, with statistics and pictures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from streamer.sinks.terminal import show_agreement, watch_progress
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream report`."""
+    """Add the arguments of `sleepstream report`."""
     parser.add_argument("session", type=Path, nargs="+", help="session files, or folders of them")
     parser.add_argument(
-        "--compare", type=Path, metavar="HYPNOGRAM", help="another scorer's: EDF+, CSV or text"
+        "--compare",
+        type=Path,
+        metavar="HYPNOGRAM",
+        help="compare with a scorer's hypnogram: EDF+, CSV or text",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: the folder given, or beside the (first) session"
+        "--out", type=Path, metavar="DIR", help="default: the given folder, or beside the (first) session"
     )
 
 
@@ -29,15 +32,15 @@ def run(asked: argparse.Namespace) -> int:
     """Write what was asked for; return the exit code."""
     sessions = sessions_of(asked.session)
     if asked.compare is not None and len(sessions) > 1:
-        raise UsageError(f"--compare is about one night, and these are {len(sessions)}; give one session")
+        raise UsageError(f"--compare needs exactly one session, but {len(sessions)} were given; name one")
     return report(sessions, asked.out or choose_folder(asked.session, sessions), asked.compare, Console())
 
 
 def report(paths: Sequence[Path], folder: Path, against: Path | None, console: Console) -> int:
-    """Write the report of each session, of several also their trend, and say where.
+    """Write the report of each session, and a trend of several; print their paths.
 
     Returns:
-        The exit code: a session that cannot be read does not stop the others.
+        The exit code; a session that cannot be read does not stop the others.
 
     """
     written: list[Written] = []

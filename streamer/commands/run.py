@@ -1,4 +1,4 @@
-"""`sleepstream run`: the engine, as a TOML file describes it."""
+"""`sleepstream run`: runs the engine with a settings file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from streamer.web.settings import WebSettings
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream run`."""
+    """Add the arguments of `sleepstream run`."""
     parser.add_argument("config", type=Path, metavar="CONFIG.toml")
-    parser.add_argument("--new", action="store_true", help="do not continue the last session")
     parser.add_argument(
-        "--web", action="store_true", help="the live page, on loopback unless [web] says more"
+        "--new", action="store_true", help="begin a new session instead of continuing the last one"
     )
-    parser.add_argument("--log", choices=("text", "json"), help="one line per event, for services")
+    parser.add_argument(
+        "--web", action="store_true", help="serve the live page, on loopback unless [web] has a host"
+    )
+    parser.add_argument(
+        "--log", choices=("text", "json"), help="log lines instead of the terminal display, for services"
+    )
 
 
 def run(asked: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`sleepstream setup`: asks a few questions, and writes the settings for a night."""
+"""`sleepstream setup`: asks a few questions and writes the settings."""
 
 from __future__ import annotations
 
@@ -35,31 +35,43 @@ Table = dict[str, str | int | bool]
 
 @dataclass(slots=True)
 class Answers:
-    """The answers."""
+    """The answers to the questions."""
 
     name: str = ""
     source: Table = field(default_factory=dict)
-    labels: tuple[str, ...] = ()  # of the source's channels, where they are known
-    channel: str = ""  # "": a sensible one
+    labels: tuple[str, ...] = ()  # of the source's channels, if known
+    channel: str = ""  # "": chosen by the labels
     mqtt: Table | None = None
     homeassistant: bool = False
-    alarm: str = ""  # time of day; "": none
+    alarm: str = ""  # time of day; "": no alarm
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream setup`."""
+    """Add the arguments of `sleepstream setup`."""
     parser.add_argument(
-        "--config", type=Path, default=CONFIG, metavar="C.toml", help=f"to be written (default: {CONFIG})"
+        "--config", type=Path, default=CONFIG, metavar="C.toml", help=f"file to write (default: {CONFIG})"
     )
-    parser.add_argument("--name", help="of the sleeper")
+    parser.add_argument("--name", help="name of the sleeper")
     parser.add_argument("--source", help=SOURCES.removeprefix("a number, "))
-    parser.add_argument("--channel", help="a label, or two as A-B; auto: a sensible one")
-    parser.add_argument("--broker", metavar="HOST[:PORT]", help="of MQTT; embedded: its own; none")
-    parser.add_argument("--homeassistant", action=argparse.BooleanOptionalAction, help="announce devices")
-    parser.add_argument("--alarm", metavar="HH:MM", help="wake by then, in light sleep if possible; none")
-    parser.add_argument("--fit", action=argparse.BooleanOptionalAction, help="look at every electrode now")
-    parser.add_argument("--service", choices=(*get_args(Kind), "none"), help="a systemd unit, every night")
-    parser.add_argument("--yes", action="store_true", help="take what is usual for all that is not given")
+    parser.add_argument("--channel", help="a label, or a difference A-B; auto: chosen by the labels")
+    parser.add_argument(
+        "--broker", metavar="HOST[:PORT]", help="MQTT broker; embedded: one inside the engine; none"
+    )
+    parser.add_argument(
+        "--homeassistant",
+        action=argparse.BooleanOptionalAction,
+        help="announce the sleeper to Home Assistant",
+    )
+    parser.add_argument(
+        "--alarm", metavar="HH:MM", help="wake at this time or a little earlier, in light sleep; none"
+    )
+    parser.add_argument("--fit", action=argparse.BooleanOptionalAction, help="check every electrode now")
+    parser.add_argument(
+        "--service", choices=(*get_args(Kind), "none"), help="write a systemd unit that runs it every night"
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="take the default for everything that is not given"
+    )
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -68,11 +80,11 @@ def run(asked: argparse.Namespace) -> int:
     config = Path(os.path.abspath(asked.config.expanduser()))
     _refuse_taken(config, "--config")
     text = toml(_ask(interview, asked, _found(asked)))
-    fitted = interview.agreed("--fit", asked.fit, "Look at every electrode when it is written", usual=False)
-    every_night = "Every night, as a service (user, system, none)"
+    fitted = interview.agreed("--fit", asked.fit, "Check every electrode afterwards", usual=False)
+    every_night = "Run it every night as a service (user, system, none)"
     kind = interview.question("--service", asked.service, every_night, "none", _kind)
     unit_file = None if kind is None else _unit_file(kind, config)
-    _write_new(config, text, "--config")  # all has been asked: whoever gave up has nothing half-written
+    _write_new(config, text, "--config")  # only now, so that an interview that is cut short writes nothing
     print(f"written: {config}")
     if kind is not None and unit_file is not None:
         _serve(kind, config, unit_file)
@@ -100,7 +112,7 @@ def _found(asked: argparse.Namespace) -> Sequence[LslStream]:
         labels = " ".join(one.labels[:8]) or f"{one.channels} channels"
         print(f"  {number}: {one.name} (type {one.type}, {one.rate_hz:g} Hz, {labels})")
     if not streams:
-        print("  none answers; is one on?")
+        print("  none found; is a device switched on?")
     return streams
 
 
@@ -130,10 +142,10 @@ def _ask(interview: Interview, asked: argparse.Namespace, streams: Sequence[LslS
 
 
 def source(answer: str, streams: Sequence[LslStream] = ()) -> tuple[Table, tuple[str, ...]]:
-    """Read a source: its table and, where known, the labels of its channels.
+    """Parse the answer for the source: its table and, if known, the labels of its channels.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the answer is not valid.
 
     """
     if answer.isdecimal() and 1 <= int(answer) <= len(streams):
@@ -152,16 +164,16 @@ def source(answer: str, streams: Sequence[LslStream] = ()) -> tuple[Table, tuple
         tables["brainflow"] = {"kind": "brainflow", "board": what}
         tables["rda"] = {"kind": "rda", "host": host} | ({"port": int(port)} if port.isdecimal() else {})
     if kind not in tables or (kind == "simulated" and what):
-        raise UsageError(f"{answer!r} is no source: {SOURCES}")
+        raise UsageError(f"{answer!r} is not a source: give {SOURCES}")
     _valid({"source": tables[kind]})
     return tables[kind], ()
 
 
 def channel(answer: str, labels: Sequence[str]) -> str:
-    """A channel of the source; "" for a sensible one.
+    """Parse the answer for the channel; "" means chosen by the labels.
 
     Raises:
-        UsageError: the source has none of that name.
+        UsageError: the source has no channel of that name.
 
     """
     if answer == "auto":
@@ -172,10 +184,10 @@ def channel(answer: str, labels: Sequence[str]) -> str:
 
 
 def broker(answer: str) -> Table | None:
-    """The broker's table, or None.
+    """Parse the answer for the broker: its table, or None for no broker.
 
     Raises:
-        UsageError: it is no host and port.
+        UsageError: the answer is not valid.
 
     """
     if answer == "none":
@@ -184,17 +196,17 @@ def broker(answer: str) -> Table | None:
     if answer != "embedded":
         found = re.fullmatch(r"\[?([^\s\[\]]+?)\]?(?::(\d{1,5}))?", answer)
         if found is None:
-            raise UsageError(f"{answer!r} is no host, or host:port")
+            raise UsageError(f"{answer!r} is not a host or host:port")
         table = {"host": found[1]} | ({"port": int(found[2])} if found[2] else {})
     _valid({"source": {"kind": "simulated"}}, {"mqtt": table})
     return table
 
 
 def alarm(answer: str) -> str:
-    """A time of day, or "" for none.
+    """Parse the answer for the alarm: a time of day, or "" for none.
 
     Raises:
-        UsageError: it is no time of day.
+        UsageError: the answer is not a time of day.
 
     """
     if answer == "none":
@@ -218,7 +230,7 @@ def _kind(answer: str) -> Kind | None:
 
 
 def _valid(stream: dict[str, object], more: dict[str, object] | None = None) -> None:
-    """Check an answer by the settings' own rules."""
+    """Check an answer with the rules for settings."""
     try:
         settings.validate({"stream": [stream], **(more or {})}, "")
     except SettingsError as error:
@@ -226,7 +238,7 @@ def _valid(stream: dict[str, object], more: dict[str, object] | None = None) -> 
 
 
 def _usual_name() -> str:
-    """The user's own name, as far as it can be one."""
+    """The user's login name, if it can be a stream's name."""
     try:
         name = re.sub(r"[^A-Za-z0-9_.-]", "", getpass.getuser())[:64]
     except (KeyError, OSError):
@@ -235,13 +247,13 @@ def _usual_name() -> str:
 
 
 def toml(answers: Answers) -> str:
-    """The settings as a file.
+    """Write the answers as a settings file.
 
     Raises:
-        SettingsError: together they make no sense.
+        SettingsError: the answers contradict each other.
 
     """
-    lines = ["# Written by `sleepstream setup`; every key: docs/ and examples/ of the sources."]
+    lines = ["# Written by `sleepstream setup`. For every key see docs/ and examples/ in the source code."]
     if answers.mqtt is not None:
         lines += ["", "[mqtt]", *_keys(answers.mqtt)]
     if answers.mqtt is not None and "host" in answers.mqtt:
@@ -260,7 +272,7 @@ def toml(answers: Answers) -> str:
 
 
 def _keys(table: Table) -> list[str]:
-    """Keys and values; JSON's strings, numbers and truths are TOML's but for one sign."""
+    """Format keys and values; JSON's values are valid TOML but for one character."""
     return [
         f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
         for key, value in table.items()
@@ -269,21 +281,21 @@ def _keys(table: Table) -> list[str]:
 
 def _refuse_taken(path: Path, option: str) -> None:
     if path.exists():
-        raise UsageError(f"{path} is there, and is never overwritten; move it, or give another {option}")
+        raise UsageError(f"{path} exists and is not overwritten; move it, or give another {option}")
 
 
 def _write_new(path: Path, text: str, option: str) -> None:
-    """Write a new file, whole or not at all, readable by its owner alone.
+    """Write a new private file, completely or not at all.
 
     Raises:
-        UsageError: there is one of that name, or it cannot be written.
+        UsageError: the file exists, or cannot be written.
 
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         private.make_folder(path.parent)
         private.write(part, text)
-        os.link(part, path)  # refuses where one is there by now
+        os.link(part, path)  # fails if the file exists by now
     except FileExistsError:
         _refuse_taken(path, option)
         raise
@@ -294,10 +306,10 @@ def _write_new(path: Path, text: str, option: str) -> None:
 
 
 def _fit(config: Path) -> int:
-    """Run `fit`; a device that is not on yet is no failure of the setup."""
+    """Run `fit`; a device that is not on yet is not an error of the setup."""
     from streamer.commands.fit import run as fit
 
-    print("Ctrl-C when it says: good to go")
+    print("Press Ctrl-C when it shows: good to go")
     try:
         return fit(argparse.Namespace(config=config, stream=None, seconds=None))
     except SleepstreamError as error:
@@ -306,10 +318,10 @@ def _fit(config: Path) -> int:
 
 
 def _unit_file(kind: Kind, config: Path) -> Path:
-    """Where the unit goes: among the user's units, or beside the settings for root to install.
+    """Path of the unit: among the user's units, or beside the settings, for root to install.
 
     Raises:
-        UsageError: there is one.
+        UsageError: the file exists.
 
     """
     file = USER_FOLDER.expanduser() / NAME if kind == "user" else config.with_name(NAME)
@@ -321,8 +333,8 @@ def _serve(kind: Kind, config: Path, file: Path) -> None:
     """Write the unit, and print the commands that start it."""
     there, missing = groups()
     _write_new(file, unit(kind, config, there), "--service")
-    print(f"written: {file}; to have it run:")
+    print(f"written: {file}; to start it:")
     for line in next_steps(kind, file, missing):
         print(f"  {line}")
     if shutil.which("systemctl") is None:
-        print("(there is no systemd here)")
+        print("(this machine has no systemd)")

@@ -1,4 +1,4 @@
-"""`sleepstream status`: the newest session of every stream on this machine."""
+"""`sleepstream status`: shows the newest session of every stream on this machine."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from streamer.payloads import EventName
 from streamer.settings import SESSION_DIR, load
 
 State = Literal["recording", "silent", "ended", "died", "damaged"]
-SILENT_S = 30.0  # without a sample, by the file
+SILENT_S = 30.0  # a session without a sample in its file for so long is shown as silent
 TROUBLE: tuple[EventName, ...] = ("error", "warning", "no_signal", "gap")
-LAST_EVENTS = 500  # that are looked through; a night with a bad device has hundreds of thousands
+LAST_EVENTS = 500  # only so many are searched; with a bad device a night can have hundreds of thousands
 TEXT_CHARS = 160
 
 
@@ -31,28 +31,28 @@ class Status:
     state: State
     node: str = ""
     stream: str = ""
-    age_s: float | None = None  # of the last sample on disk
-    hours: float = 0.0  # since the session's first sample
-    lost_s: float = 0.0  # of signal, by the ledger
+    age_s: float | None = None  # age of the last sample in the file
+    hours: float = 0.0  # length of the recording
+    lost_s: float = 0.0  # seconds of lost signal
     epochs: int = 0
     stage: str = ""  # of the last committed epoch
-    thinned: int = 0  # provisional stages that the machine had no time for, as last said
+    thinned: int = 0  # provisional stages left out because the machine was too busy
     undelivered: int = 0  # messages that no broker has acknowledged
-    trouble: str = ""  # the last thing that went wrong
-    mb: float = 0.0  # of the file
+    trouble: str = ""  # the last problem
+    mb: float = 0.0  # size of the file
 
     def to_json(self) -> dict[str, object]:
-        """All fields."""
+        """Convert to JSON values."""
         return asdict(self)
 
     def line(self) -> str:
-        """Everything a person needs to know, in one line."""
+        """Describe the session in two or three lines of text."""
         if self.state == "damaged":
             return f"{self.session}: {self.trouble}"
         ago = "" if self.age_s is None else f", last sample {self.age_s:.0f} s ago"
         waiting = f", {self.undelivered} messages wait for the broker" if self.undelivered else ""
         thinned = f", {self.thinned} provisional stages left out" if self.thinned else ""
-        trouble = f"\n  last trouble: {self.trouble}" if self.trouble else ""
+        trouble = f"\n  last problem: {self.trouble}" if self.trouble else ""
         return (
             f"{self.node}/{self.stream}: {self.state}{ago}; {self.hours:.1f} h, {self.epochs} epochs"
             f"{f', now {self.stage}' if self.stage else ''}, {self.lost_s:.1f} s lost{thinned}{waiting}\n"
@@ -61,23 +61,25 @@ class Status:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `sleepstream status`."""
-    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml", help="for its session_dir")
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    """Add the arguments of `sleepstream status`."""
+    parser.add_argument(
+        "config", type=Path, nargs="?", metavar="CONFIG.toml", help="settings with session_dir"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Print the sessions; return 0 if each is being recorded or was ended properly, else 1.
+    """Print the sessions; return 0 if each is being recorded or was closed properly, else 1.
 
     Raises:
-        JournalError: the folder of the session files is not there.
+        JournalError: the folder of the session files does not exist.
 
     """
     folder = load(asked.config).session_dir if asked.config else SESSION_DIR.expanduser()
     if not folder.is_dir():
         raise JournalError(
-            f"there is no folder {folder}: nothing has been recorded there yet, or it was moved or deleted; "
-            "name the config whose session_dir it is"
+            f"there is no folder {folder}: nothing was recorded there yet, or it was moved or deleted; "
+            "name the settings file, whose session_dir is used"
         )
     found = find_statuses(folder)
     for one in found:
@@ -88,7 +90,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def find_statuses(folder: Path, now: float | None = None) -> list[Status]:
-    """The newest session of every stream in a folder, and a damaged file newer than all of them.
+    """Find the newest session of every stream in a folder, and damaged files newer than all of these.
 
     Args:
         folder: of the session files.

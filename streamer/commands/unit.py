@@ -1,4 +1,4 @@
-"""The systemd unit that runs an engine every night, for one user or for the whole machine."""
+"""Makes the systemd unit that runs an engine every night, for one user or for the whole machine."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ UMask=0077
 
 
 def unit(kind: Kind, config: Path, groups: Iterable[str]) -> str:
-    """The text of a unit that runs this sleepstream.
+    """Write the text of a unit that runs this installation of sleepstream.
 
     Args:
-        kind: of one user, or of the machine, where it runs as the user who is logged in now.
-        config: the settings.
-        groups: that this machine has; others would keep a system unit from starting.
+        kind: "user", or "system": then it runs for the machine, as the present user.
+        config: the settings file.
+        groups: existing groups that the engine needs; a missing group would keep a system unit from starting.
 
     """
-    # %: systemd's own sign; a word with a space is one word in quotes.
+    # % has a meaning for systemd, and a word with a space must be quoted.
     start = " ".join(_word(one) for one in (_program(), "run", str(config), "--log", "json"))
     common = COMMON.format(
         path=_escaped(_path()), environment=_escaped(str(config.with_name("environment"))), start=start
@@ -62,16 +62,16 @@ def unit(kind: Kind, config: Path, groups: Iterable[str]) -> str:
 
 
 def next_steps(kind: Kind, file: Path, missing: Iterable[str]) -> list[str]:
-    """The commands that start the unit, and those that give its user access to devices.
+    """List the commands that start the unit, and those that give its user access to devices.
 
     Args:
         kind: of the unit.
-        file: where it lies.
-        missing: groups that the user is not in.
+        file: path of the unit.
+        missing: groups that the user is not a member of.
 
     """
     lacks = ",".join(missing)
-    join = [f"sudo usermod -aG {lacks} {getpass.getuser()}     # then log in anew"] if lacks else []
+    join = [f"sudo usermod -aG {lacks} {getpass.getuser()}     # then log in again"] if lacks else []
     if kind == "user":
         return [*join, "systemctl --user enable --now sleepstream", "loginctl enable-linger"]
     return [
@@ -81,7 +81,7 @@ def next_steps(kind: Kind, file: Path, missing: Iterable[str]) -> list[str]:
 
 
 def groups() -> tuple[list[str], list[str]]:
-    """Which of `GROUPS` this machine has, and which of those this user is not in."""
+    """Which of `GROUPS` this machine has, and which of these this user is not a member of."""
     try:
         import grp
     except ImportError:  # Windows
@@ -98,7 +98,7 @@ def _program() -> str:
 
 
 def _path() -> str:
-    """Where the service finds programs: those of this environment, and the system's."""
+    """The service's PATH: the programs of this environment, and the system's."""
     return ":".join((str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"))
 
 

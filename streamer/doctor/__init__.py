@@ -1,1 +1,1 @@
-"""`sleepstream doctor`: looks for known traps (`examination.py`) and judges them (`checks.py`)."""
+"""`sleepstream doctor`: collects facts about the machine (`examination.py`) and judges them (`checks.py`)."""

@@ -1,4 +1,4 @@
-"""Checks the machine and the settings for every trap that has cost somebody a night."""
+"""Examines the machine and the settings for everything that is known to have spoiled a night."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ LIBRARIES = (
     "pyxdf",
 )
 LSL_PORTS = range(16572, 16605)
-LSL_GROUP = "224.0.0.183"  # liblsl's, of link scope
+LSL_GROUP = "224.0.0.183"  # liblsl's multicast group of link scope
 RADIO = ("MUSE", "GANGLION_NATIVE", "BRAINBIT", "UNICORN", "CALLIBRI", "BRAINALIVE", "EXPLORE", "SYNCHRONI")
 RATE_HZ = 256
-SPEED_S = 120  # of signal, to time the pipeline with
+SPEED_S = 120  # seconds of signal with which the pipeline is timed
 WAIT_S = 3.0
 
 STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 def examine(settings: Settings | None) -> Iterator[Finding]:
-    """Run every check, or without settings those that need none. Blocks for some seconds."""
+    """Run every check, or without settings those that need none; blocks for some seconds."""
     yield checks.python(tuple(sys.version_info[:3]))
     yield from checks.libraries({name: _version(name) for name in LIBRARIES})
     yield checks.native("BrainFlow", _brainflow, _wants(settings, BrainflowSettings))
@@ -149,7 +149,11 @@ def _bind_six() -> None:
 
 def _broker(settings: MqttSettings, node: str) -> Iterator[Finding]:
     if settings.embedded:
-        yield Finding("broker", "ok", f"embedded, on port {settings.port}; it keeps nothing over a restart")
+        yield Finding(
+            "broker",
+            "ok",
+            f"embedded, on port {settings.port}; it forgets everything when the engine restarts",
+        )
         return
     start = "start it (sudo systemctl start mosquitto), or set [mqtt] host and port"
     yield checks.works("broker", lambda: asyncio.run(greet(settings, f"doctor-{node}")), start)
@@ -165,10 +169,10 @@ def _broker(settings: MqttSettings, node: str) -> Iterator[Finding]:
 
 
 async def greet(settings: MqttSettings, node: str) -> str:
-    """Connect to the broker and leave again.
+    """Connect to the broker and disconnect again; return a description of it.
 
     Raises:
-        SinkError: it does not let us in.
+        SinkError: the broker cannot be reached, or refuses.
 
     """
     tls, will = tls_context(settings), aiomqtt.Will(f"sleepstream/{node}/availability", "offline")
@@ -186,7 +190,7 @@ async def greet(settings: MqttSettings, node: str) -> str:
 
 
 def certificates(settings: MqttSettings) -> Iterator[Finding]:
-    """When the broker's certificate and the authorities of `ca_file` expire."""
+    """Check when the broker's certificate and the authorities in `ca_file` expire."""
     context = tls_context(settings)
     assert context is not None
     try:
@@ -207,14 +211,14 @@ def certificates(settings: MqttSettings) -> Iterator[Finding]:
 
 
 def _free_bytes(folder: Path) -> int | None:
-    """Free space where `folder` is or would be made; None where that cannot be written."""
+    """Free space where `folder` is or would be created; None if that cannot be written."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else None
 
 
 def _ask(*command: str) -> str | None:
-    """A program's output; None if it is missing or fails."""
+    """Run a program and return its output; None if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -231,7 +235,7 @@ def _devices(settings: Settings | None) -> Iterator[Finding]:
     for board in boards:
         try:
             wanted = _needs_radio(board) or wanted
-        except SourceError:  # that it is unknown is said where its channels are looked for
+        except SourceError:  # an unknown board is reported by the check of its channels
             continue
     yield checks.bluetooth(adapters, _radio_blocked(), wanted)
     ttl = [stream.ttl.port for stream in settings.stream if stream.ttl is not None] if settings else []
@@ -241,7 +245,7 @@ def _devices(settings: Settings | None) -> Iterator[Finding]:
 
 
 def _needs_radio(board: BrainflowSettings) -> bool:
-    """Whether a board speaks Bluetooth through this computer's own adapter."""
+    """Whether a board needs this computer's Bluetooth adapter."""
     names = {one.name: int(one) for one in load_brainflow().BoardIds}
     wanted = board_id(board.board, names)
     name = next(name for name, number in names.items() if number == wanted)
@@ -265,14 +269,14 @@ def _model(settings: Settings | None, streams: int) -> Iterator[Finding]:
         loaded.append(model)
         return f"intact, weights {model.contract.weights_sha256[:12]}"
 
-    yield checks.works("model", load, "install sleepstream again, or look at [model]")
+    yield checks.works("model", load, "install sleepstream again, or correct [model]")
     if loaded:
         hop_s = min(stream.hop_s for stream in settings.stream) if settings else 5
         yield checks.speed(busy_fraction(loaded[0], hop_s), streams, hop_s)
 
 
 def busy_fraction(model: Model, hop_s: int) -> float:
-    """Share of real time that one stream keeps one core busy, all stages included."""
+    """Measure the share of real time for which one stream keeps a core busy, all stages included."""
     pipeline = Pipeline(
         StreamInfo("doctor", RATE_HZ, (Channel("Fpz-Cz", "uV"),), 0.0), SignalSettings(), hop_s, model
     )
@@ -281,5 +285,5 @@ def busy_fraction(model: Model, hop_s: int) -> float:
     for second in range(SPEED_S):
         chunk = Chunk(second * RATE_HZ, rng.standard_normal((1, RATE_HZ)) * 20)
         scored += sum(isinstance(output, Score) for output in pipeline.push(chunk))
-    # The first 30 s have no scores: bill all seconds as if they had.
+    # The first 30 s have no scores: count as if all seconds had.
     return (time.perf_counter() - begun) / max(1, scored * hop_s)

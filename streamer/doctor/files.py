@@ -1,4 +1,4 @@
-"""Checks a recording before it is staged: its channel, its unit, what is left out."""
+"""Checks a recording before it is staged: its channel, its unit, and what will be left out."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from streamer.sources.settings import ReplaySettings
 
-LOOKED_S = 120  # of its beginning
+LOOKED_S = 120  # seconds at its beginning that are read
 HOUR_S = 3600
 
 
 def recordings(settings: Settings | None) -> Iterator[Finding]:
-    """One finding for each recording that the settings name as a source."""
+    """Check each recording that is a source in the settings."""
     for stream in settings.stream if settings else ():
         if isinstance(stream.source, ReplaySettings):
             yield recording(stream.source, stream.signal)
 
 
 def recording(source: ReplaySettings, signal: SignalSettings) -> Finding:
-    """Open a recording, and look at its first two minutes as the engine will."""
+    """Open a recording, and process its first two minutes as the engine will."""
     check = f"recording {source.path.name}"
     try:
         opened = open_recording(source.path, source.rate_hz)
@@ -41,7 +41,9 @@ def recording(source: ReplaySettings, signal: SignalSettings) -> Finding:
     hours = f", {opened.duration_s / HOUR_S:.1f} h" if opened.duration_s else ""
     found = f"{front.label}, {info.rate_hz:g} Hz{hours}"
     if doubts:
-        return Finding(check, "failed", f"{found}; {doubts[0]}", "say its unit under [stream.signal]")
+        return Finding(check, "failed", f"{found}; {doubts[0]}", "set unit under [stream.signal]")
     if opened.remarks:
-        return Finding(check, "warning", f"{found}; {'; '.join(opened.remarks)}", "it is staged all the same")
+        return Finding(
+            check, "warning", f"{found}; {'; '.join(opened.remarks)}", "it can be staged nevertheless"
+        )
     return Finding(check, "ok", found)

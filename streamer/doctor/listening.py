@@ -1,4 +1,4 @@
-"""Checks whether the configured devices are there, with their channel and a right clock."""
+"""Checks whether the configured devices answer, have the configured channel, and have a correct clock."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from streamer.web.traces import Traces, shown
 
 LISTEN_S = 2 * WATCH_S
 WRONG_CHANNEL = "correct channel under [stream.signal]"
-AGAIN = "switch it on, and ask again"
+AGAIN = "switch it on, and run doctor again"
 
 
 def devices(settings: Settings, clock: Clock) -> list[Finding]:
-    """Look for every device of the settings, all at once; blocks for as long as `resolve_s` and some seconds.
+    """Look for all devices of the settings at once; blocks for `resolve_s` and some seconds more.
 
-    A board is not opened, which would take it from whoever uses it: its kind tells which channels it has.
+    A board is not opened, because another program may be using it: its channels are known from its kind.
     """
 
     async def listen() -> list[Finding]:
@@ -45,12 +45,12 @@ def devices(settings: Settings, clock: Clock) -> list[Finding]:
     found = [board(one, shown(one, settings)) for one in boards]
     try:
         return [*found, *asyncio.run(listen())]
-    except SleepstreamError as error:  # LSL cannot be used at all
+    except SleepstreamError as error:  # LSL does not work at all
         return [*found, Finding("device", "failed", str(error))]
 
 
 def board(stream: StreamSettings, traces: Sequence[str] = ()) -> Finding:
-    """Whether a kind of board has the channel that is to be staged, and those that the page is to show."""
+    """Check that a kind of board has the channel to stage, and the `traces` that the page will show."""
     check = f"device of {stream.name}"
     assert isinstance(stream.source, BrainflowSettings)
     try:
@@ -69,14 +69,14 @@ def board(stream: StreamSettings, traces: Sequence[str] = ()) -> Finding:
 async def listen_to(
     name: str, source: Source, signal: SignalSettings, clock: Clock, traces: Sequence[str] = ()
 ) -> Finding:
-    """Listen to a device: whether it is there with its channel, and whether its times are right.
+    """Listen to a device: check that it has the channel, and that its clock is correct.
 
     Args:
-        name: of its stream in the settings.
-        source: not yet open.
-        signal: names the channel.
-        clock: tells how long to listen.
-        traces: channels that the page is to show.
+        name: of the stream in the settings.
+        source: the device, not open yet.
+        signal: the channel to stage.
+        clock: to measure how long to listen.
+        traces: further channels that the page will show.
 
     """
     check = f"device of {name}"
@@ -95,25 +95,25 @@ async def listen_to(
     if not count:
         return Finding(check, "warning", f"{found}: it sends nothing", AGAIN)
     if source.remarks:
-        advice = "losses are found better by a clock that is right"
+        advice = "with a correct clock, losses would be found more exactly"
         return Finding(check, "warning", f"{found}: {source.remarks[0]}", advice)
     return _lacking(check, source.info, traces) or Finding(
-        check, "ok", f"{found}: {count} samples came, and its clock goes as this computer's does"
+        check, "ok", f"{found}: {count} samples came, and its clock agrees with this computer's"
     )
 
 
 def _lacking(check: str, info: StreamInfo, traces: Sequence[str]) -> Finding | None:
-    """What to say of channels that the page is to show, and the device does not have."""
+    """A finding if the device lacks channels that the page will show, else None."""
     lacking = Traces(info, traces, None).complaints
     return Finding(check, "warning", f"{info.name}: {'; '.join(lacking)}") if lacking else None
 
 
 def _staged(info: StreamInfo, signal: SignalSettings) -> str:
-    """What would be staged of a device.
+    """The label of the derivation that would be staged.
 
     Raises:
-        UsageError: it has no such channel, or one that is no voltage.
-        SignalError: its rate is outside 50 to 1024 Hz.
+        UsageError: the channel does not exist, or is not a voltage.
+        SignalError: the rate is outside 50 to 1024 Hz.
 
     """
     check_rate(info.rate_hz, info.name)
@@ -121,7 +121,7 @@ def _staged(info: StreamInfo, signal: SignalSettings) -> str:
 
 
 async def _samples(items: AsyncIterator[Item | Marker], clock: Clock) -> int:
-    """How many came while we listened."""
+    """Count the samples that arrive while we listen."""
     count = 0
     until = clock.monotonic() + LISTEN_S
     ended = asyncio.ensure_future(clock.sleep(LISTEN_S))

@@ -1,4 +1,4 @@
-"""Writes a session in the formats of other programs, each whole or not at all."""
+"""Exports a session to the formats of other programs; a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from streamer.night.session import Night, Progress, read_night, unwatched
 __all__ = ["FORMATS", "SCORES", "export"]
 
 Write = Callable[[Night, Path, Progress], list[str]]
-# name -> (how its file is called behind the session's name, who writes it, what it is)
+# name -> (what follows the session's name in the file name, function that writes it, description)
 FORMATS: Final[dict[str, tuple[str, Write, str]]] = {
-    "edf": (".edf", write_edf, "EDF+ (EDF+D where there are gaps): every channel, stages as annotations"),
-    "edfc": ("-continuous.edf", write_continuous, "the same, gaps held and annotated: for MNE and pyedflib"),
+    "edf": (".edf", write_edf, "EDF+ (EDF+D if there are gaps): every channel, stages as annotations"),
+    "edfc": ("-continuous.edf", write_continuous, "EDF+C, gaps filled and annotated: for MNE and pyedflib"),
     "annotations": (
         "-hypnogram.edf",
         write_annotations,
-        "EDF+ without signals: stages, lights, marks, losses",
+        "EDF+ without signals: stages, lights, marks, gaps",
     ),
-    "bids": ("-bids", add_to_dataset, "a BIDS dataset around such an EDF+; nights can be added to it"),
+    "bids": ("-bids", add_to_dataset, "a BIDS dataset with such EDF+ files; adds to an existing one"),
     "csv": (".csv", write_csv, "onset, duration, label: for YASA and EDFbrowser"),
-    "profusion": (".txt", write_profusion, "one number per epoch: 0 1 2 3 5, 9 where unscored"),
-    "json": ("-night.json", write_json, "epochs, statistics with definitions, events, losses"),
-    "npz": (".npz", write_npz, "conditioned signal and stages, as for training"),
+    "profusion": (".txt", write_profusion, "one number per epoch: 0 1 2 3 5, 9 if unscored"),
+    "json": ("-night.json", write_json, "epochs, statistics with definitions, events, gaps"),
+    "npz": (".npz", write_npz, "conditioned signal and stages, as used for training"),
 }
-SCORES: Final = ("annotations", "csv", "profusion", "json")  # those that need no samples
+SCORES: Final = ("annotations", "csv", "profusion", "json")  # formats that need no samples
 
 
 def export(
@@ -43,12 +43,11 @@ def export(
     Args:
         session: the session file.
         to: a key of FORMATS.
-        out: the file; for BIDS the dataset, to which the night is added. Default: beside the session, with
-            its name; no two formats, and no report, have the same.
-        progress: told how far it is.
+        out: the file; for BIDS the dataset's folder. Default: beside the session, with the session's name.
+        progress: called with the share done, 0 to 1.
 
     Returns:
-        What was written, and remarks that a person should read.
+        The path of what was written, and remarks for the user.
 
     Raises:
         UsageError: the format is unknown, or `out` exists or cannot be written.
@@ -56,20 +55,20 @@ def export(
 
     """
     if to not in FORMATS:
-        raise UsageError(f"{to!r} is no format of export; choose {', '.join(FORMATS)}")
+        raise UsageError(f"{to!r} is not an export format; choose one of {', '.join(FORMATS)}")
     suffix, write, _ = FORMATS[to]
     target = out or session.with_name(session.stem + suffix)
     if target.exists() and to != "bids":
-        raise UsageError(f"{target} exists and is never overwritten; give another --out")
+        raise UsageError(f"{target} exists and is not overwritten; give another --out")
     night = read_night(session)
     if not night.n_samples and not night.labels:
-        raise UsageError(f"{session} holds neither samples nor epochs; there is nothing to export")
+        raise UsageError(f"{session} has neither samples nor epochs; there is nothing to export")
     if night.pruned and to not in SCORES:
         raise UsageError(
-            f"{session}: its samples were let go, and {to} needs them; export {', '.join(SCORES)}"
+            f"{session}: its raw samples were deleted, but {to} needs them; choose one of {', '.join(SCORES)}"
         )
     if to == "annotations" and not notes(night):
-        raise UsageError(f"{session} holds no stages, marks or losses; there is nothing to annotate")
+        raise UsageError(f"{session} has no stages, marks or gaps; there is nothing to annotate")
     try:
         if to == "bids":
             private.make_folder(target.parent)
@@ -86,7 +85,7 @@ def export(
 
 
 def _whole(night: Night, target: Path, write: Write, progress: Progress) -> list[str]:
-    """Write a file under another name first: it is there whole or not at all."""
+    """Write under another name and rename at the end, so that the file is complete or does not exist."""
     private.make_folder(target.parent)
     partial = target.with_name(f"{target.stem}.partial{target.suffix}")
     try:
@@ -98,12 +97,10 @@ def _whole(night: Night, target: Path, write: Write, progress: Progress) -> list
 
 
 def _twin(night: Night, target: Path, progress: Progress) -> list[str]:
-    """Write an EDF+C beside an EDF+D, for programs that do not know gaps."""
+    """Write an EDF+C beside an EDF+D, for programs that do not support gaps."""
     twin = target.with_name(target.stem + FORMATS["edfc"][0])
-    said = (
-        f"{target} is EDF+D: MNE and pyedflib do not read its gaps; for them, as --to edfc writes it: {twin}"
-    )
+    said = f"{target} is EDF+D, which MNE and pyedflib cannot read; for them there is {twin} (--to edfc)"
     if twin.exists():
-        return [f"{said} (was there, and is left as it is)"]
+        return [f"{said}, which existed and was not changed"]
     _whole(night, twin, write_continuous, progress)
     return [said]

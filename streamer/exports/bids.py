@@ -1,7 +1,7 @@
-"""A BIDS dataset (Brain Imaging Data Structure, EEG) of one night or many, to which more can be added.
+"""Writes a BIDS dataset (Brain Imaging Data Structure, EEG) of one night or many, or adds nights to one.
 
-The recording and what happened in it (lights, marks, triggers, losses) are raw data. The stages are a
-network's, so they lie under `derivatives/sleepstream`, a dataset of its own as BIDS wants it.
+The recording and its events (lights, marks, triggers, gaps) are raw data. The stages were computed by a
+network, so they lie under `derivatives/sleepstream`, which BIDS treats as a separate dataset.
 """
 
 from __future__ import annotations
@@ -25,38 +25,39 @@ from streamer.night.session import Night, Progress
 from streamer.payloads import utc
 
 DERIVED = Path("derivatives") / "sleepstream"
-SESSION = "SleepstreamSession"  # in the sidecar: which session it was made from
+SESSION = "SleepstreamSession"  # key in the sidecar: identity of the session
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a night goes."""
+    """The place of a night in the dataset."""
 
     subject: str  # "sub-..."
     session: str  # "ses-..."
 
     @property
     def folder(self) -> Path:
-        """Below the dataset's root."""
+        """Its folder, relative to the dataset."""
         return Path(self.subject) / self.session / "eeg"
 
     @property
     def stem(self) -> str:
-        """Of its files."""
+        """The beginning of its file names."""
         return f"{self.subject}_{self.session}_task-sleep"
 
 
 def add_to_dataset(night: Night, dataset: Path, progress: Progress) -> list[str]:
-    """Add a night to a dataset, which is made if it is missing: whole or not at all.
+    """Add a night to a dataset, completely or not at all; the dataset is created if it is missing.
 
-    One subject is one sleeper, one session one night, named after its begin (UTC), the task is `sleep`. A
-    night that is in already is left as it is. So are a README and a description that somebody has edited.
+    A subject is a sleeper, a session is a night, named by its start (UTC), and the task is `sleep`. A night
+    that is in the dataset already is not changed, nor are a README and a description that the user has
+    edited.
 
     Returns:
-        What a person should know.
+        Remarks for the user.
 
     Raises:
-        UsageError: the folder holds something else, or the session has no samples.
+        UsageError: the folder is not a dataset written here, or the session has no samples.
 
     """
     _check_ours(dataset)
@@ -65,7 +66,7 @@ def add_to_dataset(night: Night, dataset: Path, progress: Progress) -> list[str]
     subject = subject or _unused("sub-" + (_alphanumeric(night.sleeper) or "01"), people)
     place = _place(dataset, subject, night)
     if place is None:
-        return [f"{night.path}: already in {dataset}, and left as it is"]
+        return [f"{night.path}: already in {dataset}, and not changed"]
     partial = dataset / f".{place.stem}.partial"
     try:
         remarks = _write_night(night, place, partial, progress)
@@ -95,7 +96,7 @@ def _write_night(night: Night, place: _Place, root: Path, progress: Progress) ->
 
 
 def _publish(partial: Path, dataset: Path) -> None:
-    """Move a finished night into its place, the stages first: what is there raw is there whole."""
+    """Move a finished night into the dataset, the stages first: if the raw data are there, all is there."""
     for root in (DERIVED, Path()):
         for session in sorted((partial / root).glob("sub-*/ses-*")):
             target = dataset / session.relative_to(partial)
@@ -104,7 +105,10 @@ def _publish(partial: Path, dataset: Path) -> None:
 
 
 def _place(dataset: Path, subject: str, night: Night) -> _Place | None:
-    """Where it goes; None if it is there. Another session of the same begin gets a name of its own."""
+    """The place of a night; None if it is in the dataset.
+
+    Sessions with the same start get different names.
+    """
     date = utc(night.started).strftime("%Y%m%dT%H%M%S")
     version = 1
     while True:
@@ -116,7 +120,7 @@ def _place(dataset: Path, subject: str, night: Night) -> _Place | None:
             if json.loads(sidecar_file.read_text(encoding="utf-8")).get(SESSION) == night.meta.session:
                 return None
         except (OSError, ValueError, AttributeError):
-            pass  # somebody else's: not ours to judge, and not overwritten
+            pass  # not written here: take another name
         version += 1
 
 
@@ -130,13 +134,11 @@ def _check_ours(dataset: Path) -> None:
     except (OSError, ValueError, AttributeError, TypeError):
         ours = False
     if not ours:
-        raise UsageError(
-            f"{dataset} exists, is no dataset of sleepstream's, and is never overwritten; give another --out"
-        )
+        raise UsageError(f"{dataset} exists and is not a dataset made by sleepstream; give another --out")
 
 
 def _people(dataset: Path) -> dict[str, str]:
-    """Who is in the dataset: label -> name."""
+    """The participants in the dataset: label -> name of the sleeper."""
     try:
         lines = (dataset / "participants.tsv").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -146,7 +148,7 @@ def _people(dataset: Path) -> dict[str, str]:
 
 
 def _write_top(dataset: Path, people: Mapping[str, str]) -> None:
-    """Write the dataset's top files; those that a person edits are written only once."""
+    """Write the dataset's top files; those that a user may edit are written only once."""
     derived = dataset / DERIVED
     for path, text in (
         (dataset / "dataset_description.json", _text(description("raw"))),
@@ -207,7 +209,7 @@ def _stages(night: Night, path: Path) -> None:
 
 
 def _unused(label: str, people: Mapping[str, str]) -> str:
-    """A label that no other sleeper has: names may differ in characters that a label cannot hold."""
+    """Make a label unique: names may differ only in characters that a label cannot have."""
     found, count = label, 1
     while found in people:
         count += 1
@@ -241,6 +243,6 @@ def _json(path: Path, data: Mapping[str, object]) -> None:
 
 
 def _table(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Tab-separated, without quotes, which BIDS does not know."""
+    """Write a table separated by tabs, without quotes, as BIDS requires."""
     lines = ["\t".join(head), *("\t".join(row) for row in rows)]
     private.write(path, "\n".join(lines) + "\n")

@@ -1,12 +1,13 @@
-"""EDF+C, or EDF+D where there are gaps: every recorded channel at its native rate, stages as annotations.
+"""Writes EDF+C, or EDF+D if there are gaps: every channel at its own rate, stages as annotations.
 
-Written here, record by record, because neither edfio nor pyedflib writes discontinuous files, and because a
-night need not fit in memory. Records without a single real sample are left out, which is what EDF+D is for.
-In a record that is partly real the rest holds the last value, under an annotation `BAD_gap`.
+It is written here, record by record, because neither edfio nor pyedflib writes discontinuous files, and
+because a night may not fit in memory. Records without any sample are left out (that makes it EDF+D). In a
+record with some lost samples, these repeat the last value, under an annotation `BAD_gap`.
 
-MNE 1.13 joins the pieces of an EDF+D without a word, so that all after the first gap is early, and pyedflib
-refuses it. For them there is EDF+C with every gap held so. What the channels are called, and their scale, is
-said in `signals.py`.
+MNE 1.13 joins the pieces of an EDF+D without a warning, so that everything after the first gap is too early;
+pyedflib refuses such files. For them there is EDF+C, in which every gap is filled and annotated. Labels and
+scales of the
+channels: `signals.py`.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from streamer.messages import UNSCORED, Floats
 from streamer.night.session import Night, Progress
 
 # EDF knows the years 1985 to 2084; a computer without a clock may have recorded in 1970.
-NO_DATE: Final = date(1985, 1, 1)  # what EDF puts for a date that is not known
+NO_DATE: Final = date(1985, 1, 1)  # stands for an unknown date in EDF
 YEARS: Final = range(1985, 2085)
 
-NIGHT_S = 12 * 3600  # so long the stated length of a record must not shift the last sample
+NIGHT_S = 12 * 3600  # after so long, rounding of the record's length must not shift a sample
 LONGEST_RECORD_S = 10
-LIST_BYTES = 256  # of annotations in a record, unless the night has more to say
+LIST_BYTES = 256  # for annotations in a record; more if the night needs it
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
 
@@ -51,46 +52,49 @@ class Plan:
     scales: tuple[ExportScale, ...]
     per_record: int  # samples of each channel
     starts: tuple[int, ...]  # sample index of each record
-    lists: tuple[bytes, ...]  # time-stamped annotation lists of each record
+    lists: tuple[bytes, ...]  # time-stamped annotation list of each record
     list_bytes: int
-    later_s: int  # of the file's start behind that of the session: what is lost at first is left out
+    later_s: int  # start of the file after the start of the session; lost samples at the start are left out
     remarks: tuple[str, ...]
 
     @property
     def continuous(self) -> bool:
-        """Whether no record was left out."""
+        """Whether no record is left out."""
         return _is_continuous(self.starts, self.per_record)
 
 
 def write_edf(night: Night, path: Path, progress: Progress) -> list[str]:
-    """Write EDF+C, or EDF+D where whole records are missing; times in the header are UTC.
+    """Write EDF+C, or EDF+D if whole records are lost; times in the header are UTC.
 
     Returns:
-        What a person should know of its channels.
+        Remarks on the channels for the user.
 
     Raises:
-        UsageError: the session holds no samples.
+        UsageError: the session has no samples.
 
     """
     return list(_write(night, path, progress, fill=False).remarks)
 
 
 def write_continuous(night: Night, path: Path, progress: Progress, *, stages: bool = True) -> list[str]:
-    """Write EDF+C, the last value held in every gap; else as `write_edf`. `stages` are left out for BIDS."""
+    """Write EDF+C in which gaps repeat the last value, else like `write_edf`.
+
+    BIDS needs it without `stages`.
+    """
     return list(_write(night, path, progress, fill=True, stages=stages).remarks)
 
 
 def is_discontinuous(path: Path) -> bool:
-    """Whether a file that was written here is EDF+D."""
+    """Whether a file written here is EDF+D."""
     with path.open("rb") as file:
         return file.read(197)[192:] == b"EDF+D"
 
 
 def samples_per_record(rate_hz: float) -> int:
-    """Samples in a record whose length eight characters can say.
+    """Choose the samples per record, so that the record's length in seconds fits into eight characters.
 
-    That is a whole number of seconds where the rate allows it, else the shortest from a second on that keeps
-    every sample of a night in its place.
+    That is a whole number of seconds if the rate allows it, else the shortest length of at least a second
+    whose rounding does not shift any sample of a night.
     """
     ratio = Fraction(rate_hz).limit_denominator(LONGEST_RECORD_S)
     if abs(float(ratio) - rate_hz) < 1e-9 * rate_hz:
@@ -126,17 +130,17 @@ def _plan(night: Night, fill: bool, stages: bool) -> Plan:
     per_record = samples_per_record(night.meta.info.rate_hz)
     starts = tuple(start for _, start in _records(night, per_record, fill))
     if not starts:
-        raise UsageError(f"{night.path} holds no samples; its stages alone: --to annotations")
+        raise UsageError(f"{night.path} has no samples; export its stages with --to annotations")
     found, remarks = scales(night)
     remarks += undated(night)
     rate = night.meta.info.rate_hz
-    # The header says whole seconds, and the first record has to begin within that second.
+    # The header has whole seconds, and the first record must begin within that second.
     fraction = night.started - math.floor(night.started)
     later_s = math.floor(fraction + starts[0] / rate)
-    zero_s = fraction - later_s  # of sample 0, on the file's clock
+    zero_s = fraction - later_s  # time of sample 0, on the file's clock
     begins = [_onset(begin_s) + b"\x14\x14\0" for begin_s in _begins_s(starts, per_record, rate, zero_s)]
     said = [
-        # In the record that it falls into or, where that was lost, in the one before.
+        # In the record in which it lies or, if that is lost, in the one before.
         (max(0, bisect_right(starts, note.onset_s * rate + 1e-6) - 1), _stamped(note, zero_s))
         for note in notes(night, stages=stages)
         if _is_within(note, starts[0] / rate)
@@ -147,12 +151,12 @@ def _plan(night: Night, fill: bool, stages: bool) -> Plan:
 
 
 def _is_within(note: Note, begin_s: float) -> bool:
-    """Whether a note belongs into the file, which begins with the first real sample."""
+    """Whether a note lies in the file, which begins with the first sample that is not lost."""
     return note.kind not in ("gap", UNSCORED) or note.onset_s + (note.duration_s or 0.0) > begin_s + 1e-6
 
 
 def _begins_s(starts: Sequence[int], per_record: int, rate_hz: float, zero_s: float) -> list[float]:
-    """When each record begins: in a continuous file, which must be so, where the one before it ends."""
+    """The time of each record; in a continuous file each must begin exactly where the one before ends."""
     if _is_continuous(starts, per_record):
         length_s = Decimal(_seconds(per_record, rate_hz))
         return [zero_s + starts[0] / rate_hz + float(count * length_s) for count in range(len(starts))]
@@ -164,9 +168,10 @@ def _is_continuous(starts: Sequence[int], per_record: int) -> bool:
 
 
 def _spread(begins: Sequence[bytes], said: Sequence[tuple[int, bytes]]) -> tuple[bytes, ...]:
-    """Each record's annotation list; where there are many at once, some go into later records.
+    """Distribute annotations over the records; if there are many at once, some move to later records.
 
-    All records hold as many bytes as the longest list, and an annotation has its time wherever it stands.
+    All records reserve as many bytes as the longest list. An annotation has its own time, whatever its
+    record.
     """
     room = LIST_BYTES
     while True:
@@ -184,7 +189,7 @@ def _spread(begins: Sequence[bytes], said: Sequence[tuple[int, bytes]]) -> tuple
 
 
 def _records(night: Night, per_record: int, fill: bool) -> Iterator[tuple[Floats, int]]:
-    """Each record with any real sample, or each at all: (channels, n) in source units, where it starts."""
+    """Yield the records that have samples, or with `fill` all: (channels, n) in source units; start."""
     channels = len(night.meta.info.channels)
     record = np.full((channels, per_record), np.nan)
     start: int | None = None
@@ -196,7 +201,7 @@ def _records(night: Night, per_record: int, fill: bool) -> Iterator[tuple[Floats
             while at < chunk.stop:
                 if start is not None and at >= start + per_record:
                     yield _held(record), start
-                    # The grid goes on where the signal does, and begins anew after a loss.
+                    # The grid of records continues with the signal, and starts anew after a gap.
                     start = start + per_record if fill or at == start + per_record else None
                     held = record[:, -1]
                     record = np.full((channels, per_record), np.nan)
@@ -214,7 +219,7 @@ def _records(night: Night, per_record: int, fill: bool) -> Iterator[tuple[Floats
 
 
 def _held(record: Floats) -> Floats:
-    """Hold the last value over what is missing; what nobody knows at all stays NaN."""
+    """Repeat the last value over lost samples; a channel without any sample stays NaN."""
     for row in record:
         missing = np.isnan(row)
         if missing.any() and not missing.all():
@@ -228,7 +233,7 @@ def _header(plan: Plan) -> bytes:
     info = plan.night.meta.info
     begin = edf_start(plan.night, plan.later_s)
     count = len(plan.scales) + 1
-    # Two-digit years end in 2084; the recording's own field says all four.
+    # This field has two-digit years; the recording field has all four digits.
     date = begin.strftime("%d.%m.%y")
     # In English, whatever the locale.
     stated = f"Startdate {begin.day:02d}-{MONTHS[begin.month - 1]}-{begin.year}"
@@ -277,7 +282,7 @@ def _stamped(note: Note, zero_s: float) -> bytes:
 
 
 def write_annotations(night: Night, path: Path, progress: Progress) -> list[str]:
-    """Write an EDF+ without signals: stages, lights, marks, losses. It starts with sample 0, in UTC."""
+    """Write an EDF+ without signals: stages, lights, marks and gaps. It starts with sample 0, in UTC."""
     begin = edf_start(night)
     fraction = timedelta(seconds=night.started - math.floor(night.started))
     edfio.Edf(
@@ -290,13 +295,13 @@ def write_annotations(night: Night, path: Path, progress: Progress) -> list[str]
 
 
 def edf_start(night: Night, later_s: int = 0) -> datetime:
-    """The start, or `later_s` after it, in UTC, in whole seconds; in 1985 if EDF cannot hold the date."""
+    """The night's start plus `later_s`, UTC, in whole seconds; in 1985 if EDF cannot hold the date."""
     begin = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=math.floor(night.started) + later_s)
     return begin if begin.year in YEARS else datetime.combine(NO_DATE, begin.time(), UTC)
 
 
 def undated(night: Night) -> list[str]:
-    """A remark if the date is lost."""
+    """Return a remark if EDF cannot hold the date."""
     if edf_start(night).timestamp() == math.floor(night.started):
         return []
     return [f"it began {night.started:.0f} s after 1970, a date that EDF cannot hold: written without a date"]

@@ -1,4 +1,4 @@
-"""A night's annotations: stages, lights, marks, losses."""
+"""A night's annotations: stages, lights, marks and gaps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEXTS = ("mark", "marker", "trigger", "alarm")
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Text at a time since sample 0."""
+    """An annotation, at a time since sample 0."""
 
     onset_s: float
     duration_s: float | None
@@ -22,7 +22,7 @@ class Note:
 
 
 def notes(night: Night, *, stages: bool = True, events: bool = True) -> list[Note]:
-    """Every stage, event of the sleeper, and loss, by onset; within the recording."""
+    """All stages, events of the sleeper and gaps within the recording, sorted by onset."""
     found = _stages(night) if stages else []
     return sorted([*found, *(_happened(night) if events else [])], key=lambda note: note.onset_s)
 

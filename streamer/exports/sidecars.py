@@ -1,4 +1,4 @@
-"""What the JSON files of a BIDS dataset say."""
+"""The content of the JSON files and READMEs of a BIDS dataset."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ VERSION = "1.10.0"
 UNKNOWN = "n/a"
 HAPPENED: Final = {
     "gap": "samples that were lost",
-    "lights_off": "the night began",
-    "lights_on": "the night ended",
-    "mark": "marked by the sleeper or the home",
-    "marker": "came in with the samples: a stimulus, a key, a trigger input",
+    "lights_off": "lights off, marked by the sleeper or the home",
+    "lights_on": "lights on, marked or inferred",
+    "mark": "a mark set by the sleeper or the home",
+    "marker": "an event that arrived with the samples: a stimulus, a key, a trigger input",
     "trigger": "a trigger was sent",
     "alarm": "the alarm rang",
 }
@@ -25,25 +25,25 @@ STAGES: Final = {
     "N2": "stage N2 (AASM)",
     "N3": "stage N3 (AASM)",
     "R": "stage R, REM sleep (AASM)",
-    "unscored": "could not be scored: too few samples, or too bad ones",
+    "unscored": "could not be scored: samples lost, or signal too bad",
 }
 _TIMES: Final[dict[str, object]] = {
     "onset": {"Description": "seconds since the first sample", "Units": "s"},
-    "duration": {"Description": "length", "Units": "s"},
+    "duration": {"Description": "duration", "Units": "s"},
 }
 _SOFTWARE: Final[dict[str, object]] = {
     "StimulusPresentation": {"SoftwareName": "sleepstream", "SoftwareVersion": __version__},
 }
 EVENTS: Final[dict[str, object]] = {
     **_TIMES,
-    "trial_type": {"Description": "event of the night, or loss", "Levels": HAPPENED},
-    "text": {"Description": "what was said with it"},
+    "trial_type": {"Description": "kind of event", "Levels": HAPPENED},
+    "text": {"Description": "text of the event"},
     **_SOFTWARE,
 }
 STAGE_EVENTS: Final[dict[str, object]] = {
-    "Description": "sleep stages, one per 30 s, by a network",
+    "Description": "sleep stages, one per 30 s, scored by a neural network",
     **_TIMES,
-    "trial_type": {"Description": "sleep stage of the 30 s", "Levels": STAGES},
+    "trial_type": {"Description": "sleep stage of the epoch", "Levels": STAGES},
     "confidence": {"Description": "the network's probability of that stage"},
     **_SOFTWARE,
 }
@@ -55,18 +55,20 @@ PEOPLE: Final[dict[str, object]] = {
 _README = {
     "raw": """# Nights of sleep
 
-Recorded by sleepstream {version}. The events hold what the sleeper or the home marked, triggers, alarms, and
-every stretch of samples that was lost. Where samples were lost the recording holds the last value, under an
-event `gap` (in the EDF+: BAD_gap). Times are UTC.
+Recorded by sleepstream {version}. The events are marks of the sleeper or the home, triggers, alarms and
+gaps. Where samples were lost, the recording repeats the last value, under an event `gap` (in the EDF+:
+BAD_gap). Times are UTC.
 
-The stages are a network's, not an expert's: they lie under derivatives/sleepstream. Not a medical device.
+The stages were scored by a neural network, not by an expert; they lie under derivatives/sleepstream. Not a
+medical device.
 
-Before you publish this, say in dataset_description.json who its authors are and what its licence is.
+Before you publish this dataset, name its authors and licence in dataset_description.json.
 """,
     "derivative": """# Sleep stages
 
-Staged in real time by sleepstream {version}, from one EEG derivation, causally: each 30 s epoch was staged
-when it ended and never rewritten (AASM). Stages are a network's, not an expert's. Not a medical device.
+Scored in real time by sleepstream {version}, from one EEG derivation, with AASM's stages: each 30 s epoch
+was scored when it ended, and not changed later. Scored by a neural network, not by an expert. Not a medical
+device.
 """,
 }
 
@@ -74,12 +76,12 @@ Kind = Literal["raw", "derivative"]
 
 
 def readme(kind: Kind) -> str:
-    """The README of the dataset, or of the one with its stages."""
+    """The README of the dataset, or of the derivative with its stages."""
     return _README[kind].format(version=__version__)
 
 
 def description(kind: Kind) -> dict[str, object]:
-    """`dataset_description.json`."""
+    """The content of `dataset_description.json`."""
     raw = kind == "raw"
     return {
         "Name": "Nights recorded by sleepstream" if raw else "Sleep stages by sleepstream",
@@ -87,13 +89,13 @@ def description(kind: Kind) -> dict[str, object]:
         "DatasetType": kind,
         "License": UNKNOWN,
         "GeneratedBy": [{"Name": "sleepstream", "Version": __version__}],
-        # The stages come from the dataset around them; of the recordings nobody knows where they are.
+        # The stages come from the dataset around them; the origin of the recordings is unknown.
         "SourceDatasets": [{"URL": UNKNOWN if raw else "../../", "Version": UNKNOWN}],
     }
 
 
 def sidecar(night: Night) -> dict[str, object]:
-    """`_eeg.json`: all that BIDS recommends, "n/a" where nobody said it."""
+    """The content of `_eeg.json`: all fields that BIDS recommends, "n/a" if unknown."""
     info, (found, _) = night.meta.info, columns(night)
     voltages = sum(column.voltage for column in found)
     return {

@@ -1,7 +1,8 @@
 """The label, unit and scale of each recorded channel, for EDF and BIDS.
 
-EDF has 16 characters for a label and 8 for a number, without an exponent: labels are shortened so that no two
-become equal, and a range that would not fit is written in another power of ten of its unit. Nothing is cut.
+EDF has 16 characters for a label, and 8 for a number without an exponent. So labels are shortened such that
+no two become equal, and a range that does not fit is written in another power of ten of its unit. No number
+is cut off.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from streamer.sources.units import microvolts_in
 
 LABEL, UNIT, NUMBER = 16, 8, 8  # characters of EDF's fields
 DIGITAL = 32767
-LEAST_HALF_UV = 3276.7  # physical range of a voltage: 0.1 µV steps where that is enough
-SMALL_HALF = 3.2767  # of what is smaller than this, in µV and then in nV
-MADS = 30.0  # else so many median absolute deviations: drift widens the range, a rail does not
-THIN = 16  # every so many samples are looked at for the median
+LEAST_HALF_UV = 3276.7  # usual physical range of a voltage: steps of 0.1 µV
+SMALL_HALF = 3.2767  # range of smaller signals, in µV, and of even smaller ones in nV
+MADS = 30.0  # range of larger signals in median absolute deviations: drift widens it, a rail does not
+THIN = 16  # every 16th sample is used for the median
 RESERVED = ("EDF Annotations", "BDF Annotations")
 VOLTAGES = ((1e3, "nV"), (1.0, "uV"), (1e-3, "mV"), (1e-6, "V"))  # one µV in each
-MOST = 9_999_999  # that eight characters hold with a sign
-LEAST = 1e-3  # below, the digits behind a point become too few
-# Labels of what devices send beside EEG; where a file declares no unit at all, they are no voltage.
+MOST = 9_999_999  # fits into eight characters with a sign
+LEAST = 1e-3  # smaller values would have too few digits after the point
+# Labels of other channels that devices send; without a declared unit these are not voltages.
 _NO_ELECTRODE = re.compile(
     r"(.*[ _])?(acc|gyr|mag|bat|time|stamp|pack|count|index|marker|trig|event|status|temp|light|ppg|spo2"
     r"|heart|flag|sample|quality|unix)",
@@ -40,33 +41,33 @@ _NO_ELECTRODE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One recorded channel as every export writes it."""
+    """One recorded channel, as exports write it."""
 
-    label: str  # at most 16 characters, unlike all others
-    source: str  # as its device names it
+    label: str  # unique, at most 16 characters
+    source: str  # the device's label
     voltage: bool
-    factor: float  # source units to µV; 1 for what is no voltage
-    unit: str  # of what is no voltage
-    staged: str  # its part in what was staged, or ""
+    factor: float  # source units to µV; 1 if it is not a voltage
+    unit: str  # if it is not a voltage, else ""
+    staged: str  # how it was used for staging, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportScale:
-    """How one channel's values become 16 bits."""
+    """How one channel's values are converted to 16 bits."""
 
     column: Column
     unit: str
     factor: float  # source units to `unit`
-    low: float  # physical minimum, in `unit`, as the header can say it
+    low: float  # physical minimum in `unit`, as written in the header
     high: float
 
     @property
     def label(self) -> str:
-        """Of the channel."""
+        """The channel's label."""
         return self.column.label
 
     def digital(self, values: Floats) -> NDArray[np.int16]:
-        """(n,) source units -> (n,) digital; beyond the range is clipped, not a number is the minimum."""
+        """Convert (n,) source units to (n,) digital values; clips to the range, NaN becomes the minimum."""
         step = (self.high - self.low) / (2 * DIGITAL)
         scaled = np.rint((np.nan_to_num(values * self.factor, nan=self.low) - self.low) / step) - DIGITAL
         digital: NDArray[np.int16] = np.clip(scaled, -DIGITAL, DIGITAL).astype("<i2")
@@ -74,9 +75,10 @@ class ExportScale:
 
 
 def columns(night: Night) -> tuple[tuple[Column, ...], list[str]]:
-    """Every recorded channel, in order, and what a person should know of their units.
+    """All recorded channels in order, and remarks on their units for the user.
 
-    What staging was told of the unit holds for what it staged, and for the channels that declare the same.
+    The unit in the settings applies to the staged channels, and to others that declare the same unit as
+    these.
     """
     channels, told = night.meta.info.channels, night.signal.unit
     parts = _parts(night)
@@ -98,18 +100,18 @@ def columns(night: Night) -> tuple[tuple[Column, ...], list[str]]:
                 staged=parts.get(index, ""),
             )
         )
-    said = f"{', '.join(also)}: taken as {told}, as they declare the same unit as what was staged"
+    said = f"{', '.join(also)}: taken as {told}, because they declare the same unit as the staged channel"
     return tuple(found), [said] if also else []
 
 
 def distinct_labels(channels: Sequence[Channel]) -> list[str]:
-    """A label for each channel: printable ASCII, at most 16 characters, and no two of them equal."""
+    """Make a label for each channel: printable ASCII, at most 16 characters, no two equal."""
     plain = [
         printable_ascii(channel.label) or f"channel {number}" for number, channel in enumerate(channels, 1)
     ]
     taken = set(RESERVED)
     out: dict[int, str] = {}
-    for fits in (True, False):  # a label that needs no change keeps its name whatever comes before it
+    for fits in (True, False):  # first those that need no change, so that they keep their label
         for number, label in enumerate(plain):
             if number in out or (fits and (len(label) > LABEL or label in taken)):
                 continue
@@ -119,10 +121,10 @@ def distinct_labels(channels: Sequence[Channel]) -> list[str]:
 
 
 def scales(night: Night) -> tuple[tuple[ExportScale, ...], list[str]]:
-    """Ranges from the middle of each channel, so that an electrode on the rail cannot coarsen its signal.
+    """Choose each channel's range around its median, so that railed samples do not coarsen the signal.
 
     Returns:
-        One scale per channel, and what a person should know of them.
+        One scale per channel, and remarks for the user.
 
     """
     found, remarks = columns(night)
@@ -145,13 +147,13 @@ def scales(night: Night) -> tuple[tuple[ExportScale, ...], list[str]]:
         if real.size < values.size:
             share = 1 - real.size / values.size
             remarks.append(
-                f"{column.label}: {share:.2%} of the samples are no numbers; the last value is held"
+                f"{column.label}: {share:.2%} of the samples are not numbers; the last value is repeated"
             )
     return tuple(out), [*_clipped(night, out, lows, highs), *remarks]
 
 
 def _clipped(night: Night, found: Sequence[ExportScale], lows: Floats, highs: Floats) -> list[str]:
-    """What lies beyond the ranges, counted sample by sample where anything does."""
+    """Return a remark for each channel with samples beyond its range; they are counted."""
     factors = np.array([scale.factor for scale in found])
     margins = np.array([1e-6 * (scale.high - scale.low) for scale in found])
     least = np.array([scale.low for scale in found]) - margins
@@ -173,13 +175,13 @@ def _clipped(night: Night, found: Sequence[ExportScale], lows: Floats, highs: Fl
 
 
 def number(value: float, rounding: str = ROUND_FLOOR) -> str:
-    """Write a number in at most eight characters without an exponent, rounded to that side.
+    """Write a number in at most eight characters without an exponent.
 
     Raises:
-        ValueError: it does not fit; numbers are never cut.
+        ValueError: it does not fit.
 
     """
-    if abs(value) < 10**NUMBER:  # and no infinity, and a number
+    if abs(value) < 10**NUMBER:  # also false for infinity and NaN
         exact = Decimal(repr(float(value)))
         for digits in range(NUMBER - 2, -1, -1):
             text = f"{exact.quantize(Decimal(1).scaleb(-digits), rounding):f}"
@@ -191,7 +193,7 @@ def number(value: float, rounding: str = ROUND_FLOOR) -> str:
 
 
 def _scale(column: Column, values: Floats, low: float, high: float) -> ExportScale:
-    """One channel's scale; all in µV or the channel's unit."""
+    """Choose one channel's scale from its values and extremes, in µV or the channel's unit."""
     if column.voltage:
         low, high = _voltage_range(values, low, high)
         power, unit = _voltage_unit(max(abs(low), abs(high)))
@@ -204,10 +206,10 @@ def _scale(column: Column, values: Floats, low: float, high: float) -> ExportSca
 
 
 def _voltage_range(values: Floats, low: float, high: float) -> tuple[float, float]:
-    """In µV."""
+    """The range of a voltage, µV."""
     most = max(abs(low), abs(high))
     for half in (SMALL_HALF * 1e-3, SMALL_HALF):
-        if 0 < most <= half:  # what is so small has a wrong unit: at least it is all there
+        if 0 < most <= half:  # so small only with a wrong unit; keep the resolution
             return -half, half
     if most <= LEAST_HALF_UV or not values.size:
         return -LEAST_HALF_UV, LEAST_HALF_UV
@@ -217,7 +219,7 @@ def _voltage_range(values: Floats, low: float, high: float) -> tuple[float, floa
 
 
 def _voltage_unit(most_uv: float) -> tuple[float, str]:
-    """The unit in which a range fits, and one µV in it."""
+    """The factor from µV, and the unit, in which a range fits."""
     if most_uv <= SMALL_HALF * 1e-3:
         return VOLTAGES[0]
     for power, unit in VOLTAGES[1:]:
@@ -228,7 +230,7 @@ def _voltage_unit(most_uv: float) -> tuple[float, str]:
 
 
 def _power_unit(unit: str, most: float) -> tuple[float, str]:
-    """A power of ten in which a range fits, and the unit with it."""
+    """The factor, and the unit with a power of ten, in which a range fits."""
     if most == 0 or LEAST <= most <= MOST:
         return 1.0, unit
     thousands = int(np.floor(np.log10(most) / 3)) * 3
@@ -236,10 +238,10 @@ def _power_unit(unit: str, most: float) -> tuple[float, str]:
 
 
 def _parts(night: Night) -> dict[int, str]:
-    """The staged channels, by position, and what each was in the derivation."""
+    """How each staged channel was used, by its position."""
     parts: dict[int, str] = {}
     for turn, pick in enumerate(night.picks):
-        name = f"staged as {pick.label}" if turn == 0 else f"to fall back on, as {pick.label}"
+        name = f"staged as {pick.label}" if turn == 0 else f"fallback, as {pick.label}"
         parts.setdefault(pick.plus, name)
         if pick.minus is not None:
             parts.setdefault(pick.minus, f"{name}, subtracted")
@@ -247,13 +249,13 @@ def _parts(night: Night) -> dict[int, str]:
 
 
 def _is_no_electrode(channel: Channel) -> bool:
-    """Whether it declares no unit and has a name that is not EEG's."""
+    """Whether a channel declares no unit and has a label that is not EEG's."""
     silent = not channel.unit.strip() or channel.unit.strip().casefold() in ("none", "n/a", "nan")
     return silent and _NO_ELECTRODE.match(channel.label) is not None
 
 
 def _free(label: str, taken: set[str]) -> str:
-    """The label, shortened in its middle, and numbered where that is not enough."""
+    """Shorten a label in its middle, and number it if another channel has that label."""
     tail = LABEL // 2
     short = label if len(label) <= LABEL else f"{label[: LABEL - tail - 1].rstrip()}~{label[-tail:].lstrip()}"
     count = 1
@@ -266,7 +268,7 @@ def _free(label: str, taken: set[str]) -> str:
 
 
 def printable_ascii(text: str) -> str:
-    """Printable ASCII, as near as it comes: no control characters, no accents."""
+    """Convert text to similar printable ASCII: no control characters, no accents."""
     plain = unicodedata.normalize("NFKD", text.replace("µ", "u").replace("μ", "u"))
     kept = (one for one in plain if not unicodedata.combining(one))
     return " ".join("".join(one if " " <= one <= "~" else "_" for one in kept).split())

@@ -1,4 +1,4 @@
-"""The hypnogram as text (CSV, Profusion, JSON with everything beside it), and the night as arrays."""
+"""Writes the hypnogram as text (CSV, Profusion), all but the samples as JSON, and the night as arrays."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ YASA_UNSCORED = "UNS"
 
 
 def write_csv(night: Night, path: Path, progress: Progress) -> list[str]:
-    """`onset,duration,label` in seconds since sample 0, one line per epoch; UNS where unscored.
+    """Write `onset,duration,label`, one line per epoch, in seconds since sample 0; UNS if unscored.
 
-    YASA's `Hypnogram` takes the labels as they are; EDFbrowser imports the columns as annotations.
+    YASA's `Hypnogram` reads the labels; EDFbrowser imports the columns as annotations.
     """
     with open(path, "w", encoding="utf-8", newline="", opener=private.opener) as file:
         table = csv.writer(file, lineterminator="\n")
@@ -36,14 +36,14 @@ def write_csv(night: Night, path: Path, progress: Progress) -> list[str]:
 
 
 def write_profusion(night: Night, path: Path, progress: Progress) -> list[str]:
-    """One number per 30 s, one line each."""
+    """Write one number per epoch, one per line."""
     lines = [str(PROFUSION.get(label, PROFUSION_UNSCORED)) for label in night.labels]
     private.write(path, "".join(f"{line}\n" for line in lines))
     return []
 
 
 def write_json(night: Night, path: Path, progress: Progress) -> list[str]:
-    """Everything but the samples."""
+    """Write everything but the samples."""
     data = {
         "meta": asdict(night.meta),
         "channel": night.channel,
@@ -61,11 +61,11 @@ def write_json(night: Night, path: Path, progress: Progress) -> list[str]:
 
 
 def write_npz(night: Night, path: Path, progress: Progress) -> list[str]:
-    """Arrays as `model.data.load_night` reads them.
+    """Write arrays for `model.data.load_night`.
 
-    `samples` (epochs * 3000,) float16 µV at 100 Hz, NaN where lost; `stages` (epochs,), -1 where unscored;
-    `soft` (epochs, 5), the engine's probabilities, 0 where unscored. These are the engine's own stages, not
-    an expert's: training on them teaches a network its own mistakes.
+    `samples` (epochs * 3000,) float16 µV at 100 Hz, NaN where lost; `stages` (epochs,), -1 if unscored;
+    `soft` (epochs, 5), the engine's probabilities, 0 if unscored. These are the engine's stages, not an
+    expert's: a network trained on them learns the engine's mistakes.
     """
     stages = [STAGES.index(label) if label in STAGES else -1 for label in night.labels]
     with open(path, "wb", opener=private.opener) as file:
@@ -77,4 +77,4 @@ def write_npz(night: Night, path: Path, progress: Progress) -> list[str]:
             stages=np.array(stages, dtype=np.int8),
             soft=np.nan_to_num(night.probabilities()).astype(np.float32),
         )
-    return ["the stages are the engine's own, not an expert's"]
+    return ["the stages are the engine's, not an expert's"]

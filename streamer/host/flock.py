@@ -1,4 +1,4 @@
-"""File locks between processes; without an effect where the system has none."""
+"""File locks between processes; they have no effect on systems without them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ try:
 except ImportError:  # Windows
     LOCKS = False
 else:
-    LOCKS = True  # the kernel keeps them, and frees them when their process dies
+    LOCKS = True  # kept by the kernel, which frees them when their process dies
 
 
 def lock(descriptor: int) -> bool:
-    """Lock an open file for as long as it is open; False if another process has it.
+    """Lock an open file for as long as it is open; return False if another process has locked it.
 
-    Where there are no locks it is always True: whoever starts two engines has to keep them apart.
+    On a system without locks it is always True: there the user must not start an engine twice.
 
     Raises:
-        OSError: the file's disk knows no locks.
+        OSError: the file's disk does not support locks.
 
     """
     if not LOCKS:
@@ -29,7 +29,7 @@ def lock(descriptor: int) -> bool:
 
 
 def locked(descriptor: int) -> bool:
-    """Whether another process has an open file locked."""
+    """Whether another process has locked an open file."""
     if not LOCKS:
         return False
     try:

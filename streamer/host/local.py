@@ -1,8 +1,8 @@
-"""Everything stays local: libraries that would report home are told not to, before they are imported.
+"""Keeps everything local: switches off the usage reports of libraries before these are imported.
 
-`streamer`, `model` and `tools` call `silence` at their import, and so does every process that they start: no
-library is imported earlier. ONNX Runtime is told through its own interface, too, by the one module that has
-it (`network/runtime.py`). `tests/host/test_local.py` holds the promise.
+`streamer`, `model` and `tools` call `silence` when they are imported, before any library, also in the
+processes that they start. ONNX Runtime is switched off through its own interface as well, by
+`network/runtime.py`. `tests/host/test_local.py` checks that nothing is sent.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-# Forced, not proposed: nothing is sent, whatever the machine's environment says.
+# Always set, whatever the environment says.
 SILENT: Final = {
-    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime: usage to its maker, and a device id in the cache folder
-    "RAY_USAGE_STATS_ENABLED": "0",  # Ray: usage to its makers
-    "DO_NOT_TRACK": "1",  # what others agreed on
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime: usage reports, and a device id in the cache folder
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray: usage reports
+    "DO_NOT_TRACK": "1",  # a convention of several other programs
 }
-# Folders of libraries that else write below the home folder. Only proposed: who names one has asked for it.
+# Cache folders of libraries that otherwise write below the home folder. Set only if the user has not set
+# them.
 CACHES: Final = {
     "MPLCONFIGDIR": "matplotlib",  # its list of fonts
     "NUMBA_CACHE_DIR": "numba",
@@ -34,13 +35,13 @@ CACHES: Final = {
 
 
 def silence() -> None:
-    """Switch every library's reports off; has to run before the first of them is imported."""
+    """Switch off every library's reports; must be called before the first of them is imported."""
     os.environ.update(SILENT)
 
 
 def keep_caches_temporary() -> None:
-    """Have libraries keep their caches in the temporary folder; has to run before they are imported."""
-    missing = [variable for variable in CACHES if not os.environ.get(variable)]  # empty is not named
+    """Move the caches of libraries to the temporary folder; must be called before they are imported."""
+    missing = [variable for variable in CACHES if not os.environ.get(variable)]  # unset or empty
     for variable in missing:
         place = _cache_folder() / CACHES[variable]
         place.mkdir(mode=0o700, exist_ok=True)
@@ -49,11 +50,11 @@ def keep_caches_temporary() -> None:
 
 @cache
 def _cache_folder() -> Path:
-    """A folder that only we can write: always the same, or a fresh one if someone took its name."""
+    """A folder that only this user can write: always the same, or a new one if its name is taken."""
     usual = Path(tempfile.gettempdir()) / f"sleepstream-{os.getuid()}"
     try:
         usual.mkdir(mode=0o700, exist_ok=True)
-    except FileExistsError:  # it is a file, or a link to nowhere
+    except FileExistsError:  # a file, or a broken link
         return _fresh()
     found = usual.lstat()
     ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077

@@ -1,15 +1,15 @@
-"""Words from outside made fit for a log and a terminal: one line, and nothing that a terminal obeys."""
+"""Makes text from outside safe for logs and terminals: one line, no control characters."""
 
 from __future__ import annotations
 
-JOINER = "\u200d"  # joins emoji; it moves nothing
+JOINER = "\u200d"  # joins emoji; harmless
 
 
 def printable(text: str) -> str:
-    r"""Put a space for what would begin a new line, and the written form (\x1b) for what cannot be seen.
+    r"""Replace white space by a space, and other unprintable characters by an escape such as \x1b.
 
-    Every name, label, mark and reason that comes from a device, a file, a broker or a client goes through
-    here before anyone prints it. What is printable already comes back as it is.
+    Every name, label, mark and reason from a device, a file, a broker or a client passes here before it is
+    printed. Printable text is returned unchanged.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""Files and folders for the user alone, whatever the umask: what lies in them is health data."""
+"""Creates files and folders that only the user can read, whatever the umask: they hold health data."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ FILE, FOLDER = 0o600, 0o700
 
 
 def opener(path: str, flags: int) -> int:
-    """As `opener` of `open`: a file that is made, or written anew, is for its owner alone.
+    """Open a file, as the `opener` of `open`: a file that is created or truncated becomes private.
 
-    One that is only added to keeps its rights, since somebody may have been given them; so does a device.
+    A file that is appended to keeps its permissions, since the user may have set them; so does a device.
     """
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, FILE)
@@ -21,22 +21,21 @@ def opener(path: str, flags: int) -> int:
         descriptor = os.open(path, flags, FILE)
         if not flags & os.O_TRUNC or not _is_our_file(descriptor):
             return descriptor
-    os.fchmod(descriptor, FILE)  # a umask can take rights from the owner, too
+    os.fchmod(descriptor, FILE)  # a umask can take permissions from the owner, too
     return descriptor
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file, or take the rights of others from one that is there.
+    """Create an empty private file, or make an existing file private.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the file cannot be created.
 
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE)
-    except (
-        FileExistsError
-    ):  # not opened: to close a file of SQLite's drops the locks that this process has on it
+    except FileExistsError:
+        # Do not open it: closing a SQLite file would drop the locks that this process has on it.
         path.chmod(FILE)
         return
     try:
@@ -46,10 +45,10 @@ def make_file(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder with those that hold it; one that is there already keeps its rights.
+    """Create a private folder and its parents; existing ones keep their permissions.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: a folder cannot be created.
 
     """
     missing = [one for one in (path, *path.parents) if not one.exists()]
@@ -57,7 +56,7 @@ def make_folder(path: Path) -> None:
         folder.mkdir(exist_ok=True)
         folder.chmod(FOLDER)
     if not path.is_dir():
-        path.mkdir()  # for its error: a file is in the way
+        path.mkdir()  # raises, because it is a file
 
 
 def sync(path: Path) -> None:
@@ -75,10 +74,10 @@ def sync(path: Path) -> None:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a whole file; text in UTF-8.
+    """Write a whole private file; text in UTF-8.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
 
     """
     data = content.encode() if isinstance(content, str) else content
@@ -87,21 +86,21 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def read(path: Path, most: int) -> bytes:
-    """The first bytes of a file of ours; never waits, as a pipe in its place would make one.
+    """Read the first `most` bytes of a file; does not block if it is a pipe.
 
     Raises:
-        OSError: it cannot be read, or is no file.
+        OSError: it cannot be read, or is not a regular file.
 
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no file")
+            raise OSError(errno.EINVAL, "not a regular file")
         return file.read(most)
 
 
 def seen_by_others(path: Path) -> bool:
-    """Whether someone else than the owner may look into a folder or file."""
+    """Whether others than the owner have access to a folder or file."""
     return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
 
 

@@ -1,7 +1,7 @@
-"""Standard output and error, written at once and past Python's buffers.
+"""Standard output and error without Python's buffers.
 
-A buffer would keep what could not be written, say so once more when the process ends, and be locked for ever
-by a thread that is stuck in it. Here a write reaches the system or raises, and nothing stays behind.
+A buffer would keep what could not be written, fail again when the process ends, and stay locked if a thread
+is stuck in it. Here a write either reaches the system or raises, and nothing is left behind.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from typing import TextIO, cast
 from streamer.errors import OutputError
 from streamer.host.printable import printable
 
-LONGEST = 4096  # characters of a library's line
-LAST_S = 2.0  # for the last words
-LOOK_S = 1.0  # at a descriptor that takes nothing for now
+LONGEST = 4096  # longest line of a library, in characters
+LAST_S = 2.0  # longest time for output at the end of the process
+LOOK_S = 1.0  # time between two looks at a descriptor that is not ready
 
 
 class Unbuffered:
-    """Text to a file descriptor; as much of a file as `print`, logging and rich need.
+    """Writes text to a file descriptor; has those methods of a file that `print`, logging and rich need.
 
-    A character that the encoding lacks is written as an escape. Text that was cut off by an error (a full
-    disk) is ended with a line break before anything else is written.
+    A character that the encoding lacks is written as an escape. If an error (a full disk) cuts off a text, a
+    line break is written before the next one.
 
     Args:
-        descriptor: where to.
+        descriptor: of the file.
         encoding: of the text.
 
     """
@@ -48,7 +48,7 @@ class Unbuffered:
         """Write all of it, however long that takes.
 
         Raises:
-            OutputError: the reader is gone, the disk is full, the terminal was closed.
+            OutputError: the reader is gone, the disk is full, or the terminal was closed.
 
         """
         left = memoryview(("\n" * self._torn + text).encode(self.encoding, "backslashreplace"))
@@ -56,17 +56,17 @@ class Unbuffered:
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:  # somebody else made it so; we have the time
+            except BlockingIOError:  # another process made the descriptor non-blocking: wait
                 select.select([], [self._descriptor], [], LOOK_S)
             except OSError as error:
                 self._torn = self._torn or 0 < len(left) < whole
-                text = f"the output cannot be written: {error.strerror}; give it another place"
+                text = f"cannot write the output: {error.strerror}; send it somewhere else"
                 raise OutputError(text) from error
         self._torn = False
         return len(text)
 
     def flush(self) -> None:
-        """Does nothing: nothing is buffered."""
+        """Do nothing, as nothing is buffered."""
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -78,23 +78,26 @@ class Unbuffered:
 
 
 def unbuffer(stream: TextIO | None) -> TextIO:
-    """The same place without a buffer; a stream that has no descriptor is taken as it is, none is nowhere."""
+    """Return the stream without its buffer.
+
+    Without a descriptor it stays as it is, None becomes the null device.
+    """
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")  # for as long as the process lives
     try:
         stream.flush()
         descriptor = stream.fileno()
-    except (OSError, ValueError):  # what a test puts in its place, or closed
+    except (OSError, ValueError):  # a test's replacement, or closed
         return stream
-    return cast(TextIO, Unbuffered(descriptor, stream.encoding or "utf-8"))  # all of it that is used
+    return cast(TextIO, Unbuffered(descriptor, stream.encoding or "utf-8"))
 
 
 @contextmanager
 def safe() -> Iterator[None]:
-    """Make standard output and error safe to write to, whatever this process was started with.
+    """Make standard output and error safe to write to, however this process was started.
 
-    A descriptor that is closed would be given to the next file that is opened, and what is printed would end
-    up in that. A write that fails raises `OutputError`, and leaves nothing that fails again at the exit.
+    A closed descriptor would be reused by the next file that is opened, and output would end up in that file;
+    so it is opened here. A failed write raises `OutputError`, and nothing is left that fails again at exit.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -111,11 +114,11 @@ def safe() -> Iterator[None]:
 
 @contextmanager
 def take_over_stderr(tell: Callable[[str], None]) -> Iterator[None]:
-    """Redirect what libraries in C write to standard error to `tell`, where a write there may block.
+    """Redirect what C libraries write to standard error to `tell`, if writing there may block.
 
-    A library would hang in its write as long as a terminal is stopped (Ctrl-S) or nobody reads a pipe. `tell`
-    is called in a thread of its own; what comes faster is lost. Python's own lines, and the traceback
-    of a crash, still go where they went.
+    Otherwise a library would hang in its write while the terminal is stopped (Ctrl-S) or a pipe is not read.
+    `tell` is called in a separate thread; lines that come too fast are lost. Python's own lines, and the
+    traceback of a crash, still go to the original place.
     """
     if not _may_wait(2):
         yield
@@ -137,16 +140,13 @@ def take_over_stderr(tell: Callable[[str], None]) -> Iterator[None]:
         if crashes:
             faulthandler.disable()
         sys.stderr = before
-        os.dup2(kept, 2)  # and with that the thread comes to its end; `kept` may still be written to
+        os.dup2(kept, 2)  # this also ends the thread; `kept` stays open, as it may still be written to
         telling.join(LAST_S)
 
 
 @contextmanager
 def hush() -> Iterator[None]:
-    """Suppress standard error meanwhile, also of libraries in C.
-
-    liblsl says at its first call which configuration it has read, whoever asked.
-    """
+    """Suppress standard error, also of C libraries, such as liblsl's message about its configuration."""
     kept = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
@@ -159,7 +159,7 @@ def hush() -> Iterator[None]:
 
 
 def _may_wait(descriptor: int) -> bool:
-    """Whether a write to it may take for ever."""
+    """Whether a write to the descriptor may block for ever."""
     try:
         return os.isatty(descriptor) or stat.S_ISFIFO(os.fstat(descriptor).st_mode)
     except OSError:
@@ -174,7 +174,7 @@ def _tell(reader: int, tell: Callable[[str], None]) -> None:
 
 
 def last_words(write: Callable[[], None]) -> None:
-    """Write something as the process ends; give up after `LAST_S`."""
+    """Write something at the end of the process; give up after `LAST_S`."""
 
     def try_to() -> None:
         with contextlib.suppress(OutputError):
@@ -186,12 +186,12 @@ def last_words(write: Callable[[], None]) -> None:
 
 
 def complain(text: str) -> None:
-    """Write one line to standard error, if it can be written to."""
+    """Write one line to standard error, if possible."""
     last_words(lambda: print(f"sleepstream: {printable(text)}", file=sys.stderr))
 
 
 class Quiet(logging.StreamHandler[TextIO]):
-    """Log records to standard error; a failure to write is ignored."""
+    """Writes log records to standard error, and ignores failures."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # its name is Python's
-        """Ignore it: there is nowhere to report it."""
+    def handleError(self, record: logging.LogRecord) -> None:  # Python's name for it
+        """Ignore the failure, as there is nowhere to report it."""

@@ -1,1 +1,1 @@
-"""A night: when it ends, its session as a whole, its statistics, and its report in the morning."""
+"""A night: when it ends, its session as a whole, its statistics, scorings by others, and its report."""

@@ -1,4 +1,4 @@
-"""How well two scorings of one night agree."""
+"""Agreement between two scorings of one night."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Confusion = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Over the epochs that both have scored. None is what has no value; nothing here is ever NaN.
+    """The agreement over the epochs that both have scored. A figure without a value is None, never NaN.
 
     Attributes:
-        n: epochs that both have scored.
-        unscored: epochs that the truth has scored and the other has not.
-        accuracy: share of the n on which they agree; None without epochs.
-        kappa: Cohen's kappa (Cohen, Educational and Psychological Measurement 20:37, 1960); None where both
-            have only one and the same stage, because agreement by chance is then certain.
-        macro_f1: mean of `f1` over the stages that either of them has; None without epochs.
-        f1: 2 TP / (2 TP + FP + FN) of each stage; None for a stage that neither has.
-        confusion: (5, 5) epochs, rows truth, columns scored, in the order W N1 N2 N3 R.
-        confidence: mean probability of the scored stage over the n; None if it was not given.
+        n: number of epochs that both have scored.
+        unscored: number of epochs that the truth has scored and the other has not.
+        accuracy: share of the n epochs on which they agree; None without epochs.
+        kappa: Cohen's kappa (Cohen, Educational and Psychological Measurement 20:37, 1960); None if both have
+            only one and the same stage, because agreement by chance is then certain.
+        macro_f1: mean of `f1` over the stages that occur in either; None without epochs.
+        f1: 2 TP / (2 TP + FP + FN) of each stage; None for a stage that occurs in neither.
+        confusion: (5, 5) epochs; rows: truth, columns: scored, in the order W N1 N2 N3 R.
+        confidence: mean probability of the scored stage over the n epochs; None if not given.
 
     """
 
@@ -41,7 +41,7 @@ class Agreement:
     confidence: float | None = None
 
     def to_json(self) -> dict[str, object]:
-        """As plain JSON values; fractions to four decimals."""
+        """Convert to JSON values; fractions with six decimals."""
         return {key: _rounded(value) for key, value in asdict(self).items()}
 
 
@@ -54,8 +54,8 @@ def compare_stages(
 
     Args:
         truth: one label per epoch.
-        scored: as many; "unscored" and "no_signal" leave an epoch out on either side.
-        confidence: as many probabilities of the scored stage, if known.
+        scored: as many labels; an epoch that is "unscored" or "no_signal" in either is left out.
+        confidence: the probability of each scored stage, if known.
 
     Raises:
         ValueError: the lengths differ.
@@ -78,11 +78,11 @@ def compare_stages(
 
 
 def agreement_of(counts: NDArray[np.int64], unscored: int = 0, confidence: float | None = None) -> Agreement:
-    """The figures of a confusion.
+    """Compute the agreement from a confusion matrix.
 
     Args:
-        counts: (5, 5) epochs, rows truth, columns scored, in the order W N1 N2 N3 R.
-        unscored: epochs that the truth has scored and the other has not.
+        counts: (5, 5) epochs; rows: truth, columns: scored, in the order W N1 N2 N3 R.
+        unscored: number of epochs that the truth has scored and the other has not.
         confidence: mean probability of the scored stage, if known.
 
     """
@@ -93,7 +93,7 @@ def agreement_of(counts: NDArray[np.int64], unscored: int = 0, confidence: float
         n=n,
         unscored=unscored,
         accuracy=int(np.trace(counts)) / n if n else None,
-        kappa=_kappa(counts),
+        kappa=cohen_kappa(counts),
         macro_f1=sum(present) / len(present) if present else None,
         f1=f1,
         confusion=tuple(tuple(int(count) for count in row) for row in counts),
@@ -101,11 +101,12 @@ def agreement_of(counts: NDArray[np.int64], unscored: int = 0, confidence: float
     )
 
 
-def _kappa(counts: NDArray[np.int64]) -> float | None:
+def cohen_kappa(counts: NDArray[np.int64]) -> float | None:
+    """Cohen's kappa of a (5, 5) confusion matrix; None where it is undefined, see `Agreement`."""
     n = int(counts.sum())
     # In whole numbers: n ** 2 times the agreement by chance.
     chance = int(counts.sum(axis=0) @ counts.sum(axis=1))
-    if n * n == chance:  # also without epochs
+    if n * n == chance:  # also true without epochs
         return None
     return (n * int(np.trace(counts)) - chance) / (n * n - chance)
 

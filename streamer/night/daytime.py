@@ -1,4 +1,4 @@
-"""Times of day: as settings write them, and when a clock on the wall shows one next."""
+"""Times of day in settings, and when such a time comes next."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("not a time zone; give one such as Europe/Berlin") from None
+        raise ValueError("not a time zone; write one such as Europe/Berlin") from None
     return name
 
 
 def _written(value: object) -> object:
-    if isinstance(value, int | float):  # pydantic would take it for seconds since midnight
-        raise PydanticCustomError("time_type", "a number is no time of day")
+    if isinstance(value, int | float):  # pydantic would read it as seconds since midnight
+        raise PydanticCustomError("time_type", "a number is not a time of day")
     return value
 
 
 def _plain(value: time) -> time:
     if value.tzinfo is not None:
-        raise ValueError("give a time of day without an offset, and its zone as zone")
+        raise ValueError("write the time of day without an offset, and set zone instead")
     return value
 
 
@@ -35,10 +35,10 @@ Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
 def next_time(at: time, after: float, zone: tzinfo | None) -> float:
-    """The first Unix time later than `after` at which clocks in `zone` (None: this machine's) show `at`.
+    """Return the first Unix time after `after` at which clocks in `zone` (None: this machine's) show `at`.
 
-    In the night in which clocks go forward, a time that they leave out counts as if they had not yet been
-    set: 02:30 is 03:30. In the night in which they go back, the first of two equal times counts.
+    When daylight saving time begins, a time that is skipped counts by the old time: 02:30 is 03:30. When it
+    ends, the first of two equal times counts.
     """
     day = datetime.fromtimestamp(after, zone).date()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Decides when a night is over. No clock, no I/O."""
+"""Decides when a night is over, without clock or I/O."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ LIGHTS_ON = "lights on"
 
 
 class Ending:
-    """A sink that decides from a session's epochs and lights when its night is over.
+    """Decides when a session's night is over; a sink of the session's epochs and lights.
 
-    Positions are seconds of the session, which go on by a steady clock. The wall clock counts for
-    the time of day only, and where the night began is told by what it says now: a clock that is set right in
-    the middle of a night ends none.
+    Positions are seconds of the session, by a steady clock. The wall clock is used for the time of day only,
+    and the night's start is computed from the present wall clock. So setting the clock during a night does
+    not end it.
 
     Args:
-        settings: the `[night]` table.
-        zone: in which the time of day is meant; None: this machine's own.
+        settings: the [night] table.
+        zone: time zone of the time of day; None: this machine's.
 
     """
 
@@ -34,12 +34,12 @@ class Ending:
     def __init__(self, settings: NightSettings, zone: tzinfo | None = None) -> None:
         self._settings = settings
         self._zone = zone
-        self._worn_s = 0.0  # of the recording, with a signal
-        self._last_worn_s = 0.0  # end of the last epoch with one
-        self._lights_on_s: float | None = None  # since when they are on
+        self._worn_s = 0.0  # seconds of the recording with a signal
+        self._last_worn_s = 0.0  # end of the last epoch with a signal
+        self._lights_on_s: float | None = None  # when lights on was marked
 
     def hear(self, stream: str, news: News) -> None:
-        """Take an epoch or an event."""
+        """Note an epoch or an event."""
         if isinstance(news, EpochPayload):
             if news.quality.grade != "off":
                 self._worn_s += EPOCH_S
@@ -51,22 +51,22 @@ class Ending:
 
     @property
     def worn_s(self) -> float:
-        """End of the last epoch with a signal, seconds since sample 0."""
+        """End of the last epoch with a signal, in seconds after sample 0."""
         return self._last_worn_s
 
     def restore(self, epochs: Iterable[EpochPayload], events: Iterable[EventPayload]) -> None:
-        """Continue a session of an earlier process."""
+        """Note the epochs and events of a session that an earlier process began."""
         for epoch in epochs:
             self.hear("", epoch)
         for event in events:
             self.hear("", event)
 
     def due(self, at_s: float, wall: float) -> str:
-        """Why the night is over, or "".
+        """Return why the night is over, or "" if it is not.
 
         Args:
-            at_s: where the session is now, seconds since sample 0.
-            wall: Unix time now, s.
+            at_s: present position of the session, in seconds after sample 0.
+            wall: present Unix time, s.
 
         """
         wants = self._settings
@@ -84,6 +84,6 @@ class Ending:
         return ""
 
     def _closing(self, began: float) -> float:
-        """The moment of the configured time of day that ends a night begun then."""
+        """Unix time at which the configured time of day ends a night that began at `began`."""
         assert self._settings.at != "never"
         return next_time(self._settings.at, began + 3600 * self._settings.after_h, self._zone)

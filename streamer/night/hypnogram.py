@@ -18,15 +18,15 @@ Scored = tuple[float, float, Label]  # onset s, duration s, stage
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """What a scorer's file says of a recording.
+    """The content of a scorer's file.
 
     Attributes:
-        stages: (onset s, duration s, stage) by onset; onsets count from the recording's sample 0.
-        unknown: words that may be stages and were not understood, and how often each is there.
-        doubts: why it may not belong to the recording.
-        begun: time of onset 0 by the scorer's own clock, s: Unix time, or (below 86,400) a time of day; None
-            where it does not say.
-        placed: each stage has a time of its own; False where one follows the other from the first epoch on.
+        stages: (onset s, duration s, stage), sorted by onset; onsets count from the recording's sample 0.
+        unknown: words that were not understood as a stage, and how often each occurs.
+        doubts: reasons why the file may not belong to the recording.
+        begun: time of onset 0 by the scorer's clock, s: Unix time, or (below 86,400) a time of day; None if the
+            file does not have it.
+        placed: True if each stage has a time; False if the stages follow each other from the first epoch on.
 
     """
 
@@ -42,7 +42,7 @@ class Scoring:
 
     @property
     def contradictions(self) -> int:
-        """Stages that begin within another one and differ from it; the one that begins earlier counts."""
+        """Number of stages that begin within an earlier, different one; the earlier one counts."""
         count, end = 0, -math.inf
         last: Label = UNSCORED
         for onset, duration, stage in self.stages:
@@ -55,7 +55,7 @@ class Scoring:
 def stages_per_epoch(scored: Sequence[Scored], n_epochs: int) -> tuple[Label, ...]:
     """One stage per epoch: the one that covers at least half of it, else "unscored".
 
-    Where two stages share an epoch equally, the earlier one has it.
+    If two stages cover half of an epoch each, the earlier one is taken.
     """
     half = EPOCH_S / 2
     covered: list[dict[Label, float]] = [{} for _ in range(n_epochs)]
@@ -71,17 +71,17 @@ def stages_per_epoch(scored: Sequence[Scored], n_epochs: int) -> tuple[Label, ..
 
 
 def refuse_empty(labels: Sequence[PublishedStage], file: Path) -> None:
-    """A recording of which nothing could be scored must not look like a result.
+    """Refuse a recording of which nothing could be scored, so that it does not look like a result.
 
     Raises:
-        RecordingError: it is shorter than an epoch.
-        SignalError: no epoch of it could be scored.
+        RecordingError: the recording is shorter than an epoch.
+        SignalError: no epoch could be scored.
 
     """
     if not labels:
-        raise RecordingError(f"{file} holds no whole epoch of 30 s; nothing was scored")
+        raise RecordingError(f"{file} is shorter than one epoch of 30 s; nothing was scored")
     if all(label == "unscored" for label in labels):
         raise SignalError(
             f"{file}: none of its {len(labels)} epochs could be scored; the channel is flat, railed or lost "
-            "throughout: choose another with --channel"
+            "throughout: choose another one with --channel"
         )

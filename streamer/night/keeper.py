@@ -1,4 +1,4 @@
-"""One sleeper's ended nights: publishes each and has its report written, also those still owed."""
+"""Publishes each ended night of a sleeper and has its report written, including reports missed earlier."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from streamer.night.morning import Launch, Link, Morning
 from streamer.payloads import EventData, EventName, NightPayload
 from streamer.settings import Settings, StreamSettings
 
-LATER_S = 60.0  # after a session that died can no longer be gone on with
+LATER_S = 60.0  # margin after the time in which a crashed session can still be continued
 log = logging.getLogger(__name__)
 
 
 class Herald(Protocol):
-    """Publishes about nights, whether or not one is being recorded."""
+    """Publishes news about ended nights, whether or not a session is being recorded."""
 
     def night(self, payload: NightPayload) -> None:
         """Publish the last night's figures."""
         ...
 
     def links(self, links: Sequence[Link]) -> None:
-        """Show which reports there are."""
+        """Show the links to the reports."""
         ...
 
     def say(self, name: EventName, text: str, data: EventData) -> None:
-        """Tell an event."""
+        """Publish an event."""
         ...
 
 
 class Nights:
-    """Owns the tasks that write reports. `close` ends them; an unwritten report stays owed.
+    """Owns the tasks that write reports. `close` cancels them; an unwritten report is made at the next start.
 
     Args:
         stream: settings of the sleeper.
-        settings: of the engine.
+        settings: settings of the engine.
         clock: time.
-        turn: one report at a time, of all sleepers.
-        herald: tells.
-        launch: runs the process that writes a report; default: `written_aside`.
+        turn: lets only one report be written at a time, over all sleepers.
+        herald: publishes the nights.
+        launch: runs the process that writes a report; default: `write_aside`.
 
     """
 
@@ -62,8 +62,8 @@ class Nights:
         self._clock = clock
         self._herald = herald
         self._active: Path | None = None  # the session that is being recorded
-        self._told: NightPayload | None = None  # the last night
-        self._done: set[Path] = set()  # sessions that are cared for, or too short
+        self._told: NightPayload | None = None  # the last night that was published
+        self._done: set[Path] = set()  # sessions that need no more work
         self._tasks: set[asyncio.Task[None]] = set()
         self._morning = Morning(
             settings.night, self._zone, settings.session_dir, settings.node, stream.name, clock, turn, launch
@@ -74,7 +74,10 @@ class Nights:
         return Ending(self._settings, self._zone)
 
     async def begin(self, resume_s: float) -> bool:
-        """Publish the last night again, and write owed reports; return whether it had ended by itself."""
+        """Publish the last night again and write missing reports.
+
+        Return whether that night ended by itself.
+        """
         self._told = await asyncio.to_thread(self._morning.last)
         if self._told is not None:
             self._herald.night(self._told)
@@ -83,7 +86,7 @@ class Nights:
         return await asyncio.to_thread(self._morning.ended_by_itself)
 
     def began(self, session: Path) -> None:
-        """A session begins or continues: no other will be continued."""
+        """A session has begun or was continued, so no other will be continued."""
         self._active = session
         self._spawn(self._make_up(0.0), "owed reports")
 
@@ -94,7 +97,7 @@ class Nights:
         self._spawn(self._tell(session), "report")
 
     async def close(self) -> None:
-        """Cancel the running tasks."""
+        """Cancel the running tasks and wait for their end."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -106,11 +109,11 @@ class Nights:
         task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, work: Coroutine[None, None, None]) -> None:
-        """Run a report's task; its errors are logged."""
+        """Await `work`, and log its errors."""
         try:
             await work
         except Exception:
-            log.exception("the reports of earlier nights cannot be made")
+            log.exception("cannot write the reports of earlier nights")
 
     async def _catch_up(self, resume_s: float) -> None:
         await self._make_up(resume_s)
@@ -135,7 +138,7 @@ class Nights:
             if self._settings.report:
                 await self._write(session, figures)
         except (SleepstreamError, OSError, ValueError, KeyError) as error:
-            text = f"no report of {session.stem}: {explain(error)}; it is tried again at the next start"
+            text = f"no report of {session.stem}: {explain(error)}; trying again at the next start"
             self._herald.say("warning", text, {"session": session.stem})
 
     async def _write(self, session: Path, figures: NightPayload) -> None:
@@ -153,7 +156,7 @@ class Nights:
         self._herald.say("report", text, data)
 
     async def _keep(self, payload: NightPayload) -> None:
-        """Keep and publish, unless a later night was published."""
+        """Store and publish a night's figures, unless a later night was published already."""
         if self._told is not None and self._told.ended > payload.ended:
             return
         self._told = payload

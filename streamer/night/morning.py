@@ -1,4 +1,4 @@
-"""The figures and the report of an ended night, also those still owed."""
+"""The figures and the report of an ended night, and which reports are missing."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from streamer.night.session import NOON_S, read_night
 from streamer.night.settings import NightSettings
 from streamer.payloads import EventPayload, NightPayload, to_json, utc
 
-OWED_S = 7 * 86400.0  # sessions that are older owe no report
-SHOWN = 14  # nights that the page links to
-PATIENCE_S = 1800.0  # with a report
+OWED_S = 7 * 86400.0  # reports of older sessions are not made up for
+SHOWN = 14  # number of nights that the page links to
+PATIENCE_S = 1800.0  # longest time that a report may take
 UNKNOWN = "the engine was not running"
 Launch = Callable[[Sequence[Path]], Awaitable[str]]
 log = logging.getLogger(__name__)
@@ -35,26 +35,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A report, as the page names it."""
+    """A link of the page to a report."""
 
     title: str  # the night's date, or "trend"
     path: Path
 
 
 class Morning:
-    """One sleeper's nights on disk: which have a report, and the process that writes it.
+    """One sleeper's nights on disk and their reports.
 
-    What is no coroutine waits for the disk: it is called in a thread.
+    Methods that are not coroutines block on the disk: call them in a thread.
 
     Args:
         settings: the `[night]` table.
-        zone: of the sleeper; None: this machine's own.
+        zone: the sleeper's time zone; None: this machine's.
         folder: of the session files.
         node: name of this engine.
         stream: name of the sleeper.
         clock: time.
         turn: one report at a time, of all sleepers.
-        launch: runs the process that writes, from session files to its line of JSON.
+        launch: runs the process that writes a report; takes session files, returns the process's JSON.
 
     """
 
@@ -80,14 +80,14 @@ class Morning:
         self._kept = folder / f"{stream}@{node}.night.json"
 
     def last(self) -> NightPayload | None:
-        """The last night's figures; None if there are none, or they cannot be read."""
+        """Read the last night's figures; None if there are none, or they cannot be read."""
         try:
             return NightPayload.model_validate_json(self._kept.read_bytes())
         except (OSError, ValidationError):
             return None
 
     def keep(self, payload: NightPayload) -> None:
-        """Keep a night's figures, unless a later night's are kept."""
+        """Store a night's figures, unless those of a later night are stored already."""
         before = self.last()
         if before is not None and before.ended > payload.ended:
             return
@@ -99,7 +99,7 @@ class Morning:
             log.warning("cannot write %s: %s", self._kept, error.strerror)
 
     def ended_by_itself(self) -> bool:
-        """Whether the last session's night has ended, so that a new signal is another night."""
+        """Whether the last session ended by a rule of [night]: then the next signal begins another night."""
         for path in islice(self._sessions(), 1):
             try:
                 with JournalReader(path) as reader:
@@ -110,10 +110,10 @@ class Morning:
         return False
 
     def figures(self, session: Path) -> NightPayload | None:
-        """The figures of a session's night; None if it is too short to be a night.
+        """Compute the figures of a session's night; None if it is too short for a night.
 
         Raises:
-            SleepstreamError: it cannot be read.
+            SleepstreamError: the session cannot be read.
 
         """
         night = read_night(session)
@@ -134,10 +134,10 @@ class Morning:
         )
 
     async def report(self, session: Path, figures: NightPayload) -> NightPayload:
-        """Have the report written; return where it is.
+        """Have the report written; return the figures with the names of its files.
 
         Raises:
-            SleepstreamError, OSError, ValueError: it was not.
+            SleepstreamError, OSError, ValueError: the report was not written.
 
         """
         earlier = await asyncio.to_thread(self._reported, session)
@@ -149,11 +149,11 @@ class Morning:
         )
 
     def owed(self, active: Path | None, resume_s: float) -> list[Path]:
-        """Sessions of the last days that are over and have no report, the oldest first.
+        """Return the sessions of the last days that have ended and have no report, oldest first.
 
         Args:
             active: the session that is being recorded.
-            resume_s: one that died and is younger may be gone on with.
+            resume_s: a crashed session that is younger may still be continued, so it is left out.
 
         """
         found = []
@@ -167,7 +167,7 @@ class Morning:
                     info = reader.meta.info
                     last = info.started + reader.last().index / info.rate_hz
             except SleepstreamError as error:
-                log.warning("no report: %s", error)
+                log.warning("cannot write a report: %s", error)
                 continue
             if self._clock.wall() - last > OWED_S:
                 break
@@ -176,7 +176,7 @@ class Morning:
         return found[::-1]
 
     def links(self) -> list[Link]:
-        """The reports that there are, the newest first, and the trend before them."""
+        """Return links to the trend and to the reports, newest first."""
         found = [
             Link(f"{datetime.fromtimestamp(_started(path) - NOON_S, self._zone):%Y-%m-%d}", html)
             for path in islice(self._sessions(), SHOWN)
@@ -186,7 +186,7 @@ class Morning:
         return [*([Link("trend", trend)] if trend.is_file() else []), *found]
 
     def _reported(self, but: Path) -> list[Path]:
-        """The last sessions that have a report, for the trend."""
+        """The last sessions that have a report, without `but`: the other nights of the trend."""
         most = max(0, self.settings.trend_nights - 1)
         others = (path for path in self._sessions() if path != but and _html(path) is not None)
         return list(islice(others, most))
@@ -201,8 +201,8 @@ async def write_aside(paths: Sequence[Path]) -> str:
     """Run the process that writes the report; return its line of JSON.
 
     Raises:
-        SleepstreamError: it failed, or took too long.
-        OSError: it cannot be started.
+        SleepstreamError: the process failed, or took too long.
+        OSError: the process cannot be started.
 
     """
     process = await asyncio.create_subprocess_exec(
@@ -211,13 +211,13 @@ async def write_aside(paths: Sequence[Path]) -> str:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is the engine's
+        start_new_session=True,  # so that Ctrl-C reaches the engine only
     )
     try:
         async with asyncio.timeout(PATIENCE_S):
             out, err = await process.communicate()
     except TimeoutError:
-        raise SleepstreamError(f"the report took more than {PATIENCE_S / 60:.0f} min") from None
+        raise SleepstreamError(f"it took more than {PATIENCE_S / 60:.0f} min") from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -235,7 +235,7 @@ def _reason(ended: EventPayload | None) -> str:
 
 
 def _html(session: Path) -> Path | None:
-    """A session's report, if it has one."""
+    """The path of a session's report; None if it has none."""
     try:
         one = name_session(session)
     except SleepstreamError:

@@ -1,4 +1,4 @@
-"""Finds session files, and gives each a distinct name for its reports and exports."""
+"""Finds session files, and gives each a unique name for its reports and exports."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from streamer.journal import JournalReader, Meta
 from streamer.journal.file import APPLICATION_ID
 from streamer.night.session import evening_of
 
-UNTOLD = "session"  # the stem that every replay gives its session file
+UNTOLD = "session"  # stem of every replay's session file
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A session file, and what its reports and exports are called."""
+    """A session file, and the name of its reports and exports."""
 
     path: Path
     meta: Meta
     name: str
 
     def free_in(self, folder: Path) -> str:
-        """Its name, or a longer one where the report of another session has that name already."""
+        """Return the name, or a longer one if another session's report in `folder` has that name."""
         return self.name if owner(folder / f"{self.name}.json") in (None, self.meta.session) else self.longer
 
     @property
     def longer(self) -> str:
-        """A name that no other session has."""
+        """The name with the end of the session's identity, which no other session has."""
         return f"{self.name}-{_plain(self.meta.session.rpartition('-')[2]) or 'x'}"
 
 
 def sessions_of(paths: Sequence[Path]) -> list[Path]:
-    """Session files, in the order given, each once; a folder stands for all in it and in folders below.
+    """List session files, each once, in the given order; a folder stands for all session files below it.
 
     Raises:
-        UsageError: a folder without a session.
+        UsageError: a folder has no session.
 
     """
     found: list[Path] = []
     for path in paths:
         inside = sorted(_inside(path)) if path.is_dir() else [path]
         if not inside:
-            raise UsageError(f"{path} holds no session (*.sqlite); give a session file")
+            raise UsageError(f"{path} has no session file (*.sqlite); name a session file, or another folder")
         found += inside
     return list({path.resolve(): path for path in reversed(found)}.values())[::-1]
 
 
 def name_session(path: Path) -> Named:
-    """Name a session after its file; a replay's after recording and night.
+    """Name a session after its file, or a replay's after the recording and the night.
 
     Raises:
-        JournalError: it is no session, or damaged.
+        JournalError: the file is not a session, or is damaged.
 
     """
     with JournalReader(path) as reader:
@@ -66,7 +66,7 @@ def name_session(path: Path) -> Named:
 
 
 def make_distinct(sessions: Sequence[Named]) -> list[Named]:
-    """The same with distinct names: equal ones get the end of the session's identity."""
+    """Make the names unique: equal ones get the end of the session's identity."""
     counts = Counter(one.name for one in sessions)
     longer = [Named(one.path, one.meta, one.longer) if counts[one.name] > 1 else one for one in sessions]
     seen: Counter[str] = Counter()
@@ -79,18 +79,21 @@ def make_distinct(sessions: Sequence[Named]) -> list[Named]:
 
 
 def owner(report: Path) -> str | None:
-    """The session of a report's JSON file; None if there is none."""
+    """Read which session a report's JSON file belongs to.
+
+    None if there is no file, "" if it is not a report.
+    """
     try:
         found = json.loads(report.read_text(encoding="utf-8")).get("session")
     except OSError:
         return None
     except (ValueError, AttributeError):
-        return ""  # no report of ours, and not to be overwritten
+        return ""  # not our report, so it must not be overwritten
     return found if isinstance(found, str) else ""
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """All session files below a folder; other databases are left out."""
+    """Find all session files below a folder, without databases of other programs."""
     for path in folder.rglob("*.sqlite"):
         try:
             with path.open("rb") as file:
@@ -103,5 +106,5 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def _plain(name: str) -> str:
-    """A name as part of a file's: no separators, nothing hidden."""
+    """Make a name fit for a file name: no separators, no dot in front."""
     return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "recording"

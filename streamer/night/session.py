@@ -1,4 +1,4 @@
-"""A session file as a whole night: its hypnogram, what happened, and its signal as the network saw it."""
+"""Reads a session file as a whole night: hypnogram, events, gaps, and the signal as the network saw it."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from streamer.payloads import EpochPayload, EventPayload, PublishedStage, utc
 from streamer.settings import SignalSettings
 from streamer.sources.files import UNKNOWN_START
 
-UNLISTED = "not in the session file"
-Progress = Callable[[float], None]  # told the share that is done, 0..1
-NOON_S = 12 * 3600.0  # what begins before noon belongs to the evening before
+UNLISTED = "not in the session file"  # reason of a gap without an entry
+Progress = Callable[[float], None]  # called with the share done, 0 to 1
+NOON_S = 12 * 3600.0  # a night that begins before noon belongs to the evening before
 
 
 def unwatched(share: float) -> None:
-    """Nobody looks on."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Night:
-    """One session as it was recorded; nothing in here was scored again.
+    """One session as it was recorded; nothing is scored again.
 
     Attributes:
-        path: of the session file.
-        meta: what the file says about itself.
+        path: the session file.
+        meta: the file's metadata.
         channel: the derivation that was staged.
-        epochs: every committed epoch; `labels` puts them on the 30 s grid.
-        labels: one stage per 30 s since sample 0; "unscored" where no epoch was committed.
-        gaps: what was lost, in device samples, by position.
-        events: in order.
-        n_samples: index one past the last device sample, lost or not.
-        lights_off: epoch with which the night began; 0 if nobody said.
-        lights_on: one past its last epoch; the end if nobody said.
-        ended: the engine closed the session; False after a crash, or while it is still recorded.
-        missing: what of the session could not be read, a line each; empty if all of it was.
-        pruned: its samples were let go since; all else is there.
+        epochs: every committed epoch.
+        labels: one stage per 30 s from sample 0 on; "unscored" where no epoch was committed.
+        gaps: in device samples, sorted by position.
+        events: in the order in which they happened.
+        n_samples: number of device samples, lost ones included.
+        lights_off: first epoch of the night; 0 if lights off was not marked.
+        lights_on: one past the last epoch of the night; the end if lights on was not marked.
+        ended: whether the engine closed the session; False after a crash, or during the recording.
+        missing: one line for each part of the session that could not be read.
+        pruned: whether the raw samples were deleted later.
 
     """
 
@@ -76,32 +76,32 @@ class Night:
 
     @property
     def picks(self) -> tuple[Pick, ...]:
-        """The derivation that was staged, and those to fall back on."""
+        """The derivation that was staged, and the fallbacks."""
         return _picks(self.meta)
 
     @property
     def sleeper(self) -> str:
-        """Who slept: the stream's name; of a replay that was given none, the recording's."""
+        """Name of the sleeper: the stream's name, or the recording's for a replay without a name."""
         source = self.meta.settings.get("source")
         replayed = isinstance(source, dict) and source.get("kind") == "replay"
         return self.meta.info.name if replayed and self.meta.stream == "replay" else self.meta.stream
 
     @property
     def duration_s(self) -> float:
-        """From sample 0 to the last, losses included."""
+        """Duration from the first sample to the last, gaps included, s."""
         return self.n_samples / self.meta.info.rate_hz
 
     @property
     def lost_s(self) -> float:
-        """Of signal, by the ledger."""
+        """Seconds of signal that were lost."""
         return sum(gap.stop - gap.start for gap in self.gaps) / self.meta.info.rate_hz
 
     def marked(self, event: str) -> bool:
-        """Whether such an event happened."""
+        """Whether an event of this name happened."""
         return any(one.event == event for one in self.events)
 
     def described(self) -> dict[str, JsonValue]:
-        """When it was, between which lights, and by which network; as JSON values, times in UTC."""
+        """Start, lights and model as JSON values; times in UTC."""
         off = self.lights_off if self.marked("lights_off") else None
         on = self.lights_on if self.marked("lights_on") else None
         return {
@@ -114,16 +114,16 @@ class Night:
         }
 
     def _time_of(self, epoch: int | None) -> str | None:
-        if epoch is None or self.started == UNKNOWN_START:  # nobody knows
+        if epoch is None or self.started == UNKNOWN_START:
             return None
         return utc(self.started + EPOCH_S * epoch).isoformat()
 
     def statistics(self) -> Statistics:
-        """Of the time between lights off and lights on."""
+        """The statistics of the time between lights off and lights on."""
         return statistics(self.labels, self.lights_off, self.lights_on)
 
     def probabilities(self) -> NDArray[np.float64]:
-        """(epochs, 5) in the order of STAGES; NaN where nothing was scored."""
+        """The probabilities, (epochs, 5), in the order of STAGES; NaN where unscored."""
         out = np.full((len(self.labels), len(STAGES)), np.nan)
         for epoch in self.epochs:
             if epoch.probabilities is not None:
@@ -131,11 +131,10 @@ class Night:
         return out
 
     def seconds_of(self, event: EventPayload) -> float:
-        """When it happened on the recording's own clock, in seconds since sample 0.
+        """Return when an event happened, in seconds after sample 0.
 
-        The events of older session files do not say so themselves. There a trigger says where its window
-        ended and a command the epoch that it fell into; all else only has the time of the host, which in a
-        replay is not the recording's.
+        Events of older session files do not contain that. There a trigger has the end of its window, and a
+        command its epoch; others only have the host's time, which in a replay is not the recording's.
         """
         said = event.data.get("end") if event.at_s is None else event.at_s
         if isinstance(said, int | float):
@@ -149,15 +148,15 @@ class Night:
 
 
 def read_night(path: Path) -> Night:
-    """Read all of a session but its samples; it may still be recorded.
+    """Read all of a session but its samples; it may be in the middle of recording.
 
     Raises:
-        JournalError: the file is missing, foreign or damaged; a row that no journal writes is left out, and
-            said in `missing`.
+        JournalError: the file is missing, damaged, or not a session. A single bad row is left out and listed
+            in `missing`.
 
     """
     with JournalReader(path) as reader:
-        if reader.died:  # or it is a copy, whose parts may not fit together
+        if reader.died:  # a crash, or a copy whose parts may not fit together
             reader.check()
         meta = reader.meta
         epochs = tuple(reader.epochs())
@@ -187,33 +186,35 @@ def read_night(path: Path) -> Night:
 
 
 def _missing(reader: JournalReader) -> tuple[str, ...]:
-    """What could not be read, samples that are not even in the ledger among it."""
+    """One line for each part that could not be read, among them samples that are not even listed as a gap."""
     if reader.pruned is not None:
-        gone = "its samples were let go, as [storage] or `sleepstream prune` said; all else is here"
+        gone = "its raw samples were deleted, by [storage] or `sleepstream prune`; all else is here"
         return (*reader.missing, gone)
     holes = reader.holes()
     if not holes:
         return reader.missing
-    lost = f"{holes / reader.meta.info.rate_hz:.1f} s of signal are neither in the file nor in its ledger"
+    lost = (
+        f"{holes / reader.meta.info.rate_hz:.1f} s of signal are neither in the file nor in its list of gaps"
+    )
     return (*reader.missing, lost)
 
 
 def zone_of(meta: Meta) -> tzinfo:
-    """A recording's clock has no zone and is taken as UTC; a night recorded here is shown in this zone."""
+    """Time zone in which to show a night: UTC for a replayed recording, else this machine's."""
     source = meta.settings.get("source")
     replayed = isinstance(source, dict) and source.get("kind") == "replay"
     return UTC if replayed else datetime.now().astimezone().tzinfo or UTC
 
 
 def evening_of(meta: Meta) -> date | None:
-    """The day of a night's evening, also if it began after midnight; None for a recording without a date."""
+    """Date of a night's evening, even if it began after midnight; None for a recording without a date."""
     if meta.info.started == UNKNOWN_START:
         return None
     return datetime.fromtimestamp(meta.info.started - NOON_S, zone_of(meta)).date()
 
 
 def items(path: Path) -> Generator[Item, None, None]:
-    """All samples and gaps of a session, in order and without holes or overlaps, in the source's units."""
+    """Yield all samples and gaps of a session, in order, without holes or overlaps, in the source's units."""
     with JournalReader(path) as reader:
         ledger = _Ledger(reader.gaps("start"))
         at = 0
@@ -225,14 +226,14 @@ def items(path: Path) -> Generator[Item, None, None]:
 
 
 class _Ledger:
-    """Reads gaps, in the order of their places, along with the samples; samples outweigh them."""
+    """Reads a session's gaps in order; where samples exist as well, these count."""
 
     def __init__(self, gaps: Iterator[Gap]) -> None:
         self._gaps = gaps
         self._next = next(gaps, None)
 
     def between(self, at: int, stop: int | None) -> Iterator[Gap]:
-        """Say what is known of the stretch from `at` to `stop`; None: to the last gap's end."""
+        """Yield the gaps that fill `at` to `stop` (None: to the end of the last gap)."""
         while (gap := self._next) is not None and (stop is None or gap.start < stop):
             if gap.start > at:
                 yield Gap(at, gap.start, UNLISTED)
@@ -249,7 +250,7 @@ class _Ledger:
 
 
 def read_conditioned(night: Night, progress: Progress = unwatched) -> NDArray[np.float32]:
-    """The derivation as the network saw it: (labels * 3000,) µV at 100 Hz, 0.3-35 Hz; NaN where lost."""
+    """Return the signal that the network saw: (labels * 3000,) µV at 100 Hz, 0.3-35 Hz; NaN where lost."""
 
     def watched() -> Iterator[Item]:
         for item in items(night.path):
@@ -274,7 +275,7 @@ def _picks(meta: Meta) -> tuple[Pick, ...]:
 
 
 def _lights(events: Sequence[EventPayload], started: float, n_epochs: int) -> tuple[int, int]:
-    """First epoch in bed and one past the last, from the last time that each was said."""
+    """First epoch of the night, and one past its last, from the last mark of each."""
     off, on = 0, n_epochs
     for event in events:
         if event.event not in ("lights_off", "lights_on"):
@@ -285,6 +286,6 @@ def _lights(events: Sequence[EventPayload], started: float, n_epochs: int) -> tu
         epoch = min(max(epoch, 0), n_epochs)
         if event.event == "lights_off":
             off, on = epoch, n_epochs
-        elif on == n_epochs:  # as in the engine: what comes after lights on does not belong to the night
+        elif on == n_epochs:  # as in the engine, the first lights on ends the night
             on = max(epoch, off)
     return off, on

@@ -1,4 +1,4 @@
-"""What `[night]` may say: when a night of a device ends by itself, and what is written then."""
+"""The [night] table: when a device's night ends by itself, and its report."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from streamer.tables import Table
 
 
 class NightSettings(Table):
-    """The end of a night. Only a device's nights end by these rules; a recording ends with its file."""
+    """[night]: the end of a device's night, and its report. A replay ends with its file instead."""
 
-    lights_on: bool = True  # the command ends the night
-    lights_on_after_min: float = Field(
-        30, ge=0, le=1440
-    )  # if it is as long; the lamp of the evening does not
-    off_min: float = Field(90, ge=0, le=1440)  # the band off or silent for so long; 0: never
-    after_h: float = Field(3, ge=0, le=24)  # of signal must be recorded for that; else ...
-    off_anyway_h: float = Field(6, ge=0, le=48)  # ... off for so long ends what was recorded; 0: never
+    lights_on: bool = True  # the command lights_on ends the night
+    # ... but not in the first minutes of a session, when lights may go on and off in the evening.
+    lights_on_after_min: float = Field(30, ge=0, le=1440)
+    off_min: float = Field(90, ge=0, le=1440)  # the band off or silent for so long ends it; 0: never
+    after_h: float = Field(3, ge=0, le=24)  # ... once so much signal is recorded
+    off_anyway_h: float = Field(6, ge=0, le=48)  # off for so long ends even a short recording; 0: never
     at: ClockTime | Literal["never"] = Field("12:00", validate_default=True)
-    zone: Zone | None = None  # of `at`; None: the alarm's, else this machine's own
-    begin_min: float = Field(3, ge=0.5, le=60)  # of unbroken signal begin the next night; less is a blip
-    report: bool = True  # write it when the night has ended
-    report_after_min: float = Field(30, ge=0, le=1440)  # of scored epochs; of less nothing is written
-    trend_nights: int = Field(30, ge=0, le=1000)  # the last so many in the trend; 0: none
+    zone: Zone | None = None  # of `at`; None: the alarm's zone, else this machine's
+    begin_min: float = Field(3, ge=0.5, le=60)  # so much uninterrupted signal begins the next night
+    report: bool = True  # write a report when the night has ended
+    report_after_min: float = Field(30, ge=0, le=1440)  # no report of a night with less scored time
+    trend_nights: int = Field(30, ge=0, le=1000)  # number of nights in the trend; 0: no trend
 
     @property
     def tz(self) -> ZoneInfo | None:
-        """Where `at` is meant."""
+        """Time zone of `at`; None if not set."""
         return None if self.zone is None else ZoneInfo(self.zone)

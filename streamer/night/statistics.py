@@ -1,7 +1,7 @@
-"""The night in numbers, by the definitions of the AASM Manual for the Scoring of Sleep.
+"""The statistics of a night, by the definitions of the AASM Manual for the Scoring of Sleep.
 
-An unscored epoch is neither sleep nor wake: it adds to no stage, and interrupts whatever has to be unbroken.
-`unscored_min` says how much of the night the other figures do not know.
+An unscored epoch is neither sleep nor wake. It counts for no stage, and it interrupts persistent sleep.
+`unscored_min` is the part of the night that is missing in the other figures.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from streamer.payloads import PublishedStage
 SLEEP: tuple[Stage, ...] = ("N1", "N2", "N3", "R")
 EPOCHS_PER_MIN = 60 / EPOCH_S
 PERSISTENT = round(10 * EPOCHS_PER_MIN)  # epochs of sleep that count as persistent
-CYCLE_NREM = round(15 * EPOCHS_PER_MIN)  # least NREM epochs of a cycle
+CYCLE_NREM = round(15 * EPOCHS_PER_MIN)  # shortest NREM part of a cycle, in epochs
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """One night; None is what has no value, such as a latency to what never came. See DEFINITIONS."""
+    """The statistics of one night, see DEFINITIONS.
+
+    None if there is no value, as for the latency of a missing stage.
+    """
 
     tib_min: float
     spt_min: float | None
@@ -52,12 +55,12 @@ class Statistics:
     no_signal_min: float
 
     def to_json(self) -> dict[str, float | None]:
-        """As plain JSON values, to two decimals."""
+        """Convert to JSON values with two decimals."""
         values = {name: getattr(self, name) for name in DEFINITIONS}
         return {name: None if value is None else round(value, 2) for name, value in values.items()}
 
     def described(self) -> dict[str, dict[str, str | float | None]]:
-        """The same, each with its unit and definition."""
+        """Convert to JSON values, each with its unit and definition."""
         values = self.to_json()
         return {
             name: {"value": values[name], "unit": unit, "definition": meaning}
@@ -70,13 +73,13 @@ DEFINITIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "tib_min": (
             "min",
-            "time in bed: lights off to lights on, or the whole recording where neither is marked",
+            "time in bed: lights off to lights on, or the whole recording if neither is marked",
         ),
-        "spt_min": ("min", "sleep period: begin of the first epoch of sleep to the end of the last"),
+        "spt_min": ("min", "sleep period: start of the first epoch of sleep to end of the last"),
         "tst_min": ("min", "total sleep time: all epochs of N1, N2, N3 and R"),
-        "se_percent": ("%", "sleep efficiency: total sleep time in time in bed"),
+        "se_percent": ("%", "sleep efficiency: total sleep time as a share of time in bed"),
         "sol_min": ("min", "sleep onset latency: lights off to the first epoch of any sleep"),
-        "sol_persistent_min": ("min", "lights off to the begin of the first 10 min of unbroken sleep"),
+        "sol_persistent_min": ("min", "lights off to the start of the first 10 min of uninterrupted sleep"),
         "waso_min": (
             "min",
             "wake after sleep onset: epochs of W between the first epoch of sleep and lights on",
@@ -91,24 +94,27 @@ DEFINITIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "n2_min": ("min", "epochs of N2"),
         "n3_min": ("min", "epochs of N3"),
         "r_min": ("min", "epochs of R"),
-        "n1_percent": ("%", "N1 in total sleep time"),
-        "n2_percent": ("%", "N2 in total sleep time"),
-        "n3_percent": ("%", "N3 in total sleep time"),
-        "r_percent": ("%", "R in total sleep time"),
-        "awakenings": ("", "times W came after sleep onset and sleep came back; so not the last awakening"),
+        "n1_percent": ("%", "N1 as a share of total sleep time"),
+        "n2_percent": ("%", "N2 as a share of total sleep time"),
+        "n3_percent": ("%", "N3 as a share of total sleep time"),
+        "r_percent": ("%", "R as a share of total sleep time"),
+        "awakenings": (
+            "",
+            "number of times that W came after sleep onset and sleep came back; not the final awakening",
+        ),
         "shifts_per_hour": (
             "/h",
             "changes between two adjacent scored epochs of the sleep period, per hour of sleep",
         ),
         "cycles": (
             "",
-            "NREM-REM cycles: R that follows at least 15 min of NREM since sleep onset or the last R",
+            "NREM-REM cycles: R after at least 15 min of NREM since sleep onset or the last R",
         ),
         "unscored_min": (
             "min",
             "epochs between lights off and lights on that could not be scored, for any reason",
         ),
-        "no_signal_min": ("min", "those of them in which no signal arrived"),
+        "no_signal_min": ("min", "the part of these in which no signal arrived"),
     }
 )
 
@@ -116,15 +122,15 @@ DEFINITIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 def statistics(
     hypnogram: Sequence[PublishedStage], lights_off: int = 0, lights_on: int | None = None
 ) -> Statistics:
-    """The statistics of a night.
+    """Compute the statistics of a night.
 
     Args:
         hypnogram: one label per 30 s epoch.
         lights_off: the first epoch in bed.
-        lights_on: one past the last; None: to the end.
+        lights_on: one past the last epoch in bed; None: to the end.
 
     Raises:
-        ValueError: lights go on before they go off, or outside the hypnogram.
+        ValueError: lights on comes before lights off, or either lies outside the hypnogram.
 
     """
     end = len(hypnogram) if lights_on is None else lights_on
@@ -137,9 +143,9 @@ def statistics(
 
 
 class RunningStatistics:
-    """The statistics of a night that is still going on: a few counters, so each epoch costs the same.
+    """The statistics of a night in progress: a few counters, so that each epoch costs the same.
 
-    The only definition there is; `statistics` runs a whole night through it.
+    All definitions are computed here; `statistics` runs a whole night through it.
     """
 
     def __init__(self) -> None:
@@ -154,26 +160,26 @@ class RunningStatistics:
         self._onset: int | None = None  # first epoch of sleep
         self._wake_before_onset = 0
         self._sleep_end = 0  # one past the last epoch of sleep
-        self._unbroken = 0  # epochs of sleep up to now without interruption
+        self._unbroken = 0  # epochs of sleep since the last interruption
         self._persistent: int | None = None  # first epoch of persistent sleep
-        self._awake = False  # has been, since the last epoch of sleep
+        self._awake = False  # whether W came since the last epoch of sleep
         self._awakenings = 0
         self._shifts = 0
-        self._shifts_open = 0  # not yet followed by sleep, so perhaps beyond the sleep period
+        self._shifts_open = 0  # shifts not yet followed by sleep, so perhaps after the sleep period
         self._nrem = 0  # epochs since the last R
         self._cycles = 0
 
     def lights_off(self) -> None:
-        """The night begins with the next epoch; what was before does not belong to it."""
+        """Begin the night with the next epoch; earlier epochs do not count."""
         self._in_bed = True
         self._reset()
 
     def lights_on(self) -> None:
-        """The night ended with the last epoch; what comes does not belong to it."""
+        """End the night with the last epoch; later epochs do not count."""
         self._in_bed = False
 
     def push(self, label: PublishedStage) -> None:
-        """Take the next epoch."""
+        """Count the next epoch."""
         if not self._in_bed:
             return
         self._counts[label] += 1
@@ -207,7 +213,7 @@ class RunningStatistics:
             self._nrem += 1
 
     def statistics(self) -> Statistics:
-        """The night so far."""
+        """Return the statistics of the night so far."""
         count, onset = self._counts, self._onset
         tst = sum(count[stage] for stage in SLEEP)
         first_r = self._first.get("R")

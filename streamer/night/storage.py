@@ -1,4 +1,4 @@
-"""Finds the stored nights, and those whose raw samples a rule lets go."""
+"""Finds the stored nights, and those whose raw samples a rule of [storage] deletes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from streamer.night.session import evening_of
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An ended session whose samples are still there."""
+    """An ended session that still has its raw samples."""
 
     path: Path
     stream: str
-    evening: date | None  # None: nobody knows the day
+    evening: date | None  # None: unknown
     started: float  # Unix time, s
     sample_bytes: int
-    loose: bool  # some of its samples are not packed
+    loose: bool  # whether some samples are not compressed yet
 
 
 def find_stored(folder: Path, node: str, streams: Collection[str]) -> list[Stored]:
-    """Every session that may be packed or pruned, the newest first.
+    """Find every session that may be packed or pruned, newest first.
 
-    Only those of this node's streams, that were ended, and that nobody records or delivers now; what cannot
-    be read is left out.
+    These are ended sessions of this node's streams that no process is recording or delivering. Files that
+    cannot be read are left out.
     """
     found = []
     for path in folder.glob("*.sqlite"):
@@ -49,11 +49,11 @@ def find_stored(folder: Path, node: str, streams: Collection[str]) -> list[Store
 
 
 def find_superfluous(nights: Sequence[Stored], rule: StorageSettings) -> list[tuple[Stored, str]]:
-    """The nights whose samples a rule lets go, the oldest first, and which rule that is.
+    """Find the nights whose raw samples a rule deletes, oldest first, each with the rule.
 
     Args:
-        nights: the newest first.
-        rule: what is kept; without a bound nothing goes.
+        nights: newest first.
+        rule: the [storage] table; without a limit nothing is deleted.
 
     """
     out = []

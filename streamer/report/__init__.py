@@ -1,4 +1,4 @@
-"""Reports: one night as a page and a picture, several nights as a trend."""
+"""Reports: one night as an HTML page with a picture, several nights as a trend."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from streamer.report.spectrum import multitaper
 
 __all__ = ["Named", "Written", "make_distinct", "name_session", "sessions_of", "write_report", "write_trend"]
 
-MADE_FROM = "made_from"  # in a report's JSON: a digest of all that it shows
+MADE_FROM = "made_from"  # key in a report's JSON: a digest of its inputs
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a report left on disk.
+    """The files of a report, and its night.
 
     Attributes:
         html: the page.
         png: the picture.
         json: the numbers.
-        night: what they are about.
-        made_from: a digest of all that they show.
-        drawn: they were made now; False if they were there and nothing has changed since.
-        compared: with another scorer, if that was asked for.
+        night: the night that they show.
+        made_from: a digest of the report's inputs.
+        drawn: True: the files were written now; False: they existed, and nothing has changed since.
+        compared: agreement with another scorer, if that was asked for.
 
     """
 
@@ -52,14 +52,14 @@ def write_report(
 ) -> Written:
     """Write NAME.html, self-contained, with NAME.png and NAME.json beside it.
 
-    An older report of the same session is replaced, or kept where nothing has changed; one of another session
-    never is.
+    An older report of the same session is replaced, or kept if nothing has changed. A report of another
+    session is never replaced.
 
     Args:
-        session: the session; NAME is what it is called.
-        folder: where to; made if it is missing.
-        against: another scorer's hypnogram of the same night, see `scoring.read_scoring`.
-        progress: told how far it is.
+        session: the session file, and NAME.
+        folder: of the report; created if it is missing.
+        against: a scorer's hypnogram of the same night to compare with, see `scoring.read_scoring`.
+        progress: called with the share done, 0 to 1.
 
     Raises:
         JournalError: the session cannot be read.
@@ -82,10 +82,10 @@ def write_report(
 
 
 def write_trend(reports: Sequence[Written], folder: Path, name: str = "trend") -> tuple[Path, bool]:
-    """Write NAME.html, self-contained, with NAME.png beside it, from several nights in order of time.
+    """Write NAME.html, self-contained, with NAME.png beside it: several nights in order of time.
 
     Returns:
-        The page, and whether it was made now: it is kept where nothing has changed.
+        The page, and whether it was written now; it is kept if nothing has changed.
 
     """
     ordered = sorted(reports, key=lambda report: (report.night.started, report.html.name))
@@ -127,11 +127,11 @@ def _draw(
     html, picture, values = files
     private.write(picture, png)
     private.write(html, night_page(night, png, found, against))
-    private.write(values, json.dumps(data, indent=1) + "\n")  # last: it vouches for the others
+    private.write(values, json.dumps(data, indent=1) + "\n")  # last: it marks the report as complete
 
 
 def _digest(session: Path, against: Path | None) -> str:
-    """Of the session file's state, the other scorer's file and this version."""
+    """A digest of the session file's state, the scorer's file and this program's version."""
     parts = [__version__]
     for path in (session, session.with_name(f"{session.name}-wal")):
         if path.is_file():
@@ -164,5 +164,5 @@ def _folder(folder: Path) -> Path:
     try:
         private.make_folder(folder)
     except OSError as error:
-        raise UsageError(f"cannot make folder {folder}: {error.strerror}; choose another") from error
+        raise UsageError(f"cannot create folder {folder}: {error.strerror}; choose another") from error
     return folder

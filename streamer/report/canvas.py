@@ -1,4 +1,4 @@
-"""What every picture of a report shares: colours, size, and how it becomes a PNG."""
+"""Colours, size and PNG output, for every picture of a report."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ GRADES = {"good": "#4c9f70", "fair": "#d9c94a", "poor": "#e07b39", "off": "#b326
 LOST = "#d0d0d0"
 RED = "#b3261e"
 WIDTH = 11.0  # inches
-NARROW = 4.2  # likewise, for a telephone
+NARROW = 4.2  # inches, for a phone
 DPI = 110
 
 
 def canvas(height: float, width: float = WIDTH) -> Figure:
-    """An empty picture, inches, without a window; by default of the common width."""
+    """Make an empty figure of this size in inches, without a window."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def to_png(figure: Figure) -> bytes:
-    """The finished picture."""
+    """Convert a finished figure to PNG."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
 def days(seconds: float) -> float:
-    """Unix time as matplotlib counts it."""
+    """Convert Unix time, s, to matplotlib's days."""
     return float(date2num(datetime.fromtimestamp(seconds, UTC)))

@@ -29,14 +29,14 @@ MARKS: dict[str, str] = {
     "trigger": "trigger",
     "alarm": "alarm",
 }
-CROWD = 24  # more marks of a name than that are drawn so that the panels can still be seen
+CROWD = 24  # more marks of one name than this are drawn thin, so that they do not hide the panels
 FONT = 8
-# Of a character of the names above a picture: their size in points, the width of an average one.
+# Width of an average character of the names above a picture, as a share of the picture's width.
 CHARACTER = 0.56 * FONT / 72 / WIDTH
 
 
 def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedStage] | None = None) -> bytes:
-    """Hypnogram, hypnodensity, spectrogram and quality over one clock; as PNG."""
+    """Draw hypnogram, hypnodensity, spectrogram and quality over one time axis; return a PNG."""
     panels = ["hypnogram", *(["other"] if other is not None else []), "density", "spectrum", "quality"]
     heights = {"hypnogram": 2.2, "other": 1.6, "density": 1.8, "spectrum": 2.4, "quality": 0.35}
     figure = canvas(sum(heights[name] for name in panels) * 1.12 + 1.2)
@@ -67,7 +67,7 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
     )
     last.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=zone))
     if evening_of(night.meta) is None:
-        last.set_xlabel("since the recording's begin")
+        last.set_xlabel("time since the start of the recording")
     else:
         last.set_xlabel("UTC" if zone is UTC else "local time")
     if times.shape[0] > 1:
@@ -156,7 +156,7 @@ def _quality(axis: Axes, times: Floats, night: Night) -> None:
 
 
 def _marks(axes: Sequence[Axes], night: Night) -> None:
-    """Lights, marks, triggers and alarms as lines through every panel, named above the first."""
+    """Draw lights, marks, triggers and alarms as lines through every panel, with names above the first."""
     length_s = len(night.labels) * EPOCH_S
     found: list[tuple[float, str]] = []
     for event in night.events:
@@ -183,7 +183,7 @@ def _marks(axes: Sequence[Axes], night: Night) -> None:
 
 
 def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
-    """Begin and end (one past) of every stretch of True."""
+    """Begin and end (exclusive) of every run of True."""
     edges = np.flatnonzero(np.diff([0, *(int(flag) for flag in flags), 0]))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 

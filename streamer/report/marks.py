@@ -1,32 +1,32 @@
-"""Places the names of a night's marks above its picture, so that none covers another."""
+"""Places the names of a night's marks above its picture, so that they do not overlap."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ROWS = 4  # of names above the picture; what does not fit there is counted instead of named
-MARGIN = 0.008  # between two names of a row, as a share of the width
+ROWS = 4  # rows of names above the picture; names that do not fit are counted instead
+MARGIN = 0.008  # between two names of a row, as a share of the picture's width
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A text above a picture."""
+    """A name above a picture."""
 
-    at: float  # of its middle, 0..1 of the picture's width
+    at: float  # of its middle, as a share of the picture's width
     text: str
     row: int  # 0 is the lowest
 
 
 def spread(marks: Sequence[tuple[float, str]], character: float) -> list[Name]:
-    """Give each mark a name in the lowest row where it covers no other.
+    """Place each mark's name in the lowest row where it is free.
 
-    Marks of one name whose texts would touch become one, such as "4 alarms"; what fits into no row becomes
-    "N marks".
+    Marks of one name whose texts would touch become one text, such as "4 alarms". Marks that fit into no row
+    become "and N more".
 
     Args:
-        marks: place (0..1 of the width) and text of each.
-        character: width of a character, as a share of the picture's.
+        marks: place (as a share of the width) and text of each.
+        character: width of a character, as a share of the picture's width.
 
     """
     names = sorted(_gathered(marks, character))
@@ -50,7 +50,7 @@ def spread(marks: Sequence[tuple[float, str]], character: float) -> list[Name]:
 
 
 def _gathered(marks: Sequence[tuple[float, str]], character: float) -> list[tuple[float, str, int]]:
-    """Those of one name that stand so near that their names would touch: (middle, name, how many)."""
+    """Join marks of one name whose texts would touch: (middle, name, how many)."""
     out: list[tuple[float, str, int]] = []
     for text in dict.fromkeys(text for _, text in marks):
         near: list[float] = []
@@ -73,7 +73,7 @@ def _extent(middle: float, text: str, character: float) -> tuple[float, float]:
 
 
 def _inside(at: float, text: str, character: float) -> float:
-    """So that a name at an edge does not leave the picture."""
+    """Move a name at an edge into the picture."""
     half = min(0.5, len(text) * character / 2)
     return min(max(at, half), 1 - half)
 

@@ -1,4 +1,4 @@
-"""The report's HTML: one file that needs nothing else, fit for a phone and for paper."""
+"""The report's HTML: one self-contained file, for a screen, a phone and paper."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 
 
 def night_page(night: Night, png: bytes, found: Comparison | None, against: Path | None) -> str:
-    """The page of one night.
+    """Make the page of one night.
 
     Args:
         night: as read from its session.
         png: the picture.
-        found: agreement with another scorer, if one was asked for.
-        against: that scorer's file.
+        found: agreement with a scorer, if asked for.
+        against: the scorer's file.
 
     """
     judged = verdict(night)
@@ -102,13 +102,13 @@ def night_page(night: Night, png: bytes, found: Comparison | None, against: Path
 def trend_page(
     nights: Sequence[Night], pngs: tuple[bytes, bytes], links: Sequence[str], made_from: str
 ) -> str:
-    """The page of several nights, in order of time.
+    """Make the page of several nights, in order of time.
 
     Args:
         nights: as read from their sessions.
-        pngs: the picture, and the one for a telephone.
-        links: the names of their reports, in the same folder.
-        made_from: a digest of all that it shows, kept in the page.
+        pngs: the picture, and another one for a phone.
+        links: file names of their reports, in the same folder.
+        made_from: a digest of the page's inputs, stored in the page.
 
     """
     shown = (
@@ -134,12 +134,12 @@ def trend_page(
     failed = sum(verdict(night).grade == "failed" for night in nights)
     sleepers = {night.sleeper for night in nights}
     whose = f"{min(sleepers)}: " if len(sleepers) == 1 else ""
-    said = f"{whose}{len(nights)} nights" + (f", {failed} of them failed and in no figure" if failed else "")
+    said = f"{whose}{len(nights)} nights" + (f", {failed} failed and left out" if failed else "")
     table = (
         f'<div class="wide"><table><tr><th>night</th><th>sleeper</th>{head}<th>verdict</th></tr>'
         f"{''.join(rows)}</table></div>"
     )
-    dated = '<p class="dim">A night has the date of its evening, also where it began after midnight.</p>'
+    dated = '<p class="dim">A night has the date of its evening, even if it began after midnight.</p>'
     span = f'<p class="dim">{_date(nights[0])} to {_date(nights[-1])}</p>'
     pictures = _pictures(*pngs, "trend")
     parts = [f"<h1>{escape(said)}</h1>", span, pictures, table, dated, _legend((*shown, "unscored_min"))]
@@ -160,7 +160,7 @@ def _page(title: str, parts: Sequence[str], made_from: str = "") -> str:
 
 
 def _channels(night: Night) -> str:
-    """Name the staged channels, in the order of their turns."""
+    """The staged channels, in the order in which they were used."""
     later = [str(event.data.get("to")) for event in night.events if event.event == "channel_changed"]
     return ", then ".join([night.channel, *later])
 
@@ -186,7 +186,7 @@ def _picture(png: bytes, text: str) -> str:
 
 
 def _pictures(png: bytes, narrow: bytes, text: str) -> str:
-    """One for a desktop, and another where there is no room for it."""
+    """A picture for a wide screen, and another for a narrow one."""
     other = f'<source media="(max-width:44rem)" srcset="{_data(narrow)}">'
     return f'<picture class="fit">{other}<img alt="{text}" src="{_data(png)}"></picture>'
 
@@ -196,7 +196,7 @@ def _data(png: bytes) -> str:
 
 
 def _signal(night: Night) -> str:
-    """Lost samples, and quality over the night with its reasons."""
+    """A table of lost samples, and of the quality with its reasons."""
     count = len(night.epochs)
     grades = Counter(epoch.quality.grade for epoch in night.epochs)
     why = Counter(reason for epoch in night.epochs for reason in epoch.quality.reasons)
@@ -228,8 +228,8 @@ def _lights(night: Night) -> str:
         return ""
     missing = "Lights off and on were" if not off and not on else f"Lights {'on' if off else 'off'} was"
     return (
-        f'<p class="dim">{missing} never marked: the recording\'s own begin and end stand in, so '
-        "time in bed, efficiency and latencies depend on when it was switched on and off.</p>"
+        f'<p class="dim">{missing} not marked. The start or end of the recording is used instead, so '
+        "time in bed, efficiency and latencies depend on when recording was started and stopped.</p>"
     )
 
 
@@ -263,8 +263,8 @@ def _agreement(compared: Comparison, against: Path) -> str:
     )
     return (
         f"<h2>Agreement with {escape(against.name)}</h2>{_doubts(compared)}"
-        f"<p>{found.n} epochs that both scored: accuracy {accuracy}, Cohen's kappa {kappa}, macro-F1 {f1}. "
-        f"{found.unscored} epochs of the scorer's are unscored here.</p>"
+        f"<p>{found.n} epochs scored by both: accuracy {accuracy}, Cohen's kappa {kappa}, macro-F1 {f1}. "
+        f"{found.unscored} epochs scored by the scorer are unscored here.</p>"
         f"<table><tr><th>scorer \\ engine</th>{head}</tr>{rows}</table>"
     )
 

@@ -1,4 +1,4 @@
-"""A night's multitaper spectrogram: one spectrum per 30 s epoch, steady enough to show sleep's cycles."""
+"""A night's multitaper spectrogram: one spectrum per 30 s epoch, smooth enough to show the sleep cycles."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
 from streamer.night.session import Progress, unwatched
 
-HALF_BAND_HZ = 0.5  # each estimate is an average over twice this (Prerau et al., Physiology 32:60, 2017)
-TOP_HZ = 35.0  # where the band-pass ends
+HALF_BAND_HZ = 0.5  # half the frequency resolution (Prerau et al., Physiology 32:60, 2017)
+TOP_HZ = 35.0  # upper edge of the band-pass
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +23,11 @@ class Spectrogram:
 
 
 def multitaper(samples: NDArray[np.float32], progress: Progress = unwatched) -> Spectrogram:
-    """(epochs * 3000,) µV at 100 Hz -> the spectrogram; up to a tenth of lost samples (NaN) count as 0 µV."""
-    from scipy.signal.windows import dpss  # 70 MB and a second, for pictures only
+    """Compute the spectrogram of (epochs * 3000,) µV at 100 Hz.
+
+    Lost samples (NaN, up to a tenth) count as 0 µV.
+    """
+    from scipy.signal.windows import dpss  # costs 70 MB and a second, so only when a picture is drawn
 
     half_width = HALF_BAND_HZ * EPOCH_S
     tapers = dpss(EPOCH_SAMPLES, half_width, int(2 * half_width) - 1)  # (29, 3000), each of unit energy

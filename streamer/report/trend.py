@@ -1,4 +1,4 @@
-"""The picture of several nights: their main figures over the dates, a line for each sleeper."""
+"""The picture of several nights: their main figures by date, one line per sleeper."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ LINES = (
     "#7a5195",
     "#8c564b",
 )
-TICKS = 6  # dates that fit below a picture, nearly
-LEAST_SPAN = 4.0  # minutes or percent
-NAMED = 12  # sleepers: beyond, a legend would take the picture's place
-NAME = 9  # characters of a recording that its date does not tell from others
+TICKS = 6  # about as many dates fit below a picture
+LEAST_SPAN = 4.0  # shortest axis, minutes or percent
+NAMED = 12  # with more sleepers the legend is left out
+NAME = 9  # characters of a recording's name below the picture
 
 
 def draw_trend(nights: Sequence[Night], narrow: bool = False) -> bytes:
-    """Each night's main figures over the dates; a failed night is a cross, and joins no line.
+    """Draw each night's main figures by date; a failed night is a cross without a value.
 
-    Nights of several dates stand at their dates; where one sleeper has two of a date, or one has none, they
-    stand side by side in the order given.
+    Nights lie at their dates. If a sleeper has two nights of one date, or a night has no date, all lie side
+    by side in the given order.
 
     Args:
         nights: as read from their sessions.
-        narrow: for a telephone: one below the other.
+        narrow: for a phone: the panels one below the other.
 
     """
     columns = 1 if narrow else 2
@@ -61,8 +61,8 @@ def draw_trend(nights: Sequence[Night], narrow: bool = False) -> bytes:
         fine = np.where(failed, np.nan, values)
         for members, colour in zip(lines.values(), LINES * len(lines), strict=False):
             axis.plot(places[members], fine[members], "o-", color=colour, markersize=5)
-        if failed.any():  # without any, matplotlib finds no place for an empty line
-            on_the_edge = axis.get_xaxis_transform()  # in the picture's place, not at any value
+        if failed.any():  # matplotlib cannot place an empty line
+            on_the_edge = axis.get_xaxis_transform()  # y is a place in the panel, not a value
             none = np.zeros(int(failed.sum()))
             axis.plot(
                 places[failed],
@@ -95,7 +95,7 @@ def draw_trend(nights: Sequence[Night], narrow: bool = False) -> bytes:
 
 
 def _bound(axis: Axes) -> None:
-    """Set the axis: never below zero, and never so narrow that a fraction of a minute fills it."""
+    """Set the axis: not below zero, and not shorter than LEAST_SPAN."""
     low, high = axis.get_ylim()
     if high - low < LEAST_SPAN:
         middle = (low + high) / 2
@@ -104,7 +104,7 @@ def _bound(axis: Axes) -> None:
 
 
 def _places(nights: Sequence[Night]) -> tuple[Floats, list[str]]:
-    """Where each night stands, and what is written below it."""
+    """The place of each night on the axis, and its label."""
     dates = [evening_of(night.meta) for night in nights]
     days = [(one.meta.stream, date) for one, date in zip(nights, dates, strict=True)]
     names = [
@@ -127,7 +127,7 @@ def _places(nights: Sequence[Night]) -> tuple[Floats, list[str]]:
 
 
 def _name_nights(axes: Sequence[Axes], places: Floats, names: Sequence[str]) -> None:
-    """Dates below the nights themselves, as many as fit, and never a day without one."""
+    """Write dates below the nights, as many as fit, and none for a day without a night."""
     first, last = float(places.min()), float(places.max())
     margin = max(0.5, 0.04 * (last - first))
     least = (last - first) / TICKS
@@ -141,7 +141,7 @@ def _name_nights(axes: Sequence[Axes], places: Floats, names: Sequence[str]) -> 
 
 
 def _lines(nights: Sequence[Night]) -> dict[str, list[int]]:
-    """The nights of each sleeper, in order."""
+    """The indices of each sleeper's nights, in order."""
     out: dict[str, list[int]] = {}
     for number, night in enumerate(nights):
         out.setdefault(night.meta.stream, []).append(number)

@@ -1,7 +1,7 @@
-"""The process that writes a night's report and the trend: `python -m streamer.report.write SESSION ...`.
+"""A process that writes a night's report and the trend: `python -m streamer.report.write SESSION ...`.
 
-A process of its own, at a lower priority: neither the engine's loop nor its memory has to do with
-pictures. It prints one line of JSON, which `morning.py` reads.
+It is a separate process with a lower priority, so that drawing neither blocks the engine nor takes its
+memory. It prints one line of JSON, which `streamer/night/morning.py` reads.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from streamer.host.local import keep_caches_temporary
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the report of the first session, and the trend of all; the exit code."""
+    """Write the report of the first session and the trend of all; return the exit code."""
     with contextlib.suppress(OSError):
-        os.nice(5)  # behind the engine, and yet done before noon on a busy machine
+        os.nice(5)  # lower priority than the engine, but not the lowest
     keep_caches_temporary()  # before matplotlib
     session, *earlier = map(Path, arguments)
     try:
@@ -38,7 +38,7 @@ def _written(session: Path, earlier: Sequence[Path]) -> dict[str, object]:
     report = write_report(name_session(session), folder)
     reports = [report]
     for path in earlier:
-        with contextlib.suppress(SleepstreamError):  # what cannot be read is missing in the trend only
+        with contextlib.suppress(SleepstreamError):  # the trend leaves out nights that cannot be read
             reports.append(write_report(name_session(path), folder))
     trend = None
     if len(reports) > 1:

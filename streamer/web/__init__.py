@@ -1,1 +1,1 @@
-"""The live page: its server, what it shows, and who may see it."""
+"""The live page: its web server, its content, and access to it."""

@@ -1,4 +1,4 @@
-"""What the live page shows of each stream; no I/O. What a client has not been told yet: `view.py`."""
+"""The content of the live page, for each stream; no I/O. `view.py` makes each client's updates from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streamer.web.state import BINS, StreamState
 from streamer.web.traces import NO_TRACES, Traces
 from streamer.web.view import View
 
-STEPS_PER_DB = 3.0  # 1 to 255 is 0 to 84.7 dB; 0 is lost
+STEPS_PER_DB = 3.0  # bytes 1 to 255 are 0 to 84.7 dB; 0 is lost
 ALLOWED = (
     *("lights_off", "lights_on", "mark"),
     *("set_alarm", "set_alarm_window", "arm_alarm", "disarm_alarm", "snooze_alarm", "dismiss_alarm"),
@@ -31,22 +31,22 @@ log = logging.getLogger(__name__)
 
 
 class Page:
-    """The state behind the page; a sink of every stream. Costs nothing while nobody looks.
+    """The state behind the page: a sink of every stream. It costs next to nothing while nobody looks.
 
     Args:
-        clock: says how old a stage is.
+        clock: to compute how old a stage is.
 
     """
 
     name = "the live page"
     wants: tuple[type, ...] = (Sampled, Scored, StagePayload, EventPayload, AlarmPayload)
-    prompt = True  # clients fetch what they have not been told
+    prompt = True  # it only notes the news; clients fetch updates later
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._streams: dict[str, StreamState] = {}
-        self.waiting: dict[str, str] = {}  # sleepers whose samples do not arrive, and why
-        self._links: dict[str, Sequence[Link]] = {}  # by sleeper
+        self.waiting: dict[str, str] = {}  # why samples do not arrive, by sleeper
+        self._links: dict[str, Sequence[Link]] = {}  # links to reports, by sleeper
         self._views: set[View] = set()
 
     def open(
@@ -66,16 +66,16 @@ class Page:
         """Show a new session.
 
         Args:
-            stream: the sleeper.
-            session: its identity.
-            info: rate and start.
+            stream: name of the sleeper.
+            session: identity of the session.
+            info: sampling rate and start.
             channel: the derivation that is staged.
-            hop_s: between two stages.
-            labels: the committed epochs, a list that grows.
-            obey: does what a button asks for; why not, or "".
-            refuse: says that it was not done.
-            alarm: whether there is one to arm.
-            traces: other channels to show.
+            hop_s: seconds between two stages.
+            labels: stages of the committed epochs; a list that grows.
+            obey: carries out a command; returns why it was refused, or "".
+            refuse: reports a refused command.
+            alarm: whether the stream has an alarm.
+            traces: further channels to show.
 
         """
         inbox = CommandInbox(obey, refuse, self._clock)
@@ -86,14 +86,14 @@ class Page:
         self._changed()
 
     def await_session(self, stream: str, obey: Callable[[CommandPayload], str], alarm: bool) -> None:
-        """Show a sleeper whose device has not been found yet: the alarm can be set before the band is on."""
+        """Show a sleeper before the device is found, so that the alarm can be set before the band is on."""
         nothing = StreamInfo("", RATE_HZ, (), self._clock.wall())
         self.open(stream, "", nothing, "", EPOCH_S, (), obey, log.warning, alarm=alarm)
         state = self._streams[stream]
         state.ended = state.between = True
 
     def hear(self, stream: str, news: News) -> None:
-        """Take news."""
+        """Note one piece of news of a stream."""
         match news:
             case Sampled(item):
                 self._streams[stream].traces.push(item)
@@ -115,7 +115,7 @@ class Page:
                 pass
 
     def _scored(self, stream: str, score: Score) -> None:
-        """Take the window behind a stage, and on the 30 s grid its column of the night."""
+        """Note a scored window, and on the 30 s grid the epoch's column of the night."""
         state = self._streams[stream]
         state.window = score.window or state.window
         if score.epoch is None:
@@ -131,7 +131,7 @@ class Page:
             state.grades.append(GRADES[score.quality.grade])
 
     def restore(self, stream: str, epochs: Iterable[Score]) -> None:
-        """Take what an earlier process scored, and send every client the whole night again."""
+        """Note the epochs that an earlier process scored, and send the whole night to every client again."""
         for score in epochs:
             self._scored(stream, score)
         for view in self._views:
@@ -139,7 +139,7 @@ class Page:
         self._changed()
 
     def _staged(self, stream: str, payload: StagePayload) -> None:
-        """Take a new stage."""
+        """Note a new stage."""
         state = self._streams[stream]
         state.stage = payload
         if payload.stage != "no_signal":
@@ -147,13 +147,13 @@ class Page:
         self._changed()
 
     def _happened(self, stream: str, payload: EventPayload) -> None:
-        """Take an event."""
+        """Note an event."""
         state = self._streams[stream]
         if payload.event == "gap":
             state.gaps += 1
             seconds = payload.data.get("seconds")
             state.lost_s += seconds if isinstance(seconds, int | float) else 0.0
-        elif payload.event != "reconnected" or state.away:  # the first samples are no news
+        elif payload.event != "reconnected" or state.away:  # not for a session's first samples
             state.events.append(payload)
             state.n_events += 1
         if payload.event in ("no_signal", "error", "session_resumed", "reconnected"):
@@ -165,61 +165,64 @@ class Page:
                 "state": payload.data["state"],
                 "deadline": payload.data.get("deadline"),
             }
-        if payload.event == "session_ended":  # the alarm may outlast it
+        if payload.event == "session_ended":  # the alarm stays
             state.ended, state.between = True, bool(payload.data.get("night"))
         self._changed()
 
     def waits(self, stream: str, reason: str) -> None:
-        """Show why a sleeper's samples do not arrive, before there is a session, too; "": no more."""
+        """Show why a sleeper's samples do not arrive, also before there is a session; "": they do."""
         self.waiting.pop(stream, None)
         if reason:
             self.waiting[stream] = reason
         self._changed()
 
     def reported(self, stream: str, links: Sequence[Link]) -> None:
-        """Link to the reports of a sleeper's nights, the newest first, and to no other file."""
+        """Set the links to the reports of a sleeper's nights, newest first; no other file is served."""
         self._links[stream] = tuple(links)
         for view in self._views:
             view.reported.discard(stream)
         self._changed()
 
     def links(self, stream: str) -> Sequence[Link]:
-        """The reports of a sleeper's nights."""
+        """Links to the reports of a sleeper's nights, newest first."""
         return self._links.get(stream, ())
 
     def report(self, name: str) -> Path | None:
-        """The file of a report that the page links to, by its name."""
+        """The path of a report that the page links to, by its file name; None if there is no such link."""
         every = (link for links in self._links.values() for link in links)
         return next((link.path for link in every if link.path.name == name), None)
 
     def command(self, body: str) -> None:
-        """Carry out a client's message {"stream", "command", "text"}; refuse any other."""
+        """Carry out a client's message {"stream", "command", "text"}.
+
+        Refuse what is not a button of the page.
+        """
         try:
             asked = json.loads(body)
             state = self._streams[asked.pop("stream")]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return  # not even addressed to anyone
+            return  # names no sleeper that we know
         try:
             known = CommandPayload.model_validate(asked).command in ALLOWED
         except ValidationError:
-            known = True  # the inbox says what is wrong with it
+            known = True  # the inbox refuses it, with a reason
         state.inbox.receive(
             json.dumps(asked if known else {"command": "not a button of the page"}).encode(), False
         )
 
     def view(self) -> View:
-        """A new client's view, which has been told nothing yet."""
+        """Make the view of a new client, which has received nothing yet."""
         view = View(self, self._clock)
         self._views.add(view)
         return view
 
     def leave(self, view: View) -> None:
-        """A client is gone."""
+        """Forget the view of a client that has left."""
         self._views.discard(view)
 
     @property
     def streams(self) -> Sequence[StreamState]:
-        """Every sleeper, by name."""
+        """Every sleeper, sorted by name."""
         return tuple(self._streams[name] for name in sorted(self._streams))
 
     def _changed(self) -> None:
@@ -228,7 +231,7 @@ class Page:
 
 
 def _column(window: Window | None) -> bytes:
-    """One epoch's mean spectrum as BINS bytes; all 0 where no second of it was whole."""
+    """One epoch's mean spectrum as BINS bytes; all 0 if every second of it has lost samples."""
     if window is None:
         return bytes(BINS)
     whole = window.spectrogram[~np.isnan(window.spectrogram).any(axis=1)]

@@ -1,4 +1,4 @@
-"""Serves the page and its updates from the engine's own loop: a few files, and one WebSocket a client."""
+"""Serves the page from the engine's event loop: a few files, and updates over one WebSocket per client."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from streamer.web.page import Page
 from streamer.web.settings import WebSettings, url_of
 from streamer.web.view import View
 
-MAX_CLIENTS = 16  # who watch
-MAX_NEWCOMERS = 32  # connections that have not asked for anything yet, or are being answered
-PATIENCE_S = 5.0  # for a request; what says nothing for so long is ended
-BACKLOG = 16  # connections that the loop takes at once
-PERIOD_S = 1.0  # at least, between two updates to one client
-BEAT_S = 10.0  # at most, so that a client knows that we live
-MAX_BYTES = 4096  # of a client's message
+MAX_CLIENTS = 16  # that watch the page
+MAX_NEWCOMERS = 32  # connections without a request yet, or whose request is being answered
+PATIENCE_S = 5.0  # a connection that sends no request for so long is closed
+BACKLOG = 16  # connections that the loop accepts at once
+PERIOD_S = 1.0  # shortest time between two updates to one client
+BEAT_S = 10.0  # longest time between two updates, so that a client knows that the engine lives
+MAX_BYTES = 4096  # in a client's message
 STATIC = Path(__file__).parent / "static"
 FILES: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -39,7 +39,7 @@ FILES: Final = {
 }
 LIVE = "/live"
 REPORTS = "/reports/"
-# Nothing from outside, nothing to outside; the icon is an empty data image.
+# The page loads from and connects to its own address only; the icon is an empty data image.
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
@@ -50,20 +50,20 @@ POLICY = (
 class WebServer:
     """`async with WebServer(settings, page, token) as server:` serves `server.url`.
 
-    One client has one connection, one update under way at most, and a share of the loop that a slow client
-    does not enlarge; more than MAX_CLIENTS are turned away. A client that is silent for 40 s is cut off; one
-    that connects and asks nothing is after 5 s, or sooner when many more come. So nobody uses up the
-    process's files, or keeps others out, by connecting.
+    A client has one connection and at most one update under way, so a slow client costs no more than a fast
+    one. More than MAX_CLIENTS are refused. A client that is silent for 40 s is disconnected. A connection
+    without a request is closed after 5 s, or sooner when many new ones come. So connections cannot use up the
+    process's file descriptors or keep others out.
 
     Args:
         settings: where to listen.
-        page: what is shown.
-        token: which every client must bring; None: none is asked for, which only loopback allows.
-        period_s: between two updates.
+        page: the content.
+        token: that every client must bring; None: no token, which only loopback allows.
+        period_s: shortest time between two updates to a client.
 
     Raises:
-        SettingsError: the page would be open to the network without a proper token.
-        SinkError: the port is in use or not ours to take.
+        SettingsError: the page would be open to the network without a valid token.
+        SinkError: the port is in use or not allowed.
 
     """
 
@@ -75,13 +75,13 @@ class WebServer:
         self._access = Access(settings, token)
         self._period_s = period_s
         self._server: Server | None = None
-        self.clients = 0  # who watch
-        self._newcomers: dict[ServerConnection, None] = {}  # in the order in which they came
+        self.clients = 0  # number that watch now
+        self._newcomers: dict[ServerConnection, None] = {}  # oldest first
         self.port = settings.port
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The page's address."""
         return url_of(self._settings.host, self.port)
 
     async def __aenter__(self) -> Self:
@@ -117,10 +117,10 @@ class WebServer:
         await self._server.wait_closed()
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer a plain request; None lets a WebSocket through."""
+        """Answer a plain request; return None to let a WebSocket through."""
         path = urlsplit(request.path).path
         cookie = self._access.cookie_for(request.path)
-        if cookie is not None:  # off with the token from the address line, and from any history
+        if cookie is not None:  # redirect, so that the token leaves the address line and the history
             return _response(HTTPStatus.SEE_OTHER, b"", {"Location": path, "Set-Cookie": cookie})
         hosts = request.headers.get_all("Host")
         refusal = self._access.refusal(
@@ -135,14 +135,14 @@ class WebServer:
         if path.startswith(REPORTS):
             return await self._report(unquote(path.removeprefix(REPORTS)))
         if path not in FILES:
-            return _response(HTTPStatus.NOT_FOUND, b"there is no such page", {"Content-Type": "text/plain"})
+            return _response(HTTPStatus.NOT_FOUND, b"no such page", {"Content-Type": "text/plain"})
         name, kind = FILES[path]
         return _response(HTTPStatus.OK, (STATIC / name).read_bytes(), {"Content-Type": kind})
 
     def _admit(self) -> Response | None:
         if self.clients < MAX_CLIENTS:
             return None
-        text = f"{MAX_CLIENTS} clients watch already".encode()
+        text = f"{MAX_CLIENTS} clients are watching already; close one of them".encode()
         return _response(HTTPStatus.SERVICE_UNAVAILABLE, text, {"Content-Type": "text/plain"})
 
     async def _report(self, name: str) -> Response:
@@ -153,7 +153,7 @@ class WebServer:
         except OSError:
             body = None
         if body is None:
-            text = b"there is no such report"
+            text = b"no such report"
             return _response(HTTPStatus.NOT_FOUND, text, {"Content-Type": "text/plain"})
         kind = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": REPORT_POLICY}
         return _response(HTTPStatus.OK, body, kind)
@@ -169,7 +169,7 @@ class WebServer:
                 if isinstance(message, str):
                     self._page.command(message)
         except ConnectionClosed:
-            pass  # it went away in the middle of something
+            pass  # the client has left
         finally:
             self._page.leave(view)
             self.clients -= 1
@@ -177,7 +177,7 @@ class WebServer:
             await asyncio.wait([sender])
 
     async def _send(self, connection: ServerConnection, view: View) -> None:
-        """Send updates, as fast as the client reads and at most one every `_period_s`."""
+        """Send updates as fast as the client reads them, at most one every `_period_s`."""
         with contextlib.suppress(ConnectionClosed):
             while True:
                 await connection.send(view.update())
@@ -188,7 +188,10 @@ class WebServer:
 
 
 def _counting(newcomers: dict[ServerConnection, None]) -> type[ServerConnection]:
-    """Connections that keep account of themselves; where too many ask nothing, the oldest of those goes."""
+    """Make a connection class that registers in `newcomers`.
+
+    When too many wait there, the oldest is closed.
+    """
 
     class Counted(ServerConnection):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,4 +1,4 @@
-"""What the live page knows of each sleeper's night."""
+"""The data that the live page keeps of each sleeper's night."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from streamer.payloads import EventPayload, StagePayload
 from streamer.sinks.commands import CommandInbox
 from streamer.web.traces import Traces
 
-BINS = 38  # of 0.78 Hz, up to 30 Hz: two of the network's spectrogram
-EVENTS = 100  # kept for a client that comes later
+BINS = 38  # of 0.78 Hz, up to 30 Hz; each is the mean of two bins of the network's spectrogram
+EVENTS = 100  # kept for clients that connect later
 
 Json = dict[str, object]
 
@@ -26,20 +26,20 @@ class StreamState:
     info: StreamInfo
     channel: str
     hop_s: int
-    labels: Sequence[Label]  # the publisher's own list, which only grows
+    labels: Sequence[Label]  # stages of the committed epochs: the publisher's own list, which only grows
     inbox: CommandInbox
-    traces: Traces  # other channels
+    traces: Traces  # further channels
     density: list[bytes] = field(default_factory=list)  # 5 bytes an epoch, 255 = 1
     spectrum: list[bytes] = field(default_factory=list)  # BINS bytes an epoch
     grades: list[str] = field(default_factory=list)
     stage: StagePayload | None = None
     window: Window | None = None
-    heard: float = 0.0  # monotonic s of the last stage with a signal
+    heard: float = 0.0  # when the last stage with a signal came, monotonic s
     events: deque[EventPayload] = field(default_factory=lambda: deque(maxlen=EVENTS))
     n_events: int = 0
     gaps: int = 0
     lost_s: float = 0.0
-    away: bool = False  # the signal was lost, and its return is news
+    away: bool = False  # the signal was lost, so its return will be shown
     ended: bool = False
-    between: bool = False  # a night has ended by itself, and another will come
-    alarm: Json | None = None  # its state and its deadline (Unix s); None: there is none
+    between: bool = False  # the night has ended by itself, and another will follow
+    alarm: Json | None = None  # state and deadline (Unix s) of the alarm; None: the stream has no alarm

@@ -1,4 +1,4 @@
-"""The channels shown below the staged one: EOG, EMG and others, filtered as a laboratory looks at them."""
+"""The channels shown below the staged one: EOG, EMG and others, with the display filters of a sleep lab."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from streamer.sources.units import is_voltage, microvolts_per
 BINS_HZ = (
     50  # what is kept and sent: the least and the greatest sample of each 20 ms, so that no burst is missed
 )
-KEPT_S = 3 * EPOCH_S  # the window that is shown, and what is read ahead of it at full speed
-LOST = -32768  # of a bin that has no sample
-STEPS = 65_000  # that 16 bits make of a trace's range
-CLIP_UV = 1e7  # what is beyond is no signal, and would stay in the filters for minutes
-SHOWN_UV = 5000.0  # and what is beyond that once it is filtered is not worth the others' resolution
+KEPT_S = 3 * EPOCH_S  # the 30 s that are shown, and what a fast replay reads ahead of them
+LOST = -32768  # stands for a bin without a sample
+STEPS = 65_000  # levels into which a trace's range is divided, in 16 bits
+CLIP_UV = 1e7  # larger values are no signal, and would stay in the filters for minutes
+SHOWN_UV = 5000.0  # larger values after filtering are clipped, to keep the resolution for the others
 
 Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a channel measures, by its label, and which band of it is looked at (AASM's display filters)."""
+    """A kind of channel, recognised by its label, and the band in which it is shown (as AASM recommends)."""
 
     name: str
     pattern: re.Pattern[str]
@@ -59,17 +59,17 @@ KINDS: Final = (
 
 
 def kind_of(label: str, unit: str) -> Kind:
-    """What a channel measures; what is no voltage is shown as it is."""
+    """Return a channel's kind by its label; a channel that is not a voltage is shown unfiltered."""
     if not is_voltage(unit):
         return PLAIN
     return next(kind for kind in KINDS if kind.pattern.search(label))
 
 
 class _Trace:
-    """The last `KEPT_S` of one channel, or of a difference.
+    """The last `KEPT_S` seconds of one channel, or of a difference of two.
 
     Raises:
-        UsageError: a difference of channels that are no voltages.
+        UsageError: a difference of channels that are not voltages.
 
     """
 
@@ -96,11 +96,11 @@ class _Trace:
     def _begin(self) -> None:
         """Start the filters anew at the next sample."""
         self._state = np.zeros((len(self._stages), 2))
-        self._offset: float | None = None  # the first sample that was a number
-        self._last = 0.0  # and the last
+        self._offset: float | None = None  # the first finite sample
+        self._last = 0.0  # the last finite sample
 
     def push(self, item: Item) -> None:
-        """Take what comes next; costs no more for a loss of hours than for one of a minute."""
+        """Take the next chunk or gap; a gap of hours costs no more than one of a minute."""
         if isinstance(item, Gap):
             self._begin()
             self._advance(int(item.stop * BINS_HZ / self._rate_hz))
@@ -114,7 +114,10 @@ class _Trace:
             self._keep(item.start, np.where(real, filtered, np.nan))
 
     def _filtered(self, samples: Floats, real: NDArray[np.bool_]) -> Floats:
-        """(n,) in the trace's band; what is no number holds the value before, for the filters' sake."""
+        """Filter (n,) samples to the trace's band.
+
+        Before that, samples that are not finite repeat the last one.
+        """
         if self._offset is None:
             self._offset = self._last = float(samples[real.argmax()])
         place = np.maximum.accumulate(np.where(real, np.arange(samples.shape[0]), -1))
@@ -128,7 +131,7 @@ class _Trace:
         return np.clip(out, -SHOWN_UV, SHOWN_UV)
 
     def _keep(self, start: int, samples: Floats) -> None:
-        """Note the least and the greatest sample of each bin."""
+        """Note the smallest and the largest sample of each bin."""
         bins = (np.arange(start, start + samples.shape[0]) * (BINS_HZ / self._rate_hz)).astype(np.int64)
         self._advance(int(bins[-1]) + 1)
         recent = bins >= self._end - self._low.shape[0]
@@ -145,7 +148,7 @@ class _Trace:
         self._end = max(self._end, end)
 
     def window(self, end_s: int) -> Json:
-        """The 30 s up to second `end_s`: least and greatest of each bin, `offset + step * number`."""
+        """Smallest and largest sample of each bin in the 30 s before `end_s`, as `offset + step * number`."""
         bins = np.arange((end_s - EPOCH_S) * BINS_HZ, end_s * BINS_HZ)
         known = (bins >= max(0, self._end - self._low.shape[0])) & (bins < self._end)
         both = np.where(
@@ -161,41 +164,41 @@ class _Trace:
 
 
 class Traces:
-    """Every channel that the page shows of a stream besides the staged one.
+    """The further channels of a stream that the page shows.
 
     Args:
         info: the stream's rate and channels.
-        names: which, each as `[stream.signal] channel` takes one.
-        unit: of the voltages, where the source's own is wrong; None: as it says.
+        names: the channels, each written like `channel` in [stream.signal].
+        unit: of the voltages, if the source declares a wrong one; None: the declared unit.
 
     Attributes:
-        complaints: what to say of those that the stream does not have, a line each.
+        complaints: one line for each name that the stream does not have.
 
     """
 
     def __init__(self, info: StreamInfo, names: Sequence[str], unit: str | None) -> None:
         self.complaints: list[str] = []
-        self._traces: list[_Trace | str] = []  # a name: there is no such channel
+        self._traces: list[_Trace | str] = []  # a str is the name of a missing channel
         for name in names:
             try:
                 pick = choose(info.channels, name, [info.rate_hz] * len(info.channels))
                 self._traces.append(_Trace(pick, info, unit))
             except UsageError as error:
                 left_out = any(channel.position is not None for channel in info.channels)
-                why = "; those of another rate are not played with it" if left_out else ""
+                why = "; channels of another rate are not replayed" if left_out else ""
                 self.complaints.append(
-                    f"the page lacks a trace: {error}{why}; correct traces in the settings"
+                    f"a trace of the page is missing: {error}{why}; correct `traces` in the settings"
                 )
                 self._traces.append(printable(name))
 
     def push(self, item: Item) -> None:
-        """Take the stream's next samples, or a loss."""
+        """Take the stream's next chunk or gap."""
         for trace in self._traces:
             if isinstance(trace, _Trace):
                 trace.push(item)
 
     def window(self, end_s: int) -> list[Json]:
-        """The 30 s up to second `end_s` of each, in the order of their names."""
+        """The 30 s before second `end_s` of each trace, in the order of the names."""
         return [
             {"label": trace, "missing": True} if isinstance(trace, str) else trace.window(end_s)
             for trace in self._traces
@@ -203,7 +206,7 @@ class Traces:
 
 
 def shown(stream: StreamSettings, settings: Settings) -> tuple[str, ...]:
-    """The channels that the page shows of a stream besides the staged one; none where there is no page."""
+    """The names of the further channels that the page shows of a stream; none if there is no page."""
     if settings.web is None:
         return ()
     return settings.web.traces if stream.traces is None else stream.traces
@@ -213,7 +216,7 @@ NO_TRACES: Final = Traces(StreamInfo("", 1.0, (), 0.0), (), None)
 
 
 def _filters(kind: Kind, rate_hz: float) -> list[tuple[Floats, Floats]]:
-    """The band's sections at this rate; a low-pass that it cannot carry is left out."""
+    """The filters of this kind at this rate, without a low-pass that is too close to half the rate."""
     out = []
     if kind.high_pass_hz is not None:
         out.append(second_order("high", kind.high_pass_hz, rate_hz))

@@ -1,4 +1,4 @@
-"""One client's place in every stream, and its next update as JSON."""
+"""What one client of the page has received so far, and its next update as JSON."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from streamer.night.morning import Link
 from streamer.payloads import EventPayload
 from streamer.web.state import BINS, Json, StreamState
 
-CODES = {"W": "W", "N1": "1", "N2": "2", "N3": "3", "R": "R"}  # one character per epoch; "?" unscored
-MARKED = ("marker", "trigger", "mark", "lights_off", "lights_on", "alarm")  # that are drawn into the signal
+CODES = {"W": "W", "N1": "1", "N2": "2", "N3": "3", "R": "R"}  # one character per epoch; "?": unscored
+MARKED = ("marker", "trigger", "mark", "lights_off", "lights_on", "alarm")  # events drawn into the traces
 MARK_CHARS = 24
-SLACK_S = 60.0  # by which a trigger may lie behind the score that caused it
+SLACK_S = 60.0  # longest time by which a trigger may follow the score that caused it
 
 _Item = TypeVar("_Item", bytes, str)
 
 
 class Shown(Protocol):
-    """What a view needs of the page."""
+    """The part of the page that a view reads."""
 
     @property
     def streams(self) -> Sequence[StreamState]:
@@ -37,17 +37,17 @@ class Shown(Protocol):
 
     @property
     def waiting(self) -> Mapping[str, str]:
-        """Sleepers whose samples do not arrive, and why."""
+        """Why samples do not arrive, by sleeper."""
         ...
 
     def links(self, stream: str) -> Sequence[Link]:
-        """The reports of a sleeper's nights."""
+        """Links to the reports of a sleeper's nights."""
         ...
 
 
 @dataclass(slots=True)
 class Told:
-    """How far one client knows one session."""
+    """How much of a session one client has received."""
 
     session: str
     epochs: int = 0
@@ -56,10 +56,10 @@ class Told:
 
 
 class View:
-    """One client's place in every stream.
+    """One client's progress in every stream.
 
-    There is no queue: an update is made of all that is new when the client is ready for it, so that a slow
-    client gets fewer updates and costs less, and nothing is ever kept for it.
+    There is no queue. An update contains all that is new at the moment when the client is ready for it. So a
+    slow client gets fewer updates, and nothing is stored for it.
     """
 
     def __init__(self, page: Shown, clock: Clock) -> None:
@@ -67,14 +67,17 @@ class View:
         self._page = page
         self._clock = clock
         self._told: dict[str, Told] = {}
-        self.reported: set[str] = set()  # of whom it knows which reports there are
+        self.reported: set[str] = set()  # sleepers whose report links the client has received
 
     def forget(self, stream: str) -> None:
-        """The client has not been told all of a stream's past: it is told again, from the first epoch on."""
+        """Send a stream's whole night again with the next update, because its past has changed."""
         self._told.pop(stream, None)
 
     def update(self) -> str:
-        """All that is new, as JSON; `from` says at which epoch the new ones begin, `whole` that it is all."""
+        """Return all that is new, as JSON.
+
+        `from` is the first new epoch; `whole`: the night from its beginning.
+        """
         self.changed.clear()
         streams = [self._stream(state) for state in self._page.streams]
         return json.dumps({"streams": streams, "waiting": dict(self._page.waiting)})
@@ -117,7 +120,7 @@ class View:
 
 
 def _epochs(state: StreamState, start: int) -> Json:
-    """The committed epochs from `start` on; columns that are not known are blank."""
+    """The committed epochs from `start` on; unknown columns are blank."""
     stop = len(state.labels)
     density = _filled(state.density[start:stop], stop - start, bytes(len(STAGES)))
     spectrum = _filled(state.spectrum[start:stop], stop - start, bytes(BINS))
@@ -140,20 +143,20 @@ def _events(state: StreamState, told: int) -> list[Json]:
 
 
 def _event(one: EventPayload, info: StreamInfo) -> Json:
-    """An event, at the recording's time; `at_s` and `mark` of one that is drawn into the signal."""
+    """An event with its time in the recording; if it is drawn into the traces, also `at_s` and `mark`."""
     t = one.t.timestamp() if one.at_s is None else info.started + one.at_s
     out: Json = {"seq": one.seq, "t": t, "event": one.event, "text": one.text}
     if one.event not in MARKED or one.at_s is None:
         return out
     at_s, due, name = one.at_s, one.data.get("due"), one.event.replace("_", " ")
     if isinstance(due, int | float) and 0 < due - info.started - at_s < SLACK_S:
-        at_s = due - info.started  # a phase was waited for
+        at_s = due - info.started  # the trigger waited for a phase
     said = {"trigger": one.data.get("trigger"), "marker": one.data.get("description"), "mark": one.text}
     return {**out, "at_s": at_s, "mark": str(said.get(one.event) or name)[:MARK_CHARS]}
 
 
 def _eeg(window: Window) -> str:
-    """The last 30 s as 16 bits of 0.1 µV; -32768 is a lost sample."""
+    """The last 30 s as 16-bit numbers in steps of 0.1 µV, in base64; -32768 is a lost sample."""
     scaled = np.clip(np.nan_to_num(window.samples * 10, nan=-32768), -32767, 32767)
     out: NDArray[np.int16] = np.where(np.isnan(window.samples), -32768, scaled).astype("<i2")
     return _text(out.tobytes())

@@ -162,7 +162,7 @@ def test_silence_has_an_end_and_a_reason(tmp_path, capsys):
     with Mosquitto() as broker:
         never, unknown, gone = asyncio.run(scenario(broker.port))
     assert "no engine answered within 0.3 s" in never
-    assert "its 'ben' gave no answer" in unknown
+    assert "its 'ben' did not answer" in unknown
     assert "no engine of node 'home' is connected" in gone
 
 

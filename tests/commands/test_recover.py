@@ -86,7 +86,7 @@ def test_what_cannot_be_saved_is_said_and_nothing_is_overwritten(tmp_path, capsy
     path = session(tmp_path, 5)
     with pytest.raises(UsageError, match="no such file"):
         recover(tmp_path / "none.sqlite", tmp_path / "new.sqlite")
-    with pytest.raises(UsageError, match="never overwritten"):
+    with pytest.raises(UsageError, match="not overwritten"):
         recover(path, path)
     text = tmp_path / "text.sqlite"
     text.write_text("this is not a session at all")

@@ -79,12 +79,12 @@ def test_a_wrong_answer_is_asked_again_in_words(home, monkeypatch, capsys):
     assert main(["setup"]) == 0
     out = capsys.readouterr().out
     for words in (
-        "'a/b' is no name",
-        "'7' is no source",
-        "'tape' is no source",
+        "'a/b' is not a valid name",
+        "'7' is not a source",
+        "'tape' is not a source",
         "no channel 'C3'; there are",
-        "'a b' is no host",
-        "'7:00' is no time of day; write it as '07:00'",
+        "'a b' is not a host",
+        "'7:00' is not a time of day; write it as '07:00'",
         "'x' is neither user, system nor none",
     ):
         assert words in out
@@ -114,13 +114,13 @@ def test_options_answer_where_there_is_no_terminal(home, monkeypatch, tmp_path, 
 
 def test_without_a_terminal_it_refuses_in_one_line(home, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    assert "this is no terminal, so nobody can be asked; give --source" in fails(capsys, 2, "setup")
+    assert "there is no terminal to ask at; give --source" in fails(capsys, 2, "setup")
     for option, value, why in (
-        ("--source", "tape", "is no source"),
+        ("--source", "tape", "is not a source"),
         ("--alarm", "7:00", "write it as '07:00'"),
-        ("--broker", "a b", "is no host"),
-        ("--broker", "h:99999", "the most is 65535"),
-        ("--name", "a/b", "is no name"),
+        ("--broker", "a b", "is not a host"),
+        ("--broker", "h:99999", "the maximum is 65535"),
+        ("--name", "a/b", "is not a valid name"),
     ):
         assert why in fails(capsys, 2, "setup", "--yes", option, value)
     assert not (home / ".config").exists()
@@ -129,7 +129,7 @@ def test_without_a_terminal_it_refuses_in_one_line(home, monkeypatch, capsys):
 def test_nothing_is_overwritten_and_ctrl_c_leaves_nothing(home, monkeypatch, capsys):
     config = home / "c.toml"
     config.write_text("mine")
-    assert "never overwritten" in fails(capsys, 2, "setup", "--yes", "--config", config)
+    assert "not overwritten" in fails(capsys, 2, "setup", "--yes", "--config", config)
     assert config.read_text() == "mine"
 
     def given_up(question):
@@ -147,7 +147,7 @@ def test_nothing_is_overwritten_and_ctrl_c_leaves_nothing(home, monkeypatch, cap
 def test_one_that_comes_between_is_kept(home, tmp_path):
     path = tmp_path / "c.toml"
     path.write_text("theirs")
-    with pytest.raises(UsageError, match="never overwritten"):
+    with pytest.raises(UsageError, match="not overwritten"):
         setup._write_new(path, "ours", "--config")
     assert [one.read_text() for one in tmp_path.iterdir() if one.is_file()] == ["theirs"]
 
@@ -168,7 +168,7 @@ def test_a_user_s_unit_runs_this_sleepstream(home, monkeypatch, capsys):
     assert "User=" not in text
     assert "WantedBy=default.target" in text
     assert "systemctl --user enable --now sleepstream" in capsys.readouterr().out
-    assert "never overwritten" in fails(
+    assert "not overwritten" in fails(
         capsys, 2, "setup", "--yes", "--config", home / "b.toml", "--service", "user"
     )
     assert not (home / "b.toml").exists()

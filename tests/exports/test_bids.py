@@ -121,7 +121,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "dataset_description.json").write_text('{"Name": "theirs"}')
     assert bids(path, out=tmp_path / "d") == 2
-    assert "never overwritten" in capsys.readouterr().err
+    assert "not a dataset made by sleepstream" in capsys.readouterr().err
     assert len(list((tmp_path / "d").iterdir())) == 1
 
 

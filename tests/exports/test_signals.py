@@ -110,9 +110,9 @@ def test_the_parts_of_a_derivation_are_named(tmp_path):
     path = session(tmp_path / "s.sqlite", stages("W"), channels=channels, channel=["C4-M1", "AF7-M1"])
     assert [one.staged for one in columns(read_night(path))[0]] == [
         "",
-        "to fall back on, as AF7-M1, subtracted",
+        "fallback, as AF7-M1, subtracted",
         "staged as C4-M1",
-        "to fall back on, as AF7-M1",
+        "fallback, as AF7-M1",
     ]
 
 

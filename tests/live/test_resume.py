@@ -78,7 +78,7 @@ def recorded(path):
 
 
 def unlisted(path):
-    """Samples that are neither in the file nor in its ledger."""
+    """Samples that are neither in the file nor in its list of gaps."""
     with Journal.open(path) as session:
         spans = [(one.start, one.stop) for one in (*session.samples(), *session.gaps())]
     at = missing = 0

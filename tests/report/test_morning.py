@@ -68,7 +68,7 @@ def test_a_night_becomes_a_page_a_picture_and_numbers(tmp_path, capsys):
         assert meaning in found.text
     assert "500 of 1530000 samples" in found.text
     assert "in 1 gap, the longest 5.0 s" in found.text
-    assert "never marked" in found.text
+    assert "not marked" in found.text
     data = json.loads((tmp_path / "night.json").read_text())
     assert data["statistics"] == read_night(path).statistics().to_json()
     assert data["agreement"] is None
@@ -78,7 +78,7 @@ def test_no_figure_of_a_failed_night_stands_unmarked(tmp_path):
     path = session(tmp_path / "bad.sqlite", stages("?" * 300 + "W2" * 80))
     report(path, "--out", tmp_path / "out")
     html = (tmp_path / "out" / "bad.html").read_text()
-    assert "This night failed. The figures below are no result." in html
+    assert "This night failed. The figures below are not a result." in html
     assert '<div class="big">' not in html
     assert '<table class="noresult">' in html
     assert "65% of the time in bed" in html
@@ -91,7 +91,7 @@ def test_no_figure_of_a_failed_night_stands_unmarked(tmp_path):
         (NIGHT, False, "partial", "not closed"),
         ("?" * 100 + NIGHT, True, "partial", "could not be scored"),
         ("W2" * 50, True, "partial", "only 50 min"),
-        ("?" * 400, True, "failed", "not one epoch"),
+        ("?" * 400, True, "failed", "none of the epochs"),
         ("", True, "failed", "no epoch was committed"),
     ],
 )
@@ -141,7 +141,7 @@ def test_several_nights_become_a_trend_and_a_failed_one_gives_it_no_value(tmp_pa
     rows = re.findall(r"<tr><td class=\"t\"><a href=\"(n\d\.html)\">.*?</tr>", html)
     assert rows == ["n0.html", "n1.html", "n2.html"]
     assert html.count('<td class="n">failed</td>') == 8
-    assert "anna: 3 nights, 1 of them failed" in page(tmp_path / "out" / "trend.html").text
+    assert "anna: 3 nights, 1 failed" in page(tmp_path / "out" / "trend.html").text
     assert html.count("data:image/png") == 2  # for a desktop and for a telephone
     assert all((tmp_path / "out" / name).exists() for name in (*rows, "trend.png"))
 
@@ -328,7 +328,7 @@ def test_names_above_a_picture_never_collide(places, texts):
     ("arguments", "said"),
     [
         (["none.sqlite"], "no session file"),
-        (["."], "holds no session"),
+        (["."], "has no session file"),
     ],
 )
 def test_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, said):

@@ -193,7 +193,7 @@ def test_shhs_with_both_kinds_of_xml(tmp_path):
     ("text", "why"),
     [
         ("<PSGAnnotation><ScoredEvents>", "is no XML"),
-        ("<PSGAnnotation><ScoredEvents/></PSGAnnotation>", "holds no sleep stages"),
+        ("<PSGAnnotation><ScoredEvents/></PSGAnnotation>", "has no sleep stages"),
         ("<html/>", "its root is html"),
         (
             "<CMPStudyConfig><SleepStages><SleepStage>12</SleepStage></SleepStages></CMPStudyConfig>",

@@ -179,7 +179,7 @@ def test_a_name_that_no_channel_has_is_said_with_what_there_is_and_shown_as_miss
 def test_of_a_recording_with_other_rates_that_is_said():
     info = StreamInfo("x", 100.0, (Channel("Fz", "uV", 0), Channel("EOG", "uV", 2)), 0.0)
     (said,) = Traces(info, ["EMG"], None).complaints
-    assert "those of another rate are not played with it" in said
+    assert "channels of another rate are not replayed" in said
 
 
 def told(page):
@@ -268,7 +268,7 @@ def test_a_recording_of_several_channels_is_shown_by_replay(tmp_path, capsys):
     out = str(tmp_path / "out")
     assert main(["replay", str(path), "--config", str(config), "--out", out]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "the page lacks a trace: no channel 'Chin'; there are:" in said
+    assert "a trace of the page is missing: no channel 'Chin'; there are:" in said
     assert "EOG E1" in said
 
 
@@ -283,9 +283,9 @@ def test_traces_that_break_harm_nobody(tmp_path, monkeypatch):
     ("traces", "said"),
     [
         ("EOG L", "web.traces: "),
-        (["EOG L", "EOG L"], "'EOG L' is named twice; name each trace once"),
+        (["EOG L", "EOG L"], "'EOG L' is named twice; name each one only once"),
         ([""], "is too short"),
-        ([f"E{k}" for k in range(9)], "it has 9 entries, and may have 8"),
+        ([f"E{k}" for k in range(9)], "it has 9 entries, but may have at most 8"),
         ([1], "web.traces"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The stages in a recording's own annotations."""
+"""Reads the stages in a recording's annotations."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from streamer.sources.files import read_head
 
 
 def read_annotated(path: Path) -> Scoring:
-    """The stages that stand in an EDF+ or BDF+ file; onsets count from sample 0.
+    """Read the stages in an EDF+ or BDF+ file; onsets count from sample 0.
 
-    Taken are annotations that say "Sleep stage ...", and those that name a stage otherwise ("N2", "REM") and
-    last a number of 30 s. An annotation without a duration lasts until the next stage. Empty for other
+    Annotations count if they begin with "Sleep stage", or if they name a stage otherwise ("N2", "REM") and
+    last a multiple of 30 s. One without a duration lasts until the next stage. The result is empty for other
     formats and for files without such annotations.
 
     Raises:
         RecordingError: the file is missing or damaged.
-        ScoringError: its stages last something else than a number of 30 s.
+        ScoringError: the stages do not last multiples of 30 s.
 
     """
     if not is_edf(read_head(path)):

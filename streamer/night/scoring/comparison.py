@@ -1,4 +1,4 @@
-"""A session beside another scorer's hypnogram: how well they agree, and whether the two belong together."""
+"""Compares a session with a scorer's hypnogram: how well they agree, and whether they belong together."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamer.messages import EPOCH_S, STAGES, Label
-from streamer.night.agreement import Agreement, compare_stages
+from streamer.night.agreement import Agreement, cohen_kappa, compare_stages
 from streamer.night.hypnogram import Scoring
 from streamer.payloads import PublishedStage
 
-LEAST_KAPPA = 0.1  # below, two scorings of one night say nothing of each other
-CHANCE_SIGMAS = 1.645  # so near to 0, a kappa is no better than chance (one-sided, 5 %)
-CLEAR_KAPPA = 0.6  # from here on they agree, however few epochs there are
-LATER_EPOCHS = 240  # how far two begins are looked for apart: 2 h
-LATER_LEAST = 120  # epochs in which two shifted scorings must overlap
-LATER_GAIN = 0.15  # so much better a kappa must become, before another begin is believed
-LISTED = 6  # words named in a message
+LEAST_KAPPA = 0.1  # below, the two are doubted to be of the same night
+CHANCE_SIGMAS = 1.645  # standard errors below which a kappa is no better than chance (one-sided, 5 %)
+CLEAR_KAPPA = 0.6  # above, they agree, however few epochs there are
+LATER_EPOCHS = 240  # largest shift between the two that is tried: 2 h
+LATER_LEAST = 120  # number of epochs in which the shifted scorings must overlap
+LATER_GAIN = 0.15  # gain of kappa from which a shift is reported
+LISTED = 6  # number of words named in a message
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a session and a scorer agree, and what to know before believing it.
+    """The agreement of a session and a scorer, and reasons to doubt it.
 
     Attributes:
         truth: the scorer's stage of each epoch.
         found: their agreement.
-        unknown: the scorer's words that were not understood, and how often; their epochs are unscored.
-        doubts: why the scoring may not belong to the recording.
+        unknown: the scorer's words that were not understood, and how often each occurs; those epochs are
+            unscored.
+        doubts: reasons why the scoring may not belong to the recording.
 
     """
 
@@ -41,7 +42,7 @@ class Comparison:
     doubts: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
-        """As plain JSON values."""
+        """Convert to JSON values."""
         return {
             **self.found.to_json(),
             "not_understood": dict(self.unknown),
@@ -49,7 +50,7 @@ class Comparison:
         }
 
     def said(self) -> list[str]:
-        """What a person should read beside the figures, a line each."""
+        """Remarks for the user, one line each."""
         lines = []
         if self.unknown:
             listed = [f"{word!r} ({count})" for word, count in list(self.unknown.items())[:LISTED]]
@@ -63,12 +64,12 @@ def compare(
     labels: Sequence[PublishedStage],
     confidence: Sequence[float | None] | None = None,
 ) -> Comparison:
-    """Lay a scorer's stages beside a session's, one per epoch.
+    """Compare a scorer's stages with a session's, epoch by epoch.
 
     Args:
-        scoring: of the scorer.
-        labels: of the session.
-        confidence: as many probabilities of the session's stages, if known.
+        scoring: the scorer's stages.
+        labels: the session's stages, one per epoch.
+        confidence: the probability of each of the session's stages, if known.
 
     """
     truth = scoring.labels(len(labels))
@@ -80,26 +81,26 @@ def compare(
 def comparison_text(
     compared: Comparison, stages: Sequence[PublishedStage], smoothed: Sequence[PublishedStage]
 ) -> str:
-    """What agreement.json holds: how the stages, and beside them the smoothed ones, agree with a scorer's."""
+    """The content of agreement.json: the agreement of the stages, and of the smoothed ones, with a scorer."""
     also = compare_stages(compared.truth, smoothed).to_json()
     return json.dumps({**compared.to_json(), "smoothed": also}, indent=1) + "\n"
 
 
 def _extent(scoring: Scoring, n_epochs: int) -> list[str]:
-    """The scoring covers other epochs than the session has."""
+    """Doubts because the scoring does not cover the same epochs as the session."""
     doubts = []
     if scoring.contradictions:
         doubts.append(
-            f"{scoring.contradictions} of its stages overlap an earlier, different one; the earlier counts"
+            f"{scoring.contradictions} of its stages overlap an earlier, different one, which counts"
         )
     end = max((onset + duration for onset, duration, _ in scoring.stages), default=0.0) / EPOCH_S
     begin = min((onset for onset, _, _ in scoring.stages), default=0.0) / EPOCH_S
     if not scoring.placed and abs(end - n_epochs) > 1:
-        return [*doubts, f"it has {round(end)} epochs, and the recording {n_epochs}"]
+        return [*doubts, f"it has {round(end)} epochs, but the recording {n_epochs}"]
     outside = max(0.0, end - n_epochs) + max(0.0, -begin)
     if outside > 1:
         doubts.append(
-            f"it reaches from epoch {math.floor(begin)} to {math.ceil(end)}, the recording to {n_epochs}"
+            f"it reaches from epoch {math.floor(begin)} to {math.ceil(end)}, but the recording has {n_epochs}"
         )
     elif n_epochs and end - max(0.0, begin) < n_epochs / 2:
         doubts.append(f"it covers {round(end - max(0.0, begin))} of the recording's {n_epochs} epochs")
@@ -107,7 +108,7 @@ def _extent(scoring: Scoring, n_epochs: int) -> list[str]:
 
 
 def _chance(found: Agreement) -> list[str]:
-    """They agree no better than two that never saw the same night."""
+    """A doubt if they agree no better than by chance."""
     if not found.n:
         return ["there is no epoch that both have scored"]
     if found.kappa is None:
@@ -115,7 +116,7 @@ def _chance(found: Agreement) -> list[str]:
     counts = np.array(found.confusion) / found.n
     rows, columns = counts.sum(axis=1), counts.sum(axis=0)
     expected = float(rows @ columns)
-    # Standard error of kappa where there is none (Fleiss, Cohen and Everitt, Psychol. Bull. 72:323, 1969).
+    # Standard error of kappa without any agreement (Fleiss, Cohen and Everitt, Psychol. Bull. 72:323, 1969).
     spread = expected + expected**2 - float((rows * columns * (rows + columns)).sum())
     sigma = math.sqrt(max(spread, 0.0) / found.n) / (1 - expected)
     if found.kappa > min(max(LEAST_KAPPA, CHANCE_SIGMAS * sigma), CLEAR_KAPPA):
@@ -127,7 +128,7 @@ def _chance(found: Agreement) -> list[str]:
 
 
 def _later(truth: Sequence[PublishedStage], labels: Sequence[PublishedStage]) -> list[str]:
-    """They would agree much better if one of them began at another time."""
+    """A doubt if they would agree much better when shifted in time."""
     position: dict[PublishedStage, int] = {stage: number for number, stage in enumerate(STAGES)}
     one, other = (
         np.array([position.get(label, -1) for label in scored], dtype=np.int64) for scored in (truth, labels)
@@ -145,22 +146,19 @@ def _later(truth: Sequence[PublishedStage], labels: Sequence[PublishedStage]) ->
         return []
     moved = f"{abs(best) * EPOCH_S / 60:g} min {'later' if best > 0 else 'earlier'}"
     return [
-        f"they would agree better (kappa {kappas[best]:.2f}, not {kappas[0]:.2f}) if it were laid {moved}: "
+        f"they would agree better (kappa {kappas[best]:.2f} instead of {kappas[0]:.2f}) if it were {moved}: "
         "do both begin at the same time?"
     ]
 
 
 def _kappa_shifted(one: np.ndarray, other: np.ndarray, shift: int) -> float | None:
-    """Cohen's kappa with `one` so many epochs later; None where too few overlap."""
+    """Cohen's kappa with `one` moved `shift` epochs later; None if too few epochs overlap."""
     a, b = (
         (one[: one.size - shift], other[shift:])
         if shift >= 0
         else (one[-shift:], other[: other.size + shift])
     )
     both = (a >= 0) & (b >= 0)
-    n = int(both.sum())
-    if n < LATER_LEAST:
+    if both.sum() < LATER_LEAST:
         return None
-    counts = np.bincount(5 * a[both] + b[both], minlength=25).reshape(5, 5)
-    chance = float(counts.sum(axis=0) @ counts.sum(axis=1)) / n**2
-    return None if chance == 1 else (float(np.trace(counts)) / n - chance) / (1 - chance)
+    return cohen_kappa(np.bincount(5 * a[both] + b[both], minlength=25).reshape(5, 5))

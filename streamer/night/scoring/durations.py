@@ -1,4 +1,4 @@
-"""How long each stage lasts, and whether that is a number of epochs."""
+"""Finds how long each stage lasts, and checks that it is a multiple of an epoch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from streamer.errors import ScoringError
 from streamer.messages import EPOCH_S, Label
 from streamer.night.hypnogram import Scored
 
-Timed = tuple[float, float | None, Label | None]  # onset s, duration s or None, stage or not understood
+Timed = tuple[float, float | None, Label | None]  # onset s, duration s if given, stage if understood
 
 
 def whole_epochs(timed: Sequence[Timed], path: Path) -> tuple[Scored, ...]:
-    """Every stage with its duration, by onset; one without lasts until the next (the last: 30 s).
+    """Return every stage with its duration, by onset; without one it lasts until the next (the last: 30 s).
 
-    What was not understood is left out, but ends the one in front of it.
+    A word that was not understood is left out, but ends the stage before it.
 
     Raises:
-        ScoringError: stages last something else than a number of 30 s, so that they cannot be compared. The
-            first and the last may: a scorer's grid seldom begins and ends with the recording.
+        ScoringError: stages do not last multiples of 30 s. The first and the last need not: a scorer's grid
+            seldom begins and ends with the recording.
 
     """
     ordered = sorted(timed, key=lambda item: item[0])
@@ -36,14 +36,14 @@ def whole_epochs(timed: Sequence[Timed], path: Path) -> tuple[Scored, ...]:
     if odd:
         usual_s, _ = odd.most_common(1)[0]
         raise ScoringError(
-            f"{path}: {sum(odd.values())} of its {len(stages)} stages last no multiple of 30 s (such as "
-            f"{usual_s:g} s); stages are compared by epochs of 30 s: give a scoring in those"
+            f"{path}: {sum(odd.values())} of its {len(stages)} stages are not multiples of 30 s (such as "
+            f"{usual_s:g} s); give a scoring in epochs of 30 s"
         )
     return stages
 
 
 def is_epochs(duration_s: float) -> bool:
-    """Whether it is a number of 30 s, as near as text and a device's clock say it."""
+    """Whether a duration is a multiple of 30 s, up to rounding and a device's clock."""
     near = round(duration_s / EPOCH_S) * EPOCH_S
-    # Stages of one time that are there twice, as per channel, have no duration between them.
+    # A stage that is listed twice at the same time, as for two channels, has a duration of 0.
     return duration_s == 0 or (near > 0 and abs(duration_s - near) <= min(1.0, 0.05 + 1e-3 * duration_s))

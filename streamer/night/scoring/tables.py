@@ -1,4 +1,4 @@
-"""Hypnograms as text: a table with or without times, or one stage per line."""
+"""Reads hypnograms in text files: a table with or without times, or one stage per line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamer.night.scoring.durations import Timed, whole_epochs
 from streamer.night.scoring.words import is_named_stage, is_stage_text, label_of, labels_of
 from streamer.sources.cells import DAY_S, Times
 
-# The columns of a table by the names that they have in files, best first.
+# Names of the columns in tables, best first.
 LABELS = (
     *("label", "stage", "sleep stage", "sleep_stage", "stages", "description", "annotation", "annotations"),
     *("trial_type", "event", "hypnogram", "hypno", "scoring", "score", "text", "value"),
@@ -30,23 +30,23 @@ DURATIONS = ("duration", "duration_s", "length", "length_s")
 ENDS = ("end", "end_s", "end time", "stop", "stop_s")
 PREAMBLE = 60  # lines above a heading, at most
 EPOCHS = ("epoch", "epochs", "epoch number", "epoch_number", "#")
-DREAMS = "[hypnogram]"  # the first line of that database's hypnograms
-# What such tables also hold: events of a night, none of which is a stage.
+DREAMS = "[hypnogram]"  # first line of the DREAMS database's hypnograms
+# Beginnings of other events in such tables, which are not stages.
 EVENTS = ("lights", "gap", "bad", "mark", "trigger", "alarm", "arousal", "recording", "start", "stop", "end")
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    line: int  # in the file, from 1
+    line: int  # number of the line, from 1
     cells: tuple[str, ...]
 
 
 def read_table(path: Path) -> Scoring:
-    """A hypnogram in a text file.
+    """Read a hypnogram from a text file.
 
     Raises:
-        RecordingError: the file is no text.
-        ScoringError: what is in it is no hypnogram.
+        RecordingError: the file is not text.
+        ScoringError: it is not a hypnogram.
 
     """
     rows = _rows(path)
@@ -56,7 +56,7 @@ def read_table(path: Path) -> Scoring:
         head = tuple(_column_name(cell) for cell in rows[0].cells)
         if head == (DREAMS,):
             raise ValueError(
-                "the DREAMS database counts backwards (5 is W, 0 is S4), by 5 s; write names by 30 s"
+                "the DREAMS database numbers stages backwards (5 is W, 0 is S4), by 5 s; write names, by 30 s"
             )
         if not any(name in (*LABELS, *ONSETS, *DURATIONS, *EPOCHS) for name in head):
             return _headless(rows, path)
@@ -79,16 +79,18 @@ def _rows(path: Path) -> list[_Row]:
     if not lines:
         return []
     if len(lines) > 2 and not any(line.strip() for _, line in lines[1::2]):
-        lines = lines[::2]  # an empty line after each: line ends that were changed twice
+        lines = lines[::2]  # an empty line after each line, from line ends that were converted twice
     delimiter = _delimiter(lines[0][1])
     out = []
     for number, line in lines:
         if not line.strip():
-            raise ScoringError(f"{path}: line {number} is empty; write ? where nothing was scored")
+            raise ScoringError(f"{path}: line {number} is empty; write ? for an unscored epoch")
         try:
             cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
         except csv.Error as error:
-            raise ScoringError(f"{path}: line {number} is no row of a table: {error}; mend it") from error
+            raise ScoringError(
+                f"{path}: line {number} is not a row of a table: {error}; correct it"
+            ) from error
         out.append(_Row(number, tuple(cells)))
     while out and all(len(row.cells) > 1 and not row.cells[-1].strip() for row in out):
         out = [_Row(row.line, row.cells[:-1]) for row in out]  # a delimiter at the end of every line
@@ -126,19 +128,19 @@ def _text(path: Path) -> str:
 
 
 def _headless(rows: Sequence[_Row], path: Path) -> Scoring:
-    """One stage per line; or columns that say by themselves what they are."""
+    """Read one stage per line, or columns whose content can be guessed."""
     width = len(rows[0].cells)
     if width == 3 and all(_is_number(cell) for cell in rows[0].cells[:2]):
         return _headed(("onset", "duration", "label"), rows, path)
     if width == 2 and [row.cells[0].strip() for row in rows[:3]] in (["0", "1", "2"], ["1", "2", "3"]):
         return _headed(("epoch", "stage"), rows, path)
     if width > 1:
-        raise ValueError(f"found {width} columns without a heading that names them")
+        raise ValueError(f"found {width} columns without a heading")
     words = [row.cells[0] if row.cells else "" for row in rows]
     heading = len(words) > 1 and not re.search(r"\d", words[0]) and labels_of(words[:1]) == [None]
     if not heading or labels_of(words[1:2]) == [None]:
         return _one_after_the_other(words)
-    doubt = f"its first line, {words[0].strip()[:40]!r}, was read as a heading, and not as an epoch"
+    doubt = f"its first line, {words[0].strip()[:40]!r}, was read as a heading, not as an epoch"
     return replace(_one_after_the_other(words[1:]), doubts=(doubt,))
 
 
@@ -150,7 +152,7 @@ def _headed(head: Sequence[str], rows: Sequence[_Row], path: Path) -> Scoring:
     if onset is not None:
         return _timed(rows, words, (onset, duration, end), path)
     if duration is not None:
-        raise ValueError(f"found the columns {', '.join(head)}, with durations and no onset")
+        raise ValueError(f"found the columns {', '.join(head)}, with durations but without onsets")
     if epoch is not None:
         _check_count([row.cells[epoch] for row in rows], rows)
     return _one_after_the_other(words)
@@ -160,7 +162,7 @@ def _one_after_the_other(words: Sequence[str]) -> Scoring:
     labels = labels_of(words)
     unknown = _not_understood(words, labels)
     if unknown and sum(unknown.values()) * 2 >= len(words):
-        raise ValueError(f"{next(iter(unknown))[:40]!r} is no sleep stage")
+        raise ValueError(f"{next(iter(unknown))[:40]!r} is not a sleep stage")
     stages = tuple(
         (float(EPOCH_S * number), float(EPOCH_S), label)
         for number, label in enumerate(labels)
@@ -186,7 +188,7 @@ def _timed(
         if start is None or (label is None and word.strip().casefold().startswith(EVENTS)):
             continue
         if length is not None and length < 0:
-            raise ValueError(f"line {row.line}: a duration of {length:g} s")
+            raise ValueError(f"line {row.line} has a duration of {length:g} s")
         timed.append((start, length, label))
         taken.append(word)
     if not any(label is not None for *_, label in timed):
@@ -221,7 +223,7 @@ def _colons(clock: str) -> str:
 
 
 def _may_end_a_stage(item: Timed) -> bool:
-    """Other events within a stage (an arousal, a spindle) do not end it."""
+    """Whether a row can end the stage before it; short events (an arousal, a spindle) do not."""
     _, duration_s, label = item
     return label is not None or duration_s is None or duration_s >= EPOCH_S
 
@@ -231,19 +233,19 @@ def _not_understood(words: Sequence[str], labels: Sequence[Label | None]) -> dic
 
 
 def _label_column(head: Sequence[str], rows: Sequence[_Row]) -> int:
-    """The first that by its name may hold the stages, and holds any."""
+    """The column of the stages: the first with a suitable name and with stages in it."""
     places = [head.index(name) for name in LABELS if name in head]
     if "event" in head and any(is_stage_text(row.cells[head.index("event")]) for row in rows):
         return head.index("event")  # RemLogic repeats the stage beside each arousal in a column of its own
     if not places:
-        raise ValueError(f"found the columns {', '.join(head)}, and none of them named label or stage")
+        raise ValueError(f"found the columns {', '.join(head)}, but none named label or stage")
     holding = (at for at in places if any(one in STAGES for one in labels_of([r.cells[at] for r in rows])))
     named = (at for at in places if any(_is_named(row.cells[at]) for row in rows))
     return next(named, next(holding, places[0]))
 
 
 def _column_name(cell: str) -> str:
-    """Without case, and without the unit behind it: "Duration[s]" is "duration"."""
+    """Normalise a column's name: lower case, without its unit, so that "Duration[s]" is "duration"."""
     plain = " ".join(cell.strip(" \t\"'").casefold().split())
     return re.sub(r"\s*[\[(][^\])]*[\])]$", "", plain) or plain
 
@@ -262,18 +264,18 @@ def _fitting(row: _Row, width: int) -> tuple[str, ...]:
         cells = cells[:-1]
     if len(cells) != width:
         raise ValueError(
-            f"line {row.line} has {len(cells)} cells and the heading {width}; numbers with a decimal comma "
+            f"line {row.line} has {len(cells)} cells, but the heading {width}; numbers with a decimal comma "
             "need another separator, a semicolon or a tab"
         )
     return cells
 
 
 def _check_count(numbers: Sequence[str], rows: Sequence[_Row]) -> None:
-    """The epochs are counted from 0 or 1, each once."""
+    """Check that the epochs are numbered from 0 or 1, without holes."""
     first = 1 if numbers and _is_number(numbers[0]) and float(numbers[0]) == 1 else 0
     for at, (text, row) in enumerate(zip(numbers, rows, strict=True), first):
         if not _is_number(text) or float(text) != at:
-            raise ValueError(f"line {row.line} has epoch {text.strip()!r} where {at} comes next")
+            raise ValueError(f"line {row.line} has epoch {text.strip()!r}, but {at} comes next")
 
 
 def _is_number(text: str) -> bool:
@@ -288,5 +290,5 @@ def _seconds(row: _Row, column: int) -> float | None:
     if text.casefold() in ("", "n/a", "na", "nan"):
         return None
     if not _is_number(text):
-        raise ValueError(f"line {row.line}: {text!r} is no number of seconds")
+        raise ValueError(f"line {row.line}: {text!r} is not a number of seconds")
     return float(text.replace(",", "."))

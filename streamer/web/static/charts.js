@@ -1,4 +1,4 @@
-// Draws the night and the last 30 s, with all traces that are shown, on two canvases; see page.js for the data.
+// Draws the night and the last 30 s with all traces, on two canvases. page.js keeps the data.
 "use strict";
 window.charts = (() => {
   const ROWS = { W: 0, R: 1, 1: 2, 2: 3, 3: 4 }; // from the top
@@ -8,23 +8,23 @@ window.charts = (() => {
   const GROUND = "#0e1219", GRID = "#1c232d", TEXT = "#8b96a3", STEM = "#5b6675", TRACE = "#8fd0a5";
   const FONT = "11px system-ui, sans-serif", LINE = 14; // px
   const LEFT = 52, RIGHT = 12, TOP = 8, BOTTOM = 26; // px
-  const APART = 10; // px, at least, between two labels
-  const LEAST_EPOCHS = 20; // that the night's axis has room for
+  const APART = 10; // px, smallest distance between two labels
+  const LEAST_EPOCHS = 20; // shortest time axis of the night
   const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120, 180, 240, 360, 720, 1440, 2880, 7200, 14400];
   const LIMITS = [10, 20, 30, 50, 80, 100, 150, 200, 300, 400, 600, 800, 1200, 1600]; // µV
-  const LEAST = { staged: 50, eeg: 50, eog: 100, emg: 20, ecg: 400 }; // µV that a trace's scale reaches to
+  const LEAST = { staged: 50, eeg: 50, eog: 100, emg: 20, ecg: 400 }; // µV, smallest scale of a trace
   const INK = { eog: "#e3c46b", emg: "#d58fb8", ecg: "#e8925a", eeg: "#8fd0a5", plain: "#9fb6d8" };
   const MARKS = { trigger: "#ffb454", marker: "#7fb4e6", alarm: "#ff8a80", mark: "#e6edf3" };
   const MISSING = "#e8925a";
-  const LOST = -32768; // instead of a sample
-  const STAGED = 214, OTHER = 84, BETWEEN = 8; // px: the chart with one trace, each further one, and between them
+  const LOST = -32768; // stands for a lost sample
+  const STAGED = 214, OTHER = 84, BETWEEN = 8; // px: height with one trace, of each further one, and between two
   const HZ = 30, FIRST_HZ = 0.2;
-  const FAINT = 70, BRIGHT = 185; // of a spectrum's bytes
+  const FAINT = 70, BRIGHT = 185; // bytes of a spectrum that get the darkest and the brightest colour
   const INFERNO = [[0, 0, 4], [51, 9, 95], [133, 33, 103], [207, 68, 70], [251, 155, 6], [252, 255, 164]];
-  const written = {}; // chart -> every label that stands in it: its text and its box, px
-  let drawn = ""; // the night that stands there
+  const written = {}; // chart -> all its labels, each with text and box in px; for the tests
+  let drawn = ""; // key of the night that is drawn
 
-  // A canvas of the element's size, in the screen's own pixels; all below counts in CSS pixels.
+  // Prepares a canvas of the element's size at the screen's resolution; coordinates are CSS pixels.
   function sheet(id) {
     const box = at(id);
     const canvas = box.firstElementChild || box.appendChild(document.createElement("canvas"));
@@ -77,7 +77,7 @@ window.charts = (() => {
     on.pen.stroke();
   }
 
-  // Labels at the left, each with its line; those that would touch the one before are left out.
+  // Draws labels at the left, each with its line; skips a label that would touch the one before.
   function levels(on, named, top = on.top, bottom = on.bottom) {
     let last = -Infinity;
     for (const [text, y] of named) {
@@ -88,7 +88,7 @@ window.charts = (() => {
     }
   }
 
-  // Labels below, as many as have room; `mark` is called with the place of each.
+  // Draws labels below the chart, as many as fit; calls `mark` with the x of each.
   function below(on, ticks, mark) {
     let last = -Infinity;
     for (const [text, x] of ticks) {
@@ -101,7 +101,7 @@ window.charts = (() => {
     }
   }
 
-  // The last 30 s: the staged trace, below it the other channels, and over all of them what was marked.
+  // Draws the last 30 s: the staged trace, below it the other channels, and marks through all of them.
   function eeg(one) {
     const marks = inSight(one);
     const others = one.traces || [];
@@ -119,17 +119,17 @@ window.charts = (() => {
     below(on, [-30, -25, -20, -15, -10, -5, 0].map((s) => [`${s} s`, x(s)]), (place) => {
       for (const { top, bottom } of panels) rule(on, place, top, place, bottom);
     });
-    drawMarks(on, marks, x); // behind the traces, however many there are
+    drawMarks(on, marks, x); // behind the traces
     for (const panel of panels) trace(on, panel, x);
   }
 
-  // The staged trace as the others come; nothing yet of a sleeper who has none.
+  // The staged trace in the form of the others; without numbers while there is none.
   const staged = (one) => ({ kind: "staged", unit: "µV", offset: 0, step: 0.1, numbers: one.eeg || [] });
 
-  // A trace's values in its unit, 100 a second; NaN where nothing came.
+  // A trace's values in its unit, 100 a second; NaN where samples were lost.
   const decoded = (trace) => Array.from(trace.numbers, (n) => n === LOST ? NaN : trace.offset + trace.step * n);
 
-  // What a trace's panel reaches from and to, in its unit: of a voltage alike on both sides.
+  // The range of a trace's panel in its unit; symmetric for a voltage.
   function range(kind, values) {
     let [least, most] = [Infinity, -Infinity];
     for (const v of values) if (v < least || v > most) [least, most] = [Math.min(least, v), Math.max(most, v)];
@@ -143,7 +143,7 @@ window.charts = (() => {
     return [-limit, limit];
   }
 
-  // One trace in its panel, with its scale and its name.
+  // Draws one trace in its panel, with scale and name.
   function trace(on, panel, x) {
     const { top, bottom, label: name, kind, unit } = panel;
     const place = [on.left + 6, top + LINE / 2 + 2];
@@ -169,14 +169,14 @@ window.charts = (() => {
     if (name) note(on, there.length ? said : `${said}: no samples`, ...place, TEXT);
   }
 
-  // A scale's number, with its unit where that is short enough to stand beside it.
+  // The text of a scale's number, with the unit if it is a voltage.
   function tick(v, span, unit) {
     if (unit === "µV" && span >= 2000) return `${Number((v / 1000).toFixed(1))} mV`;
     const text = String(Number(v.toFixed(span >= 8 ? 0 : span >= 0.8 ? 1 : 3)));
     return unit === "µV" ? `${text} µV` : text;
   }
 
-  // Text inside a panel, on its own ground, cut to the room there is.
+  // Writes text into a panel on a dark ground, cut to the available width.
   function note(on, text, x, y, colour) {
     const pen = on.pen;
     let shown = text;
@@ -189,14 +189,14 @@ window.charts = (() => {
     write(on, shown, x, y, colour);
   }
 
-  // What was marked in the 30 s that are shown: seconds before their end, and its name.
+  // The marks in the 30 s that are shown, with their time in seconds relative to the end.
   function inSight(one) {
     if (one.end_s === undefined) return [];
     return one.events.filter((event) => event.mark !== undefined && event.at_s >= one.end_s - 30 && event.at_s <= one.end_s)
       .map((event) => ({ s: event.at_s - one.end_s, name: event.mark, kind: event.event }));
   }
 
-  // A line through all traces for each, and its name above where there is room for it.
+  // Draws a line through all traces for each mark, with its name above if there is room.
   function drawMarks(on, marks, x) {
     let last = on.left - APART;
     for (const mark of marks.sort((one, other) => one.s - other.s)) {
@@ -244,7 +244,7 @@ window.charts = (() => {
     }
   }
 
-  // One call for each column of the screen's pixels, with the epoch that lies there.
+  // Calls `paint` for each column of pixels with its epoch.
   function columns(on, one, x, paint) {
     const step = 1 / on.scale;
     const end = Math.min(on.right, x(one.labels.length));
@@ -302,7 +302,7 @@ window.charts = (() => {
     });
   }
 
-  // Full minutes and hours of the viewer's own clock, no denser than their labels allow.
+  // Ticks at full minutes or hours of the viewer's clock, as dense as their labels allow.
   function times(on, one, epochs) {
     const room = on.pen.measureText("00:00").width + APART;
     const perMinute = 2 * (on.right - on.left) / epochs;

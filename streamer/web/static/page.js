@@ -1,4 +1,4 @@
-// Keeps the night as the engine tells it, shows the stage, and says so when what it shows is old.
+// Receives the night from the engine, shows the stage, and warns when what it shows is old.
 "use strict";
 const COLOURS = { W: "#e9a820", N1: "#7fc4d9", N2: "#4b8fd0", N3: "#5a63c8", R: "#d4589d" };
 const NAMES = { W: "W", 1: "N1", 2: "N2", 3: "N3", R: "R" };
@@ -7,16 +7,16 @@ const ORDER = ["W", "N1", "N2", "N3", "R"];
 const BINS = 38;
 const BUTTONS = ["lights_off", "lights_on", "mark"];
 const ALARM = ["arm_alarm", "disarm_alarm", "snooze_alarm", "dismiss_alarm"];
-const SILENT_MS = 25000; // the engine says something every 10 s
+const SILENT_MS = 25000; // the engine sends something every 10 s
 const streams = new Map();
 let chosen = null;
 let socket = null;
-let fresh = true; // nothing has come over this connection yet; its first message tells the whole night
-let told = 0; // when the engine last said anything
-let tried = 0; // when we last tried to reach it
+let fresh = true; // nothing has come over this connection yet; its first message has the whole night
+let told = 0; // when the last message came
+let tried = 0; // when we last tried to connect
 let wait = 500;
 let timer = 0;
-let waiting = {}; // sleepers whose samples do not arrive: why
+let waiting = {}; // why samples do not arrive, by sleeper
 
 const at = (id) => document.getElementById(id);
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -67,7 +67,7 @@ function absorb(news) {
     one = { labels: "", grades: "", density: [], spectrum: [], events: [], eeg: null, traces: [] };
     streams.set(news.name, one);
   }
-  if (news.from > one.labels.length) return socket.close(); // we missed something: begin anew
+  if (news.from > one.labels.length) return socket.close(); // we missed something: start again
   const { labels, grades, density, spectrum, events, eeg, traces, from, whole, ...now } = news;
   Object.assign(one, now, { heard: Date.now() - news.age_s * 1000 });
   one.labels = one.labels.slice(0, from) + labels;
@@ -162,7 +162,7 @@ function reports(one) {
 }
 
 function list(one) {
-  const markers = one.events.filter((event) => event.event === "marker").slice(0, -3); // many, and in the traces
+  const markers = one.events.filter((event) => event.event === "marker").slice(0, -3); // all but the last three
   at("events").replaceChildren(...one.events.filter((event) => !markers.includes(event)).slice(-12).reverse().map((event) => {
     const item = document.createElement("li");
     const name = document.createElement("b");
@@ -173,7 +173,7 @@ function list(one) {
   }));
 }
 
-// What is wrong with what is shown, if anything; once a second, since age grows without any message.
+// Shows in the banner what is wrong with the data, if anything. Called every second, because age grows.
 function say() {
   const one = streams.get(chosen);
   const quiet = (Date.now() - told) / 1000;

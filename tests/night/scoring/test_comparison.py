@@ -66,7 +66,7 @@ def test_another_begin_is_named(shift):
 def test_another_length_is_doubted():
     truth = night(2)
     assert compare(scoring(truth, placed=False), truth[:850]).doubts == (
-        "it has 900 epochs, and the recording 850",
+        "it has 900 epochs, but the recording 850",
     )
     assert compare(scoring(truth[:899], placed=False), truth).doubts == ()
     assert "reaches from epoch 0 to 900" in compare(scoring(truth), truth[:850]).doubts[0]
@@ -81,7 +81,7 @@ def test_nothing_in_common_is_doubted_and_one_stage_is_not():
 
 def test_contradictions_are_counted():
     found = compare(Scoring(((0, 30, "W"), (0, 30, "N2"), (30, 30, "N2"))), ["W", "N2"])
-    assert found.doubts == ("1 of its stages overlap an earlier, different one; the earlier counts",)
+    assert found.doubts == ("1 of its stages overlap an earlier, different one; which counts",)
 
 
 @pytest.mark.parametrize(
