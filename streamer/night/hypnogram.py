@@ -24,8 +24,8 @@ class Scoring:
         stages: (onset s, duration s, stage), sorted by onset; onsets count from the recording's sample 0.
         unknown: words that were not understood as a stage, and how often each occurs.
         doubts: reasons why the file may not belong to the recording.
-        begun: time of onset 0 by the scorer's clock, s: Unix time, or (below 86,400) a time of day; None if the
-            file does not have it.
+        begun: time of onset 0 by the scorer's clock, s: Unix time, or (below 86,400) a time of day; None if
+            the file does not have it.
         placed: True if each stage has a time; False if the stages follow each other from the first epoch on.
 
     """

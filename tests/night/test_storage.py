@@ -96,13 +96,13 @@ def test_prune_shows_first_and_does_it_when_told(tmp_path, capsys):
     assert main(["prune", str(config)]) == 0
     said = capsys.readouterr().out
     assert "0.sqlite" in said
-    assert "the samples of 1 session, 0.0 MB, would go; --yes does it" in said
-    assert "3 sessions with samples stay" in said
+    assert "the samples of 1 session, 0.0 MB; add --yes to do it" in said
+    assert "3 sessions would keep their samples" in said
     assert len(with_samples(tmp_path)) == 4
     assert main(["prune", str(config), "--nights", "1", "--yes"]) == 0
-    assert "were freed; 1 session with samples" in capsys.readouterr().out
+    assert "MB freed; 1 session still with samples" in capsys.readouterr().out
     assert main(["prune", str(config), "--nights", "1", "--yes"]) == 0
-    assert "nothing goes" in capsys.readouterr().out
+    assert "nothing to delete" in capsys.readouterr().out
     assert with_samples(tmp_path) == ["3.sqlite"]
     with JournalReader(tmp_path / "0.sqlite") as reader:
         assert len(list(reader.epochs())) == 3
