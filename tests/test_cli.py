@@ -137,7 +137,7 @@ def test_a_flat_channel_is_no_result(tmp_path, capsys):
 
 def test_a_recording_shorter_than_an_epoch_is_no_result(tmp_path, capsys):
     file = write_edf(tmp_path / "night.edf", eeg(20, 100))
-    assert "no whole epoch" in fails(capsys, 1, "replay", file, "--out", tmp_path / "out")
+    assert "shorter than one epoch" in fails(capsys, 1, "replay", file, "--out", tmp_path / "out")
 
 
 def test_not_a_number_is_lost_and_not_guessed(tmp_path):

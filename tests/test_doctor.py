@@ -59,7 +59,7 @@ MOSQUITTO = Path("/etc/mosquitto/mosquitto.conf")
         (checks.lsl_config(None, {Path("a"): False}), "ok", "defaults"),
         (checks.lsl_config(None, {Path("a"): False, Path("b"): True}), "ok", "b"),
         (checks.lsl_config("c", {Path("c"): True}), "ok", "c (LSLAPICFG)"),
-        (checks.lsl_config("c", {Path("c"): False, Path("b"): True}), "failed", "missing"),
+        (checks.lsl_config("c", {Path("c"): False, Path("b"): True}), "failed", "does not exist"),
         (checks.broker_persistent("localhost", {MOSQUITTO: "persistence true\n"}), "ok", "mosquitto.conf"),
         (checks.broker_persistent("localhost", {MOSQUITTO: "#persistence true"}), "warning", "forgets"),
         (checks.broker_persistent("localhost", {}), "warning", "no mosquitto.conf"),
@@ -68,7 +68,7 @@ MOSQUITTO = Path("/etc/mosquitto/mosquitto.conf")
         (checks.tls_expiry("broker", 10 * DAY, 0), "warning", "expires in 10 days"),
         (checks.tls_expiry("broker", 0, 2 * DAY), "failed", "expired 2 days ago"),
         (checks.folder_private(Path("/x"), False), "ok", "only you can read it"),
-        (checks.folder_private(Path("/x"), True), "warning", "others on this machine can read it"),
+        (checks.folder_private(Path("/x"), True), "warning", "other users of this machine can read it"),
         (checks.disk(Path("/x"), int(1e11), 4), "ok", "100.0 GB free"),
         (checks.disk(Path("/x"), int(3e9), 4), "warning", "3.0 GB free"),
         (checks.disk(Path("/x"), int(2e10), 4), "warning", "fewer than 30 more nights fit"),
@@ -78,15 +78,15 @@ MOSQUITTO = Path("/etc/mosquitto/mosquitto.conf")
         (checks.disk(Path("/x"), None, 1), "failed", "cannot be written"),
         (checks.clock_synchronised("yes"), "ok", "synchronised"),
         (checks.clock_synchronised("no"), "warning", "not synchronised"),
-        (checks.clock_synchronised(None), "warning", "cannot tell"),
+        (checks.clock_synchronised(None), "warning", "unknown"),
         (checks.suspend_inhibited(INHIBITED, False), "ok", "inhibited by sleepstream"),
-        (checks.suspend_inhibited(DELAYED, False), "warning", "may sleep too"),
-        (checks.suspend_inhibited("", False), "warning", "may sleep too"),
+        (checks.suspend_inhibited(DELAYED, False), "warning", "may suspend"),
+        (checks.suspend_inhibited("", False), "warning", "may suspend"),
         (checks.suspend_inhibited(None, False), "warning", "no systemd"),
         (checks.suspend_inhibited(None, True), "ok", "never suspends"),
         (checks.bluetooth(["hci0"], False, True), "ok", "hci0"),
         (checks.bluetooth([], False, False), "warning", "no adapter"),
-        (checks.bluetooth([], False, True), "failed", "a board of the settings needs it"),
+        (checks.bluetooth([], False, True), "failed", "a board in the settings needs it"),
         (checks.bluetooth(["hci0"], True, True), "failed", "hci0 is blocked"),
         (checks.serial_port("/dev/ttyUSB0", True, True), "ok", "/dev/ttyUSB0"),
         (checks.serial_port("/dev/ttyUSB0", False, False), "failed", "missing"),
@@ -200,7 +200,7 @@ def test_the_configured_stream_is_looked_for_as_long_as_the_settings_say(monkeyp
     data = {"stream": [{"name": "anna", "source": {"kind": "lsl", "name": "Muse", "resolve_s": 33}}]}
     (finding,) = listening.devices(validate(data, "test"), FakeClock())
     assert looked == [33]
-    assert (finding.status, finding.advice) == ("warning", "switch it on, and ask again")
+    assert (finding.status, finding.advice) == ("warning", "switch it on, and run doctor again")
     assert "within 33 s; there are: none" in finding.found
 
 
@@ -269,7 +269,12 @@ class Sending:
 @pytest.mark.parametrize(
     ("made", "channel", "status", "said"),
     [
-        ({}, "C3", "ok", "Muse, channel C3, 256 Hz: 50 samples came, and its clock goes as this computer's"),
+        (
+            {},
+            "C3",
+            "ok",
+            "Muse, channel C3, 256 Hz: 50 samples came, and its clock agrees with this computer's",
+        ),
         ({"remark": "its times run 1000 times too fast"}, None, "warning", "run 1000 times too fast"),
         ({"samples": 0}, None, "warning", "it sends nothing"),
         ({}, "AF7-TP9", "failed", "Muse: no channel 'AF7-TP9'; there are: C3"),

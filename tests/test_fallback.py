@@ -238,7 +238,7 @@ def test_one_channel_needs_no_fallback_and_a_list_is_checked():
         derivation(info(RATE, LABELS), SignalSettings(channel=("AF7", "#0")))
     for bad in ([], ["AF7", "AF7"]):
         source = {"kind": "simulated"}
-        with pytest.raises(SettingsError, match="each only once"):
+        with pytest.raises(SettingsError, match="each one only once"):
             validate({"stream": [{"source": source, "signal": {"channel": bad}}]}, "test")
 
 

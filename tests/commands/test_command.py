@@ -75,7 +75,7 @@ def test_what_cannot_be_is_one_line(tmp_path, capsys):
     assert "broker 127.0.0.1" in fails(capsys, 1, "command", "anna", "stop", "--config", path)
     without = config(tmp_path, 1, CONFIG.replace("[mqtt]\nport = {port}\ntimeout_s = 2\n", ""))
     assert "no [mqtt]" in fails(capsys, 2, "command", "anna", "stop", "--config", without)
-    assert "no name of a stream" in fails(capsys, 2, "command", "a/b", "stop")
+    assert "not a stream's name" in fails(capsys, 2, "command", "a/b", "stop")
     for wrong in (["explode"], ["stop", "--wait", "soon"], ["stop", "--wait=-1"], ["stop", "--wait", "nan"]):
         with pytest.raises(SystemExit) as caught:
             main(["command", "anna", *wrong])

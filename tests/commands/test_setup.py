@@ -155,7 +155,7 @@ def test_one_that_comes_between_is_kept(home, tmp_path):
 def test_answers_that_end_early_are_one_line(home, monkeypatch, capsys):
     typed(monkeypatch, "anna")
     assert main(["setup"]) == 2
-    assert "no answer came to 'Source" in capsys.readouterr().err
+    assert "no answer to 'Source" in capsys.readouterr().err
     assert not (home / ".config").exists()
 
 

@@ -90,7 +90,7 @@ def test_what_was_checked_is_what_is_loaded(tmp_path, monkeypatch):
     ("table", "word"),
     [
         ({"path": "a.pt", "sha256": "abc"}, "model.sha256"),
-        ({"path": "a.pt", "sha256": "0" * 64, "trusted": True}, "give one of them"),
+        ({"path": "a.pt", "sha256": "0" * 64, "trusted": True}, "give only one of them"),
         ({"sha256": "0" * 64}, "there is none"),
         ({"trusted": True}, "there is none"),
     ],

@@ -215,5 +215,5 @@ def test_a_report_that_fails_is_said_and_harms_no_night(tmp_path):
         return house
 
     house = asyncio.run(scenario())
-    assert "No space left on device; it is tried again at the next start" in house.heard.texts("warning")[0]
+    assert "No space left on device; trying again at the next start" in house.heard.texts("warning")[0]
     assert len(house.heard.nights) == 1

@@ -114,7 +114,7 @@ def test_prune_shows_first_and_does_it_when_told(tmp_path, capsys):
 def test_prune_needs_a_rule(tmp_path, capsys):
     folder_of(tmp_path, 1)
     assert main(["prune", str(written(tmp_path)), "--yes"]) == 2
-    assert "no rule says" in capsys.readouterr().err
+    assert "there is no rule" in capsys.readouterr().err
     assert main(["prune", str(written(tmp_path)), "--nights", "0", "--yes"]) == 2
     assert len(with_samples(tmp_path)) == 1
 

@@ -113,5 +113,7 @@ def test_a_topic_that_a_real_broker_denies_costs_that_topic_and_one_reconnection
 def test_who_may_not_command_an_engine_is_told_so(broker, monkeypatch) -> None:
     log_in(monkeypatch, "ward3-bed08")
     asked = CommandPayload(command="stop", id="a")
-    with pytest.raises(SinkError, match="may this user publish on sleepstream/ward3-bed07/anna/command"):
+    with pytest.raises(
+        SinkError, match="is this user allowed to publish to sleepstream/ward3-bed07/anna/command"
+    ):
         asyncio.run(tell(settings(broker.port), "ward3-bed07", "anna", asked, 5.0))

@@ -141,7 +141,7 @@ class Named:
 def test_equal_labels_of_several_rates_are_told_apart_and_both_can_be_staged(tmp_path):
     signals = [signal(eeg(10), 100, "EEG"), signal(eeg(10, 200, 1), 200, "EEG")]
     path = write_edf(tmp_path / "a.edf", signals)
-    with pytest.raises(UsageError, match="ambiguous: #0 'EEG#1', #1 'EEG#2'; say which by its position"):
+    with pytest.raises(UsageError, match="ambiguous: #0 'EEG#1', #1 'EEG#2'; name it by its position"):
         play(path, "EEG")
     for name in ("EEG#2", "#1"):
         items, info = play(path, name)
@@ -401,7 +401,7 @@ def test_an_unknown_kind(tmp_path):
         ("Cz", UsageError, "ambiguous"),
         ("slow", SignalError, "channel 'slow' of a has 10 Hz; .* 50 to 1024"),
         ("fast", SignalError, "2000 Hz"),
-        ("slow-fast", UsageError, "one rate"),
+        ("slow-fast", UsageError, "equal rate"),
     ],
 )
 def test_bad_channels(tmp_path, channel, error, says):

@@ -83,7 +83,7 @@ def test_streams_side_by_side_are_told_apart_and_each_can_be_staged(tmp_path):
     assert [one.label for one in recording.channels] == ["C4#1", "M1#1", "C4#2", "M1#2"]
     assert any("'Muse', of 60 s, they are C4#2, M1#2" in one for one in recording.remarks)
     with pytest.raises(
-        UsageError, match="ambiguous: #0 'C4#1', #2 'C4#2'; say which by its position, such as '#0'"
+        UsageError, match="ambiguous: #0 'C4#1', #2 'C4#2'; name it by its position, such as '#0'"
     ):
         pick(recording, "C4")
     for name in ("C4#2", "#2", "C4#2-M1#2", "#2-#3"):

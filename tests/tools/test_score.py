@@ -174,7 +174,7 @@ def test_a_failed_one_is_tried_again(archive):
     ("make", "says"),
     [
         (lambda path: write_edf(path, eeg(60, 100) * 0), "flat"),
-        (lambda path: write_edf(path, eeg(20, 100)), "no whole epoch"),
+        (lambda path: write_edf(path, eeg(20, 100)), "shorter than one epoch"),
         (lambda path: write_edf(path, eeg(60, 100) * 1e-6, limit=4e-3), "unit V"),
         (lambda path: write_edf(path, eeg(60, 20), rate=20), "x.edf: no channel is clearly EEG"),
         (lambda path: path.write_bytes(b""), "empty"),

@@ -81,7 +81,7 @@ def test_nothing_in_common_is_doubted_and_one_stage_is_not():
 
 def test_contradictions_are_counted():
     found = compare(Scoring(((0, 30, "W"), (0, 30, "N2"), (30, 30, "N2"))), ["W", "N2"])
-    assert found.doubts == ("1 of its stages overlap an earlier, different one; which counts",)
+    assert found.doubts == ("1 of its stages overlap an earlier, different one, which counts",)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.night import STARTED, stages
 
 SIX = stages("W123R?")
 BEFORE, AFTER = (
-    f"by its own clock it begins 1.0 min {side} the recording, and was laid there"
+    f"by its clock it begins 1.0 min {side} the recording, and was placed there"
     for side in ("before", "after")
 )
 NAMES = ["W", "N1", "N2", "N3", "R", "unscored"]
@@ -115,9 +115,9 @@ def test_a_4_that_may_be_rem_is_refused(tmp_path, text):
         ("0.5\nN1\n", "'0.5' is not a sleep stage"),
         pytest.param("9" * 400 + "\n", "is not a sleep stage", id="a number beyond all bounds"),
         pytest.param("W\n" + "x" * 200_000 + "\n", "line 2 is not a row", id="a line beyond all bounds"),
-        ("onset,duration\n0,30\n", "none of them named label or stage"),
+        ("onset,duration\n0,30\n", "none named label or stage"),
         ("onset,duration,label\n0,30,foo\n", "no sleep stages"),
-        ("duration,label\n30,W\n", "no onset"),
+        ("duration,label\n30,W\n", "without onsets"),
         ("\n", "no sleep stages"),
         ("W\n\nN1\nN2\n", "line 2 is empty"),
         ("onset,duration,label\n0,0,30,0,W\n", "line 2 has 5 cells"),
