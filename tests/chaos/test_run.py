@@ -1,4 +1,4 @@
-"""A short chaos: fourteen faults against the real engine, broker and device, and nothing promised is broken."""
+"""A short chaos: fourteen faults against the real engine, broker and device; nothing promised is broken."""
 
 import asyncio
 
