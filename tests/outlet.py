@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pylsl
-import pytest
 
 from streamer.clock import SystemClock
 from streamer.sources import devicetime
@@ -139,15 +138,32 @@ class Hurried(SystemClock):
         await super().sleep(seconds / self._speed)
 
 
+PATIENCE = {name: getattr(devicetime, name) for name in ("SLACK_S", "WATCH_S", "PAUSE_S")}
+_hurried: list[float] = []  # the speed of each source that is open; all have the same
+
+
+@contextmanager
+def hurried(speed: float) -> Iterator[None]:
+    """What a device's clock is allowed, as many times longer as the device is faster."""
+    _hurried.append(speed)
+    assert len(set(_hurried)) == 1
+    try:
+        for name, seconds in PATIENCE.items():
+            setattr(devicetime, name, seconds * speed)
+        yield
+    finally:
+        _hurried.pop()
+        for name, seconds in PATIENCE.items() if not _hurried else ():
+            setattr(devicetime, name, seconds)
+
+
 @asynccontextmanager
 async def source(speed: float = 1.0, **settings: Any) -> AsyncIterator[LslSource]:
     """A source that is open; from now on the host's clock, and its patience, go as fast as the device."""
     clock = Hurried()
     wanted = {"resolve_s": 20.0, **settings}
     wanted["silence_s"] = min(600.0, wanted.get("silence_s", 10.0) * speed)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("SLACK_S", "WATCH_S", "PAUSE_S"):
-            patch.setattr(devicetime, name, getattr(devicetime, name) * speed)
+    with hurried(speed):
         async with LslSource(LslSettings(**wanted), clock) as opened:
             clock.hurry(speed)
             yield opened

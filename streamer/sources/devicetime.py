@@ -116,11 +116,11 @@ class HostChecked:
             self._away += waited - count * self._period
         out: Floats
         if self._by_arrival:
-            out = self._last + waited * np.arange(1, count + 1) / count
+            out = self._placed(count, waited, evenly=True)
             self._count(count)
         else:
             believed = self._believed(times, waited)
-            out = times + self._shift if believed else self._counted(count, waited)
+            out = times + self._shift if believed else self._placed(count, waited)
             if not believed:
                 self._refused += 1
                 self.doubted += count
@@ -163,12 +163,17 @@ class HostChecked:
         )
         return True
 
-    def _counted(self, count: int, waited: float) -> Floats:
-        """Times of samples by their number; by their arrival where nothing came for a while before them."""
+    def _placed(self, count: int, waited: float, *, evenly: bool = False) -> Floats:
+        """Times of samples by their number, up to their arrival if nothing came for a while before them.
+
+        `evenly`: over all the time since the last arrival, if they came without a pause.
+        """
         took = count * self._period
-        if waited > took + PAUSE_S:
-            took = waited
-        return self._last + took * np.arange(1, count + 1) / count
+        pause = waited - took if waited > took + PAUSE_S else 0.0
+        if pause <= AWAY_S:  # else it counts already
+            self._away += pause
+        took = waited if evenly and not pause else took
+        return self._last + pause + took * np.arange(1, count + 1) / count
 
     def _watch(self, arrival: _Arrival) -> None:
         """Judge the device's clock by the last few seconds."""

@@ -129,6 +129,33 @@ def test_late_samples_and_a_device_that_drifts_are_believed():
     assert checked.remarks == []
 
 
+@pytest.mark.parametrize("begun", [0.0, 1e7], ids=["earlier", "later"])
+@pytest.mark.parametrize("at_once", [1, 100], ids=lambda count: f"{count} at once")
+@pytest.mark.parametrize("stall_s", [0.3, 5.0])
+@pytest.mark.parametrize("stalled_at", [0, 1, 5])
+def test_a_device_reborn_with_another_clock_has_one_loss_wherever_this_computer_stands_still(
+    begun, at_once, stall_s, stalled_at
+):
+    rate, count, away_s, timeline = 256.0, 5120, 20.0, Timeline(256.0, HostChecked(256.0))
+    row, items, now = np.arange(count, dtype=float)[None], [], 1000.0
+    for at in range(0, count, 16):
+        now += 16 / rate
+        items += timeline.push(1e5 + (at + np.arange(16)) / rate, row[:, at : at + 16], now)
+    timeline.reconnected()
+    now = reborn = now + away_s
+    at = pull = 0
+    while at < count:
+        now += stall_s if pull == stalled_at else 0.05
+        pull += 1
+        while size := min(256, at_once + int((now - reborn) * rate) - at, count - at):  # a pull takes no more
+            items += timeline.push(begun + (at + np.arange(size)) / rate, row[:, at : at + size], now)
+            at += size
+    items += timeline.flush()
+    (gap,) = [item for item in items if isinstance(item, Gap)]
+    assert gap.start == count
+    assert (gap.stop - gap.start) / rate == pytest.approx(away_s, abs=stall_s + 0.1)
+
+
 def test_a_device_that_comes_back_is_judged_anew():
     checked = HostChecked(RATE)
     live(seconds(10) * 1000, checked)

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pylsl
@@ -73,20 +74,29 @@ WORLDS = {
 }
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_the_grid_is_right_and_the_ledger_complete(world):
-    script = Script(f"world {world}", seconds=480.0, speed=240.0, **WORLDS[world])
+async def heard(script, settings):
+    """All that a source gives of an outlet that plays by itself."""
+    items = []
+    async with source(script.speed, **settings) as stream:
+        await collect(stream, script.stop - HELD_S * script.rate_hz, items)
+    return items
+
+
+@pytest.mark.parametrize("worlds", [tuple(WORLDS)[:4], tuple(WORLDS)[4:]], ids="+".join)
+def test_the_grid_is_right_and_the_ledger_complete(worlds):
+    """Several devices at once, each in a world of its own."""
+    scripts = [Script(f"world {world}", seconds=480.0, speed=120.0, **WORLDS[world]) for world in worlds]
 
     async def main():
-        items = []
-        async with source(script.speed, name=script.name) as stream:
-            await collect(stream, script.stop - HELD_S * script.rate_hz, items)
-        return items
+        return await asyncio.gather(*(heard(script, {"name": script.name}) for script in scripts))
 
-    with playing(script):
-        items = run(main())
-    np.testing.assert_array_equal(numbers(items), sent(script)[: len(numbers(items))])
-    check(items, script.chunk)
+    with ExitStack() as processes:
+        for script in scripts:
+            processes.enter_context(playing(script))
+        found = run(main())
+    for script, items in zip(scripts, found, strict=True):
+        np.testing.assert_array_equal(numbers(items), sent(script)[: len(numbers(items))], script.name)
+        check(items, script.chunk)
 
 
 async def _killed_and_reborn(first, second, settings, between=None):
@@ -105,14 +115,20 @@ async def _killed_and_reborn(first, second, settings, between=None):
     return items
 
 
-@pytest.mark.parametrize("source_id", ["outlet", "another", ""], ids=["same id", "another id", "no id"])
-def test_killed_and_reborn(source_id):
-    name = f"phoenix {source_id}"
-    first = Script(name, seconds=20.0, begun=1e5)
-    second = Script(name, seconds=20.0, begun=1e5, first=40 * 256, source_id=source_id)
-    items = run(_killed_and_reborn(first, second, {"name": name}))
-    check(items, first.chunk)
-    assert [(gap.start, gap.stop) for gap in items if isinstance(gap, Gap)] == [(20 * 256, 40 * 256)]
+def test_killed_and_reborn():
+    """With the same identity, with another, or with none."""
+
+    async def main():
+        reborn = []
+        for source_id in ("outlet", "another", ""):
+            first = Script(f"phoenix {source_id}", seconds=20.0, begun=1e5)
+            second = replace(first, first=40 * 256, source_id=source_id)
+            reborn.append(_killed_and_reborn(first, second, {"name": first.name}))
+        return await asyncio.gather(*reborn)
+
+    for items in run(main()):
+        check(items, Script("").chunk)
+        assert [(gap.start, gap.stop) for gap in items if isinstance(gap, Gap)] == [(20 * 256, 40 * 256)]
 
 
 def test_what_merely_matches_is_not_taken_for_what_was_lost():
@@ -124,37 +140,46 @@ def test_what_merely_matches_is_not_taken_for_what_was_lost():
     assert [(gap.start, gap.stop) for gap in items if isinstance(gap, Gap)] == [(10 * 256, 40 * 256)]
 
 
-@pytest.mark.parametrize(
-    ("more", "says"),
-    [
-        (
-            {"labels": ("AF7", "AF8", "count")},
-            r"3 channels \(AF7 \(microvolts\), AF8 .*; it had 3 .*TP9",
-        ),
-        ({"rate_hz": 128.0}, "3 channels at 128 Hz; it had .* at 256 Hz"),
-        ({"said_hz": 0.0}, "3 channels at 0 Hz"),
-    ],
-    ids=["renamed channels", "another rate", "no rate"],
-)
-def test_reborn_as_something_else_is_refused(more, says):
-    first = Script("changeling", seconds=5.0, begun=1e5)
-    second = Script(**{"name": "changeling", "seconds": 20.0, "begun": 1e5, "first": 40 * 256, **more})
-    with pytest.raises(SourceError, match=says):
-        run(_killed_and_reborn(first, second, {"name": "changeling"}))
+def test_reborn_as_something_else_is_refused():
+    others = {
+        r"3 channels \(AF7 \(microvolts\), AF8 .*; it had 3 .*TP9": {"labels": ("AF7", "AF8", "count")},
+        "3 channels at 128 Hz; it had .* at 256 Hz": {"rate_hz": 128.0},
+        "3 channels at 0 Hz": {"said_hz": 0.0},
+    }
+
+    async def main():
+        reborn = []
+        for number, more in enumerate(others.values()):
+            first = Script(f"changeling {number}", seconds=5.0, begun=1e5)
+            second = replace(first, seconds=20.0, first=40 * 256, **more)
+            reborn.append(_killed_and_reborn(first, second, {"name": first.name}))
+        return await asyncio.gather(*reborn, return_exceptions=True)
+
+    for says, error in zip(others, run(main()), strict=True):
+        with pytest.raises(SourceError, match=says):
+            raise error
 
 
-@pytest.mark.parametrize("begun", [0.0, 1e7], ids=["earlier", "later"])
-def test_reborn_with_another_clock_the_loss_is_what_this_computer_saw_pass(begun):
-    first = Script("traveller", seconds=20.0, speed=10.0, begun=1e5)
-    second = Script("traveller", seconds=20.0, speed=10.0, begun=begun, first=40 * 256)
+def test_reborn_with_another_clock_the_loss_is_what_this_computer_saw_pass():
+    """One loss, no shorter than the outlet was gone, whichever way its clock has gone."""
+    first = Script("earlier", seconds=20.0, speed=10.0, begun=1e5)
+    travels = [(replace(first, name=name), begun) for name, begun in {"earlier": 0.0, "later": 1e7}.items()]
+
+    async def main():
+        reborn = [
+            _killed_and_reborn(one, replace(one, begun=begun, first=40 * 256), {"name": one.name})
+            for one, begun in travels
+        ]
+        return await asyncio.gather(*reborn)
+
     began = time.monotonic()
-    items = run(_killed_and_reborn(first, second, {"name": "traveller"}))
+    found = run(main())
     took_s = time.monotonic() - began
-    gaps = [item for item in items if isinstance(item, Gap)]
-    assert gaps[0].start == first.stop
-    # One, unless this computer stood still while the first samples came: timed by arrival, that is a loss.
-    assert 5 * 256 < sum(gap.stop - gap.start for gap in gaps) < took_s * first.speed * 256
-    assert len(missing(numbers(items))) == 1
+    for items in found:
+        (gap,) = [item for item in items if isinstance(item, Gap)]
+        assert gap.start == first.stop
+        assert 5 * 256 < gap.stop - gap.start < took_s * first.speed * 256
+        assert len(missing(numbers(items))) == 1
 
 
 def test_frozen_and_thawed_is_the_same_outlet_and_what_was_missed_is_listed():
