@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,9 +16,10 @@ from streamer.errors import DiskError, JournalError
 from streamer.host import private
 from streamer.journal.outbox import Parcel
 from streamer.journal.rows import Meta, meta_rows
+from streamer.messages import Floats
 
 APPLICATION_ID = 0x536C5374  # "SlSt"
-ROW_BYTES = 1 << 20  # of samples in one row
+BLOCK_SAMPLES = 512  # of each channel in a row, if they come in smaller pieces
 CLOSED = "closed"  # key in table `meta` of a file that its writer has let go of: all of it is in there
 CACHE_KIB = 256  # of the writer's, who appends; SQLite's own 2 MB would be half of what a stream takes
 # One script per version of the file; `PRAGMA user_version` counts those applied. Append, never edit.
@@ -59,6 +59,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """,
 )
 SAMPLES = "INSERT INTO samples VALUES (?, ?, ?, ?, ?)"
+Singles = NDArray[np.float32]
 PRUNED = "pruned"  # key in table `meta` of a file whose samples were let go: how far they went, and when
 
 
@@ -96,19 +97,43 @@ class Position:
         return self.last.index
 
 
-@dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive samples on their way to the file."""
+    """Consecutive samples on their way to the file, where they are one row.
 
-    start: int
-    wall: float  # arrival of the last one
-    monotonic: float
-    samples: NDArray[np.float32]  # (channels, n), little-endian
+    Args:
+        start: index of the first.
+        samples: (channels, n); they are copied.
+        wall, monotonic: arrival of the last one.
+
+    """
+
+    __slots__ = "_room", "monotonic", "n", "start", "wall"
+
+    def __init__(self, start: int, wall: float, monotonic: float, samples: Floats | Singles) -> None:
+        channels, n = samples.shape
+        self._room: Singles = np.empty((channels, max(n, BLOCK_SAMPLES)), "<f4")
+        self.start, self.n = start, 0
+        self.add(start, wall, monotonic, samples)
 
     @property
-    def stop(self) -> int:
-        """Index one past the last sample."""
-        return self.start + int(self.samples.shape[1])
+    def samples(self) -> Singles:
+        """(channels, n), little-endian."""
+        return self._room[:, : self.n]
+
+    def add(self, start: int, wall: float, monotonic: float, samples: Floats | Singles) -> bool:
+        """Take what follows, if there is room; False if it does not follow, or there is none."""
+        n = self.n
+        stop = n + samples.shape[1]
+        if start != self.start + n or stop > self._room.shape[1]:
+            return False
+        self._room[:, n:stop] = samples
+        self.n, self.wall, self.monotonic = stop, wall, monotonic
+        return True
+
+    @property
+    def row(self) -> tuple[int, int, float, float, bytes]:
+        """As table `samples` has it."""
+        return self.start, self.n, self.wall, self.monotonic, self.samples.tobytes()
 
 
 @dataclass(slots=True)
@@ -212,11 +237,11 @@ def _refused(what: str, error: sqlite3.Error) -> JournalError:
 def write(db: sqlite3.Connection, batch: Batch) -> None:
     """Write a batch in one transaction."""
     if len(batch.blocks) == 1 and not batch.rows:  # the usual case: one statement is a transaction
-        db.execute(SAMPLES, _sample_row(batch.blocks, batch.blocks[0].samples.shape[1]))
+        db.execute(SAMPLES, batch.blocks[0].row)
         return
     with db:  # commits, or rolls back
         db.execute("BEGIN IMMEDIATE")
-        db.executemany(SAMPLES, _sample_rows(batch.blocks))
+        db.executemany(SAMPLES, [block.row for block in batch.blocks])
         for statement, values in batch.rows:
             db.execute(statement, values)
 
@@ -229,23 +254,3 @@ def wait_for_disk(db: sqlite3.Connection, yes: bool) -> None:
 def mark_closed(db: sqlite3.Connection) -> None:
     """Note that the whole session lies in this file."""
     db.execute(f"INSERT OR REPLACE INTO meta VALUES ('{CLOSED}', 'true')")
-
-
-def _sample_rows(blocks: list[Block]) -> Iterator[tuple[int, int, float, float, bytes]]:
-    """Joins what is consecutive, because a source may send single samples."""
-    run: list[Block] = []
-    n = size = 0
-    for block in blocks:
-        if run and (size >= ROW_BYTES or block.start != run[0].start + n):
-            yield _sample_row(run, n)
-            run, n, size = [], 0, 0
-        run.append(block)
-        n += block.samples.shape[1]
-        size += block.samples.nbytes
-    if run:
-        yield _sample_row(run, n)
-
-
-def _sample_row(run: list[Block], n: int) -> tuple[int, int, float, float, bytes]:
-    samples = np.concatenate([block.samples for block in run], axis=1)
-    return run[0].start, n, run[-1].wall, run[-1].monotonic, samples.tobytes()

@@ -21,11 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
 from streamer.clock import Clock, boot_id
 from streamer.journal import file as session_file
-from streamer.journal.file import Block, Mark, Position
+from streamer.journal.file import Mark, Position
 from streamer.journal.lock import FileLock
 from streamer.journal.outbox import Parcel
 from streamer.journal.reader import JournalReader
@@ -51,7 +49,6 @@ class Journal:
         path: of the session file.
         meta: what the file says about itself.
         outbox: the messages that no broker has acknowledged; an `Outbox`.
-        last: how far the ledger of samples and gaps goes, and when it came to be so.
         rebooted: the computer was started anew since, so only its wall clock tells how long ago that was.
         clock_was_set: by how much the wall clock was set since, for a person; "" if it was not.
 
@@ -61,7 +58,8 @@ class Journal:
         self.path = writer.path
         self.meta = meta
         self.outbox = JournalOutbox(writer, position)
-        self.last = position.last
+        last = position.last  # how far the ledger goes; no Mark for each of twenty pieces a second
+        self._index, self._wall, self._monotonic = last.index, last.wall, last.monotonic
         self.rebooted = False
         self.clock_was_set = ""
         self._other_boot = False  # the file does not say yet that its newest times are of this one
@@ -144,9 +142,14 @@ class Journal:
         self.close()
 
     @property
+    def last(self) -> Mark:
+        """How far the ledger of samples and gaps goes, and when it came to be so."""
+        return Mark(self._index, self._wall, self._monotonic)
+
+    @property
     def next_sample(self) -> int:
-        """Index one past everything recorded, where the ledger of samples and gaps ends."""
-        return self.last.index
+        """Index one past everything recorded, where the ledger ends."""
+        return self._index
 
     @property
     def status(self) -> JournalStatus:
@@ -167,18 +170,22 @@ class Journal:
 
         """
         start, stop, wall = item.start, item.stop, self._clock.wall()
-        if start != self.last.index or stop <= start or self._other_boot:
+        if start != self._index or stop <= start or self._other_boot:
             self._before(item)
-        if isinstance(item, Chunk):
-            samples = item.samples
-            if samples.shape[0] != self._channels:
-                raise ValueError(f"{samples.shape[0]} channels, not {self._channels}")
-            if stop > start:
-                # A copy: sources reuse their buffers.
-                self._samples(Block(start, wall, item.arrived, np.array(samples, dtype="<f4", order="C")))
-        elif stop > start:
+        if isinstance(item, Chunk) and item.samples.shape[0] != self._channels:
+            raise ValueError(f"{item.samples.shape[0]} channels, not {self._channels}")
+        if stop == start:
+            pass
+        elif isinstance(item, Chunk):
+            with self._writer.lock:
+                if not self._writer.samples(start, wall, item.arrived, item.samples):
+                    start = self._hole.start if self._hole else start
+                    self._hole = Gap(start, stop, NOT_RECORDED, item.arrived)
+                elif self._hole is not None:
+                    self._close_hole()
+        else:
             self._list(item)
-        self.last = Mark(stop, wall, item.arrived or self._clock.monotonic())
+        self._index, self._wall, self._monotonic = stop, wall, item.arrived or self._clock.monotonic()
 
     def _before(self, item: Item) -> None:
         """What an item that does not simply follow the last one asks for."""
@@ -264,15 +271,6 @@ class Journal:
         if self.status.state != "closed":
             self._close_hole()
         self._writer.close(deadline_s)
-
-    def _samples(self, block: Block) -> None:
-        with self._writer.lock:
-            if self._writer.block(block):
-                if self._hole is not None:
-                    self._close_hole()
-            else:
-                start = self._hole.start if self._hole else block.start
-                self._hole = Gap(start, block.stop, NOT_RECORDED, block.monotonic)
 
     def _list(self, gap: Gap) -> None:
         self._close_hole()

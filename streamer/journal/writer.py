@@ -25,6 +25,7 @@ from streamer.journal.file import Batch, Block
 from streamer.journal.home import Home
 from streamer.journal.lock import FileLock
 from streamer.journal.scribe import Scribe
+from streamer.messages import Floats
 
 COMMIT_S = 1.0  # no two transactions begin closer together than this
 LINGER_S = 1.2  # 25 of them are 30 s, so that sample commits yield to epoch commits
@@ -117,15 +118,17 @@ class Writer:
             self._pending.rows.append((statement, values))
             return self._handed_over(within_s)
 
-    def block(self, block: Block) -> bool:
-        """Take samples; False, and counted as dropped, when there is no room."""
-        size = block.samples.nbytes
+    def samples(self, start: int, wall: float, monotonic: float, samples: Floats) -> bool:
+        """Take samples as `Block` does; False, and counted as dropped, when there is no room."""
+        size = 4 * samples.size
         with self.lock:
             self._check_open()
             if self._bytes + size > self.capacity_bytes:
-                self.dropped += block.samples.shape[1]
+                self.dropped += samples.shape[1]
                 return False
-            self._pending.blocks.append(block)
+            blocks = self._pending.blocks
+            if not (blocks and blocks[-1].add(start, wall, monotonic, samples)):
+                blocks.append(Block(start, wall, monotonic, samples))
             self._bytes += size
             self._handed_over(LINGER_S)
             return True

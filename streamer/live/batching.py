@@ -1,10 +1,13 @@
 """The model's thread: runs every stream's pipeline, and scores several streams in one pass.
 
-A lone stream is never delayed. What arrives while the thread works joins the next pass, so passes grow with
-the load. A pass takes one window of each stream, at most `MOST` of them, in the order in which they arrived:
-a stream with much to catch up on does not hold up the others. The output of an item leaves in pieces of at
-most `PIECE` parts. A band that was off for a night is one item and thousands of windows; neither the memory
-nor the others' turn depends on how long it was off.
+A handful of streams is never delayed. What arrives while the thread works joins the next pass, so passes
+grow with the load. From `CROWD` devices on a pass also waits until `EVERY_S` after the one before, unless it
+is full: a window costs a third of the time in a pass of many.
+
+A pass takes one window of each stream, at most `MOST` of them, in the order in which they arrived: a stream
+with much to catch up on does not hold up the others. The output of an item leaves in pieces of at most
+`PIECE` parts. A band that was off for a night is one item and thousands of windows; neither the memory nor
+the others' turn depends on how long it was off.
 
 Only provisional windows share a pass. A window on the 30 s grid is scored alone, so that committed epochs are
 equal to the bit to those of a stream that has the machine to itself, and to those of a resumed session.
@@ -13,6 +16,7 @@ equal to the bit to those of a stream that has the machine to itself, and to tho
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import Executor
@@ -26,6 +30,8 @@ from streamer.network.stager import Session, Staged, score_together
 from streamer.pipeline import Output, Pipeline
 
 MOST = 16  # windows in a pass; more would take longer, and hardly less time each
+CROWD = 32  # live streams
+EVERY_S = 0.04  # from one pass to the next, where there is a crowd
 PIECE = 32  # windows and the like before a stream hears of them: what 30 s of samples give, at the most
 PASSES = 64  # before the thread lets others have a turn: a stream that reads back its night
 
@@ -177,10 +183,14 @@ class Batcher:
         self.clock = clock
         self.overload = Overload(clock)
         self._jobs: deque[_Job] = deque()  # the event loop appends; all else is the thread's
-        self._running = False
+        self._running = False  # the thread works
+        self._next: asyncio.Handle | None = None  # it is about to
+        self._began = -math.inf  # the last pass, by the event loop's clock
+        self._live = 0  # streams
 
     def lane(self, live: bool) -> Lane:
         """Make a stream's lane; `live`: a device, which cannot wait."""
+        self._live += live
         return Lane(self, live)
 
     async def run(self, job: _Job) -> list[Output]:
@@ -189,19 +199,29 @@ class Batcher:
         done: asyncio.Future[list[Output]] = loop.create_future()
         job.begin(done)
         self._jobs.append(job)
-        if not self._running:
-            self._running = True
-            loop.call_soon(self._start, loop)  # not at once: who is ready in the same turn comes along
+        if not self._running and (self._next is None or len(self._jobs) == MOST):
+            self._have_work(loop)
         return await done
 
+    def _have_work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the thread work: not at once, for who is ready in the same turn comes along."""
+        if self._next is not None:
+            self._next.cancel()
+        rest_s = self._began + EVERY_S - loop.time()
+        if self._live >= CROWD and len(self._jobs) < MOST and rest_s > 0:
+            self._next = loop.call_later(rest_s, self._start, loop)
+        else:
+            self._next = loop.call_soon(self._start, loop)
+
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._running, self._next, self._began = True, None, loop.time()
         loop.run_in_executor(self.worker, self._passes, loop).add_done_callback(self._passed)
 
     def _passed(self, passes: asyncio.Future[None]) -> None:
         passes.result()
-        self._running = bool(self._jobs)
-        if self._running:
-            self._start(passes.get_loop())
+        self._running = False
+        if self._jobs:
+            self._have_work(passes.get_loop())
 
     def _passes(self, loop: asyncio.AbstractEventLoop) -> None:
         """On the thread: work until no job is left, or other work is due."""

@@ -36,15 +36,18 @@ class Gather:
 
     def push(self, item: Item) -> list[Item]:
         """Take the next piece; return what is ready."""
+        stop = item.stop
+        if stop < self._enough and item.start == self._next and isinstance(item, Chunk) and not self._resumed:
+            self._next = stop
+            self._held.append(item)
+            return []
         if isinstance(item, Gap):
             self._resumed = True
             return [*self.flush(), item]
         if self._held and item.start != self._next:
             return [*self.flush(), item]  # not for us to judge
         self._held.append(item)
-        self._next = stop = item.stop
-        if stop < self._enough and not self._resumed:
-            return []
+        self._next = stop
         self._resumed = False
         if stop >= self._enough:
             seconds = max(ready_index(stop, self._ratio), 0) // RATE_HZ

@@ -122,12 +122,13 @@ class Intake:
             if self._hear is not None:
                 self._hear(item)
             if isinstance(item, Chunk):
-                self.heard = self._clock.monotonic()
-            self._bytes += _nbytes(item)
+                self.heard = item.arrived or self._clock.monotonic()
             ready = self._gather.push(item)
-            if ready:
-                self._items.extend(ready)
-                self._came.set()
+            if not ready and self._live:  # as nineteen of twenty pieces
+                continue
+            self._items.extend(ready)
+            self._bytes += sum(map(_nbytes, ready))
+            self._came.set()
             while self._items and self._bytes >= (AHEAD_BYTES if self._live else 0):
                 self._went.clear()
                 await self._went.wait()

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.frontend import Graded
-from streamer.live.batching import MOST, PIECE, Batcher
+from streamer.live import batching
+from streamer.live.batching import CROWD, MOST, PIECE, Batcher
 from streamer.messages import Chunk, Gap, Score
 from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
@@ -286,3 +287,28 @@ def test_who_no_longer_waits_is_not_told():
             return await outputs(batcher.lane(True), pipeline(model), whole(40))
 
     assert len(scores(asyncio.run(scenario()))) == 11
+
+
+@pytest.mark.parametrize("others", [0, CROWD])
+def test_in_a_crowd_a_pass_waits_for_company_until_it_is_full(others, monkeypatch):
+    monkeypatch.setattr(batching, "EVERY_S", 3600.0)
+    model, network = recorded_model()
+
+    async def scenario():
+        batcher = Batcher(Inline(), FakeClock())
+        for _ in range(others):
+            batcher.lane(True)
+        made = [(batcher.lane(live=not number), pipeline(model)) for number in range(MOST)]
+        for _, one in made:
+            list(one.push(whole(30)))
+        await outputs(*made[0], Gap(3000, 3000, ""))  # the first pass of all waits for nobody
+        network.passes.clear()
+        tasks = [asyncio.create_task(outputs(lane, one, Chunk(3000, eeg(1, 100)))) for lane, one in made[1:]]
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert [task.done() for task in tasks] == [not others] * (MOST - 1)
+        tasks.append(asyncio.create_task(outputs(*made[0], Chunk(3000, eeg(1, 100)))))
+        await asyncio.wait(tasks)
+
+    asyncio.run(scenario())
+    assert network.passes == ([MOST] if others else [MOST - 1, 1])

@@ -2,8 +2,9 @@
 
 Every point is a process of its own on a core of its own: the whole engine with N devices of four channels at
 256 Hz, whose samples come every 50 ms as LSL's do, in real time, each at a moment of its own. It records to
-disk and publishes to mosquitto. The devices are made of noise and cost next to nothing; all else is what runs
-at night. Two cores are two such processes at the same time, because Python runs on one.
+disk and publishes to mosquitto. The devices are made of noise; what they cost by themselves is measured
+first, in the same process, and is not the engine's. All else is what runs at night. Two cores are two such
+processes at the same time, because Python runs on one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import math
 import os
 import resource
 import statistics
@@ -49,6 +51,7 @@ FULL = 0.7  # the share at which latency has to hold
 LIMIT_MS = 100.0  # p99 of what arrives to what is published
 FIRST = 100  # streams from which the rest is estimated
 MEMORY = (1, 16)  # streams between which a slope is drawn
+TURN_S = 0.005  # between two moments at which devices wake
 CHUNK_S = 0.05  # longest that streamer/sources/lsl.py lets samples wait for company
 BEFORE_S = 29  # recorded before we looked: the first window comes a second later
 LONG_BEFORE_S = 1800  # likewise for memory, which grows until SQLite's cache is full
@@ -74,7 +77,8 @@ class Point:
     """What one process did."""
 
     streams: int
-    load: float  # of one core, 0..1
+    load: float  # of one core, 0..1, all of it
+    devices: float  # of that, what the bench's own devices take where nobody but a loop hears them
     stages: int
     p50_ms: float
     p99_ms: float
@@ -108,7 +112,7 @@ def capacity(hop_s: int, cores: Sequence[int], run: Callable[..., list[Point]]) 
     """More and more streams, by the load that fewer make, until latency is lost."""
     name = f"hop{hop_s}_{NAMES[len(cores)]}"
     point = _worst(run(FIRST, hop_s, cores))
-    found: Figures = {f"{name}_ms_per_stream_s": 1000 * point.load / FIRST}
+    found: Figures = {f"{name}_ms_per_stream_s": 1000 * (point.load - point.devices) / FIRST}
     most = 0
     for share in SHARES:
         count = max(1, round(share * point.streams / point.load))
@@ -130,6 +134,7 @@ def _worst(points: Sequence[Point]) -> Point:
     return Point(
         streams=points[0].streams,
         load=statistics.fmean(point.load for point in points),
+        devices=statistics.fmean(point.devices for point in points),
         stages=sum(point.stages for point in points),
         p50_ms=max(point.p50_ms for point in points),
         p99_ms=max(point.p99_ms for point in points),
@@ -161,11 +166,35 @@ def _run(count: int, hop_s: int, cores: Sequence[int], before_s: float = BEFORE_
     points = [Point(**json.loads(one.splitlines()[-1])) for one in said]
     for core, point in zip(cores, points, strict=True):  # at once: the whole search takes long
         print(
-            f"hop {hop_s} s, core {core}: {count} streams, {point.load:.0%}, p50 {point.p50_ms:.1f} ms, "
+            f"hop {hop_s} s, core {core}: {count} streams, {point.load:.0%}, of it the devices "
+            f"{point.devices:.1%}, p50 {point.p50_ms:.1f} ms, "
             f"p99 {point.p99_ms:.1f} ms{', thinned' if point.thinned else ''}",
             file=sys.stderr,
         )
     return points
+
+
+class Wheel(SystemClock):
+    """Wakes all who sleep a little late and together: one timer for a thousand devices."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, list[asyncio.Future[None]]] = {}  # by the turn in which they wake
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, up to `TURN_S` longer than asked."""
+        loop = asyncio.get_running_loop()
+        turn = math.ceil((loop.time() + seconds) / TURN_S)
+        if turn not in self._due:
+            self._due[turn] = []
+            loop.call_at(turn * TURN_S, self._wake, turn)
+        woken: asyncio.Future[None] = loop.create_future()
+        self._due[turn].append(woken)
+        await woken
+
+    def _wake(self, turn: int) -> None:
+        for woken in self._due.pop(turn):
+            if not woken.done():
+                woken.set_result(None)
 
 
 class Headband:
@@ -257,8 +286,11 @@ async def carry(count: int, hop_s: int, before_s: float, folder: Path, device: s
     starting_s = max(hop_s, count * APART_S)
     waits = iter(rng.permutation(np.linspace(0, starting_s, count, endpoint=False)))
 
+    wheel = Wheel()
+    devices = await _devices(count, noise, wheel)
+
     def headband(settings: SourceSettings, channel: Label, clock: Clock) -> Source:
-        return Headband(noise, before_s, float(next(waits)), clock)
+        return Headband(noise, before_s, float(next(waits)), wheel)
 
     listener = _Listener()
     engine = Engine(
@@ -276,7 +308,28 @@ async def carry(count: int, hop_s: int, before_s: float, folder: Path, device: s
     engine.stop()
     await running
     p50_ms, p99_ms = np.percentile(listener.ms, (50, 99)) if listener.ms else (float("inf"),) * 2
-    return Point(count, load, len(listener.ms), float(p50_ms), float(p99_ms), listener.thinned, rss_mb)
+    return Point(
+        count, load, devices, len(listener.ms), float(p50_ms), float(p99_ms), listener.thinned, rss_mb
+    )
+
+
+async def _devices(count: int, noise: NDArray[np.float64], clock: Clock) -> float:
+    """What so many devices take by themselves, as a share of a core."""
+
+    async def listen(wait_s: float) -> None:
+        async with Headband(noise, 0, wait_s, clock) as device:
+            async for _ in device:
+                pass
+
+    tasks = [asyncio.create_task(listen(CHUNK_S * number / count)) for number in range(count)]
+    await asyncio.sleep(2 * CHUNK_S)
+    spent_s, began = time.process_time(), time.perf_counter()
+    await asyncio.sleep(SETTLE_S)
+    load = (time.process_time() - spent_s) / (time.perf_counter() - began)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    return load
 
 
 def _settings(count: int, hop_s: int, folder: Path, device: str) -> Settings:

@@ -50,7 +50,7 @@ def test_streams_are_added_until_latency_is_lost(most, held):
     def run(count, hop_s, cores):
         asked.append(count)
         p99_ms = 20.0 if count <= most else 500.0
-        return [Point(count, count * 0.004, 100, 5.0, p99_ms, False, 400.0) for _ in cores]
+        return [Point(count, count * 0.004, 0.0, 100, 5.0, p99_ms, False, 400.0) for _ in cores]
 
     found = capacity(1, [0], run)
     assert found["hop1_one_core_streams_held"] == held
@@ -62,6 +62,6 @@ def test_streams_are_added_until_latency_is_lost(most, held):
 
 def test_what_was_thinned_is_not_carried():
     def run(count, hop_s, cores):
-        return [Point(count, count * 0.004, 100, 5.0, 20.0, count > 180, 400.0)]
+        return [Point(count, count * 0.004, 0.0, 100, 5.0, 20.0, count > 180, 400.0)]
 
     assert capacity(1, [0], run)["hop1_one_core_streams_held"] == 175
