@@ -3,5 +3,5 @@
 from model.extras import name_missing
 from streamer.host.local import silence
 
-silence()  # before any library is imported that would report to its maker
+silence()  # before any library is imported that would report usage
 name_missing()

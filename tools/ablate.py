@@ -1,15 +1,15 @@
-"""What each part of the network and of its training is worth: one run, and variants of it, side by side.
+"""Measures what each part of the network and of its training contributes: a run and variants of it.
 
     python -m tools.ablate model/configs/ablation.toml --out runs/ablation --seeds 2
 
-Every variant takes as many steps as the reference: those of a phase that is left out go to the longest
-other one. A reference that begins with given `backbones` and keeps them frozen compares the sequence stage
-alone: its nights are embedded once, and a run takes seconds. All are measured on the people of the held-out
-fold, each recording once, by the averaged network at the end: nothing is chosen on these people. The parallel
-pass over a whole night is used, because a bidirectional network cannot be streamed; for the others it equals
-streaming, which the export verifies.
+Every variant has as many steps as the reference: those of a phase that is left out go to the longest other
+one. If the reference begins with given `backbones` and keeps them frozen, only the sequence stage is
+compared: nights are embedded once, and a run takes seconds. All are measured on the people of the held-out
+fold, each recording once, with the averaged network at the end; nothing is chosen on these people. The
+parallel pass over a whole night is used, because a bidirectional network cannot be streamed; for the others
+it equals streaming, which the export verifies.
 
-Writes ablation.json and ablation.md into --out after every run, and goes on where it was.
+Writes ablation.json and ablation.md into --out after every run, and continues an interrupted one.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from streamer.errors import SettingsError, UsageError
 from tools.runs import change_settings, once_each, parser_of, run, table, write
 
 REFERENCE = "reference"
-NETWORK = "network.pt"  # of a run: the averaged one at its end
-RESULT = "result.json"  # of a run
-CONTEXTS = (1, 5, 10, 20, 60)  # epochs, beside the reference's own
-BASE_RATE = 0.25  # of the reference's learning rates: with those of `small` it does not learn at all
+NETWORK = "network.pt"  # file of a run's averaged network
+RESULT = "result.json"  # file of a run's result
+CONTEXTS = (1, 5, 10, 20, 60)  # lengths of context that are tried, in epochs
+BASE_RATE = 0.25  # factor on the learning rates for size `base`, which does not learn with those of `small`
 Result = dict[str, Any]
 
 
 def without(settings: Settings, *objectives: str) -> tuple[Phase, ...]:
-    """The phases of a run but for these objectives, whose steps go to the longest that is left."""
+    """The phases of a run without these objectives; their steps go to the longest remaining phase."""
     kept = [phase for phase in settings.phases if phase.objective not in objectives]
     spare = sum(phase.steps for phase in settings.phases) - sum(phase.steps for phase in kept)
     longest = max(kept, key=lambda phase: phase.steps)
@@ -57,16 +57,16 @@ def without(settings: Settings, *objectives: str) -> tuple[Phase, ...]:
 
 
 def slower(phases: Sequence[Phase]) -> tuple[Phase, ...]:
-    """The phases of a run at the learning rates of the larger network."""
+    """The phases of a run with the learning rates of the larger network."""
     return tuple(
         phase.model_copy(update={"learning_rate": BASE_RATE * phase.learning_rate}) for phase in phases
     )
 
 
 def variants(reference: Settings) -> dict[str, Settings]:
-    """Every row of the table: the reference, and runs in which one thing is otherwise.
+    """Make the settings of every row of the table: the reference, and runs with one difference each.
 
-    Networks of one view cannot be taught by contrast or cross-masking: hold them against "fine-tuning only".
+    A network of one view cannot be trained by contrast or cross-masking: compare it with "fine-tuning only".
     """
     phases = {phase.objective for phase in reference.phases}
     untaught = change_settings(reference, phases=without(reference, "contrast", "cross_mask"))
@@ -88,11 +88,11 @@ def variants(reference: Settings) -> dict[str, Settings]:
 
 
 def check(reference: Settings) -> None:
-    """Refuse a run of which the variants would make no sense; SettingsError in one line."""
+    """Raise a SettingsError if the variants of a run would make no sense."""
     shape = reference.shape()
     if reference.start or shape.views != "both" or not shape.causal:
         raise SettingsError(
-            "ablation: variants of other shapes must be able to begin as the reference does, which is causal "
+            "ablation: variants of other shapes must be able to start like the reference, which is causal "
             "with both views; take start, views and causal out of the settings (backbones may stay)"
         )
     if all(phase.objective != "fine_tune" for phase in reference.phases):
@@ -105,7 +105,7 @@ def folder_of(name: str, seed: int) -> str:
 
 
 def plan(settings: Settings, out: Path, seed: int) -> dict[str, Settings]:
-    """Every run of one seed by its name, the reference first."""
+    """The settings of every run of one seed, by name, the reference first."""
     reference = change_settings(settings, seed=seed, validation_nights=1)
     return {
         name: change_settings(one, out=out / folder_of(name, seed))
@@ -114,7 +114,7 @@ def plan(settings: Settings, out: Path, seed: int) -> dict[str, Settings]:
 
 
 def encoded(settings: Settings, nights: Sequence[Night]) -> list[EncodedNight] | None:
-    """Every night to learn from, embedded once, if all variants keep the backbones they begin with."""
+    """Embed every training night once, if all variants keep their initial backbones; otherwise None."""
     taught = any(
         phase.objective == "contrast" or (phase.objective == "fine_tune" and not phase.frozen)
         for phase in settings.phases
@@ -130,7 +130,7 @@ def encoded(settings: Settings, nights: Sequence[Night]) -> list[EncodedNight] |
 
 
 def kept(settings: Settings) -> Result | None:
-    """The result of a run that was measured before."""
+    """Read the result of a run that was measured before; None if there is none."""
     path = settings.out / RESULT
     result: Result | None = json.loads(path.read_text("utf-8")) if path.exists() else None
     return result if result and Settings.model_validate(result["settings"]) == settings else None
@@ -143,7 +143,7 @@ def measure(
     device: torch.device,
     embedded: Sequence[EncodedNight] | None,
 ) -> Result:
-    """Train a variant, measure it and keep the result."""
+    """Train a variant, measure it, and write the result."""
     begun = time.monotonic()
     run = trained(settings, nights, device, embedded)
     network = run.averaged()
@@ -163,7 +163,7 @@ def measure(
 
 
 def rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
-    """One row per variant: means over its seeds, and its kappa beside the reference's of the same seeds."""
+    """One row per variant: means over its seeds, and its kappa minus the reference's of the same seeds."""
     kappa = {(one["name"], one["seed"]): one["agreement"]["kappa"] for one in results}
     for name in dict.fromkeys(result["name"] for result in results):
         runs = [result for result in results if result["name"] == name]
@@ -208,7 +208,7 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
 
 
 def ablate(asked: argparse.Namespace) -> list[Result]:
-    """Run what is not there yet, and write both files after each."""
+    """Run what was not run yet, and write both files after each run."""
     settings = load_settings(asked.settings)
     check(settings)
     runs = [
@@ -232,7 +232,7 @@ def ablate(asked: argparse.Namespace) -> list[Result]:
 
 
 def in_order(results: dict[Path, Result], runs: Sequence[tuple[str, Settings]]) -> list[Result]:
-    """What there is, in the order of the table."""
+    """The results so far, in the order of the table."""
     return [results[one.out] for _, one in runs if one.out in results]
 
 
@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure the variants of a run, and print the table; return the exit code."""
     parser = parser_of("ablate", __doc__)
     parser.add_argument("--seeds", type=int, default=1, help="runs of each variant")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants, and what is there already")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these variants")
     asked = parser.parse_args(arguments)
     return run(lambda: page(ablate(asked)))
 

@@ -1,4 +1,4 @@
-"""A file's digest, by which archives and prepared nights know it again."""
+"""The digest of a file, by which archives and prepared nights recognise it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from streamer.errors import RecordingError
 
 
 def digest_of(path: Path) -> tuple[str, os.stat_result]:
-    """The sha256 of what a file holds, and what its folder says of it.
+    """Return the sha256 of a file's content, and its stat.
 
     Raises:
-        RecordingError: it cannot be read.
+        RecordingError: the file cannot be read.
 
     """
     try:

@@ -1,10 +1,10 @@
-"""How well the engine stages scored recordings, measured by streaming them through the engine itself.
+"""Evaluates the engine on scored recordings, by streaming them through it.
 
     python -m tools.evaluate night1.edf night2.edf --peers --out report
     python -m tools.evaluate prepared/*.npz --fold 0 --hop 10 --out report
 
-EDF files need `Sleep stage` annotations and take the whole path. Prepared nights (npz) lie behind the
-conditioner already and enter there. Writes evaluation.json and evaluation.md into --out.
+EDF files need `Sleep stage` annotations and take the whole path. Prepared nights (npz) are conditioned
+already, and enter after the conditioner. Writes evaluation.json and evaluation.md into --out.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class StagedNight:
 def stage(
     name: str, subject: str, scored: Sequence[Scored], truth: Stages, peer: Floats | None
 ) -> StagedNight:
-    """Sort windows onto the 30 s grid and off it, each with the scorer's stage of most of its 30 s."""
+    """Sort windows into those on the 30 s grid and off it, each with the scorer's stage of most of it."""
 
     def rows(chosen: list[Scored]) -> Rows:
         epoch = np.array([round((one.end_s - EPOCH_S) / EPOCH_S - 1e-6) for one in chosen], dtype=np.int64)
@@ -117,12 +117,12 @@ def stage(
 
 
 def index(label: Label) -> int:
-    """Place in STAGES, -1 for unscored."""
+    """Index in STAGES; -1 for unscored."""
     return -1 if label == "unscored" else STAGES.index(label)
 
 
 def live(items: Iterable[Item], pipeline: Pipeline) -> list[Scored]:
-    """Every window that the whole pipeline makes of a recording."""
+    """Run a recording through the whole pipeline; return every scored window."""
     pushed = (output for item in items for output in pipeline.push(item))
     return [
         Scored(output.end // RATE_HZ, output.probabilities, output.smoothed)
@@ -132,7 +132,7 @@ def live(items: Iterable[Item], pipeline: Pipeline) -> list[Scored]:
 
 
 def expert(path: Path, epochs: int) -> Stages:
-    """(epochs,) the scorer's stages in the annotations of a recording; RecordingError when it has none."""
+    """The scorer's stages, (epochs,), from a recording's annotations; RecordingError if it has none."""
     scoring = read_annotated(path)
     if not scoring.stages:
         raise RecordingError(f"{path}: has no `Sleep stage` annotations; give a scored recording")
@@ -153,7 +153,7 @@ def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: 
 
 
 class PreparedFront:
-    """What is before the network for a prepared night, which lies behind the conditioner already."""
+    """The stages before the network for a prepared night, which is conditioned already."""
 
     label = "prepared"
 
@@ -161,18 +161,18 @@ class PreparedFront:
         self._windows = Windows(hop_s)
 
     def push(self, item: Item) -> Iterator[Graded]:
-        """Give each window; a prepared night keeps no more of its quality than its losses."""
+        """Yield each window; of the quality, a prepared night has only the lost samples."""
         for window in self._windows.push(item):
             lost = 1 - float(np.isfinite(window.samples).mean())
             yield Graded(window, Quality("good", lost_fraction=lost), ())
 
     def flush(self) -> Iterator[Graded]:
-        """Nothing is held back."""
+        """Return nothing, as nothing is held back."""
         return iter(())
 
 
 def stage_prepared(name: str, night: Night, model: Model, hop_s: int, peers: bool) -> StagedNight:
-    """Stream a prepared night from the conditioner on."""
+    """Stream a prepared night through the stages after the conditioner."""
     info = StreamInfo(name, RATE_HZ, (Channel(PreparedFront.label, "uV"),), 0.0)
     pipeline = Pipeline(info, SignalSettings(), hop_s, model, front=PreparedFront(hop_s))
     scored = live([Chunk(0, night.samples.astype(np.float64)[None])], pipeline)
@@ -186,7 +186,7 @@ def ask_yasa(samples: NDArray[np.float32], epochs: int) -> Floats:
 
 
 def compare(rows: Iterable[Rows], smoothed: bool = False) -> Agreement:
-    """Agreement pooled over what both the engine and the scorer have staged."""
+    """Compute the agreement pooled over all epochs that both engine and scorer have scored."""
     probabilities, truth = [], []
     for one in rows:
         given = np.eye(len(STAGES))[one.smoothed] if smoothed else one.probabilities
@@ -197,13 +197,13 @@ def compare(rows: Iterable[Rows], smoothed: bool = False) -> Agreement:
 
 
 def changes_per_hour(hypnograms: Sequence[Stages]) -> float:
-    """How often committed stages change."""
+    """Number of stage changes per hour."""
     hours = sum(stages.size for stages in hypnograms) * EPOCH_S / 3600
     return sum(int((np.diff(stages) != 0).sum()) for stages in hypnograms) / hours
 
 
 def delays_s(rows: Rows) -> Iterator[float]:
-    """Seconds from a boundary between two stable stages until the new one is first given; inf if never."""
+    """Yield for each boundary between stable stages the seconds until the new one is first scored, or inf."""
     for at in range(STABLE, rows.truth.size - STABLE + 1):
         before, after = rows.truth[at - STABLE : at], rows.truth[at : at + STABLE]
         if before[-1] != after[0] >= 0 and len(set(before)) == len(set(after)) == 1:
@@ -212,7 +212,7 @@ def delays_s(rows: Rows) -> Iterator[float]:
 
 
 def summarise(all_staged: Sequence[StagedNight], hop_s: int) -> dict[str, Any]:
-    """Every figure of the evaluation, ready for JSON."""
+    """Compute every figure of the evaluation, as JSON values."""
     grids = [one.grid for one in all_staged]
     subjects = {
         one.subject: [other.grid for other in all_staged if other.subject == one.subject]
@@ -288,7 +288,7 @@ def page(figures: dict[str, Any], model: Model) -> str:
 
 
 def evaluate(asked: argparse.Namespace) -> str:
-    """Stage every recording, compare, and write both files; return the page."""
+    """Stage every recording, compare, write both files, and return the page."""
     model = Model.load(asked.model, trusted=True)
     results: list[StagedNight] = []
     for path in track(asked.recordings, "staging", console=Console(stderr=True)):
@@ -299,7 +299,7 @@ def evaluate(asked: argparse.Namespace) -> str:
         else:
             results.append(stage_edf(path, model, asked.hop, asked.channel, asked.peers))
     if not results:
-        raise UsageError(f"fold {asked.fold}: none of its subjects is among the recordings given")
+        raise UsageError(f"fold {asked.fold}: none of the given recordings is of its subjects")
     figures = summarise(results, asked.hop)
     text = page(figures, model)
     write(asked.out, "evaluation", figures, text)
@@ -307,13 +307,13 @@ def evaluate(asked: argparse.Namespace) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Evaluate, and print the page."""
+    """Evaluate, and print the page; return the exit code."""
     parser = parser_of_model("evaluate", __doc__)
     parser.add_argument("--hop", type=int, default=EPOCH_S, choices=range(1, EPOCH_S + 1), metavar="S")
     parser.add_argument(
-        "--fold", type=int, choices=range(len(FOLDS)), help="only its subjects, of prepared nights"
+        "--fold", type=int, choices=range(len(FOLDS)), help="of prepared nights, only this fold's subjects"
     )
-    parser.add_argument("--peers", action="store_true", help="YASA on the same samples (extra `peers`)")
+    parser.add_argument("--peers", action="store_true", help="also score with YASA (extra `peers`)")
     asked = parser.parse_args(arguments)
     return run(lambda: evaluate(asked))
 

@@ -1,16 +1,15 @@
-"""Fit how the bands of drawn nights vary within an epoch, by gradient through a teacher.
+"""Fits how the bands of drawn nights vary within an epoch, by gradient through a teacher.
 
     python -m tools.fit_texture FEATURES.npz --teacher TEACHER.py --out model/texture.json
 
-Pieces of nights of people who are not held out are drawn without texture. Linear maps from what was
-measured in an epoch to how much its bands vary (`model.texture`) are then moved so that a scorer that was
-trained on real nights finds the experts' stages in the pieces, and so that the second-to-second statistics
-of each stage stay near those of real EEG (SPREAD_DB, TOGETHER). Stages are what is aimed at and never what
-goes in.
+Pieces of nights are drawn without texture, from people who are not held out. `model.texture` has linear maps
+from the measurements of an epoch to how much its bands vary. These maps are fitted so that a scorer trained
+on real nights finds the experts' stages in the pieces, and so that the second-to-second statistics of each
+stage stay near those of real EEG (SPREAD_DB, TOGETHER). Stages are only targets, never inputs.
 
-The teacher's file holds, beside what model/teacher.py asks for, `RATE_HZ` and a class `Teacher` with
-`networks`, a dict of torch modules that turn samples (1, epochs, 1, 30 * RATE_HZ), of any scale, into
-logits (1, epochs, 5).
+The teacher's file needs, besides what model/teacher.py asks for, `RATE_HZ` and a class `Teacher` with
+`networks`: a dict of torch modules that turn samples (1, epochs, 1, 30 * RATE_HZ), of any scale, into logits
+(1, epochs, 5).
 """
 
 from __future__ import annotations
@@ -69,10 +68,10 @@ TOGETHER = (
     (0.13, 0.14, 0.33, 0.18, 0.22, 0.25, 0.12),
     (0.16, 0.10, 0.38, 0.24, 0.40, 0.34, -0.05),
 )
-NEAR_DB, NEAR = 0.5, 0.1  # what of either counts as one unit away
-LEAST = 10  # epochs of a stage, in a batch, before its statistics count
-SHARES = np.array([0.15, 0.1, 0.4, 0.2, 0.15])  # of the stages that a piece shall have about
-CUTS = ((80, 3), (32, 6), (32, 6))  # epochs looked at together, and how many such at a step, in turn
+NEAR_DB, NEAR = 0.5, 0.1  # unit of distance, of SPREAD_DB and of TOGETHER
+LEAST = 10  # fewer epochs of a stage in a batch are ignored in the statistics
+SHARES = np.array([0.15, 0.1, 0.4, 0.2, 0.15])  # wanted shares of the stages in a piece
+CUTS = ((80, 3), (32, 6), (32, 6))  # in turn: length of a cut in epochs, and number of cuts in a step
 TO_AMPLITUDE = np.log(10) / 2  # from the decadic logarithm of power
 
 
@@ -89,7 +88,7 @@ class Piece:
 def draw_piece(
     measurements: Measurements, recording: str, epochs: int, rate_hz: int, rng: np.random.Generator
 ) -> Piece:
-    """Draw a stretch of a night, of eight the one with the least lopsided stages, anywhere on the head."""
+    """Draw a part of a night, of eight the one with the best balance of stages, at a random derivation."""
     stages = measurements.stages(recording)
     starts = rng.integers(max(1, len(stages) - epochs), size=8)
     shares = [np.bincount(stages[one : one + epochs], minlength=5) / epochs for one in starts]
@@ -107,20 +106,20 @@ def draw_piece(
 def draw_pieces(
     measurements: Measurements, count: int, epochs: int, rate_hz: int, rng: np.random.Generator
 ) -> list[Piece]:
-    """Draw `count` pieces, each of another recording, none of people who are held out."""
+    """Draw `count` pieces of different recordings, none of people who are held out."""
     ours = [one for one in measurements.recordings if measurements.subject(one) not in FOLDS[0]]
     chosen = rng.permutation(ours)[:count].tolist()
     return [draw_piece(measurements, one, epochs, rate_hz, rng) for one in tqdm(chosen, unit="piece")]
 
 
 class Maps(nn.Module):
-    """What `model.texture.Texture` is made of, still to be fitted."""
+    """The linear maps of `model.texture.Texture`, to be fitted."""
 
     mean: Tensor
     spread: Tensor
 
     def __init__(self, seen: Tensor) -> None:
-        """Begin with little variation that nothing asks for; `seen` (n, 10) are all training epochs."""
+        """Start with a small constant variation; `seen` (n, 10) are the quantities of all training epochs."""
         super().__init__()
         self.register_buffer("mean", seen.mean(0))
         self.register_buffer("spread", seen.std(0) + 1e-6)
@@ -155,7 +154,7 @@ class Maps(nn.Module):
         return out
 
     def saved(self, source: str) -> dict[str, object]:
-        """What `Texture.load` reads."""
+        """The content of the file that `Texture.load` reads."""
         maps = {
             name: {"weight": rounded(one.weight, 3), "bias": rounded(one.bias, 3)}  # type: ignore[arg-type]
             for name, one in self.maps.items()
@@ -164,20 +163,20 @@ class Maps(nn.Module):
 
 
 def rounded(numbers: Tensor, digits: int) -> list[object]:
-    """Return nested lists of few digits."""
+    """Round to nested lists."""
     given: list[object] = np.round(numbers.detach().numpy().astype(np.float64), digits).tolist()
     return given
 
 
 def drawn_out(course: Tensor, size: int) -> Tensor:
-    """Every sample's value of courses (8, knots), by linear interpolation: (8, size)."""
+    """Interpolate courses (8, knots) linearly to samples: (8, size)."""
     steps = size // (course.size(1) - 1)
     between = torch.linspace(0, 1, steps + 1)[:-1]
     return (course[:, :-1, None] + course.diff(dim=1)[:, :, None] * between).flatten(1)
 
 
 def variation(samples: Tensor, rate_hz: int) -> tuple[Tensor, Tensor]:
-    """As `tools.judge.variation`, with gradients: (n, 7) s.d. in dB and (n, 7) correlations."""
+    """Like `tools.judge.variation`, with gradients: (n, 7) s.d. in dB and (n, 7) correlations."""
     window = torch.hann_window(2 * rate_hz)
     power = torch.stft(samples, 2 * rate_hz, rate_hz, window=window, center=False, return_complex=True)
     hz = torch.linspace(0, rate_hz / 2, power.size(1))
@@ -194,7 +193,7 @@ def variation(samples: Tensor, rate_hz: int) -> tuple[Tensor, Tensor]:
 
 
 def distance(samples: Tensor, stages: Tensor, rate_hz: int) -> Tensor:
-    """How far each stage's statistics lie from those of real EEG; 0 where none occurs often enough."""
+    """The distance of each stage's statistics from those of real EEG; 0 if no stage occurs often enough."""
     spread, together = variation(samples, rate_hz)
     apart = torch.zeros(())
     for stage in range(len(STAGES)):
@@ -207,7 +206,7 @@ def distance(samples: Tensor, stages: Tensor, rate_hz: int) -> Tensor:
 
 
 def cut(piece: Piece, epochs: int, rng: np.random.Generator) -> Piece:
-    """A stretch of a piece."""
+    """Cut a random part of a piece."""
     start = int(rng.integers(max(1, len(piece.seen) - epochs + 1)))
     part = slice(start, start + min(epochs, len(piece.seen)))
     samples = piece.bands.size(1) // len(piece.seen)
@@ -224,7 +223,7 @@ def fit(
     statistics: float = 0.05,
     cuts: Sequence[tuple[int, int]] = CUTS,
 ) -> Maps:
-    """Move the maps for some minutes; `statistics` is the weight of `distance` beside the cross-entropy."""
+    """Fit the maps; `statistics` is the weight of `distance` relative to the cross-entropy."""
     maps = Maps(torch.cat([one.seen for one in pieces]))
     optimiser = torch.optim.Adam(maps.parameters(), lr=0.05)
     with tqdm(range(steps), unit="step") as bar:
@@ -248,22 +247,22 @@ def fit(
 
 
 def scaled(samples: Tensor) -> Tensor:
-    """Bring samples to an interquartile range of 1, as scorers of real nights ask for."""
+    """Scale samples to an interquartile range of 1, as scorers of real nights expect."""
     low, high = torch.quantile(samples.detach().flatten()[::7], torch.tensor([0.25, 0.75]))
     scaled_to_one: Tensor = samples / (high - low)
     return scaled_to_one
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.fit_texture", description=__doc__.split("\n", 1)[0]
     )
-    parser.add_argument("features", type=Path, help="the npz of per-epoch measurements")
+    parser.add_argument("features", type=Path, help="npz of per-epoch measurements")
     parser.add_argument("--teacher", type=Path, required=True, metavar="FILE.py", help="see above")
     parser.add_argument("--out", type=Path, required=True, help="the json to write")
-    parser.add_argument("--pieces", type=int, default=24, help="stretches of nights to learn from")
-    parser.add_argument("--epochs", type=int, default=200, help="of each")
+    parser.add_argument("--pieces", type=int, default=24, help="number of parts of nights to train on")
+    parser.add_argument("--epochs", type=int, default=200, help="length of each part")
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(arguments)

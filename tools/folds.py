@@ -1,10 +1,10 @@
-"""The ten folds: trained without the people of each, measured on them by streaming, pooled over all.
+"""Ten-fold cross-validation: trains without the people of each fold, scores them by streaming, pools all.
 
     python -m tools.folds model/configs/ablation.toml --out runs/folds
 
 Nothing is chosen on the people of a fold: its network is the averaged one at the end of the schedule, and its
-probabilities are not calibrated. Each recording counts once, in the first folder of nights that holds it.
-Writes folds.json and folds.md into --out after every fold, and goes on where it was.
+probabilities are not calibrated. Each recording counts once, from the first folder of nights that has it.
+Writes folds.json and folds.md into --out after every fold, and continues an interrupted run.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from tools.runs import FIGURES, change_settings, once_each, parser_of, run, tabl
 
 
 def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device) -> list[StagedNight]:
-    """Train without the fold's people and stream their nights, unless that was done before.
+    """Train without the fold's people and score their nights, unless that was done before.
 
     Raises:
-        SettingsError: the folder holds a fold of another run.
+        SettingsError: the folder has a fold of another run.
         RecordingError: the nights are too short, or of too few people.
 
     """
@@ -54,7 +54,7 @@ def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device
 
 
 def write_staged(path: Path, results: Sequence[StagedNight], settings: Settings) -> None:
-    """Keep what was committed; it appears whole or not at all."""
+    """Write the scored nights, completely or not at all."""
     partial = path.with_suffix(".partial.npz")
     np.savez(
         partial,
@@ -70,11 +70,11 @@ def write_staged(path: Path, results: Sequence[StagedNight], settings: Settings)
 
 
 def read_staged(path: Path, settings: Settings) -> list[StagedNight]:
-    """What `write_staged` kept, if it was the same run; SettingsError if not."""
+    """Read what `write_staged` wrote; SettingsError if it is of another run."""
     with np.load(path, allow_pickle=False) as file:
         if Settings.model_validate_json(str(file["settings"])) != settings:
             raise SettingsError(
-                f"{path.parent}: holds a fold of a run with other settings; give another --out or delete it"
+                f"{path.parent} has a fold of a run with other settings; give another --out, or delete it"
             )
         ends = np.cumsum(file["epochs"])[:-1]
         parts = [np.split(file[column], ends) for column in ("probabilities", "smoothed", "truth")]
@@ -113,7 +113,7 @@ def page(figures: dict[str, Any]) -> str:
 
 
 def cross_validate(asked: argparse.Namespace) -> dict[str, Any]:
-    """Every fold asked for that has people, pooled."""
+    """Run every wanted fold that has people; return the figures."""
     settings = load_settings(asked.settings)
     nights = load_nights(settings.nights)
     there = {fold_of(night.subject) for night in nights}

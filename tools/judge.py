@@ -1,12 +1,12 @@
-"""How real drawn nights look to scorers that were trained on real ones, and second by second.
+"""Judges how realistic drawn nights are, by scorers trained on real nights and by their statistics.
 
     python -m tools.judge FEATURES.npz --teacher TEACHER.py --nights 6 --yasa
     python -m tools.judge FEATURES.npz --teacher TEACHER.py --real RECORDING.edf ...
 
-First the teacher's agreement with the experts on drawn nights (see model/teacher.py), looking at 21 and at 81
-epochs together, YASA's, and that of both together. Then, per stage, how much each band's power varies from
-second to second within an epoch, and how much two bands vary together: of drawn nights under the experts'
-stages, of real recordings under the teacher's, so that no label of theirs is read. Nights are of people who
+First the agreement with the experts on drawn nights: of the teacher (see model/teacher.py), with 21 and with
+81 epochs at once, of YASA, and of both together. Then, per stage, how much each band's power varies from
+second to second within an epoch, and how much two bands vary together: for drawn nights by the experts'
+stages, for real recordings by the teacher's, so that their labels are not read. The nights are of people who
 are not held out.
 """
 
@@ -29,10 +29,10 @@ from model.resynthesis import Measurements
 from model.teacher import Samples, Scorer, load_teacher
 from streamer.frontend import conditioned
 from streamer.messages import EPOCH_SAMPLES, STAGES
+from streamer.night.agreement import agreement_of
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
-from tools.resynthesise import compare
 from tools.runs import run
 
 EDGES_HZ = (0.5, 1.5, 4.0, 8.0, 11.0, 15.0, 22.0, 30.0)
@@ -45,14 +45,14 @@ PAIRS = {
     "sigma-beta": (4, 5),
     "delta-beta": (1, 5),
 }
-LEAST = 5  # epochs of a stage before its figures are given
+LEAST = 5  # figures of a stage with fewer epochs are not shown
 WINDOWS = (21, 81)
 
 Array = NDArray[np.float64]
 
 
 def variation(samples: Samples) -> tuple[Array, Array]:
-    """S.d. (n_epochs, 7) in dB of the bands' power over the frames of an epoch, and correlations of PAIRS."""
+    """Per epoch: s.d. of the bands' power over its frames, (n_epochs, 7) dB, and correlations of PAIRS."""
     power = 10 ** (spectrograms(samples.reshape(-1, EPOCH_SAMPLES)).astype(np.float64) / 10)
     hz = np.arange(1, power.shape[-1] + 1) * 100 / 256
     bands = np.stack(
@@ -69,7 +69,7 @@ def variation(samples: Samples) -> tuple[Array, Array]:
 
 
 def texture_table(title: str, parts: Sequence[tuple[Samples, NDArray[np.int8]]]) -> Table:
-    """Means per stage of `variation`."""
+    """Make a table of `variation`, as means per stage."""
     spread, together = (
         np.concatenate(one) for one in zip(*(variation(one) for one, _ in parts), strict=True)
     )
@@ -84,7 +84,7 @@ def texture_table(title: str, parts: Sequence[tuple[Samples, NDArray[np.int8]]])
 
 
 def judge_scorers(nights: Sequence[tuple[Samples, NDArray[np.int8]]], scorers: dict[str, Scorer]) -> Table:
-    """Agreement of each scorer with the experts, and of the geometric mean of the last two."""
+    """Make a table of each scorer's agreement with the experts, and that of the last two combined."""
     view = Table("scorer", "accuracy", "kappa", *(f"{stage} found" for stage in STAGES))
     truth = np.concatenate([stages for _, stages in nights])
     said = {name: [scorer(samples) for samples, _ in nights] for name, scorer in scorers.items()}
@@ -92,28 +92,29 @@ def judge_scorers(nights: Sequence[tuple[Samples, NDArray[np.int8]]], scorers: d
         said["both of the last"] = [both(*pair) for pair in zip(*list(said.values())[-2:], strict=True)]
     for name, parts in said.items():
         given = np.concatenate(parts).argmax(1).astype(np.int8)
-        agreed = compare(truth, given)
-        confusion = np.array(agreed.confusion)
+        confusion = np.zeros((len(STAGES), len(STAGES)), np.int64)
+        np.add.at(confusion, (truth, given), 1)
+        agreed = agreement_of(confusion)
         recall = np.diag(confusion) / np.maximum(confusion.sum(1), 1)
         view.add_row(name, f"{agreed.accuracy:.3f}", f"{agreed.kappa:.3f}", *(f"{one:.2f}" for one in recall))
     return view
 
 
 def both(first: Samples, second: Samples) -> Samples:
-    """What two scorers' probabilities (n_epochs, 5) say together."""
+    """Combine two scorers' probabilities, (n_epochs, 5), by their geometric mean."""
     shared = opinion(first, [lambda _: first, lambda _: second])
     assert shared is not None
     return shared
 
 
 def some(measurements: Measurements, count: int) -> list[str]:
-    """Recordings of people who are not held out, spread over all of them."""
+    """Choose recordings of people who are not held out, spread over all of them."""
     ours = [one for one in measurements.recordings if measurements.subject(one) not in FOLDS[0]]
     return ours[:: max(1, len(ours) // count)][:count]
 
 
 def heard(path: Path, channel: str | None) -> Samples:
-    """Whole epochs (n_epochs * 3000,) µV of a recording behind the conditioner; what was lost is 0."""
+    """Read the whole epochs of a recording, conditioned: (n_epochs * 3000,) µV, lost samples as 0."""
     recording = open_recording(path)
     chosen, info = pick(recording, channel)
     samples = conditioned(list(recording.items(chosen)), info, SignalSettings(channel=channel))
@@ -122,7 +123,7 @@ def heard(path: Path, channel: str | None) -> Samples:
 
 
 def judge(asked: argparse.Namespace, console: Console) -> str:
-    """Print every table that was asked for; there is no page besides."""
+    """Print every table that was asked for; return "", as there is no page."""
     scorers: dict[str, Scorer] = {}
     if asked.teacher is not None:
         scorers = {f"teacher, window {window}": load_teacher(asked.teacher, window) for window in WINDOWS}
@@ -143,20 +144,20 @@ def judge(asked: argparse.Namespace, console: Console) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.judge", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("features", type=Path, help="the npz of per-epoch measurements")
+    parser.add_argument("features", type=Path, help="npz of per-epoch measurements")
     parser.add_argument("--teacher", type=Path, metavar="FILE.py", help="see model/teacher.py")
-    parser.add_argument("--yasa", action="store_true", help="ask YASA too (extra `peers`)")
-    parser.add_argument("--nights", type=int, default=0, help="drawn nights to judge")
+    parser.add_argument("--yasa", action="store_true", help="also score with YASA (extra `peers`)")
+    parser.add_argument("--nights", type=int, default=0, help="number of drawn nights to judge")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", type=Path, nargs="+", default=[], help="recordings to compare with")
-    parser.add_argument("--channel", help="of those; default: a sensible EEG channel")
+    parser.add_argument("--channel", help="channel of the recordings (default: chosen by the labels)")
     asked = parser.parse_args(arguments)
     if asked.real and asked.teacher is None:
         parser.error("--real takes its stages from a teacher; give --teacher")
     if not asked.real and not asked.nights:
-        parser.error("nothing asked for; give --nights or --real")
+        parser.error("nothing to do; give --nights or --real")
     return run(lambda: judge(asked, Console()))
 
 

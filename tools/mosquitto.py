@@ -1,4 +1,4 @@
-"""A real mosquitto on a free loopback port, that can be killed, frozen and started again."""
+"""A real mosquitto on a free loopback port, which can be killed, frozen and restarted."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from typing import Self
 
 from streamer.errors import RunError
 
-PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"  # Debian keeps it off a user's
+PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"  # Debian's place is not on a user's path
 PROGRAM = shutil.which("mosquitto", path=PATH)
 
 
-CHOSEN = range(10_000, 32_000)  # the system gives none of these to who asks for any port
-STARTING_S = 60.0  # for mosquitto, on a machine that does much else
+CHOSEN = range(10_000, 32_000)  # the system does not give these to programs that ask for any free port
+STARTING_S = 60.0  # longest time for mosquitto to start, on a busy machine
 
 
 def free_port() -> int:
-    """A port that nobody uses now, and that nobody gets by chance before it is used."""
+    """Find a free port that no other program gets by chance before it is used."""
     while True:
         port = random.SystemRandom().choice(CHOSEN)
         with contextlib.suppress(OSError), socket.socket() as probe:
@@ -38,9 +38,9 @@ class Mosquitto:
     """`with Mosquitto() as broker:` serves `broker.port`; `options` are further lines of mosquitto.conf.
 
     Args:
-        options: further lines.
-        anonymous: whether everybody may log in.
-        port: on loopback; default: a free one.
+        options: further lines of mosquitto.conf.
+        anonymous: whether clients may connect without a password.
+        port: on loopback; None: a free one.
 
     Raises:
         RunError: mosquitto is not installed, or does not start.
@@ -82,7 +82,7 @@ class Mosquitto:
         return Path(self._folder.name) / "mosquitto.conf"
 
     def start(self) -> None:
-        """Return once it accepts connections."""
+        """Start the broker; return when it accepts connections."""
         assert PROGRAM
         command = [PROGRAM, "-c", str(self._config)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -94,7 +94,7 @@ class Mosquitto:
             raise RunError("mosquitto did not start: " + " | ".join(self.log))
 
     def kill(self) -> None:
-        """As kill -9 does: no goodbye, nothing saved."""
+        """End it like kill -9: without disconnecting clients or saving anything."""
         if self._process is None:
             return
         assert self._log
@@ -106,23 +106,23 @@ class Mosquitto:
         self._process = None
 
     def freeze(self) -> None:
-        """It stays connected and accepts connections, but does nothing any more."""
+        """Stop the process: connections stay open, but it does nothing any more."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
 
     @property
     def pid(self) -> int:
-        """Number of its process."""
+        """Process id."""
         assert self._process
         return self._process.pid
 
     def reload(self) -> None:
-        """Read the passwords anew; connections stay."""
+        """Make it read its passwords again; connections stay."""
         assert self._process
         self._process.send_signal(signal.SIGHUP)
 
     def thaw(self) -> None:
-        """Go on where `freeze` stopped it."""
+        """Let it continue after `freeze`."""
         assert self._process
         self._process.send_signal(signal.SIGCONT)
 
@@ -132,4 +132,4 @@ class Mosquitto:
             self.log.append(line.rstrip())
             if line.rstrip().endswith("running"):
                 running.set()
-        running.set()  # it has ended: whoever waits finds out
+        running.set()  # it has ended: `start` must not wait any longer

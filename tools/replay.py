@@ -1,9 +1,11 @@
-"""A recording as a live LSL stream: `python -m tools.replay FILE`.
+"""Plays a recording as a live LSL stream: `python -m tools.replay FILE`.
 
-Sample k of the recording leaves with the time t0 + k / rate, at that time (or N times as fast), as 64-bit
-floats, so that what a receiver gets is the file's samples to the bit. A gap of the recording is samples that
-are not sent. Speeds above 1 send times that run ahead of the clock: an engine that listens believes them for
-the samples that come, but takes no loss of more than half a second from them.
+Sample k of the recording is sent with the time t0 + k / rate, at that time (or N times as fast), as 64-bit
+floats, so a receiver gets the file's samples to the bit. Samples in a gap are not sent. At speeds above 1 the
+times run ahead of the
+clock: an engine that listens accepts them for the samples that come, but does not derive gaps of more than
+    half a second
+from them.
 """
 
 from __future__ import annotations
@@ -25,21 +27,21 @@ from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick, rechunk, single
 from streamer.sources.source import Recording
 
-CHUNK_S = 0.1  # sent at once, in seconds of the clock on the wall
-MOST_S = 10.0  # of the recording in one piece, whatever the speed
-FLUSH_S = 5.0  # liblsl sends on a thread of its own; an outlet that goes at once takes its tail along
+CHUNK_S = 0.1  # length of a chunk, in seconds of real time
+MOST_S = 10.0  # longest chunk, in seconds of the recording
+FLUSH_S = 5.0  # liblsl sends in its own thread; closing the outlet at once would lose the end
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.replay", description=__doc__)
     parser.add_argument("file", type=Path, help="EDF, BDF, XDF or CSV recording")
     parser.add_argument("--channel", help="a label, a position such as #3, or a difference such as AF7-TP9")
-    parser.add_argument("--all-channels", action="store_true", help="send all that are sampled with it")
+    parser.add_argument("--all-channels", action="store_true", help="send all channels of the same rate")
     parser.add_argument("--speed", type=_positive, default=1.0, help="times real time (default 1)")
-    parser.add_argument("--rate", type=_positive, help="Hz, for a CSV without times")
+    parser.add_argument("--rate", type=_positive, help="sampling rate in Hz, for a CSV without times")
     parser.add_argument("--loop", action="store_true", help="start again at the end, until interrupted")
-    parser.add_argument("--name", help="of the LSL stream (default: the file's)")
+    parser.add_argument("--name", help="name of the LSL stream (default: the file's)")
     parser.add_argument("--wait", action="store_true", help="start when someone listens")
     return parser.parse_args(arguments)
 
@@ -52,7 +54,7 @@ def _positive(text: str) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Play a recording; 0 when it ended or was interrupted, else the error's exit code."""
+    """Play a recording; return 0 when it ended or was interrupted, else the error's exit code."""
     options = parse(arguments)
     try:
         recording = open_recording(options.file, options.rate)
@@ -70,7 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def outlet(info: StreamInfo, name: str) -> pylsl.StreamOutlet:
-    """An EEG outlet that says what it sends; its source_id is the same each time, so it is found again."""
+    """Make an EEG outlet with channel labels.
+
+    Its source_id is always the same, so a receiver finds it again.
+    """
     described = pylsl.StreamInfo(
         name, "EEG", len(info.channels), info.rate_hz, pylsl.cf_double64, f"sleepstream-replay-{name}"
     )
@@ -90,12 +95,12 @@ def play(
     info: StreamInfo,
     options: argparse.Namespace,
 ) -> None:
-    """Send everything on an absolute schedule, so that no delay adds up."""
+    """Send everything on an absolute schedule, so that delays do not add up."""
     console = Console(stderr=True)
     named = ", ".join(channel.label for channel in info.channels[:8])
     console.print(f"LSL stream {options.name or info.name}: {named} at {info.rate_hz:g} Hz", markup=False)
     if options.wait:
-        while not out.wait_for_consumers(0.5):  # in slices, so that Ctrl-C is heard
+        while not out.wait_for_consumers(0.5):  # in short steps, so that Ctrl-C works
             pass
     size = max(1, round(min(CHUNK_S * options.speed, MOST_S) * info.rate_hz))
     begun = pylsl.local_clock()
@@ -117,7 +122,7 @@ def play(
 
 
 def _endless(recording: Recording, picked: list[int]) -> Iterator[Item]:
-    """The recording over and over; the index counts on."""
+    """Repeat the recording for ever, with increasing indices."""
     base = 0
     while True:
         stop = base

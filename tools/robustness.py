@@ -1,11 +1,11 @@
-"""How far the staging falls when the same nights come from another amplifier, electrode, room or rate.
+"""Measures how much staging degrades with another amplifier, electrode, room or sampling rate.
 
     python -m tools.robustness night1.edf prepared/*.npz --out robustness
 
-EDF files need `Sleep stage` annotations and are changed in front of the whole engine. Prepared nights (npz)
-lie behind its conditioner: what that keeps away (hum, other rates) is not tried on them. Every condition is
-compared with the unchanged signal on the epochs that were staged in both. Writes robustness.json and
-robustness.md into --out.
+EDF files need `Sleep stage` annotations, and are changed before they enter the engine. Prepared nights (npz)
+are conditioned already, so what the conditioner removes (hum, other rates) is not tried on them. Every
+condition is compared with the unchanged signal, on the epochs that were scored in both. Writes
+robustness.json and robustness.md into --out.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from streamer.sources.replay import pick
 from tools.evaluate import Rows, StagedNight, compare, expert, live, stage, stage_prepared
 from tools.runs import parser_of_model, run, table, write
 
-HUM_UV = 30.0  # r.m.s. on the average: dry electrodes in a bedroom, above what quality calls line noise
-BAND_HZ = 35.0  # noise is given as r.m.s. up to here, whatever the rate
-LOST = 0.1  # share of epochs
-RUN = 3  # mean length of a loss, in epochs
-BLOCK_S = 60  # samples that reach the pipeline at once; the result does not depend on it
+HUM_UV = 30.0  # mean r.m.s., as of dry electrodes in a bedroom; above the limit for "line noise"
+BAND_HZ = 35.0  # noise is given as r.m.s. up to this frequency
+LOST = 0.1  # share of epochs that are lost
+RUN = 3  # mean length of a gap, in epochs
+BLOCK_S = 60  # length of the chunks; the result does not depend on it
 RATES_HZ = (50, 64, 128, 200, 256, 512)
 HOPS_S = (1, 5, 10)
-ALLOWED = 0.05  # fall of kappa that is not marked
+ALLOWED = 0.05  # larger falls of kappa are marked
 
 Signal = tuple[Floats, float]  # samples (n,) µV, NaN where lost, and their rate in Hz
 Change = Callable[[Floats, float, np.random.Generator], Signal | None]  # None: cannot be at this rate
@@ -52,7 +52,7 @@ Change = Callable[[Floats, float, np.random.Generator], Signal | None]  # None: 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something that happens to a night; `behind` the conditioner it can still be seen."""
+    """A change of the signal; `behind`: it can be tried on prepared nights, too."""
 
     name: str
     change: Change
@@ -61,23 +61,23 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """One scored night as it is."""
+    """One scored night, unchanged."""
 
     name: str
     subject: str
     samples: Floats  # (n,) µV, NaN where lost
     rate_hz: float
-    path: Path | None  # of the recording whose annotations hold the stages; None for a prepared night
+    path: Path | None  # the recording, with the stages in its annotations; None for a prepared night
     night: Night | None
 
 
 def gain(factor: float) -> Change:
-    """Another amplitude."""
+    """Scale the amplitude."""
     return lambda samples, rate_hz, rng: (factor * samples, rate_hz)
 
 
 def hum(mains_hz: int) -> Change:
-    """The mains, waxing and waning by half over minutes, with a tenth of its third harmonic."""
+    """Add mains hum that varies by half over minutes, with a tenth of its third harmonic."""
 
     def change(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal | None:
         if mains_hz >= rate_hz / 2:
@@ -93,7 +93,7 @@ def hum(mains_hz: int) -> Change:
 
 
 def noise(uv: float) -> Change:
-    """White noise of `uv` r.m.s. between 0 and 35 Hz; what is above never passes the conditioner."""
+    """Add white noise of `uv` r.m.s. between 0 and 35 Hz; the conditioner removes higher frequencies."""
 
     def change(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal:
         spectrum = fft.rfft(rng.standard_normal(samples.size))
@@ -105,7 +105,7 @@ def noise(uv: float) -> Change:
 
 
 def tilt(exponent: float) -> Change:
-    """Another reference: amplitude times (f / 6 Hz) to the `exponent`, between 0.5 and 35 Hz."""
+    """Tilt the spectrum, as another reference does: amplitude times (f / 6 Hz) ** exponent, 0.5 to 35 Hz."""
 
     def change(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal:
         size = fft.next_fast_len(samples.size, real=True)
@@ -118,7 +118,7 @@ def tilt(exponent: float) -> Change:
 
 
 def lost(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal:
-    """Whole epochs lost in runs, a tenth of the night."""
+    """Lose a tenth of the night, in runs of whole epochs."""
     epochs = int(samples.size / rate_hz / EPOCH_S)
     gone = np.zeros(epochs, np.bool_)
     while gone.sum() < round(LOST * epochs):
@@ -132,7 +132,7 @@ def lost(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal:
 
 
 def resampled(to_hz: int) -> Change:
-    """Another device's rate, its anti-alias filter included."""
+    """Resample to another device's rate, with an anti-alias filter."""
 
     def change(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal | None:
         if rate_hz == to_hz:
@@ -156,11 +156,11 @@ CONDITIONS = (
 
 
 def open_source(path: Path, channel: str | None) -> Source:
-    """Read a night as it is.
+    """Read a night, unchanged.
 
     Raises:
-        RecordingError: missing or damaged.
-        UsageError: no such channel.
+        RecordingError: the file is missing or damaged.
+        UsageError: the channel does not exist.
 
     """
     if path.suffix == ".npz":
@@ -178,7 +178,7 @@ def open_source(path: Path, channel: str | None) -> Source:
 
 
 def windows(source: Source, signal: Signal, model: Model, hop_s: int) -> StagedNight:
-    """Stage a night in which the signal is `signal`."""
+    """Stage a night with this signal instead of its own."""
     samples, rate_hz = signal
     if source.night is not None:
         changed = replace(source.night, samples=samples.astype(np.float16))
@@ -193,8 +193,8 @@ def windows(source: Source, signal: Signal, model: Model, hop_s: int) -> StagedN
 
 
 def shared(one: Rows, other: Rows) -> tuple[Rows, Rows]:
-    """The epochs that were staged in both."""
-    n = min(one.truth.size, other.truth.size)  # another rate may end within another epoch
+    """Keep the epochs that were scored in both."""
+    n = min(one.truth.size, other.truth.size)  # at another rate the last epoch may be missing
     both = ~np.isnan(one.probabilities[:n, 0] + other.probabilities[:n, 0])
     first, second = (
         Rows(rows.probabilities[:n][both], rows.smoothed[:n][both], one.truth[:n][both])
@@ -204,7 +204,7 @@ def shared(one: Rows, other: Rows) -> tuple[Rows, Rows]:
 
 
 def beside(before: Sequence[Rows], after: Sequence[Rows]) -> dict[str, Any]:
-    """Figures of a condition and their fall, over the epochs that were staged with and without it."""
+    """The figures of a condition and their fall, over the epochs that were scored with and without it."""
     pairs = [shared(one, other) for one, other in zip(before, after, strict=True)]
     was, now = compare(one for one, _ in pairs), compare(other for _, other in pairs)
     figures = {key: getattr(now, key) for key in ("accuracy", "kappa", "macro_f1")}
@@ -218,14 +218,14 @@ def beside(before: Sequence[Rows], after: Sequence[Rows]) -> dict[str, Any]:
 
 
 def off_grid(rows: Rows, hop_s: int) -> Rows:
-    """Of the windows between epochs, made every second, those that a hop of `hop_s` would have made."""
+    """Select, from windows at every second between epochs, those of a hop of `hop_s`."""
     offset_s = 1 + np.arange(rows.truth.size) % (EPOCH_S - 1)  # the whole epochs are not among them
     chosen = offset_s % hop_s == 0
     return Rows(rows.probabilities[chosen], rows.smoothed[chosen], rows.truth[chosen])
 
 
 def try_all(sources: Sequence[Source], model: Model, hops_s: Sequence[int] = HOPS_S) -> dict[str, Any]:
-    """Every figure, ready for JSON."""
+    """Compute every figure, as JSON values."""
     finest_s = 1 if hops_s else EPOCH_S
     before = [
         windows(source, (source.samples, source.rate_hz), model, finest_s)
@@ -236,7 +236,7 @@ def try_all(sources: Sequence[Source], model: Model, hops_s: Sequence[int] = HOP
     tries = [(condition, number) for condition in CONDITIONS for number in range(len(sources))]
     for condition, number in track(tries, "changed", console=Console(stderr=True)):
         source = sources[number]
-        rng = np.random.default_rng([number, *condition.name.encode()])  # whatever else is tried
+        rng = np.random.default_rng([number, *condition.name.encode()])  # independent of the other conditions
         made = condition.change(source.samples, source.rate_hz, rng)
         if made is not None and (condition.behind or source.night is None):
             changed = windows(source, made, model, hop_s=EPOCH_S).grid
@@ -265,7 +265,7 @@ def page(figures: dict[str, Any], model: Model) -> str:
         f"# Robustness: {len(figures['recordings'])} recordings, {whole['epochs']} epochs",
         "",
         f"Model: {contract.size}, {contract.parameters} parameters, weights {contract.weights_sha256[:12]}. "
-        "The fall is against the unchanged signal on the same epochs, those staged with and without the "
+        "The fall is relative to the unchanged signal on the same epochs, those scored with and without the "
         f"change; **bold** where kappa falls by more than {ALLOWED:g}.",
         "",
         *table(
@@ -288,13 +288,13 @@ def _rows(figures: dict[str, Any]) -> Iterator[tuple[object, ...]]:
 
 
 def fall(row: dict[str, Any]) -> str:
-    """The fall of kappa, bold if it is more than is allowed."""
+    """The fall of kappa, bold if it is larger than ALLOWED."""
     text = f"{row['fall']['kappa']:+.3f}"
     return f"**{text}**" if row["fall"]["kappa"] > ALLOWED else text
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Try every condition, and print the page."""
+    """Try every condition, and print the page; return the exit code."""
     parser = parser_of_model("robustness", __doc__)
     parser.add_argument(
         "--no-hops",
@@ -306,7 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(asked: argparse.Namespace) -> str:
-    """Try every condition on every recording, and write both files; return the page."""
+    """Try every condition on every recording, write both files, and return the page."""
     model = Model.load(asked.model, trusted=True)
     sources = [open_source(path, asked.channel) for path in asked.recordings]
     figures = try_all(sources, model, () if asked.no_hops else HOPS_S)

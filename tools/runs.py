@@ -1,4 +1,4 @@
-"""What the commands that evaluate have in common: arguments, runs, tables, files."""
+"""Functions shared by the commands for evaluation: arguments, runs, tables, files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from model.data import Night
 from model.settings import Settings
 from streamer.errors import SleepstreamError
 
-# Columns of a table, and what they are called in an agreement.
+# Columns of a table, and their keys in an agreement.
 FIGURES: Final = {"epochs": "epochs", "accuracy": "accuracy", "kappa": "kappa", "macro-F1": "macro_f1"}
 
 
 def parser_of(tool: str, what: str) -> argparse.ArgumentParser:
-    """The arguments that all of them take; `what` is the command's docstring, its first line shown."""
+    """Make a parser with the arguments of commands that train; `what` is the command's docstring."""
     parser = argparse.ArgumentParser(prog=f"python -m tools.{tool}", description=what.split("\n", 1)[0])
     parser.add_argument("settings", type=Path, help="TOML of the run, see model/configs")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the tables")
@@ -29,17 +29,17 @@ def parser_of(tool: str, what: str) -> argparse.ArgumentParser:
 
 
 def parser_of_model(tool: str, what: str) -> argparse.ArgumentParser:
-    """The arguments of the commands that stage recordings; `what` as for `parser_of`."""
+    """Make a parser with the arguments of commands that stage recordings; `what` as for `parser_of`."""
     parser = argparse.ArgumentParser(prog=f"python -m tools.{tool}", description=what.split("\n", 1)[0])
     parser.add_argument("recordings", nargs="+", type=Path, help="annotated EDF files or prepared nights")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--model", type=Path, help="an exported model (default: the packaged one)")
-    parser.add_argument("--channel", help="of EDF files; default: a sensible EEG channel")
+    parser.add_argument("--channel", help="channel of EDF files (default: chosen by the labels)")
     return parser
 
 
 def run(work: Callable[[], str]) -> int:
-    """Run a command and print the page that it returns; an error that a user can cause is one line.
+    """Run a command and print the text that it returns; an error of the user is printed as one line.
 
     Returns:
         The exit code.
@@ -56,12 +56,12 @@ def run(work: Callable[[], str]) -> int:
 
 
 def change_settings(settings: Settings, **what: object) -> Settings:
-    """The same run with something else in it, validated again."""
+    """Change settings of a run, and validate them again."""
     return Settings.model_validate(settings.model_dump() | what)
 
 
 def once_each(nights: Sequence[Night]) -> list[Night]:
-    """The first night of every recording: several draws of one are the same sleep."""
+    """Keep the first night of every recording, because several draws of one are the same sleep."""
     first: dict[str, Night] = {}
     for night in nights:
         first.setdefault(night.recording, night)
@@ -69,7 +69,7 @@ def once_each(nights: Sequence[Night]) -> list[Night]:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a table in Markdown; numbers with a fraction get three decimals."""
+    """Make the lines of a Markdown table; floats get three decimals."""
     return [
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),
@@ -82,7 +82,7 @@ def _cell(value: object) -> str:
 
 
 def write(out: Path, name: str, figures: dict[str, Any], page: str) -> None:
-    """NAME.json and NAME.md, as far as the runs have come."""
+    """Write NAME.json and NAME.md."""
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     (out / f"{name}.md").write_text(page, "utf-8")

@@ -1,4 +1,4 @@
-"""The JSON schemas of everything that is published or received: `python -m tools.schemas [--check]`."""
+"""Writes the JSON schemas of everything published or received: `python -m tools.schemas [--check]`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
 
 
 def schemas() -> dict[str, str]:
-    """File name to JSON text, one per topic."""
+    """Make the schemas: file name -> JSON text, one per topic."""
     published = {f"{kind}.json": _text(model, received=False) for model, kind in KINDS.items()}
     return {**published, "command.json": _text(CommandPayload, received=True)}
 
 
 def _text(model: type[BaseModel], received: bool) -> str:
-    """What we publish as it is written, what we receive as it is read.
+    """The schema of what we publish, as it is written, or of what we receive, as it is read.
 
-    All that we publish has every field. Its readers must bear more of them, since version 1 may grow; a
-    command must not have any that we do not know.
+    A published message has every field, and readers must accept further ones, since version 1 may grow. A
+    command must not have unknown fields.
     """
     schema = model.model_json_schema(by_alias=True, mode="validation" if received else "serialization")
     if not received:
@@ -35,14 +35,14 @@ def _text(model: type[BaseModel], received: bool) -> str:
 
 
 def stale(folder: Path) -> list[str]:
-    """The names of the files in `folder` that differ from the models, are missing, or are too many."""
+    """List the files in `folder` that differ from the models, are missing, or do not belong there."""
     wanted = schemas()
     found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
     return sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
 
 
 def main(arguments: list[str]) -> int:
-    """Write the schemas, or with `--check` only say which are out of date; the exit code."""
+    """Write the schemas, or with `--check` only report which are out of date; return the exit code."""
     if arguments not in ([], ["--check"]):
         print("usage: python -m tools.schemas [--check]", file=sys.stderr)
         return 2

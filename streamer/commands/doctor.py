@@ -15,7 +15,7 @@ from streamer.doctor.examination import examine, show
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sleepstream doctor`."""
-    parser.add_argument("config", type=Path, metavar="CONFIG.toml", nargs="?")
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", nargs="?", help="settings to check, too")
     parser.add_argument("--json", action="store_true", help="print the findings as a JSON array")
 
 

@@ -44,7 +44,7 @@ HARMLESS = {"muscle", "movement"}  # normal while a person puts on the band
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sleepstream fit`."""
-    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="the settings file")
     parser.add_argument("--stream", metavar="NAME", help="which sleeper (default: the first)")
     parser.add_argument(
         "--seconds", type=float, metavar="S", help="stop after so many seconds (default: on Ctrl-C)"

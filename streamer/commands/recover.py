@@ -42,7 +42,7 @@ class Recovered:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sleepstream recover`."""
-    parser.add_argument("file", type=Path, metavar="SESSION.sqlite")
+    parser.add_argument("file", type=Path, metavar="SESSION.sqlite", help="the damaged session file")
     parser.add_argument("--to", type=Path, metavar="FILE", help="default: SESSION.recovered.sqlite beside it")
 
 

@@ -17,7 +17,7 @@ from streamer.web.settings import WebSettings
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sleepstream run`."""
-    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="the settings file")
     parser.add_argument(
         "--new", action="store_true", help="begin a new session instead of continuing the last one"
     )

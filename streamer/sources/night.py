@@ -1,7 +1,7 @@
 """A healthy sleeper's night before any EEG: the stage of each epoch, and what would be measured in it.
 
 The figures were learnt from the 153 cassette nights of Sleep-EDF Expanded (Kemp et al., PhysioNet, ODC-By
-1.0); `python -m tools.resynthesise FEATURES.npz --figures FILE` writes them again.
+1.0); `python -m tools.night_figures FEATURES.npz --out FILE` writes them again.
 """
 
 from __future__ import annotations

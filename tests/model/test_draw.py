@@ -13,7 +13,7 @@ from model.draw import draw_night, main
 from model.resynthesis import FRONTAL, Measurements
 from model.teacher import load_teacher
 from streamer.errors import UsageError
-from tests.tools.test_resynthesise import NAMES, table
+from tests.tools.test_night_figures import NAMES, table
 
 pytestmark = pytest.mark.train
 

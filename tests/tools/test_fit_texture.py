@@ -12,7 +12,7 @@ import torch
 from model.resynthesis import Measurements
 from model.teacher import load_networks
 from model.texture import Texture, textured
-from tests.tools.test_resynthesise import table
+from tests.tools.test_night_figures import table
 from tools.fit_texture import Maps, distance, draw_pieces, fit, main, variation
 
 pytestmark = pytest.mark.train

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.model.test_draw import TEACHER
-from tests.tools.test_resynthesise import table
+from tests.tools.test_night_figures import table
 from tools.judge import PAIRS, both, judge_scorers, main, variation
 
 pytestmark = pytest.mark.train
@@ -53,7 +53,7 @@ def test_the_command_prints_both_tables(
 
 def test_what_cannot_be_done_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
-        (["f.npz"], "nothing asked for"),
+        (["f.npz"], "nothing to do"),
         (["f.npz", "--real", "a.edf"], "give --teacher"),
     ):
         with pytest.raises(SystemExit):

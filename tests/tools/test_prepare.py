@@ -192,14 +192,14 @@ def test_shhs_with_both_kinds_of_xml(tmp_path):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("<PSGAnnotation><ScoredEvents>", "is no XML"),
+        ("<PSGAnnotation><ScoredEvents>", "is not XML"),
         ("<PSGAnnotation><ScoredEvents/></PSGAnnotation>", "has no sleep stages"),
         ("<html/>", "its root is html"),
         (
             "<CMPStudyConfig><SleepStages><SleepStage>12</SleepStage></SleepStages></CMPStudyConfig>",
             "'12' is no",
         ),
-        ("\0\1\2", "is no XML"),
+        ("\0\1\2", "is not XML"),
     ],
 )
 def test_damaged_xml_is_said_in_one_line(tmp_path, capsys, text, why):
@@ -279,8 +279,8 @@ def test_the_engines_own_export_comes_back(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
-        (["sleep-edf", "{}"], 2, "holds no SC4...-PSG.edf"),
-        (["shhs", "{}/none"], 2, "holds no .edf file"),
+        (["sleep-edf", "{}"], 2, "has no SC4...-PSG.edf"),
+        (["shhs", "{}/none"], 2, "has no .edf file"),
         (["files", "{}/a.edf", "{}/sub/a.edf"], 2, "2 recordings are called a"),
         (["files", "{}/a.edf", "{}/b.edf", "--hypnogram", "{}/h.csv"], 2, "--hypnogram is for one"),
         (["files", "{}/out/a.npz"], 2, "would be overwritten"),
@@ -314,7 +314,7 @@ def test_a_folder_that_refuses_ends_the_run_and_keeps_what_was_made(tmp_path, ca
     assert "cannot write" in line
     assert [night["recording"] for night in manifest(out)["nights"]] == ["SC4001E0"]
     assert main(["sleep-edf", str(tmp_path / "in"), "--out", str(out / "manifest.json")]) == 2
-    assert "cannot make the folder" in capsys.readouterr().err
+    assert "cannot create the folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rate_hz", [100, 256])

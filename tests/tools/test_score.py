@@ -227,7 +227,7 @@ def test_names_are_places_below_the_wildcard(tmp_path):
     (tmp_path / "links" / "n1.edf").symlink_to(tmp_path / "s1" / "night.edf")
     (linked,) = find([str(tmp_path / "links/*.edf")], tmp_path / "out")[0]
     assert (linked.name, linked.path) == ("n1", tmp_path / "links" / "n1.edf")
-    with pytest.raises(UsageError, match="names no file"):
+    with pytest.raises(UsageError, match="no file matches"):
         find([str(tmp_path / "*.xdf")], tmp_path / "out")
 
 
@@ -350,7 +350,7 @@ def test_a_run_that_is_ended_or_killed_loses_nothing_and_goes_on(tmp_path, numbe
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130
-        assert said.splitlines()[-1].startswith("interrupted; the same command goes on")
+        assert said.splitlines()[-1].startswith("interrupted; the same command continues")
     assert "Traceback" not in said
     with Manifest(tmp_path / "out") as manifest:
         done = [name for name, entry in manifest.entries.items() if isinstance(entry, Done)]

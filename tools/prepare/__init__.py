@@ -1,1 +1,1 @@
-"""Scored recordings into nights to learn from and to evaluate on: `python -m tools.prepare --help`."""
+"""Prepares scored recordings for training and evaluation: `python -m tools.prepare --help`."""

@@ -1,13 +1,13 @@
-"""Scored recordings into prepared nights: what `model.train` learns from and `tools.evaluate` takes.
+"""Prepares scored recordings for `model.train` and `tools.evaluate`.
 
     python -m tools.prepare sleep-edf DIR --out OUT
     python -m tools.prepare shhs DIR --out OUT
     python -m tools.prepare files night.edf --channel C4-M1 --hypnogram night.csv --out OUT
 
-Every signal passes the engine's own derivation and conditioner (100 Hz, 0.3-35 Hz, causal), from its first
-sample on, as it would live. Then the rules that published results on Sleep-EDF share: 30 min of wake stay on
-either side of sleep, stage 4 is N3, movement and what nobody scored is no stage. OUT gets one npz per night
-(`model.data.load_night`) and manifest.json. What is there already, from the same input, is kept.
+Every signal passes the engine's derivation and conditioner (100 Hz, 0.3-35 Hz, causal) from its first sample
+on, as it would live. Then the usual rules for Sleep-EDF apply: 30 min of wake are kept on either side of
+sleep, stage 4 is N3, movement and unscored epochs have no stage. OUT gets one npz per night
+(`model.data.load_night`) and manifest.json. Nights that were prepared before from the same input are kept.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ from tools.prepare.manifest import (
 WAKE_MIN = 30  # kept on either side of sleep
 WAKE_EPOCHS = WAKE_MIN * 60 // EPOCH_S
 LARGEST_UV = float(np.finfo(np.float16).max)  # prepared nights are float16
-SAVE_EVERY = 20  # nights between two writings of the manifest: what a crash makes us do again
+SAVE_EVERY = 20  # write the manifest after so many nights; a crash loses no more than these
 
 
 class Signal(NamedTuple):
-    """One derivation as the network sees it."""
+    """One derivation, as the network sees it."""
 
     samples: NDArray[np.float32]  # (n,) µV at 100 Hz; NaN where lost
     channel: str
@@ -68,12 +68,12 @@ class Signal(NamedTuple):
 
 
 def conditioned(path: Path, channels: Sequence[str]) -> Signal:
-    """The derivation behind the engine's own conditioner.
+    """Read a recording's derivation, conditioned by the engine's own code.
 
     Raises:
         RecordingError: the file is missing or damaged.
-        SignalError: its rate is outside 50-1024 Hz, or there is no signal on the channel.
-        UsageError: there is no such channel.
+        SignalError: the rate is outside 50-1024 Hz, or the channel has no signal.
+        UsageError: the channel does not exist.
 
     """
     recording = open_recording(path)
@@ -86,10 +86,10 @@ def conditioned(path: Path, channels: Sequence[str]) -> Signal:
 
 
 def by_the_rules(night: Night, drop_unscored: bool) -> Night:
-    """30 min of wake on either side of sleep; an epoch with less than 90 % of its samples is no stage.
+    """Keep 30 min of wake on either side of sleep; unscore epochs with less than 90 % of their samples.
 
-    The 30 min are counted in scored epochs, as in the preparation behind the published counts (A. Supratak's,
-    for DeepSleepNet), which takes unscored ones out first. In them, of the 153 nights of Sleep-EDF-78, 151
+    The 30 min are counted in scored epochs, as by A. Supratak for DeepSleepNet, whose preparation removes
+    unscored epochs first and is behind the published counts. There, of the 153 nights of Sleep-EDF-78, 151
     begin and 145 end with exactly 60 epochs of wake.
 
     Raises:
@@ -97,9 +97,9 @@ def by_the_rules(night: Night, drop_unscored: bool) -> Night:
 
     """
     scored = np.flatnonzero(night.stages != UNSCORED)
-    asleep = np.flatnonzero(night.stages[scored] > STAGES.index("W"))  # places in `scored`
+    asleep = np.flatnonzero(night.stages[scored] > STAGES.index("W"))  # indices into `scored`
     if not asleep.size:
-        raise RecordingError(f"{night.recording}: no epoch was scored as sleep, so nothing of it is kept")
+        raise RecordingError(f"{night.recording}: no epoch was scored as sleep, so it is left out")
     kept = np.zeros(night.stages.size, dtype=np.bool_)
     first, last = max(0, asleep[0] - WAKE_EPOCHS), min(scored.size - 1, asleep[-1] + WAKE_EPOCHS)
     kept[scored[first] : scored[last] + 1] = True
@@ -116,11 +116,11 @@ def by_the_rules(night: Night, drop_unscored: bool) -> Night:
 
 
 def read_recording(job: Job, scoring: Path | None) -> tuple[Night, str, float]:
-    """The whole recording before the rules, its channel, and its rate in Hz."""
+    """Read a whole recording, before the rules; return it with its channel and its rate in Hz."""
     signal = conditioned(job.signal, job.channels)
     n_epochs = signal.samples.size // EPOCH_SAMPLES
     found = expert_stages(job.signal, scoring, signal.started)
-    if found.unknown:  # a network must not learn from a night of which half was not understood
+    if found.unknown:  # the user must know, before a network is trained on the night
         words = ", ".join(f"{word!r} ({count})" for word, count in found.unknown.items())
         print(f"{job.recording}: not understood as a sleep stage, left unscored: {words}", file=sys.stderr)
     labels = found.labels(n_epochs)
@@ -131,14 +131,14 @@ def read_recording(job: Job, scoring: Path | None) -> tuple[Night, str, float]:
 
 
 def read_npz(job: Job) -> Night:
-    """What `sleepstream export --to npz` wrote, or a prepared night.
+    """Read a night that `sleepstream export --to npz` wrote, or a prepared one.
 
     Raises:
-        RecordingError: it is damaged or something else.
+        RecordingError: the file is damaged, or something else.
 
     """
     if not is_zipfile(job.signal):
-        raise RecordingError(f"{job.signal} is no npz; export it again")
+        raise RecordingError(f"{job.signal} is not an npz file; export it again")
     try:
         night = load_night(job.signal)
         return replace(night, recording=job.recording, subject=job.subject or night.subject)
@@ -147,7 +147,7 @@ def read_npz(job: Job) -> Night:
 
 
 def make(job: Job, out: Path, before: Made | None, drop_unscored: bool) -> Made:
-    """Prepare one night, unless it is there already.
+    """Prepare one night, unless it was prepared before.
 
     Raises:
         RecordingError, SignalError, UsageError: this recording cannot be prepared.
@@ -187,10 +187,10 @@ def make(job: Job, out: Path, before: Made | None, drop_unscored: bool) -> Made:
 
 
 def prepare(jobs: Sequence[Job], out: Path, drop_unscored: bool, command: str, console: Console) -> Manifest:
-    """Prepare every night; one that cannot be prepared is said and stops none of the others.
+    """Prepare every night; one that cannot be prepared is reported and does not stop the others.
 
     Raises:
-        UsageError: two recordings would have one output, or an output is an input.
+        UsageError: two recordings would have the same output, or an output is an input.
         RecordingError: the folder's manifest is damaged.
         SinkError: the folder cannot be written.
 
@@ -215,18 +215,16 @@ def prepare(jobs: Sequence[Job], out: Path, drop_unscored: bool, command: str, c
                     console.print(str(error), soft_wrap=True, markup=False, highlight=False)
                 if number % SAVE_EVERY == 0:
                     write_manifest(out, manifest())
-    finally:  # an interrupted run goes on from here
+    finally:  # so that an interrupted run can continue
         write_manifest(out, manifest())
     return manifest()
 
 
 def _check_outputs(jobs: Sequence[Job], out: Path) -> None:
-    """Refuse to overwrite an input, or one night with another; make the folder."""
+    """Refuse to overwrite an input, or one night by another; create the folder."""
     name, times = Counter(job.recording for job in jobs).most_common(1)[0]
     if times > 1:
-        raise UsageError(
-            f"{times} recordings are called {name}, and each needs a name of its own; rename them"
-        )
+        raise UsageError(f"{times} recordings are called {name}, but names must differ; rename them")
     outputs = {(out / f"{job.recording}.npz").resolve() for job in jobs}
     for job in jobs:
         if job.signal.resolve() in outputs:
@@ -234,11 +232,11 @@ def _check_outputs(jobs: Sequence[Job], out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
+        raise UsageError(f"cannot create the folder {out}: {error.strerror}; choose another --out") from error
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.prepare", description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="kind", required=True)
     edf = commands.add_parser(
@@ -249,25 +247,27 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         "shhs", help="SHHS: shhs1-200001.edf and shhs1-200001-nsrr.xml (or -profusion.xml)"
     )
     xml.add_argument("folder", type=Path)
-    named = commands.add_parser("files", help="EDF, BDF, XDF or CSV, scored; or npz as the engine exports it")
+    named = commands.add_parser(
+        "files", help="EDF, BDF, XDF or CSV with a scoring; or npz from sleepstream export"
+    )
     named.add_argument("files", type=Path, nargs="+")
     named.add_argument(
-        "--hypnogram", type=Path, help="EDF+, CSV, text or XML; default: in or beside the file"
+        "--hypnogram", type=Path, help="EDF+, CSV, text or XML (default: in or beside the file)"
     )
-    named.add_argument("--subject", help="whose nights these are; default: a person for each")
+    named.add_argument("--subject", help="person of these nights (default: one per file)")
     for command in (edf, xml, named):
         command.add_argument("--out", type=Path, required=True, help="folder for the nights")
-        command.add_argument("--channel", help="a label, '#3' or a difference; default: the study's")
+        command.add_argument("--channel", help="a label, '#3' or a difference (default: the study's)")
         command.add_argument(
             "--drop-unscored",
             action="store_true",
-            help="leave unscored epochs out, instead of marking them -1",
+            help="remove unscored epochs instead of marking them -1",
         )
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 1 if any recording failed."""
+    """Run the command line; return the exit code, 1 if any recording failed."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     asked = parsed(given)
     try:
@@ -285,14 +285,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summary(nights: Iterable[Made], failed: int, out: Path) -> str:
-    """What OUT holds now, in one line."""
+    """Describe the content of OUT in one line."""
     counts: Counter[str] = Counter()
     number = 0
     for night in nights:
         number += 1
         counts.update(night.stages)
     epochs = ", ".join(f"{label} {counts[label]:,}" for label in (*STAGES, "unscored"))
-    return f"{out} holds {number} nights, epochs: {epochs}" + (f"; {failed} failed" if failed else "")
+    return f"{out} has {number} nights, epochs: {epochs}" + (f"; {failed} failed" if failed else "")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which recordings there are to prepare, and which file holds the scoring of each."""
+"""Finds the recordings to prepare, and the scoring of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamer.night.hypnogram import Scoring
 from streamer.night.scoring import read_annotated, read_scoring
 from tools.prepare.nsrr import is_xml, xml_stages
 
-# C4-A1 of SHHS is called EEG; where it is missing, C3-A2 stands in.
+# C4-A1 of SHHS is called EEG; if it is missing, C3-A2 is used.
 SHHS_CHANNELS = ("C4-A1", "EEG", "EEG(sec)", "EEG sec", "EEG 2", "EEG2")
 SCORING_KINDS = (".csv", ".tsv", ".txt", ".xml")
 
@@ -21,18 +21,18 @@ SCORING_KINDS = (".csv", ".tsv", ".txt", ".xml")
 class Job:
     """One night to prepare."""
 
-    recording: str  # its name, and the output's
-    subject: str  # empty: whom the file names
+    recording: str  # name of the recording and of the output
+    subject: str  # "": as in the file
     signal: Path
-    scoring: Path | None  # None: it stands in the recording itself, or beside it
-    channels: tuple[str, ...]  # best first; empty: a sensible one
-    lacking: str  # what to do when there is no scoring
+    scoring: Path | None  # None: in the recording itself, or beside it
+    channels: tuple[str, ...]  # best first; empty: chosen by the labels
+    lacking: str  # error message if there is no scoring
 
 
 def sleep_edf(folder: Path, channel: str | None) -> list[Job]:
-    """The cassette nights of Sleep-EDF Expanded, wherever in the folder; a pair shares 7 characters.
+    """Find the cassette nights of Sleep-EDF Expanded below a folder; the names of a pair share 7 characters.
 
-    The telemetry nights (ST...) are another study: no part of Sleep-EDF-78, and with subjects of the same
+    The telemetry nights (ST...) are another study, not part of Sleep-EDF-78, whose subjects have the same
     numbers.
     """
     hypnograms: dict[str, list[Path]] = {}
@@ -46,11 +46,11 @@ def sleep_edf(folder: Path, channel: str | None) -> list[Job]:
         scoring = beside[0] if len(beside) == 1 else None
         recording = path.name.removesuffix("-PSG.edf")
         jobs.append(Job(recording, path.name[3:5], path, scoring, (channel or "EEG Fpz-Cz",), lacking))
-    return _some(jobs, f"{folder} holds no SC4...-PSG.edf; give the folder of Sleep-EDF Expanded")
+    return _some(jobs, f"{folder} has no SC4...-PSG.edf; give the folder of Sleep-EDF Expanded")
 
 
 def shhs(folder: Path, channel: str | None) -> list[Job]:
-    """Recordings of SHHS (or another study of the NSRR), wherever in the folder: EDF and XML share a name."""
+    """Find the recordings of SHHS (or another study of the NSRR) below a folder: EDF and XML share a name."""
     scorings = {path.name: path for path in sorted(folder.rglob("*.xml"))}
     channels = (channel,) if channel else SHHS_CHANNELS
     jobs = []
@@ -60,17 +60,15 @@ def shhs(folder: Path, channel: str | None) -> list[Job]:
         subject = path.stem.rpartition("-")[2]  # shhs1-200001
         lacking = f"found no {' or '.join(names)} in {folder}; put it there"
         jobs.append(Job(path.stem, subject, path, scoring, channels, lacking))
-    return _some(jobs, f"{folder} holds no .edf file; give the folder of the recordings")
+    return _some(jobs, f"{folder} has no .edf file; give the folder of the recordings")
 
 
 def files(
     paths: Sequence[Path], channel: str | None, hypnogram: Path | None, subject: str | None
 ) -> list[Job]:
-    """Recordings named one by one; the scoring is given, stands in the recording, or lies beside it."""
+    """Take recordings named one by one; the scoring is given, in the recording, or beside it."""
     if hypnogram is not None and len(paths) > 1:
-        raise UsageError(
-            f"--hypnogram is for one recording, and {len(paths)} were given; give them one by one"
-        )
+        raise UsageError(f"--hypnogram is for one recording, but {len(paths)} were given; name one")
     jobs = []
     for path in paths:
         lacking = (
@@ -90,10 +88,10 @@ def _some(jobs: list[Job], otherwise: str) -> list[Job]:
 
 
 def scoring_of(job: Job) -> Path | None:
-    """The file that holds the expert's stages; None: the recording itself.
+    """Find the file with the expert's stages; None: the recording itself.
 
     Raises:
-        RecordingError: nobody scored it.
+        RecordingError: there is no scoring.
 
     """
     if job.scoring is not None or read_annotated(job.signal).stages:
@@ -105,7 +103,7 @@ def scoring_of(job: Job) -> Path | None:
 
 
 def scoring_beside(path: Path) -> Path | None:
-    """night.hypnogram.csv, or night.csv and the like where that is not the recording; or Sleep-EDF's pair."""
+    """Find a scoring beside a recording: night.hypnogram.csv, night.csv and the like, or Sleep-EDF's pair."""
     if path.name.endswith("-PSG.edf"):
         pairs = list(path.parent.glob(f"{glob.escape(path.name[:7])}?-Hypnogram.edf"))
         if len(pairs) == 1:
@@ -120,10 +118,10 @@ def scoring_beside(path: Path) -> Path | None:
 
 
 def expert_stages(signal: Path, scoring: Path | None, started: float) -> Scoring:
-    """What the expert said, from the scoring's file, or without one from the recording's own annotations.
+    """Read the expert's stages from the scoring's file, or without one from the recording's annotations.
 
     Raises:
-        RecordingError: the file that holds it is damaged or holds none.
+        RecordingError: the file is damaged or has no stages.
 
     """
     if scoring is None:

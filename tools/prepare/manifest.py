@@ -1,4 +1,4 @@
-"""Where prepared nights come from: manifest.json, which stands beside them."""
+"""The origin of prepared nights: manifest.json beside them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class _Frozen(BaseModel):
 
 
 class Source(_Frozen):
-    """A file as it was when it was read or written."""
+    """A file at the time when it was read or written."""
 
-    name: str  # without its folder: the hash says which file it is
+    name: str  # without its folder, as the hash identifies it
     bytes: int
     sha256: str
 
 
 class Rules(_Frozen):
-    """What, besides its input, decides how a night comes out; another version's nights are made again."""
+    """What determines a prepared night besides its input; nights of another version are prepared again."""
 
-    channels: tuple[str, ...]  # asked for, best first; empty: a sensible one
-    subject: str  # asked for; empty: whom the file names
+    channels: tuple[str, ...]  # wanted ones, best first; empty: chosen by the labels
+    subject: str  # wanted one; "": as in the file
     drop_unscored: bool
-    wake_min: int  # kept on either side of sleep
+    wake_min: int  # of wake kept on either side of sleep
     band_hz: tuple[float, float] = BAND_HZ
     rate_hz: int = RATE_HZ
     sleepstream: str = __version__
@@ -47,11 +47,11 @@ class Made(_Frozen):
     recording: str
     subject: str
     output: Source
-    inputs: tuple[Source, ...]  # the signal, then its scoring where that is a file of its own
+    inputs: tuple[Source, ...]  # the signal, then its scoring if that is a separate file
     rules: Rules
     channel: str
     rate_hz: float  # of the recording
-    stages: dict[str, int]  # epochs of each, unscored ones included
+    stages: dict[str, int]  # number of epochs of each, unscored ones included
 
 
 class Failed(_Frozen):
@@ -62,20 +62,20 @@ class Failed(_Frozen):
 
 
 class Manifest(_Frozen):
-    """Every prepared night of a folder, by name, and what failed last."""
+    """Every prepared night of a folder, by name, and the failures of the last command."""
 
     schema_: Literal["sleepstream/prepared/1"] = Field(default="sleepstream/prepared/1", alias="schema")
     sleepstream: str = __version__
-    commands: tuple[str, ...] = ()  # that filled the folder, in order; a repeated one once
+    commands: tuple[str, ...] = ()  # that filled the folder, in order, each once
     nights: tuple[Made, ...] = ()
     failed: tuple[Failed, ...] = ()
 
 
 def hashed(path: Path) -> Source:
-    """Describe a file.
+    """Describe a file by name, size and sha256.
 
     Raises:
-        RecordingError: it cannot be read.
+        RecordingError: the file cannot be read.
 
     """
     digest, found = digest_of(path)
@@ -83,7 +83,7 @@ def hashed(path: Path) -> Source:
 
 
 def still_good(made: Made | None, inputs: Sequence[Source], rules: Rules, out: Path) -> bool:
-    """Whether a night is there as its entry says, from the same input by the same rules."""
+    """Whether a prepared night exists, unchanged, from the same input and by the same rules."""
     if made is None or made.inputs != tuple(inputs) or made.rules != rules:
         return False
     output = out / made.output.name
@@ -91,10 +91,10 @@ def still_good(made: Made | None, inputs: Sequence[Source], rules: Rules, out: P
 
 
 def read_manifest(out: Path) -> Manifest:
-    """The manifest of a folder; an empty one where there is none.
+    """Read the manifest of a folder; an empty one if there is none.
 
     Raises:
-        RecordingError: it is damaged or foreign.
+        RecordingError: the manifest is damaged or of another program.
 
     """
     path = out / FILE_NAME
@@ -109,7 +109,7 @@ def read_manifest(out: Path) -> Manifest:
 
 
 def write_manifest(out: Path, manifest: Manifest) -> None:
-    """Write it whole or not at all.
+    """Write the manifest, completely or not at all.
 
     Raises:
         SinkError: the folder cannot be written.

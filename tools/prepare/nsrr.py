@@ -1,4 +1,4 @@
-"""The stages in the XML of the National Sleep Research Resource (SHHS and others), in both its shapes."""
+"""Reads stages from the two kinds of XML of the National Sleep Research Resource (SHHS and others)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from streamer.night.scoring.words import label_of
 
 
 def is_xml(path: Path) -> bool:
-    """Whether a scoring's name says that it is XML."""
+    """Whether a scoring is XML by its name."""
     return path.suffix.lower() == ".xml"
 
 
 def xml_stages(path: Path) -> list[Scored]:
-    """Every stage of `*-nsrr.xml` or `*-profusion.xml`: (onset s, duration s, stage), onset from sample 0.
+    """Read every stage of `*-nsrr.xml` or `*-profusion.xml`: (onset s, duration s, stage), from sample 0.
 
     The first has one `ScoredEvent` of type `Stages|Stages` per run of epochs, with `EventConcept` such as
     "Stage 2 sleep|2", `Start` and `Duration`; the second one `SleepStage` (0-5, 6 movement, 9 unscored) per
     epoch of `EpochLength` seconds.
 
     Raises:
-        RecordingError: the file is missing, damaged, or holds no stages.
+        RecordingError: the file is missing, damaged, or has no stages.
 
     """
     try:
@@ -31,14 +31,14 @@ def xml_stages(path: Path) -> list[Scored]:
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}; check the path") from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise RecordingError(f"{path} is no XML ({error}); copy it again") from error
+        raise RecordingError(f"{path} is not XML ({error}); copy it again") from error
     try:
         found = _events(root) if root.tag == "PSGAnnotation" else _epochs(root)
     except ValueError as error:
-        raise RecordingError(f"{path}: {error}; give NSRR's own file") from error
+        raise RecordingError(f"{path}: {error}; give NSRR's original file") from error
     if not found:
         raise RecordingError(
-            f"{path} holds no sleep stages (its root is {root.tag}); give *-nsrr.xml or *-profusion.xml"
+            f"{path} has no sleep stages (its root is {root.tag}); give *-nsrr.xml or *-profusion.xml"
         )
     return found
 

@@ -1,1 +1,1 @@
-"""An archive of recordings, staged in parallel: `python -m tools.score --help`."""
+"""Stages an archive of recordings in parallel: `python -m tools.score --help`."""

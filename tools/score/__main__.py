@@ -1,11 +1,11 @@
-"""Stage an archive: every recording that a pattern names, in parallel, the results into one folder.
+"""Stage an archive: all recordings that match a pattern, in parallel, with the results in one folder.
 
     python -m tools.score 'archive/**/*.edf' --out scores
     python -m tools.score 'archive/**/*.edf' --out scores --ray auto     # over a Ray cluster
 
-DIR gets a folder for each recording, with epochs.jsonl, statistics.json and, where somebody scored it,
-agreement.json; and manifest.jsonl. Called again, it does what is new, changed or failed. Ctrl-C ends it and
-loses nothing. Exit code: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted.
+DIR gets manifest.jsonl, and a folder for each recording with epochs.jsonl, statistics.json and, if it was
+scored, agreement.json. The same command again stages what is new, changed or failed. Ctrl-C ends it and loses
+nothing. Exit code: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on from {given.out}", file=sys.stderr)
+        print(f"interrupted; the same command continues in {given.out}", file=sys.stderr)
         return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)
     print(
         f"{given.out}: {tally.staged} recordings staged, {tally.there} there already, {tally.failed} failed"
-        + ("; why, says manifest.jsonl" if tally.failed else "")
+        + ("; for the reasons see manifest.jsonl" if tally.failed else "")
     )
     return 1 if tally.failed else 0
 
 
 def _run(given: argparse.Namespace, console: Console) -> Tally:
     recordings, refused = find(given.pattern, given.out)
-    # To name a file on the command line is to vouch for it, as it is now, on whatever machine it is loaded.
+    # The user vouches for the model named on the command line; workers must load the same file.
     digest = sha256(read_trusted(given.model, trusted=True)).hexdigest()
     asked = Asked(
         channels=tuple(given.channel or ()),
@@ -70,7 +70,7 @@ def _run(given: argparse.Namespace, console: Console) -> Tally:
 
 
 def _crew(given: argparse.Namespace, asked: Asked) -> Crew:
-    """Who does the work: processes here, or a cluster."""
+    """Choose the workers: processes here, or a cluster."""
     model = None if given.model is None else given.model.resolve()
     if given.ray is None:
         return lambda jobs: processes.staged(jobs, asked, model, given.processes)
@@ -78,7 +78,7 @@ def _crew(given: argparse.Namespace, asked: Asked) -> Crew:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """A SIGTERM ends the run as Ctrl-C does."""
+    """Let SIGTERM end the run like Ctrl-C."""
     raise KeyboardInterrupt
 
 
@@ -88,30 +88,42 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("pattern", nargs="+", help="a file, or a quoted pattern; ** is any depth of folders")
+    parser.add_argument(
+        "pattern", nargs="+", help="a file, or a quoted pattern; ** means folders at any depth"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
-        "--channel", action="append", help="a label or a difference; several times: the first that there is"
+        "--channel",
+        action="append",
+        help="a label or a difference; if given several times, the first that a file has",
     )
-    parser.add_argument("--unit", choices=("V", "mV", "uV", "nV"), help="if the files' is wrong or missing")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="of CSV files without times")
+    parser.add_argument(
+        "--unit",
+        choices=("V", "mV", "uV", "nV"),
+        help="unit of the samples, if the files' is wrong or missing",
+    )
+    parser.add_argument("--rate", type=float, metavar="HZ", help="sampling rate of CSV files without times")
     parser.add_argument("--model", type=Path, help="an exported model (default: the packaged one)")
     parser.add_argument("--to", action="append", choices=SCORES, help="also write the hypnogram; see export")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
-        "--processes", type=_some, default=cores, metavar="N", help=f"at once (default: {cores}, one a core)"
+        "--processes",
+        type=_some,
+        default=cores,
+        metavar="N",
+        help=f"number of processes (default: {cores}, one per core)",
     )
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="of a Ray cluster (extra `ray`); auto: this machine's; local: begin one",
+        help="address of a Ray cluster (extra `ray`); auto: the running one; local: start one here",
     )
     return parser.parse_args(arguments)
 
 
 def _some(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 

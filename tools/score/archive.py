@@ -1,4 +1,4 @@
-"""Fills a folder with the results of an archive: does what is due, keeps what is there, notes what failed."""
+"""Fills a folder with the results of an archive: stages what is due, keeps the rest, notes failures."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tools.score.manifest import Asked, Done, Failed, Manifest, complete, untouc
 from tools.score.night import FILES, Job, Outcomes, Result, Touched
 from tools.score.recordings import ArchivedRecording
 
-PARTIAL = ".partial"  # folder below DIR, of what is being written
-Crew = Callable[[Sequence[Job]], Outcomes]  # stages every job, in whatever order they are done
+PARTIAL = ".partial"  # folder below DIR for files that are being written
+Crew = Callable[[Sequence[Job]], Outcomes]  # stages every job, in any order
 
 
 @dataclass(slots=True)
 class Tally:
-    """How it went."""
+    """The numbers of recordings, by outcome."""
 
-    there: int = 0  # already, and unchanged
+    there: int = 0  # staged before, and unchanged
     staged: int = 0
     failed: int = 0
 
@@ -38,20 +38,20 @@ def fill(
     crew: Crew,
     console: Console,
 ) -> Tally:
-    """Stage every recording that is due; the manifest has each result when the next is begun.
+    """Stage every recording that is due; each result is in the manifest before the next one begins.
 
     Args:
-        manifest: of the folder, open.
-        recordings: all of the archive.
-        refused: names that cannot be staged, each with a line that says why.
-        asked: what, besides its files, decides a result.
-        crew: who does the work.
+        manifest: the folder's manifest, open.
+        recordings: all recordings of the archive.
+        refused: names that cannot be staged, each with the reason.
+        asked: the options that determine a result.
+        crew: the workers.
         console: for the progress bar, and a line for each failure.
 
     Raises:
         SinkError: the folder cannot be written.
-        ArtifactError: the model cannot be used.
-        RunError: the workers cannot be had.
+        ArtifactError: the model cannot be loaded.
+        RunError: the workers cannot be started.
 
     """
     jobs = due(manifest, recordings, asked)
@@ -85,7 +85,7 @@ def fill(
 
 
 def due(manifest: Manifest, recordings: Sequence[ArchivedRecording], asked: Asked) -> list[Job]:
-    """Every recording without a complete result of its files as they look now, asked for alike."""
+    """List the recordings without a complete result of their present files with the same options."""
     jobs = []
     for recording in recordings:
         before = manifest.entries.get(recording.name)
@@ -99,7 +99,7 @@ def due(manifest: Manifest, recordings: Sequence[ArchivedRecording], asked: Aske
 
 
 def write(folder: Path, result: Result) -> None:
-    """Put the files of a result in their place, each whole or not at all, and take away older ones.
+    """Write the files of a result, each completely or not at all, and remove older ones.
 
     Raises:
         SinkError: the folder cannot be written.
@@ -118,8 +118,8 @@ def write(folder: Path, result: Result) -> None:
                 (partial / name).replace(place / name)
             else:
                 (place / name).unlink(missing_ok=True)
-        shutil.rmtree(partial)  # with what a killed run left in it
+        shutil.rmtree(partial)  # and what a killed run left in it
     except OSError as error:
         raise SinkError(
-            f"cannot write {place}: {error.strerror}; choose another --out, or make room"
+            f"cannot write {place}: {error.strerror}; free some space, or choose another --out"
         ) from error

@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster, or on a Ray of one's own on this machine (extra `ray`)."""
+"""Workers on a Ray cluster, or on a local Ray that is started for the command (extra `ray`)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from streamer.network.stager import Model
 from tools.score.manifest import Asked
 from tools.score.night import Job, Outcomes, Result, Touched, failure, outcome
 
-CODE = Path(__file__).parents[2]  # what the workers run is what runs here, whatever is installed there
-AHEAD = 2  # recordings handed out per processor: one that is staged, one that waits for it
-RETRIES = 2  # of a recording whose worker or machine died
+CODE = Path(__file__).parents[2]  # workers run this code, whatever is installed on their machine
+AHEAD = 2  # recordings sent per processor: one in work, one waiting
+RETRIES = 2  # for a recording whose worker or machine died
 
 
 @cache
 def loaded(path: Path | None, sha256: str) -> Model:
-    """The model, once per worker process; a worker has one processor, and torch one thread."""
+    """Load the model, once per worker process; a worker has one processor, and torch one thread."""
     return Model.load(path, sha256=sha256)
 
 
 def stage(job: Job, asked: Asked, model: Path | None) -> Result | Touched | SleepstreamError:
-    """Be a task: the result, or why the model cannot be used."""
+    """The task: return the result, or the error if the model cannot be loaded."""
     try:
         ready = loaded(model, asked.model_sha256)
     except SleepstreamError as error:
@@ -37,20 +37,20 @@ def stage(job: Job, asked: Asked, model: Path | None) -> Result | Touched | Slee
 
 
 def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, processes: int) -> Outcomes:
-    """Stage every recording, in whatever order they are done.
+    """Stage every recording; yield results in the order in which they are done.
 
     Args:
-        jobs: recordings, under paths that every machine of the cluster can read.
-        asked: what decides their results.
-        model: an artifact under such a path; None: the packaged one.
-        address: of the cluster ("auto", "ray://head:10001", "10.0.0.1:6379"), or "local": a Ray of
-            `processes` processors is begun here, and ended.
-        processes: for "local".
+        jobs: recordings, with paths that every machine of the cluster can read.
+        asked: the options that determine a result.
+        model: path of an artifact that every machine can read; None: the packaged one.
+        address: of the cluster ("auto", "ray://head:10001", "10.0.0.1:6379"); "local": start a Ray here, and
+            end it.
+        processes: number of processors, for "local".
 
     Raises:
         UsageError: Ray is not installed.
         RunError: the cluster cannot be reached, or its workers cannot run this code.
-        ArtifactError: the model cannot be used.
+        ArtifactError: the model cannot be loaded.
 
     """
     with _alone() if address == "local" else nullcontext():
@@ -83,7 +83,7 @@ def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, 
             except exceptions.RayError as error:
                 raise RunError(
                     f"the workers of the Ray at {address} cannot run this ({_last_line(error)}); give every "
-                    "machine this version of sleepstream with what it needs, and of Python and Ray"
+                    "machine the dependencies of sleepstream, and the same versions of Python and Ray"
                 ) from error
             if isinstance(said, SleepstreamError):
                 raise said
@@ -107,22 +107,22 @@ def _connect(address: str, processes: int) -> None:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise RunError(
-            f"no Ray at {address} ({_first_line(error)}); begin one with `ray start --head`, or give local"
+            f"no Ray at {address} ({_first_line(error)}); start one: `ray start --head`, or give --ray local"
         ) from error
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Have a Ray that is begun now keep to this machine: its processes take over our environment.
+    """Keep a Ray that is started now on this machine, by environment variables for its processes.
 
-    It would else look which way a name server lies, ask the cloud that it might be in, even with usage
-    statistics off, and leave a token below the home folder. Some of it is read when Ray is imported.
+    Otherwise it would look for a route to a name server, ask whether it is in a cloud, even with usage
+    statistics off, and leave a token below the home folder. Some variables are read when Ray is imported.
     """
     ours = {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the loopback address, here too
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # use the loopback address, on Linux too
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "http_proxy": "http://127.0.0.1:9",  # where nobody answers
+        "http_proxy": "http://127.0.0.1:9",  # where nothing listens
         "no_proxy": "127.0.0.1,localhost,::1",
     }
     before = {name: os.environ.get(name) for name in ours}
@@ -130,7 +130,7 @@ def _alone() -> Iterator[None]:
     try:
         yield
     finally:
-        for name in ("http_proxy", "no_proxy"):  # what Ray reads later, too, stays
+        for name in ("http_proxy", "no_proxy"):  # the others stay, because Ray reads them later, too
             if (value := before[name]) is None:
                 del os.environ[name]
             else:
@@ -142,5 +142,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _last_line(error: Exception) -> str:
-    """Of a traceback, which ends with the error itself."""
+    """The last line of a traceback, which is the error itself."""
     return ([repr(error), *str(error).strip().splitlines()])[-1]

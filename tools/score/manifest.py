@@ -1,8 +1,7 @@
-"""What became of every recording of an archive: DIR/manifest.jsonl, one line each.
+"""The outcome of every recording of an archive: DIR/manifest.jsonl, one line each.
 
-Lines are appended as results come, each with the operating system and on the disk before the next, so that a
-run that was killed goes on where it was; the last line for a recording counts. A run that ends writes the
-file anew, sorted and whole.
+Lines are appended as results come, and each is synced to the disk before the next recording, so a killed run
+can continue; the last line of a recording counts. At its end a run rewrites the file, sorted.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class _Frozen(BaseModel):
 
 
 class Input(_Frozen):
-    """A file as it was when it was read."""
+    """A file at the time when it was read."""
 
     path: str
     bytes: int
@@ -40,18 +39,18 @@ class Input(_Frozen):
 
 
 class Asked(_Frozen):
-    """What, besides its files, decides the result of a recording."""
+    """The options that determine the result of a recording, besides its files."""
 
-    channels: tuple[str, ...] = ()  # best first; none: a sensible one
+    channels: tuple[str, ...] = ()  # best first; empty: chosen by the labels
     unit: Literal["V", "mV", "uV", "nV"] | None = None
     rate_hz: float | None = None  # of a CSV without times
-    formats: tuple[str, ...] = ()  # of the hypnogram, beside epochs.jsonl
+    formats: tuple[str, ...] = ()  # of the hypnogram, in addition to epochs.jsonl
     model_sha256: str  # of the artifact
     sleepstream: str = __version__
 
 
 class Compared(_Frozen):
-    """How well the stages agree with an expert's; the whole of it is in agreement.json."""
+    """The agreement with an expert, in short; agreement.json has all of it."""
 
     n: int
     accuracy: float | None
@@ -61,7 +60,7 @@ class Compared(_Frozen):
 
 class _Line(_Frozen):
     schema_: Literal["sleepstream/scored/1"] = Field(default=SCHEMA, alias="schema")
-    recording: str  # its name, and the folder of its results below DIR
+    recording: str  # name, and folder of the results below DIR
     finished: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
 
@@ -71,7 +70,7 @@ class Done(_Line):
     status: Literal["done"] = "done"
     inputs: tuple[Input, ...]  # the recording, then the scoring beside it
     asked: Asked
-    outputs: dict[str, int]  # the files in its folder, and their sizes
+    outputs: dict[str, int]  # files in its folder -> size
     channel: str
     rate_hz: float
     started: datetime
@@ -79,13 +78,13 @@ class Done(_Line):
     lost_s: float
     epochs: int
     statistics: dict[str, float | None]
-    agreement: Compared | None  # None: nobody else scored it
+    agreement: Compared | None  # None: there is no scoring
     took_s: float
-    remarks: tuple[str, ...] = ()  # what of the recording was left out, or is not believed
+    remarks: tuple[str, ...] = ()  # what was left out or doubted
 
 
 class Failed(_Line):
-    """A recording that could not be staged; it is tried again by the next run."""
+    """A recording that could not be staged; the next run tries it again."""
 
     status: Literal["failed"] = "failed"
     error: str  # one line
@@ -97,12 +96,12 @@ _ENTRY: TypeAdapter[Done | Failed] = TypeAdapter(Entry)
 
 
 class Manifest:
-    """The entries of one folder, by recording; one process at a time.
+    """The manifest of one folder, open for one process at a time.
 
     Raises:
-        UsageError: the folder cannot be made, or another process is filling it.
+        UsageError: the folder cannot be created, or another process is filling it.
         RecordingError: there is a manifest that this version cannot read.
-        SinkError: it cannot be written.
+        SinkError: the manifest cannot be written.
 
     """
 
@@ -123,7 +122,7 @@ class Manifest:
             if not lock(self._lock.fileno()):
                 raise UsageError(f"{self.folder} is being filled by another process; wait for it")
             self._read()
-            self._write()  # without what a killed run left torn
+            self._write()  # removes an incomplete line of a killed run
             self._file = open(self._path, "ab", opener=private.opener)
         except BaseException:
             self._lock.close()
@@ -142,7 +141,7 @@ class Manifest:
             self._lock.close()
 
     def add(self, entry: Done | Failed) -> None:
-        """Write one line; when this returns it is on the disk."""
+        """Append an entry; when this returns it is on the disk."""
         assert self._file is not None
         self.entries[entry.recording] = entry
         try:
@@ -150,7 +149,7 @@ class Manifest:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise SinkError(f"cannot write {self._path}: {error.strerror}; make room") from error
+            raise SinkError(f"cannot write {self._path}: {error.strerror}; free some space") from error
 
     def _read(self) -> None:
         try:
@@ -159,18 +158,18 @@ class Manifest:
             return
         except OSError as error:
             raise UsageError(f"cannot read {self._path}: {error.strerror}; choose another --out") from error
-        for number, line in enumerate(lines[:-1], 1):  # what follows the last line's end is torn
+        for number, line in enumerate(lines[:-1], 1):  # text after the last newline is incomplete
             try:
                 entry = _ENTRY.validate_json(line)
             except ValidationError as error:
                 raise RecordingError(
-                    f"{self._path}, line {number}, is not of a manifest that this version reads; move the "
+                    f"{self._path}, line {number}, is not of a manifest that this version can read; move the "
                     "file away or choose another --out"
                 ) from error
             self.entries[entry.recording] = entry
 
     def _write(self) -> None:
-        """All entries, one line each, whole or not at all."""
+        """Write all entries, completely or not at all."""
         partial = self._path.with_suffix(".partial")
         try:
             with open(partial, "wb", opener=private.opener) as file:
@@ -187,10 +186,10 @@ def _text(entry: Done | Failed) -> bytes:
 
 
 def described(path: Path) -> Input:
-    """A file with its digest.
+    """Describe a file with its digest.
 
     Raises:
-        RecordingError: it cannot be read.
+        RecordingError: the file cannot be read.
 
     """
     digest, found = digest_of(path)
@@ -198,7 +197,7 @@ def described(path: Path) -> Input:
 
 
 def untouched(done: Done, inputs: Iterable[Path]) -> bool:
-    """Whether the files of a result look as they did, without reading them."""
+    """Whether the files of a result are unchanged by path, size and time, without reading them."""
     try:
         found = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in inputs]
     except OSError:
@@ -207,7 +206,7 @@ def untouched(done: Done, inputs: Iterable[Path]) -> bool:
 
 
 def complete(done: Done, folder: Path) -> bool:
-    """Whether everything that was written for a result is there, by its size."""
+    """Whether all files of a result exist with the right size."""
     place = folder / done.recording
     try:
         return all((place / name).stat().st_size == size for name, size in done.outputs.items())

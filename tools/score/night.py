@@ -1,4 +1,4 @@
-"""One recording into the files of its result; what every worker does, whichever machine it is on."""
+"""Stages one recording and makes the files of its result: the work of every worker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tools.prepare.datasets import expert_stages
 from tools.score.manifest import Asked, Compared, Done, Failed, Input, described
 from tools.score.recordings import ArchivedRecording
 
-HYPNOGRAMS = {  # format -> the file of a result
+HYPNOGRAMS = {  # format -> file name in a result
     "annotations": "hypnogram.edf",
     "csv": "hypnogram.csv",
     "profusion": "hypnogram.txt",
@@ -42,24 +42,24 @@ FILES = ("epochs.jsonl", "statistics.json", "agreement.json", *HYPNOGRAMS.values
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One recording, and what is known of its result."""
+    """One recording to stage, and what is known of an earlier result."""
 
     recording: ArchivedRecording
-    before: tuple[Input, ...] = ()  # the files that its folder holds a result of
-    keep: bool = False  # that is complete, and was asked for alike
+    before: tuple[Input, ...] = ()  # the files of the earlier result
+    keep: bool = False  # the earlier result is complete, with the same options
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one."""
+    """The result of staging one recording."""
 
     entry: Done | Failed
-    files: dict[str, bytes]  # none: what is there stays
+    files: dict[str, bytes]  # empty: keep the existing files
 
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """Its files have another time or place than before, and the same content."""
+    """The recording's files have another time or path than before, but the same content."""
 
     inputs: tuple[Input, ...]
 
@@ -68,7 +68,7 @@ Outcomes = Generator[tuple[Job, Result | Touched], None, None]
 
 
 def outcome(job: Job, asked: Asked, model: Model) -> Result | Touched:
-    """Stage one recording; whatever is wrong with it is its own affair, and said in one line."""
+    """Stage one recording; an error becomes its result, as one line."""
     recording = job.recording
     try:
         inputs = tuple(described(path) for path in recording.inputs)
@@ -76,13 +76,13 @@ def outcome(job: Job, asked: Asked, model: Model) -> Result | Touched:
             return Touched(inputs)
         if job.before and _another(job.before[0], inputs[0]):
             raise UsageError(
-                f"{recording.name} holds the result of {job.before[0].path}, which is another recording; "
+                f"{recording.name} has the result of {job.before[0].path}, which is another recording; "
                 "choose another --out"
             )
         return _staged(recording, inputs, asked, model)
     except SleepstreamError as error:
         said = " ".join(str(error).split())
-    except Exception as error:  # the supervised edge: one file must not stop the others
+    except Exception as error:  # one file must not stop the others
         last = traceback.extract_tb(error.__traceback__)[-1]
         said = f"internal error {error!r} in {Path(last.filename).name}, line {last.lineno}"
     return Result(failure(recording, said), {})
@@ -93,7 +93,7 @@ def _another(one: Input, other: Input) -> bool:
 
 
 def failure(recording: ArchivedRecording, error: str) -> Failed:
-    """The entry of a recording that could not be staged; its error names the file."""
+    """Make the entry of a recording that could not be staged; its error names the file."""
     path = str(recording.path)
     named = error if path in error else f"{path}: {error}"
     return Failed(recording=recording.name, error=named, inputs=tuple(map(str, recording.inputs)))
@@ -116,7 +116,7 @@ def _staged(recording: ArchivedRecording, inputs: tuple[Input, ...], asked: Aske
     except ScoringError as error:
         if recording.scoring is not None:
             raise
-        scoring = Scoring()  # the recording's own annotations, which nobody asked for
+        scoring = Scoring()  # of the recording's own annotations, which may be ignored
         files["agreement.json"] = (json.dumps({"refused": str(error)}, indent=1) + "\n").encode()
     if any(one in STAGES for *_, one in scoring.stages):
         found = (both := compare(scoring, night.labels)).found
@@ -144,12 +144,12 @@ def _staged(recording: ArchivedRecording, inputs: tuple[Input, ...], asked: Aske
 def _night(
     recording: ArchivedRecording, session: str, asked: Asked, model: Model
 ) -> tuple[Night, list[PublishedStage], list[str]]:
-    """Stage it as `sleepstream replay` would, in blocks; also its smoothed stages and remarks.
+    """Stage a recording like `sleepstream replay`, in blocks; return also its smoothed stages and remarks.
 
     Raises:
-        RecordingError: the file is damaged or of no known kind.
-        SignalError: its rate or its unit cannot be EEG's.
-        UsageError: there is no such channel.
+        RecordingError: the file is damaged or of an unknown format.
+        SignalError: the rate or the unit cannot be right for EEG.
+        UsageError: the channel does not exist.
 
     """
     opened = open_recording(recording.path, asked.rate_hz)
@@ -199,7 +199,7 @@ def _meta(session: str, info: StreamInfo, asked: Asked) -> Meta:
 
 
 def _statistics(night: Night, asked: Asked) -> str:
-    """All of the night but its epochs."""
+    """The content of statistics.json."""
     said = {
         "session": night.meta.session,
         "model_sha256": asked.model_sha256,

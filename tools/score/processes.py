@@ -1,7 +1,7 @@
-"""Workers on this machine: one process each, one torch thread each.
+"""Workers on this machine: processes with one thread each.
 
-Not a pool of the standard library: there a process that dies (no memory, a fault in native code) takes every
-recording that still waits with it, and does not say whose fault it was.
+The standard library's pool is not used, because there a process that dies (no memory, a fault in native code)
+takes all waiting recordings with it, and does not tell which recording was at fault.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from tools.score.night import Job, Outcomes, Result, Touched, failure, outcome
 
 
 class Worker:
-    """A process, the line to it, and what it is busy with."""
+    """A process, the connection to it, and its present job."""
 
     def __init__(self, asked: Asked, model: Path | None) -> None:
-        spawn = multiprocessing.get_context("spawn")  # a fork would copy torch's threads by half
+        spawn = multiprocessing.get_context("spawn")  # a fork would not copy the threads of libraries
         self.line, theirs = spawn.Pipe()
         self.process = spawn.Process(target=work, args=(theirs, asked, model), name="stager", daemon=True)
         self.process.start()
-        theirs.close()  # so that the line breaks when the process does
-        self.ready = False  # its model is loaded
+        theirs.close()  # so that the connection ends with the process
+        self.ready = False  # whether its model is loaded
         self.dead = False
         self.job: Job | None = None
 
     def take(self, job: Job) -> None:
-        """Give it a recording."""
+        """Send it a recording."""
         self.job = job
-        with suppress(OSError):  # it has just died: the line says so when it is read
+        with suppress(OSError):  # if it has just died, `hear` finds out
             self.line.send(job)
 
     def hear(self) -> tuple[Job, Result | Touched] | None:
-        """Take what it says, once there is something; None: nothing about a recording.
+        """Receive its message; None if it is not about a recording.
 
         Raises:
-            ArtifactError: it cannot use the model.
-            RunError: it died before it could do anything.
+            ArtifactError: it cannot load the model.
+            RunError: it died before it was ready.
 
         """
         job, self.job = self.job, None
@@ -67,8 +67,8 @@ class Worker:
 
 
 def work(line: Connection, asked: Asked, model_path: Path | None) -> None:
-    """Be a worker: load the model, then stage one recording after the other until the line breaks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: who leads it, ends it
+    """The worker: load the model, then stage one recording after the other until the connection ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends them
     try:
         try:
             model = Model.load(model_path, sha256=asked.model_sha256)
@@ -78,15 +78,15 @@ def work(line: Connection, asked: Asked, model_path: Path | None) -> None:
         line.send(None)
         while True:
             line.send(outcome(line.recv(), asked, model))
-    except (EOFError, OSError):  # who leads is gone, killed perhaps: nobody wants the rest
+    except (EOFError, OSError):  # the main process is gone
         return
 
 
 def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, processes: int) -> Outcomes:
-    """Stage every recording, in whatever order they are done; at its end, however it ends, no worker is left.
+    """Stage every recording; yield results in the order in which they are done. No worker is left at the end.
 
     Raises:
-        ArtifactError: the model cannot be used.
+        ArtifactError: the model cannot be loaded.
         RunError: a worker died at its start.
 
     """
@@ -115,7 +115,7 @@ def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, processes: int
 
 
 def _why(exit_code: int | None) -> str:
-    """What an exit code says to a person."""
+    """Explain an exit code."""
     if exit_code is not None and exit_code < 0:
         killed = signal.Signals(-exit_code).name
         return f"{killed}; too little memory?" if exit_code == -signal.SIGKILL else killed

@@ -1,4 +1,4 @@
-"""Which recordings an archive holds, and what each of their results is called."""
+"""Finds the recordings of an archive, and the name of each result."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tools.prepare.datasets import SCORING_KINDS, scoring_beside
 class ArchivedRecording:
     """One file to stage."""
 
-    name: str  # of its results: where it lies below the pattern's first wildcard, without the suffix
+    name: str  # of the results: the path from the pattern's first wildcard on, without suffix
     path: Path
-    scoring: Path | None  # an expert's stages beside it
+    scoring: Path | None  # file with an expert's stages beside it
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -28,23 +28,23 @@ class ArchivedRecording:
 
 
 def find(patterns: Sequence[str], out: Path) -> tuple[list[ArchivedRecording], dict[str, str]]:
-    """Every file that a pattern names, but for what lies in `out` and for the scorings of other files.
+    """Find every file that matches a pattern, without files in `out` and scorings of other files.
 
     Returns:
-        The recordings by name, and names that several of them claim, each with a line that says so.
+        The recordings sorted by name, and names that several have, each with an error message.
 
     Raises:
-        UsageError: a pattern names no file.
+        UsageError: no file matches a pattern.
 
     """
     named: dict[Path, str] = {}
     for pattern in patterns:
         root = _root(pattern)
-        # Not resolved: an archive of links (git-annex) has names of its own, and its files lie elsewhere.
+        # Do not resolve links: in an archive of links (git-annex) the files lie elsewhere, with other names.
         found = [_absolute(one) for one in glob.glob(pattern, recursive=True)]
         files = [one for one in found if one.is_file() and not one.is_relative_to(_absolute(out))]
         if not files:
-            raise UsageError(f"{pattern} names no file; give a pattern such as 'archive/**/*.edf', quoted")
+            raise UsageError(f"no file matches {pattern}; give a quoted pattern such as 'archive/**/*.edf'")
         named |= {path: path.relative_to(root).with_suffix("").as_posix() for path in files}
     scorings = {path: scoring_beside(path) for path in named}
     taken = {one for path, one in scorings.items() if path.suffix.lower() not in SCORING_KINDS}
@@ -62,7 +62,7 @@ def _absolute(path: str | Path) -> Path:
 
 
 def _root(pattern: str) -> Path:
-    """The folder below which results are named: that of the first wildcard."""
+    """The folder of the pattern's first wildcard, below which results are named."""
     parts = Path(pattern).parts
     fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     return _absolute(Path(*parts[:fixed]))
