@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from streamer.messages import STAGES
-from streamer.night.agreement import agreement_of
+from streamer.night.agreement import compute_agreement
 
 CLASSES = len(STAGES)
 
@@ -46,7 +46,7 @@ def agreement(probabilities: Tensor, stages: Tensor) -> Agreement:
     scored = stages >= 0
     given, stage = probabilities[scored].float().cpu(), stages[scored].long().cpu()
     counts = torch.bincount(stage * CLASSES + given.argmax(1), minlength=CLASSES**2)
-    found = agreement_of(counts.reshape(CLASSES, CLASSES).numpy())
+    found = compute_agreement(counts.reshape(CLASSES, CLASSES).numpy())
     return Agreement(
         epochs=found.n,
         accuracy=_number(found.accuracy),

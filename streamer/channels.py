@@ -88,7 +88,7 @@ def choose(channels: Sequence[Channel], wanted: Wanted, rates_hz: Sequence[float
         readings = " or ".join(repr(pick.label) for pick in pairs)
         raise UsageError(f"channel {wanted!r} can be read in {len(pairs)} ways ({readings}); use positions")
     if not pairs:
-        raise UsageError(f"no channel {wanted!r}; there are: {listing(channels, rates_hz, wanted)}")
+        raise UsageError(f"no channel {wanted!r}; there are: {list_channels(channels, rates_hz, wanted)}")
     pick = pairs[0]
     if rates_hz and pick.minus is not None and rates_hz[pick.plus] != rates_hz[pick.minus]:
         rates = f"{rates_hz[pick.plus]:g} and {rates_hz[pick.minus]:g} Hz"
@@ -137,7 +137,7 @@ def check_rate(rate_hz: float, what: str) -> None:
         raise SignalError(f"{what} has {rate_hz:g} Hz; sleep staging needs {low:g} to {high:g} Hz of EEG")
 
 
-def listing(channels: Sequence[Channel], rates_hz: Sequence[float] = (), near: str = "") -> str:
+def list_channels(channels: Sequence[Channel], rates_hz: Sequence[float] = (), near: str = "") -> str:
     """List the channels in one line with rate and unit: those similar to `near` first, non-EEG last."""
 
     def order(index: int) -> tuple[bool, float]:
@@ -236,9 +236,8 @@ def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
         if known is not None and system != BIOSEMI:
             return Pick(known, None, channels[known].label)
     if system is not None:
-        raise UsageError(
-            f"no channel is clearly EEG: {describe_cap(system)}; name one of: {listing(channels, rates_hz)}"
-        )
+        listed = list_channels(channels, rates_hz)
+        raise UsageError(f"no channel is clearly EEG: {describe_cap(system)}; name one of: {listed}")
     for name in DERIVATIONS:
         plus, minus = (usable.get(_plain(side)) for side in name.split("-"))
         if plus is not None and minus is not None and (not rates_hz or rates_hz[plus] == rates_hz[minus]):
@@ -250,4 +249,4 @@ def _sensible(channels: Sequence[Channel], rates_hz: Sequence[float]) -> Pick:
                 return Pick(index, None, channels[index].label)
     if len(usable) == 1 and len(channels) == 1:
         return Pick(0, None, channels[0].label)
-    raise UsageError(f"no channel is clearly EEG; name one of: {listing(channels, rates_hz)}")
+    raise UsageError(f"no channel is clearly EEG; name one of: {list_channels(channels, rates_hz)}")

@@ -31,7 +31,7 @@ DATES = ("datetime_parsing", "datetime_type", "datetime_from_date_parsing", "tim
 Problem = Mapping[str, Any]  # as pydantic lists them
 
 
-def all_problems(problems: Sequence[Problem], data: object, known_keys: Sequence[str]) -> str:
+def describe_problems(problems: Sequence[Problem], data: object, known_keys: Sequence[str]) -> str:
     """Describe every problem, in one line.
 
     Args:

@@ -27,7 +27,7 @@ USABLE = RANK["fair"]
 CHANGED = "channel changed"  # reason given for the quality of a window that mixes two electrodes
 
 
-def derivation(info: StreamInfo, signal: SignalSettings) -> Derivation | Fallback:
+def make_derivation(info: StreamInfo, signal: SignalSettings) -> Derivation | Fallback:
     """Make the stage that derives the signal to stage from all channels of the stream.
 
     Raises:

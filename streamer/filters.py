@@ -50,7 +50,7 @@ class Upfirdn(Protocol):
         """Resample; return the full output, (m,)."""
 
 
-def low_pass(length: int, cutoff: float, beta: float) -> Floats:
+def design_low_pass(length: int, cutoff: float, beta: float) -> Floats:
     """Design a linear-phase low-pass of odd `length`, Kaiser window; `cutoff` is a share of half the rate."""
     place = np.arange(length) - (length - 1) / 2
     taps: Floats = cutoff * np.sinc(cutoff * place) * np.kaiser(length, beta)
@@ -58,7 +58,9 @@ def low_pass(length: int, cutoff: float, beta: float) -> Floats:
     return taps
 
 
-def second_order(kind: Literal["high", "low"], cutoff_hz: float, rate_hz: float) -> tuple[Floats, Floats]:
+def design_second_order(
+    kind: Literal["high", "low"], cutoff_hz: float, rate_hz: float
+) -> tuple[Floats, Floats]:
     """Numerator and denominator of a Butterworth high-pass or low-pass of second order, for `lfilter`."""
     k = tan(pi * cutoff_hz / rate_hz)
     scale = 1 / (1 + sqrt(2) * k + k * k)

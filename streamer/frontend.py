@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.conditioner import Conditioner
-from streamer.fallback import derivation, grade_mixed
+from streamer.fallback import grade_mixed, make_derivation
 from streamer.messages import RATE_HZ, Chunk, Doubt, Gap, Item, Quality, StreamInfo, Switch, Window
-from streamer.quality import Plausibility, QualityMeter, usable
+from streamer.quality import Plausibility, QualityMeter, is_usable
 from streamer.settings import SignalSettings
 from streamer.window import Windows
 
@@ -27,7 +27,7 @@ class Graded:
     @property
     def usable(self) -> bool:
         """Whether the window is good enough to be scored."""
-        return usable(self.quality)
+        return is_usable(self.quality)
 
 
 class FrontEnd:
@@ -40,7 +40,7 @@ class FrontEnd:
     """
 
     def __init__(self, info: StreamInfo, signal: SignalSettings, hop_s: int) -> None:
-        self._derivation = derivation(info, signal)
+        self._derivation = make_derivation(info, signal)
         self.label = self._derivation.label
         self._plausibility = Plausibility(info.rate_hz, self.label, self._derivation.unit)
         self._quality = QualityMeter(info.rate_hz, signal.mains_hz)
@@ -85,7 +85,7 @@ class FrontEnd:
                 yield Graded(window, quality, self._quality.fast_uv(end_s))
 
 
-def conditioned(items: Iterable[Item], info: StreamInfo, signal: SignalSettings) -> NDArray[np.float32]:
+def condition(items: Iterable[Item], info: StreamInfo, signal: SignalSettings) -> NDArray[np.float32]:
     """Return the signal that the network sees: (n,) µV at 100 Hz, filtered to 0.3-35 Hz, NaN where lost.
 
     Raises:
@@ -93,7 +93,7 @@ def conditioned(items: Iterable[Item], info: StreamInfo, signal: SignalSettings)
         SignalError: the stream's rate is outside 50 to 1024 Hz.
 
     """
-    derived, conditioner = derivation(info, signal), Conditioner(info.rate_hz, signal.bridge_s)
+    derived, conditioner = make_derivation(info, signal), Conditioner(info.rate_hz, signal.bridge_s)
     parts = [part for item in items for one in derived.push(item) for part in _conditioned(conditioner, one)]
     parts += [part for one in derived.flush() for part in _conditioned(conditioner, one)]
     parts += conditioner.flush()

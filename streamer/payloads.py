@@ -275,7 +275,7 @@ def to_json(message: BaseModel) -> str:
     return message.model_dump_json(by_alias=True)
 
 
-def epoch_payload(
+def make_epoch_payload(
     score: Score, epoch: int, session: str, seq: int, started: float, historical: bool = False
 ) -> EpochPayload:
     """Make the payload of a committed epoch; `started` is the Unix time of sample 0, s."""
@@ -291,7 +291,7 @@ def epoch_payload(
     )
 
 
-def stage_payload(
+def make_stage_payload(
     score: Score,
     session: str,
     seq: int,
@@ -322,7 +322,7 @@ def stage_payload(
     )
 
 
-def no_signal_payload(session: str, seq: int, t_end: float) -> StagePayload:
+def make_no_signal_payload(session: str, seq: int, t_end: float) -> StagePayload:
     """Make the payload that replaces a stale stage when samples stop; `t_end` is Unix time, s."""
     return StagePayload(
         session=session,
@@ -339,7 +339,7 @@ def no_signal_payload(session: str, seq: int, t_end: float) -> StagePayload:
     )
 
 
-def gap_said(
+def describe_gap(
     gap: Gap, rate_hz: float, started: float, lost: int | None = None, count: int = 1
 ) -> tuple[str, EventData, float]:
     """Describe a gap for an event: its text, its data, and where it began, in seconds after sample 0.
@@ -364,7 +364,7 @@ def gap_said(
     return text, {"seconds": seconds, "reason": gap.reason, "stop": gap.stop, **more}, begin
 
 
-def switch_said(switch: Switch, rate_hz: float, started: float) -> tuple[str, EventData, float]:
+def describe_switch(switch: Switch, rate_hz: float, started: float) -> tuple[str, EventData, float]:
     """Describe a change of channel for an event: its text, its data, and when it was, in s after sample 0."""
     at_s = switch.at / rate_hz
     data: EventData = {

@@ -41,7 +41,7 @@ class Second:
     clean: bool  # none of the five findings applies
 
 
-def usable(quality: Quality) -> bool:
+def is_usable(quality: Quality) -> bool:
     """Whether a window may be scored: a sensor problem must never look like a stage of sleep."""
     return quality.grade != "off" and quality.lost_fraction <= 1 - LEAST_REAL + 1e-9
 

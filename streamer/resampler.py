@@ -14,7 +14,7 @@ from math import ceil
 import numpy as np
 
 from streamer.errors import SignalError
-from streamer.filters import low_pass, upfirdn
+from streamer.filters import design_low_pass, upfirdn
 from streamer.messages import RATE_HZ, Floats
 
 HALF_LENGTH = 10  # zero crossings on each side, counted at the slower of the two rates
@@ -22,7 +22,7 @@ KAISER_BETA = 5.0
 LOWEST_HZ, HIGHEST_HZ = 50.0, 1024.0
 
 
-def ratio(rate_hz: float) -> Fraction:
+def find_ratio(rate_hz: float) -> Fraction:
     """Return 100 Hz / rate as a fraction with a small denominator.
 
     Raises:
@@ -39,13 +39,13 @@ def ratio(rate_hz: float) -> Fraction:
 
 def grid_index(index: int, rate_hz: float) -> int:
     """The first 100 Hz index at or after sample `index` of a stream at `rate_hz`; exact."""
-    return ceil(index * ratio(rate_hz))
+    return ceil(index * find_ratio(rate_hz))
 
 
 def ready_index(end: int, found: Fraction) -> int:
     """100 Hz index one past the last output that can be computed from the input before index `end`.
 
-    `found` is the `ratio` of the input's rate.
+    `found` is the result of `find_ratio` for the input's rate.
     """
     slower = max(found.numerator, found.denominator)
     if slower == 1:
@@ -67,7 +67,7 @@ def _taps(half: int, slower: int, up: int) -> Floats:
 
     Without that scaling an electrode's offset of some mV would cause a ripple inside the band.
     """
-    taps = low_pass(2 * half + 1, 1 / slower, KAISER_BETA)
+    taps = design_low_pass(2 * half + 1, 1 / slower, KAISER_BETA)
     for arm in range(up):
         taps[arm::up] /= taps[arm::up].sum()
     return taps
@@ -81,7 +81,7 @@ class Resampler:
     """
 
     def __init__(self, rate_hz: float) -> None:
-        self._ratio = ratio(rate_hz)
+        self._ratio = find_ratio(rate_hz)
         self.up, self.down = self._ratio.numerator, self._ratio.denominator
         slower = max(self.up, self.down)
         self._identity = slower == 1

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from streamer.corrections import NAME_PATTERN, SHA256_PATTERN, TOPIC_PATTERN, all_problems
+from streamer.corrections import NAME_PATTERN, SHA256_PATTERN, TOPIC_PATTERN, describe_problems
 from streamer.errors import SettingsError
 from streamer.journal.settings import StorageSettings
 from streamer.night.settings import NightSettings
@@ -181,7 +181,7 @@ def validate(data: dict[str, object], origin: str) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        said = all_problems(error.errors(), data, _known_keys())
+        said = describe_problems(error.errors(), data, _known_keys())
         raise SettingsError(f"{origin}: {said}") from error
 
 

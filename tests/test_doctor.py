@@ -44,56 +44,68 @@ MOSQUITTO = Path("/etc/mosquitto/mosquitto.conf")
 @pytest.mark.parametrize(
     ("finding", "status", "said"),
     [
-        (checks.python((3, 12, 1)), "ok", "3.12.1"),
-        (checks.python((3, 10, 0)), "failed", "3.10.0"),
-        (checks.libraries({"torch": "2.9"})[0], "ok", "2.9"),
-        (checks.libraries({"pylsl": None})[0], "failed", "missing"),
-        (checks.works("model", lambda: "intact", "x"), "ok", "intact"),
-        (checks.works("model", broken, "x"), "failed", "weights are not those"),
-        (checks.attempt("IPv6", lambda: None, "works", "warning", "x"), "ok", "works"),
-        (checks.attempt("IPv6", refuse, "works", "warning", "x"), "warning", "not permitted"),
-        (checks.attempt("LSL multicast", refuse, "works", "failed", "x"), "failed", "not permitted"),
-        (checks.lsl_ports(range(10, 43), range(10, 43)), "ok", "33 of 33"),
-        (checks.lsl_ports([10, 11], range(10, 43)), "warning", "2 of 33"),
-        (checks.lsl_ports([], range(10, 43)), "failed", "0 of 33"),
-        (checks.lsl_config(None, {Path("a"): False}), "ok", "defaults"),
-        (checks.lsl_config(None, {Path("a"): False, Path("b"): True}), "ok", "b"),
-        (checks.lsl_config("c", {Path("c"): True}), "ok", "c (LSLAPICFG)"),
-        (checks.lsl_config("c", {Path("c"): False, Path("b"): True}), "failed", "does not exist"),
-        (checks.broker_persistent("localhost", {MOSQUITTO: "persistence true\n"}), "ok", "mosquitto.conf"),
-        (checks.broker_persistent("localhost", {MOSQUITTO: "#persistence true"}), "warning", "forgets"),
-        (checks.broker_persistent("localhost", {}), "warning", "no mosquitto.conf"),
-        (checks.broker_persistent("10.0.0.2", {}), "warning", "another machine"),
-        (checks.tls_expiry("broker", 90 * DAY, 0), "ok", "90 days"),
-        (checks.tls_expiry("broker", 10 * DAY, 0), "warning", "expires in 10 days"),
-        (checks.tls_expiry("broker", 0, 2 * DAY), "failed", "expired 2 days ago"),
-        (checks.folder_private(Path("/x"), False), "ok", "only you can read it"),
-        (checks.folder_private(Path("/x"), True), "warning", "other users of this machine can read it"),
-        (checks.disk(Path("/x"), int(1e11), 4), "ok", "100.0 GB free"),
-        (checks.disk(Path("/x"), int(3e9), 4), "warning", "3.0 GB free"),
-        (checks.disk(Path("/x"), int(2e10), 4), "warning", "fewer than 30 more nights fit"),
-        (checks.disk(Path("/x"), int(2e10), 4, StorageSettings(nights=9)), "ok", "20.0 GB free"),
-        (checks.disk(Path("/x"), int(3e10), 4, StorageSettings(pack=False)), "warning", "fewer than 30"),
-        (checks.disk(Path("/x"), int(1e8), 4), "failed", "0.1 GB free"),
-        (checks.disk(Path("/x"), None, 1), "failed", "cannot be written"),
-        (checks.clock_synchronised("yes"), "ok", "synchronised"),
-        (checks.clock_synchronised("no"), "warning", "not synchronised"),
-        (checks.clock_synchronised(None), "warning", "unknown"),
-        (checks.suspend_inhibited(INHIBITED, False), "ok", "inhibited by sleepstream"),
-        (checks.suspend_inhibited(DELAYED, False), "warning", "may suspend"),
-        (checks.suspend_inhibited("", False), "warning", "may suspend"),
-        (checks.suspend_inhibited(None, False), "warning", "no systemd"),
-        (checks.suspend_inhibited(None, True), "ok", "never suspends"),
-        (checks.bluetooth(["hci0"], False, True), "ok", "hci0"),
-        (checks.bluetooth([], False, False), "warning", "no adapter"),
-        (checks.bluetooth([], False, True), "failed", "a board in the settings needs it"),
-        (checks.bluetooth(["hci0"], True, True), "failed", "hci0 is blocked"),
-        (checks.serial_port("/dev/ttyUSB0", True, True), "ok", "/dev/ttyUSB0"),
-        (checks.serial_port("/dev/ttyUSB0", False, False), "failed", "missing"),
-        (checks.serial_port("/dev/ttyUSB0", True, False), "failed", "no permission to open"),
-        (checks.speed(0.01, 4, 5), "ok", "carries 50 streams"),
-        (checks.speed(0.1, 4, 5), "warning", "carries 5 streams"),
-        (checks.speed(0.3, 4, 5), "failed", "carries 1 streams"),
+        (checks.check_python((3, 12, 1)), "ok", "3.12.1"),
+        (checks.check_python((3, 10, 0)), "failed", "3.10.0"),
+        (checks.check_libraries({"torch": "2.9"})[0], "ok", "2.9"),
+        (checks.check_libraries({"pylsl": None})[0], "failed", "missing"),
+        (checks.check_works("model", lambda: "intact", "x"), "ok", "intact"),
+        (checks.check_works("model", broken, "x"), "failed", "weights are not those"),
+        (checks.check_attempt("IPv6", lambda: None, "works", "warning", "x"), "ok", "works"),
+        (checks.check_attempt("IPv6", refuse, "works", "warning", "x"), "warning", "not permitted"),
+        (checks.check_attempt("LSL multicast", refuse, "works", "failed", "x"), "failed", "not permitted"),
+        (checks.check_lsl_ports(range(10, 43), range(10, 43)), "ok", "33 of 33"),
+        (checks.check_lsl_ports([10, 11], range(10, 43)), "warning", "2 of 33"),
+        (checks.check_lsl_ports([], range(10, 43)), "failed", "0 of 33"),
+        (checks.check_lsl_config(None, {Path("a"): False}), "ok", "defaults"),
+        (checks.check_lsl_config(None, {Path("a"): False, Path("b"): True}), "ok", "b"),
+        (checks.check_lsl_config("c", {Path("c"): True}), "ok", "c (LSLAPICFG)"),
+        (checks.check_lsl_config("c", {Path("c"): False, Path("b"): True}), "failed", "does not exist"),
+        (
+            checks.check_broker_persistence("localhost", {MOSQUITTO: "persistence true\n"}),
+            "ok",
+            "mosquitto.conf",
+        ),
+        (
+            checks.check_broker_persistence("localhost", {MOSQUITTO: "#persistence true"}),
+            "warning",
+            "forgets",
+        ),
+        (checks.check_broker_persistence("localhost", {}), "warning", "no mosquitto.conf"),
+        (checks.check_broker_persistence("10.0.0.2", {}), "warning", "another machine"),
+        (checks.check_tls_expiry("broker", 90 * DAY, 0), "ok", "90 days"),
+        (checks.check_tls_expiry("broker", 10 * DAY, 0), "warning", "expires in 10 days"),
+        (checks.check_tls_expiry("broker", 0, 2 * DAY), "failed", "expired 2 days ago"),
+        (checks.check_folder_private(Path("/x"), False), "ok", "only you can read it"),
+        (checks.check_folder_private(Path("/x"), True), "warning", "other users of this machine can read it"),
+        (checks.check_disk(Path("/x"), int(1e11), 4), "ok", "100.0 GB free"),
+        (checks.check_disk(Path("/x"), int(3e9), 4), "warning", "3.0 GB free"),
+        (checks.check_disk(Path("/x"), int(2e10), 4), "warning", "fewer than 30 more nights fit"),
+        (checks.check_disk(Path("/x"), int(2e10), 4, StorageSettings(nights=9)), "ok", "20.0 GB free"),
+        (
+            checks.check_disk(Path("/x"), int(3e10), 4, StorageSettings(pack=False)),
+            "warning",
+            "fewer than 30",
+        ),
+        (checks.check_disk(Path("/x"), int(1e8), 4), "failed", "0.1 GB free"),
+        (checks.check_disk(Path("/x"), None, 1), "failed", "cannot be written"),
+        (checks.check_clock("yes"), "ok", "synchronised"),
+        (checks.check_clock("no"), "warning", "not synchronised"),
+        (checks.check_clock(None), "warning", "unknown"),
+        (checks.check_suspend(INHIBITED, False), "ok", "inhibited by sleepstream"),
+        (checks.check_suspend(DELAYED, False), "warning", "may suspend"),
+        (checks.check_suspend("", False), "warning", "may suspend"),
+        (checks.check_suspend(None, False), "warning", "no systemd"),
+        (checks.check_suspend(None, True), "ok", "never suspends"),
+        (checks.check_bluetooth(["hci0"], False, True), "ok", "hci0"),
+        (checks.check_bluetooth([], False, False), "warning", "no adapter"),
+        (checks.check_bluetooth([], False, True), "failed", "a board in the settings needs it"),
+        (checks.check_bluetooth(["hci0"], True, True), "failed", "hci0 is blocked"),
+        (checks.check_serial_port("/dev/ttyUSB0", True, True), "ok", "/dev/ttyUSB0"),
+        (checks.check_serial_port("/dev/ttyUSB0", False, False), "failed", "missing"),
+        (checks.check_serial_port("/dev/ttyUSB0", True, False), "failed", "no permission to open"),
+        (checks.check_speed(0.01, 4, 5), "ok", "carries 50 streams"),
+        (checks.check_speed(0.1, 4, 5), "warning", "carries 5 streams"),
+        (checks.check_speed(0.3, 4, 5), "failed", "carries 1 streams"),
     ],
     ids=lambda value: f"{value.check}: {value.found}"[:40] if isinstance(value, checks.Finding) else None,
 )
@@ -133,8 +145,8 @@ def test_certificates_that_end_soon_are_told(tmp_path):
     subprocess.run([*words.split(), "-keyout", key, "-out", paper, *names], check=True, capture_output=True)
     with Mosquitto(f"certfile {paper}", f"keyfile {key}") as broker:
         settings = MqttSettings(port=broker.port, tls=True, ca_file=paper)
-        found = list(doctor.certificates(settings))
-        (refused,) = doctor.certificates(MqttSettings(port=broker.port, tls=True))
+        found = list(doctor.check_certificates(settings))
+        (refused,) = doctor.check_certificates(MqttSettings(port=broker.port, tls=True))
     assert [(one.check, one.status) for one in found] == [
         ("TLS: broker", "warning"),
         ("TLS: paper.pem", "warning"),
@@ -198,7 +210,7 @@ def test_the_configured_stream_is_looked_for_as_long_as_the_settings_say(monkeyp
 
     monkeypatch.setattr(listening, "open_source", opened)
     data = {"stream": [{"name": "anna", "source": {"kind": "lsl", "name": "Muse", "resolve_s": 33}}]}
-    (finding,) = listening.devices(validate(data, "test"), FakeClock())
+    (finding,) = listening.check_devices(validate(data, "test"), FakeClock())
     assert looked == [33]
     assert (finding.status, finding.advice) == ("warning", "switch it on, and run doctor again")
     assert "within 33 s; there are: none" in finding.found
@@ -212,14 +224,14 @@ def test_an_embedded_broker_needs_no_visit():
 
 def test_speed_is_a_share_of_real_time():
 
-    assert 0 < doctor.busy_fraction(default_model(), 30) < 1
+    assert 0 < doctor.measure_busy_fraction(default_model(), 30) < 1
 
 
 def recording_in(path, **signal):
     settings = validate(
         {"stream": [{"name": "a", "source": {"kind": "replay", "path": path}, "signal": signal}]}, "test"
     )
-    (finding,) = files.recordings(settings)
+    (finding,) = files.check_recordings(settings)
     assert finding.check == f"recording {path.name}"
     return finding.status, finding.found
 
@@ -310,5 +322,5 @@ def test_channels_that_the_page_is_to_show_are_looked_for_too():
     assert finding.found.startswith("Muse: a trace of the page is missing: no channel 'EOG L'; there are: C3")
     source = {"kind": "brainflow", "board": -1}
     lacking = validate({"web": {"traces": ["EOG L"]}, "stream": [{"name": "ben", "source": source}]}, "test")
-    (finding,) = listening.devices(lacking, FakeClock())
+    (finding,) = listening.check_devices(lacking, FakeClock())
     assert "no channel 'EOG L'" in finding.found

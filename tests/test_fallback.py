@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamer.conditioner import Conditioner
 from streamer.errors import SettingsError, UsageError
-from streamer.fallback import CHANGED, OFF_S, POOR_S, SPAN_S, Fallback, derivation, grade_mixed
+from streamer.fallback import CHANGED, OFF_S, POOR_S, SPAN_S, Fallback, grade_mixed, make_derivation
 from streamer.journal import Journal
 from streamer.journal.file import Meta
 from streamer.live.batching import Batcher
@@ -42,7 +42,7 @@ def _off(samples, channel, start_s, stop_s, rate=RATE):
 
 
 def _derived(items, channels=LABELS, rate=RATE, flush=True):
-    stage = derivation(info(rate, LABELS), SignalSettings(channel=channels))
+    stage = make_derivation(info(rate, LABELS), SignalSettings(channel=channels))
     out = [made for item in items for made in stage.push(item)]
     return [*out, *stage.flush()] if flush else out
 
@@ -229,13 +229,13 @@ def test_mixed_says_so_only_inside_the_window():
 
 
 def test_one_channel_needs_no_fallback_and_a_list_is_checked():
-    assert not isinstance(derivation(info(RATE, LABELS), SignalSettings(channel=("TP9",))), Fallback)
-    several = derivation(info(RATE, LABELS), SignalSettings(channel=("AF7-TP9", "#1")))
+    assert not isinstance(make_derivation(info(RATE, LABELS), SignalSettings(channel=("TP9",))), Fallback)
+    several = make_derivation(info(RATE, LABELS), SignalSettings(channel=("AF7-TP9", "#1")))
     assert several.label == "AF7-TP9"
     with pytest.raises(UsageError, match="no channel 'Q'"):
-        derivation(info(RATE, LABELS), SignalSettings(channel=("AF7", "Q")))
+        make_derivation(info(RATE, LABELS), SignalSettings(channel=("AF7", "Q")))
     with pytest.raises(UsageError, match="AF7, #0 are AF7, AF7: name each one only once"):
-        derivation(info(RATE, LABELS), SignalSettings(channel=("AF7", "#0")))
+        make_derivation(info(RATE, LABELS), SignalSettings(channel=("AF7", "#0")))
     for bad in ([], ["AF7", "AF7"]):
         source = {"kind": "simulated"}
         with pytest.raises(SettingsError, match="each one only once"):

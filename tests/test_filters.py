@@ -24,7 +24,7 @@ def test_the_constants_are_the_band_pass_that_they_say():
 @pytest.mark.parametrize("kind", ["high", "low"])
 @given(cutoff_hz=st.floats(0.1, 100), rate_hz=st.floats(250, 1024))
 def test_a_section_of_second_order_is_butter_s(kind, cutoff_hz, rate_hz):
-    numerator, denominator = filters.second_order(kind, cutoff_hz, rate_hz)
+    numerator, denominator = filters.design_second_order(kind, cutoff_hz, rate_hz)
     b, a = signal.butter(2, cutoff_hz, kind, fs=rate_hz)
     np.testing.assert_allclose(numerator, b, rtol=1e-9)
     np.testing.assert_allclose(denominator, a, rtol=1e-9)
@@ -32,7 +32,7 @@ def test_a_section_of_second_order_is_butter_s(kind, cutoff_hz, rate_hz):
 
 @given(length=st.integers(1, 300), slower=st.integers(2, 512), beta=st.floats(0, 12))
 def test_the_low_pass_is_firwin_s(length, slower, beta):
-    mine = filters.low_pass(2 * length + 1, 1 / slower, beta)
+    mine = filters.design_low_pass(2 * length + 1, 1 / slower, beta)
     theirs = signal.firwin(2 * length + 1, 1 / slower, window=("kaiser", beta))
     np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-15)
 

@@ -25,17 +25,17 @@ def _validator(kind):
 
 
 def test_the_committed_schemas_are_those_of_the_models():
-    assert schemas.stale(schemas.FOLDER) == [], "run python -m tools.schemas"
+    assert schemas.find_stale(schemas.FOLDER) == [], "run python -m tools.schemas"
 
 
 def test_check_finds_what_is_changed_missing_or_too_many(tmp_path):
-    for name, text in schemas.schemas().items():
+    for name, text in schemas.make_schemas().items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    assert schemas.stale(tmp_path) == []
+    assert schemas.find_stale(tmp_path) == []
     (tmp_path / "stage.json").write_text("{}")
     (tmp_path / "epoch.json").unlink()
     (tmp_path / "extra.json").write_text("{}")
-    assert schemas.stale(tmp_path) == ["epoch.json", "extra.json", "stage.json"]
+    assert schemas.find_stale(tmp_path) == ["epoch.json", "extra.json", "stage.json"]
 
 
 def test_the_command_line_of_the_schemas(capsys, tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_every_documented_example_is_valid():
 
 def test_every_schema_is_named_in_the_documentation():
     text = (DOCS / "mqtt.md").read_text(encoding="utf-8")
-    for name in schemas.schemas():
+    for name in schemas.make_schemas():
         assert f"schemas/{name}" in text
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.messages import Quality
-from streamer.quality import QualityMeter, usable
+from streamer.quality import QualityMeter, is_usable
 from tests.chunkings import SIZES, cut, stream
 
 RATE = 250
@@ -58,7 +58,7 @@ def test_lost_samples_count_and_too_many_forbid_a_score(seconds, grade, scored):
     found = _grade(_calm(), [(RATE, RATE + int(seconds * RATE))])
     assert found.grade == grade
     assert found.lost_fraction == pytest.approx(seconds / 30, abs=1e-3)
-    assert usable(found) is scored
+    assert is_usable(found) is scored
 
 
 def test_a_long_gap_is_off_and_entirely_lost():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
 from streamer.errors import SignalError
-from streamer.resampler import Resampler, grid_index, ratio
+from streamer.resampler import Resampler, find_ratio, grid_index
 from tests.chunkings import SIZES, cut, stream
 
 RATES = [50, 64, 100, 125, 128, 199.5, 200, 250, 256, 400, 500, 512, 1000, 1024]
@@ -78,4 +78,4 @@ def test_aliases_are_suppressed():
 @pytest.mark.parametrize("rate_hz", [0.0, 1.0, 49.9, 1024.5, 4096.0])
 def test_rates_out_of_range_are_refused(rate_hz):
     with pytest.raises(SignalError, match="outside 50 to 1024 Hz"):
-        ratio(rate_hz)
+        find_ratio(rate_hz)

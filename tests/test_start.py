@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from streamer.cli import COMMANDS
-from streamer.doctor.checks import native
+from streamer.doctor.checks import check_native
 from streamer.errors import SourceError
 from streamer.sources.board import load_brainflow
 from streamer.sources.liblsl import load_pylsl
@@ -146,8 +146,8 @@ def test_the_doctor_says_what_to_install_and_fails_only_where_it_is_needed():
     def load():
         return str(load_pylsl(lambda _name: (_ for _ in ()).throw(RuntimeError("no liblsl"))))
 
-    idle, needed = native("LSL", load, wanted=False), native("LSL", load, wanted=True)
+    idle, needed = check_native("LSL", load, wanted=False), check_native("LSL", load, wanted=True)
     assert (idle.status, needed.status) == ("warning", "failed")
     assert idle.found.startswith("LSL cannot be used: no liblsl (")
     assert "install liblsl" in needed.advice
-    assert native("LSL", lambda: "loads", wanted=True).status == "ok"
+    assert check_native("LSL", lambda: "loads", wanted=True).status == "ok"

@@ -35,7 +35,7 @@ from model.mc2sleepnet import parameter_count
 from model.settings import Phase, Settings, load_settings
 from model.train import evaluate, trained
 from streamer.errors import SettingsError, UsageError
-from tools.runs import change_settings, once_each, parser_of, run, table, write
+from tools.runs import change_settings, format_table, make_parser, once_each, run, write
 
 REFERENCE = "reference"
 NETWORK = "network.pt"  # file of a run's averaged network
@@ -45,7 +45,7 @@ BASE_RATE = 0.25  # factor on the learning rates for size `base`, which does not
 Result = dict[str, Any]
 
 
-def without(settings: Settings, *objectives: str) -> tuple[Phase, ...]:
+def drop_objectives(settings: Settings, *objectives: str) -> tuple[Phase, ...]:
     """The phases of a run without these objectives; their steps go to the longest remaining phase."""
     kept = [phase for phase in settings.phases if phase.objective not in objectives]
     spare = sum(phase.steps for phase in settings.phases) - sum(phase.steps for phase in kept)
@@ -56,25 +56,27 @@ def without(settings: Settings, *objectives: str) -> tuple[Phase, ...]:
     )
 
 
-def slower(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+def slow_down(phases: Sequence[Phase]) -> tuple[Phase, ...]:
     """The phases of a run with the learning rates of the larger network."""
     return tuple(
         phase.model_copy(update={"learning_rate": BASE_RATE * phase.learning_rate}) for phase in phases
     )
 
 
-def variants(reference: Settings) -> dict[str, Settings]:
+def make_variants(reference: Settings) -> dict[str, Settings]:
     """Make the settings of every row of the table: the reference, and runs with one difference each.
 
     A network of one view cannot be trained by contrast or cross-masking: compare it with "fine-tuning only".
     """
     phases = {phase.objective for phase in reference.phases}
-    untaught = change_settings(reference, phases=without(reference, "contrast", "cross_mask"))
+    untaught = change_settings(reference, phases=drop_objectives(reference, "contrast", "cross_mask"))
     own = reference.shape().context
     made = {REFERENCE: reference}
     if {"contrast", "cross_mask"} <= phases:
-        made["without contrast"] = change_settings(reference, phases=without(reference, "contrast"))
-        made["without cross-masking"] = change_settings(reference, phases=without(reference, "cross_mask"))
+        made["without contrast"] = change_settings(reference, phases=drop_objectives(reference, "contrast"))
+        made["without cross-masking"] = change_settings(
+            reference, phases=drop_objectives(reference, "cross_mask")
+        )
     made["fine-tuning only"] = untaught
     made["fine-tuning only, raw signal only"] = change_settings(untaught, views="raw")
     made["fine-tuning only, spectrogram only"] = change_settings(untaught, views="spectrum")
@@ -83,7 +85,7 @@ def variants(reference: Settings) -> dict[str, Settings]:
             made[f"context {epochs}"] = change_settings(reference, context=epochs)
     made[f"bidirectional, {own} each way"] = change_settings(reference, causal=False)
     if reference.backbones is None:
-        made["size base"] = change_settings(reference, size="base", phases=slower(reference.phases))
+        made["size base"] = change_settings(reference, size="base", phases=slow_down(reference.phases))
     return {name: one for name, one in made.items() if name == REFERENCE or one != reference}
 
 
@@ -109,11 +111,11 @@ def plan(settings: Settings, out: Path, seed: int) -> dict[str, Settings]:
     reference = change_settings(settings, seed=seed, validation_nights=1)
     return {
         name: change_settings(one, out=out / folder_of(name, seed))
-        for name, one in variants(reference).items()
+        for name, one in make_variants(reference).items()
     }
 
 
-def encoded(settings: Settings, nights: Sequence[Night]) -> list[EncodedNight] | None:
+def embed_nights(settings: Settings, nights: Sequence[Night]) -> list[EncodedNight] | None:
     """Embed every training night once, if all variants keep their initial backbones; otherwise None."""
     taught = any(
         phase.objective == "contrast" or (phase.objective == "fine_tune" and not phase.frozen)
@@ -129,7 +131,7 @@ def encoded(settings: Settings, nights: Sequence[Night]) -> list[EncodedNight] |
     ]
 
 
-def kept(settings: Settings) -> Result | None:
+def read_result(settings: Settings) -> Result | None:
     """Read the result of a run that was measured before; None if there is none."""
     path = settings.out / RESULT
     result: Result | None = json.loads(path.read_text("utf-8")) if path.exists() else None
@@ -162,7 +164,7 @@ def measure(
     return result
 
 
-def rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
+def make_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
     """One row per variant: means over its seeds, and its kappa minus the reference's of the same seeds."""
     kappa = {(one["name"], one["seed"]): one["agreement"]["kappa"] for one in results}
     for name in dict.fromkeys(result["name"] for result in results):
@@ -185,15 +187,15 @@ def rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
         }
 
 
-def page(results: Sequence[Result]) -> str:
+def make_page(results: Sequence[Result]) -> str:
     """The results as Markdown."""
     first = results[0]
     lines = [
         f"# Ablations: {first['agreement']['epochs']} epochs of held-out people, {first['steps']} steps each",
         "",
-        *table(
+        *format_table(
             ("", "parameters", "seeds", "accuracy", "kappa", "macro-F1", "kappa beside the reference"),
-            map(_cells, rows(results)),
+            map(_cells, make_rows(results)),
         ),
     ]
     return "\n".join(lines) + "\n"
@@ -218,31 +220,31 @@ def ablate(asked: argparse.Namespace) -> list[Result]:
     for name in asked.only or ():
         if name not in names:
             raise UsageError(f"variant {name!r}: unknown; there are {', '.join(map(repr, names))}")
-    results = {one.out: result for _, one in runs if (result := kept(one))}
+    results = {one.out: result for _, one in runs if (result := read_result(one))}
     wanted = [(name, one) for name, one in runs if not asked.only or name in asked.only]
     if any(one.out not in results for _, one in wanted):
         nights = load_nights(settings.nights)
-        embedded = encoded(settings, nights)
+        embedded = embed_nights(settings, nights)
     for name, one in wanted:
         if one.out not in results:
             results[one.out] = measure(name, one, nights, torch.device(asked.device), embedded)
-            done = in_order(results, runs)
-            write(asked.out, "ablation", {"rows": list(rows(done)), "runs": done}, page(done))
-    return in_order(results, runs)
+            done = sort_results(results, runs)
+            write(asked.out, "ablation", {"rows": list(make_rows(done)), "runs": done}, make_page(done))
+    return sort_results(results, runs)
 
 
-def in_order(results: dict[Path, Result], runs: Sequence[tuple[str, Settings]]) -> list[Result]:
+def sort_results(results: dict[Path, Result], runs: Sequence[tuple[str, Settings]]) -> list[Result]:
     """The results so far, in the order of the table."""
     return [results[one.out] for _, one in runs if one.out in results]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure the variants of a run, and print the table; return the exit code."""
-    parser = parser_of("ablate", __doc__)
+    parser = make_parser("ablate", __doc__)
     parser.add_argument("--seeds", type=int, default=1, help="runs of each variant")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these variants")
     asked = parser.parse_args(arguments)
-    return run(lambda: page(ablate(asked)))
+    return run(lambda: make_page(ablate(asked)))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from model.data import FOLDS, Night, fold_of, load_night
 from model.draw import yasa
 from model.metrics import Agreement, agreement
 from streamer.errors import RecordingError, UsageError
-from streamer.frontend import Graded, conditioned
+from streamer.frontend import Graded, condition
 from streamer.messages import (
     EPOCH_S,
     EPOCH_SAMPLES,
@@ -48,7 +48,7 @@ from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from streamer.window import Windows
-from tools.runs import FIGURES, parser_of_model, run, table, write
+from tools.runs import FIGURES, format_table, make_model_parser, run, write
 
 Floats = NDArray[np.float64]
 Stages = NDArray[np.int64]  # index into STAGES, -1 where unscored
@@ -103,7 +103,7 @@ def stage(
             np.array([one.probabilities or (np.nan,) * len(STAGES) for one in chosen]).reshape(
                 -1, len(STAGES)
             ),
-            np.array([index(one.smoothed) for one in chosen], dtype=np.int64),
+            np.array([index_of(one.smoothed) for one in chosen], dtype=np.int64),
             np.where(inside, truth[np.clip(epoch, 0, truth.size - 1)], -1),
         )
 
@@ -116,12 +116,12 @@ def stage(
     )
 
 
-def index(label: Label) -> int:
+def index_of(label: Label) -> int:
     """Index in STAGES; -1 for unscored."""
     return -1 if label == "unscored" else STAGES.index(label)
 
 
-def live(items: Iterable[Item], pipeline: Pipeline) -> list[Scored]:
+def run_pipeline(items: Iterable[Item], pipeline: Pipeline) -> list[Scored]:
     """Run a recording through the whole pipeline; return every scored window."""
     pushed = (output for item in items for output in pipeline.push(item))
     return [
@@ -131,13 +131,13 @@ def live(items: Iterable[Item], pipeline: Pipeline) -> list[Scored]:
     ]
 
 
-def expert(path: Path, epochs: int) -> Stages:
+def read_expert(path: Path, epochs: int) -> Stages:
     """The scorer's stages, (epochs,), from a recording's annotations; RecordingError if it has none."""
     scoring = read_annotated(path)
     if not scoring.stages:
         raise RecordingError(f"{path}: has no `Sleep stage` annotations; give a scored recording")
     labels = scoring.labels(epochs)
-    return np.array([index(label) for label in labels], dtype=np.int64)
+    return np.array([index_of(label) for label in labels], dtype=np.int64)
 
 
 def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: bool) -> StagedNight:
@@ -146,9 +146,9 @@ def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: 
     chosen, info = pick(recording, channel)
     signal = SignalSettings(channel=channel)
     items = list(recording.items(chosen))
-    scored = live(items, Pipeline(info, signal, hop_s, model))
-    truth = expert(path, sum(one.end_s % EPOCH_S == 0 for one in scored))
-    peer = ask_yasa(np.nan_to_num(conditioned(items, info, signal)), truth.size) if peers else None
+    scored = run_pipeline(items, Pipeline(info, signal, hop_s, model))
+    truth = read_expert(path, sum(one.end_s % EPOCH_S == 0 for one in scored))
+    peer = ask_yasa(np.nan_to_num(condition(items, info, signal)), truth.size) if peers else None
     return stage(path.name, path.stem, scored, truth, peer)
 
 
@@ -175,7 +175,7 @@ def stage_prepared(name: str, night: Night, model: Model, hop_s: int, peers: boo
     """Stream a prepared night through the stages after the conditioner."""
     info = StreamInfo(name, RATE_HZ, (Channel(PreparedFront.label, "uV"),), 0.0)
     pipeline = Pipeline(info, SignalSettings(), hop_s, model, front=PreparedFront(hop_s))
-    scored = live([Chunk(0, night.samples.astype(np.float64)[None])], pipeline)
+    scored = run_pipeline([Chunk(0, night.samples.astype(np.float64)[None])], pipeline)
     peer = ask_yasa(night.samples.astype(np.float32), night.stages.size) if peers else None
     return stage(name, night.subject, scored, night.stages.astype(np.int64), peer)
 
@@ -247,7 +247,7 @@ def summarise(all_staged: Sequence[StagedNight], hop_s: int) -> dict[str, Any]:
     return figures
 
 
-def page(figures: dict[str, Any], model: Model) -> str:
+def make_page(figures: dict[str, Any], model: Model) -> str:
     """The figures as Markdown."""
     contract, changes = model.contract, figures["changes_per_hour"]
     named = {"**all**": figures["pooled"], "smoothed": figures["smoothed"]}
@@ -258,7 +258,7 @@ def page(figures: dict[str, Any], model: Model) -> str:
         f"Model: {contract.size}, {contract.parameters} parameters, weights {contract.weights_sha256[:12]}. "
         "Streamed through the engine; every committed 30 s epoch counts.",
         "",
-        *table(
+        *format_table(
             ("", *FIGURES, *(f"F1 {stage}" for stage in STAGES), "ECE"),
             [
                 (
@@ -273,7 +273,7 @@ def page(figures: dict[str, Any], model: Model) -> str:
         "",
         "Confusion (rows: the scorer, columns: the engine):",
         "",
-        *table(
+        *format_table(
             ("", *STAGES),
             [(stage, *row) for stage, row in zip(STAGES, figures["pooled"]["confusion"], strict=True)],
         ),
@@ -301,14 +301,14 @@ def evaluate(asked: argparse.Namespace) -> str:
     if not results:
         raise UsageError(f"fold {asked.fold}: none of the given recordings is of its subjects")
     figures = summarise(results, asked.hop)
-    text = page(figures, model)
+    text = make_page(figures, model)
     write(asked.out, "evaluation", figures, text)
     return text
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate, and print the page; return the exit code."""
-    parser = parser_of_model("evaluate", __doc__)
+    parser = make_model_parser("evaluate", __doc__)
     parser.add_argument("--hop", type=int, default=EPOCH_S, choices=range(1, EPOCH_S + 1), metavar="S")
     parser.add_argument(
         "--fold", type=int, choices=range(len(FOLDS)), help="of prepared nights, only this fold's subjects"

@@ -176,7 +176,7 @@ def drawn_out(course: Tensor, size: int) -> Tensor:
 
 
 def variation(samples: Tensor, rate_hz: int) -> tuple[Tensor, Tensor]:
-    """Like `tools.judge.variation`, with gradients: (n, 7) s.d. in dB and (n, 7) correlations."""
+    """Like `tools.judge.measure_variation`, with gradients: (n, 7) s.d. in dB and (n, 7) correlations."""
     window = torch.hann_window(2 * rate_hz)
     power = torch.stft(samples, 2 * rate_hz, rate_hz, window=window, center=False, return_complex=True)
     hz = torch.linspace(0, rate_hz / 2, power.size(1))

@@ -28,7 +28,7 @@ from streamer.errors import SettingsError, UsageError
 from streamer.messages import EPOCH_S
 from streamer.network.stager import Model
 from tools.evaluate import Rows, StagedNight, stage_prepared, summarise
-from tools.runs import FIGURES, change_settings, once_each, parser_of, run, table, write
+from tools.runs import FIGURES, change_settings, format_table, make_parser, once_each, run, write
 
 
 def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device) -> list[StagedNight]:
@@ -85,13 +85,13 @@ def read_staged(path: Path, settings: Settings) -> list[StagedNight]:
         ]
 
 
-def page(figures: dict[str, Any]) -> str:
+def make_page(figures: dict[str, Any]) -> str:
     """The folds and their pool as Markdown."""
     folds = figures["folds"]
     lines = [
         f"# Folds: {len(folds)} of {len(FOLDS)}, {figures['pool']['subjects']} people",
         "",
-        *table(
+        *format_table(
             ("fold", "people", *FIGURES),
             [
                 (name, one["subjects"], *(one["pooled"][key] for key in FIGURES.values()))
@@ -131,16 +131,16 @@ def cross_validate(asked: argparse.Namespace) -> dict[str, Any]:
             "pool": summarise([one for results in staged.values() for one in results], EPOCH_S),
             "kappa_sd_over_folds": float(np.std([one["pooled"]["kappa"] for one in folds.values()])),
         }
-        write(asked.out, "folds", figures, page(figures))
+        write(asked.out, "folds", figures, make_page(figures))
     return figures
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the folds, and print the table; return the exit code."""
-    parser = parser_of("folds", __doc__)
+    parser = make_parser("folds", __doc__)
     parser.add_argument("--only", type=int, nargs="+", choices=range(len(FOLDS)), metavar="FOLD")
     asked = parser.parse_args(arguments)
-    return run(lambda: page(cross_validate(asked)))
+    return run(lambda: make_page(cross_validate(asked)))
 
 
 if __name__ == "__main__":

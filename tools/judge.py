@@ -27,9 +27,9 @@ from model.data import FOLDS, spectrograms
 from model.draw import draw_night, opinion, yasa
 from model.resynthesis import Measurements
 from model.teacher import Samples, Scorer, load_teacher
-from streamer.frontend import conditioned
+from streamer.frontend import condition
 from streamer.messages import EPOCH_SAMPLES, STAGES
-from streamer.night.agreement import agreement_of
+from streamer.night.agreement import compute_agreement
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
@@ -51,7 +51,7 @@ WINDOWS = (21, 81)
 Array = NDArray[np.float64]
 
 
-def variation(samples: Samples) -> tuple[Array, Array]:
+def measure_variation(samples: Samples) -> tuple[Array, Array]:
     """Per epoch: s.d. of the bands' power over its frames, (n_epochs, 7) dB, and correlations of PAIRS."""
     power = 10 ** (spectrograms(samples.reshape(-1, EPOCH_SAMPLES)).astype(np.float64) / 10)
     hz = np.arange(1, power.shape[-1] + 1) * 100 / 256
@@ -68,10 +68,10 @@ def variation(samples: Samples) -> tuple[Array, Array]:
     return spread, np.stack(together, axis=1)
 
 
-def texture_table(title: str, parts: Sequence[tuple[Samples, NDArray[np.int8]]]) -> Table:
-    """Make a table of `variation`, as means per stage."""
+def make_texture_table(title: str, parts: Sequence[tuple[Samples, NDArray[np.int8]]]) -> Table:
+    """Make a table of `measure_variation`, as means per stage."""
     spread, together = (
-        np.concatenate(one) for one in zip(*(variation(one) for one, _ in parts), strict=True)
+        np.concatenate(one) for one in zip(*(measure_variation(one) for one, _ in parts), strict=True)
     )
     stages = np.concatenate([one for _, one in parts])
     view = Table("stage", "epochs", "s.d. dB by band", *PAIRS, title=title)
@@ -89,35 +89,35 @@ def judge_scorers(nights: Sequence[tuple[Samples, NDArray[np.int8]]], scorers: d
     truth = np.concatenate([stages for _, stages in nights])
     said = {name: [scorer(samples) for samples, _ in nights] for name, scorer in scorers.items()}
     if len(said) > len(WINDOWS):
-        said["both of the last"] = [both(*pair) for pair in zip(*list(said.values())[-2:], strict=True)]
+        said["both of the last"] = [combine(*pair) for pair in zip(*list(said.values())[-2:], strict=True)]
     for name, parts in said.items():
         given = np.concatenate(parts).argmax(1).astype(np.int8)
         confusion = np.zeros((len(STAGES), len(STAGES)), np.int64)
         np.add.at(confusion, (truth, given), 1)
-        agreed = agreement_of(confusion)
+        agreed = compute_agreement(confusion)
         recall = np.diag(confusion) / np.maximum(confusion.sum(1), 1)
         view.add_row(name, f"{agreed.accuracy:.3f}", f"{agreed.kappa:.3f}", *(f"{one:.2f}" for one in recall))
     return view
 
 
-def both(first: Samples, second: Samples) -> Samples:
+def combine(first: Samples, second: Samples) -> Samples:
     """Combine two scorers' probabilities, (n_epochs, 5), by their geometric mean."""
     shared = opinion(first, [lambda _: first, lambda _: second])
     assert shared is not None
     return shared
 
 
-def some(measurements: Measurements, count: int) -> list[str]:
+def choose_recordings(measurements: Measurements, count: int) -> list[str]:
     """Choose recordings of people who are not held out, spread over all of them."""
     ours = [one for one in measurements.recordings if measurements.subject(one) not in FOLDS[0]]
     return ours[:: max(1, len(ours) // count)][:count]
 
 
-def heard(path: Path, channel: str | None) -> Samples:
+def read_epochs(path: Path, channel: str | None) -> Samples:
     """Read the whole epochs of a recording, conditioned: (n_epochs * 3000,) µV, lost samples as 0."""
     recording = open_recording(path)
     chosen, info = pick(recording, channel)
-    samples = conditioned(list(recording.items(chosen)), info, SignalSettings(channel=channel))
+    samples = condition(list(recording.items(chosen)), info, SignalSettings(channel=channel))
     whole = np.nan_to_num(samples[: samples.size // EPOCH_SAMPLES * EPOCH_SAMPLES])
     return whole.astype(np.float32)
 
@@ -129,17 +129,19 @@ def judge(asked: argparse.Namespace, console: Console) -> str:
         scorers = {f"teacher, window {window}": load_teacher(asked.teacher, window) for window in WINDOWS}
     if asked.nights:
         measurements = Measurements.load(asked.features)
-        drawn = [draw_night(measurements, one, asked.seed) for one in some(measurements, asked.nights)]
+        drawn = [
+            draw_night(measurements, one, asked.seed) for one in choose_recordings(measurements, asked.nights)
+        ]
         nights = [(one.samples.astype(np.float32), one.stages) for one in drawn]
         asked_too: dict[str, Scorer] = {"YASA": yasa} if asked.yasa else {}
         if scorers or asked_too:
             console.print(judge_scorers(nights, scorers | asked_too))
-        console.print(texture_table(f"{len(nights)} drawn nights, experts' stages", nights))
+        console.print(make_texture_table(f"{len(nights)} drawn nights, experts' stages", nights))
     if asked.real:
         teacher = list(scorers.values())[-1]
-        signals = [heard(path, asked.channel) for path in asked.real]
+        signals = [read_epochs(path, asked.channel) for path in asked.real]
         parts = [(one, teacher(one).argmax(1).astype(np.int8)) for one in signals]
-        console.print(texture_table(f"{len(parts)} real recordings, the teacher's stages", parts))
+        console.print(make_texture_table(f"{len(parts)} real recordings, the teacher's stages", parts))
     return ""
 
 

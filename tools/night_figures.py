@@ -31,7 +31,7 @@ ATTRIBUTION = (
 )
 
 
-def figures(table: Measurements) -> dict[str, object]:
+def compute_figures(table: Measurements) -> dict[str, object]:
     """Compute what `streamer.sources.night` draws from: vectors per stage, transitions, priors."""
     nights = [(table.stages(name), _tame(to_vectors(table.measured(name)))) for name in table.recordings]
     transitions = np.zeros((5, 5))
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
 
     def written() -> str:
-        text = json.dumps(figures(Measurements.load(asked.features)), ensure_ascii=False)
+        text = json.dumps(compute_figures(Measurements.load(asked.features)), ensure_ascii=False)
         asked.out.write_text(text + "\n", encoding="utf-8")
         return f"wrote {asked.out}"
 

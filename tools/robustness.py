@@ -34,8 +34,8 @@ from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
-from tools.evaluate import Rows, StagedNight, compare, expert, live, stage, stage_prepared
-from tools.runs import parser_of_model, run, table, write
+from tools.evaluate import Rows, StagedNight, compare, read_expert, run_pipeline, stage, stage_prepared
+from tools.runs import format_table, make_model_parser, run, write
 
 HUM_UV = 30.0  # mean r.m.s., as of dry electrodes in a bedroom; above the limit for "line noise"
 BAND_HZ = 35.0  # noise is given as r.m.s. up to this frequency
@@ -117,7 +117,7 @@ def tilt(exponent: float) -> Change:
     return change
 
 
-def lost(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal:
+def lose(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal:
     """Lose a tenth of the night, in runs of whole epochs."""
     epochs = int(samples.size / rate_hz / EPOCH_S)
     gone = np.zeros(epochs, np.bool_)
@@ -131,7 +131,7 @@ def lost(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal:
     return changed, rate_hz
 
 
-def resampled(to_hz: int) -> Change:
+def resample(to_hz: int) -> Change:
     """Resample to another device's rate, with an anti-alias filter."""
 
     def change(samples: Floats, rate_hz: float, rng: np.random.Generator) -> Signal | None:
@@ -148,10 +148,10 @@ def resampled(to_hz: int) -> Change:
 CONDITIONS = (
     *(Condition(f"gain x{factor:g}", gain(factor)) for factor in (0.5, 0.7, 1.4, 2.0)),
     *(Condition(f"hum {mains_hz} Hz, {HUM_UV:g} µV", hum(mains_hz), behind=False) for mains_hz in (50, 60)),
-    Condition("a tenth of the epochs lost", lost),
+    Condition("a tenth of the epochs lost", lose),
     *(Condition(f"spectral tilt {exponent:+g}", tilt(exponent)) for exponent in (-0.3, 0.3)),
     *(Condition(f"white noise {uv:g} µV", noise(uv)) for uv in (2.0, 5.0)),
-    *(Condition(f"from {rate_hz} Hz", resampled(rate_hz), behind=False) for rate_hz in RATES_HZ),
+    *(Condition(f"from {rate_hz} Hz", resample(rate_hz), behind=False) for rate_hz in RATES_HZ),
 )
 
 
@@ -177,7 +177,7 @@ def open_source(path: Path, channel: str | None) -> Source:
     return Source(path.name, path.stem, samples, info.rate_hz, path, None)
 
 
-def windows(source: Source, signal: Signal, model: Model, hop_s: int) -> StagedNight:
+def stage_signal(source: Source, signal: Signal, model: Model, hop_s: int) -> StagedNight:
     """Stage a night with this signal instead of its own."""
     samples, rate_hz = signal
     if source.night is not None:
@@ -186,13 +186,13 @@ def windows(source: Source, signal: Signal, model: Model, hop_s: int) -> StagedN
     info = StreamInfo(source.name, rate_hz, (Channel("EEG", "uV"),), 0.0)
     size = round(BLOCK_S * rate_hz)
     items = (Chunk(at, samples[None, at : at + size]) for at in range(0, samples.size, size))
-    scored = live(items, Pipeline(info, SignalSettings(), hop_s, model))
+    scored = run_pipeline(items, Pipeline(info, SignalSettings(), hop_s, model))
     assert source.path is not None
-    truth = expert(source.path, sum(one.end_s % EPOCH_S == 0 for one in scored))
+    truth = read_expert(source.path, sum(one.end_s % EPOCH_S == 0 for one in scored))
     return stage(source.name, source.subject, scored, truth, None)
 
 
-def shared(one: Rows, other: Rows) -> tuple[Rows, Rows]:
+def keep_shared(one: Rows, other: Rows) -> tuple[Rows, Rows]:
     """Keep the epochs that were scored in both."""
     n = min(one.truth.size, other.truth.size)  # at another rate the last epoch may be missing
     both = ~np.isnan(one.probabilities[:n, 0] + other.probabilities[:n, 0])
@@ -203,9 +203,9 @@ def shared(one: Rows, other: Rows) -> tuple[Rows, Rows]:
     return first, second
 
 
-def beside(before: Sequence[Rows], after: Sequence[Rows]) -> dict[str, Any]:
+def compare_pairs(before: Sequence[Rows], after: Sequence[Rows]) -> dict[str, Any]:
     """The figures of a condition and their fall, over the epochs that were scored with and without it."""
-    pairs = [shared(one, other) for one, other in zip(before, after, strict=True)]
+    pairs = [keep_shared(one, other) for one, other in zip(before, after, strict=True)]
     was, now = compare(one for one, _ in pairs), compare(other for _, other in pairs)
     figures = {key: getattr(now, key) for key in ("accuracy", "kappa", "macro_f1")}
     return {
@@ -217,7 +217,7 @@ def beside(before: Sequence[Rows], after: Sequence[Rows]) -> dict[str, Any]:
     }
 
 
-def off_grid(rows: Rows, hop_s: int) -> Rows:
+def select_off_grid(rows: Rows, hop_s: int) -> Rows:
     """Select, from windows at every second between epochs, those of a hop of `hop_s`."""
     offset_s = 1 + np.arange(rows.truth.size) % (EPOCH_S - 1)  # the whole epochs are not among them
     chosen = offset_s % hop_s == 0
@@ -228,7 +228,7 @@ def try_all(sources: Sequence[Source], model: Model, hops_s: Sequence[int] = HOP
     """Compute every figure, as JSON values."""
     finest_s = 1 if hops_s else EPOCH_S
     before = [
-        windows(source, (source.samples, source.rate_hz), model, finest_s)
+        stage_signal(source, (source.samples, source.rate_hz), model, finest_s)
         for source in track(sources, "as it is", console=Console(stderr=True))
     ]
     grids = [one.grid for one in before]
@@ -239,15 +239,15 @@ def try_all(sources: Sequence[Source], model: Model, hops_s: Sequence[int] = HOP
         rng = np.random.default_rng([number, *condition.name.encode()])  # independent of the other conditions
         made = condition.change(source.samples, source.rate_hz, rng)
         if made is not None and (condition.behind or source.night is None):
-            changed = windows(source, made, model, hop_s=EPOCH_S).grid
+            changed = stage_signal(source, made, model, hop_s=EPOCH_S).grid
             after[condition.name].append((grids[number], changed))
     whole = compare(grids)
-    hops = {hop_s: compare(off_grid(one.off_grid, hop_s) for one in before) for hop_s in hops_s}
+    hops = {hop_s: compare(select_off_grid(one.off_grid, hop_s) for one in before) for hop_s in hops_s}
     return {
         "recordings": [source.name for source in sources],
         "as_it_is": whole.as_dict(),
         "conditions": {
-            name: beside([one for one, _ in pairs], [other for _, other in pairs])
+            name: compare_pairs([one for one, _ in pairs], [other for _, other in pairs])
             for name, pairs in after.items()
             if pairs
         },
@@ -258,7 +258,7 @@ def try_all(sources: Sequence[Source], model: Model, hops_s: Sequence[int] = HOP
     }
 
 
-def page(figures: dict[str, Any], model: Model) -> str:
+def make_page(figures: dict[str, Any], model: Model) -> str:
     """The figures as Markdown."""
     contract, whole = model.contract, figures["as_it_is"]
     lines = [
@@ -268,7 +268,7 @@ def page(figures: dict[str, Any], model: Model) -> str:
         "The fall is relative to the unchanged signal on the same epochs, those scored with and without the "
         f"change; **bold** where kappa falls by more than {ALLOWED:g}.",
         "",
-        *table(
+        *format_table(
             ("", "recordings", "staged", "accuracy", "kappa", "macro-F1", "fall of kappa"), _rows(figures)
         ),
     ]
@@ -281,13 +281,21 @@ def _rows(figures: dict[str, Any]) -> Iterator[tuple[object, ...]]:
     yield "as it is", count, "", whole["accuracy"], whole["kappa"], whole["macro_f1"], ""
     for name, row in figures["conditions"].items():
         staged = f"{row['staged']:.0%}"
-        yield name, row["recordings"], staged, row["accuracy"], row["kappa"], row["macro_f1"], fall(row)
+        yield (
+            name,
+            row["recordings"],
+            staged,
+            row["accuracy"],
+            row["kappa"],
+            row["macro_f1"],
+            format_fall(row),
+        )
     for hop_s, row in figures["hops"].items():
         name = f"between epochs, hop {hop_s} s"
-        yield name, count, "", row["accuracy"], row["kappa"], row["macro_f1"], fall(row)
+        yield name, count, "", row["accuracy"], row["kappa"], row["macro_f1"], format_fall(row)
 
 
-def fall(row: dict[str, Any]) -> str:
+def format_fall(row: dict[str, Any]) -> str:
     """The fall of kappa, bold if it is larger than ALLOWED."""
     text = f"{row['fall']['kappa']:+.3f}"
     return f"**{text}**" if row["fall"]["kappa"] > ALLOWED else text
@@ -295,7 +303,7 @@ def fall(row: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Try every condition, and print the page; return the exit code."""
-    parser = parser_of_model("robustness", __doc__)
+    parser = make_model_parser("robustness", __doc__)
     parser.add_argument(
         "--no-hops",
         action="store_true",
@@ -310,7 +318,7 @@ def measure(asked: argparse.Namespace) -> str:
     model = Model.load(asked.model, trusted=True)
     sources = [open_source(path, asked.channel) for path in asked.recordings]
     figures = try_all(sources, model, () if asked.no_hops else HOPS_S)
-    text = page(figures, model)
+    text = make_page(figures, model)
     write(asked.out, "robustness", figures, text)
     return text
 

@@ -19,7 +19,7 @@ from streamer.errors import SleepstreamError
 FIGURES: Final = {"epochs": "epochs", "accuracy": "accuracy", "kappa": "kappa", "macro-F1": "macro_f1"}
 
 
-def parser_of(tool: str, what: str) -> argparse.ArgumentParser:
+def make_parser(tool: str, what: str) -> argparse.ArgumentParser:
     """Make a parser with the arguments of commands that train; `what` is the command's docstring."""
     parser = argparse.ArgumentParser(prog=f"python -m tools.{tool}", description=what.split("\n", 1)[0])
     parser.add_argument("settings", type=Path, help="TOML of the run, see model/configs")
@@ -28,8 +28,8 @@ def parser_of(tool: str, what: str) -> argparse.ArgumentParser:
     return parser
 
 
-def parser_of_model(tool: str, what: str) -> argparse.ArgumentParser:
-    """Make a parser with the arguments of commands that stage recordings; `what` as for `parser_of`."""
+def make_model_parser(tool: str, what: str) -> argparse.ArgumentParser:
+    """Make a parser with the arguments of commands that stage recordings; `what` as for `make_parser`."""
     parser = argparse.ArgumentParser(prog=f"python -m tools.{tool}", description=what.split("\n", 1)[0])
     parser.add_argument("recordings", nargs="+", type=Path, help="annotated EDF files or prepared nights")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
@@ -68,7 +68,7 @@ def once_each(nights: Sequence[Night]) -> list[Night]:
     return list(first.values())
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+def format_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Make the lines of a Markdown table; floats get three decimals."""
     return [
         "| " + " | ".join(columns) + " |",

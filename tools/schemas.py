@@ -13,7 +13,7 @@ from streamer.payloads import KINDS, CommandPayload
 FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
 
 
-def schemas() -> dict[str, str]:
+def make_schemas() -> dict[str, str]:
     """Make the schemas: file name -> JSON text, one per topic."""
     published = {f"{kind}.json": _text(model, received=False) for model, kind in KINDS.items()}
     return {**published, "command.json": _text(CommandPayload, received=True)}
@@ -34,9 +34,9 @@ def _text(model: type[BaseModel], received: bool) -> str:
     return json.dumps({"$schema": dialect, **schema}, indent=2, ensure_ascii=False) + "\n"
 
 
-def stale(folder: Path) -> list[str]:
+def find_stale(folder: Path) -> list[str]:
     """List the files in `folder` that differ from the models, are missing, or do not belong there."""
-    wanted = schemas()
+    wanted = make_schemas()
     found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
     return sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--check"]):
         print("usage: python -m tools.schemas [--check]", file=sys.stderr)
         return 2
-    out_of_date = stale(FOLDER)
+    out_of_date = find_stale(FOLDER)
     if arguments:
         if out_of_date:
             names = ", ".join(out_of_date)
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in out_of_date:
         (FOLDER / name).unlink(missing_ok=True)
-    for name, text in schemas().items():
+    for name, text in make_schemas().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
     return 0
 

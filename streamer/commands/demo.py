@@ -13,7 +13,7 @@ from rich.console import Console
 
 from streamer import settings
 from streamer.clock import SystemClock
-from streamer.commands.driving import allow_unread, conclude, drive, speed
+from streamer.commands.driving import allow_unread, conclude, drive, parse_speed
 from streamer.commands.report import report
 from streamer.errors import UsageError
 from streamer.night.agreement import compare_stages
@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
     parser.add_argument("--seed", type=int, default=1, help="number of the simulated night (default: 1)")
     parser.add_argument(
-        "--speed", type=speed, help=f"times real time, or max (default: such that it takes {DEMO_S} s)"
+        "--speed", type=parse_speed, help=f"times real time, or max (default: such that it takes {DEMO_S} s)"
     )
     parser.add_argument("--port", type=int, default=1883, help="port of the embedded broker (default: 1883)")
     parser.add_argument(

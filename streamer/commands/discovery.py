@@ -40,9 +40,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> int:
     """List what was asked for; return the exit code."""
     if asked.rda is not None:
-        return _show_rda(asyncio.run(rda_stream(asked.rda)), asked.json)
+        return _show_rda(asyncio.run(find_rda_stream(asked.rda)), asked.json)
     with hush():
-        streams, kinds = ([], boards()) if asked.boards else (lsl_streams(), [])
+        streams, kinds = ([], find_boards()) if asked.boards else (find_lsl_streams(), [])
     if asked.json:
         key, found = ("brainflow", kinds) if asked.boards else ("lsl", streams)
         print(json.dumps({key: [one.to_json() for one in found]}, indent=1))
@@ -86,7 +86,7 @@ class BoardKind:
         return asdict(self)
 
 
-async def rda_stream(where: str) -> StreamInfo:
+async def find_rda_stream(where: str) -> StreamInfo:
     """Ask a BrainVision Recorder at HOST or HOST:PORT what it sends.
 
     Raises:
@@ -116,7 +116,7 @@ def _show_rda(info: StreamInfo, as_json: bool) -> int:
     return 0
 
 
-def lsl_streams(look_s: float = LOOK_S) -> list[LslStream]:
+def find_lsl_streams(look_s: float = LOOK_S) -> list[LslStream]:
     """List the LSL streams that answer within `look_s` seconds; blocks.
 
     Raises:
@@ -156,7 +156,7 @@ def _describe(pylsl: Any, found: Any) -> LslStream:
     )
 
 
-def boards() -> list[BoardKind]:
+def find_boards() -> list[BoardKind]:
     """List the boards with EEG at a usable sampling rate, by name.
 
     Raises:

@@ -27,7 +27,7 @@ from streamer.sinks.terminal import Terminal, show_night
 logger = logging.getLogger(__name__)
 
 
-def speed(text: str) -> float | str:
+def parse_speed(text: str) -> float | str:
     """Parse a speed of the command line: times real time, or max."""
     if text == "max":
         return "max"

@@ -10,7 +10,7 @@ from rich.console import Console
 from streamer.commands.nights import choose_folder, find_readable, report_failure, say
 from streamer.errors import SleepstreamError
 from streamer.exports import FORMATS, export
-from streamer.night.names import sessions_of
+from streamer.night.names import find_sessions
 from streamer.sinks.terminal import watch_progress
 
 
@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> int:
     """Write every session; return the exit code."""
     console = Console()
-    paths = sessions_of(asked.session)
+    paths = find_sessions(asked.session)
     sessions, code = find_readable(paths)
     out = asked.out
     if out is None and asked.to == "bids" and len(paths) > 1:

@@ -149,18 +149,18 @@ def verdict(contacts: list[Contact]) -> str:
     """The verdict on all contacts, in a few words."""
     if any(MEASURING in contact.quality.reasons for contact in contacts):
         return MEASURING
-    return "good to go" if ready(contacts) else "not yet"
+    return "good to go" if is_ready(contacts) else "not yet"
 
 
-def ready(contacts: list[Contact]) -> bool:
+def is_ready(contacts: list[Contact]) -> bool:
     """Whether at least one configured channel is good enough for the night, with all its electrodes."""
     choices = {choice for contact in contacts for choice in contact.choices}
     return any(all(contact.good for contact in contacts if choice in contact.choices) for choice in choices)
 
 
-def table(contacts: list[Contact]) -> Table:
+def make_table(contacts: list[Contact]) -> Table:
     """Show the contacts as a table."""
-    colour = "green" if ready(contacts) else "yellow"
+    colour = "green" if is_ready(contacts) else "yellow"
     made = Table(
         title=f"[bold {colour}]{verdict(contacts)}[/]", title_justify="left", box=None, pad_edge=False
     )
@@ -216,7 +216,7 @@ async def fit(
     ]
     if not console.is_terminal:
         tasks.append(asyncio.create_task(_tell(look, clock, console), name="fit tell"))
-    live = Live(get_renderable=lambda: table(look()), console=console, refresh_per_second=2)
+    live = Live(get_renderable=lambda: make_table(look()), console=console, refresh_per_second=2)
     try:
         with live if console.is_terminal else nullcontext():
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -230,7 +230,7 @@ async def fit(
     if not console.is_terminal:  # on a terminal the table stays
         _print(console, contacts)
         console.print(verdict(contacts), highlight=False)
-    return ready(contacts)
+    return is_ready(contacts)
 
 
 async def fit_stream(settings: StreamSettings, clock: Clock, console: Console, seconds: float | None) -> bool:

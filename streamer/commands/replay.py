@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from streamer import settings
-from streamer.commands.driving import allow_unread, conclude, drive, speed
+from streamer.commands.driving import allow_unread, conclude, drive, parse_speed
 from streamer.errors import ScoringError, UsageError
 from streamer.host import private
 from streamer.night.hypnogram import Scoring, refuse_empty
 from streamer.night.scoring import read_annotated
-from streamer.night.scoring.comparison import compare, comparison_text
+from streamer.night.scoring.comparison import compare, format_comparison
 from streamer.settings import Settings
 from streamer.sinks.terminal import show_agreement
 
@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate", type=float, metavar="HZ", help="sampling rate of a CSV file without times")
     parser.add_argument("--hop", type=int, metavar="S", help="seconds between scores, 1 to 30 (default: 30)")
-    parser.add_argument("--speed", type=speed, default="max", help="times real time, or max (default)")
+    parser.add_argument("--speed", type=parse_speed, default="max", help="times real time, or max (default)")
     parser.add_argument(
         "--config", type=Path, metavar="C.toml", help="settings to use; a [[stream]] is not needed"
     )
@@ -52,7 +52,7 @@ def run(asked: argparse.Namespace) -> int:
     refuse_empty(outcome.labels, asked.file)
     if truth.stages or truth.unknown:
         compared = compare(truth, outcome.labels)
-        text = comparison_text(compared, outcome.labels, outcome.smoothed)
+        text = format_comparison(compared, outcome.labels, outcome.smoothed)
         private.write(out / "agreement.json", text)
         with allow_unread():
             show_agreement(console, compared.found, "the file's own stages", compared.said())

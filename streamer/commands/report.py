@@ -10,7 +10,7 @@ from rich.console import Console
 
 from streamer.commands.nights import choose_folder, find_readable, say
 from streamer.errors import UsageError
-from streamer.report import Written, sessions_of, write_report, write_trend
+from streamer.report import Written, find_sessions, write_report, write_trend
 from streamer.sinks.terminal import show_agreement, watch_progress
 
 
@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Write what was asked for; return the exit code."""
-    sessions = sessions_of(asked.session)
+    sessions = find_sessions(asked.session)
     if asked.compare is not None and len(sessions) > 1:
         raise UsageError(f"--compare needs exactly one session, but {len(sessions)} were given; name one")
     return report(sessions, asked.out or choose_folder(asked.session, sessions), asked.compare, Console())

@@ -18,9 +18,9 @@ from typing import get_args
 
 from streamer import settings
 from streamer.channels import choose
-from streamer.commands.discovery import LslStream, lsl_streams
+from streamer.commands.discovery import LslStream, find_lsl_streams
 from streamer.commands.interview import Interview
-from streamer.commands.unit import NAME, USER_FOLDER, Kind, groups, next_steps, unit
+from streamer.commands.unit import NAME, USER_FOLDER, Kind, find_groups, list_next_steps, make_unit
 from streamer.errors import SettingsError, SleepstreamError, SourceError, UsageError
 from streamer.host import private
 from streamer.host.printable import printable
@@ -79,7 +79,7 @@ def run(asked: argparse.Namespace) -> int:
     interview = Interview(input if _at_terminal() else None, asked.yes)
     config = Path(os.path.abspath(asked.config.expanduser()))
     _refuse_taken(config, "--config")
-    text = toml(_ask(interview, asked, _found(asked)))
+    text = write_toml(_ask(interview, asked, _found(asked)))
     fitted = interview.agreed("--fit", asked.fit, "Check every electrode afterwards", usual=False)
     every_night = "Run it every night as a service (user, system, none)"
     kind = interview.question("--service", asked.service, every_night, "none", _kind)
@@ -104,7 +104,7 @@ def _found(asked: argparse.Namespace) -> Sequence[LslStream]:
     print("Looking for LSL streams ...")
     try:
         with hush():
-            streams = [one for one in lsl_streams() if not one.note or "source_id" in one.note]
+            streams = [one for one in find_lsl_streams() if not one.note or "source_id" in one.note]
     except SourceError as error:
         print(f"  {error}")
         return ()
@@ -122,14 +122,18 @@ def _ask(interview: Interview, asked: argparse.Namespace, streams: Sequence[LslS
     usual = "1" if streams else "lsl"
     text = f"Source: {SOURCES if streams else SOURCES.removeprefix('a number, ')}"
     out.source, out.labels = interview.question(
-        "--source", asked.source, text, usual, lambda answer: source(answer, streams), needed=True
+        "--source", asked.source, text, usual, lambda answer: parse_source(answer, streams), needed=True
     )
     known = f" ({', '.join(out.labels)})" if out.labels else ""
     out.channel = interview.question(
-        "--channel", asked.channel, f"Channel{known}", "auto", lambda answer: channel(answer, out.labels)
+        "--channel",
+        asked.channel,
+        f"Channel{known}",
+        "auto",
+        lambda answer: parse_channel(answer, out.labels),
     )
     out.mqtt = interview.question(
-        "--broker", asked.broker, "MQTT broker (host, host:port, embedded, none)", "none", broker
+        "--broker", asked.broker, "MQTT broker (host, host:port, embedded, none)", "none", parse_broker
     )
     if out.mqtt is not None:
         out.homeassistant = interview.agreed(
@@ -137,11 +141,11 @@ def _ask(interview: Interview, asked: argparse.Namespace, streams: Sequence[LslS
         )
     elif asked.homeassistant:
         raise UsageError("--homeassistant needs a broker; give --broker")
-    out.alarm = interview.question("--alarm", asked.alarm, "Wake by (HH:MM, none)", "none", alarm)
+    out.alarm = interview.question("--alarm", asked.alarm, "Wake by (HH:MM, none)", "none", parse_alarm)
     return out
 
 
-def source(answer: str, streams: Sequence[LslStream] = ()) -> tuple[Table, tuple[str, ...]]:
+def parse_source(answer: str, streams: Sequence[LslStream] = ()) -> tuple[Table, tuple[str, ...]]:
     """Parse the answer for the source: its table and, if known, the labels of its channels.
 
     Raises:
@@ -169,7 +173,7 @@ def source(answer: str, streams: Sequence[LslStream] = ()) -> tuple[Table, tuple
     return tables[kind], ()
 
 
-def channel(answer: str, labels: Sequence[str]) -> str:
+def parse_channel(answer: str, labels: Sequence[str]) -> str:
     """Parse the answer for the channel; "" means chosen by the labels.
 
     Raises:
@@ -183,7 +187,7 @@ def channel(answer: str, labels: Sequence[str]) -> str:
     return answer
 
 
-def broker(answer: str) -> Table | None:
+def parse_broker(answer: str) -> Table | None:
     """Parse the answer for the broker: its table, or None for no broker.
 
     Raises:
@@ -202,7 +206,7 @@ def broker(answer: str) -> Table | None:
     return table
 
 
-def alarm(answer: str) -> str:
+def parse_alarm(answer: str) -> str:
     """Parse the answer for the alarm: a time of day, or "" for none.
 
     Raises:
@@ -246,7 +250,7 @@ def _usual_name() -> str:
     return name or str(StreamSettings.model_fields["name"].default)
 
 
-def toml(answers: Answers) -> str:
+def write_toml(answers: Answers) -> str:
     """Write the answers as a settings file.
 
     Raises:
@@ -331,10 +335,10 @@ def _unit_file(kind: Kind, config: Path) -> Path:
 
 def _serve(kind: Kind, config: Path, file: Path) -> None:
     """Write the unit, and print the commands that start it."""
-    there, missing = groups()
-    _write_new(file, unit(kind, config, there), "--service")
+    there, missing = find_groups()
+    _write_new(file, make_unit(kind, config, there), "--service")
     print(f"written: {file}; to start it:")
-    for line in next_steps(kind, file, missing):
+    for line in list_next_steps(kind, file, missing):
         print(f"  {line}")
     if shutil.which("systemctl") is None:
         print("(this machine has no systemd)")

@@ -30,7 +30,7 @@ UMask=0077
 """
 
 
-def unit(kind: Kind, config: Path, groups: Iterable[str]) -> str:
+def make_unit(kind: Kind, config: Path, groups: Iterable[str]) -> str:
     """Write the text of a unit that runs this installation of sleepstream.
 
     Args:
@@ -61,7 +61,7 @@ def unit(kind: Kind, config: Path, groups: Iterable[str]) -> str:
     )
 
 
-def next_steps(kind: Kind, file: Path, missing: Iterable[str]) -> list[str]:
+def list_next_steps(kind: Kind, file: Path, missing: Iterable[str]) -> list[str]:
     """List the commands that start the unit, and those that give its user access to devices.
 
     Args:
@@ -80,7 +80,7 @@ def next_steps(kind: Kind, file: Path, missing: Iterable[str]) -> list[str]:
     ]
 
 
-def groups() -> tuple[list[str], list[str]]:
+def find_groups() -> tuple[list[str], list[str]]:
     """Which of `GROUPS` this machine has, and which of these this user is not a member of."""
     try:
         import grp

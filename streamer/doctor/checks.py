@@ -38,7 +38,7 @@ class Finding:
         return asdict(self)
 
 
-def python(running: tuple[int, ...]) -> Finding:
+def check_python(running: tuple[int, ...]) -> Finding:
     """Check the version of Python."""
     found = ".".join(map(str, running[:3]))
     if running[:2] < LEAST_PYTHON:
@@ -46,7 +46,7 @@ def python(running: tuple[int, ...]) -> Finding:
     return Finding("python", "ok", found)
 
 
-def libraries(versions: Mapping[str, str | None]) -> list[Finding]:
+def check_libraries(versions: Mapping[str, str | None]) -> list[Finding]:
     """Check that libraries are installed; `versions` by name, None if missing."""
     return [
         Finding(f"library {name}", "ok", found)
@@ -56,7 +56,7 @@ def libraries(versions: Mapping[str, str | None]) -> list[Finding]:
     ]
 
 
-def works(check: str, attempt: Callable[[], str], advice: str) -> Finding:
+def check_works(check: str, attempt: Callable[[], str], advice: str) -> Finding:
     """Call `attempt`, which returns a description, or raises an error if something does not work."""
     try:
         return Finding(check, "ok", attempt())
@@ -64,7 +64,7 @@ def works(check: str, attempt: Callable[[], str], advice: str) -> Finding:
         return Finding(check, "failed", str(error), advice)
 
 
-def native(library: str, load: Callable[[], str], wanted: bool) -> Finding:
+def check_native(library: str, load: Callable[[], str], wanted: bool) -> Finding:
     """Check a library that drives devices; if it is missing, that is a failure only if it is `wanted`."""
     try:
         return Finding(library, "ok", load())
@@ -76,7 +76,9 @@ def native(library: str, load: Callable[[], str], wanted: bool) -> Finding:
         return Finding(library, "failed" if wanted else "warning", f"{found} ({rest})", advice)
 
 
-def attempt(check: str, attempt: Callable[[], object], found: str, worse: Status, advice: str) -> Finding:
+def check_attempt(
+    check: str, attempt: Callable[[], object], found: str, worse: Status, advice: str
+) -> Finding:
     """Try something that the operating system may refuse with an OSError."""
     try:
         attempt()
@@ -85,7 +87,7 @@ def attempt(check: str, attempt: Callable[[], object], found: str, worse: Status
     return Finding(check, "ok", found)
 
 
-def lsl_ports(free: Sequence[int], wanted: range) -> Finding:
+def check_lsl_ports(free: Sequence[int], wanted: range) -> Finding:
     """Check how many of liblsl's ports are free; every outlet and inlet needs two."""
     found = f"{len(free)} of {len(wanted)} ports free ({wanted.start}-{wanted.stop - 1})"
     if not free:
@@ -99,7 +101,7 @@ def lsl_ports(free: Sequence[int], wanted: range) -> Finding:
     return Finding("LSL ports", "ok", found)
 
 
-def lsl_config(named: str | None, candidates: Mapping[Path, bool]) -> Finding:
+def check_lsl_config(named: str | None, candidates: Mapping[Path, bool]) -> Finding:
     """Check which lsl_api.cfg liblsl reads: the one named by LSLAPICFG, else the first that exists."""
     if named is not None:
         exists = candidates.get(Path(named), False)
@@ -112,7 +114,7 @@ def lsl_config(named: str | None, candidates: Mapping[Path, bool]) -> Finding:
     return Finding("LSL configuration", "ok", str(used) if used else "none; liblsl's defaults")
 
 
-def broker_persistent(host: str, configurations: Mapping[Path, str]) -> Finding:
+def check_broker_persistence(host: str, configurations: Mapping[Path, str]) -> Finding:
     """Check whether mosquitto keeps retained and queued messages over a restart; by default it does not."""
     check = "broker persistence"
     advice = "put 'persistence true' and 'autosave_interval 60' into mosquitto.conf"
@@ -126,7 +128,7 @@ def broker_persistent(host: str, configurations: Mapping[Path, str]) -> Finding:
     return Finding(check, "warning", "off: a restarted broker forgets retained stages", advice)
 
 
-def tls_expiry(what: str, not_after: float, now: float) -> Finding:
+def check_tls_expiry(what: str, not_after: float, now: float) -> Finding:
     """Check how long a certificate is valid; both times in Unix seconds."""
     days = (not_after - now) / 86_400
     if days <= 0:
@@ -136,7 +138,7 @@ def tls_expiry(what: str, not_after: float, now: float) -> Finding:
     return Finding(f"TLS: {what}", "ok", f"valid for {days:.0f} days")
 
 
-def folder_private(folder: Path, seen: bool) -> Finding:
+def check_folder_private(folder: Path, seen: bool) -> Finding:
     """Check whether other users of this machine can read the folder with the nights."""
     if seen:
         found = f"{folder}: other users of this machine can read it"
@@ -144,7 +146,7 @@ def folder_private(folder: Path, seen: bool) -> Finding:
     return Finding("session folder", "ok", f"{folder}: only you can read it")
 
 
-def disk(folder: Path, free_bytes: int | None, streams: int, rule: StorageSettings = KEPT) -> Finding:
+def check_disk(folder: Path, free_bytes: int | None, streams: int, rule: StorageSettings = KEPT) -> Finding:
     """Check the space for the nights of `streams`; `free_bytes` is None if the folder cannot be written."""
     if free_bytes is None:
         return Finding("disk", "failed", f"{folder} cannot be written", "choose another session_dir")
@@ -160,7 +162,7 @@ def disk(folder: Path, free_bytes: int | None, streams: int, rule: StorageSettin
     return Finding("disk", "ok", found)
 
 
-def clock_synchronised(answer: str | None) -> Finding:
+def check_clock(answer: str | None) -> Finding:
     """Check the output of `timedatectl show -p NTPSynchronized --value`; None if there is no timedatectl."""
     if answer == "yes":
         return Finding("clock", "ok", "synchronised")
@@ -169,7 +171,7 @@ def clock_synchronised(answer: str | None) -> Finding:
     return Finding("clock", "warning", "unknown: no timedatectl here", "make sure that NTP runs")
 
 
-def suspend_inhibited(inhibitors: str | None, masked: bool) -> Finding:
+def check_suspend(inhibitors: str | None, masked: bool) -> Finding:
     """Check whether the computer may suspend; `inhibitors` is the output of `systemd-inhibit --list`."""
     advice = "start with: systemd-inhibit --what=sleep:idle --why='sleep staging' sleepstream run CONFIG.toml"
     if masked:
@@ -183,7 +185,7 @@ def suspend_inhibited(inhibitors: str | None, masked: bool) -> Finding:
     return Finding("suspend", "warning", "not inhibited: this computer may suspend during the night", advice)
 
 
-def bluetooth(adapters: Sequence[str], blocked: bool, wanted: bool) -> Finding:
+def check_bluetooth(adapters: Sequence[str], blocked: bool, wanted: bool) -> Finding:
     """Check for an adapter that is switched on; `wanted`: a board in the settings needs it."""
     if adapters and not blocked:
         return Finding("bluetooth", "ok", ", ".join(adapters))
@@ -194,7 +196,7 @@ def bluetooth(adapters: Sequence[str], blocked: bool, wanted: bool) -> Finding:
     return Finding("bluetooth", "failed", f"{found}, but a board in the settings needs it", advice)
 
 
-def serial_port(path: str, exists: bool, writable: bool) -> Finding:
+def check_serial_port(path: str, exists: bool, writable: bool) -> Finding:
     """Check the port of a dongle."""
     if not exists:
         return Finding("serial port", "failed", f"{path} is missing", "plug the dongle in; see: ls /dev/tty*")
@@ -208,7 +210,7 @@ def serial_port(path: str, exists: bool, writable: bool) -> Finding:
     return Finding("serial port", "ok", path)
 
 
-def speed(busy_fraction: float, streams: int, hop_s: int) -> Finding:
+def check_speed(busy_fraction: float, streams: int, hop_s: int) -> Finding:
     """Check how many streams one core carries, from the share of real time that one stream needs."""
     carried = int(LOAD / busy_fraction)
     found = f"carries {carried} streams at a hop of {hop_s} s; one keeps a core busy for {busy_fraction:.1%}"

@@ -22,7 +22,7 @@ from rich.console import Console
 from streamer.clock import SystemClock
 from streamer.doctor import checks, files
 from streamer.doctor.checks import Finding
-from streamer.doctor.listening import devices
+from streamer.doctor.listening import check_devices
 from streamer.errors import SinkError, SourceError
 from streamer.host import private
 from streamer.messages import Channel, Chunk, Score, StreamInfo
@@ -59,25 +59,27 @@ STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 def examine(settings: Settings | None) -> Iterator[Finding]:
     """Run every check, or without settings those that need none; blocks for some seconds."""
-    yield checks.python(tuple(sys.version_info[:3]))
-    yield from checks.libraries({name: _version(name) for name in LIBRARIES})
-    yield checks.native("BrainFlow", _brainflow, _wants(settings, BrainflowSettings))
+    yield checks.check_python(tuple(sys.version_info[:3]))
+    yield from checks.check_libraries({name: _version(name) for name in LIBRARIES})
+    yield checks.check_native("BrainFlow", _brainflow, _wants(settings, BrainflowSettings))
     wants_lsl = _wants(settings, LslSettings) or (settings is not None and settings.lsl is not None)
-    yield checks.native("LSL", _liblsl, wants_lsl)
+    yield checks.check_native("LSL", _liblsl, wants_lsl)
     yield from _lsl(settings)
     if settings is not None and settings.mqtt is not None:
         yield from _broker(settings.mqtt, settings.node)
     folder = settings.session_dir if settings else SESSION_DIR.expanduser()
     streams = len(settings.stream) if settings else 1
-    yield checks.folder_private(folder, folder.exists() and private.seen_by_others(folder))
-    yield checks.disk(folder, _free_bytes(folder), streams, settings.storage if settings else checks.KEPT)
-    yield checks.clock_synchronised(_ask("timedatectl", "show", "-p", "NTPSynchronized", "--value"))
+    yield checks.check_folder_private(folder, folder.exists() and private.seen_by_others(folder))
+    yield checks.check_disk(
+        folder, _free_bytes(folder), streams, settings.storage if settings else checks.KEPT
+    )
+    yield checks.check_clock(_ask("timedatectl", "show", "-p", "NTPSynchronized", "--value"))
     masked = _ask("systemctl", "is-enabled", "sleep.target") == "masked"
-    yield checks.suspend_inhibited(_ask("systemd-inhibit", "--list", "--no-legend"), masked)
+    yield checks.check_suspend(_ask("systemd-inhibit", "--list", "--no-legend"), masked)
     yield from _devices(settings)
-    yield from files.recordings(settings)
+    yield from files.check_recordings(settings)
     if settings is not None:
-        yield from devices(settings, SystemClock())
+        yield from check_devices(settings, SystemClock())
     yield from _model(settings, streams)
 
 
@@ -115,16 +117,16 @@ def _brainflow() -> str:
 
 def _lsl(settings: Settings | None) -> Iterator[Finding]:
     """Check LSL's ports and files; and its group, which other machines notice, only if LSL may be wanted."""
-    yield checks.lsl_ports([port for port in LSL_PORTS if _is_free(port)], LSL_PORTS)
+    yield checks.check_lsl_ports([port for port in LSL_PORTS if _is_free(port)], LSL_PORTS)
     firewall = "open UDP 16571 and multicast, or list KnownPeers in lsl_api.cfg"
     if settings is None or settings.lsl is not None or _wants(settings, LslSettings):
-        yield checks.attempt("LSL multicast", _join, f"may join {LSL_GROUP}", "failed", firewall)
+        yield checks.check_attempt("LSL multicast", _join, f"may join {LSL_GROUP}", "failed", firewall)
     disable = "put '[ports]' and 'IPv6 = disable' into lsl_api.cfg"
-    yield checks.attempt("IPv6", _bind_six, "works", "warning", disable)
+    yield checks.check_attempt("IPv6", _bind_six, "works", "warning", disable)
     named = os.environ.get("LSLAPICFG")
     paths = [Path("lsl_api.cfg"), Path.home() / "lsl_api/lsl_api.cfg", Path("/etc/lsl_api/lsl_api.cfg")]
     candidates = [Path(named), *paths] if named else paths
-    yield checks.lsl_config(named, {path: path.is_file() for path in candidates})
+    yield checks.check_lsl_config(named, {path: path.is_file() for path in candidates})
 
 
 def _is_free(port: int) -> bool:
@@ -156,16 +158,16 @@ def _broker(settings: MqttSettings, node: str) -> Iterator[Finding]:
         )
         return
     start = "start it (sudo systemctl start mosquitto), or set [mqtt] host and port"
-    yield checks.works("broker", lambda: asyncio.run(greet(settings, f"doctor-{node}")), start)
+    yield checks.check_works("broker", lambda: asyncio.run(greet(settings, f"doctor-{node}")), start)
     folder = Path("/etc/mosquitto")
     texts = {}
     if settings.host in LOOPBACK:
         for path in (folder / "mosquitto.conf", *sorted(folder.glob("conf.d/*.conf"))):
             if path.is_file() and os.access(path, os.R_OK):
                 texts[path] = path.read_text(encoding="utf-8", errors="replace")
-    yield checks.broker_persistent(settings.host, texts)
+    yield checks.check_broker_persistence(settings.host, texts)
     if settings.tls:
-        yield from certificates(settings)
+        yield from check_certificates(settings)
 
 
 async def greet(settings: MqttSettings, node: str) -> str:
@@ -189,7 +191,7 @@ async def greet(settings: MqttSettings, node: str) -> str:
     raise AssertionError("one of the two protocols returned or raised")
 
 
-def certificates(settings: MqttSettings) -> Iterator[Finding]:
+def check_certificates(settings: MqttSettings) -> Iterator[Finding]:
     """Check when the broker's certificate and the authorities in `ca_file` expire."""
     context = tls_context(settings)
     assert context is not None
@@ -202,12 +204,12 @@ def certificates(settings: MqttSettings) -> Iterator[Finding]:
     except OSError as error:
         yield Finding("TLS: broker", "failed", str(error), "renew the broker's certificate, or set ca_file")
     else:
-        yield checks.tls_expiry("broker", ssl.cert_time_to_seconds(str(held["notAfter"])), time.time())
+        yield checks.check_tls_expiry("broker", ssl.cert_time_to_seconds(str(held["notAfter"])), time.time())
     if settings.ca_file is not None:
         for authority in context.get_ca_certs():
             assert isinstance(authority, dict)
             until = ssl.cert_time_to_seconds(str(authority["notAfter"]))
-            yield checks.tls_expiry(settings.ca_file.name, until, time.time())
+            yield checks.check_tls_expiry(settings.ca_file.name, until, time.time())
 
 
 def _free_bytes(folder: Path) -> int | None:
@@ -237,11 +239,11 @@ def _devices(settings: Settings | None) -> Iterator[Finding]:
             wanted = _needs_radio(board) or wanted
         except SourceError:  # an unknown board is reported by the check of its channels
             continue
-    yield checks.bluetooth(adapters, _radio_blocked(), wanted)
+    yield checks.check_bluetooth(adapters, _radio_blocked(), wanted)
     ttl = [stream.ttl.port for stream in settings.stream if stream.ttl is not None] if settings else []
     for port in [*(board.serial_port for board in boards), *ttl]:
         if port:
-            yield checks.serial_port(port, os.path.exists(port), os.access(port, os.R_OK | os.W_OK))
+            yield checks.check_serial_port(port, os.path.exists(port), os.access(port, os.R_OK | os.W_OK))
 
 
 def _needs_radio(board: BrainflowSettings) -> bool:
@@ -269,13 +271,13 @@ def _model(settings: Settings | None, streams: int) -> Iterator[Finding]:
         loaded.append(model)
         return f"intact, weights {model.contract.weights_sha256[:12]}"
 
-    yield checks.works("model", load, "install sleepstream again, or correct [model]")
+    yield checks.check_works("model", load, "install sleepstream again, or correct [model]")
     if loaded:
         hop_s = min(stream.hop_s for stream in settings.stream) if settings else 5
-        yield checks.speed(busy_fraction(loaded[0], hop_s), streams, hop_s)
+        yield checks.check_speed(measure_busy_fraction(loaded[0], hop_s), streams, hop_s)
 
 
-def busy_fraction(model: Model, hop_s: int) -> float:
+def measure_busy_fraction(model: Model, hop_s: int) -> float:
     """Measure the share of real time for which one stream keeps a core busy, all stages included."""
     pipeline = Pipeline(
         StreamInfo("doctor", RATE_HZ, (Channel("Fpz-Cz", "uV"),), 0.0), SignalSettings(), hop_s, model

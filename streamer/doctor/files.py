@@ -18,14 +18,14 @@ LOOKED_S = 120  # seconds at its beginning that are read
 HOUR_S = 3600
 
 
-def recordings(settings: Settings | None) -> Iterator[Finding]:
+def check_recordings(settings: Settings | None) -> Iterator[Finding]:
     """Check each recording that is a source in the settings."""
     for stream in settings.stream if settings else ():
         if isinstance(stream.source, ReplaySettings):
-            yield recording(stream.source, stream.signal)
+            yield check_recording(stream.source, stream.signal)
 
 
-def recording(source: ReplaySettings, signal: SignalSettings) -> Finding:
+def check_recording(source: ReplaySettings, signal: SignalSettings) -> Finding:
     """Open a recording, and process its first two minutes as the engine will."""
     check = f"recording {source.path.name}"
     try:

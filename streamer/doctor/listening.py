@@ -9,7 +9,7 @@ from streamer.channels import check_rate
 from streamer.clock import Clock
 from streamer.doctor.checks import Finding
 from streamer.errors import SignalError, SleepstreamError, UsageError
-from streamer.fallback import derivation
+from streamer.fallback import make_derivation
 from streamer.messages import Chunk, Item, Marker, StreamInfo
 from streamer.settings import Settings, SignalSettings, StreamSettings
 from streamer.sources.board import BrainflowBoard
@@ -17,14 +17,14 @@ from streamer.sources.devicetime import WATCH_S
 from streamer.sources.opener import open_source
 from streamer.sources.settings import BrainflowSettings, LslSettings, RdaSettings
 from streamer.sources.source import Source
-from streamer.web.traces import Traces, shown
+from streamer.web.traces import Traces, list_traces
 
 LISTEN_S = 2 * WATCH_S
 WRONG_CHANNEL = "correct channel under [stream.signal]"
 AGAIN = "switch it on, and run doctor again"
 
 
-def devices(settings: Settings, clock: Clock) -> list[Finding]:
+def check_devices(settings: Settings, clock: Clock) -> list[Finding]:
     """Look for all devices of the settings at once; blocks for `resolve_s` and some seconds more.
 
     A board is not opened, because another program may be using it: its channels are known from its kind.
@@ -35,21 +35,25 @@ def devices(settings: Settings, clock: Clock) -> list[Finding]:
         return await asyncio.gather(
             *(
                 listen_to(
-                    one.name, open_source(one.source, None, clock), one.signal, clock, shown(one, settings)
+                    one.name,
+                    open_source(one.source, None, clock),
+                    one.signal,
+                    clock,
+                    list_traces(one, settings),
                 )
                 for one in streams
             )
         )
 
     boards = [one for one in settings.stream if isinstance(one.source, BrainflowSettings)]
-    found = [board(one, shown(one, settings)) for one in boards]
+    found = [check_board(one, list_traces(one, settings)) for one in boards]
     try:
         return [*found, *asyncio.run(listen())]
     except SleepstreamError as error:  # LSL does not work at all
         return [*found, Finding("device", "failed", str(error))]
 
 
-def board(stream: StreamSettings, traces: Sequence[str] = ()) -> Finding:
+def check_board(stream: StreamSettings, traces: Sequence[str] = ()) -> Finding:
     """Check that a kind of board has the channel to stage, and the `traces` that the page will show."""
     check = f"device of {stream.name}"
     assert isinstance(stream.source, BrainflowSettings)
@@ -117,7 +121,7 @@ def _staged(info: StreamInfo, signal: SignalSettings) -> str:
 
     """
     check_rate(info.rate_hz, info.name)
-    return derivation(info, signal).label
+    return make_derivation(info, signal).label
 
 
 async def _samples(items: AsyncIterator[Item | Marker], clock: Clock) -> int:

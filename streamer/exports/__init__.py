@@ -9,10 +9,10 @@ from typing import Final
 from streamer.errors import UsageError
 from streamer.exports.bids import add_to_dataset
 from streamer.exports.edf import is_discontinuous, write_annotations, write_continuous, write_edf
-from streamer.exports.notes import notes
+from streamer.exports.notes import list_notes
 from streamer.exports.tables import write_csv, write_json, write_npz, write_profusion
 from streamer.host import private
-from streamer.night.session import Night, Progress, read_night, unwatched
+from streamer.night.session import Night, Progress, ignore_progress, read_night
 
 __all__ = ["FORMATS", "SCORES", "export"]
 
@@ -36,7 +36,7 @@ SCORES: Final = ("annotations", "csv", "profusion", "json")  # formats that need
 
 
 def export(
-    session: Path, to: str, out: Path | None = None, progress: Progress = unwatched
+    session: Path, to: str, out: Path | None = None, progress: Progress = ignore_progress
 ) -> tuple[Path, list[str]]:
     """Write a session in another format.
 
@@ -67,7 +67,7 @@ def export(
         raise UsageError(
             f"{session}: its raw samples were deleted, but {to} needs them; choose one of {', '.join(SCORES)}"
         )
-    if to == "annotations" and not notes(night):
+    if to == "annotations" and not list_notes(night):
         raise UsageError(f"{session} has no stages, marks or gaps; there is nothing to annotate")
     try:
         if to == "bids":

@@ -17,9 +17,16 @@ from pathlib import Path
 from streamer import __version__
 from streamer.errors import UsageError
 from streamer.exports.edf import write_continuous
-from streamer.exports.notes import Note, notes
-from streamer.exports.sidecars import EVENTS, PEOPLE, STAGE_EVENTS, description, readme, sidecar
-from streamer.exports.signals import columns
+from streamer.exports.notes import Note, list_notes
+from streamer.exports.sidecars import (
+    EVENTS,
+    PEOPLE,
+    STAGE_EVENTS,
+    make_description,
+    make_readme,
+    make_sidecar,
+)
+from streamer.exports.signals import describe_columns
 from streamer.host import private
 from streamer.night.session import Night, Progress
 from streamer.payloads import utc
@@ -84,9 +91,9 @@ def _write_night(night: Night, place: _Place, root: Path, progress: Progress) ->
     private.make_folder(raw)
     private.make_folder(derived)
     remarks = write_continuous(night, raw / f"{place.stem}_eeg.edf", progress, stages=False)
-    _json(raw / f"{place.stem}_eeg.json", {**sidecar(night), SESSION: night.meta.session})
+    _json(raw / f"{place.stem}_eeg.json", {**make_sidecar(night), SESSION: night.meta.session})
     _channels(night, raw / f"{place.stem}_channels.tsv")
-    _events(notes(night, stages=False), raw / f"{place.stem}_events.tsv")
+    _events(list_notes(night, stages=False), raw / f"{place.stem}_events.tsv")
     _json(raw / f"{place.stem}_events.json", EVENTS)
     stages = derived / f"{place.stem}_desc-stages_events.tsv"
     _stages(night, stages)
@@ -151,10 +158,10 @@ def _write_top(dataset: Path, people: Mapping[str, str]) -> None:
     """Write the dataset's top files; those that a user may edit are written only once."""
     derived = dataset / DERIVED
     for path, text in (
-        (dataset / "dataset_description.json", _text(description("raw"))),
-        (derived / "dataset_description.json", _text(description("derivative"))),
-        (dataset / "README", readme("raw")),
-        (derived / "README", readme("derivative")),
+        (dataset / "dataset_description.json", _text(make_description("raw"))),
+        (derived / "dataset_description.json", _text(make_description("derivative"))),
+        (dataset / "README", make_readme("raw")),
+        (derived / "README", make_readme("derivative")),
         (dataset / "participants.json", _text(PEOPLE)),
     ):
         if not path.exists():
@@ -176,7 +183,7 @@ def _write_top(dataset: Path, people: Mapping[str, str]) -> None:
 
 def _channels(night: Night, path: Path) -> None:
     info = night.meta.info
-    found, _ = columns(night)
+    found, _ = describe_columns(night)
     rows = []
     for column in found:
         about = [column.staged] if column.staged else []
@@ -195,7 +202,7 @@ def _events(found: Sequence[Note], path: Path) -> None:
 def _stages(night: Night, path: Path) -> None:
     confidence = {epoch.epoch: epoch.confidence for epoch in night.epochs}
     rows = []
-    for number, note in enumerate(notes(night, events=False)):
+    for number, note in enumerate(list_notes(night, events=False)):
         sure = confidence.get(number)
         rows.append(
             [

@@ -27,8 +27,8 @@ import edfio
 import numpy as np
 
 from streamer.errors import UsageError
-from streamer.exports.notes import Note, notes
-from streamer.exports.signals import DIGITAL, ExportScale, number, printable_ascii, scales
+from streamer.exports.notes import Note, list_notes
+from streamer.exports.signals import DIGITAL, ExportScale, choose_scales, format_number, to_ascii
 from streamer.host import private
 from streamer.journal import JournalReader
 from streamer.messages import UNSCORED, Floats
@@ -90,7 +90,7 @@ def is_discontinuous(path: Path) -> bool:
         return file.read(197)[192:] == b"EDF+D"
 
 
-def samples_per_record(rate_hz: float) -> int:
+def choose_samples_per_record(rate_hz: float) -> int:
     """Choose the samples per record, so that the record's length in seconds fits into eight characters.
 
     That is a whole number of seconds if the rate allows it, else the shortest length of at least a second
@@ -111,7 +111,7 @@ def samples_per_record(rate_hz: float) -> int:
 
 
 def _seconds(count: int, rate_hz: float) -> str:
-    return number(count / rate_hz, ROUND_HALF_EVEN)
+    return format_number(count / rate_hz, ROUND_HALF_EVEN)
 
 
 def _write(night: Night, path: Path, progress: Progress, fill: bool, stages: bool = True) -> Plan:
@@ -127,11 +127,11 @@ def _write(night: Night, path: Path, progress: Progress, fill: bool, stages: boo
 
 
 def _plan(night: Night, fill: bool, stages: bool) -> Plan:
-    per_record = samples_per_record(night.meta.info.rate_hz)
+    per_record = choose_samples_per_record(night.meta.info.rate_hz)
     starts = tuple(start for _, start in _records(night, per_record, fill))
     if not starts:
         raise UsageError(f"{night.path} has no samples; export its stages with --to annotations")
-    found, remarks = scales(night)
+    found, remarks = choose_scales(night)
     remarks += undated(night)
     rate = night.meta.info.rate_hz
     # The header has whole seconds, and the first record must begin within that second.
@@ -142,7 +142,7 @@ def _plan(night: Night, fill: bool, stages: bool) -> Plan:
     said = [
         # In the record in which it lies or, if that is lost, in the one before.
         (max(0, bisect_right(starts, note.onset_s * rate + 1e-6) - 1), _stamped(note, zero_s))
-        for note in notes(night, stages=stages)
+        for note in list_notes(night, stages=stages)
         if _is_within(note, starts[0] / rate)
     ]
     lists = _spread(begins, said)
@@ -256,8 +256,8 @@ def _header(plan: Plan) -> bytes:
     rows += [_text(scale.label, 16) for scale in scales] + [_text("EDF Annotations", 16)]
     rows += [_text("", 80)] * count
     rows += [_text(scale.unit, 8) for scale in scales] + [_text("", 8)]
-    rows += [_text(number(scale.low), 8) for scale in scales] + [_text("-1", 8)]
-    rows += [_text(number(scale.high), 8) for scale in scales] + [_text("1", 8)]
+    rows += [_text(format_number(scale.low), 8) for scale in scales] + [_text("-1", 8)]
+    rows += [_text(format_number(scale.high), 8) for scale in scales] + [_text("1", 8)]
     rows += [_text(str(-DIGITAL), 8)] * len(scales) + [_text("-32768", 8)]
     rows += [_text(str(DIGITAL), 8)] * count
     rows += [_text("", 80)] * count
@@ -268,7 +268,7 @@ def _header(plan: Plan) -> bytes:
 
 def _text(text: str, width: int) -> bytes:
     """A header field: printable ASCII, cut and filled to its width."""
-    return printable_ascii(text).encode("ascii")[:width].ljust(width)
+    return to_ascii(text).encode("ascii")[:width].ljust(width)
 
 
 def _onset(seconds: float) -> bytes:
@@ -289,7 +289,7 @@ def write_annotations(night: Night, path: Path, progress: Progress) -> list[str]
         [],
         recording=edfio.Recording(startdate=None if begin.date() == NO_DATE else begin.date()),
         starttime=(begin + fraction).time(),
-        annotations=[edfio.EdfAnnotation(one.onset_s, one.duration_s, one.text) for one in notes(night)],
+        annotations=[edfio.EdfAnnotation(one.onset_s, one.duration_s, one.text) for one in list_notes(night)],
     ).write(path)
     return undated(night)
 

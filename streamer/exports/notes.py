@@ -21,7 +21,7 @@ class Note:
     kind: str  # a stage ("W" ... "unscored"), an event's name, or "gap"
 
 
-def notes(night: Night, *, stages: bool = True, events: bool = True) -> list[Note]:
+def list_notes(night: Night, *, stages: bool = True, events: bool = True) -> list[Note]:
     """All stages, events of the sleeper and gaps within the recording, sorted by onset."""
     found = _stages(night) if stages else []
     return sorted([*found, *(_happened(night) if events else [])], key=lambda note: note.onset_s)

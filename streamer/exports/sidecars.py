@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from streamer import __version__
-from streamer.exports.signals import columns
+from streamer.exports.signals import describe_columns
 from streamer.night.session import Night
 
 VERSION = "1.10.0"
@@ -75,12 +75,12 @@ device.
 Kind = Literal["raw", "derivative"]
 
 
-def readme(kind: Kind) -> str:
+def make_readme(kind: Kind) -> str:
     """The README of the dataset, or of the derivative with its stages."""
     return _README[kind].format(version=__version__)
 
 
-def description(kind: Kind) -> dict[str, object]:
+def make_description(kind: Kind) -> dict[str, object]:
     """The content of `dataset_description.json`."""
     raw = kind == "raw"
     return {
@@ -94,9 +94,9 @@ def description(kind: Kind) -> dict[str, object]:
     }
 
 
-def sidecar(night: Night) -> dict[str, object]:
+def make_sidecar(night: Night) -> dict[str, object]:
     """The content of `_eeg.json`: all fields that BIDS recommends, "n/a" if unknown."""
-    info, (found, _) = night.meta.info, columns(night)
+    info, (found, _) = night.meta.info, describe_columns(night)
     voltages = sum(column.voltage for column in found)
     return {
         "TaskName": "sleep",

@@ -74,7 +74,7 @@ class ExportScale:
         return digital
 
 
-def columns(night: Night) -> tuple[tuple[Column, ...], list[str]]:
+def describe_columns(night: Night) -> tuple[tuple[Column, ...], list[str]]:
     """All recorded channels in order, and remarks on their units for the user.
 
     The unit in the settings applies to the staged channels, and to others that declare the same unit as
@@ -84,7 +84,7 @@ def columns(night: Night) -> tuple[tuple[Column, ...], list[str]]:
     parts = _parts(night)
     declared = {channels[index].unit for index in parts}
     found, also = [], []
-    for index, (channel, label) in enumerate(zip(channels, distinct_labels(channels), strict=True)):
+    for index, (channel, label) in enumerate(zip(channels, make_labels(channels), strict=True)):
         unit = channel.unit
         if told is not None and (index in parts or (unit in declared and not _is_no_electrode(channel))):
             unit = told
@@ -96,7 +96,7 @@ def columns(night: Night) -> tuple[tuple[Column, ...], list[str]]:
                 source=channel.label,
                 voltage=factor is not None,
                 factor=1.0 if factor is None else factor,
-                unit="" if factor is not None else printable_ascii(unit)[:UNIT].strip(),
+                unit="" if factor is not None else to_ascii(unit)[:UNIT].strip(),
                 staged=parts.get(index, ""),
             )
         )
@@ -104,11 +104,9 @@ def columns(night: Night) -> tuple[tuple[Column, ...], list[str]]:
     return tuple(found), [said] if also else []
 
 
-def distinct_labels(channels: Sequence[Channel]) -> list[str]:
+def make_labels(channels: Sequence[Channel]) -> list[str]:
     """Make a label for each channel: printable ASCII, at most 16 characters, no two equal."""
-    plain = [
-        printable_ascii(channel.label) or f"channel {number}" for number, channel in enumerate(channels, 1)
-    ]
+    plain = [to_ascii(channel.label) or f"channel {number}" for number, channel in enumerate(channels, 1)]
     taken = set(RESERVED)
     out: dict[int, str] = {}
     for fits in (True, False):  # first those that need no change, so that they keep their label
@@ -120,14 +118,14 @@ def distinct_labels(channels: Sequence[Channel]) -> list[str]:
     return [out[number] for number in range(len(plain))]
 
 
-def scales(night: Night) -> tuple[tuple[ExportScale, ...], list[str]]:
+def choose_scales(night: Night) -> tuple[tuple[ExportScale, ...], list[str]]:
     """Choose each channel's range around its median, so that railed samples do not coarsen the signal.
 
     Returns:
         One scale per channel, and remarks for the user.
 
     """
-    found, remarks = columns(night)
+    found, remarks = describe_columns(night)
     thin: list[Floats] = []
     lows = np.full(len(found), np.inf)
     highs = np.full(len(found), -np.inf)
@@ -174,7 +172,7 @@ def _clipped(night: Night, found: Sequence[ExportScale], lows: Floats, highs: Fl
     ]
 
 
-def number(value: float, rounding: str = ROUND_FLOOR) -> str:
+def format_number(value: float, rounding: str = ROUND_FLOOR) -> str:
     """Write a number in at most eight characters without an exponent.
 
     Raises:
@@ -199,9 +197,12 @@ def _scale(column: Column, values: Floats, low: float, high: float) -> ExportSca
         power, unit = _voltage_unit(max(abs(low), abs(high)))
     else:
         power, unit = _power_unit(column.unit, max(abs(low), abs(high)))
-    ends = float(number(low * power, ROUND_FLOOR)), float(number(high * power, ROUND_CEILING))
+    ends = float(format_number(low * power, ROUND_FLOOR)), float(format_number(high * power, ROUND_CEILING))
     if ends[1] <= ends[0]:
-        ends = float(number(ends[0] - 1, ROUND_FLOOR)), float(number(ends[1] + 1, ROUND_CEILING))
+        ends = (
+            float(format_number(ends[0] - 1, ROUND_FLOOR)),
+            float(format_number(ends[1] + 1, ROUND_CEILING)),
+        )
     return ExportScale(column, unit, column.factor * power, *ends)
 
 
@@ -267,7 +268,7 @@ def _free(label: str, taken: set[str]) -> str:
     return name
 
 
-def printable_ascii(text: str) -> str:
+def to_ascii(text: str) -> str:
     """Convert text to similar printable ASCII: no control characters, no accents."""
     plain = unicodedata.normalize("NFKD", text.replace("µ", "u").replace("μ", "u"))
     kept = (one for one in plain if not unicodedata.combining(one))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer.exports.notes import notes
+from streamer.exports.notes import list_notes
 from streamer.host import private
 from streamer.messages import STAGES
 from streamer.night.session import Night, Progress, read_conditioned
@@ -28,7 +28,7 @@ def write_csv(night: Night, path: Path, progress: Progress) -> list[str]:
     with open(path, "w", encoding="utf-8", newline="", opener=private.opener) as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["onset", "duration", "label"])
-        for note in notes(night):
+        for note in list_notes(night):
             if note.kind in STAGES or note.kind == "unscored":
                 label = YASA_UNSCORED if note.kind == "unscored" else note.kind
                 table.writerow([f"{note.onset_s:.0f}", "30", label])

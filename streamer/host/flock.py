@@ -28,7 +28,7 @@ def lock(descriptor: int) -> bool:
     return True
 
 
-def locked(descriptor: int) -> bool:
+def is_locked(descriptor: int) -> bool:
     """Whether another process has locked an open file."""
     if not LOCKS:
         return False

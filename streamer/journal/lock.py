@@ -10,7 +10,7 @@ from typing import Self
 
 from streamer.errors import JournalError
 from streamer.host import private
-from streamer.host.flock import lock, locked
+from streamer.host.flock import is_locked, lock
 
 LOCK = ".lock"  # after the session file's name
 KEPT_UP, OUTRUN = b"0", b"1"  # what the lock file says of the session file, also when its process is dead
@@ -114,7 +114,7 @@ def held(session: Path) -> bool:
     except OSError:
         return False
     try:
-        return locked(descriptor)
+        return is_locked(descriptor)
     finally:
         os.close(descriptor)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.messages import RATE_HZ, Chunk, Gap, Item
-from streamer.resampler import needed_index, ratio, ready_index
+from streamer.resampler import find_ratio, needed_index, ready_index
 
 
 class Gather:
@@ -25,7 +25,7 @@ class Gather:
     """
 
     def __init__(self, rate_hz: float) -> None:
-        self._ratio = ratio(rate_hz)
+        self._ratio = find_ratio(rate_hz)
         self._held: list[Chunk] = []
         self._next = 0  # index that the next piece has to begin with
         self._enough = 0  # index with which another second is complete

@@ -15,7 +15,7 @@ from streamer.journal import NOT_RECORDED, JournalReader
 from streamer.journal.file import Mark
 from streamer.live.losses import Losses
 from streamer.messages import Chunk, Gap, Item, Marker, Score
-from streamer.night.session import items
+from streamer.night.session import read_items
 from streamer.payloads import EventName, EventPayload
 from streamer.pipeline import Output, Pipeline
 from streamer.sinks.publisher import Publisher
@@ -81,7 +81,7 @@ async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -
         JournalError: the file is damaged.
 
     """
-    loop, past, recorded = asyncio.get_running_loop(), Past(), items(path)
+    loop, past, recorded = asyncio.get_running_loop(), Past(), read_items(path)
     work = _pushed(pipeline, recorded, until, past)
 
     def step() -> bool:

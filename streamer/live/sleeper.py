@@ -53,7 +53,7 @@ from streamer.sinks.handover import Guard
 from streamer.sinks.publisher import Publisher
 from streamer.sinks.topics import MqttStream
 from streamer.sources.settings import LIVE, ReplaySettings
-from streamer.web.traces import Traces, shown
+from streamer.web.traces import Traces, list_traces
 
 UNSAID = 16  # events of nights before that wait for a session
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class Sleeper:
             with JournalReader(journal.path) as reader:
                 ending.restore(reader.epochs(), reader.events("lights_off", "lights_on"))
         self._publisher, self._between = publisher, None
-        named = shown(self._settings, self._shared.settings)
+        named = list_traces(self._settings, self._shared.settings)
         self._traces = Traces(journal.meta.info, named, self._settings.signal.unit)
         if self._shared.resume_s is not None and ending is not None:
             self._nights.began(journal.path)

@@ -74,10 +74,12 @@ def compare_stages(
     unscored = sum(
         true in position and other not in position for true, other in zip(truth, scored, strict=True)
     )
-    return agreement_of(counts, unscored, sum(sure) / len(sure) if sure else None)
+    return compute_agreement(counts, unscored, sum(sure) / len(sure) if sure else None)
 
 
-def agreement_of(counts: NDArray[np.int64], unscored: int = 0, confidence: float | None = None) -> Agreement:
+def compute_agreement(
+    counts: NDArray[np.int64], unscored: int = 0, confidence: float | None = None
+) -> Agreement:
     """Compute the agreement from a confusion matrix.
 
     Args:

@@ -20,7 +20,7 @@ from streamer.host import private
 from streamer.journal import JournalReader
 from streamer.journal.candidates import age_s, sessions
 from streamer.messages import EPOCH_S, STAGES
-from streamer.night.names import name_session, owner
+from streamer.night.names import name_session, read_owner
 from streamer.night.session import NOON_S, read_night
 from streamer.night.settings import NightSettings
 from streamer.payloads import EventPayload, NightPayload, to_json, utc
@@ -242,7 +242,7 @@ def _html(session: Path) -> Path | None:
         return None
     stem = one.free_in(session.parent)
     html = session.with_name(f"{stem}.html")
-    ours = owner(session.with_name(f"{stem}.json")) == one.meta.session
+    ours = read_owner(session.with_name(f"{stem}.json")) == one.meta.session
     return html if ours and html.is_file() else None
 
 

@@ -27,7 +27,11 @@ class Named:
 
     def free_in(self, folder: Path) -> str:
         """Return the name, or a longer one if another session's report in `folder` has that name."""
-        return self.name if owner(folder / f"{self.name}.json") in (None, self.meta.session) else self.longer
+        return (
+            self.name
+            if read_owner(folder / f"{self.name}.json") in (None, self.meta.session)
+            else self.longer
+        )
 
     @property
     def longer(self) -> str:
@@ -35,7 +39,7 @@ class Named:
         return f"{self.name}-{_plain(self.meta.session.rpartition('-')[2]) or 'x'}"
 
 
-def sessions_of(paths: Sequence[Path]) -> list[Path]:
+def find_sessions(paths: Sequence[Path]) -> list[Path]:
     """List session files, each once, in the given order; a folder stands for all session files below it.
 
     Raises:
@@ -78,7 +82,7 @@ def make_distinct(sessions: Sequence[Named]) -> list[Named]:
     return out
 
 
-def owner(report: Path) -> str | None:
+def read_owner(report: Path) -> str | None:
     """Read which session a report's JSON file belongs to.
 
     None if there is no file, "" if it is not a report.

@@ -15,7 +15,7 @@ from streamer import frontend
 from streamer.channels import Pick, choose_all
 from streamer.journal import JournalReader, Meta
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, STAGES, UNSCORED, Gap, Item
-from streamer.night.statistics import Statistics, statistics
+from streamer.night.statistics import Statistics, compute_statistics
 from streamer.payloads import EpochPayload, EventPayload, PublishedStage, utc
 from streamer.settings import SignalSettings
 from streamer.sources.files import UNKNOWN_START
@@ -25,7 +25,7 @@ Progress = Callable[[float], None]  # called with the share done, 0 to 1
 NOON_S = 12 * 3600.0  # a night that begins before noon belongs to the evening before
 
 
-def unwatched(share: float) -> None:
+def ignore_progress(share: float) -> None:
     """Ignore progress."""
 
 
@@ -120,7 +120,7 @@ class Night:
 
     def statistics(self) -> Statistics:
         """The statistics of the time between lights off and lights on."""
-        return statistics(self.labels, self.lights_off, self.lights_on)
+        return compute_statistics(self.labels, self.lights_off, self.lights_on)
 
     def probabilities(self) -> NDArray[np.float64]:
         """The probabilities, (epochs, 5), in the order of STAGES; NaN where unscored."""
@@ -213,7 +213,7 @@ def evening_of(meta: Meta) -> date | None:
     return datetime.fromtimestamp(meta.info.started - NOON_S, zone_of(meta)).date()
 
 
-def items(path: Path) -> Generator[Item, None, None]:
+def read_items(path: Path) -> Generator[Item, None, None]:
     """Yield all samples and gaps of a session, in order, without holes or overlaps, in the source's units."""
     with JournalReader(path) as reader:
         ledger = _Ledger(reader.gaps("start"))
@@ -249,15 +249,15 @@ class _Ledger:
             yield Gap(at, stop, UNLISTED)
 
 
-def read_conditioned(night: Night, progress: Progress = unwatched) -> NDArray[np.float32]:
+def read_conditioned(night: Night, progress: Progress = ignore_progress) -> NDArray[np.float32]:
     """Return the signal that the network saw: (labels * 3000,) µV at 100 Hz, 0.3-35 Hz; NaN where lost."""
 
     def watched() -> Iterator[Item]:
-        for item in items(night.path):
+        for item in read_items(night.path):
             yield item
             progress(item.stop / max(night.n_samples, 1))
 
-    found = frontend.conditioned(watched(), night.meta.info, _signal(night.meta))
+    found = frontend.condition(watched(), night.meta.info, _signal(night.meta))
     out = np.full(len(night.labels) * EPOCH_SAMPLES, np.nan, dtype=np.float32)
     length = min(len(out), len(found))
     out[:length] = found[:length]

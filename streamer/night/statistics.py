@@ -119,7 +119,7 @@ DEFINITIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 
 
-def statistics(
+def compute_statistics(
     hypnogram: Sequence[PublishedStage], lights_off: int = 0, lights_on: int | None = None
 ) -> Statistics:
     """Compute the statistics of a night.
@@ -145,7 +145,7 @@ def statistics(
 class RunningStatistics:
     """The statistics of a night in progress: a few counters, so that each epoch costs the same.
 
-    All definitions are computed here; `statistics` runs a whole night through it.
+    All definitions are computed here; `compute_statistics` runs a whole night through it.
     """
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.conditioner import Conditioner
-from streamer.fallback import derivation
+from streamer.fallback import make_derivation
 from streamer.filters import BUTTERWORTH
 from streamer.messages import RATE_HZ, Chunk, Floats, Gap, Item, StreamInfo, Switch
 from streamer.reactions.settings import PhaseSettings
@@ -112,7 +112,7 @@ class UpStates:
     """
 
     def __init__(self, info: StreamInfo, signal: SignalSettings, settings: PhaseSettings) -> None:
-        self._derivation = derivation(info, signal)
+        self._derivation = make_derivation(info, signal)
         self._conditioner = Conditioner(info.rate_hz, signal.bridge_s)
         self._settings = settings
         self._target = settings.target_deg * pi / 180

@@ -11,14 +11,22 @@ from pathlib import Path
 from streamer import __version__
 from streamer.errors import RecordingError, UsageError
 from streamer.host import private
-from streamer.night.names import Named, make_distinct, name_session, sessions_of
+from streamer.night.names import Named, find_sessions, make_distinct, name_session
 from streamer.night.scoring import read_scoring
 from streamer.night.scoring.comparison import Comparison, compare
-from streamer.night.session import Night, Progress, read_conditioned, read_night, unwatched
-from streamer.report.page import night_page, trend_page
-from streamer.report.spectrum import multitaper
+from streamer.night.session import Night, Progress, ignore_progress, read_conditioned, read_night
+from streamer.report.page import make_night_page, make_trend_page
+from streamer.report.spectrum import compute_multitaper
 
-__all__ = ["Named", "Written", "make_distinct", "name_session", "sessions_of", "write_report", "write_trend"]
+__all__ = [
+    "Named",
+    "Written",
+    "find_sessions",
+    "make_distinct",
+    "name_session",
+    "write_report",
+    "write_trend",
+]
 
 MADE_FROM = "made_from"  # key in a report's JSON: a digest of its inputs
 
@@ -48,7 +56,7 @@ class Written:
 
 
 def write_report(
-    session: Named, folder: Path, against: Path | None = None, progress: Progress = unwatched
+    session: Named, folder: Path, against: Path | None = None, progress: Progress = ignore_progress
 ) -> Written:
     """Write NAME.html, self-contained, with NAME.png and NAME.json beside it.
 
@@ -100,7 +108,7 @@ def write_trend(reports: Sequence[Written], folder: Path, name: str = "trend") -
     png = draw_trend(nights)
     private.write(picture, png)
     links = [report.html.name for report in ordered]
-    private.write(html, trend_page(nights, (png, draw_trend(nights, narrow=True)), links, made_from))
+    private.write(html, make_trend_page(nights, (png, draw_trend(nights, narrow=True)), links, made_from))
     return html, True
 
 
@@ -115,7 +123,7 @@ def _draw(
     from streamer.report.figure import draw_night
 
     signal = read_conditioned(night, lambda share: progress(0.5 * share))
-    spectrum = multitaper(signal, lambda share: progress(0.5 + 0.35 * share))
+    spectrum = compute_multitaper(signal, lambda share: progress(0.5 + 0.35 * share))
     png = draw_night(night, spectrum, None if found is None else found.truth)
     data = {
         "session": night.meta.session,
@@ -126,7 +134,7 @@ def _draw(
     }
     html, picture, values = files
     private.write(picture, png)
-    private.write(html, night_page(night, png, found, against))
+    private.write(html, make_night_page(night, png, found, against))
     private.write(values, json.dumps(data, indent=1) + "\n")  # last: it marks the report as complete
 
 

@@ -18,7 +18,7 @@ NARROW = 4.2  # inches, for a phone
 DPI = 110
 
 
-def canvas(height: float, width: float = WIDTH) -> Figure:
+def make_figure(height: float, width: float = WIDTH) -> Figure:
     """Make an empty figure of this size in inches, without a window."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -32,6 +32,6 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def days(seconds: float) -> float:
+def to_days(seconds: float) -> float:
     """Convert Unix time, s, to matplotlib's days."""
     return float(date2num(datetime.fromtimestamp(seconds, UTC)))

@@ -15,8 +15,8 @@ from matplotlib.patches import Patch
 from streamer.messages import EPOCH_S, STAGES, Floats
 from streamer.night.session import Night, evening_of, zone_of
 from streamer.payloads import PublishedStage
-from streamer.report.canvas import COLOURS, GRADES, LOST, RED, WIDTH, canvas, days, to_png
-from streamer.report.marks import spread
+from streamer.report.canvas import COLOURS, GRADES, LOST, RED, WIDTH, make_figure, to_days, to_png
+from streamer.report.marks import place_names
 from streamer.report.spectrum import Spectrogram
 from streamer.report.verdict import verdict
 
@@ -39,7 +39,7 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
     """Draw hypnogram, hypnodensity, spectrogram and quality over one time axis; return a PNG."""
     panels = ["hypnogram", *(["other"] if other is not None else []), "density", "spectrum", "quality"]
     heights = {"hypnogram": 2.2, "other": 1.6, "density": 1.8, "spectrum": 2.4, "quality": 0.35}
-    figure = canvas(sum(heights[name] for name in panels) * 1.12 + 1.2)
+    figure = make_figure(sum(heights[name] for name in panels) * 1.12 + 1.2)
     axes = figure.subplots(
         len(panels),
         1,
@@ -169,13 +169,13 @@ def _marks(axes: Sequence[Axes], night: Night) -> None:
         thin = often[name] > CROWD
         for axis in axes:
             axis.axvline(
-                days(night.started + share * length_s),
+                to_days(night.started + share * length_s),
                 color="#222222",
                 linewidth=0.3 if thin else 0.8,
                 linestyle="-" if thin else (0, (4, 3)),
                 alpha=0.5 if thin else 1.0,
             )
-    for one in spread(found, CHARACTER):
+    for one in place_names(found, CHARACTER):
         axes[0].annotate(
             one.text, (one.at, 1.0), xycoords="axes fraction", xytext=(0, 4 + (FONT + 3) * one.row),
             textcoords="offset points", ha="right" if one.at == 1 else "center", va="bottom", fontsize=FONT,
@@ -189,4 +189,6 @@ def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
 
 
 def _times(night: Night, count: int) -> Floats:
-    return np.asarray([days(night.started + EPOCH_S * number) for number in range(count)], dtype=np.float64)
+    return np.asarray(
+        [to_days(night.started + EPOCH_S * number) for number in range(count)], dtype=np.float64
+    )

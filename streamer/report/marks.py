@@ -18,7 +18,7 @@ class Name:
     row: int  # 0 is the lowest
 
 
-def spread(marks: Sequence[tuple[float, str]], character: float) -> list[Name]:
+def place_names(marks: Sequence[tuple[float, str]], character: float) -> list[Name]:
     """Place each mark's name in the lowest row where it is free.
 
     Marks of one name whose texts would touch become one text, such as "4 alarms". Marks that fit into no row

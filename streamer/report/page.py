@@ -68,7 +68,7 @@ td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 """
 
 
-def night_page(night: Night, png: bytes, found: Comparison | None, against: Path | None) -> str:
+def make_night_page(night: Night, png: bytes, found: Comparison | None, against: Path | None) -> str:
     """Make the page of one night.
 
     Args:
@@ -99,7 +99,7 @@ def night_page(night: Night, png: bytes, found: Comparison | None, against: Path
     return _page(f"{night.sleeper} {_date(night)}", parts)
 
 
-def trend_page(
+def make_trend_page(
     nights: Sequence[Night], pngs: tuple[bytes, bytes], links: Sequence[str], made_from: str
 ) -> str:
     """Make the page of several nights, in order of time.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
-from streamer.night.session import Progress, unwatched
+from streamer.night.session import Progress, ignore_progress
 
 HALF_BAND_HZ = 0.5  # half the frequency resolution (Prerau et al., Physiology 32:60, 2017)
 TOP_HZ = 35.0  # upper edge of the band-pass
@@ -22,7 +22,7 @@ class Spectrogram:
     decibel: NDArray[np.float32]  # (epochs, bins) dB re 1 µV²/Hz; NaN where the epoch lost more than a tenth
 
 
-def multitaper(samples: NDArray[np.float32], progress: Progress = unwatched) -> Spectrogram:
+def compute_multitaper(samples: NDArray[np.float32], progress: Progress = ignore_progress) -> Spectrogram:
     """Compute the spectrogram of (epochs * 3000,) µV at 100 Hz.
 
     Lost samples (NaN, up to a tenth) count as 0 µV.

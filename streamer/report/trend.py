@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from streamer.messages import Floats
 from streamer.night.session import Night, evening_of
-from streamer.report.canvas import COLOURS, NARROW, RED, WIDTH, canvas, to_png
+from streamer.report.canvas import COLOURS, NARROW, RED, WIDTH, make_figure, to_png
 from streamer.report.verdict import verdict
 
 SHOWN = {
@@ -50,7 +50,7 @@ def draw_trend(nights: Sequence[Night], narrow: bool = False) -> bytes:
     """
     columns = 1 if narrow else 2
     rows = len(SHOWN) // columns
-    figure = canvas((1.6 if narrow else 2.5) * rows, NARROW if narrow else WIDTH)
+    figure = make_figure((1.6 if narrow else 2.5) * rows, NARROW if narrow else WIDTH)
     axes = figure.subplots(rows, columns, sharex=True).ravel()
     places, names = _places(nights)
     failed = np.array([verdict(night).grade == "failed" for night in nights])

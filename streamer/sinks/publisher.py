@@ -23,11 +23,11 @@ from streamer.payloads import (
     HealthPayload,
     StagePayload,
     SummaryPayload,
-    epoch_payload,
-    gap_said,
-    no_signal_payload,
-    stage_payload,
-    switch_said,
+    describe_gap,
+    describe_switch,
+    make_epoch_payload,
+    make_no_signal_payload,
+    make_stage_payload,
     utc,
 )
 from streamer.sinks.handover import Guard, HandOver
@@ -113,7 +113,9 @@ class Publisher:
         latency_ms = (self._clock.monotonic() - score.arrived) * 1000 if score.arrived else None
         smoothed_since, since = self._since
         lasted_s = (score.end - smoothed_since) / RATE_HZ, (score.end - since) / RATE_HZ
-        self._stage(stage_payload(score, self.session, self._stages, self.info.started, lasted_s, latency_ms))
+        self._stage(
+            make_stage_payload(score, self.session, self._stages, self.info.started, lasted_s, latency_ms)
+        )
 
     def _follow(self, score: Score) -> None:
         """Note the last score's end, and since when the stage is the same."""
@@ -130,7 +132,7 @@ class Publisher:
         if score.epoch is None or score.epoch < self._epochs:
             return
         late = self._late_after_s is not None and self.age_s(score) > self._late_after_s
-        payload = epoch_payload(score, score.epoch, self.session, self._epochs, self.info.started, late)
+        payload = make_epoch_payload(score, score.epoch, self.session, self._epochs, self.info.started, late)
         self._epochs += 1
         self._follow_lights()
         self.labels.append(score.stage)
@@ -193,7 +195,7 @@ class Publisher:
 
     def no_signal(self) -> None:
         """Replace the stage, because nothing arrives any more."""
-        self._stage(no_signal_payload(self.session, self._stages, self._clock.wall()))
+        self._stage(make_no_signal_payload(self.session, self._stages, self._clock.wall()))
 
     def gap(self, gap: Gap, lost: int | None = None, count: int = 1) -> None:
         """Report a loss; `gap` counts device samples.
@@ -201,11 +203,11 @@ class Publisher:
         Of several losses that are told together it reaches from the first to the last, and `lost` of its
         samples were lost, in `count` places.
         """
-        self.event("gap", *gap_said(gap, self.info.rate_hz, self.info.started, lost, count))
+        self.event("gap", *describe_gap(gap, self.info.rate_hz, self.info.started, lost, count))
 
     def switch(self, switch: Switch) -> None:
         """Report which channel is staged from now on, and why."""
-        self.event("channel_changed", *switch_said(switch, self.info.rate_hz, self.info.started))
+        self.event("channel_changed", *describe_switch(switch, self.info.rate_hz, self.info.started))
 
     def event(
         self,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamer.channels import Pick, choose
 from streamer.errors import UsageError
-from streamer.filters import lfilter, second_order
+from streamer.filters import design_second_order, lfilter
 from streamer.host.printable import printable
 from streamer.messages import EPOCH_S, Floats, Gap, Item, StreamInfo
 from streamer.settings import Settings, StreamSettings
@@ -205,7 +205,7 @@ class Traces:
         ]
 
 
-def shown(stream: StreamSettings, settings: Settings) -> tuple[str, ...]:
+def list_traces(stream: StreamSettings, settings: Settings) -> tuple[str, ...]:
     """The names of the further channels that the page shows of a stream; none if there is no page."""
     if settings.web is None:
         return ()
@@ -219,7 +219,7 @@ def _filters(kind: Kind, rate_hz: float) -> list[tuple[Floats, Floats]]:
     """The filters of this kind at this rate, without a low-pass that is too close to half the rate."""
     out = []
     if kind.high_pass_hz is not None:
-        out.append(second_order("high", kind.high_pass_hz, rate_hz))
+        out.append(design_second_order("high", kind.high_pass_hz, rate_hz))
     if kind.low_pass_hz is not None and kind.low_pass_hz < 0.45 * rate_hz:
-        out.append(second_order("low", kind.low_pass_hz, rate_hz))
+        out.append(design_second_order("low", kind.low_pass_hz, rate_hz))
     return out

@@ -18,7 +18,7 @@ from streamer.journal.file import MIGRATIONS
 from streamer.journal.lock import outrun
 from streamer.messages import STAGES, Score
 from streamer.network.stager import Model
-from streamer.night.session import items
+from streamer.night.session import read_items
 from streamer.payloads import Probabilities
 from streamer.pipeline import Pipeline
 from streamer.settings import StreamSettings
@@ -144,7 +144,7 @@ def _check_scores(path: Path, reader: JournalReader, model: Model, verdict: Verd
     """An unbroken run over the record makes the same epochs, to the bit."""
     settings = StreamSettings.model_validate(reader.meta.settings)
     pipeline = Pipeline(reader.meta.info, settings.signal, settings.hop_s, model)
-    outputs = [output for item in items(path) for output in pipeline.push(item)]
+    outputs = [output for item in read_items(path) for output in pipeline.push(item)]
     whole = [one for one in outputs if isinstance(one, Score) and one.epoch is not None]
     committed = list(reader.epochs())
     verdict.notes["epochs"] += len(committed)

@@ -40,7 +40,7 @@ def test_streams_are_told_with_what_they_carry_and_what_is_wrong_with_them():
         outlet("words", 0.0, pylsl.cf_string),
         outlet("nameless", source_id="", labels=()),
     ]
-    streams = discovery.lsl_streams(1.0)
+    streams = discovery.find_lsl_streams(1.0)
     band = find(streams, "band")
     assert (band.type, band.channels, band.labels, band.rate_hz) == ("EEG", 2, ("AF7", "AF8"), 256.0)
     assert (band.source_id, band.note) == ("d1", "")
@@ -56,11 +56,11 @@ def test_streams_are_told_with_what_they_carry_and_what_is_wrong_with_them():
 
 @pytest.mark.parametrize("name", ["SYNTHETIC_BOARD", "CYTON_BOARD", "MUSE_2_BOARD", "MUSE_S_ATHENA_BOARD"])
 def test_boards_are_told_by_name(name):
-    assert name in {kind.name for kind in discovery.boards()}
+    assert name in {kind.name for kind in discovery.find_boards()}
 
 
 def test_boards_say_how_their_losses_are_found():
-    kinds = {kind.name: kind for kind in discovery.boards()}
+    kinds = {kind.name: kind for kind in discovery.find_boards()}
     assert kinds["MUSE_2_BOARD"].losses == "counter"
     assert kinds["GANGLION_NATIVE_BOARD"].losses == "time"
     assert "EMOTIBIT_BOARD" not in kinds  # no EEG
@@ -78,7 +78,7 @@ def test_the_table_and_its_empty_case():
     discovery.show_streams(Console(file=out, width=160), [])
     assert "no LSL stream answers" in out.getvalue()
     out = io.StringIO()
-    discovery.show_boards(Console(file=out, width=160), discovery.boards()[:3])
+    discovery.show_boards(Console(file=out, width=160), discovery.find_boards()[:3])
     assert "Hz" in out.getvalue()
 
 
@@ -123,13 +123,13 @@ def test_a_stream_that_does_not_say_its_labels_holds_up_no_other(monkeypatch):
 
     monkeypatch.setattr(pylsl, "resolve_streams", lambda _look_s: [Info(), Info(), Info()])
     monkeypatch.setattr(pylsl, "StreamInlet", inlet)
-    assert ["does not answer" in one.note for one in discovery.lsl_streams()] == [True] * 3
+    assert ["does not answer" in one.note for one in discovery.find_lsl_streams()] == [True] * 3
 
 
 def test_a_recorder_is_asked_by_its_address(capsys):
     async def main():
         async with Server() as server:
-            asking = asyncio.create_task(discovery.rda_stream(f"127.0.0.1:{server.port}"))
+            asking = asyncio.create_task(discovery.find_rda_stream(f"127.0.0.1:{server.port}"))
             (await server.client()).write(start() + block(0))
             return await asking
 
@@ -137,4 +137,4 @@ def test_a_recorder_is_asked_by_its_address(capsys):
     assert discovery._show_rda(info, False) == 0
     assert "3 channels at 500 Hz: Fp1 C3 EOG" in capsys.readouterr().out
     with pytest.raises(UsageError, match="HOST"):
-        asyncio.run(discovery.rda_stream("somewhere:port"))
+        asyncio.run(discovery.find_rda_stream("somewhere:port"))

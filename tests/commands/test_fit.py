@@ -10,7 +10,7 @@ from rich.console import Console
 
 from streamer.cli import main
 from streamer.clock import SystemClock
-from streamer.commands.fit import Fitting, fit, fit_stream, ready, table, verdict
+from streamer.commands.fit import Fitting, fit, fit_stream, is_ready, make_table, verdict
 from streamer.errors import SourceError
 from streamer.messages import Channel, Chunk, Gap, StreamInfo
 from streamer.settings import SignalSettings, StreamSettings
@@ -34,7 +34,7 @@ def look(samples=EEG, channel="AF7", unit="uV", drop=None):
         else:
             fitting.push(Chunk(at, samples[:, at : at + 25], arrived=at / RATE_HZ))
     contacts = fitting.contacts(TIMES[-1])
-    return {contact.label: contact for contact in contacts}, ready(contacts)
+    return {contact.label: contact for contact in contacts}, is_ready(contacts)
 
 
 def test_a_good_band_is_good_to_go():
@@ -108,9 +108,9 @@ def test_an_awake_face_is_no_fault():
 
 def test_silence_is_no_contact():
     fitting = Fitting(INFO, SignalSettings())
-    assert not ready(fitting.contacts(0.0))
+    assert not is_ready(fitting.contacts(0.0))
     fitting.push(Chunk(0, EEG, arrived=8.0))
-    assert ready(fitting.contacts(9.0))
+    assert is_ready(fitting.contacts(9.0))
     contacts = fitting.contacts(12.0)
     assert {contact.quality.grade for contact in contacts} == {"off"}
     assert contacts[0].amplitude_uv is None
@@ -124,7 +124,7 @@ def test_the_first_seconds_are_no_loss_and_no_verdict():
         fitting.push(Chunk(second * RATE_HZ, EEG[:, at], arrived=second + 1.0))
         contacts = fitting.contacts(second + 1.0)
         assert {contact.quality.lost_fraction for contact in contacts} == {0.0}
-        assert (verdict(contacts), ready(contacts)) == ("measuring", False)
+        assert (verdict(contacts), is_ready(contacts)) == ("measuring", False)
     fitting.push(Chunk(4 * RATE_HZ, EEG[:, 4 * RATE_HZ : 5 * RATE_HZ], arrived=5.0))
     assert verdict(fitting.contacts(5.0)) == "good to go"
     silent = Fitting(INFO, SignalSettings())
@@ -137,7 +137,7 @@ def test_the_table_says_it_all():
     samples[1] = 0
     contacts, _ = look(samples)
     out = io.StringIO()
-    Console(file=out, width=140).print(table(list(contacts.values())))
+    Console(file=out, width=140).print(make_table(list(contacts.values())))
     assert "not yet" in out.getvalue()
     assert "is it plugged in" in out.getvalue()
     assert "µV" in out.getvalue()

@@ -12,7 +12,7 @@ import pytest
 from streamer.cli import main
 from streamer.commands import setup
 from streamer.commands.discovery import LslStream
-from streamer.commands.unit import next_steps, unit
+from streamer.commands.unit import list_next_steps, make_unit
 from streamer.errors import UsageError
 from streamer.settings import load
 from streamer.sources.settings import BrainflowSettings, LslSettings, RdaSettings, SimulatedSettings
@@ -32,7 +32,7 @@ class Keyboard(io.StringIO):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(setup, "lsl_streams", lambda: [MUSE, WORDS])
+    monkeypatch.setattr(setup, "find_lsl_streams", lambda: [MUSE, WORDS])
     return tmp_path
 
 
@@ -177,19 +177,19 @@ def test_a_user_s_unit_runs_this_sleepstream(home, monkeypatch, capsys):
 def test_a_system_unit_has_its_groups_and_survives_odd_paths(home, capsys):
     config = home / "my 100% $ettings" / "c.toml"
     assert main(["setup", "--yes", "--config", str(config), "--service", "system"]) == 0
-    text = unit("system", config, ["audio", "dialout"])
+    text = make_unit("system", config, ["audio", "dialout"])
     assert f"User={getpass.getuser()}\nSupplementaryGroups=audio dialout\n" in text
     assert 'my 100%% $$ettings/c.toml" --log json' in text
-    assert "SupplementaryGroups" not in unit("system", config, [])
+    assert "SupplementaryGroups" not in make_unit("system", config, [])
     out = capsys.readouterr().out
     assert "sudo install -m 644" in out
     assert config.with_name("sleepstream.service").is_file()
 
 
 def test_who_lacks_a_group_is_told():
-    steps = next_steps("user", Path("/x/sleepstream.service"), ["audio", "dialout"])
+    steps = list_next_steps("user", Path("/x/sleepstream.service"), ["audio", "dialout"])
     assert steps[0].startswith(f"sudo usermod -aG audio,dialout {getpass.getuser()}")
-    assert not any("usermod" in step for step in next_steps("user", Path("/x"), []))
+    assert not any("usermod" in step for step in list_next_steps("user", Path("/x"), []))
 
 
 def test_fit_is_run_when_wanted(home, capsys):

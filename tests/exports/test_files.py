@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from streamer.cli import main
 from streamer.exports import FORMATS
-from streamer.exports.edf import samples_per_record
-from streamer.exports.signals import number
+from streamer.exports.edf import choose_samples_per_record
+from streamer.exports.signals import format_number
 from streamer.exports.tables import PROFUSION
 from streamer.messages import STAGES, Channel, Chunk, Gap
 from streamer.night.scoring import read_scoring
@@ -194,13 +194,13 @@ def test_units_become_microvolts(tmp_path, unit):
     ("rate", "record"), [(100, 100), (256, 256), (62.5, 125), (1024, 1024), (200 / 3, 200)]
 )
 def test_records_hold_whole_samples(rate, record):
-    assert samples_per_record(rate) == record
+    assert choose_samples_per_record(rate) == record
 
 
 @given(rate=st.floats(50, 1024))
 def test_a_record_s_length_in_eight_characters_moves_no_sample_of_a_night(rate):
-    count = samples_per_record(rate)
-    said = number(count / rate, ROUND_HALF_EVEN)
+    count = choose_samples_per_record(rate)
+    said = format_number(count / rate, ROUND_HALF_EVEN)
     assert len(said) <= 8
     assert abs(count / float(said) - rate) * 12 * 3600 < 1  # samples, after 12 h
 

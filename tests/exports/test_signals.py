@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from streamer.exports import export
 from streamer.exports.edf import write_continuous
-from streamer.exports.signals import DIGITAL, columns, distinct_labels, number, scales
+from streamer.exports.signals import DIGITAL, choose_scales, describe_columns, format_number, make_labels
 from streamer.messages import Channel
-from streamer.night.session import read_night, unwatched
+from streamer.night.session import ignore_progress, read_night
 from tests.night import session, stages
 
 LABELS = st.lists(
@@ -26,7 +26,7 @@ LABELS = st.lists(
 @example(labels=["", "", "C4", "C4", "C4#2", "EDF Annotations", "Zürich µV", "tab\there"])
 @example(labels=[f"EEG electrode number {n} left" for n in range(12)])
 def test_labels_stay_distinct(labels):
-    found = distinct_labels([Channel(label, "uV") for label in labels])
+    found = make_labels([Channel(label, "uV") for label in labels])
     assert len(set(found)) == len(labels)
     assert all(0 < len(one) <= 16 and one.isascii() and one.isprintable() for one in found)
     assert "EDF Annotations" not in found
@@ -39,7 +39,7 @@ def test_labels_stay_distinct(labels):
 
 @given(value=st.floats(-9_999_999, 9_999_999))
 def test_numbers_are_rounded_to_their_side_and_never_cut(value):
-    low, high = number(value, ROUND_FLOOR), number(value, ROUND_CEILING)
+    low, high = format_number(value, ROUND_FLOOR), format_number(value, ROUND_CEILING)
     assert max(len(low), len(high)) <= 8
     assert "e" not in (low + high).lower()
     assert float(low) <= value <= float(high)
@@ -49,18 +49,18 @@ def test_numbers_are_rounded_to_their_side_and_never_cut(value):
 @pytest.mark.parametrize("value", [1e9, -1e8, 123_456_789.0, float("inf"), float("nan")])
 def test_a_number_that_does_not_fit_is_refused(value):
     with pytest.raises(ValueError, match="does not fit"):
-        number(value)
+        format_number(value)
 
 
 def exported(path, out):
     """(channels, n) by MNE in µV or as they are, by pyedflib, and half a digital step of each channel."""
     night = read_night(path)
-    write_continuous(night, out, unwatched)
+    write_continuous(night, out, ignore_progress)
     raw = mne.io.read_raw_edf(out, preload=True, verbose="error")
     with pyedflib.EdfReader(str(out)) as file:
         other = np.stack([file.readSignal(k) for k in range(file.signals_in_file)])
         units = [file.getPhysicalDimension(k) for k in range(file.signals_in_file)]
-    half = [(scale.high - scale.low) / (2 * DIGITAL) / 2 * 1.001 for scale in scales(night)[0]]
+    half = [(scale.high - scale.low) / (2 * DIGITAL) / 2 * 1.001 for scale in choose_scales(night)[0]]
     return raw, other, units, np.array(half)[:, None]
 
 
@@ -100,7 +100,7 @@ def test_what_staging_was_told_of_the_unit_holds(tmp_path, declared, told, facto
 def test_a_unit_that_was_told_is_not_one_of_what_declares_another(tmp_path):
     channels = Channel("C4", ""), Channel("F4", "uV"), Channel("ACC x", ""), Channel("x", "g")
     path = session(tmp_path / "s.sqlite", stages("W"), channels=channels, channel="C4", unit="V")
-    found, remarks = columns(read_night(path))
+    found, remarks = describe_columns(read_night(path))
     assert [(one.voltage, one.factor) for one in found] == [(True, 1e6), (True, 1), (False, 1), (False, 1)]
     assert remarks == []
 
@@ -108,7 +108,7 @@ def test_a_unit_that_was_told_is_not_one_of_what_declares_another(tmp_path):
 def test_the_parts_of_a_derivation_are_named(tmp_path):
     channels = Channel("C4", "uV"), Channel("M1", "uV"), Channel("C4-M1", "uV"), Channel("AF7", "uV")
     path = session(tmp_path / "s.sqlite", stages("W"), channels=channels, channel=["C4-M1", "AF7-M1"])
-    assert [one.staged for one in columns(read_night(path))[0]] == [
+    assert [one.staged for one in describe_columns(read_night(path))[0]] == [
         "",
         "fallback, as AF7-M1, subtracted",
         "staged as C4-M1",
@@ -140,7 +140,7 @@ def test_samples_of_any_size_are_within_half_a_step(tmp_path):
     path = session(tmp_path / "s.sqlite", stages("W"), channels=channels, samples=samples, channel="C4")
     raw, other, units, half = exported(path, tmp_path / "n.edf")
     assert raw.ch_names == ["C4", *WILD]
-    found, _ = scales(read_night(path))
+    found, _ = choose_scales(read_night(path))
     kept = samples.astype(np.float32) * np.array([scale.factor for scale in found])[:, None]
     real = np.isfinite(kept)
     assert (np.abs(other - kept)[real] <= np.broadcast_to(half + 1e-9, kept.shape)[real]).all()

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from streamer.host.flock import lock, locked
+from streamer.host.flock import is_locked, lock
 
 WITHOUT = "import sys; sys.modules['fcntl'] = None; "  # as on Windows
 
@@ -12,12 +12,12 @@ WITHOUT = "import sys; sys.modules['fcntl'] = None; "  # as on Windows
 def test_one_descriptor_keeps_the_others_out(tmp_path):
     path = tmp_path / "f.lock"
     one, other = (os.open(path, os.O_RDWR | os.O_CREAT) for _ in range(2))
-    assert not locked(other)
+    assert not is_locked(other)
     assert lock(one)
     assert not lock(other)
-    assert locked(other)
+    assert is_locked(other)
     os.close(one)
-    assert not locked(other)
+    assert not is_locked(other)
     assert lock(other)
     os.close(other)
 

@@ -25,7 +25,7 @@ from streamer.journal.codec import MOST_BYTES, pack, unpack
 from streamer.journal.lock import FileLock
 from streamer.journal.pieces import PIECE_SAMPLES
 from streamer.messages import Channel
-from streamer.night.session import items, read_conditioned, read_night
+from streamer.night.session import read_conditioned, read_items, read_night
 from tests.journals import META, HastyClock, chunk, epoch, event
 from tests.night import session as night
 from tests.night import stages
@@ -93,7 +93,7 @@ def test_what_was_damaged_is_refused_or_gives_no_more_than_was_asked(data):
 def test_a_packed_session_reads_as_before_and_is_smaller(tmp_path):
     path = session(tmp_path)
     before, size, mode = all_of(path), path.stat().st_size, path.stat().st_mode
-    read, played = read_night(path), list(items(path))
+    read, played = read_night(path), list(read_items(path))
     assert packing.pack(path) == size - path.stat().st_size > 0.5 * size
     assert all_of(path) == before
     assert path.stat().st_mode == mode
@@ -107,7 +107,7 @@ def test_a_packed_session_reads_as_before_and_is_smaller(tmp_path):
     )
     assert all(
         (one.start, one.stop) == (other.start, other.stop)
-        for one, other in zip(played, items(path), strict=True)
+        for one, other in zip(played, read_items(path), strict=True)
     )
     with JournalReader(path) as reader:
         assert not reader.unpacked_samples

@@ -19,7 +19,7 @@ from streamer.errors import DamagedError, JournalError
 from streamer.journal import Journal, JournalReader
 from streamer.journal.lock import held
 from streamer.messages import Gap
-from streamer.night.session import items, read_night
+from streamer.night.session import read_items, read_night
 from tests.journals import META, HandClock, HastyClock, chunk, epoch, event
 
 NOBODY = 65534
@@ -58,7 +58,7 @@ def whole(path: Path) -> None:
     night = read_night(path)
     assert (len(night.epochs), len(night.events), night.n_samples) == (2, 3, 2560)
     assert night.missing == ()
-    assert sum(item.stop - item.start for item in items(path) if not isinstance(item, Gap)) == 2304
+    assert sum(item.stop - item.start for item in read_items(path) if not isinstance(item, Gap)) == 2304
 
 
 BAD_ROWS = {
@@ -90,7 +90,7 @@ def test_one_bad_row_leaves_the_rest_of_the_night_readable_and_is_listed(tmp_pat
     night = read_night(path)
     assert (len(night.epochs), len(night.events), night.n_samples) == (2, 3, 2560)
     at = 0
-    for item in items(path):
+    for item in read_items(path):
         assert item.start == at
         at = item.stop
     assert at == 2560
@@ -120,7 +120,7 @@ def test_an_empty_gap_is_not_recorded_and_a_reversed_one_refused(tmp_path):
 def test_samples_outweigh_a_gap_that_overlaps_them(tmp_path):
     path = recorded(tmp_path / "s.sqlite")
     change(path, "INSERT INTO gaps VALUES (9, 500, 2000, '', 0, 0)")
-    assert [(one.start, one.stop) for one in items(path) if isinstance(one, Gap)] == [(1280, 1536)]
+    assert [(one.start, one.stop) for one in read_items(path) if isinstance(one, Gap)] == [(1280, 1536)]
 
 
 # ---- where the file lies

@@ -6,7 +6,7 @@ import numpy as np
 
 from streamer.journal import Journal
 from streamer.live.engine import Engine
-from streamer.night.session import items
+from streamer.night.session import read_items
 from streamer.settings import validate
 from tests.fakes import FakeClock, Witness, settle
 from tests.rda import Server, block, marker, start
@@ -50,7 +50,7 @@ def test_one_session_goes_on_over_a_connection_that_is_lost(tmp_path):
     outcome = asyncio.run(asyncio.wait_for(main(), 60))
     with Journal.open(outcome.session) as session:
         events = list(session.events())
-    recorded = list(items(outcome.session))
+    recorded = list(read_items(outcome.session))
     assert [one.event for one in events].count("session_started") == 1
     assert "closed there" in next(one.text for one in events if one.event == "error")
     found = [one for one in events if one.event == "marker"]

@@ -24,7 +24,7 @@ from streamer.journal.lock import LOCK
 from streamer.live.engine import Engine
 from streamer.live.resume import NOT_RUNNING, Continued
 from streamer.messages import STAGES, Chunk, Gap, Score
-from streamer.night.session import items
+from streamer.night.session import read_items
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings, StreamSettings, validate
 from tests.fakes import FakeSource, Witness
@@ -51,7 +51,7 @@ def rescored(path):
         meta = session.meta
     settings = StreamSettings.model_validate(meta.settings)
     pipeline = Pipeline(meta.info, SignalSettings(), settings.hop_s, default_model())
-    outputs = [output for item in items(path) for output in pipeline.push(item)] + list(pipeline.flush())
+    outputs = [output for item in read_items(path) for output in pipeline.push(item)] + list(pipeline.flush())
     return [
         (
             one.epoch,
@@ -247,7 +247,7 @@ def test_a_session_with_bad_rows_is_continued(tmp_path, harm):
         db.execute(harm)
     assert find(tmp_path, META, clock, 60).path == path
     at = 0
-    for item in items(path):
+    for item in read_items(path):
         assert item.start == at
         at = item.stop
     with Journal.resume(path, clock) as journal:

@@ -15,7 +15,7 @@ from streamer.live import resume
 from streamer.live import sleeper as module
 from streamer.live.resume import SLICE, rewarm
 from streamer.messages import Chunk, Gap, Score
-from streamer.night.session import items
+from streamer.night.session import read_items
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from tests.fakes import Witness, settle
@@ -147,7 +147,7 @@ def pipeline(kind=Pipeline):
 def test_it_goes_as_far_as_it_is_told_in_a_file_that_grows(tmp_path, until):
     path = session(tmp_path)
     unbroken = pipeline()
-    whole = [one for item in items(path) for one in unbroken.push(item) if isinstance(one, Score)]
+    whole = [one for item in read_items(path) for one in unbroken.push(item) if isinstance(one, Score)]
     warmed = pipeline()
     with ThreadPoolExecutor(1) as worker:
         past = asyncio.run(rewarm(path, warmed, worker, until))
@@ -157,7 +157,7 @@ def test_it_goes_as_far_as_it_is_told_in_a_file_that_grows(tmp_path, until):
         replace(item, start=max(item.start, until))
         if isinstance(item, Gap)
         else Chunk(max(item.start, until), item.samples[:, max(0, until - item.start) :])
-        for item in items(path)
+        for item in read_items(path)
         if item.stop > until
     ]
     again = [one for item in later for one in warmed.push(item) if isinstance(one, Score)]

@@ -18,7 +18,7 @@ from streamer.live import supervisor as module
 from streamer.live.batching import Batcher
 from streamer.live.supervisor import BACKOFF_S, OngoingNight, Supervisor
 from streamer.messages import Channel, Chunk, Gap, Score
-from streamer.night.session import items
+from streamer.night.session import read_items
 from streamer.pipeline import Pipeline
 from streamer.settings import StreamSettings
 from streamer.sinks.handover import Reaction
@@ -146,7 +146,7 @@ def committed(path):
 
 def rescored(path):
     pipeline = Pipeline(INFO, LIVE.signal, LIVE.hop_s, default_model())
-    outputs = [output for item in items(path) for output in pipeline.push(item)]
+    outputs = [output for item in read_items(path) for output in pipeline.push(item)]
     return [one for one in outputs if isinstance(one, Score) and one.epoch is not None]
 
 

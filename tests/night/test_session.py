@@ -5,24 +5,24 @@ import pytest
 
 from streamer.errors import JournalError
 from streamer.messages import Channel, Chunk, Gap
-from streamer.night.session import items, read_conditioned, read_night
+from streamer.night.session import read_conditioned, read_items, read_night
 from tests.night import session, stages
 
 
 def test_the_ledger_and_the_samples_leave_no_hole(tmp_path):
     path = session(tmp_path / "a.sqlite", stages("WW2"), gaps=[(0, 50), (4000, 4100)])
     at = 0
-    for item in items(path):
+    for item in read_items(path):
         assert item.start == at
         at = item.stop
     assert at == 9000
-    assert sum(item.stop - item.start for item in items(path) if isinstance(item, Gap)) == 150
+    assert sum(item.stop - item.start for item in read_items(path) if isinstance(item, Gap)) == 150
     assert read_night(path).lost_s == 1.5
 
 
 def test_an_open_end_is_not_lost(tmp_path):
     path = session(tmp_path / "a.sqlite", stages("WW"), gaps=[(5000, 6000)])
-    *_, last = items(path)
+    *_, last = read_items(path)
     assert (type(last), last.stop) == (Gap, 6000)
 
 
@@ -91,7 +91,7 @@ def test_what_is_no_session_is_refused(tmp_path):
 def test_chunks_are_those_that_were_recorded(tmp_path):
     samples = np.arange(6000.0).reshape(1, 6000)
     path = session(tmp_path / "a.sqlite", stages("WW"), samples=samples)
-    found = np.concatenate([item.samples[0] for item in items(path) if isinstance(item, Chunk)])
+    found = np.concatenate([item.samples[0] for item in read_items(path) if isinstance(item, Chunk)])
     assert (found == samples[0]).all()
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.night.statistics import DEFINITIONS, RunningStatistics, Statistics, statistics
+from streamer.night.statistics import DEFINITIONS, RunningStatistics, Statistics, compute_statistics
 
 LABELS = ("W", "N1", "N2", "N3", "R", "unscored", "no_signal")
 YASA = {"W": "WAKE", "R": "REM", "unscored": "UNS", "no_signal": "UNS"}
@@ -30,7 +30,7 @@ def epochs(runs: list[tuple[str, int]]) -> list[str]:
 
 def test_a_night_by_hand():
     # 10 min awake, 2 N1, 30 N2, 8 N3, 10 R, awake 5, unscored 2, 15 N2, 5 R, awake 3
-    found = statistics(night("20W 4N1 60N2 16N3 20R 10W 4U 30N2 10R 6W"))
+    found = compute_statistics(night("20W 4N1 60N2 16N3 20R 10W 4U 30N2 10R 6W"))
     assert found == Statistics(
         tib_min=90,
         spt_min=77,
@@ -89,17 +89,19 @@ def test_a_night_by_hand():
     ],
 )  # fmt: skip
 def test_what_is_undefined_is_none_and_the_edges_are_as_defined(hypnogram, expected):
-    found = dataclasses.asdict(statistics(night(hypnogram)))
+    found = dataclasses.asdict(compute_statistics(night(hypnogram)))
     assert {name: found[name] for name in expected} == expected
 
 
 def test_only_the_time_in_bed_counts():
     labels = night("10N2 10W 30N2 10W 10N2")
-    assert statistics(labels, lights_off=10, lights_on=60) == statistics(night("10W 30N2 10W"))
-    assert statistics(labels, lights_off=70).tib_min == 0
+    assert compute_statistics(labels, lights_off=10, lights_on=60) == compute_statistics(
+        night("10W 30N2 10W")
+    )
+    assert compute_statistics(labels, lights_off=70).tib_min == 0
     for off, on in ((-1, 3), (5, 4), (0, 71)):
         with pytest.raises(ValueError, match="lights off"):
-            statistics(labels, off, on)
+            compute_statistics(labels, off, on)
 
 
 @given(runs=RUNS, off=st.integers(0, 100), on=st.integers(0, 100))
@@ -114,16 +116,16 @@ def test_the_running_form_equals_the_finished_one(runs, off, on):
             running.lights_on()
         running.push(label)
         if number < off:
-            assert running.statistics() == statistics(labels[: number + 1])
+            assert running.statistics() == compute_statistics(labels[: number + 1])
         elif number < on:
-            assert running.statistics() == statistics(labels[: number + 1], off)
+            assert running.statistics() == compute_statistics(labels[: number + 1], off)
     if on < len(labels):
-        assert running.statistics() == statistics(labels, off, on)
+        assert running.statistics() == compute_statistics(labels, off, on)
 
 
 @given(runs=RUNS)
 def test_what_must_add_up_adds_up(runs):
-    found = statistics(epochs(runs))
+    found = compute_statistics(epochs(runs))
     stages = found.n1_min + found.n2_min + found.n3_min + found.r_min
     assert found.tst_min == stages
     assert found.tib_min == pytest.approx(stages + found.w_min + found.unscored_min)
@@ -137,7 +139,7 @@ def test_what_must_add_up_adds_up(runs):
 def test_every_figure_has_a_definition_and_goes_out_as_json():
     names = [field.name for field in dataclasses.fields(Statistics)]
     assert list(DEFINITIONS) == names
-    assert list(statistics(night("20W 25N2")).to_json()) == names
+    assert list(compute_statistics(night("20W 25N2")).to_json()) == names
     for name, (unit, text) in DEFINITIONS.items():
         assert text
         assert unit == {"min": "min", "percent": "%", "hour": "/h"}.get(name.rsplit("_", 1)[-1], "")
@@ -147,7 +149,7 @@ def test_every_figure_has_a_definition_and_goes_out_as_json():
 def test_the_figures_are_yasas_but_for_the_definitions_that_differ(runs):
     yasa = pytest.importorskip("yasa", reason="the extra 'peers' is not installed")
     labels = epochs(runs)
-    ours = statistics(labels)
+    ours = compute_statistics(labels)
     theirs = yasa.Hypnogram([YASA.get(label, label) for label in labels], freq="30s").sleep_statistics()
 
     def same(value, expected):

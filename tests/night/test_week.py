@@ -18,7 +18,7 @@ from streamer.errors import SourceError
 from streamer.journal import JournalReader
 from streamer.messages import Chunk
 from streamer.night.morning import write_aside
-from streamer.night.session import items, read_night
+from streamer.night.session import read_items, read_night
 from streamer.sinks.homeassistant import device_id
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.night.house import RATE, House
@@ -221,7 +221,7 @@ def finals(week):
 
 def samples(paths):
     """All that was recorded, night after night."""
-    chunks = [one.samples for path in paths for one in items(path) if isinstance(one, Chunk)]
+    chunks = [one.samples for path in paths for one in read_items(path) if isinstance(one, Chunk)]
     return np.concatenate(chunks, axis=1)
 
 

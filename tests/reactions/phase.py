@@ -16,7 +16,7 @@ import numpy as np
 from scipy.signal import butter, hilbert, sosfiltfilt
 
 from streamer.errors import SleepstreamError
-from streamer.fallback import derivation
+from streamer.fallback import make_derivation
 from streamer.messages import RATE_HZ, Channel, Chunk, Floats, Score, StreamInfo
 from streamer.network.stager import open_model
 from streamer.pipeline import Pipeline
@@ -94,7 +94,7 @@ def _pieces(samples: Floats, rate_hz: float) -> Iterator[Chunk]:
 def _one(samples: Floats, info: StreamInfo, signal: SignalSettings) -> Floats:
     """The one channel that was staged."""
     out = np.zeros(samples.shape[1])
-    for item in derivation(info, signal).push(Chunk(0, samples)):
+    for item in make_derivation(info, signal).push(Chunk(0, samples)):
         if isinstance(item, Chunk):
             out[item.start : item.stop] = item.samples[0]
     return out

@@ -17,8 +17,8 @@ from streamer.cli import main
 from streamer.night.session import evening_of, read_night
 from streamer.night.statistics import DEFINITIONS
 from streamer.report import trend
-from streamer.report.marks import spread
-from streamer.report.spectrum import multitaper
+from streamer.report.marks import place_names
+from streamer.report.spectrum import compute_multitaper
 from streamer.report.verdict import verdict
 from tests.night import STARTED, session, stages
 
@@ -314,7 +314,7 @@ def test_recordings_of_one_date_are_told_apart_on_the_axis(tmp_path):
 def test_names_above_a_picture_never_collide(places, texts):
     character = 0.006
     marks = list(zip(places, texts, strict=False))
-    found = spread(marks, character)
+    found = place_names(marks, character)
     assert bool(found) == bool(marks)
     for number, one in enumerate(found):
         for other in found[number + 1 :]:
@@ -344,7 +344,7 @@ def test_the_multitaper_keeps_power_and_frequency():
     noise = rng.normal(0, 10, 3000 * 4).astype(np.float32)  # 100 µV² over 50 Hz: 2 µV²/Hz
     tone = (20 * np.sin(2 * np.pi * 12 * np.arange(3000) / 100)).astype(np.float32)  # 200 µV² over 1 Hz
     lost = np.full(3000, np.nan, dtype=np.float32)
-    found = multitaper(np.concatenate([noise, tone, lost]))
+    found = compute_multitaper(np.concatenate([noise, tone, lost]))
     assert np.abs(found.decibel[:4].mean() - 10 * np.log10(2)) < 0.3
     assert abs(found.hz[found.decibel[4].argmax()] - 12) <= 0.5
     assert abs(found.decibel[4].max() - 10 * np.log10(200)) < 1

@@ -9,7 +9,7 @@ import pytest
 
 from tests.model.test_draw import TEACHER
 from tests.tools.test_night_figures import table
-from tools.judge import PAIRS, both, judge_scorers, main, variation
+from tools.judge import PAIRS, combine, judge_scorers, main, measure_variation
 
 pytestmark = pytest.mark.train
 
@@ -18,7 +18,7 @@ def test_bands_that_rise_and_fall_together_are_found_together() -> None:
     rng = np.random.default_rng(0)
     noise = rng.standard_normal(20 * 3000)
     swell = np.exp(0.8 * np.sin(2 * np.pi * np.arange(noise.size) / 700))
-    calm, swelling = (variation((10 * one).astype(np.float32)) for one in (noise, noise * swell))
+    calm, swelling = (measure_variation((10 * one).astype(np.float32)) for one in (noise, noise * swell))
     pair = list(PAIRS).index("alpha-sigma")
     assert abs(calm[1][:, pair].mean()) < 0.15
     assert swelling[1][:, pair].mean() > 0.5
@@ -27,7 +27,7 @@ def test_bands_that_rise_and_fall_together_are_found_together() -> None:
 
 def test_two_opinions_are_one() -> None:
     sure, unsure = np.eye(5, dtype=np.float32), np.full((5, 5), 0.2, np.float32)
-    assert both(sure, unsure).argmax(1).tolist() == [0, 1, 2, 3, 4]
+    assert combine(sure, unsure).argmax(1).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_who_agrees_with_the_experts_has_a_kappa_of_one() -> None:

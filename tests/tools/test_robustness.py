@@ -18,13 +18,13 @@ from tools.robustness import (
     CONDITIONS,
     HUM_UV,
     Change,
-    beside,
+    compare_pairs,
     hum,
-    lost,
+    lose,
     main,
     noise,
-    off_grid,
-    resampled,
+    resample,
+    select_off_grid,
     tilt,
 )
 
@@ -72,7 +72,7 @@ def test_a_tilt_turns_about_6_hz_and_keeps_what_was_lost_lost() -> None:
 
 
 def test_a_tenth_of_the_epochs_is_lost_whole() -> None:
-    made, _ = after(lost, np.ones(round(SECONDS * RATE_HZ)))
+    made, _ = after(lose, np.ones(round(SECONDS * RATE_HZ)))
     gone = np.isnan(made).reshape(20, -1)
     assert (gone.all(1) == gone.any(1)).all()
     assert gone.any(1).sum() == 2
@@ -80,12 +80,12 @@ def test_a_tenth_of_the_epochs_is_lost_whole() -> None:
 
 def test_another_rate_holds_the_same_signal() -> None:
     t = np.arange(round(SECONDS * RATE_HZ)) / RATE_HZ
-    made, rate_hz = after(resampled(64), np.where(t < 300, np.sin(2 * np.pi * 10 * t), np.nan))
+    made, rate_hz = after(resample(64), np.where(t < 300, np.sin(2 * np.pi * 10 * t), np.nan))
     assert (rate_hz, made.size) == (64, 64 * SECONDS)
     assert np.isnan(made).mean() == 0.5
     there = np.arange(64 * 290) / 64
     np.testing.assert_allclose(made[64 : 64 * 290], np.sin(2 * np.pi * 10 * there)[64:], atol=0.01)
-    assert resampled(200)(t, RATE_HZ, np.random.default_rng(0)) is None
+    assert resample(200)(t, RATE_HZ, np.random.default_rng(0)) is None
 
 
 def rows(truth: list[int], given: list[int]) -> Rows:
@@ -95,7 +95,7 @@ def rows(truth: list[int], given: list[int]) -> Rows:
 
 def test_a_fall_is_counted_on_the_epochs_staged_in_both() -> None:
     before = rows([0, 1, 2, 3, -1], [0, 1, 2, 0, 0])
-    found = beside([before], [rows([0, 1, 2], [0, 2, -1])])
+    found = compare_pairs([before], [rows([0, 1, 2], [0, 2, -1])])
     assert (found["epochs"], found["staged"]) == (2, 0.5)
     assert (found["accuracy"], found["fall"]["accuracy"]) == (0.5, 0.5)
 
@@ -104,7 +104,7 @@ def test_windows_of_a_longer_hop_are_those_of_every_second_that_it_makes() -> No
     end_s = np.array([second for second in range(31, 150) if second % 30])
     ends = Rows(np.empty((end_s.size, 5)), end_s, end_s)
     for hop_s in (1, 5, 10):
-        assert off_grid(ends, hop_s).truth.tolist() == [one for one in end_s if one % hop_s == 0]
+        assert select_off_grid(ends, hop_s).truth.tolist() == [one for one in end_s if one % hop_s == 0]
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from tools.score import processes
 from tools.score.__main__ import main
 from tools.score.archive import fill
 from tools.score.manifest import Asked, Done, Failed, Manifest
-from tools.score.night import Job, outcome
+from tools.score.night import Job, stage_recording
 from tools.score.recordings import ArchivedRecording, find
 
 ASKED = Asked(model_sha256=recorded(PACKAGED))
@@ -41,7 +41,7 @@ def here(asked=ASKED):
 
     def crew(jobs):
         for job in jobs:
-            yield job, outcome(job, asked, default_model())
+            yield job, stage_recording(job, asked, default_model())
 
     return crew
 
@@ -203,7 +203,7 @@ def test_a_fault_of_ours_in_one_file_is_said_and_stops_no_other(archive):
         device = None
 
     job = Job(find([str(archive / "a.edf")], archive / "out")[0][0])
-    result = outcome(job, ASKED, Broken())
+    result = stage_recording(job, ASKED, Broken())
     assert isinstance(result.entry, Failed)
     assert "internal error" in result.entry.error
     assert "pipeline.py, line" in result.entry.error
@@ -288,7 +288,7 @@ def test_processes_give_the_same_files_and_outlive_one_that_dies(archive):
             [stuck, *recordings],
             {},
             ASKED,
-            lambda jobs: processes.staged(jobs, ASKED, None, 1),
+            lambda jobs: processes.stage_all(jobs, ASKED, None, 1),
             Console(quiet=True),
         )
         entries = dict(manifest.entries)
@@ -305,7 +305,7 @@ def test_a_model_that_cannot_be_used_ends_the_run(archive):
     wrong = ASKED.model_copy(update={"model_sha256": "0" * 64})
     job = Job(find([str(archive / "a.edf")], archive / "out")[0][0])
     with pytest.raises(ArtifactError, match="sha256 is"):
-        list(processes.staged([job], wrong, PACKAGED, 1))
+        list(processes.stage_all([job], wrong, PACKAGED, 1))
     assert active_children() == []
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import UsageError
-from streamer.frontend import conditioned
+from streamer.frontend import condition
 from streamer.messages import RATE_HZ
 from streamer.network.stager import Model
 from streamer.settings import SignalSettings
@@ -50,7 +50,7 @@ def measure(asked: Asked) -> Figures:
         figures: Figures = {"hop_ms": hop_s * 1000, "epoch_ms": epoch_s * 1000}
         if "yasa" not in peers:
             figures["yasa"] = "not installed: pip install '.[peers]'"
-        night = conditioned(simulated(asked.hours) if peers else (), INFO, SignalSettings())
+        night = condition(simulated(asked.hours) if peers else (), INFO, SignalSettings())
         for name, cost_s in peers.items():
             cost_s(night[: 600 * RATE_HZ])  # what it loads once, it need not load again
             taken = cost_s(night)

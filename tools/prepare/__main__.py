@@ -37,15 +37,22 @@ from streamer.quality import LEAST_REAL
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
-from tools.prepare.datasets import Job, expert_stages, files, scoring_of, shhs, sleep_edf
+from tools.prepare.datasets import (
+    Job,
+    find_scoring,
+    find_shhs,
+    find_sleep_edf,
+    list_files,
+    read_expert_stages,
+)
 from tools.prepare.manifest import (
     Failed,
     Made,
     Manifest,
     Rules,
-    hashed,
+    describe_file,
+    is_current,
     read_manifest,
-    still_good,
     write_manifest,
 )
 
@@ -67,7 +74,7 @@ class Signal(NamedTuple):
 # -- one night -----------------------------------------------------------------------------------------------
 
 
-def conditioned(path: Path, channels: Sequence[str]) -> Signal:
+def read_conditioned(path: Path, channels: Sequence[str]) -> Signal:
     """Read a recording's derivation, conditioned by the engine's own code.
 
     Raises:
@@ -78,14 +85,14 @@ def conditioned(path: Path, channels: Sequence[str]) -> Signal:
     """
     recording = open_recording(path)
     picked, info, wanted = single(recording, channels)
-    samples = frontend.conditioned(recording.items(picked), info, SignalSettings(channel=wanted))
+    samples = frontend.condition(recording.items(picked), info, SignalSettings(channel=wanted))
     label = choose(info.channels, wanted).label
     if not np.nan_to_num(samples).any():
         raise SignalError(f"{path}: channel {label!r} is flat or lost throughout; name another")
     return Signal(samples, label, info.rate_hz, info.started)
 
 
-def by_the_rules(night: Night, drop_unscored: bool) -> Night:
+def apply_rules(night: Night, drop_unscored: bool) -> Night:
     """Keep 30 min of wake on either side of sleep; unscore epochs with less than 90 % of their samples.
 
     The 30 min are counted in scored epochs, as by A. Supratak for DeepSleepNet, whose preparation removes
@@ -117,9 +124,9 @@ def by_the_rules(night: Night, drop_unscored: bool) -> Night:
 
 def read_recording(job: Job, scoring: Path | None) -> tuple[Night, str, float]:
     """Read a whole recording, before the rules; return it with its channel and its rate in Hz."""
-    signal = conditioned(job.signal, job.channels)
+    signal = read_conditioned(job.signal, job.channels)
     n_epochs = signal.samples.size // EPOCH_SAMPLES
-    found = expert_stages(job.signal, scoring, signal.started)
+    found = read_expert_stages(job.signal, scoring, signal.started)
     if found.unknown:  # the user must know, before a network is trained on the night
         words = ", ".join(f"{word!r} ({count})" for word, count in found.unknown.items())
         print(f"{job.recording}: not understood as a sleep stage, left unscored: {words}", file=sys.stderr)
@@ -155,16 +162,16 @@ def make(job: Job, out: Path, before: Made | None, drop_unscored: bool) -> Made:
 
     """
     ready = job.signal.suffix.lower() == ".npz"
-    scoring = None if ready else scoring_of(job)
-    inputs = tuple(hashed(path) for path in (job.signal, scoring) if path is not None)
+    scoring = None if ready else find_scoring(job)
+    inputs = tuple(describe_file(path) for path in (job.signal, scoring) if path is not None)
     rules = Rules(channels=job.channels, subject=job.subject, drop_unscored=drop_unscored, wake_min=WAKE_MIN)
-    if before is not None and still_good(before, inputs, rules, out):
+    if before is not None and is_current(before, inputs, rules, out):
         return before
     if ready:
         night, channel, rate_hz = read_npz(job), "", float(RATE_HZ)
     else:
         night, channel, rate_hz = read_recording(job, scoring)
-    night = by_the_rules(night, drop_unscored)
+    night = apply_rules(night, drop_unscored)
     path = out / f"{job.recording}.npz"
     try:
         save_night(path, night)
@@ -174,7 +181,7 @@ def make(job: Job, out: Path, before: Made | None, drop_unscored: bool) -> Made:
     return Made(
         recording=night.recording,
         subject=night.subject,
-        output=hashed(path),
+        output=describe_file(path),
         inputs=inputs,
         rules=rules,
         channel=channel,
@@ -235,7 +242,7 @@ def _check_outputs(jobs: Sequence[Job], out: Path) -> None:
         raise UsageError(f"cannot create the folder {out}: {error.strerror}; choose another --out") from error
 
 
-def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.prepare", description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="kind", required=True)
@@ -269,22 +276,22 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code, 1 if any recording failed."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    asked = parsed(given)
+    asked = parse(given)
     try:
         if asked.kind == "files":
-            jobs = files(asked.files, asked.channel, asked.hypnogram, asked.subject)
+            jobs = list_files(asked.files, asked.channel, asked.hypnogram, asked.subject)
         else:
-            jobs = {"sleep-edf": sleep_edf, "shhs": shhs}[asked.kind](asked.folder, asked.channel)
+            jobs = {"sleep-edf": find_sleep_edf, "shhs": find_shhs}[asked.kind](asked.folder, asked.channel)
         command = shlex.join(["python", "-m", "tools.prepare", *given])
         manifest = prepare(jobs, asked.out, asked.drop_unscored, command, Console(stderr=True))
     except SleepstreamError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(summary(manifest.nights, len(manifest.failed), asked.out))
+    print(summarise(manifest.nights, len(manifest.failed), asked.out))
     return 1 if manifest.failed else 0
 
 
-def summary(nights: Iterable[Made], failed: int, out: Path) -> str:
+def summarise(nights: Iterable[Made], failed: int, out: Path) -> str:
     """Describe the content of OUT in one line."""
     counts: Counter[str] = Counter()
     number = 0

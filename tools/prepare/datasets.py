@@ -10,7 +10,7 @@ from pathlib import Path
 from streamer.errors import RecordingError, UsageError
 from streamer.night.hypnogram import Scoring
 from streamer.night.scoring import read_annotated, read_scoring
-from tools.prepare.nsrr import is_xml, xml_stages
+from tools.prepare.nsrr import is_xml, read_xml_stages
 
 # C4-A1 of SHHS is called EEG; if it is missing, C3-A2 is used.
 SHHS_CHANNELS = ("C4-A1", "EEG", "EEG(sec)", "EEG sec", "EEG 2", "EEG2")
@@ -29,7 +29,7 @@ class Job:
     lacking: str  # error message if there is no scoring
 
 
-def sleep_edf(folder: Path, channel: str | None) -> list[Job]:
+def find_sleep_edf(folder: Path, channel: str | None) -> list[Job]:
     """Find the cassette nights of Sleep-EDF Expanded below a folder; the names of a pair share 7 characters.
 
     The telemetry nights (ST...) are another study, not part of Sleep-EDF-78, whose subjects have the same
@@ -49,7 +49,7 @@ def sleep_edf(folder: Path, channel: str | None) -> list[Job]:
     return _some(jobs, f"{folder} has no SC4...-PSG.edf; give the folder of Sleep-EDF Expanded")
 
 
-def shhs(folder: Path, channel: str | None) -> list[Job]:
+def find_shhs(folder: Path, channel: str | None) -> list[Job]:
     """Find the recordings of SHHS (or another study of the NSRR) below a folder: EDF and XML share a name."""
     scorings = {path.name: path for path in sorted(folder.rglob("*.xml"))}
     channels = (channel,) if channel else SHHS_CHANNELS
@@ -63,7 +63,7 @@ def shhs(folder: Path, channel: str | None) -> list[Job]:
     return _some(jobs, f"{folder} has no .edf file; give the folder of the recordings")
 
 
-def files(
+def list_files(
     paths: Sequence[Path], channel: str | None, hypnogram: Path | None, subject: str | None
 ) -> list[Job]:
     """Take recordings named one by one; the scoring is given, in the recording, or beside it."""
@@ -87,7 +87,7 @@ def _some(jobs: list[Job], otherwise: str) -> list[Job]:
     return jobs
 
 
-def scoring_of(job: Job) -> Path | None:
+def find_scoring(job: Job) -> Path | None:
     """Find the file with the expert's stages; None: the recording itself.
 
     Raises:
@@ -96,13 +96,13 @@ def scoring_of(job: Job) -> Path | None:
     """
     if job.scoring is not None or read_annotated(job.signal).stages:
         return job.scoring
-    beside = scoring_beside(job.signal)
+    beside = find_scoring_beside(job.signal)
     if beside is None:
         raise RecordingError(f"{job.signal}: {job.lacking}")
     return beside
 
 
-def scoring_beside(path: Path) -> Path | None:
+def find_scoring_beside(path: Path) -> Path | None:
     """Find a scoring beside a recording: night.hypnogram.csv, night.csv and the like, or Sleep-EDF's pair."""
     if path.name.endswith("-PSG.edf"):
         pairs = list(path.parent.glob(f"{glob.escape(path.name[:7])}?-Hypnogram.edf"))
@@ -117,7 +117,7 @@ def scoring_beside(path: Path) -> Path | None:
     return next((one for one in found if one.is_file()), None)
 
 
-def expert_stages(signal: Path, scoring: Path | None, started: float) -> Scoring:
+def read_expert_stages(signal: Path, scoring: Path | None, started: float) -> Scoring:
     """Read the expert's stages from the scoring's file, or without one from the recording's annotations.
 
     Raises:
@@ -127,5 +127,5 @@ def expert_stages(signal: Path, scoring: Path | None, started: float) -> Scoring
     if scoring is None:
         return read_annotated(signal)
     if is_xml(scoring):
-        return Scoring(tuple(xml_stages(scoring)))
+        return Scoring(tuple(read_xml_stages(scoring)))
     return read_scoring(scoring, started)

@@ -71,7 +71,7 @@ class Manifest(_Frozen):
     failed: tuple[Failed, ...] = ()
 
 
-def hashed(path: Path) -> Source:
+def describe_file(path: Path) -> Source:
     """Describe a file by name, size and sha256.
 
     Raises:
@@ -82,12 +82,12 @@ def hashed(path: Path) -> Source:
     return Source(name=path.name, bytes=found.st_size, sha256=digest)
 
 
-def still_good(made: Made | None, inputs: Sequence[Source], rules: Rules, out: Path) -> bool:
+def is_current(made: Made | None, inputs: Sequence[Source], rules: Rules, out: Path) -> bool:
     """Whether a prepared night exists, unchanged, from the same input and by the same rules."""
     if made is None or made.inputs != tuple(inputs) or made.rules != rules:
         return False
     output = out / made.output.name
-    return output.is_file() and hashed(output) == made.output
+    return output.is_file() and describe_file(output) == made.output
 
 
 def read_manifest(out: Path) -> Manifest:

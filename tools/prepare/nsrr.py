@@ -15,7 +15,7 @@ def is_xml(path: Path) -> bool:
     return path.suffix.lower() == ".xml"
 
 
-def xml_stages(path: Path) -> list[Scored]:
+def read_xml_stages(path: Path) -> list[Scored]:
     """Read every stage of `*-nsrr.xml` or `*-profusion.xml`: (onset s, duration s, stage), from sample 0.
 
     The first has one `ScoredEvent` of type `Stages|Stages` per run of epochs, with `EventConcept` such as

@@ -73,8 +73,8 @@ def _crew(given: argparse.Namespace, asked: Asked) -> Crew:
     """Choose the workers: processes here, or a cluster."""
     model = None if given.model is None else given.model.resolve()
     if given.ray is None:
-        return lambda jobs: processes.staged(jobs, asked, model, given.processes)
-    return lambda jobs: cluster.staged(jobs, asked, model, given.ray, given.processes)
+        return lambda jobs: processes.stage_all(jobs, asked, model, given.processes)
+    return lambda jobs: cluster.stage_all(jobs, asked, model, given.ray, given.processes)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamer.errors import SinkError
 from streamer.host import private
-from tools.score.manifest import Asked, Done, Failed, Manifest, complete, untouched
+from tools.score.manifest import Asked, Done, Failed, Manifest, is_complete, is_untouched
 from tools.score.night import FILES, Job, Outcomes, Result, Touched
 from tools.score.recordings import ArchivedRecording
 
@@ -54,7 +54,7 @@ def fill(
         RunError: the workers cannot be started.
 
     """
-    jobs = due(manifest, recordings, asked)
+    jobs = find_due(manifest, recordings, asked)
     tally = Tally(there=len(recordings) - len(jobs))
     columns = TextColumn("recordings"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -84,7 +84,7 @@ def fill(
     return tally
 
 
-def due(manifest: Manifest, recordings: Sequence[ArchivedRecording], asked: Asked) -> list[Job]:
+def find_due(manifest: Manifest, recordings: Sequence[ArchivedRecording], asked: Asked) -> list[Job]:
     """List the recordings without a complete result of their present files with the same options."""
     jobs = []
     for recording in recordings:
@@ -92,8 +92,8 @@ def due(manifest: Manifest, recordings: Sequence[ArchivedRecording], asked: Aske
         if not isinstance(before, Done):
             jobs.append(Job(recording))
             continue
-        keep = before.asked == asked and complete(before, manifest.folder)
-        if not (keep and untouched(before, recording.inputs)):
+        keep = before.asked == asked and is_complete(before, manifest.folder)
+        if not (keep and is_untouched(before, recording.inputs)):
             jobs.append(Job(recording, before.inputs, keep))
     return jobs
 

@@ -14,7 +14,7 @@ from typing import Any
 from streamer.errors import RunError, SleepstreamError, UsageError
 from streamer.network.stager import Model
 from tools.score.manifest import Asked
-from tools.score.night import Job, Outcomes, Result, Touched, failure, outcome
+from tools.score.night import Job, Outcomes, Result, Touched, make_failure, stage_recording
 
 CODE = Path(__file__).parents[2]  # workers run this code, whatever is installed on their machine
 AHEAD = 2  # recordings sent per processor: one in work, one waiting
@@ -22,7 +22,7 @@ RETRIES = 2  # for a recording whose worker or machine died
 
 
 @cache
-def loaded(path: Path | None, sha256: str) -> Model:
+def load(path: Path | None, sha256: str) -> Model:
     """Load the model, once per worker process; a worker has one processor, and torch one thread."""
     return Model.load(path, sha256=sha256)
 
@@ -30,13 +30,15 @@ def loaded(path: Path | None, sha256: str) -> Model:
 def stage(job: Job, asked: Asked, model: Path | None) -> Result | Touched | SleepstreamError:
     """The task: return the result, or the error if the model cannot be loaded."""
     try:
-        ready = loaded(model, asked.model_sha256)
+        ready = load(model, asked.model_sha256)
     except SleepstreamError as error:
         return error
-    return outcome(job, asked, ready)
+    return stage_recording(job, asked, ready)
 
 
-def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, processes: int) -> Outcomes:
+def stage_all(
+    jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, processes: int
+) -> Outcomes:
     """Stage every recording; yield results in the order in which they are done.
 
     Args:
@@ -79,7 +81,7 @@ def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, 
                 exceptions.NodeDiedError,
             ) as error:
                 died = f"the worker that staged it died ({_first_line(error)})"
-                said = Result(failure(job.recording, died), {})
+                said = Result(make_failure(job.recording, died), {})
             except exceptions.RayError as error:
                 raise RunError(
                     f"the workers of the Ray at {address} cannot run this ({_last_line(error)}); give every "

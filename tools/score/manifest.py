@@ -185,7 +185,7 @@ def _text(entry: Done | Failed) -> bytes:
     return entry.model_dump_json(by_alias=True).encode() + b"\n"
 
 
-def described(path: Path) -> Input:
+def describe_input(path: Path) -> Input:
     """Describe a file with its digest.
 
     Raises:
@@ -196,7 +196,7 @@ def described(path: Path) -> Input:
     return Input(path=str(path), bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=digest)
 
 
-def untouched(done: Done, inputs: Iterable[Path]) -> bool:
+def is_untouched(done: Done, inputs: Iterable[Path]) -> bool:
     """Whether the files of a result are unchanged by path, size and time, without reading them."""
     try:
         found = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in inputs]
@@ -205,7 +205,7 @@ def untouched(done: Done, inputs: Iterable[Path]) -> bool:
     return found == [(one.path, one.bytes, one.mtime_ns) for one in done.inputs]
 
 
-def complete(done: Done, folder: Path) -> bool:
+def is_complete(done: Done, folder: Path) -> bool:
     """Whether all files of a result exist with the right size."""
     place = folder / done.recording
     try:

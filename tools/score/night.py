@@ -20,15 +20,15 @@ from streamer.journal import Meta
 from streamer.messages import EPOCH_S, STAGES, Doubt, Gap, Score, StreamInfo
 from streamer.network.stager import Model
 from streamer.night.hypnogram import Scoring, refuse_empty
-from streamer.night.scoring.comparison import compare, comparison_text
-from streamer.night.session import Night, unwatched
-from streamer.payloads import EpochPayload, PublishedStage, epoch_payload, to_json, utc
+from streamer.night.scoring.comparison import compare, format_comparison
+from streamer.night.session import Night, ignore_progress
+from streamer.payloads import EpochPayload, PublishedStage, make_epoch_payload, to_json, utc
 from streamer.pipeline import BLOCK, Output, Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
-from tools.prepare.datasets import expert_stages
-from tools.score.manifest import Asked, Compared, Done, Failed, Input, described
+from tools.prepare.datasets import read_expert_stages
+from tools.score.manifest import Asked, Compared, Done, Failed, Input, describe_input
 from tools.score.recordings import ArchivedRecording
 
 HYPNOGRAMS = {  # format -> file name in a result
@@ -67,11 +67,11 @@ class Touched:
 Outcomes = Generator[tuple[Job, Result | Touched], None, None]
 
 
-def outcome(job: Job, asked: Asked, model: Model) -> Result | Touched:
+def stage_recording(job: Job, asked: Asked, model: Model) -> Result | Touched:
     """Stage one recording; an error becomes its result, as one line."""
     recording = job.recording
     try:
-        inputs = tuple(described(path) for path in recording.inputs)
+        inputs = tuple(describe_input(path) for path in recording.inputs)
         if job.keep and [one.sha256 for one in inputs] == [one.sha256 for one in job.before]:
             return Touched(inputs)
         if job.before and _another(job.before[0], inputs[0]):
@@ -85,14 +85,14 @@ def outcome(job: Job, asked: Asked, model: Model) -> Result | Touched:
     except Exception as error:  # one file must not stop the others
         last = traceback.extract_tb(error.__traceback__)[-1]
         said = f"internal error {error!r} in {Path(last.filename).name}, line {last.lineno}"
-    return Result(failure(recording, said), {})
+    return Result(make_failure(recording, said), {})
 
 
 def _another(one: Input, other: Input) -> bool:
     return one.path != other.path and one.sha256 != other.sha256
 
 
-def failure(recording: ArchivedRecording, error: str) -> Failed:
+def make_failure(recording: ArchivedRecording, error: str) -> Failed:
     """Make the entry of a recording that could not be staged; its error names the file."""
     path = str(recording.path)
     named = error if path in error else f"{path}: {error}"
@@ -112,7 +112,7 @@ def _staged(recording: ArchivedRecording, inputs: tuple[Input, ...], asked: Aske
     }
     compared = None
     try:
-        scoring = expert_stages(recording.path, recording.scoring, night.started)
+        scoring = read_expert_stages(recording.path, recording.scoring, night.started)
     except ScoringError as error:
         if recording.scoring is not None:
             raise
@@ -121,7 +121,7 @@ def _staged(recording: ArchivedRecording, inputs: tuple[Input, ...], asked: Aske
     if any(one in STAGES for *_, one in scoring.stages):
         found = (both := compare(scoring, night.labels)).found
         compared = Compared(n=found.n, accuracy=found.accuracy, kappa=found.kappa, macro_f1=found.macro_f1)
-        files["agreement.json"] = comparison_text(both, night.labels, smoothed).encode()
+        files["agreement.json"] = format_comparison(both, night.labels, smoothed).encode()
     done = Done(
         recording=recording.name,
         inputs=inputs,
@@ -162,7 +162,7 @@ def _night(
     def take(output: Output) -> None:
         if isinstance(output, Score):
             number = len(epochs)
-            epochs.append(epoch_payload(output, number, session, number, info.started))
+            epochs.append(make_epoch_payload(output, number, session, number, info.started))
         elif isinstance(output, Gap):
             gaps.append(output)
         elif isinstance(output, Doubt):
@@ -219,6 +219,6 @@ def _hypnograms(night: Night, formats: tuple[str, ...]) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         for name in formats:
             path = Path(folder) / HYPNOGRAMS[name]
-            FORMATS[name][1](night, path, unwatched)
+            FORMATS[name][1](night, path, ignore_progress)
             files[path.name] = path.read_bytes()
     return files

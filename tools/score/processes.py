@@ -16,7 +16,7 @@ from pathlib import Path
 from streamer.errors import RunError, SleepstreamError
 from streamer.network.stager import Model
 from tools.score.manifest import Asked
-from tools.score.night import Job, Outcomes, Result, Touched, failure, outcome
+from tools.score.night import Job, Outcomes, Result, Touched, make_failure, stage_recording
 
 
 class Worker:
@@ -58,7 +58,7 @@ class Worker:
             said = (
                 None
                 if job is None
-                else Result(failure(job.recording, f"the process that staged it died ({why})"), {})
+                else Result(make_failure(job.recording, f"the process that staged it died ({why})"), {})
             )
         if isinstance(said, SleepstreamError):
             raise said
@@ -77,12 +77,12 @@ def work(line: Connection, asked: Asked, model_path: Path | None) -> None:
             return
         line.send(None)
         while True:
-            line.send(outcome(line.recv(), asked, model))
+            line.send(stage_recording(line.recv(), asked, model))
     except (EOFError, OSError):  # the main process is gone
         return
 
 
-def staged(jobs: Sequence[Job], asked: Asked, model: Path | None, processes: int) -> Outcomes:
+def stage_all(jobs: Sequence[Job], asked: Asked, model: Path | None, processes: int) -> Outcomes:
     """Stage every recording; yield results in the order in which they are done. No worker is left at the end.
 
     Raises:

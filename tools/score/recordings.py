@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import UsageError
-from tools.prepare.datasets import SCORING_KINDS, scoring_beside
+from tools.prepare.datasets import SCORING_KINDS, find_scoring_beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def find(patterns: Sequence[str], out: Path) -> tuple[list[ArchivedRecording], d
         if not files:
             raise UsageError(f"no file matches {pattern}; give a quoted pattern such as 'archive/**/*.edf'")
         named |= {path: path.relative_to(root).with_suffix("").as_posix() for path in files}
-    scorings = {path: scoring_beside(path) for path in named}
+    scorings = {path: find_scoring_beside(path) for path in named}
     taken = {one for path, one in scorings.items() if path.suffix.lower() not in SCORING_KINDS}
     recordings = [
         ArchivedRecording(name, path, scorings[path]) for path, name in named.items() if path not in taken

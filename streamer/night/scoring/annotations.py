@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from streamer.night.hypnogram import Scoring
-from streamer.night.scoring.durations import Timed, is_epochs, whole_epochs
+from streamer.night.scoring.durations import Timed, check_whole_epochs, is_epochs
 from streamer.night.scoring.words import is_named_stage, is_stage_text, labels_of
 from streamer.sources.edf_header import is_edf, read_header
 from streamer.sources.edf_times import read_annotations
@@ -33,7 +33,7 @@ def read_annotated(path: Path) -> Scoring:
         (onset, duration, label) for (onset, duration, _), label in zip(notes, labels, strict=True)
     ]
     unknown = Counter(text.strip() for (*_, text), label in zip(notes, labels, strict=True) if label is None)
-    return Scoring(whole_epochs(timed, path), dict(unknown), begun=read_header(path).started)
+    return Scoring(check_whole_epochs(timed, path), dict(unknown), begun=read_header(path).started)
 
 
 def _is_about_a_stage(duration_s: float | None, text: str) -> bool:

@@ -78,7 +78,7 @@ def compare(
     return Comparison(truth, found, scoring.unknown, doubts)
 
 
-def comparison_text(
+def format_comparison(
     compared: Comparison, stages: Sequence[PublishedStage], smoothed: Sequence[PublishedStage]
 ) -> str:
     """The content of agreement.json: the agreement of the stages, and of the smoothed ones, with a scorer."""

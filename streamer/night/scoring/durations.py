@@ -13,7 +13,7 @@ from streamer.night.hypnogram import Scored
 Timed = tuple[float, float | None, Label | None]  # onset s, duration s if given, stage if understood
 
 
-def whole_epochs(timed: Sequence[Timed], path: Path) -> tuple[Scored, ...]:
+def check_whole_epochs(timed: Sequence[Timed], path: Path) -> tuple[Scored, ...]:
     """Return every stage with its duration, by onset; without one it lasts until the next (the last: 30 s).
 
     A word that was not understood is left out, but ends the stage before it.

@@ -16,7 +16,7 @@ import numpy as np
 from streamer.errors import RecordingError, ScoringError
 from streamer.messages import EPOCH_S, STAGES, UNSCORED, Label
 from streamer.night.hypnogram import Scoring
-from streamer.night.scoring.durations import Timed, whole_epochs
+from streamer.night.scoring.durations import Timed, check_whole_epochs
 from streamer.night.scoring.words import is_named_stage, is_stage_text, label_of, labels_of
 from streamer.sources.cells import DAY_S, Times
 
@@ -194,7 +194,7 @@ def _timed(
     if not any(label is not None for *_, label in timed):
         return Scoring()
     unknown = _not_understood(taken, [label for *_, label in timed])
-    stages = whole_epochs([item for item in timed if _may_end_a_stage(item)], path)
+    stages = check_whole_epochs([item for item in timed if _may_end_a_stage(item)], path)
     return Scoring(stages, unknown, begun=begun)
 
 

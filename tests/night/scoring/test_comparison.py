@@ -10,7 +10,7 @@ import pytest
 from streamer.messages import STAGES
 from streamer.night.hypnogram import Scoring
 from streamer.night.scoring import read_scoring
-from streamer.night.scoring.comparison import compare, comparison_text
+from streamer.night.scoring.comparison import compare, format_comparison
 from tests.night import STARTED
 
 
@@ -112,7 +112,7 @@ def test_another_begin_by_its_own_clock_is_doubted(tmp_path, hours, doubt):
 def test_all_of_it_is_in_the_json_and_said():
     labels = ["W", "N2"] * 10
     found = compare(scoring(labels, unknown={"LIGHT": 3, "Deep": 1}, doubts=("so so",)), labels)
-    data = json.loads(comparison_text(found, labels, labels))
+    data = json.loads(format_comparison(found, labels, labels))
     assert data["not_understood"] == {"LIGHT": 3, "Deep": 1}
     assert data["doubts"] == ["so so"]
     assert (data["n"], data["kappa"], data["smoothed"]["kappa"]) == (20, 1.0, 1.0)
