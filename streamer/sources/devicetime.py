@@ -9,9 +9,9 @@ its place), counted, and said in one line.
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence, Sequence
-from dataclasses import dataclass
+from collections.abc import MutableSequence
 from math import log10
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +126,8 @@ class HostChecked:
                 self.doubted += count
                 if abs(times[-1]) < FAR:
                     self._shift = float(out[-1] - times[-1])
-            self._watch(_Arrival(times, arrived, believed))
+            sound = bool((np.abs(times) < FAR).all())
+            self._watch(_Arrival(float(times[-1]), arrived, count, sound, believed))
         self._host, self._last = arrived, float(out[-1])
         return out
 
@@ -178,14 +179,16 @@ class HostChecked:
     def _watch(self, arrival: _Arrival) -> None:
         """Judge the device's clock by the last few seconds."""
         self._watched.append(arrival)
-        whole = _Pace.of(self._watched, self._period)
-        if whole.host_s < WATCH_S or len(self._watched) < 3:
+        first, *others = self._watched
+        shown_s, host_s = arrival.shown - first.shown, arrival.arrived - first.arrived
+        if host_s < WATCH_S or len(others) < 2:
             return
+        covered_s = sum(one.samples for one in others) * self._period
         sound = all(one.sound for one in self._watched)
-        refused = sum(not one.believed for one in self._watched[1:])
+        refused = sum(not one.believed for one in others)
         stands = (
-            whole.covered_s > whole.host_s / 2
-            and whole.shown_s < STANDS * min(whole.host_s, whole.covered_s)
+            covered_s > host_s / 2
+            and shown_s < STANDS * min(host_s, covered_s)
             and not refused  # a leap back is no slowness
         )
         self._watched = self._watched[-1:]
@@ -193,7 +196,7 @@ class HostChecked:
             self._by_arrival = self.turned = True
             named = "are no numbers"
             if sound:
-                factor = whole.shown_s / max(whole.host_s, whole.covered_s)
+                factor = shown_s / max(host_s, covered_s)
                 named = scale_named(factor, self._rate_hz) or "leap again and again"
             self.remarks.append(
                 f"the device's clock is not believed: its times {named}; samples are timed by their arrival, "
@@ -208,33 +211,14 @@ class HostChecked:
             )
 
 
-class _Arrival:
-    """Samples that came together: the device's time of the last one, and the host's."""
+class _Arrival(NamedTuple):
+    """Samples that came together."""
 
-    def __init__(self, times: Floats, arrived: float, believed: bool) -> None:
-        self.shown = float(times[-1])
-        self.sound = bool((np.abs(times) < FAR).all())
-        self.arrived = arrived
-        self.count = times.shape[0]
-        self.believed = believed
-
-
-@dataclass(frozen=True, slots=True)
-class _Pace:
-    """What passed between the first and the last of some arrivals: by the device, by the host, in samples."""
-
-    shown_s: float
-    host_s: float
-    covered_s: float
-
-    @classmethod
-    def of(cls, arrivals: Sequence[_Arrival], period: float) -> _Pace:
-        """Measure."""
-        if len(arrivals) < 2:
-            return cls(0.0, 0.0, 0.0)
-        first, last = arrivals[0], arrivals[-1]
-        covered_s = sum(one.count for one in arrivals[1:]) * period
-        return cls(last.shown - first.shown, last.arrived - first.arrived, covered_s)
+    shown: float  # the device's time of the last one
+    arrived: float  # the host's
+    samples: int
+    sound: bool  # all times are numbers
+    believed: bool
 
 
 class FileChecked:

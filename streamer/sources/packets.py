@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.messages import Chunk, Floats, Gap, Item
+from streamer.messages import Floats, Item
+from streamer.sources.source import cut_at_losses
 
 AGREE_S = 0.25  # of samples that must come at the device's own pace before time is believed
 PACE = 0.85, 1.5  # times the nominal duration: faster is catching up, slower is another pause
@@ -110,28 +111,18 @@ class PacketCounter:
     def _place_all(
         self, numbers: NDArray[np.int64], times: Floats, samples: Floats, arrived: float, *, ended: bool
     ) -> list[Item]:
-        out: list[Item] = []
-        begun = 0
+        losses: list[tuple[int, int]] = []
         for row in range(numbers.shape[0]):
             lost = self._lost_before(numbers[row:], times[row:], ended)
             if lost is None:
                 self._numbers, self._times, self._samples = numbers[row:], times[row:], samples[:, row:]
                 samples = samples[:, :row]
                 break
-            if lost > 0:
-                out += self._leave(samples[:, begun:row], arrived)
-                out.append(Gap(self._next, self._next + lost, LOST, arrived))
-                self._next += lost
-                begun = row
+            losses.append((row, lost))
             self._step(int(numbers[row]), float(times[row]), lost)
-        return out + self._leave(samples[:, begun:], arrived)
-
-    def _leave(self, samples: Floats, arrived: float) -> list[Item]:
-        if samples.shape[1] == 0:
-            return []
-        chunk = Chunk(self._next, samples, arrived)
-        self._next = chunk.stop
-        return [chunk]
+        items = cut_at_losses(self._next, samples, losses, LOST, arrived)
+        self._next = items[-1].stop if items else self._next
+        return items
 
     def _step(self, number: int, time: float, lost: int) -> None:
         """Move on to a sample of packet `number`."""

@@ -1,12 +1,12 @@
-"""What gives samples: a source that is live or played, and an open recording of any format."""
+"""What gives samples: a source that is live or played, an open recording; and how losses become gaps."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Protocol, Self
 
-from streamer.messages import Channel, Item, Marker, StreamInfo
+from streamer.messages import Channel, Chunk, Floats, Gap, Item, Marker, StreamInfo
 
 
 class Given(Protocol):
@@ -59,3 +59,29 @@ class Recording(Protocol):
 
         """
         ...
+
+
+def cut_at_losses(
+    start: int, samples: Floats, losses: Iterable[tuple[int, int]], reason: str, arrived: float = 0.0
+) -> list[Item]:
+    """Chunks of consecutive samples, and gaps where something was lost between them.
+
+    Args:
+        start: index of the first sample.
+        samples: (channels, n).
+        losses: how many samples precede each loss, and its length; those of no length are left out.
+        reason: of the gaps.
+        arrived: of all, steady s.
+
+    """
+    out: list[Item] = []
+    begun = 0
+    for at, lost in [*losses, (samples.shape[1], 0)]:
+        if at > begun and (lost > 0 or at == samples.shape[1]):
+            out.append(Chunk(start, samples[:, begun:at], arrived))
+            start += at - begun
+            begun = at
+        if lost > 0:
+            out.append(Gap(start, start + lost, reason, arrived))
+            start += lost
+    return out

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.messages import Chunk, Floats, Gap, Item
+from streamer.messages import Floats, Item
 from streamer.sources.devicetime import FileChecked, HostChecked
+from streamer.sources.source import cut_at_losses
 
 BLOCK_S = 0.25  # the line is updated once per so many samples, counted, never timed
 MEMORY = 240  # blocks the fit remembers
@@ -179,21 +180,7 @@ class Timeline:
                 doubtful = sure < room
             losses += [(at + before, lost) for before, lost in self._accept(times[at : at + sure])]
             at += sure
-        return self._items(start, samples[:, :at], losses)
-
-    def _items(self, start: int, samples: Floats, losses: list[tuple[int, int]]) -> list[Item]:
-        """Samples from index `start` on, cut where something was lost."""
-        out: list[Item] = []
-        begun = 0
-        for at, lost in [*((at, lost) for at, lost in losses if lost > 0), (samples.shape[1], 0)]:
-            if at > begun:
-                out.append(Chunk(start, samples[:, begun:at], self._arrived))
-                start += at - begun
-                begun = at
-            if lost > 0:
-                out.append(Gap(start, start + lost, LOST, self._arrived))
-                start += lost
-        return out
+        return cut_at_losses(start, samples[:, :at], losses, LOST, self._arrived)
 
     @property
     def _agree(self) -> int:
