@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -188,6 +189,7 @@ def _and_then_silence(pieces: Iterator[Signal], n: int) -> Iterator[Signal]:
     yield np.zeros(n)
 
 
+@lru_cache(maxsize=4)
 def _kernel(half: int, cutoff: float) -> Signal:
     """(PHASES + 1, 2 half) weights for each position between the two samples in the middle."""
     offset = np.arange(1 - half, half + 1) - (np.arange(PHASES + 1) / PHASES)[:, None]

@@ -114,23 +114,23 @@ def test_what_a_late_subscriber_finds_is_what_is_documented_as_retained():
     assert not heard[5].retain
 
 
-def test_a_stage_is_not_delayed_by_a_backlog_of_5000_epochs():
+def test_a_stage_is_not_delayed_by_a_backlog_of_thousands_of_epochs():
     async def main(port):
         outbox = MemoryOutbox()
         async with Subscriber(port) as subscriber, MqttSink(settings(port), "n", SystemClock()) as sink:
             stream = sink.stream("bed", outbox)
-            put(outbox, *(epoch(seq) for seq in range(5000)))
-            await subscriber.until_count("epoch", 200)
+            put(outbox, *(epoch(seq) for seq in range(2000)))
+            await subscriber.until_count("epoch", 100)
             stream.hear("", stage(1))
             await subscriber.until_count("stage", 1)
             behind = len(outbox)
-            await subscriber.until_count("epoch", 5000)
+            await subscriber.until_count("epoch", 2000)
         return behind, [item["seq"] for item in subscriber.of("epoch")]
 
     with Mosquitto() as broker:
         behind, order = asyncio.run(main(broker.port))
-    assert behind > 1000  # it came while these still waited
-    assert list(dict.fromkeys(order)) == list(range(5000))  # at least once: some twice, if the link was cut
+    assert behind > 500  # it came while these still waited
+    assert list(dict.fromkeys(order)) == list(range(2000))  # at least once: some twice, if the link was cut
 
 
 def test_only_the_newest_stage_is_kept_while_nobody_listens():

@@ -159,7 +159,7 @@ class Still(SystemClock):
 
 
 @needs_mosquitto
-def test_ten_thousand_junk_commands_do_not_delay_the_stage():
+def test_thousands_of_junk_commands_do_not_delay_the_stage():
     async def main(port):
         commands, refusals = [], []
         async with (
@@ -171,11 +171,11 @@ def test_ten_thousand_junk_commands_do_not_delay_the_stage():
             stream.hear("", Online(True))
             await sink.flush()
             bodies = list(JUNK.values())
-            for seq in range(10_000):
+            for seq in range(3000):
                 await client.publish("sleepstream/n/bed/command", bodies[seq % len(bodies)], qos=0)
-                if seq % 1000 == 0:
+                if seq % 300 == 0:
                     stream.hear("", stage(seq))
-                    await subscriber.until_count("stage", seq // 1000 + 1)
+                    await subscriber.until_count("stage", seq // 300 + 1)
             await client.publish("sleepstream/n/bed/command", b"", qos=1)
             await sink.flush()
             assert sink.status.reconnects == 0
@@ -217,11 +217,11 @@ def test_a_flood_that_is_not_looked_at_is_dropped_and_not_kept():
             while not house.asked.is_set():
                 await client.publish("house/status", b"x", qos=1)
             waiting = []
-            for seq in range(2000):
+            for seq in range(500):
                 await client.publish("sleepstream/n/bed/command", MARK, qos=0)
-                if seq % 200 == 0:
+                if seq % 50 == 0:
                     stream.hear("", stage(seq))
-                    await subscriber.until_count("stage", seq // 200 + 1)
+                    await subscriber.until_count("stage", seq // 50 + 1)
                     waiting.append(len(sink._connection.client.messages))
         return waiting, commands
 
