@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from model.size import FRAMES, Size
 
+LOOKS = 4  # weighted means over the frames of an epoch
+
 
 class FeedForward(nn.Module):
     """Two linear maps with a GELU between."""
@@ -154,18 +156,21 @@ class Summary(nn.Module):
 class Frames(nn.Module):
     """(B, frames, features) normalised dB -> (B, D), from what happens within an epoch and from its means.
 
-    Two convolutions over five seconds each. A tenth of a Transformer's work; it takes to the lessons of a
-    teacher that reads frames (`model.lessons`) what means over an epoch do not carry.
+    Three convolutions over five frames each, one, two and four seconds apart, so that the last sees all of an
+    epoch; then weighted means, each by weights of its own. A quarter of a Transformer's work; it takes to the
+    lessons of a teacher that reads frames (`model.lessons`) what means over an epoch do not carry.
     """
 
     def __init__(self, size: Size, features: int, frames: int = FRAMES) -> None:
         super().__init__()
         self.frames = FRAMES
         width, rows = size.frame_width, 1 + frames - FRAMES
-        self.first = nn.Conv1d(features, width, 5, padding=2)
-        self.second = nn.Conv1d(width, width, 5, padding=2)
-        self.score = nn.Conv1d(width, width, 1)
-        self.widen = nn.Linear(2 * width + rows * features, 2 * size.width)
+        self.mix = nn.Conv1d(features, width, 1)
+        self.steps = nn.ModuleList(
+            nn.Conv1d(width, width, 5, padding=2 * apart, dilation=apart) for apart in (1, 2, 4)
+        )
+        self.score = nn.Conv1d(width, LOOKS, 1)
+        self.widen = nn.Linear((1 + LOOKS) * width + rows * features, 2 * size.width)
         self.narrow = nn.Linear(2 * size.width, size.width)
         self.norm = nn.LayerNorm(size.width)
         self.dropout = nn.Dropout(size.dropout)
@@ -173,12 +178,13 @@ class Frames(nn.Module):
     def forward(self, spectrum: Tensor) -> Tensor:
         """Embed normalised frames, lost ones 0."""
         course = spectrum[:, : self.frames].transpose(1, 2)  # (B, features, 29)
-        hidden = F.gelu(self.first(course))
-        hidden = hidden + F.gelu(self.second(hidden))
-        weight = torch.softmax(self.score(hidden), dim=-1)
+        hidden = self.mix(course)
+        for step in self.steps:
+            hidden = hidden + F.gelu(step(hidden))
+        weight = torch.softmax(self.score(hidden), dim=-1)  # (B, LOOKS, 29)
         seen = [
             hidden.mean(-1),
-            (weight * hidden).sum(-1),
+            (weight @ hidden.transpose(1, 2)).flatten(1),
             course.mean(-1),
             spectrum[:, self.frames :].flatten(1),
         ]

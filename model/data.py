@@ -153,6 +153,9 @@ class Batch(NamedTuple):
     tokens: Tensor | None = (
         None  # (B, T, 2, D), where the epochs were embedded before; then no raw, no spectrum
     )
+    # (B, T, n, e) how n networks of a teacher embed each epoch, and (n,) which of them these are.
+    hints: Tensor | None = None
+    asked: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Move all of it."""

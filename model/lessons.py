@@ -5,7 +5,8 @@
 
 Drawn nights are changed in far more ways than nights differ (`model.broad`, and `Augmentation` for the
 amplifier and the electrode), and the teacher is asked about each sequence as changed (`model.streamed`):
-what it says is right by definition, wherever the change leads. Networks of one's own may be asked too; of
+what it says is right by definition, wherever the change leads: once as a stream could ask it, and once with
+the whole sequence before it, which knows more. Networks of one's own may be asked too; of
 several, one after the other. Beside both stand what YASA, or whoever gave the nights their `soft`, and the
 experts said of the epochs as they were drawn. `lessons` and `lesson_shares` of a run's settings learn from
 them.
@@ -20,6 +21,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,11 +42,21 @@ from streamer.spectrogram import FLOOR_UV
 
 BINS = SIZES["small"].bins
 HERE_HZ = FREQUENCY_HZ[:BINS]
-SAYING = ("teacher", "networks", "soft", "experts")
+SAYING = ("teacher", "ahead", "networks", "soft", "experts")
 ASKED = 3  # of the teacher's networks for each batch
+SEQUENCES = 8  # of a batch
 ALTERED = Augmentation(gain=0.3, tilt=0.2, wobble=0.15, low_pass=0.4, noise_uv=5.0)
 
 Samples = NDArray[np.float32]
+
+
+class Lesson(NamedTuple):
+    """One batch, as it is kept in a file."""
+
+    spectrum: Samples  # (B, T, 29, BINS) dB
+    said: Samples  # (B, T, 5, 5): the words in the order of SAYING
+    hints: Samples  # (B, T, n, e): how those of the teacher's networks that were asked embed each epoch
+    asked: NDArray[np.integer]  # (n,) their numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,19 +96,20 @@ def lesson(
     networks: Sequence[MC2SleepNet],
     cut: Cut,
     rng: np.random.Generator,
-) -> tuple[Samples, Samples]:
-    """Draw one batch: spectra (B, T, 29, BINS) dB, and the words (B, T, 4, 5) in the order of SAYING."""
+) -> Lesson:
+    """Draw one batch."""
     lengths = np.array([len(one.stages) for one in sources], np.float64)
     chosen = rng.choice(len(sources), cut.sequences, p=lengths / lengths.sum())
     parts = [sequence(sources[one], teacher, cut, rng) for one in chosen]
     ours, theirs, known = (np.stack(column) for column in zip(*parts, strict=True))
     which = rng.choice(len(teacher.networks), min(ASKED, len(teacher.networks)), replace=False)
-    words = [teacher(theirs, which.tolist())]
+    causal, hints = teacher.told(theirs, which.tolist())
+    words = [causal, teacher.ahead(theirs, which.tolist())]
     words.append(
-        told(networks[int(rng.integers(len(networks)))], ours) if networks else np.zeros_like(words[0])
+        told(networks[int(rng.integers(len(networks)))], ours) if networks else np.zeros_like(causal)
     )
     said = np.concatenate([np.stack(words, 2), known], 2)
-    return ours, said
+    return Lesson(ours, said, hints, which)
 
 
 @torch.inference_mode()
@@ -165,7 +178,7 @@ def noisy(decibel: Samples, spread: float, rng: np.random.Generator) -> Samples:
 
 
 class Lessons(Draws):
-    """Batches made before, in an order that follows from the seed; all of them before any comes again."""
+    """Batches made before, or parts of them, in an order that follows from the seed; all before any again."""
 
     def __init__(
         self,
@@ -177,32 +190,46 @@ class Lessons(Draws):
         first: int = 0,
     ) -> None:
         super().__init__(cut, seed, batches, first)
-        self.paths = [path for folder in folders for path in sorted(folder.glob("lesson-*.npz"))]
+        self.paths = lesson_paths(folders)
         self.shares = np.array(shares, np.float32)
-        if not self.paths:
-            raise RecordingError(
-                f"no lessons in {', '.join(map(str, folders))}; make some with model.lessons"
-            )
+        self.parts = max(1, SEQUENCES // cut.sequences)  # of a lesson, each a batch
 
     def __getitem__(self, index: int) -> Batch:
         """Read one and mix the words; nothing is learnt of an epoch for which one that counts is missing."""
         if index >= self.batches:
             raise IndexError(index)
-        again, place = divmod(self.first + index, len(self.paths))
-        order = np.random.default_rng([*self.seed, again]).permutation(len(self.paths))
-        with np.load(self.paths[order[place]], allow_pickle=False) as file:
-            spectrum, said = file["spectrum"].astype(np.float32), file["said"].astype(np.float32)
-        known = (said.sum(-1) > 0) | (self.shares == 0)  # (B, T, 4)
-        target = np.einsum("btks,k->bts", said, self.shares) * known.all(-1, keepdims=True)
+        again, place = divmod(self.first + index, len(self.paths) * self.parts)
+        order = np.random.default_rng([*self.seed, again]).permutation(len(self.paths) * self.parts)
+        number, part = divmod(int(order[place]), self.parts)
+        found = load(self.paths[number], part, self.parts)
+        known = (found.said.sum(-1) > 0) | (self.shares == 0)  # (B, T, words)
+        target = np.einsum("btks,k->bts", found.said, self.shares) * known.all(-1, keepdims=True)
         rng = np.random.default_rng([*self.seed, self.first + index, 1])
         present = [lose_epochs(target.shape[1], self.cut.augmentation, rng) for _ in target]
-        parts = (spectrum, target.astype(np.float32), np.stack(present))
+        parts = (found.spectrum, target.astype(np.float32), np.stack(present), found.hints, found.asked)
+        spectrum, wanted, there, hints, asked = map(torch.from_numpy, parts)
         nothing = torch.empty(*target.shape[:2], 0)
-        return Batch(nothing, *map(torch.from_numpy, parts))
+        return Batch(nothing, spectrum, wanted, there, hints=hints, asked=asked)
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """Any of them."""
         return self[int(rng.integers(self.batches))]
+
+
+def lesson_paths(folders: Sequence[Path]) -> list[Path]:
+    """Find the lessons of the folders; RecordingError when there are none."""
+    paths = [path for folder in folders for path in sorted(folder.glob("lesson-*.npz"))]
+    if not paths:
+        raise RecordingError(f"no lessons in {', '.join(map(str, folders))}; make some with model.lessons")
+    return paths
+
+
+def load(path: Path, part: int = 0, parts: int = 1) -> Lesson:
+    """Read a lesson, or one of equal parts of its sequences."""
+    with np.load(path, allow_pickle=False) as file:
+        here = slice(part * SEQUENCES // parts, (part + 1) * SEQUENCES // parts)
+        spectrum, said, hints = (file[name][here].astype(np.float32) for name in Lesson._fields[:3])
+        return Lesson(spectrum, said, hints, file["asked"])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -219,7 +246,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fold", type=int, default=0, help="whose people are left out")
     options = parser.parse_args(arguments)
     *folders, out = options.nights
-    cut = Cut(epochs=60, sequences=8, augmentation=ALTERED)
+    cut = Cut(epochs=60, sequences=SEQUENCES, augmentation=ALTERED)
     try:
         teacher = Streamed.load(options.teacher)
         networks = [load_checkpoint(one).network.eval() for one in options.networks]
@@ -233,12 +260,16 @@ def main(arguments: list[str] | None = None) -> None:
         path = out / f"lesson-{options.seed}-{number:05}.npz"
         if path.exists():
             continue
-        spectrum, said = lesson(
-            sources, teacher, networks, cut, np.random.default_rng([options.seed, number])
-        )
-        partial = path.with_name(f".{path.name}")
-        np.savez(partial, spectrum=spectrum.astype(np.float16), said=said.astype(np.float16))
-        partial.replace(path)
+        rng = np.random.default_rng([options.seed, number])
+        save(path, lesson(sources, teacher, networks, cut, rng))
+
+
+def save(path: Path, made: Lesson) -> None:
+    """Write a lesson in half as many bits; it appears whole or not at all."""
+    partial = path.with_name(f".{path.name}")
+    halves = {name: one.astype(np.float16) for name, one in made._asdict().items() if name != "asked"}
+    np.savez(partial, asked=made.asked, **halves)
+    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ beside it, and turns a batch into one loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from model.mc2sleepnet import HEADS, MC2SleepNet
 MASKED = 0.25  # share of one view's epochs hidden while it is filled in from the other
 TEMPERATURE = 0.07  # of the contrast
 AUXILIARY = 0.25  # weight of each single-stream head beside the joint one
+HINTS = 1.0  # weight of a teacher's embeddings beside its stages
 
 
 class Contrast(nn.Module):
@@ -128,6 +130,66 @@ class FineTune(nn.Module):
             tokens = embedded(self.network, batch)
         weighted = batch._replace(target=batch.target * self.weights)
         return stage_loss(self.network.decode(tokens, batch.present), weighted)
+
+
+class Hints(NamedTuple):
+    """How a teacher's embedding of an epoch follows from ours: one linear map for each of its networks."""
+
+    weight: Tensor  # (n, e, D)
+    bias: Tensor  # (n, e)
+
+
+class Repeat(FineTune):
+    """Stage 3 on lessons: name the stage, and embed each epoch so that the teacher's embedding follows.
+
+    What a teacher makes of an epoch says far more of how it looks at it than the five numbers that come out
+    (Romero et al. 2015, FitNets). A linear map for each of the teacher's networks leads there from the
+    spectrum's tokens; it is thrown away afterwards.
+
+    Args:
+        network: to be taught.
+        frozen, weights: as `FineTune` takes them.
+        examples: batches that the scale of the hints is taken from.
+        networks: how many the teacher has.
+
+    """
+
+    def __init__(
+        self,
+        network: MC2SleepNet,
+        frozen: bool,
+        weights: Sequence[float],
+        examples: Sequence[Batch],
+        networks: int,
+    ) -> None:
+        super().__init__(network, frozen, weights)
+        hints = torch.cat([one.hints.flatten(0, 2) for one in examples if one.hints is not None])
+        self.register_buffer("centre", hints.mean(0))
+        self.register_buffer("spread", hints.std(0).clamp(min=1e-3))
+        maps = [nn.Linear(network.mask.size(1), hints.size(1)) for _ in range(networks)]
+        self.hints = nn.ModuleList(maps)
+
+    centre: Tensor
+    spread: Tensor
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss of `FineTune`, and the mean squared error of the hints in their s.d."""
+        assert batch.hints is not None, "a batch of model.lessons"
+        assert batch.asked is not None, "a batch of model.lessons"
+        tokens = embedded(self.network, batch)
+        weighted = batch._replace(target=batch.target * self.weights)
+        loss = stage_loss(self.network.decode(tokens, batch.present), weighted)
+        wanted = (batch.hints - self.centre) / self.spread
+        seen = tokens[:, :, 1]
+        found = torch.stack([self.hints[one](seen) for one in batch.asked.tolist()], 2)
+        return loss + HINTS * (found - wanted).square().mean()
+
+    @torch.no_grad()
+    def maps(self) -> Hints:
+        """Return what leads from tokens to the teacher's embeddings, as it has been learnt."""
+        linear = [one.state_dict() for one in self.hints]
+        weight, bias = (torch.stack([one[name] for one in linear]) for name in ("weight", "bias"))
+        return Hints(weight * self.spread.unsqueeze(1), bias * self.spread + self.centre)
 
 
 def embedded(network: MC2SleepNet, batch: Batch) -> Tensor:

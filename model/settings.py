@@ -16,12 +16,15 @@ from streamer.errors import SettingsError
 Strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+STAGED = ("fine_tune", "repeat", "rehearse")  # objectives after which there is something to judge
+
+
 class Phase(BaseModel):
     """One stage of the training."""
 
     model_config = Strict
 
-    objective: Literal["contrast", "cross_mask", "fine_tune"]
+    objective: Literal["contrast", "cross_mask", "fine_tune", "repeat", "rehearse"]
     steps: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
     epochs: int = Field(default=60, gt=0)  # per sequence
@@ -56,8 +59,10 @@ class Settings(BaseModel):
     spectrum_layers: int | None = Field(default=None, ge=0)  # 0: means over the frames instead
     frame_width: int | None = Field(default=None, ge=0)
     lessons: tuple[Path, ...] = ()  # folders of `model.lessons`, to learn from in place of the nights
-    # Of the teacher, of networks of one's own, of the soft labels and of the experts in their targets.
-    lesson_shares: tuple[float, float, float, float] = (0.5, 0.0, 0.5, 0.0)
+    # In their targets: of the teacher as a stream asks it, of the teacher that knows the whole sequence, of
+    # networks of one's own, of the soft labels and of the experts.
+    lesson_shares: tuple[float, float, float, float, float] = (0.5, 0.0, 0.0, 0.5, 0.0)
+    teacher: Path | None = None  # whose lessons they are, see model/streamed.py; "rehearse" asks it again
     seed: int = 0
     # Whose nights choose checkpoint and temperature: these people or recordings, by name, or a fold's.
     held_out: tuple[str, ...] = ()
@@ -100,7 +105,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _phases_have_their_views(self) -> Self:
         """Contrast and cross-masking would teach the one view with the other that the run leaves out."""
-        two = [phase.objective for phase in self.phases if phase.objective != "fine_tune"]
+        two = [phase.objective for phase in self.phases if phase.objective not in STAGED]
         if self.views not in (None, "both") and two:
             raise ValueError(f'views = "{self.views}" leaves nothing for {two[0]}, which needs both views')
         shape = self.shape()
@@ -108,6 +113,16 @@ class Settings(BaseModel):
             raise ValueError("waveform = false leaves the raw view nothing to read; give level_hz")
         if self.start is not None and self.backbones is not None:
             raise ValueError("start and backbones name two beginnings; give one")
+        return self
+
+    @model_validator(mode="after")
+    def _lessons_are_given(self) -> Self:
+        """What repeats a teacher needs its lessons, and what goes on from there the teacher too."""
+        asked = [phase.objective for phase in self.phases]
+        if not self.lessons and {"repeat", "rehearse"} & set(asked):
+            raise ValueError('objectives "repeat" and "rehearse" learn from lessons; give `lessons`')
+        if "rehearse" in asked and (self.teacher is None or "repeat" not in asked[: asked.index("rehearse")]):
+            raise ValueError('objective "rehearse" needs `teacher`, and a phase "repeat" before it')
         return self
 
 

@@ -72,18 +72,42 @@ class Streamed:
         decibel: Samples = (10 * torch.log10(power + LEAST)).numpy()
         return decibel
 
-    @torch.inference_mode()
     def __call__(self, decibel: Samples, which: Sequence[int]) -> Samples:
         """Stage streams that begin here: (B, T * 30, bins) dB -> the mean (B, T, 5) of `which`."""
-        batch, seconds, bins = decibel.shape
-        epochs = torch.from_numpy(decibel / 10).float().view(batch, seconds // EPOCH_S, EPOCH_S, bins)
-        standard = standardised(epochs[:, :, :FRAMES]).flatten(0, 1).transpose(1, 2).unsqueeze(1)
-        total = torch.zeros(batch, epochs.size(1), 5)
-        for network in (self.networks[one] for one in which):
-            tokens = network.reducer_eeg(network.encoder_eeg(standard)).view(batch, epochs.size(1), -1)
-            total += staged(network, tokens) / len(which)
-        probabilities: Samples = total.numpy()
+        return self.told(decibel, which)[0]
+
+    @torch.inference_mode()
+    def told(self, decibel: Samples, which: Sequence[int]) -> tuple[Samples, Samples]:
+        """As `__call__`, and how each of `which` embeds the epochs: (B, T, n, e)."""
+        tokens = self._embedded(standardised(in_epochs(decibel)), which)
+        said = [staged(self.networks[one], tokens[:, :, place]) for place, one in enumerate(which)]
+        return torch.stack(said).mean(0).numpy(), tokens.numpy()
+
+    @torch.inference_mode()
+    def ahead(self, decibel: Samples, which: Sequence[int]) -> Samples:
+        """As `__call__`, each sequence seen whole: what the teacher says who knows its future."""
+        epochs = in_epochs(decibel)
+        mean = epochs.mean((1, 2), keepdim=True)
+        standard = (epochs - mean) / (epochs.std((1, 2), keepdim=True) + LEAST)
+        tokens = self._embedded(standard, which)
+        said = [staged_whole(self.networks[one], tokens[:, :, place]) for place, one in enumerate(which)]
+        probabilities: Samples = torch.stack(said).mean(0).numpy()
         return probabilities
+
+    def _embedded(self, standard: Tensor, which: Sequence[int]) -> Tensor:
+        """Embed standardised epochs (B, T, frames, bins), each by itself, by each of `which`."""
+        batch, epochs = standard.shape[:2]
+        singly = standard.flatten(0, 1).transpose(1, 2).unsqueeze(1)
+        asked = [self.networks[one] for one in which]
+        tokens = [one.reducer_eeg(one.encoder_eeg(singly)).view(batch, epochs, -1) for one in asked]
+        return torch.stack(tokens, 2)
+
+
+def in_epochs(decibel: Samples) -> Tensor:
+    """(B, T * 30, bins) dB -> the frames of whole epochs in decades (B, T, FRAMES, bins)."""
+    batch, seconds, bins = decibel.shape
+    epochs = torch.from_numpy(decibel / 10).float().view(batch, seconds // EPOCH_S, EPOCH_S, bins)
+    return epochs[:, :, :FRAMES]
 
 
 def standardised(epochs: Tensor) -> Tensor:
@@ -97,6 +121,12 @@ def standardised(epochs: Tensor) -> Tensor:
     variance = (square - mean.square()).clamp(min=0)
     spread = ((PRIOR_EPOCHS * USUAL_SPREAD**2 + weight * variance) / (PRIOR_EPOCHS + weight)).sqrt()
     return (epochs - mean.float().unsqueeze(2)) / spread.float().unsqueeze(2)
+
+
+def staged_whole(network: Any, tokens: Tensor) -> Tensor:
+    """Stage all epochs of a sequence together: tokens (B, T, e) -> probabilities (B, T, 5)."""
+    found: Tensor = network.classifier(network.sequence_encoder(tokens)).softmax(-1)
+    return found
 
 
 def staged(network: Any, tokens: Tensor) -> Tensor:

@@ -29,17 +29,23 @@ from model.augment import NONE, Augmentation
 from model.checkpoint import Checkpoint, load_checkpoint, load_start, save_checkpoint
 from model.data import Batch, Cut, Night, Sequences, load_nights, split, whole
 from model.encoded import EncodedNight, EncodedSequences, embed
-from model.lessons import Lessons
+from model.lessons import Lessons, lesson_paths
 from model.mc2sleepnet import MC2SleepNet
 from model.metrics import Agreement, agreement, calibrate
-from model.objectives import Contrast, CrossMask, FineTune
-from model.settings import Phase, Settings, load_settings
+from model.objectives import Contrast, CrossMask, FineTune, Hints, Repeat
+from model.rehearsal import Embedded, Rehearsal, embed_lessons
+from model.settings import STAGED, Phase, Settings, load_settings
 from model.spectra import Amplitudes, SpectralSequences, amplitudes
+from model.streamed import Streamed
 from streamer.errors import RecordingError, SettingsError, SleepstreamError
 
+EXAMPLES = 12  # lessons of which each asks some of the teacher's networks: together all of them
 
-def objective_of(phase: Phase, network: MC2SleepNet, settings: Settings) -> nn.Module:
-    """Return what a phase teaches; every parameter is trainable again except those the phase freezes."""
+
+def objective_of(
+    phase: Phase, network: MC2SleepNet, settings: Settings, examples: Sequence[Batch] = ()
+) -> nn.Module:
+    """Return what a phase teaches, with scales from `examples`; what it does not freeze is trainable."""
     width = network.mask.size(1)
     network.requires_grad_(True)
     network.zero_grad(
@@ -49,7 +55,11 @@ def objective_of(phase: Phase, network: MC2SleepNet, settings: Settings) -> nn.M
         return Contrast(network, width, phase.supervised)
     if phase.objective == "cross_mask":
         return CrossMask(network, width)
-    return FineTune(network, phase.frozen, settings.stage_weights)
+    if phase.objective == "repeat":
+        networks = 1 + max(int(one.asked.max()) for one in examples if one.asked is not None)
+        return Repeat(network, phase.frozen, settings.stage_weights, examples, networks)
+    frozen = phase.frozen or phase.objective == "rehearse"
+    return FineTune(network, frozen, settings.stage_weights)
 
 
 class Run:
@@ -73,6 +83,8 @@ class Run:
         torch.manual_seed(settings.seed)
         self.network = MC2SleepNet(self.size).to(device)
         self.columns: list[Amplitudes] = []  # of the nights to learn from, once something asks for them
+        self.hints: Hints | None = None  # of the last phase that repeated a teacher
+        self.embedded: Embedded | None = None  # lessons, once something rehearses
         self.phase = self.step = 0
         self.best = -math.inf
         if start is not None:
@@ -88,7 +100,9 @@ class Run:
         """Set up the present phase from its beginning."""
         phase = self.settings.phases[self.phase]
         torch.manual_seed(self.settings.seed + 1000 * (self.phase + 1))
-        self.objective = objective_of(phase, self.network, self.settings).to(self.device)
+        repeats = phase.objective == "repeat"
+        examples = list(self._batches(phase, 0, EXAMPLES, NONE)) if repeats else []
+        self.objective = objective_of(phase, self.network, self.settings, examples).to(self.device)
         self.optimiser = torch.optim.AdamW(decayed(self.objective, self.settings.weight_decay))
         self.average = AveragedModel(self.network, avg_fn=self._blend, use_buffers=True)
 
@@ -142,6 +156,8 @@ class Run:
             done += left
             if self.step < phase.steps:
                 return
+            if isinstance(self.objective, Repeat):
+                self.hints = self.objective.maps()
             self.phase, self.step = self.phase + 1, 0
             if self.phase < len(self.settings.phases):
                 self._enter()
@@ -161,7 +177,7 @@ class Run:
                 self.step += 1
                 if self.step % self.settings.save_every == 0:
                     self.save()
-                if phase.objective == "fine_tune" and (
+                if phase.objective in STAGED and (
                     self.step % self.settings.validate_every == 0 or self.step == phase.steps
                 ):
                     self._validate()
@@ -185,7 +201,9 @@ class Run:
         cut = Cut(phase.epochs, phase.sequences, self.settings.soft_share, augmentation)
         seed = (self.settings.seed, self.phase, self.rank)
         dataset: Dataset[Batch]
-        if self.settings.lessons:
+        if phase.objective == "rehearse":
+            dataset = self._rehearsal(cut, seed, count, first)
+        elif self.settings.lessons:
             dataset = Lessons(self.settings.lessons, self.settings.lesson_shares, cut, seed, count, first)
         elif self.encoded is not None:
             dataset = EncodedSequences(self.encoded, cut, seed, count, first)
@@ -195,6 +213,13 @@ class Run:
             self.columns = self.columns or [amplitudes(night.samples) for night in self.learn]
             dataset = SpectralSequences(self.learn, self.columns, cut, seed, count, first)
         return iter(DataLoader(dataset, batch_size=None, num_workers=self.settings.workers))
+
+    def _rehearsal(self, cut: Cut, seed: Sequence[int], count: int, first: int) -> Rehearsal:
+        assert self.hints is not None, "settings: a phase that repeats comes before"
+        assert self.settings.teacher is not None, "settings: it is given"
+        self.embedded = self.embedded or embed_lessons(self.network, lesson_paths(self.settings.lessons))
+        teacher = Streamed.load(self.settings.teacher)
+        return Rehearsal(self.embedded, self.hints, teacher, cut, seed, count, first)
 
     def _validate(self) -> None:
         """Score the averaged network on the held-out people, as they are and as badly as they may come."""
@@ -247,6 +272,7 @@ class Run:
             "phase": self.phase,
             "step": self.step,
             "best": self.best,
+            "hints": None if self.hints is None else tuple(self.hints),
             "objective": self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state_dict(),
@@ -263,6 +289,7 @@ class Run:
                 f"{self.settings.out}: holds a run with other settings; give another `out` or delete it"
             )
         self.phase, self.step, self.best = progress["phase"], progress["step"], progress["best"]
+        self.hints = None if progress["hints"] is None else Hints(*progress["hints"])
         if self.phase < len(self.settings.phases):
             self._enter()
             self.objective.load_state_dict(progress["objective"])
