@@ -7,6 +7,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from streamer.host.printable import printable
@@ -138,7 +139,7 @@ def _short(value: object) -> str:
         return "a table"
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
-    text = printable(repr(value))
+    text = printable(repr(str(value) if isinstance(value, Path) else value))
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
 
 

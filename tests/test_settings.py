@@ -272,5 +272,7 @@ def test_without_a_home_the_user_is_told_what_to_write(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "expanduser", homeless)
-    with pytest.raises(SettingsError, match="session_dir: this user has no home folder here"):
+    with pytest.raises(
+        SettingsError, match="session_dir: ~ cannot be used here, as this user has no home folder"
+    ):
         validate({"stream": [{"source": {"kind": "simulated"}}]}, "here")
