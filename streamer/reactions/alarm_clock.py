@@ -1,9 +1,9 @@
 """Runs the smart alarm: its own task, memory and noise, independent of everything else.
 
-It is wound before the model is loaded and before any source is opened, and outlasts both. What it remembers
-lies in a small file of its own, since there may be no session; sessions bear every change as an event.
+It starts before the model is loaded and before any source is opened, and outlasts both. Its state is in a
+small file of its own, since there may be no session; a session records every change as an event.
 
-Whatever those raise whom it tells, it goes on: the noise comes first, then its file, then they.
+What its listeners raise does not stop it. A change reaches the noise first, then the file, then the listeners.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class FiringLog:
     """A session's firings; a context manager. Leaving waits for those on their way.
 
     Args:
-        path: of the file; one that is there is gone on with.
+        path: of the file; an existing one is continued.
         live: every firing waits for the disk, on a thread of its own. A simulation's are written at once and
             survive the process, not the power.
 

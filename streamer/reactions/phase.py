@@ -51,7 +51,7 @@ class Due:
 
 
 def _gains(count: int) -> Complexes:
-    """What makes an analytic signal in 0.5-2 Hz of a transform of `count` samples at 20 Hz.
+    """Gains on the Fourier transform of `count` samples at 20 Hz that give the analytic signal in 0.5-2 Hz.
 
     A Butterworth band-pass of second order, there and back; and what undoes the conditioner's phase.
     """

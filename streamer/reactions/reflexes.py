@@ -35,8 +35,8 @@ FORGIVE = 0.005  # s per s: how fast a device's clock may fall behind without it
 class Lateness:
     """How late a score is, compared with the most punctual recent one.
 
-    What is late catches up sooner or later. A lateness that stays the same for `USUAL_S` is none: the
-    device's clock has stood still for a while, or a loss was never found.
+    Late scores catch up sooner or later. A lateness that stays the same for `USUAL_S` is the new usual one:
+    the device's clock has stood still for a while, or a loss was never found.
     """
 
     def __init__(self) -> None:

@@ -51,9 +51,7 @@ class Broker:
         self._broker: AmqttBroker | None = None
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self._newcomers: dict[
-            asyncio.Task[None], asyncio.StreamWriter
-        ] = {}  # in the order in which they came
+        self._newcomers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # the oldest first
         self._known: dict[asyncio.Task[None], bool] = {}  # those that have said who they are: an engine?
 
     async def __aenter__(self) -> Self:

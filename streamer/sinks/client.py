@@ -27,9 +27,7 @@ from streamer.sinks.refusals import Refused
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.wire import IN_FLIGHT, Message, Wire
 
-CONNECT_S = (
-    2.0  # for TCP and for TLS; it runs in a thread that cannot be cancelled, so it bounds the shutdown
-)
+CONNECT_S = 2.0  # for TCP and for TLS; their thread cannot be cancelled, so this bounds the shutdown
 KEEPALIVE_S = 15  # a silent broker is found out, and our last will is spoken, within 1.5 times this
 MARGIN = 32  # bytes of a packet beside topic and body
 CORRELATION_BYTES = 256  # more of it is not repeated

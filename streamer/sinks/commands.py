@@ -1,6 +1,6 @@
 """Commands of clients: their retention, rate, size and shape are checked before anything acts.
 
-Each command is answered, and contained: whatever obeying it raises refuses it, and reaches nobody else.
+Each command is answered. An exception while it is carried out refuses that command and changes nothing else.
 """
 
 from __future__ import annotations

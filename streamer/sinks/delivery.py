@@ -16,9 +16,7 @@ from streamer.sinks.refusals import Refusals, Refused, Verdict
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.topics import MqttStream, Slot
 
-IN_FLIGHT = (
-    8  # parcels of all streams; with the slots it stays below the 20 that brokers take before one waits
-)
+IN_FLIGHT = 8  # parcels of all streams; with the slots fewer than the 20 that brokers take at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The one way out: every sink is told behind a guard.
+"""Tells every sink what happens, each behind a guard.
 
 Nothing that a sink does can end or hold up the night, the record, the alarm or another sink. What it raises
 is counted, said once, and it is tried again with the next message. A sink that never waits is told at once,
@@ -52,12 +52,12 @@ class Guard:
 
     @property
     def name(self) -> str:
-        """Of the sink."""
+        """The sink's name."""
         return self._sink.name
 
     @property
     def wants(self) -> tuple[type, ...]:
-        """What the sink does."""
+        """The kinds of news that the sink takes."""
         return self._sink.wants
 
     def hear(self, stream: str, news: News) -> None:

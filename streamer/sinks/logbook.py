@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 class Logbook:
     """A sink that writes a line for each event and each remark; rotation is left to who reads the lines.
 
-    Stages are for MQTT; a log of them would hide everything else. No line has control characters, whoever
-    said what is in it.
+    Stages are left out: they would hide everything else. Control characters are escaped, whoever wrote the
+    text.
 
     Args:
         out: where the lines go.
@@ -84,7 +84,7 @@ class Logbook:
     def _object(self, level: str, stream: str, event: str, text: str, data: Mapping[str, object]) -> str:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         fields = {"t": now, "level": level, "stream": stream, "event": event, "text": text}
-        # Those first, and as said here.
+        # These come first, and the data of an event cannot replace them.
         line = json.dumps({**fields, **data, **fields}, ensure_ascii=not self._utf8)
         return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
 

@@ -96,7 +96,7 @@ class LslOutlets(StagesAndEvents):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Withdraw the outlets, as liblsl does with the last reference; blocks a moment for the tail."""
+        """Withdraw the outlets; blocks a moment, so that the last samples leave first."""
         outlets = [one for one in (self._markers, self._codes, self._density) if one is not None]
         if any(outlet.have_consumers() for outlet in outlets):
             time.sleep(FLUSH_S)

@@ -1,7 +1,7 @@
 """Waits while another process has our node name, so that the two do not disconnect each other forever.
 
 Whoever has a name answers when asked (`sleepstream/<node>/engine/ask`), by saying anew who it is. Only an
-answer counts: what a broker has kept from earlier may be the word of a process that is dead.
+answer counts: a note that the broker has kept may be that of a process that is dead.
 """
 
 from __future__ import annotations

@@ -69,9 +69,8 @@ class Repeats:
     """Holds back a line that is repeated, whatever numbers it holds."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, list[float]] = (
-            OrderedDict()
-        )  # said how often, held back since, last said
+        # How often a line was printed, how often held back since, and when it was printed last.
+        self._seen: OrderedDict[str, list[float]] = OrderedDict()
 
     def line(self, text: str, now: float) -> str:
         """The line to print at steady time `now`, or "" to hold it back."""

@@ -93,7 +93,7 @@ class MqttStream:
 
     name = "MQTT"
     wants: tuple[type, ...] = (*NEWEST, Online, Urgent)
-    prompt = True  # to be told is to be put into a slot
+    prompt = True  # `hear` only fills a slot or a queue
 
     def __init__(self, root: str, outbox: Outbox, stage_expiry_s: float, clock: Clock) -> None:
         self.root = root

@@ -1,7 +1,7 @@
 """Sends triggers as bytes to a serial port, for an amplifier's trigger input, or into a file.
 
-A USB adapter or trigger box puts each byte on its lines; after `pulse_ms` a zero follows. The port has the
-sink's own thread, so that one that hangs keeps nothing waiting but itself.
+A USB adapter or trigger box puts each byte on its lines; after `pulse_ms` a zero follows. A port that hangs
+blocks only the sink's own thread.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class TtlSink:
         """Write a trigger's code.
 
         Raises:
-            SinkError: it cannot be written; what a plug that was pulled has cost is not made up for.
+            SinkError: it cannot be written; it is not written later either, when it would be wrong.
 
         """
         if not isinstance(news, EventPayload) or news.event != "trigger":

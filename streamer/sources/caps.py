@@ -1,8 +1,8 @@
 """Recognises caps whose labels are not the 10-20 system's, though some look alike.
 
 On BioSemi's caps of 64 and more electrodes, A1 lies on the vertex or the forehead and C4 anywhere; EGI's nets
-have E1 to E256 and perhaps a Cz, which is their reference and flat. Where most labels are of such a system,
-nobody should stage one of them because its name happens to fit.
+have E1 to E256 and perhaps a Cz, which is their reference and flat. Where most labels are of such a system, a
+label that happens to fit the 10-20 system must not be staged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """EDF, EDF+ and BDF files, continuous or not: the header checked first, the samples read a minute at a time.
 
-Read here and not by a library, so that there is one parser: one that checks a header and another that reads
-by it need not agree on a value such as `-32767.0`.
+The file is read here and not by a library: with two parsers, the one that checks the header and the one that
+reads the samples could disagree on a value such as `-32767.0`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class EdfRecording:
 
 
 def _physical(records: NDArray[np.uint8], signal: Signal, width: int) -> NDArray[np.float64]:
-    """One signal's values in its unit: (records, bytes) -> (n,)."""
+    """The values of one signal in its own unit: (records, bytes) -> (n,)."""
     assert signal.scale is not None
     own = records[:, signal.offset : signal.offset + signal.samples * width].reshape(-1, width)
     digital = own[:, -1].view(np.int8).astype(np.int32)  # the last byte bears the sign

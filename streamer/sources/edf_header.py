@@ -1,7 +1,7 @@
 """The header of an EDF or BDF file: read once and checked before its values are used.
 
-Everything that is read of the file is read by what stands here, so no value can be checked in one way and
-used in another. What is wrong with one signal costs that signal; what is wrong with the file, the file.
+All readers take the values from here, so that none is checked in one way and used in another. A fault in the
+fields of one signal costs that signal; a fault in the fields of the file makes the file unreadable.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Header:
 
 
 def is_edf(head: bytes) -> bool:
-    """Whether a file that begins so claims to be EDF or BDF."""
+    """Whether these are the first bytes of an EDF or BDF file."""
     return head[:8] == BDF_VERSION or (len(head) >= 8 and head[:8].rstrip(b" \0") == b"0")
 
 
@@ -241,7 +241,7 @@ def _started(head: bytes) -> float:
 
 
 def _what(head: bytes) -> str:
-    """What the file is instead, if that is easy to tell."""
+    """Name the kind of file that it is instead, if that is easy to tell."""
     for start, name in ((b"PK", "a zip archive"), (b"\x1f\x8b", "a gzip archive"), (b"XDF:", "an XDF file")):
         if head.startswith(start):
             return f" but {name}"

@@ -103,9 +103,9 @@ def starts(
 ) -> tuple[NDArray[np.int64], list[str]]:
     """The sample index at which each record starts, and remarks on what was guessed or given up.
 
-    A record that does not say when it begins has its place where its neighbours leave room for it and for
-    nothing else; otherwise it is `UNPLACED`. A file that says that it is continuous is believed in that,
-    unless its records' times leave room for a loss.
+    A record without a time is placed if exactly the missing records fit between its neighbours; otherwise it
+    is `UNPLACED`. A file that declares itself continuous is read as such, unless its records' times leave
+    room for a loss.
 
     Raises:
         RecordingError: the records' times leap by more than a day, or go back, in a file that says that it
@@ -148,14 +148,14 @@ def _continuous(onsets: Floats, record_s: float, period_s: float) -> tuple[bool,
 
 
 def _without_rounding(starts: NDArray[np.int64], per_record: int, least: int) -> NDArray[np.int64]:
-    """Starts of records of which only those with at least so many samples missing before them are a loss."""
+    """The same starts, where fewer than `least` missing samples count as rounding and not as a loss."""
     lost = np.diff(starts) - per_record
     lost[np.abs(lost) < least] = 0
     return np.concatenate([[0], np.cumsum(per_record + lost)])
 
 
 def _filled(onsets: Floats, record_s: float, tolerance_s: float) -> list[str]:
-    """Give records without a time the one that their neighbours leave; also return remarks on the rest."""
+    """Set the times of records that have none, where their neighbours tell; return remarks on the others."""
     known = np.flatnonzero(np.isfinite(onsets))
     missing = np.flatnonzero(np.isnan(onsets))
     if not missing.size:

@@ -1,4 +1,4 @@
-"""A healthy sleeper's night before any EEG: the stage of each epoch, and what would be measured in it.
+"""A simulated night before its EEG is drawn: the stage of each epoch, and what is measured in it.
 
 The figures were learnt from the 153 cassette nights of Sleep-EDF Expanded (Kemp et al., PhysioNet, ODC-By
 1.0); `python -m tools.night_figures FEATURES.npz --out FILE` writes them again.
@@ -21,9 +21,7 @@ Array = NDArray[np.float64]
 FIGURES = Path(__file__).with_name("figures.json")
 W, N1, N2, N3, R = range(5)
 PER_MIN = 60 // EPOCH_S  # epochs in a minute
-TYPICAL = (
-    0.6  # of the scatter between real sleepers, electrodes and amplifiers: a simulated one is not extreme
-)
+TYPICAL = 0.6  # of the scatter between real sleepers, electrodes and amplifiers: no simulated one is extreme
 _BANDS = len(BANDS_HZ)
 
 # Minutes of N3 and of REM in each of the night's cycles: deep sleep early, REM towards morning.

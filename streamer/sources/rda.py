@@ -1,8 +1,8 @@
 """BrainVision Recorder as a source, by its remote data access (RDA) over TCP.
 
-Nobody asks for anything on it: the server sends a start when an acquisition runs or begins, numbered blocks
-of samples with their markers, and a stop. A connection that is lost, silent or talks nonsense ends the
-attempt; whoever drives the stream begins anew, and the session goes on.
+The client only listens: the server sends a start when an acquisition runs or begins, numbered blocks of
+samples with their markers, and a stop. A connection that is lost, silent or not RDA raises an error; the
+supervisor connects again, and the session goes on.
 """
 
 from __future__ import annotations

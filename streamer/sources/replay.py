@@ -74,7 +74,7 @@ class ReplaySource:
 
 
 def pick(recording: Recording, channel: Wanted) -> tuple[list[int], StreamInfo]:
-    """The channels to stream and what they make: all that are sampled together with the chosen one.
+    """Pick the channels to stream, all that are sampled with the chosen one, and describe the stream.
 
     Raises:
         UsageError: the channel is unknown or ambiguous, or a difference of channels not sampled together.
@@ -96,10 +96,10 @@ def pick(recording: Recording, channel: Wanted) -> tuple[list[int], StreamInfo]:
 
 
 def single(recording: Recording, channels: Sequence[str]) -> tuple[list[int], StreamInfo, str]:
-    """The one or two channels of one derivation, what they make, and how the derivation is called in that.
+    """Pick the one or two channels of one derivation; also return the stream, and the derivation in it.
 
-    `channels` are wanted best first: the first that the recording has a label for is taken, else the first
-    is looked for as `choose` does; without any, a sensible one.
+    `channels` are in order of preference: the first that is a label of the recording is taken, else `choose`
+    looks for the first; without any, `choose` picks one.
 
     Raises:
         UsageError: the channel is unknown or ambiguous, or a difference of channels not sampled together.
@@ -117,7 +117,7 @@ def single(recording: Recording, channels: Sequence[str]) -> tuple[list[int], St
 
 
 def _chosen(recording: Recording, channel: Wanted) -> Pick:
-    """The channel that is meant; where there is none, what was left out of the file may be why."""
+    """The channel that is asked for. If it is not there, the error says what was left out of the file."""
     try:
         return choose(recording.channels, channel, recording.rates_hz)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""What gives samples: a source that is live or played, an open recording; and how losses become gaps."""
+"""The protocols of a source and of an open recording; cuts samples where something was lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamer.messages import Channel, Chunk, Floats, Gap, Item, Marker, StreamI
 
 
 class Given(Protocol):
-    """What iterates chunks and gaps, in order, and markers among them."""
+    """A stream of chunks and gaps, in order, with markers among them."""
 
     info: StreamInfo
 
@@ -22,8 +22,8 @@ class Given(Protocol):
 class Source(Given, Protocol):
     """Where samples come from: an async context manager; `info` is there once it is entered.
 
-    What a person should know of it (what was left out, what is not believed) it appends to `remarks`, from
-    any thread, one line each; whoever drives the stream takes them out and says them.
+    It appends what a person should know (what was left out, what is not believed) to `remarks`, one line
+    each, from any thread. The live loop takes the lines out and publishes them.
     """
 
     remarks: deque[str]

@@ -34,8 +34,7 @@ class Timeline:
     a second where they jitter. A loss that hides in the jitter is found up to half a second late, one below
     3 ms never. Jitter of 20 ms, packets with one time each, stalls that catch up, and drift are no loss.
 
-    What no clock can mean is taken out before, by `checked`; so that no loss is longer than the time that
-    has passed by its word.
+    `checked` first replaces impossible times, so that no loss is longer than the time that it saw pass.
 
     A known limit: where jitter hides several losses a minute (5 % of packets at 20 ms), some are taken for a
     slower device, and the index wanders: by seconds in 20 minutes for packets of 32 samples at 256 Hz.

@@ -22,7 +22,7 @@ _PREFIXES_UV = {
 _POWERS_UV = {"0": 1e6, "-3": 1e3, "-6": 1.0, "-9": 1e-3}
 # What a file says when it says nothing: µV is then assumed.
 _NOTHING = ("", "none", "n/a", "na", "nan", "null", "unknown", "undefined", "-", "?")
-# What is left of a mu that went through another encoding; only a mu can stand there.
+# A mu that was damaged by a wrong encoding; nothing else can stand there.
 _LOST_MU = re.compile(r"(?:Âµ|Î¼|æ|\?|\ufffd+)(?=V)")
 _VOLTS = re.compile(r"(.*?)(?:v|volts?)")
 _POWER = re.compile(r"(?:10(?:\^|\*\*)|1e)([-+]?\d+)[*x·]?(?:v|volts?)")

@@ -35,8 +35,8 @@ BLOCK_S = 60.0  # samples turned into float64 at once
 class XdfRecording:
     """Every numeric stream of a regular rate in an XDF file; one stream is replayed at a time.
 
-    A stream that was begun again is there in pieces, which are one recording with gaps between. Damaged
-    chunks are left out, and a file that ends in the middle of one, as after a crash, is read up to there.
+    The pieces of a stream that was restarted are one recording with gaps. Damaged chunks are left out. A file
+    that ends in the middle of a chunk, as after a crash, is read up to there.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The chunks of an XDF file, looked through before a library reads them: what is damaged is left out.
+"""Finds the damaged chunks of an XDF file, so that the library reads only sound ones.
 
-pyxdf goes on after a damaged chunk without a word, and gives samples behind it that have no time of their own
-the times of those that were lost. So it is only handed what is sound.
+pyxdf goes on after a damaged chunk without an error. Samples after it that have no time of their own then get
+the times of those that were lost.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Sound:
     remarks: list[str] = field(default_factory=list)
 
     def keep(self, start: int, stop: int) -> None:
-        """A chunk is sound."""
+        """Add a sound chunk."""
         if self.spans and self.spans[-1][1] == start:
             self.spans[-1] = (self.spans[-1][0], stop)
         else:
@@ -53,7 +53,7 @@ class Sound:
 
 
 def sound(data: bytes | mmap) -> Sound:
-    """Look through a whole file, which begins with the magic."""
+    """Find the sound stretches of a whole file, which begins with the magic."""
     found = Sound()
     streams: dict[int, _Stream] = {}
     lost: Counter[str] = Counter()
@@ -106,7 +106,7 @@ def _plausible(data: bytes | mmap, at: int) -> bool:
 
 
 def _chained(data: bytes | mmap, at: int) -> bool:
-    """Whether several chunks follow each other from here, or some up to the end: no chance makes that."""
+    """Whether several chunks follow each other from here, or fewer up to the end: too regular for chance."""
     for _ in range(CHAIN):
         head = _head(data, at)
         if head is None or head.stop > len(data):
@@ -118,7 +118,7 @@ def _chained(data: bytes | mmap, at: int) -> bool:
 
 
 def _resume(data: bytes | mmap, at: int, head: _Chunk | None, found: Sound) -> int:
-    """Where sound chunks begin again after one of which not even the length can be trusted."""
+    """Find where sound chunks begin again after one whose length cannot be trusted."""
     mark = data.find(BOUNDARY, at)
     ends = mark + len(BOUNDARY) if mark >= 0 else len(data)
     for place in range(at + 1, min(ends, at + SEARCHED)):
@@ -139,7 +139,7 @@ def _resume(data: bytes | mmap, at: int, head: _Chunk | None, found: Sound) -> i
 
 
 def _fault(data: bytes | mmap, chunk: _Chunk, streams: dict[int, _Stream]) -> str:
-    """What is wrong with a chunk; nothing if it is sound."""
+    """What is wrong with a chunk; "" if it is sound."""
     if chunk.stop > len(data):
         return "cut short"
     if chunk.tag == MARK:
@@ -171,7 +171,7 @@ def _xml(content: bytes) -> ElementTree.Element | None:
 
 
 def _describe(content: bytes, number: int, streams: dict[int, _Stream]) -> str:
-    """Learn a stream's form; what is wrong with its description, or nothing."""
+    """Note the form of a stream's samples; return what is wrong with its description, or ""."""
     info = _xml(content)
     if info is None or info.tag != "info":
         return "a stream's header"

@@ -1,4 +1,4 @@
-"""Streams of an XDF file, put together where they are pieces of one: a device that was begun again."""
+"""Joins the streams of an XDF file that are pieces of one: of a device that was restarted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the times of a recorded stream are worth: their scale, and the rate at which they go on."""
+"""Checks the times of a recorded stream: their scale and their rate."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LOOKED_AT_S = 600.0  # of samples: a device's rate does not change
 
 
 def seconds(times: Floats, rate_hz: float) -> tuple[Floats, str]:
-    """Times as seconds, whatever scale they are on, and what a person should know of that.
+    """Times in seconds, whatever their scale, and a remark on it, or "".
 
-    A scale that can be named is undone, so that losses keep their length. Times that are none at all are
-    replaced by those that the declared rate gives.
+    A known scale (ms, µs, sample numbers) is undone, so that losses keep their length. Times that cannot be
+    used are replaced by those of the declared rate.
 
     Args:
         times: (n,) as in the file, finite.
@@ -36,7 +36,7 @@ def seconds(times: Floats, rate_hz: float) -> tuple[Floats, str]:
 
 
 def true_rate(times: Floats, rate_hz: float) -> tuple[float, str]:
-    """The rate to read at, and what a person should know of that: the times' own, if it is another.
+    """The rate to read at, that of the times if it differs from the declared one; and a remark, or "".
 
     Args:
         times: (n,) s, in order.

@@ -28,9 +28,7 @@ class Refusing:
         lacks: bytes = b"",
         curt: bool = False,
     ) -> None:
-        self.taken: list[
-            tuple[str, Any]
-        ] = []  # topics and bodies, in the order in which subscribers get them
+        self.taken: list[tuple[str, Any]] = []  # topics and bodies, as subscribers get them
         self.asked: list[str] = []  # topics of everything that came, taken or not
         self.connections = 0
         self._answer = answer
