@@ -3,7 +3,7 @@
 It starts before the model is loaded and before any source is opened, and outlasts both. Its state is in a
 small file of its own, since there may be no session; a session records every change as an event.
 
-What its listeners raise does not stop it. A change reaches the noise first, then the file, then the listeners.
+What its listeners raise does not stop it: a change reaches the noise first, then the file, then them.
 """
 
 from __future__ import annotations
