@@ -31,7 +31,7 @@ class Graded:
 
 
 class FrontEnd:
-    """One stream's stages up to the network, driven in the order in which the signal passes them.
+    """All stages of one stream before the network.
 
     Raises:
         UsageError: the channel asked for is not there, or is no voltage.

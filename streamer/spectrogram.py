@@ -30,12 +30,6 @@ def columns(frames: Floats) -> NDArray[np.float32]:
     return out
 
 
-def column(frame: Floats) -> NDArray[np.float32]:
-    """Compute one column: (200,) µV -> (128,) dB."""
-    one: NDArray[np.float32] = columns(frame[None])[0]
-    return one
-
-
 def spectrogram(samples: Floats) -> NDArray[np.float32]:
     """Compute every column of a signal: (n,) µV -> (n // 100 - 1, 128) dB; the first is of seconds 0 to 2."""
     return columns(frames(samples))

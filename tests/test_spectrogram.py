@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import ShortTimeFFT
 
-from streamer.spectrogram import FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING, column, spectrogram
+from streamer.spectrogram import FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING, columns, spectrogram
 from tests.conftest import torchaudio
 
 SIGNAL = np.random.default_rng(3).standard_normal(3000) * 30
@@ -37,11 +37,11 @@ def test_equals_the_oracle(oracle):
 
 def test_a_sine_peaks_in_its_own_bin():
     tone = 50 * np.sin(2 * np.pi * 12.5 * np.arange(200) / 100)
-    assert np.argmax(column(tone)) + 1 == round(12.5 / (100 / FFT_POINTS))
+    assert np.argmax(columns(tone[None])[0]) + 1 == round(12.5 / (100 / FFT_POINTS))
 
 
 def test_what_the_band_pass_removed_shows_zero_and_not_minus_infinity():
-    assert np.array_equal(column(np.zeros(FRAME_SAMPLES)), np.zeros(128, dtype=np.float32))
+    assert np.array_equal(columns(np.zeros((1, FRAME_SAMPLES)))[0], np.zeros(128, dtype=np.float32))
 
 
 def test_a_frame_that_touches_a_lost_sample_is_lost():

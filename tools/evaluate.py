@@ -54,12 +54,12 @@ Floats = NDArray[np.float64]
 Stages = NDArray[np.int64]  # index into STAGES, -1 where unscored
 
 STABLE = 3  # epochs that a stage must last on both sides of a boundary whose delay is measured
-PATIENCE = 10  # epochs in which a boundary may still be noticed
+PATIENCE = 10  # epochs within which a new stage must be scored to count as noticed
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One window as the engine gave it."""
+    """The engine's score of one window."""
 
     end_s: int
     probabilities: tuple[float, ...] | None
@@ -68,21 +68,21 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Windows of one recording beside its scorer's stages."""
+    """Windows of one recording, with the scorer's stages."""
 
     probabilities: Floats  # (n, 5), NaN where unscored
     smoothed: Stages  # (n,)
-    truth: Stages  # (n,) of most of the window
+    truth: Stages  # (n,) the scorer's stage of most of the window
 
     @property
     def stages(self) -> Stages:
-        """(n,) the most probable stage."""
+        """The most probable stages, (n,)."""
         return np.where(np.isnan(self.probabilities[:, 0]), -1, np.nan_to_num(self.probabilities).argmax(1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StagedNight:
-    """One recording: what was committed, what was given between, and what a peer says of the epochs."""
+    """One recording: its committed epochs, the windows between them, and another program's epochs."""
 
     name: str
     subject: str

@@ -72,7 +72,7 @@ NEAR_DB, NEAR = 0.5, 0.1  # unit of distance, of SPREAD_DB and of TOGETHER
 LEAST = 10  # fewer epochs of a stage in a batch are ignored in the statistics
 SHARES = np.array([0.15, 0.1, 0.4, 0.2, 0.15])  # wanted shares of the stages in a piece
 CUTS = ((80, 3), (32, 6), (32, 6))  # in turn: length of a cut in epochs, and number of cuts in a step
-TO_AMPLITUDE = np.log(10) / 2  # from the decadic logarithm of power
+TO_AMPLITUDE = np.log(10) / 2  # decadic logarithm of power to natural logarithm of amplitude
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -219,7 +219,7 @@ def compare_pairs(before: Sequence[Rows], after: Sequence[Rows]) -> dict[str, An
 
 def select_off_grid(rows: Rows, hop_s: int) -> Rows:
     """Select, from windows at every second between epochs, those of a hop of `hop_s`."""
-    offset_s = 1 + np.arange(rows.truth.size) % (EPOCH_S - 1)  # the whole epochs are not among them
+    offset_s = 1 + np.arange(rows.truth.size) % (EPOCH_S - 1)  # without the epochs themselves
     chosen = offset_s % hop_s == 0
     return Rows(rows.probabilities[chosen], rows.smoothed[chosen], rows.truth[chosen])
 

@@ -125,7 +125,7 @@ def find_lsl_streams(look_s: float = LOOK_S) -> list[LslStream]:
     """
     pylsl = load_pylsl()
     seen = pylsl.resolve_streams(look_s)
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lsl info") as asking:  # each may take its time
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lsl info") as asking:  # an answer may take long
         return sorted(asking.map(lambda found: _describe(pylsl, found), seen), key=lambda one: one.name)
 
 

@@ -38,7 +38,7 @@ SCORES: Final = ("annotations", "csv", "profusion", "json")  # formats that need
 def export(
     session: Path, to: str, out: Path | None = None, progress: Progress = ignore_progress
 ) -> tuple[Path, list[str]]:
-    """Write a session in another format.
+    """Export a session.
 
     Args:
         session: the session file.

@@ -47,13 +47,13 @@ class Morning:
     Methods that are not coroutines block on the disk: call them in a thread.
 
     Args:
-        settings: the `[night]` table.
+        settings: the [night] table.
         zone: the sleeper's time zone; None: this machine's.
         folder: of the session files.
         node: name of this engine.
         stream: name of the sleeper.
         clock: time.
-        turn: one report at a time, of all sleepers.
+        turn: lets only one report be written at a time, over all sleepers.
         launch: runs the process that writes a report; takes session files, returns the process's JSON.
 
     """

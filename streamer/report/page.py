@@ -72,7 +72,7 @@ def make_night_page(night: Night, png: bytes, found: Comparison | None, against:
     """Make the page of one night.
 
     Args:
-        night: as read from its session.
+        night: the night, as read from its session.
         png: the picture.
         found: agreement with a scorer, if asked for.
         against: the scorer's file.
@@ -105,7 +105,7 @@ def make_trend_page(
     """Make the page of several nights, in order of time.
 
     Args:
-        nights: as read from their sessions.
+        nights: the nights, as read from their sessions.
         pngs: the picture, and another one for a phone.
         links: file names of their reports, in the same folder.
         made_from: a digest of the page's inputs, stored in the page.

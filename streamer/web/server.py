@@ -56,7 +56,7 @@ class WebServer:
     process's file descriptors or keep others out.
 
     Args:
-        settings: where to listen.
+        settings: the address to listen on.
         page: the content.
         token: that every client must bring; None: no token, which only loopback allows.
         period_s: shortest time between two updates to a client.

@@ -19,9 +19,8 @@ from streamer.messages import EPOCH_S, Floats, Gap, Item, StreamInfo
 from streamer.settings import Settings, StreamSettings
 from streamer.sources.units import is_voltage, microvolts_per
 
-BINS_HZ = (
-    50  # what is kept and sent: the least and the greatest sample of each 20 ms, so that no burst is missed
-)
+# Of each 20 ms the smallest and the largest sample are kept and sent, so that no burst is missed.
+BINS_HZ = 50
 KEPT_S = 3 * EPOCH_S  # the 30 s that are shown, and what a fast replay reads ahead of them
 LOST = -32768  # stands for a bin without a sample
 STEPS = 65_000  # levels into which a trace's range is divided, in 16 bits

@@ -28,7 +28,7 @@ LABELS = (
 ONSETS = ("onset", "onset_s", "start", "start_s", "start time", "begin", "time", "time_s")
 DURATIONS = ("duration", "duration_s", "length", "length_s")
 ENDS = ("end", "end_s", "end time", "stop", "stop_s")
-PREAMBLE = 60  # lines above a heading, at most
+PREAMBLE = 60  # most lines above a heading
 EPOCHS = ("epoch", "epochs", "epoch number", "epoch_number", "#")
 DREAMS = "[hypnogram]"  # first line of the DREAMS database's hypnograms
 # Beginnings of other events in such tables, which are not stages.
@@ -98,7 +98,7 @@ def _rows(path: Path) -> list[_Row]:
 
 
 def _heading(lines: Sequence[tuple[int, str]]) -> int:
-    """Where the heading of a timed table is: below lines about the person, as RemLogic writes them, or 0."""
+    """Find the line of a timed table's heading, below lines about the person as RemLogic writes them."""
     for at, (_, line) in enumerate(lines[:PREAMBLE]):
         head = {_column_name(cell) for cell in line.split(_delimiter(line))}
         if head & set(LABELS) and head & {*ONSETS, *DURATIONS}:
@@ -199,7 +199,10 @@ def _timed(
 
 
 def _from_clocks(rows: Sequence[_Row], onset: int, end: int | None) -> tuple[Sequence[_Row], float | None]:
-    """Rows whose times of a clock have become seconds since the first, and what the clock then showed."""
+    """Convert clock times to seconds since the first.
+
+    Return the rows, and the first time (None: no clock).
+    """
     if not rows or _is_number(rows[0].cells[onset]):
         return rows, None
     columns = [column for column in (onset, end) if column is not None]
@@ -218,7 +221,7 @@ def _from_clocks(rows: Sequence[_Row], onset: int, end: int | None) -> tuple[Seq
 
 
 def _colons(clock: str) -> str:
-    """A time of day such as 22.31.20, as 22:31:20."""
+    """Write a time of day such as 22.31.20 as 22:31:20."""
     return re.sub(r"^(\d{1,2})\.(\d\d)\.(\d\d)$", r"\1:\2:\3", clock.strip())
 
 
