@@ -29,7 +29,7 @@ class BandPass:
 
     def reset(self) -> None:
         """Start anew at the next sample."""
-        self._state = np.zeros((len(self._sections), 2))
+        self._state = [np.zeros(2) for _ in self._sections]
         self._offset: float | None = None
 
     def push(self, samples: Floats) -> Floats:

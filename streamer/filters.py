@@ -43,11 +43,14 @@ class Lfilter(Protocol):
         """Filter; return the (n,) samples and the next state."""
 
 
-class Upfirdn(Protocol):
+Resample = Callable[[Floats], Floats]
+
+
+class Polyphase(Protocol):
     """Upsample (n,) samples by inserting zeros, filter, and keep every `down`-th sample."""
 
-    def __call__(self, taps: Floats, x: Floats, up: int, down: int) -> Floats:
-        """Resample; return the full output, (m,)."""
+    def __call__(self, taps: Floats, up: int, down: int) -> Resample:
+        """Prepare; return what resamples (n,) to the full output, (m,)."""
 
 
 def design_low_pass(length: int, cutoff: float, beta: float) -> Floats:
@@ -68,11 +71,11 @@ def design_second_order(
     return scale * shape, np.array([1.0, 2 * (k * k - 1) * scale, (1 - sqrt(2) * k + k * k) * scale])
 
 
-def _loops() -> tuple[Lfilter, Upfirdn]:
+def _loops() -> tuple[Lfilter, Polyphase]:
     """Load both loops, from scipy's extension modules if these work as expected."""
     try:
         recursive, polyphase = _extension("_sigtools"), _extension("_upfirdn_apply")
-        found = _direct_lfilter(recursive._linear_filter), _direct_upfirdn(polyphase)
+        found = _direct_lfilter(recursive._linear_filter), _direct_polyphase(polyphase)
         if _sound(*found):
             return found
     except Exception:  # another version of scipy: use its public functions, which are slow to import
@@ -103,40 +106,43 @@ def _direct_lfilter(loop: Callable[..., Any]) -> Lfilter:
     return lfilter
 
 
-def _direct_upfirdn(module: ModuleType) -> Upfirdn:
+def _direct_polyphase(module: ModuleType) -> Polyphase:
     apply, length = module._apply, module._output_len
 
-    def upfirdn(taps: Floats, x: Floats, up: int, down: int) -> Floats:
+    def polyphase(taps: Floats, up: int, down: int) -> Resample:
         arms = np.zeros(-(-len(taps) // up) * up)
         arms[: len(taps)] = taps
         flipped = np.ascontiguousarray(arms.reshape(-1, up).T[:, ::-1]).ravel()
-        out = np.zeros(length(len(taps), len(x), up, down))
-        apply(x, flipped, out, up, down, 0, _CONSTANT, 0.0)
-        return out
 
-    return upfirdn
+        def resample(x: Floats) -> Floats:
+            out = np.zeros(length(len(taps), len(x), up, down))
+            apply(x, flipped, out, up, down, 0, _CONSTANT, 0.0)
+            return out
+
+        return resample
+
+    return polyphase
 
 
-def _public() -> tuple[Lfilter, Upfirdn]:
+def _public() -> tuple[Lfilter, Polyphase]:
     from scipy import signal
 
     def lfilter(b: Floats, a: Floats, x: Floats, state: Floats) -> tuple[Floats, Floats]:
         out, after = signal.lfilter(b, a, x, zi=state)
         return out, after
 
-    def upfirdn(taps: Floats, x: Floats, up: int, down: int) -> Floats:
-        out: Floats = signal.upfirdn(taps, x, up, down)
-        return out
+    def polyphase(taps: Floats, up: int, down: int) -> Resample:
+        return lambda x: signal.upfirdn(taps, x, up, down)
 
-    return lfilter, upfirdn
+    return lfilter, polyphase
 
 
-def _sound(lfilter: Lfilter, upfirdn: Upfirdn) -> bool:
+def _sound(lfilter: Lfilter, polyphase: Polyphase) -> bool:
     """Check the loops on small examples with exact results."""
     out, after = lfilter(np.array([1.0, 2.0]), np.array([1.0, -0.5]), np.array([4.0, 8.0]), np.array([1.0]))
-    up = upfirdn(np.array([1.0, 2.0, 3.0]), np.array([1.0, 10.0]), 2, 1)
+    up = polyphase(np.array([1.0, 2.0, 3.0]), 2, 1)(np.array([1.0, 10.0]))
     found: list[list[float]] = [out.tolist(), after.tolist(), up.tolist()]
     return found == [[5.0, 18.5], [25.25], [1.0, 2.0, 13.0, 20.0, 30.0]]
 
 
-lfilter, upfirdn = _loops()
+lfilter, polyphase = _loops()

@@ -6,11 +6,13 @@ samples over 900 µV from the median) are in common use with headbands; the othe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.messages import EPOCH_S, Chunk, Floats, Gap, Grade, Item, Quality
 from streamer.sources.units import SUGGESTED, microvolts_per
@@ -23,11 +25,11 @@ HUM_UV = 20.0  # r.m.s. within 1 Hz of the mains
 BIG_SD_UV = 250.0  # of one second: movement, a loose electrode
 LEAST_REAL = 0.9  # share of real samples below which a window is not scored
 LEAST_UV, MOST_UV = 0.2, 2000.0  # plausible median s.d. of one second; EEG has 3 to 200
+GOOD = Quality("good")
 EEG_UV = (1.0, 1000.0)  # suggest another unit only if the s.d. in that unit lies here
 
 
-@dataclass(frozen=True, slots=True)
-class Second:
+class Second(NamedTuple):
     """The findings for one second of raw signal."""
 
     real: float  # share of its samples that arrived
@@ -70,6 +72,7 @@ class QualityMeter:
     def reset(self) -> None:
         """Start anew with a stream whose first sample has index 0."""
         self._seconds: dict[int, Second] = {}  # only seconds with a sample; `grade` removes old ones
+        self._flawed: set[int] = set()  # of these, what is not clean or not whole
         self._second = 0  # the one being filled
         self._stop = ceil(self._rate_hz)  # index one past its last sample
         self._parts: list[Floats] = []
@@ -97,16 +100,21 @@ class QualityMeter:
         if count < 2 or chunk.start != self._second * self._size:
             return chunk.start
         rows = chunk.samples[0, : count * self._size].reshape(count, self._size)
-        self._seconds.update(enumerate(self._measured(rows, self._size), self._second))
-        self._second += count
+        for second in self._measured(rows, self._size):
+            self._keep(second)
+            self._second += 1
         self._stop = ceil((self._second + 1) * self._rate_hz)
         return chunk.start + count * self._size
 
     def grade(self, end_s: int, span_s: int = EPOCH_S) -> Quality:
         """Grade the `span_s` seconds before second `end_s`; older seconds are forgotten."""
-        while self._seconds and (oldest := next(iter(self._seconds))) < end_s - span_s:  # they are in order
-            del self._seconds[oldest]
-        seconds = [second for begin_s, second in self._seconds.items() if begin_s < end_s]
+        kept, begin_s = self._seconds, end_s - span_s
+        while kept and (oldest := next(iter(kept))) < begin_s:  # they are in order
+            del kept[oldest]
+            self._flawed.discard(oldest)
+        if begin_s in kept and not self._flawed and span_s <= len(kept) == next(reversed(kept)) - begin_s + 1:
+            return GOOD  # the usual case: all are there and clean
+        seconds = [second for at_s, second in kept.items() if at_s < end_s]
         lost = 1 - sum([second.real for second in seconds]) / span_s
         return _judge(seconds, min(max(lost, 0.0), 1.0))
 
@@ -119,35 +127,40 @@ class QualityMeter:
 
         None where lost.
         """
-        seconds = (self._seconds.get(second) for second in range(end_s - EPOCH_S, end_s))
-        return tuple(None if second is None else second.fast_uv for second in seconds)
+        seconds = map(self._seconds.get, range(end_s - EPOCH_S, end_s))
+        return tuple([None if second is None else second.fast_uv for second in seconds])
 
     def _close(self, following: int) -> None:
         """Measure the complete second and begin second `following`; seconds between them were lost."""
         if self._parts:
             begin = ceil(self._second * self._rate_hz)
             samples = np.concatenate(self._parts)[None]
-            (self._seconds[self._second],) = self._measured(samples, self._stop - begin)
+            self._keep(*self._measured(samples, self._stop - begin))
             self._parts = []
         self._second = following
         self._stop = ceil((self._second + 1) * self._rate_hz)
 
+    def _keep(self, second: Second) -> None:
+        self._seconds[self._second] = second
+        if not second.clean or second.real < 1:
+            self._flawed.add(self._second)
+
     def _measured(self, rows: Floats, expected: int) -> list[Second]:
         """Measure seconds, (n, samples); each result is the same to the bit as for a second alone."""
         count = rows.shape[1]
-        centred = rows - (rows.sum(axis=1) / count)[:, None]
-        sds = np.sqrt(np.square(centred).sum(axis=1) / count).tolist()
-        spans = (rows.max(axis=1) - rows.min(axis=1)).tolist()
-        fasts: list[float | None] = [None] * len(sds)
+        # Ufuncs themselves: for one second's samples, an array's methods take as long as the sums.
+        centred = rows - (np.add.reduce(rows, 1) / count)[:, None]
+        sds = np.sqrt(np.add.reduce(centred * centred, 1) / count).tolist()
+        spans = (np.maximum.reduce(rows, 1) - np.minimum.reduce(rows, 1)).tolist()
+        fasts: Sequence[float | None] = [None] * len(sds)
         hums = [False] * len(sds)
         if count == expected:  # a spectrum across a gap would be meaningless
-            power = self._power(centred)
-            fasts = _rms(power, 25, 45)
+            taper, energy = _taper(count)
+            spectrum = np.fft.rfft(centred * taper)  # bins are 1 Hz apart: a bin's number is its frequency
+            fasts = _rms(spectrum[:, 25:46], count * energy)
             if self._mains_hz < self._rate_hz / 2 - 1:
-                hums = [
-                    hum is not None and hum > HUM_UV
-                    for hum in _rms(power, self._mains_hz - 1, self._mains_hz + 1)
-                ]
+                mains = spectrum[:, self._mains_hz - 1 : self._mains_hz + 2]
+                hums = [hum_uv > HUM_UV for hum_uv in _rms(mains, count * energy)]
         found = []
         for row, sd, span, fast_uv, hum in zip(rows, sds, spans, fasts, hums, strict=True):
             flat, railed, big = sd < FLAT_SD_UV, span > RAILED_UV and _railed(row), sd > BIG_SD_UV
@@ -156,18 +169,11 @@ class QualityMeter:
             found.append(Second(count / expected, sd, flat, railed, big, muscle, hum, fast_uv, clean))
         return found
 
-    def _power(self, centred: Floats) -> Floats:
-        """One-sided power per bin in µV². Bins are 1 Hz apart, so the bin's index is its frequency in Hz."""
-        count = centred.shape[1]
-        taper, energy = _taper(count)
-        power: Floats = np.abs(np.fft.rfft(centred * taper)) ** 2
-        power *= 2 / (count * energy)
-        return power
 
-
-def _rms(power: Floats, low_hz: int, high_hz: int) -> list[float | None]:
-    """Root mean square in a band, for each row of power."""
-    found: list[float | None] = np.sqrt(power[:, low_hz : high_hz + 1].sum(axis=1)).tolist()
+def _rms(bins: NDArray[np.complex128], scale: float) -> list[float]:
+    """Root mean square of each row's bins, of which `scale` makes one-sided power in µV²."""
+    power = np.add.reduce(bins.real**2 + bins.imag**2, 1)
+    found: list[float] = np.sqrt(power * (2 / scale)).tolist()
     return found
 
 
@@ -189,7 +195,7 @@ def _judge(seconds: list[Second], lost: float) -> Quality:
     count = max(len(seconds), 1)
     bad = [second for second in seconds if not second.clean]
     if not bad and not lost:
-        return Quality("good")
+        return GOOD
     share = {
         "flat": sum(s.flat for s in bad) / count,
         "railed": sum(s.railed for s in bad) / count,

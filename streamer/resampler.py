@@ -9,12 +9,13 @@ it only comes later.
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cache
 from math import ceil
 
 import numpy as np
 
 from streamer.errors import SignalError
-from streamer.filters import design_low_pass, upfirdn
+from streamer.filters import Resample, design_low_pass, polyphase
 from streamer.messages import RATE_HZ, Floats
 
 HALF_LENGTH = 10  # zero crossings on each side, counted at the slower of the two rates
@@ -73,6 +74,17 @@ def _taps(half: int, slower: int, up: int) -> Floats:
     return taps
 
 
+@cache
+def _bank(found: Fraction) -> tuple[Resample, int]:
+    """For all streams of one rate: the filter, and its outputs before those of the buffer's first sample."""
+    up, down = found.numerator, found.denominator
+    slower = max(up, down)
+    half = HALF_LENGTH * slower
+    taps = np.ones(1) if slower == 1 else _taps(half, slower, up)
+    shift = -half % down  # zeros in front, so that no output's centre falls between two
+    return polyphase(np.concatenate([np.zeros(shift), taps]), up, down), (half + shift) // down
+
+
 class Resampler:
     """One channel, any rate in, 100 Hz out; the output does not depend on how the input is cut.
 
@@ -86,10 +98,7 @@ class Resampler:
         slower = max(self.up, self.down)
         self._identity = slower == 1
         self._half = HALF_LENGTH * slower  # half the filter's length at the common rate `rate * up`
-        taps = np.ones(1) if self._identity else _taps(self._half, slower, self.up)
-        shift = -self._half % self.down  # zeros in front, so that each output is centred on a sample
-        self._taps = np.concatenate([np.zeros(shift), taps])
-        self._skip = (self._half + shift) // self.down  # outputs of upfirdn before the buffer's first sample
+        self._filter, self._skip = _bank(self._ratio)
         self.delay_s = 0.0 if self._identity else self._half / (self.up * rate_hz)
         self.reset()
 
@@ -145,7 +154,7 @@ class Resampler:
         ready = ready_index(end, self._ratio) if stop is None else min(ready_index(end, self._ratio), stop)
         if ready <= self._next:
             return np.empty(0)
-        filtered = upfirdn(self._taps, self._buffer, self.up, self.down)
+        filtered = self._filter(self._buffer)
         first = (self._begin * self.up) // self.down - self._skip  # whole: _begin is a multiple of `down`
         out: Floats = filtered[self._next - first : ready - first].copy()
         self._next = ready

@@ -24,9 +24,6 @@ def columns(frames: Floats) -> NDArray[np.float32]:
     """
     magnitude = np.abs(np.fft.rfft(frames * HAMMING, FFT_POINTS))[:, 1:]
     out: NDArray[np.float32] = (20.0 * np.log10(magnitude + FLOOR_UV)).astype(np.float32)
-    lost = np.isnan(frames.sum(axis=1))
-    if lost.any():
-        out[lost] = np.nan
     return out
 
 

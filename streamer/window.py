@@ -54,8 +54,7 @@ class Windows:
     def _due(self) -> int:
         """100 Hz index of the next possible end of a window, or of the epoch, where the ring ends."""
         seconds = self._index // RATE_HZ
-        hop, epoch = (seconds // step * step + step for step in (self._hop_s, EPOCH_S))
-        return RATE_HZ * min(hop, epoch)
+        return RATE_HZ * (seconds + min(self._hop_s - seconds % self._hop_s, EPOCH_S - seconds % EPOCH_S))
 
     def _write(self, count: int, values: Floats | float) -> None:
         """Write up to one epoch of samples into both halves; it never crosses the ring's end."""
@@ -73,7 +72,8 @@ class Windows:
         first = max(first, FRAME_S, last - COLUMNS + 1)
         if first > last:
             return
-        slots = np.arange(first, last + 1) % COLUMNS
+        # One place is the usual case, and costs more as an array.
+        slots = last % COLUMNS if first == last else np.arange(first, last + 1) % COLUMNS
         found: NDArray[np.float32] | float = np.nan
         if not lost:
             at = self._end - self._index % RATE_HZ  # the last whole second
