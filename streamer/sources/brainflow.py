@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -57,7 +56,7 @@ class BrainflowSource:
         self._heard = 0.0  # steady time of the last sample
         self._quiet_since = 0.0  # the same, or when the board was opened if that was later
         self._stop = 0  # index one past everything that has left
-        self._base = 0  # index of the first sample since the board was last opened
+        self._placing: PacketCounter | Timeline  # gives samples their indices
         self._reopened = 0  # tries it took to open the board again, until samples come
         self._failures = 0  # to open it again, in a row
 
@@ -74,10 +73,11 @@ class BrainflowSource:
             described = await self._worker.call(self._board.describe)
             check_rate(described.rate_hz, described.name)
             self._left = described.rows
-            self._numbered = (
-                PacketCounter(described.rate_hz, described.numbering) if described.numbering else None
+            self._placing = (
+                PacketCounter(described.rate_hz, described.numbering)
+                if described.numbering
+                else Timeline(described.rate_hz, HostChecked(described.rate_hz, self.remarks))
             )
-            self._timed = Timeline(described.rate_hz, HostChecked(described.rate_hz, self.remarks))
             await self._worker.call(self._board.open)
             self._mark()
             self._early = await self._first_rows(described.name)
@@ -189,30 +189,22 @@ class BrainflowSource:
             if lost:
                 reason = f"the board was gone; opened again at try {self._reopened}"
                 out.append(Gap(self._stop, self._stop + lost, reason, arrived))
-            self._base = self._stop = self._stop + lost
+            self._placing.reset(self._stop + lost)
             self._reopened = self._failures = 0
         self._heard = self._quiet_since = arrived
         if self._left is not None:
             self._left -= min(self._left, rows.stamps.shape[0])
-        if self._numbered is not None:
-            return out + self._moved(self._numbered.push(rows.numbers, times, rows.samples, arrived))
-        return out + self._moved(self._timed.push(times, rows.samples, arrived))
+        if isinstance(self._placing, PacketCounter):
+            out += self._placing.push(rows.numbers, times, rows.samples, arrived)
+        else:
+            out += self._placing.push(times, rows.samples, arrived)
+        return self._left_with(out)
 
     def _flush(self) -> list[Item]:
-        """Return what was held back. The next samples start a new timeline."""
-        stage = self._timed if self._numbered is None else self._numbered
-        out = self._moved(stage.flush())
-        stage.reset()
-        self._base = self._stop
-        return out
+        """Return what was held back."""
+        return self._left_with(self._placing.flush())
 
-    def _moved(self, items: list[Item]) -> list[Item]:
-        """Shift indices from the connection's start to the night's."""
-        out: list[Item] = []
-        for item in items:
-            if isinstance(item, Gap):
-                out.append(replace(item, start=item.start + self._base, stop=item.stop + self._base))
-            else:
-                out.append(replace(item, start=item.start + self._base))
-            self._stop = out[-1].stop
-        return out
+    def _left_with(self, items: list[Item]) -> list[Item]:
+        """Note where the stream is once these have left."""
+        self._stop = items[-1].stop if items else self._stop
+        return items

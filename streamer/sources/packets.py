@@ -77,11 +77,11 @@ class PacketCounter:
         self._agree = max(2, round(AGREE_S * rate_hz))
         self.reset()
 
-    def reset(self) -> None:
-        """Reset: the next sample has index 0."""
-        self._next = 0  # index of the next sample to leave
+    def reset(self, start: int = 0) -> None:
+        """Begin anew: the next sample has the index `start`."""
+        self._next = start  # index of the next sample to leave
         self._at = _Place()  # of the last sample
-        self._index = -1  # likewise
+        self._index = start - 1  # likewise
         self._time = 0.0  # likewise
         self._punctual = 0.0, 0  # time and index of a sample that came when it was taken
         self._latest: deque[tuple[float, int]] = deque(maxlen=self._agree)  # times and indices, the last ones

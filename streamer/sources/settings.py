@@ -32,8 +32,6 @@ class SimulatedSettings(Table):
     chunk_s: float = Field(1.0, gt=0, le=60)
     started: AwareDatetime | None = None  # None: now
     gain: float = Field(1.0, gt=0, le=100)
-    hum_hz: Literal[50, 60] = 50
-    hum_uv: float = Field(0.0, ge=0, le=1000)
     artefacts_per_hour: float = Field(0.0, ge=0, le=60)
     dropouts_per_hour: float = Field(0.0, ge=0, le=60)
     dropout_s: float = Field(20.0, gt=0, le=3600)  # mean length

@@ -84,9 +84,6 @@ class SimulatedSource:
         start, total = 0, self._total()
         for piece in resample((part.astype(np.float64) for part in eeg), settings.rate_hz):
             out = settings.gain * piece[: total - start]
-            if settings.hum_uv > 0:
-                t = np.arange(start, start + len(out)) / settings.rate_hz
-                out += settings.hum_uv * np.sin(2 * np.pi * settings.hum_hz * t)
             for begin, artefact, railed in artefacts:
                 _disturb(out, start, begin, artefact, railed)
             start += len(out)

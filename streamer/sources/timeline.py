@@ -47,18 +47,18 @@ class Timeline:
         self._block = max(16, round(BLOCK_S * rate_hz))  # samples
         self.reset()
 
-    def reset(self) -> None:
-        """Reset: the next sample has index 0."""
+    def reset(self, start: int = 0) -> None:
+        """Begin anew: the next sample has the index `start`."""
         self._checked.reset()
         self._waited_s = 0.0  # before the first sample
-        self._next = 0  # index of the next sample to leave
+        self._next = start  # index of the next sample to leave
         self._begun = False
         self._zero = 0.0  # time of index 0
         self._latest = 0.0  # time of the last sample that came
         self._run = 0  # samples before that one which had this very time
         self._packets = False  # some samples share their time
         # The line: lateness (s) at index `_at`, and by how much it grows per sample.
-        self._level, self._slope, self._at = 0.0, 0.0, 0.0
+        self._level, self._slope, self._at = 0.0, 0.0, float(start)
         self._blocks = 0  # in the fit
         self._spread = FIRST_S / 8  # mean deviation of a sample from its block
         self._wobble = 0.0  # mean deviation of a block from the line
@@ -135,8 +135,9 @@ class Timeline:
         """(n,) steps from sample to sample."""
         if not self._begun:
             self._begun = True
-            self._zero = float(times[0]) - self._waited_s
-            self._latest = self._zero if self._waited_s else self._zero - self._period
+            begun = float(times[0]) - self._waited_s
+            self._zero = begun - self._next * self._period
+            self._latest = begun if self._waited_s else begun - self._period
         steps = np.diff(times, prepend=self._latest)
         self._latest = float(times[-1])
         return steps

@@ -196,18 +196,23 @@ def _describe(content: bytes, number: int, streams: dict[int, _Stream]) -> str:
     return ""
 
 
-def _samples_fault(data: bytes | mmap, at: int, stop: int, stream: _Stream) -> str:
-    """Whether a chunk of samples is exactly as long as it says, and its first sample's time is known."""
+def _number(data: bytes | mmap, at: int, stop: int) -> tuple[int, int] | None:
+    """A number that says its own size, and where it ends; None if there is none before `stop`."""
     form = _LENGTHS.get(data[at]) if at < stop else None
     if form is None or at + 1 + data[at] > stop:
+        return None
+    return int(struct.unpack_from(form, data, at + 1)[0]), at + 1 + data[at]
+
+
+def _samples_fault(data: bytes | mmap, at: int, stop: int, stream: _Stream) -> str:
+    """Whether a chunk of samples is exactly as long as it says, and its first sample's time is known."""
+    found = _number(data, at, stop)
+    if found is None:
         return "samples"
-    count = struct.unpack_from(form, data, at + 1)[0]
-    at += 1 + data[at]
+    count, at = found
     if count == 0:
         return "" if at == stop else "samples"
-    if stop - at < count:
-        return "samples"
-    stamped = _stamped(data, at, stop, count, stream)
+    stamped = _stamped(data, at, stop, count, stream) if stop - at >= count else None
     if stamped is None:
         return "samples"
     if not stamped and not stream.timed:
@@ -237,10 +242,8 @@ def _stamped(data: bytes | mmap, at: int, stop: int, count: int, stream: _Stream
 
 def _strings_end(data: bytes | mmap, at: int, stop: int, count: int) -> int | None:
     for _ in range(count):
-        form = _LENGTHS.get(data[at]) if at < stop else None
-        if form is None or at + 1 + data[at] > stop:
+        found = _number(data, at, stop)
+        if found is None or sum(found) > stop:
             return None
-        at += 1 + data[at] + int(struct.unpack_from(form, data, at + 1)[0])
-        if at > stop:
-            return None
+        at = sum(found)
     return at
