@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,7 @@ class Numbering:
         return self.wrap // self.step * self.rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """Which sample of which packet."""
 
     number: int | None = None  # of the packet; None: there was none yet
@@ -112,22 +112,28 @@ class PacketCounter:
         self, numbers: NDArray[np.int64], times: Floats, samples: Floats, arrived: float, *, ended: bool
     ) -> list[Item]:
         losses: list[tuple[int, int]] = []
-        for row in range(numbers.shape[0]):
-            lost = self._lost_before(numbers[row:], times[row:], ended)
+        for row, (number, time) in enumerate(zip(numbers.tolist(), times.tolist(), strict=True)):
+            missing, place = self._at.after(number, self._numbering)
+            lost = self._lost_before(missing, time)
+            if lost is None:  # as many whole cycles may be missing too
+                cycles = self._whole_cycles(numbers[row:], times[row:], ended)
+                lost = None if cycles is None else self._with_cycles(missing, cycles, number)
             if lost is None:
                 self._numbers, self._times, self._samples = numbers[row:], times[row:], samples[:, row:]
                 samples = samples[:, :row]
                 break
             losses.append((row, lost))
-            self._step(int(numbers[row]), float(times[row]), lost)
+            if lost:
+                _, place = self._at.after(number, self._numbering, anew=True)
+            self._step(place, time, lost)
         items = cut_at_losses(self._next, samples, losses, LOST, arrived)
         self._next = items[-1].stop if items else self._next
         return items
 
-    def _step(self, number: int, time: float, lost: int) -> None:
-        """Move on to a sample of packet `number`."""
+    def _step(self, place: _Place, time: float, lost: int) -> None:
+        """Move on to a sample of a packet."""
         begun = self._at.number is not None
-        _, self._at = self._at.after(number, self._numbering, anew=lost > 0)
+        self._at = place
         self._index += 1 + lost
         slip = SLIP * (1 + lost) / self._rate_hz if begun else 0.0
         self._settled = max(0, self._settled - 1)
@@ -150,23 +156,26 @@ class PacketCounter:
     def _keeps_pace(self, took_s: float, samples: int) -> bool:
         return PACE[0] * samples <= took_s * self._rate_hz <= PACE[1] * samples
 
-    def _lost_before(self, numbers: NDArray[np.int64], times: Floats, ended: bool) -> int | None:
-        """Samples missing before the first of these; None if not sure yet."""
+    def _lost_before(self, missing: int, time: float) -> int | None:
+        """Samples missing before the next one; None if whole cycles may be missing, too.
+
+        `missing`: by the numbers alone.
+        """
         if self._at.number is None:
             return 0
-        missing, _ = self._at.after(int(numbers[0]), self._numbering)
-        by_time = (float(times[0]) - self._time) * self._rate_hz - 1
+        by_time = (time - self._time) * self._rate_hz - 1
         if missing > by_time + STALL_S * self._rate_hz:
             return max(0, round(by_time))
-        late = self._late(float(times[0]), self._index + 1 + missing)
-        if self._settled or late <= self._numbering.cycle / 2:
-            return missing
-        cycles = self._whole_cycles(numbers, times, ended)
+        late = self._late(time, self._index + 1 + missing)
+        return missing if self._settled or late <= self._numbering.cycle / 2 else None
+
+    def _with_cycles(self, missing: int, cycles: int, number: int) -> int:
+        """Samples missing before one of packet `number`, whole cycles included."""
         if not cycles:
-            return missing if cycles == 0 else None
+            return missing
         lost = missing + cycles * self._numbering.cycle
         # The same number, but from the top of another packet.
-        return lost - self._at.place - 1 if self._at.continues(int(numbers[0]), self._numbering) else lost
+        return lost - self._at.place - 1 if self._at.continues(number, self._numbering) else lost
 
     def _whole_cycles(self, numbers: NDArray[np.int64], times: Floats, ended: bool) -> int | None:
         """How many whole cycles are missing before the first of these samples; None if not sure yet.
