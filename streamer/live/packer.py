@@ -92,7 +92,7 @@ class Packer:
             freed = await _apart(one.path, "--prune")
             if freed:
                 log.warning(
-                    "%s: its samples were let go (storage.%s), %.1f MB", one.path.name, why, freed / 1e6
+                    "%s: its raw samples were deleted (storage.%s), %.1f MB", one.path.name, why, freed / 1e6
                 )
 
 

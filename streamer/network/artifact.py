@@ -28,7 +28,7 @@ def contract_inside(data: bytes, path: Path) -> Contract:
     """
     found = files_inside(data, path, (FILE_NAME,))
     if not found:
-        raise ArtifactError(f"model {path}: holds no {FILE_NAME}; make it with python -m model.export")
+        raise ArtifactError(f"model {path}: has no {FILE_NAME}; make it with python -m model.export")
     return read_contract(found[FILE_NAME], str(path))
 
 
@@ -41,7 +41,7 @@ def graphs_inside(data: bytes, path: Path, contract: Contract) -> dict[str, byte
     """
     if set(contract.graphs_sha256) != set(GRAPHS):
         raise ArtifactError(
-            f"model {path}: holds no ONNX graphs ({' and '.join(GRAPHS)}); use runtime torchscript, or "
+            f"model {path}: has no ONNX graphs ({' and '.join(GRAPHS)}); use runtime torchscript, or "
             "export it again with them"
         )
     graphs = files_inside(data, path, GRAPHS)

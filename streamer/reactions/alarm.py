@@ -146,7 +146,7 @@ class Alarm:
         try:
             deadline, clock_time = self._time(at, now)
         except (ValueError, OverflowError, OSError):
-            return f"{at[:40]!r} is no time; give one such as 07:00 or 2026-01-02T07:00"
+            return f"{at[:40]!r} is not a time; give one such as 07:00 or 2026-01-02T07:00"
         if deadline <= now:
             return f"{self._told(deadline)} is in the past"
         if deadline > now + MOST_AHEAD_S or deadline >= LATEST:

@@ -57,7 +57,7 @@ def absurd(memory: Memory, now: float) -> str:
     for name in _TIMES:
         value = getattr(memory, name)
         if not math.isfinite(value) or not 0 <= value < LATEST:
-            return f"{name} {value:g} is no time of this century"
+            return f"{name} {value:g} is not a time of this century"
     if not 0 <= memory.snoozes <= 1000 or not 0 <= memory.serial < 1 << 53:
         return "a count is out of all bounds"
     try:

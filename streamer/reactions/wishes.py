@@ -33,7 +33,7 @@ def with_time(memory: Memory, settings: AlarmSettings, text: str) -> Memory | st
     try:
         at = time.fromisoformat(text)
     except ValueError:
-        return f"{text[:40]!r} is no time of day; give one such as 07:00"
+        return f"{text[:40]!r} is not a time of day; give one such as 07:00"
     if at.tzinfo is not None:
         return f"{text[:40]!r} has an offset; the zone is in the settings"
     return replace(memory, at=at.isoformat(), at_instead=settings.deadline.isoformat())
@@ -46,5 +46,5 @@ def with_window(memory: Memory, settings: AlarmSettings, text: str) -> Memory | 
     except ValueError:
         minutes = -1.0
     if not 0 <= minutes <= MOST_WINDOW_MIN:
-        return f"{text[:40]!r} is no window; give minutes from 0 to {MOST_WINDOW_MIN:g}"
+        return f"{text[:40]!r} is not a window; give minutes from 0 to {MOST_WINDOW_MIN:g}"
     return replace(memory, window_min=minutes, window_instead=settings.window_min)

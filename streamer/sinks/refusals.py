@@ -110,7 +110,7 @@ class Refusals:
             self._say(topic, "aside", f"refuses a message on {topic} for good: {refusal.reason}; put aside")
             return "aside"
         self._say(
-            topic, "later", f"refuses a message on {topic}: {refusal.reason}; it is said again, in its order"
+            topic, "later", f"refuses a message on {topic}: {refusal.reason}; it is sent again, in its order"
         )
         return "later"
 

@@ -219,7 +219,7 @@ class BrainflowBoard:
                     board.release_session()
             except self._shim.BrainFlowError as error:
                 raise SourceError(
-                    f"BrainFlow board {self._settings.board!r} does not let go: {error}"
+                    f"BrainFlow board {self._settings.board!r} cannot be closed: {error}"
                 ) from error
 
     def _parameters(self) -> Any:

@@ -119,7 +119,7 @@ class BrainflowSource:
         if closing is None:
             return
         if not closing.done():
-            _log.warning("the board has not let go within %g s; it does so in the background", CLOSE_S)
+            _log.warning("the board was not closed within %g s; this continues in the background", CLOSE_S)
         elif (error := closing.exception()) is not None:
             _log.warning("%s", error)
 

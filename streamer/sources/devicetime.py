@@ -194,7 +194,7 @@ class HostChecked:
         self._watched = self._watched[-1:]
         if refused >= OFTEN or stands:
             self._by_arrival = self.turned = True
-            named = "are no numbers"
+            named = "are not numbers"
             if sound:
                 factor = shown_s / max(host_s, covered_s)
                 named = scale_named(factor, self._rate_hz) or "leap again and again"
@@ -207,7 +207,7 @@ class HostChecked:
             often = "once" if self._refused == 1 else f"{self._refused} times"
             self.remarks.append(
                 f"the device's clock has leapt, {often} so far; what this computer's clock did not "
-                f"see pass is no loss: {self.doubted} samples were timed by arrival"
+                f"see pass is not a loss: {self.doubted} samples were timed by arrival"
             )
 
 
@@ -274,7 +274,7 @@ class FileChecked:
         """Add a remark on what was not believed."""
         if self.doubted:
             self.remarks.append(
-                f"its times are not believed in {self.doubted} places (they are no numbers, go back, or leap "
+                f"its times are not believed in {self.doubted} places (not numbers, going back, or leaping "
                 f"by up to {self._worst:.0f} s); there samples are read as if nothing was lost"
             )
 

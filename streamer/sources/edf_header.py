@@ -181,7 +181,7 @@ def _scale(fields: list[bytes]) -> tuple[Scale | None, str]:
     gain = (high - low) / (most - least) if most != least else math.nan
     offset = high / gain - most if gain else math.nan
     if not math.isfinite(gain) or not math.isfinite(offset):
-        return None, f"its range {low:g} to {high:g} for {least:g} to {most:g} is no scale"
+        return None, f"its range {low:g} to {high:g} for {least:g} to {most:g} is not a scale"
     return Scale(gain, offset), ""
 
 
@@ -200,7 +200,7 @@ def _whole_records(path: Path, head: bytes, header_bytes: int, record_bytes: int
             "right, or to -1 to use all"
         )
     if held == 0:
-        raise RecordingError(f"{path} holds no samples, only a header; copy it again from the recorder")
+        raise RecordingError(f"{path} has no samples, only a header; copy it again from the recorder")
     return held
 
 

@@ -128,7 +128,7 @@ def _chosen(recording: Recording, channel: Wanted) -> Pick:
 
 def _apart(recording: Recording, chosen: Pick) -> UsageError:
     return UsageError(
-        f"{recording.name}: {chosen.label!r} is no difference: its channels are not sampled together"
+        f"{recording.name}: {chosen.label!r} cannot be computed: its channels are not sampled together"
     )
 
 

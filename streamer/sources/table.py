@@ -47,7 +47,7 @@ class TableRecording:
         self.remarks: list[str] = []
         self._opening = lines.opening(path)
         if not self._opening.first:
-            raise RecordingError(f"{path} holds no samples; give a CSV with a header and rows of numbers")
+            raise RecordingError(f"{path} has no samples; give a CSV with a header and rows of numbers")
         self._columns = self._described()
         head = list(islice(self._rows([]), LINES))
         self._agreed(head)
@@ -245,7 +245,7 @@ class TableRecording:
             return usable
         if self._columns.channels:
             raise RecordingError(
-                f"{self._path} holds no column of numbers; give a CSV with a column per channel"
+                f"{self._path} has no column of numbers; give a CSV with a column per channel"
             )
         raise RecordingError(
             f"{self._path} has no channels, only times; give a CSV with a column per channel"

@@ -102,7 +102,7 @@ class RowParser:
         self._bad_times = Tally("rows left out because they bear no time that goes on")
         self._shift_s = 0.0  # by which its clock was set back so far
         self._set_back: list[str] = []
-        self._bad_cells = Tally("rows with a cell that is no number, which counts as lost")
+        self._bad_cells = Tally("rows with a cell that is not a number, which counts as lost")
 
     def remarks(self) -> list[str]:
         """What was left out so far."""

@@ -56,7 +56,7 @@ def microvolts_per(unit: str) -> float:
     factor = microvolts_in(unit)
     if factor is None:
         raise UsageError(
-            f"unit {unit!r} is no voltage; pick an EEG channel, or say its unit: V, mV, uV or nV"
+            f"unit {unit!r} is not a voltage; choose an EEG channel, or give its unit: V, mV, uV or nV"
         )
     return factor
 

@@ -54,7 +54,7 @@ class XdfRecording:
         self.remarks += left_out
         if not self._streams:
             raise RecordingError(
-                f"{path} holds no stream of samples at a regular rate; record the EEG stream too"
+                f"{path} has no stream of samples at a regular rate; record the EEG stream too"
                 + (f" ({'; '.join(self.remarks[:3])})" if self.remarks else "")
             )
         self.name = path.stem
@@ -125,7 +125,7 @@ def _load(path: Path, remarks: list[str]) -> tuple[list[dict[str, Any]], dict[st
         zlib.error,
         ElementTree.ParseError,
     ) as error:
-        raise RecordingError(f"{path} is no whole XDF file ({error}); copy it again") from error
+        raise RecordingError(f"{path} is not a complete XDF file ({error}); copy it again") from error
 
 
 def _loaded(
@@ -148,7 +148,7 @@ def _loaded(
 def _trusted(path: Path, data: bytes | mmap.mmap, remarks: list[str]) -> bytes | None:
     """The file without what is damaged; None where that is all of it."""
     if data[: len(MAGIC)] != MAGIC:
-        raise RecordingError(f"{path} is no whole XDF file: it does not begin as one; copy it again")
+        raise RecordingError(f"{path} is not an XDF file: it does not begin like one; copy it again")
     trusted = sound(data)
     remarks += trusted.remarks
     if trusted.spans == [(len(MAGIC), len(data))]:

@@ -81,7 +81,7 @@ def test_an_artifact_with_graphs_of_a_former_form_is_run_by_torch(artifact: Path
 
 def test_asked_for_where_it_cannot_be_had(artifact: Path, tmp_path: Path) -> None:
     export(network(), TINY, "noise", tmp_path / "plain.pt", onnx=False)
-    with pytest.raises(ArtifactError, match=r"holds no ONNX graphs .* use runtime torchscript"):
+    with pytest.raises(ArtifactError, match=r"has no ONNX graphs .* use runtime torchscript"):
         Model.load(tmp_path / "plain.pt", runtime="onnx", trusted=True)
     with pytest.raises(ArtifactError, match="serves the CPU, not cuda"):
         Model.load(artifact, "cuda", runtime="onnx", trusted=True)

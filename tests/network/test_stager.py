@@ -139,7 +139,7 @@ def test_a_zip_that_is_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("holiday.txt", "sun")
-    assert "holds no contract.json" in refused(path)
+    assert "has no contract.json" in refused(path)
 
 
 def test_a_contract_without_a_network(artifact: Path, tmp_path: Path) -> None:

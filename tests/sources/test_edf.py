@@ -111,7 +111,7 @@ def test_a_range_that_is_no_scale_costs_its_signal(tmp_path, low, high, least, m
     for name, spelling in zip(RANGES, (low, high, least, most), strict=True):
         patched(path, field_at(name, 1), spelling.ljust(8))
     _, _, remarks = played(path, LABELS[0])
-    assert re.search(r"signal 2 'BODY TEMP' is left out: its range .* is no scale", remarks[0])
+    assert re.search(r"signal 2 'BODY TEMP' is left out: its range .* is not a scale", remarks[0])
 
 
 @pytest.mark.parametrize("reversed_", ["physical", "digital"])

@@ -302,7 +302,7 @@ def test_a_cell_that_is_no_number_is_lost_alone(tmp_path, bad):
     at, values, _ = played(recording, "Cz")
     np.testing.assert_array_equal(values, np.where(at == 77, np.nan, at))
     assert recording.remarks == [
-        "rows with a cell that is no number, which counts as lost: 1, the first in line 79"
+        "rows with a cell that is not a number, which counts as lost: 1, the first in line 79"
     ]
 
 

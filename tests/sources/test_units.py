@@ -45,7 +45,7 @@ def test_voltages_under_their_spellings(unit, factor):
 def test_what_is_no_voltage_is_refused(unit):
     assert microvolts_in(unit) is None
     assert not is_voltage(unit)
-    with pytest.raises(UsageError, match=f"{re.escape(repr(unit))} is no voltage"):
+    with pytest.raises(UsageError, match=f"{re.escape(repr(unit))} is not a voltage"):
         microvolts_per(unit)
 
 

@@ -91,7 +91,7 @@ def test_streams_side_by_side_are_told_apart_and_each_can_be_staged(tmp_path):
         assert [one.label for one in info.channels] == ["C4#2", "M1#2"]
         assert picked == [2, 3]
     with pytest.raises(
-        UsageError, match="'C4#1-M1#2' is no difference: its channels are not sampled together"
+        UsageError, match="'C4#1-M1#2' cannot be computed: its channels are not sampled together"
     ):
         pick(recording, "#0-#3")
 

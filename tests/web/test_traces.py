@@ -173,7 +173,7 @@ def test_a_name_that_no_channel_has_is_said_with_what_there_is_and_shown_as_miss
     assert first == {"label": "EOG R", "missing": True}
     assert (second["label"], third["missing"]) == ("EMG chin", True)
     assert "no channel 'EOG R'; there are: EOG L (200 Hz, mV)" in made.complaints[0]
-    assert "'%' is no voltage" in made.complaints[1]
+    assert "'%' is not a voltage" in made.complaints[1]
 
 
 def test_of_a_recording_with_other_rates_that_is_said():
