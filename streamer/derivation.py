@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 
 import numpy as np
 
@@ -58,9 +57,9 @@ class Derivation:
 
     def _split(self, start: int, samples: Floats, arrived: float) -> list[Item]:
         """Cut a chunk into runs of finite samples, with gaps where samples are not finite."""
-        if samples.shape[0] and isfinite(np.add.reduce(samples)):
-            return [*self.flush(), Chunk(start, samples[None], arrived)]
         real = np.isfinite(samples)
+        if samples.shape[0] and real.all():
+            return [*self.flush(), Chunk(start, samples[None], arrived)]
         out: list[Item] = []
         edges = np.flatnonzero(np.diff(real)) + 1
         for begin, end in zip([0, *edges], [*edges, samples.shape[0]], strict=True):

@@ -91,8 +91,8 @@ def test_what_was_checked_is_what_is_loaded(tmp_path, monkeypatch):
     [
         ({"path": "a.pt", "sha256": "abc"}, "model.sha256"),
         ({"path": "a.pt", "sha256": "0" * 64, "trusted": True}, "give only one of them"),
-        ({"sha256": "0" * 64}, "there is none"),
-        ({"trusted": True}, "there is none"),
+        ({"sha256": "0" * 64}, "path is missing"),
+        ({"trusted": True}, "path is missing"),
     ],
 )
 def test_what_the_settings_may_say(table, word):

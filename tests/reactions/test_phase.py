@@ -148,7 +148,7 @@ def test_it_strikes_no_more_than_it_may_and_not_while_disarmed():
 
 def test_it_needs_a_stage_that_is_new():
     data = {"source": {"kind": "lsl"}, "hop_s": 5, "trigger": [{"name": "a", "stages": ["N3"], "phase": {}}]}
-    with pytest.raises(SettingsError, match="hop_s = 2 or 1"):
+    with pytest.raises(SettingsError, match="set hop_s to 1 or 2"):
         validate({"stream": [data]}, "test")
     with pytest.raises(ValidationError, match="max_uv is not above min_uv"):
         PhaseSettings(min_uv=50, max_uv=40)
