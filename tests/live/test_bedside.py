@@ -24,7 +24,7 @@ from streamer.reactions.settings import TriggerSettings
 from streamer.settings import validate
 from streamer.sinks.publisher import Publisher
 from tests.fakes import FakeClock, FakeSource, Witness
-from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.mosquitto import needs_mosquitto, on_mosquitto
 from tests.reactions.test_triggers import score
 from tests.sinks.fakes import Subscriber
 from tests.sinks.samples import NIGHT
@@ -306,8 +306,7 @@ def test_the_alarm_is_armed_tested_and_disarmed_by_command(tmp_path):
             await running
             return client.of("alarm"), witness.events
 
-    with Mosquitto() as broker:
-        states, events = asyncio.run(scenario(broker.port))
+    states, events = on_mosquitto(scenario)
     armed = next(one for one in states if one["state"] == "armed")
     assert armed["deadline"].endswith("T06:45:00Z")
     assert states[-1]["deadline"] is None
@@ -376,8 +375,7 @@ def test_an_alarm_that_rings_alone_can_be_told_to_be_quiet(tmp_path, found):
             await asyncio.wait_for(running, 60)
         return witness.events
 
-    with Mosquitto() as broker:
-        events = asyncio.run(scenario(broker.port))
+    events = on_mosquitto(scenario)
     said = [event.data["what"] for event in events if event.event == "alarm"]
     assert said[-3:] == (["ringing", "snoozed", "dismissed"] if found else [])
     assert json.loads((tmp_path / "anna@n.alarm.json").read_text())["state"] == "disarmed"

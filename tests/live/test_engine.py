@@ -21,7 +21,7 @@ from streamer.sinks.commands import BURST
 from streamer.sinks.publisher import Publisher
 from tests.fakes import Witness, settle
 from tests.live.test_resume import recorded, rescored
-from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.mosquitto import Mosquitto, needs_mosquitto, on_mosquitto
 from tests.paths import eeg
 from tests.sinks.fakes import Subscriber
 from tests.sinks.test_mqtt_commands import JUNK
@@ -55,8 +55,7 @@ def test_every_topic_reaches_a_real_client_and_fits_its_schema(tmp_path):
             await client.until_says("sleepstream/test/availability", b"offline")
             return client
 
-    with Mosquitto() as broker:
-        client = asyncio.run(scenario(broker.port))
+    client = on_mosquitto(scenario)
     for kind, schema in SCHEMAS.items():
         assert client.of(kind)
         for payload in client.of(kind):
@@ -111,8 +110,7 @@ def test_commands_are_obeyed_or_refused(tmp_path):
             outcomes = await asyncio.wait_for(running, 60)
         return witness.event_names(), outcomes
 
-    with Mosquitto() as broker:
-        names, outcomes = asyncio.run(scenario(broker.port))
+    names, outcomes = on_mosquitto(scenario)
     assert [name for name in names if name in ("mark", "refused", "lights_off")] == [
         "mark",
         "refused",
@@ -145,8 +143,7 @@ def test_a_flood_of_junk_commands_changes_no_stage(tmp_path):
             (outcome,) = await running
         return outcome, witness
 
-    with Mosquitto() as broker:
-        outcome, witness = asyncio.run(scenario(broker.port))
+    outcome, witness = on_mosquitto(scenario)
     assert outcome.error is None
     assert len(outcome.labels) >= 2
     assert recorded(outcome.session) == rescored(outcome.session)[: len(outcome.labels)]

@@ -20,7 +20,7 @@ from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from tests.fakes import Witness, settle
 from tests.live.test_resume import STARTED, check, engine, recorded
-from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.mosquitto import needs_mosquitto, on_mosquitto
 from tests.paths import default_model, eeg, info
 from tests.sinks.fakes import Subscriber
 
@@ -120,8 +120,7 @@ def test_a_command_meanwhile_is_obeyed_and_does_not_end_the_connection(tmp_path,
         assert all(status.connected for status in witness.brokers)
         return outcome, witness.event_names()
 
-    with Mosquitto() as broker:
-        outcome, events = asyncio.run(scenario(broker.port))
+    outcome, events = on_mosquitto(scenario)
     assert events.index("mark") < events.index("session_resumed")
     check(outcome.session, resumed=1)
 

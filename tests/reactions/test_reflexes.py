@@ -19,7 +19,7 @@ from streamer.settings import validate
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
 from tests.fakes import Witness
-from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.mosquitto import Mosquitto, needs_mosquitto, on_mosquitto
 from tests.sinks.fakes import Subscriber
 
 # liblsl reads it at first use
@@ -178,7 +178,6 @@ def test_triggers_are_armed_and_disarmed_by_command(tmp_path):
             await running
         return witness
 
-    with Mosquitto() as broker:
-        witness = asyncio.run(scenario(broker.port))
+    witness = on_mosquitto(scenario)
     assert "no trigger is named 'none'" in next(e.text for e in witness.events if e.event == "refused")
     assert [e.text for e in witness.events if e.event == "mark"] == ["tmr armed", "all triggers disarmed"]

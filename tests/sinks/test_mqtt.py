@@ -18,7 +18,7 @@ from streamer.payloads import to_json
 from streamer.sinks.mqtt import MqttSink
 from streamer.sinks.settings import MqttSettings
 from tests.cable import Cable
-from tests.mosquitto import SUBSCRIBER, Mosquitto, needs_mosquitto
+from tests.mosquitto import SUBSCRIBER, needs_mosquitto, on_mosquitto
 from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import PATIENCE_S, HandClock, Subscriber
 from tests.sinks.samples import NIGHT, epoch, event, stage, summary
@@ -63,8 +63,7 @@ def test_mosquitto_sub_sees_every_documented_topic():
             await process.communicate()
         return seen
 
-    with Mosquitto() as broker:
-        seen = asyncio.run(main(broker.port))
+    seen = on_mosquitto(main)
     assert set(seen) == {
         "sleepstream/node1/availability",
         "sleepstream/node1/engine",
@@ -103,8 +102,7 @@ def test_what_a_late_subscriber_finds_is_what_is_documented_as_retained():
                 await late.until(lambda heard: len(heard) >= 6)
         return late.heard
 
-    with Mosquitto() as broker:
-        heard = asyncio.run(main(broker.port))
+    heard = on_mosquitto(main)
     found = {item.topic.removeprefix("sleepstream/n/"): item for item in heard[:5]}
     assert set(found) == {"availability", "engine", "bed/availability", "bed/stage", "bed/summary"}
     assert all(item.retain for item in heard[:5])
@@ -127,8 +125,7 @@ def test_a_stage_is_not_delayed_by_a_backlog_of_thousands_of_epochs():
             await subscriber.until_count("epoch", 2000)
         return behind, [item["seq"] for item in subscriber.of("epoch")]
 
-    with Mosquitto() as broker:
-        behind, order = asyncio.run(main(broker.port))
+    behind, order = on_mosquitto(main)
     assert behind > 500  # it came while these still waited
     assert list(dict.fromkeys(order)) == list(range(2000))  # at least once: some twice, if the link was cut
 
@@ -145,8 +142,7 @@ def test_only_the_newest_stage_is_kept_while_nobody_listens():
                 await subscriber.until_count("stage", 1)
         return subscriber.of("stage")
 
-    with Mosquitto() as broker:
-        assert [item["seq"] for item in asyncio.run(main(broker.port))] == [999]
+    assert [item["seq"] for item in on_mosquitto(main)] == [999]
 
 
 def test_a_late_epoch_is_marked_and_otherwise_unchanged():
@@ -160,8 +156,7 @@ def test_a_late_epoch_is_marked_and_otherwise_unchanged():
             await subscriber.until_count("epoch", 2)
         return subscriber
 
-    with Mosquitto() as broker:
-        subscriber = asyncio.run(main(broker.port))
+    subscriber = on_mosquitto(main)
     late, live = subscriber.of("epoch")
     assert late == json.loads(to_json(epoch(0))) | {"historical": True}
     assert live == json.loads(to_json(epoch(1)))
@@ -181,8 +176,7 @@ def test_streams_may_come_before_and_after_the_connection_and_do_not_mix():
             await subscriber.until_count("epoch", 2)
         return [(item.topic, item.json["seq"]) for item in subscriber.heard if "epoch" in item.topic]
 
-    with Mosquitto() as broker:
-        heard = asyncio.run(main(broker.port))
+    heard = on_mosquitto(main)
     assert heard == [("sleepstream/n/left/epoch", 0), ("sleepstream/n/right/epoch", 1)]
 
 
@@ -217,8 +211,7 @@ def test_an_urgent_event_is_said_at_once_and_its_parcel_not_again():
             assert len(outbox) == 0
         return subscriber
 
-    with Mosquitto() as broker:
-        subscriber = asyncio.run(main(broker.port))
+    subscriber = on_mosquitto(main)
     assert [item["seq"] for item in subscriber.of("event")] == [0, 1]
     assert not any(item.retain for item in subscriber.heard if item.topic.endswith("/event"))
 
@@ -234,8 +227,7 @@ def test_an_urgent_event_overtakes_a_backlog():
             await subscriber.until_count("event", 1)
             return len(subscriber.of("epoch"))
 
-    with Mosquitto() as broker:
-        assert asyncio.run(main(broker.port)) < 1500
+    assert on_mosquitto(main) < 1500
 
 
 def test_an_urgent_event_without_a_broker_comes_late_from_the_outbox_alone():
@@ -255,6 +247,5 @@ def test_an_urgent_event_without_a_broker_comes_late_from_the_outbox_alone():
             await sink.flush()
             return subscriber.of("event")
 
-    with Mosquitto() as broker:
-        (late,) = asyncio.run(main(broker.port))
+    (late,) = on_mosquitto(main)
     assert late == json.loads(to_json(event(99))) | {"historical": True}

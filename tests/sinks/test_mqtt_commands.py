@@ -15,7 +15,7 @@ from streamer.news import Online
 from streamer.sinks.client import QUEUED_COMMANDS
 from streamer.sinks.commands import BURST, MAX_BYTES, CommandInbox
 from streamer.sinks.mqtt import MqttSink
-from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.mosquitto import needs_mosquitto, on_mosquitto
 from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import PATIENCE_S, HandClock, Subscriber
 from tests.sinks.samples import stage
@@ -144,8 +144,7 @@ def test_a_command_reaches_the_stream_it_is_for_and_a_retained_one_nobody():
             heard += [await got.get(), await got.get()]
         return heard
 
-    with Mosquitto() as broker:
-        retained, junk, good = asyncio.run(main(broker.port))
+    retained, junk, good = on_mosquitto(main)
     assert "retained" in retained
     assert "not a command" in junk
     assert good == ("right", "lights_off")
@@ -181,8 +180,7 @@ def test_thousands_of_junk_commands_do_not_delay_the_stage():
             assert sink.status.reconnects == 0
         return commands, refusals
 
-    with Mosquitto() as broker:
-        commands, refusals = asyncio.run(main(broker.port))
+    commands, refusals = on_mosquitto(main)
     assert commands == []
     assert 1 <= len(refusals) <= BURST + 1
 
@@ -225,7 +223,6 @@ def test_a_flood_that_is_not_looked_at_is_dropped_and_not_kept():
                     waiting.append(len(sink._connection.client.messages))
         return waiting, commands
 
-    with Mosquitto() as broker:
-        waiting, commands = asyncio.run(main(broker.port))
+    waiting, commands = on_mosquitto(main)
     assert max(waiting) == QUEUED_COMMANDS
     assert commands == []

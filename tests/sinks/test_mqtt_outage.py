@@ -18,7 +18,7 @@ from streamer.sinks import client, mqtt
 from streamer.sinks.client import explain
 from streamer.sinks.mqtt import MqttSink
 from tests.cable import Cable
-from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
+from tests.mosquitto import Mosquitto, free_port, needs_mosquitto, on_mosquitto
 from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import PATIENCE_S, HandClock, Subscriber
 from tests.sinks.samples import NIGHT, epoch, stage
@@ -136,8 +136,7 @@ def test_the_last_will_speaks_when_the_connection_dies_and_online_follows():
             await subscriber.until(lambda heard: len(heard) == 4)
         return [item.payload for item in subscriber.heard]
 
-    with Mosquitto() as broker:
-        assert asyncio.run(main(broker.port)) == [b"online", b"offline", b"online", b"offline"]
+    assert on_mosquitto(main) == [b"online", b"offline", b"online", b"offline"]
 
 
 def test_a_stage_that_has_expired_meanwhile_is_not_said_again():
@@ -184,8 +183,7 @@ def test_a_connection_that_is_up_but_passes_nothing_is_given_up(half_open):
             await subscriber.until_count("epoch", 1)
             assert sink.status.protocol == "5"
 
-    with Mosquitto() as broker:
-        asyncio.run(main(broker.port))
+    on_mosquitto(main)
 
 
 @pytest.mark.parametrize("right", [False, True])
@@ -319,8 +317,7 @@ def test_a_fault_of_ours_is_reported_and_the_connection_begun_again():
             async with asyncio.timeout(60):
                 await sink.flush()
 
-    with Mosquitto() as broker:
-        asyncio.run(main(broker.port))
+    on_mosquitto(main)
 
 
 @pytest.mark.parametrize("word", ["\udcff", "x" * 65_536])

@@ -1,6 +1,5 @@
 """Sleep as Android's names: a night told in them, and a whole engine saying them to a broker."""
 
-import asyncio
 import json
 
 import pytest
@@ -11,7 +10,7 @@ from streamer.live.engine import Engine
 from streamer.settings import validate
 from streamer.sinks.sleepasandroid import SleepAsAndroid
 from tests.fakes import Witness
-from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.mosquitto import needs_mosquitto, on_mosquitto
 from tests.sinks import samples
 from tests.sinks.fakes import Subscriber
 
@@ -93,8 +92,7 @@ def test_an_engine_says_them(tmp_path):
             )
             return client.heard
 
-    with Mosquitto() as broker:
-        heard = asyncio.run(scenario(broker.port))
+    heard = on_mosquitto(scenario)
     assert not any(one.retain for one in heard)
     assert "awake" in [one.json["event"] for one in heard]
 

@@ -15,7 +15,7 @@ from streamer.sinks.mqtt import MqttSink
 from streamer.sinks.standby import until_free
 from streamer.sinks.topics import ask_topic, availability_topic, engine_topic
 from tests.cable import Cable
-from tests.mosquitto import Mosquitto, needs_mosquitto
+from tests.mosquitto import Mosquitto, needs_mosquitto, on_mosquitto
 from tests.outbox import MemoryOutbox
 from tests.sinks.fakes import Subscriber
 from tests.sinks.samples import epoch
@@ -65,8 +65,7 @@ def test_nobody_waits_for_what_a_broker_remembers_of_a_dead_process(online, vers
         async with remembered(port, online=online):
             return await wait(port, version=version)
 
-    with Mosquitto() as broker:
-        assert asyncio.run(main(broker.port)) == []
+    assert on_mosquitto(main) == []
 
 
 @pytest.mark.parametrize("instance", [OURS, None])
@@ -77,8 +76,7 @@ def test_a_name_that_nobody_else_has_had_is_free(instance):
         async with remembered(port, instance):
             return await wait(port)
 
-    with Mosquitto() as broker:
-        assert asyncio.run(main(broker.port)) == []
+    assert on_mosquitto(main) == []
 
 
 def test_who_answers_is_waited_for_until_it_answers_no_more():
@@ -92,8 +90,7 @@ def test_who_answers_is_waited_for_until_it_answers_no_more():
             assert not waiting.done()
             return await waiting
 
-    with Mosquitto() as broker:
-        assert asyncio.run(main(broker.port)) == [OTHER]
+    assert on_mosquitto(main) == [OTHER]
 
 
 def test_a_stop_ends_the_wait():
@@ -106,8 +103,7 @@ def test_a_stop_ends_the_wait():
             stopping.set()
             return await waiting
 
-    with Mosquitto() as broker:
-        assert asyncio.run(main(broker.port)) == []
+    assert on_mosquitto(main) == []
 
 
 def test_an_engine_answers_who_asks_for_it():
@@ -125,8 +121,7 @@ def test_an_engine_answers_who_asks_for_it():
                         await asyncio.sleep(0.01)
         return {item.payload for item in heard.heard}, [item.retain for item in heard.heard]
 
-    with Mosquitto() as broker:
-        said, retained = asyncio.run(main(broker.port))
+    said, retained = on_mosquitto(main)
     assert len(said) == 1
     assert retained[1] is False
 
