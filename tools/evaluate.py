@@ -309,7 +309,14 @@ def evaluate(asked: argparse.Namespace) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate, and print the page; return the exit code."""
     parser = make_model_parser("evaluate", __doc__)
-    parser.add_argument("--hop", type=int, default=EPOCH_S, choices=range(1, EPOCH_S + 1), metavar="S")
+    parser.add_argument(
+        "--hop",
+        type=int,
+        default=EPOCH_S,
+        choices=range(1, EPOCH_S + 1),
+        metavar="S",
+        help="seconds between two scores (default: 30)",
+    )
     parser.add_argument(
         "--fold", type=int, choices=range(len(FOLDS)), help="of prepared nights, only this fold's subjects"
     )

@@ -259,12 +259,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tools.fit_texture", description=__doc__.split("\n", 1)[0]
     )
     parser.add_argument("features", type=Path, help="npz of per-epoch measurements")
-    parser.add_argument("--teacher", type=Path, required=True, metavar="FILE.py", help="see above")
+    parser.add_argument(
+        "--teacher", type=Path, required=True, metavar="FILE.py", help="a scorer, see this tool's docstring"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the json to write")
     parser.add_argument("--pieces", type=int, default=24, help="number of parts of nights to train on")
     parser.add_argument("--epochs", type=int, default=200, help="length of each part")
-    parser.add_argument("--steps", type=int, default=240)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=240, help="of the optimiser")
+    parser.add_argument("--seed", type=int, default=1, help="of pieces and fit")
     asked = parser.parse_args(arguments)
     rng = np.random.default_rng(asked.seed)
     torch.manual_seed(asked.seed)

@@ -138,7 +138,9 @@ def cross_validate(asked: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the folds, and print the table; return the exit code."""
     parser = make_parser("folds", __doc__)
-    parser.add_argument("--only", type=int, nargs="+", choices=range(len(FOLDS)), metavar="FOLD")
+    parser.add_argument(
+        "--only", type=int, nargs="+", choices=range(len(FOLDS)), metavar="FOLD", help="run only these folds"
+    )
     asked = parser.parse_args(arguments)
     return run(lambda: make_page(cross_validate(asked)))
 

@@ -149,10 +149,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.judge", description=__doc__.split("\n", 1)[0])
     parser.add_argument("features", type=Path, help="npz of per-epoch measurements")
-    parser.add_argument("--teacher", type=Path, metavar="FILE.py", help="see model/teacher.py")
+    parser.add_argument("--teacher", type=Path, metavar="FILE.py", help="a scorer, see model/teacher.py")
     parser.add_argument("--yasa", action="store_true", help="also score with YASA (extra `peers`)")
     parser.add_argument("--nights", type=int, default=0, help="number of drawn nights to judge")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the drawn nights")
     parser.add_argument("--real", type=Path, nargs="+", default=[], help="recordings to compare with")
     parser.add_argument("--channel", help="channel of the recordings (default: chosen by the labels)")
     asked = parser.parse_args(arguments)

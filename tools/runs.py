@@ -24,7 +24,7 @@ def make_parser(tool: str, what: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m tools.{tool}", description=what.split("\n", 1)[0])
     parser.add_argument("settings", type=Path, help="TOML of the run, see model/configs")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the tables")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of torch")
     return parser
 
 
