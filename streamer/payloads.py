@@ -50,13 +50,7 @@ AlarmCommand = Literal[
     "set_alarm_window",
 ]
 CommandName = Literal[
-    "lights_off",
-    "lights_on",
-    "mark",
-    AlarmCommand,
-    "arm_trigger",
-    "disarm_trigger",
-    "stop",
+    "lights_off", "lights_on", "mark", AlarmCommand, "arm_trigger", "disarm_trigger", "stop"
 ]
 
 EventData = dict[str, str | int | float | bool | None]

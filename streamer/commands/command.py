@@ -143,10 +143,7 @@ class _Call:
                 for topic in (f"{self._root}/answer", availability_topic(self._node)):
                     await client.subscribe(topic, qos=1)
             await client.publish(
-                f"{self._root}/command",
-                to_json(self._command),
-                qos=1,
-                properties=self._properties(protocol),
+                f"{self._root}/command", to_json(self._command), qos=1, properties=self._properties(protocol)
             )
             if self._wait_s:
                 await self._wait(client)

@@ -45,7 +45,7 @@ def run(asked: argparse.Namespace) -> int:
         streams, kinds = ([], find_boards()) if asked.boards else (find_lsl_streams(), [])
     if asked.json:
         key, found = ("brainflow", kinds) if asked.boards else ("lsl", streams)
-        print(json.dumps({key: [one.to_json() for one in found]}, indent=1))
+        print(json.dumps({key: [asdict(one) for one in found]}, indent=1))
     elif asked.boards:
         show_boards(Console(file=sys.stdout), kinds)
     else:
@@ -66,10 +66,6 @@ class LslStream:
     source_id: str
     note: str = ""
 
-    def to_json(self) -> dict[str, object]:
-        """As `--json` prints it."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class BoardKind:
@@ -80,10 +76,6 @@ class BoardKind:
     rate_hz: float
     labels: tuple[str, ...]
     losses: str  # by what losses are found: counter or time
-
-    def to_json(self) -> dict[str, object]:
-        """As `--json` prints it."""
-        return asdict(self)
 
 
 async def find_rda_stream(where: str) -> StreamInfo:

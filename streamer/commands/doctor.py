@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -28,5 +29,5 @@ def run(asked: argparse.Namespace) -> int:
         if not asked.json:
             show(console, finding)
     if asked.json:
-        print(json.dumps([finding.to_json() for finding in findings], indent=1))
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
     return 1 if any(finding.status == "failed" for finding in findings) else 0

@@ -41,10 +41,6 @@ class Status:
     trouble: str = ""  # the last problem
     mb: float = 0.0  # size of the file
 
-    def to_json(self) -> dict[str, object]:
-        """Convert to JSON values."""
-        return asdict(self)
-
     def line(self) -> str:
         """Describe the session in two or three lines of text."""
         if self.state == "damaged":
@@ -83,7 +79,7 @@ def run(asked: argparse.Namespace) -> int:
         )
     found = find_statuses(folder)
     for one in found:
-        print(json.dumps(one.to_json()) if asked.json else one.line())
+        print(json.dumps(asdict(one)) if asked.json else one.line())
     if not found and not asked.json:
         print(f"no session in {folder}")
     return int(any(one.state not in ("recording", "ended") for one in found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -32,10 +32,6 @@ class Finding:
     status: Status
     found: str
     advice: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Convert to JSON values for `--json`."""
-        return asdict(self)
 
 
 def check_python(running: tuple[int, ...]) -> Finding:

@@ -21,11 +21,7 @@ Write = Callable[[Night, Path, Progress], list[str]]
 FORMATS: Final[dict[str, tuple[str, Write, str]]] = {
     "edf": (".edf", write_edf, "EDF+ (EDF+D if there are gaps): every channel, stages as annotations"),
     "edfc": ("-continuous.edf", write_continuous, "EDF+C, gaps filled and annotated: for MNE and pyedflib"),
-    "annotations": (
-        "-hypnogram.edf",
-        write_annotations,
-        "EDF+ without signals: stages, lights, marks, gaps",
-    ),
+    "annotations": ("-hypnogram.edf", write_annotations, "EDF+ without signals: stages, lights, marks, gaps"),
     "bids": ("-bids", add_to_dataset, "a BIDS dataset with such EDF+ files; adds to an existing one"),
     "csv": (".csv", write_csv, "onset, duration, label: for YASA and EDFbrowser"),
     "profusion": (".txt", write_profusion, "one number per epoch: 0 1 2 3 5, 9 if unscored"),

@@ -32,7 +32,7 @@ _TIMES: Final[dict[str, object]] = {
     "duration": {"Description": "duration", "Units": "s"},
 }
 _SOFTWARE: Final[dict[str, object]] = {
-    "StimulusPresentation": {"SoftwareName": "sleepstream", "SoftwareVersion": __version__},
+    "StimulusPresentation": {"SoftwareName": "sleepstream", "SoftwareVersion": __version__}
 }
 EVENTS: Final[dict[str, object]] = {
     **_TIMES,

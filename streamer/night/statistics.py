@@ -106,10 +106,7 @@ DEFINITIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "/h",
             "changes between two adjacent scored epochs of the sleep period, per hour of sleep",
         ),
-        "cycles": (
-            "",
-            "NREM-REM cycles: R after at least 15 min of NREM since sleep onset or the last R",
-        ),
+        "cycles": ("", "NREM-REM cycles: R after at least 15 min of NREM since sleep onset or the last R"),
         "unscored_min": (
             "min",
             "epochs between lights off and lights on that could not be scored, for any reason",

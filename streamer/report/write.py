@@ -43,11 +43,7 @@ def _written(session: Path, earlier: Sequence[Path]) -> dict[str, object]:
     trend = None
     if len(reports) > 1:
         trend, _ = write_trend(reports, folder, f"trend-{report.night.meta.stream}")
-    return {
-        "html": report.html.name,
-        "png": report.png.name,
-        "trend": None if trend is None else trend.name,
-    }
+    return {"html": report.html.name, "png": report.png.name, "trend": None if trend is None else trend.name}
 
 
 if __name__ == "__main__":

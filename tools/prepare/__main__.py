@@ -266,9 +266,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         command.add_argument("--out", type=Path, required=True, help="folder for the nights")
         command.add_argument("--channel", help="a label, '#3' or a difference (default: the study's)")
         command.add_argument(
-            "--drop-unscored",
-            action="store_true",
-            help="remove unscored epochs instead of marking them -1",
+            "--drop-unscored", action="store_true", help="remove unscored epochs instead of marking them -1"
         )
     return parser.parse_args(arguments)
 

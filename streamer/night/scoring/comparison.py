@@ -43,11 +43,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, object]:
         """Convert to JSON values."""
-        return {
-            **self.found.to_json(),
-            "not_understood": dict(self.unknown),
-            "doubts": list(self.doubts),
-        }
+        return {**self.found.to_json(), "not_understood": dict(self.unknown), "doubts": list(self.doubts)}
 
     def said(self) -> list[str]:
         """Remarks for the user, one line each."""
@@ -60,9 +56,7 @@ class Comparison:
 
 
 def compare(
-    scoring: Scoring,
-    labels: Sequence[PublishedStage],
-    confidence: Sequence[float | None] | None = None,
+    scoring: Scoring, labels: Sequence[PublishedStage], confidence: Sequence[float | None] | None = None
 ) -> Comparison:
     """Compare a scorer's stages with a session's, epoch by epoch.
 
