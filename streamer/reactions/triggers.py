@@ -51,16 +51,6 @@ class Firing:
         return f"{self.score.stage} for {self.dwelt_s:g} s, p = {self.probability:.2f}, cycle {self.cycle}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """The state in which a trigger waits for its phase."""
-
-    score: Score
-    probability: float
-    dwelt_s: float
-    cycle: int
-
-
 class Course:
     """How far the night has come, by its committed epochs.
 
@@ -127,7 +117,8 @@ class Trigger:
         self._fired: list[int] = []  # ends of the scores that fired
         self._since: int | None = None  # end of the first score of the unbroken run
         self._last: int | None = None  # end of the last score
-        self._ready: _Ready | None = None
+        # While it waits for its phase: score, probability, dwelt s and cycle.
+        self._ready: tuple[Score, float, float, int] | None = None
         self._wake: deque[tuple[int, float]] = deque()  # end, probability of wake; of the last seconds
 
     def push(self, score: Score, now: float, course: Course, age_s: float = 0.0) -> Firing | None:
@@ -150,7 +141,7 @@ class Trigger:
         if self.held_by:
             return None
         if self.settings.phase is not None:
-            self._ready = _Ready(score, probability, dwelt_s, course.cycle)
+            self._ready = score, probability, dwelt_s, course.cycle
             return None
         return self._fire(score, probability, dwelt_s, course.cycle)
 
@@ -165,14 +156,12 @@ class Trigger:
         The score that allowed it is good for `READY` samples after its end. The firing's has the end `at`,
         and `arrived` is when the samples came that told of it.
         """
-        ready = self._ready
-        if ready is None or not self.armed or not 0 < at - ready.score.end <= READY:
+        if self._ready is None or not self.armed or self._rests(at) or self._enough(at):
             return None
-        if self._rests(at) or self._enough(at):
+        score, probability, dwelt_s, cycle = self._ready
+        if not 0 < at - score.end <= READY:
             return None
-        return self._fire(
-            replace(ready.score, end=at, arrived=arrived), ready.probability, ready.dwelt_s, ready.cycle
-        )
+        return self._fire(replace(score, end=at, arrived=arrived), probability, dwelt_s, cycle)
 
     def _fire(self, score: Score, probability: float, dwelt_s: float, cycle: int) -> Firing:
         number = len(self._fired)

@@ -105,7 +105,7 @@ class Publisher:
     def score(self, score: Score) -> None:
         """Publish a score; on the 30 s grid commit its epoch. Triggers and alarm hear it first."""
         self._hearing = score.end
-        self.tell(Scored(score, self._time(score.end)))
+        self.tell(Scored(score, self.info.started + score.end / RATE_HZ))
         self.commit(score)
         self._follow(score)
         if score.end <= self._quiet_until:
@@ -386,10 +386,6 @@ class Publisher:
             statistics=self.night.statistics().to_json(),
             final=final,
         )
-
-    def _time(self, index: int) -> float:
-        """Unix time of a 100 Hz index."""
-        return self.info.started + index / RATE_HZ
 
 
 def _epoch_of(event: EventPayload) -> int:

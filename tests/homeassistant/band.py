@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import struct
 import threading
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -41,9 +40,7 @@ class Band:
         self._serving = asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -56,9 +55,7 @@ class Interrupted:
         self.info = StreamInfo("interrupted", RATE_HZ, CHANNELS, started)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         """Nothing is held open."""
 
     async def __aiter__(self) -> AsyncIterator[Item]:

@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import aiomqtt
@@ -55,9 +54,7 @@ class Subscriber:
         self._task = asyncio.create_task(self._listen(), name="subscriber")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         self._task.cancel()
         await asyncio.wait({self._task})
         with contextlib.suppress(aiomqtt.MqttError):  # the test may have killed the broker
