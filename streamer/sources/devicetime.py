@@ -14,7 +14,6 @@ from math import log10
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamer.messages import Floats
 
@@ -258,14 +257,13 @@ class FileChecked:
         known = self._filled(times)
         before = known[0] - self._period if self._last is None else self._last
         steps = np.diff(known, prepend=before)
-        refused = self._refused(steps)
+        corrections = self._corrections(steps)
         self._last = float(known[-1])
         self._held += times.shape[0]
-        if not refused.size:
+        if not corrections:
             return known + self._shift if self._shift else known
-        self.doubted += refused.size
         off = np.zeros_like(known)
-        off[refused] = self._period - steps[refused]
+        off[list(corrections)] = list(corrections.values())
         shifts = self._shift + np.cumsum(off)
         self._shift = float(shifts[-1])
         return known + shifts
@@ -295,15 +293,25 @@ class FileChecked:
         filled: Floats = base + since * self._period
         return filled
 
-    def _refused(self, steps: Floats) -> NDArray[np.intp]:
-        """Places of the steps that go back, leap by more than a day, or lose more than there can be."""
-        refused = []
+    def _corrections(self, steps: Floats) -> dict[int, float]:
+        """What to add to the times from certain places on.
+
+        There a step goes back, leaps by more than a day, or loses more than there can be. Where a clock that
+        went back is again what it was, nothing was lost, and nothing is added any more.
+        """
+        out: dict[int, float] = {}
+        shift = self._shift
         for at in np.flatnonzero((steps < -BACK_S) | (steps > BACK_S)).tolist():
             step = float(steps[at])
             room_s = LEAP_S + BEARS * (self._held + at) * self._period - self._lost_s
-            if 0 < step <= min(LEAP_S, room_s):
+            if shift > 0 and abs(step - shift) <= BACK_S:
+                out[at] = -shift
+            elif 0 < step <= min(LEAP_S, room_s):
                 self._lost_s += step
+                continue
             else:
-                refused.append(at)
+                out[at] = self._period - step
+                self.doubted += 1
                 self._worst = max(self._worst, abs(step))
-        return np.array(refused, dtype=np.intp)
+            shift += out[at]
+        return out

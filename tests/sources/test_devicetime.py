@@ -252,6 +252,15 @@ def test_what_of_a_file_is_not_believed_is_said_at_its_end():
     assert "300000 s" in said
 
 
+def test_a_stretch_of_a_file_on_another_clock_is_no_loss_where_the_clock_is_again_what_it_was():
+    checked, times = FileChecked(RATE), seconds(60)
+    timeline = Timeline(RATE, checked)
+    times[1000:1050] -= 1000.0
+    items = [*timeline.push(times, np.zeros((1, len(times)))), *timeline.flush()]
+    assert [(type(item), item.start, item.stop) for item in items] == [(Chunk, 0, len(times))]
+    assert checked.doubted == 1
+
+
 @given(st.integers(-9, 9).filter(bool), st.floats(0.97, 1.03))
 def test_every_power_of_ten_has_a_name(power, off):
     named = scale_named(10.0**power * off, 256.0)

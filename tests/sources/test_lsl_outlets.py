@@ -85,7 +85,7 @@ async def heard(script, settings):
 @pytest.mark.parametrize("worlds", [tuple(WORLDS)[:4], tuple(WORLDS)[4:]], ids="+".join)
 def test_the_grid_is_right_and_the_ledger_complete(worlds):
     """Several devices at once, each in a world of its own."""
-    scripts = [Script(f"world {world}", seconds=480.0, speed=120.0, **WORLDS[world]) for world in worlds]
+    scripts = [Script(f"world {world}", seconds=300.0, speed=60.0, **WORLDS[world]) for world in worlds]
 
     async def main():
         return await asyncio.gather(*(heard(script, {"name": script.name}) for script in scripts))
