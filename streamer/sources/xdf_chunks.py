@@ -19,6 +19,7 @@ MAGIC = b"XDF:"
 BOUNDARY = bytes.fromhex("43a546dccbf5410fb30ed5467383cbe4")
 FILE, STREAM, SAMPLES, CLOCK, MARK, FOOTER = 1, 2, 3, 4, 5, 6
 _WIDTHS = {"double64": 8, "float32": 4, "int64": 8, "int32": 4, "int16": 2, "int8": 1}
+HEAD = 16  # bytes of a file's end in which a chunk's head may be cut
 CHAIN = 4  # chunks that follow each other where they begin again
 SEARCHED = 4 << 20  # bytes through which their begin is searched for, short of a boundary
 _LENGTHS = {1: "<B", 4: "<I", 8: "<Q"}
@@ -61,6 +62,8 @@ def sound(data: bytes | mmap) -> Sound:
     while at < len(data):
         head = _head(data, at)
         fault = "no chunk" if head is None else _fault(data, head, streams)
+        if head is not None and not fault and head.tag == SAMPLES and _overrun(data, head.stop):
+            fault = "samples before damaged bytes"
         if head is not None and not fault:
             found.keep(at, head.stop)
             at = head.stop
@@ -103,6 +106,11 @@ def _plausible(data: bytes | mmap, at: int) -> bool:
         return at == len(data)
     head = _head(data, at)
     return head is not None and head.stop <= len(data)
+
+
+def _overrun(data: bytes | mmap, at: int) -> bool:
+    """Whether no chunk begins here, where one should: what ends here may lack bytes, or have too many."""
+    return at < len(data) - HEAD and _head(data, at) is None
 
 
 def _chained(data: bytes | mmap, at: int) -> bool:
