@@ -10,7 +10,7 @@ import numpy as np
 
 from streamer.messages import Channel, Floats
 from streamer.sources.table_rows import in_order
-from streamer.sources.xdf_times import seconds, true_rate
+from streamer.sources.xdf_times import seconds, true_rate, without_excursions
 
 OVERLAP_S = 0.5  # by which the clocks of two pieces may differ
 SHORT_S = 1.0  # a piece that is no longer, and lies beside another, is left out
@@ -129,8 +129,9 @@ def _single(stream: dict[str, Any], remarks: list[str]) -> Pieces | None:
     good = np.flatnonzero(keep)
     if good.size:
         times = times.copy()
-        times[good], remark = seconds(times[good], rate_hz)
-        remarks += [f"stream {name!r}: {remark}"] if remark else []
+        for mend in (seconds, without_excursions):
+            times[good], remark = mend(times[good], rate_hz)
+            remarks += [f"stream {name!r}: {remark}"] if remark else []
     keep[good] = in_order(times[good], LATE_S)[0]
     if not keep.all():
         wrong = int(keep.size - np.count_nonzero(keep))

@@ -10,6 +10,8 @@ from streamer.sources.pace import SNAP, TOLERANCE, nominal_near, rate_said
 from streamer.sources.timeline import Timeline
 
 ENOUGH_S = 60.0  # of samples, before the times are believed against the rate that is declared
+EXCURSION_S, EXCURSION_PERIODS = 0.03, 3  # a leap, at least
+EXCURSIONS = 1000  # looked at; a file with more of them has no clock
 LOOKED_AT_S = 600.0  # of samples: a device's rate does not change
 
 
@@ -33,6 +35,40 @@ def seconds(times: Floats, rate_hz: float) -> tuple[Floats, str]:
         placed: Floats = np.arange(times.shape[0]) / rate_hz
         return placed, f"its times {named}, and are not believed: samples follow each other at {rate_hz:g} Hz"
     return times / scale, f"its times {named}; they are divided by that"
+
+
+def without_excursions(times: Floats, rate_hz: float) -> tuple[Floats, str]:
+    """Times without those of a clock that leaps ahead and is soon again where it was; and a remark, or "".
+
+    Believed, the leap would be a loss, and all that follows would lie too late. The samples between are
+    placed by their number.
+
+    Args:
+        times: (n,) s, finite.
+        rate_hz: of the samples.
+
+    """
+    period, leap_s = 1 / rate_hz, max(EXCURSION_S, EXCURSION_PERIODS / rate_hz)
+    ahead = np.diff(times) - period
+    out, count, longest_s = times, 0, 0.0
+    most = round(ENOUGH_S * rate_hz)
+    for back in np.flatnonzero(ahead < -leap_s)[:EXCURSIONS].tolist():
+        first = max(0, back - most)
+        leaps = first + np.flatnonzero(ahead[first:back] > leap_s)
+        expected = times[leaps] + (back + 1 - leaps) * period
+        fitting = leaps[np.abs(times[back + 1] - expected) <= leap_s / 2]
+        if not fitting.size:
+            continue
+        start = int(fitting[-1])
+        out = times.copy() if out is times else out
+        out[start + 1 : back + 1] = out[start] + period * np.arange(1, back - start + 1)
+        count, longest_s = count + 1, max(longest_s, float(ahead[start]))
+    if not count:
+        return times, ""
+    return out, (
+        f"its times leap ahead by up to {longest_s:.2f} s and back again in {count} places; there samples "
+        "are read as if nothing was lost"
+    )
 
 
 def true_rate(times: Floats, rate_hz: float) -> tuple[float, str]:
