@@ -41,7 +41,7 @@ def without_excursions(times: Floats, rate_hz: float) -> tuple[Floats, str]:
     """Times without those of a clock that leaps ahead and is soon again where it was; and a remark, or "".
 
     Believed, the leap would be a loss, and all that follows would lie too late. The samples between are
-    placed by their number.
+    placed by their number. A single time is left alone: that is a damaged sample.
 
     Args:
         times: (n,) s, finite.
@@ -56,7 +56,7 @@ def without_excursions(times: Floats, rate_hz: float) -> tuple[Floats, str]:
         first = max(0, back - most)
         leaps = first + np.flatnonzero(ahead[first:back] > leap_s)
         expected = times[leaps] + (back + 1 - leaps) * period
-        fitting = leaps[np.abs(times[back + 1] - expected) <= leap_s / 2]
+        fitting = leaps[(np.abs(times[back + 1] - expected) <= leap_s / 2) & (leaps < back - 1)]
         if not fitting.size:
             continue
         start = int(fitting[-1])
