@@ -154,6 +154,7 @@ class Nights:
         }
         text = f"the night of {payload.date}: {session.parent / str(payload.report)}"
         self._herald.say("report", text, data)
+        await asyncio.to_thread(self._morning.said, session)
 
     async def _keep(self, payload: NightPayload) -> None:
         """Store and publish a night's figures, unless a later night was published already."""

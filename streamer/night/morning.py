@@ -141,6 +141,7 @@ class Morning:
 
         """
         earlier = await asyncio.to_thread(self._reported, session)
+        await asyncio.to_thread(private.write, _unsaid(session), "")
         async with self._turn:
             said = json.loads(await self._launch([session, *earlier]))
         told = {"report": said["html"], "picture": said["png"], "trend": said["trend"]}
@@ -148,8 +149,12 @@ class Morning:
             {**figures.model_dump(by_alias=True), **told, "seq": 1, "t": utc(self._clock.wall())}
         )
 
+    def said(self, session: Path) -> None:
+        """The report of a session was announced; until then a restart announces it again."""
+        _unsaid(session).unlink(missing_ok=True)
+
     def owed(self, active: Path | None, resume_s: float) -> list[Path]:
-        """Return the sessions of the last days that have ended and have no report, oldest first.
+        """Return the sessions of the last days that have ended and have no announced report, oldest first.
 
         Args:
             active: the session that is being recorded.
@@ -171,7 +176,7 @@ class Morning:
                 continue
             if self._clock.wall() - last > OWED_S:
                 break
-            if over and not _is_reported(path, last):
+            if over and (_unsaid(path).exists() or not _is_reported(path, last)):
                 found.append(path)
         return found[::-1]
 
@@ -244,6 +249,11 @@ def _html(session: Path) -> Path | None:
     html = session.with_name(f"{stem}.html")
     ours = read_owner(session.with_name(f"{stem}.json")) == one.meta.session
     return html if ours and html.is_file() else None
+
+
+def _unsaid(session: Path) -> Path:
+    """A file that is there from the beginning of a report until it has been announced."""
+    return session.with_suffix(".unsaid")
 
 
 def _is_reported(session: Path, last: float) -> bool:

@@ -153,6 +153,40 @@ def test_a_night_goes_on_over_a_death_and_its_end_is_not_forgotten(tmp_path):
     assert len(set(house.heard.sessions)) == 2
 
 
+def test_a_power_cut_after_a_report_was_written_and_before_it_was_announced(tmp_path):
+    written = asyncio.Event()
+
+    async def scenario():
+        house = House(tmp_path)
+        usual = house._launch
+
+        async def then_dies(paths):
+            await usual(paths)
+            written.set()
+            await asyncio.Event().wait()
+
+        house._launch = then_dies
+        async with house.run(kill=True):
+            await house.wear(3.5)
+            await house.silence(1.55)
+            await house.said("session_ended")
+            await written.wait()
+        assert house.heard.count("report") == 0
+        house._launch = usual
+        await house.silence(1.0)
+        async with house.run():
+            await house.until(lambda: len(house.launched) == 2)
+            await house.wear(0.25)
+            await house.said("session_started", 2)
+        async with house.run():
+            await house.wear(0.1, piece_s=60)
+        return house
+
+    house = asyncio.run(scenario())
+    assert house.heard.count("report") == 1
+    assert list(tmp_path.glob("*.unsaid")) == []
+
+
 @pytest.mark.parametrize("how", ["between the end and the report", "in the night, for good"])
 def test_a_power_cut_costs_no_report(tmp_path, how):
     begun = asyncio.Event()

@@ -59,6 +59,9 @@ def test_a_process_of_its_own_writes_report_and_trend(tmp_path):
     assert json.loads((tmp_path / f"{second.stem}.json").read_text())["statistics"] == told.statistics
     titles = [link.title for link in morning(tmp_path).links()]
     assert titles == ["trend", "2020-01-02", "2020-01-01"] or len(titles) == 3
+    assert morning(tmp_path, 2).owed(None, 0) == [first, second]  # nobody has heard of them
+    for one in (first, second):
+        morning(tmp_path).said(one)
     assert morning(tmp_path, 2).owed(None, 0) == []
 
 
