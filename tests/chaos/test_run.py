@@ -1,4 +1,4 @@
-"""A short chaos: fourteen faults against the real engine, broker and device; nothing promised is broken."""
+"""A short chaos: ten faults against the real engine, broker and device; nothing promised is broken."""
 
 import asyncio
 
@@ -37,9 +37,9 @@ def test_every_kind_of_fault_comes_before_any_comes_again_and_the_seed_says_when
 @pytest.mark.timeout(600)
 @needs_mosquitto
 def test_nothing_that_is_promised_breaks(tmp_path):
-    verdict, done = asyncio.run(unleash(tmp_path, seed=77, faults=14, minutes=10))
-    assert done.total() >= 14
-    assert len(done) >= 10
+    verdict, done = asyncio.run(unleash(tmp_path, seed=77, faults=10, minutes=10))
+    assert done.total() >= 10
+    assert len(done) >= 8
     assert verdict.broken() == 0, verdict
     assert verdict.notes["epochs"] > 20
-    assert verdict.notes["alarms_rung"] == verdict.notes["alarms_due"] > 5
+    assert verdict.notes["alarms_rung"] == verdict.notes["alarms_due"] > 3
