@@ -10,12 +10,12 @@ import numpy as np
 from streamer.channels import RATES_HZ
 from streamer.errors import RecordingError, UsageError
 from streamer.messages import Floats
+from streamer.sources.cells import DAY_S
 from streamer.sources.files import UNKNOWN_START
 from streamer.sources.packets import Numbering
 
 EARLIEST_UNIX = 1e8  # seconds; times above it are dates (after 1973)
 UNITS = {1.0: "s", 1e-3: "ms", 1e-6: "µs", 1e-9: "ns"}
-DAY_S = 86_400.0  # the unit of a spreadsheet's dates
 SPREADSHEET = (30_000.0, 80_000.0)  # days since the end of 1899, as spreadsheets write dates: 1982 to 2119
 SPREADSHEET_ZERO = 25_569.0  # 1 January 1970 in them
 NOMINAL_HZ = (50, 64, 100, 125, 128, 200, 220, 250, 256, 300, 400, 500, 512, 600, 1000, 1024)

@@ -10,12 +10,12 @@ from streamer.messages import EPOCH_S
 from streamer.night.hypnogram import Scored, Scoring
 from streamer.night.scoring.annotations import read_annotated
 from streamer.night.scoring.tables import read_table
+from streamer.sources.cells import DAY_S
 from streamer.sources.edf_header import is_edf
 from streamer.sources.files import UNKNOWN_START, read_head
 
 __all__ = ["read_annotated", "read_scoring"]
 
-DAY_S = 86_400.0
 # A file that begins further away has another clock, and is aligned with the session's start.
 NEAR_S = 43_200.0
 
