@@ -31,7 +31,7 @@ def faults(asked: argparse.Namespace, folder: Path) -> int:
 def endure(asked: argparse.Namespace, folder: Path) -> int:
     """A long night, hour by hour."""
     night = soak(
-        folder, asked.hours, asked.speed, asked.hop, lambda look: print(json.dumps(asdict(look)), flush=True)
+        folder, asked.hours, asked.speed, asked.hop, lambda look: print(json.dumps(look.told()), flush=True)
     )
     found = judge(asyncio.run(night))
     print("; ".join(found) or "nothing grew")
