@@ -12,7 +12,7 @@ from streamer.clock import Clock
 from streamer.journal import Journal
 from streamer.live.gather import Gather
 from streamer.messages import Chunk, Item, Marker
-from streamer.sources.source import Given
+from streamer.sources.source import SampleStream
 
 MARKERS = 1000  # that wait to be said; the oldest give way
 AHEAD_BYTES = 16 << 20  # of samples: half an hour of 4 channels at 256 Hz
@@ -41,7 +41,7 @@ class Intake:
 
     def __init__(
         self,
-        given: Given,
+        given: SampleStream,
         journal: Journal,
         live: bool,
         clock: Clock,

@@ -21,7 +21,7 @@ from streamer.pipeline import Output, Pipeline
 from streamer.sinks.publisher import Publisher
 from streamer.sources.settings import SimulatedSettings, SourceSettings
 from streamer.sources.simulated import SimulatedSource
-from streamer.sources.source import Given
+from streamer.sources.source import SampleStream
 
 NOT_RUNNING = "not received: sleepstream was not running, or had lost the device"
 REBOOTED = f"{NOT_RUNNING}; the computer was started anew, and its wall clock tells how long it took"
@@ -187,7 +187,7 @@ class Continued:
     """
 
     def __init__(
-        self, source: Given, start: int, begin: int, arrived: float, reason: str = NOT_RUNNING
+        self, source: SampleStream, start: int, begin: int, arrived: float, reason: str = NOT_RUNNING
     ) -> None:
         self.info = source.info
         self._reason = reason
@@ -223,7 +223,7 @@ def _moved(item: Item, by: int, at: int) -> Item | None:
     return Chunk(start, item.samples[:, start - item.start - by :], item.arrived)
 
 
-def skip_to(source: Given, settings: SourceSettings, begin: int, start: int) -> int:
+def skip_to(source: SampleStream, settings: SourceSettings, begin: int, start: int) -> int:
     """Where the source's index 0 lies on the session's clock.
 
     A simulated night with a fixed start is the same night again: it lies at 0, and goes on at `begin`.

@@ -30,7 +30,7 @@ from streamer.settings import StreamSettings
 from streamer.sinks.publisher import Publisher
 from streamer.sources.opener import Opener, open_source
 from streamer.sources.settings import LIVE
-from streamer.sources.source import Given, Source
+from streamer.sources.source import SampleStream, Source
 
 BACKOFF_S = 1.0, 60.0  # between two attempts: first, longest
 HELD_S = 120.0  # an attempt that lasted so long was a success
@@ -242,7 +242,7 @@ class Supervisor:
         if recording is None:
             recording = self._recording = await self._begin(info, self._afresh)
             self._arrival = None
-        given: Given = source
+        given: SampleStream = source
         if begun_before or recording.journal.next_sample:
             given = self._continued(source, recording, taken)
         until = recording.journal.next_sample
@@ -255,7 +255,7 @@ class Supervisor:
                 if intake.waiting:  # the record holds what the pipeline has not seen
                     recording.pipeline = None
 
-    def _continued(self, source: Given, recording: OngoingNight, taken: float) -> Continued:
+    def _continued(self, source: SampleStream, recording: OngoingNight, taken: float) -> Continued:
         """Put the source on the session's clock; its index 0 was taken at `taken` s."""
         journal = recording.journal
         start = index_at(journal.last, taken, source.info.rate_hz)

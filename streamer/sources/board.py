@@ -25,15 +25,15 @@ from streamer.sources.settings import BrainflowSettings
 RING_S = 300  # what BrainFlow keeps for us, before it overwrites silently
 PLAYBACK, STREAMING = -3, -2  # boards that stand for another one
 _MUSE = Numbering(wrap=1 << 16, rows=12)
-# Where the package number is known to count; elsewhere time has to do (a Ganglion's depends on its firmware,
-# a Muse S Athena's counts packets of every sensor).
+# Boards whose package number is known to count. For others losses are found by time: a Ganglion's number
+# depends on its firmware, and a Muse S Athena's counts the packets of every sensor.
 NUMBERINGS = {
     -1: Numbering(wrap=256),  # synthetic
     0: Numbering(wrap=256),  # Cyton
     2: Numbering(wrap=256, step=2),  # Cyton with Daisy: two packets make one sample
     **dict.fromkeys((21, 22, 38, 39, 41, 42), _MUSE),
 }
-_importing = threading.Lock()  # catch_warnings is the process's
+_importing = threading.Lock()  # catch_warnings changes the whole process
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,16 @@ class BoardInfo:
     name: str
     rate_hz: float
     channels: tuple[Channel, ...]
-    numbering: Numbering | None  # None: its numbers mean nothing to us
-    rows: int | None = None  # of a recording that is played back; None for what has no known end
+    numbering: Numbering | None  # None: how it numbers its packets is not known
+    rows: int | None = None  # length of a recording that is played back; None for a live board
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """What a board has delivered since the last read."""
+    """The samples that a board has delivered since the last read."""
 
     numbers: NDArray[np.int64]  # (n,) package numbers
-    stamps: Floats  # (n,) Unix s, by this host's clock, however that jumps
+    stamps: Floats  # (n,) Unix s, by this host's wall clock, which may jump
     samples: Floats  # (channels, n) µV
 
 
@@ -60,7 +60,7 @@ class Board(Protocol):
     """A board; all calls come from one thread."""
 
     def describe(self) -> BoardInfo:
-        """Say what it is, before it is open."""
+        """Describe the board; it need not be open."""
         ...
 
     def open(self) -> None:
@@ -139,7 +139,7 @@ class BrainflowBoard:
         self._board: Any = None
 
     def describe(self) -> BoardInfo:
-        """Say what it is, before it is open.
+        """Describe the board; it need not be open.
 
         Raises:
             SourceError: BrainFlow cannot be used, or no such board with EEG is known.
@@ -197,7 +197,7 @@ class BrainflowBoard:
             ) from error
 
     def read(self) -> Rows:
-        """Take everything that has come.
+        """Return the rows that have arrived since the last call. Never waits.
 
         Raises:
             SourceError: the board is gone.
@@ -266,7 +266,7 @@ def _eeg_preset(shim: Any, identity: int) -> tuple[int, dict[str, Any]]:
 
 
 def _count_rows(path: Path) -> int:
-    """Lines of a recording, so that its end is known: BrainFlow falls silent there."""
+    """Count the lines of a recording: BrainFlow does not report its end, it only falls silent."""
     try:
         with path.open("rb") as file:
             return sum(1 for line in file if line.strip())

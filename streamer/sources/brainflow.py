@@ -1,7 +1,7 @@
 """A BrainFlow board as a source: losses are found, and a lost board is reopened until it answers.
 
-BrainFlow blocks, for many seconds where Bluetooth is concerned, so every call goes to one worker thread. It
-tells nobody when a device is gone: reads just come back empty, which is what the watchdog here is for.
+BrainFlow's calls block, over Bluetooth for many seconds, so all are made on one worker thread. BrainFlow does
+not report a lost device: reads only come back empty. A watchdog here notices that and connects anew.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from streamer.sources.timeline import Timeline
 from streamer.sources.worker import Worker
 
 POLL_S = 0.1
-CLOSE_S = 10.0  # for a board to let go; a Muse takes four seconds
+CLOSE_S = 10.0  # longest wait for a board to close; a Muse takes four seconds
 BACKOFF_S = (0.5, 30.0)
-SET_S = 0.1  # a wall clock that moves by more between two reads was set
-SLACK_S = 0.5  # how far back a driver may date samples before it hands them over
+SET_S = 0.1  # a wall clock that moves by more than this against the steady one between two reads was set
+SLACK_S = 0.5  # samples may be stamped so long before the read before
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class BrainflowSource:
     Args:
         settings: which board, and how to reach it.
         clock: time.
-        board: what to use in place of BrainFlow's own.
+        board: replaces BrainFlow's own board, as tests do.
 
     """
 
@@ -55,7 +55,7 @@ class BrainflowSource:
         self._ahead = self._read_at = 0.0  # of the last read: wall minus steady clock, and the steady clock
         self._heard = 0.0  # steady time of the last sample
         self._quiet_since = 0.0  # the same, or when the board was opened if that was later
-        self._stop = 0  # index one past everything that has left
+        self._stop = 0  # index after the last sample or gap that was given out
         self._placing: PacketCounter | Timeline  # gives samples their indices
         self._reopened = 0  # tries it took to open the board again, until samples come
         self._failures = 0  # to open it again, in a row
@@ -171,8 +171,8 @@ class BrainflowSource:
     def _steady(self, stamps: Floats) -> Floats:
         """Times of rows on the steady clock.
 
-        They were stamped by the wall clock, which can be set, and a Muse's are drawn out over a loss. All
-        have come since the last read, which is true of either, whatever the stamps say.
+        Stamps come from the wall clock, which can be set, and BrainFlow stretches a Muse's over a loss. All
+        these rows have arrived since the last read, so their times are kept within that.
         """
         before, ahead = self._read_at, self._ahead
         self._mark()
@@ -198,13 +198,13 @@ class BrainflowSource:
             out += self._placing.push(rows.numbers, times, rows.samples, arrived)
         else:
             out += self._placing.push(times, rows.samples, arrived)
-        return self._left_with(out)
+        return self._given_out(out)
 
     def _flush(self) -> list[Item]:
         """Return what was held back."""
-        return self._left_with(self._placing.flush())
+        return self._given_out(self._placing.flush())
 
-    def _left_with(self, items: list[Item]) -> list[Item]:
-        """Note where the stream is once these have left."""
+    def _given_out(self, items: list[Item]) -> list[Item]:
+        """Remember the index after these items, and return them."""
         self._stop = items[-1].stop if items else self._stop
         return items

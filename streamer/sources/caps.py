@@ -1,8 +1,8 @@
-"""Recognises caps whose labels are not the 10-20 system's, though some look alike.
+"""Recognises caps with a naming system other than 10-20, some labels of which look like 10-20 labels.
 
 On BioSemi's caps of 64 and more electrodes, A1 lies on the vertex or the forehead and C4 anywhere; EGI's nets
-have E1 to E256 and perhaps a Cz, which is their reference and flat. Where most labels are of such a system, a
-label that happens to fit the 10-20 system must not be staged.
+have E1 to E256 and perhaps a Cz, which is their reference and flat. If most labels belong to such a system, a
+label that also fits the 10-20 system must not be staged.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-LEAST = 3  # labels that make a system
+LEAST = 3  # fewer labels do not show which system it is
 _TEN_TEN = re.compile(
     r"(?:fp[z1-2]|[ai]z|nz|a[12]|m[12]|(?:af|f|ft|fc|t|c|tp|cp|p|po|o|i)(?:z|10|[1-9]))(?:[-:/ _].+)?"
 )
@@ -26,7 +26,7 @@ _WHERE = {
 
 
 def other_system(labels: Iterable[str]) -> str | None:
-    """The naming system of most labels, if it is not the 10-20 system; else None.
+    """Return the naming system of most labels, or None if it is the 10-20 system or unknown.
 
     `labels` are of the channels that could be EEG, lower case, without a leading "eeg ". Names that belong to
     both, such as A1 and C4, do not count.

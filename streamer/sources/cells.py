@@ -1,4 +1,4 @@
-"""The cells of a table: numbers with a point or a comma, and times of every kind that people write."""
+"""Reads the cells of a table: numbers with a decimal point or comma, and times in many formats."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _PATTERNS = (
     *("%Y-%m-%d %H:%M:%S:%f", "%Y-%m-%d-%H:%M:%S.%f", "%d-%b-%Y %H:%M:%S.%f", "%d-%b-%Y %H:%M:%S"),
 )
 DAY_S, HOUR_S = 86_400.0, 3600.0
-STEP_S = 2.0  # how far from a whole hour the clocks' change may seem to lie
+STEP_S = 2.0  # a step from or to summer time may miss the whole hour by so much
 
 
 def number(cell: str, comma: bool = False) -> float | None:
-    """A cell as a number; NaN where it says that there is none; None where it is something else.
+    """Read a cell: a number, NaN if it says that nothing was measured, None if it is not a number.
 
     `comma`: the table's decimals have a comma.
     """
@@ -37,9 +37,9 @@ def number(cell: str, comma: bool = False) -> float | None:
 
 
 def numbers(cells: Sequence[str], comma: bool = False) -> tuple[Floats, list[int]]:
-    """(n,) numbers of a column; NaN where there is none, and the rows that hold something else."""
+    """Read a column: (n,) numbers with NaN where there is none, and the rows with something else in them."""
     text = "".join(cells)
-    if text.isascii() and "_" not in text:  # what Python takes for a number, and people do not
+    if text.isascii() and "_" not in text:  # float() would also read 1_000 and digits of other scripts
         plain = [cell.replace(",", ".") for cell in cells] if comma and "." not in text else cells
         with suppress(ValueError):
             return np.array(list(map(float, plain))), []
@@ -49,15 +49,15 @@ def numbers(cells: Sequence[str], comma: bool = False) -> tuple[Floats, list[int
 
 
 class Times:
-    """A column of times -> seconds that never decrease.
+    """Reads a column of times as seconds.
 
-    Takes numbers, ISO 8601, other dates with a time of day, or a time of day alone. Where there is no zone a
-    time is taken as UTC; it then goes over midnight, and over the hour that comes twice when summer time
-    ends, or not at all when it begins.
+    Takes numbers, ISO 8601, other dates with a time of day, or a time of day alone. A time without a zone is
+    taken as UTC. Such times are continued over midnight, and over the hour that is repeated when summer time
+    ends or left out when it begins.
 
     Attributes:
         remarks: what had to be assumed; grows.
-        of_day: there is no date.
+        of_day: the times have no date.
 
     """
 
@@ -69,11 +69,11 @@ class Times:
         self._pattern: str | None = None
         self._dated: bool | None = None
         self._local = False  # the last block's times had no zone
-        self._shift = 0.0  # midnights and hours gone by, s
+        self._shift = 0.0  # s, added for midnights and changes of the clocks so far
         self._latest: float | None = None
 
     def seconds(self, cells: Sequence[str]) -> Floats:
-        """(n,) seconds; NaN where a cell is no time."""
+        """Return (n,) seconds; NaN where a cell is not a time."""
         values, wrong = numbers(cells, self._comma)
         if 2 * len(wrong) <= len(cells):
             return values * self.factor
@@ -82,7 +82,7 @@ class Times:
         return self._unwrapped(read) if self._local else read
 
     def dated(self, dates: Sequence[str], cells: Sequence[str]) -> Sequence[str]:
-        """Times of day with the dates of another column before them, where both together are times."""
+        """Join the dates of one column with the times of day of another, if together they make times."""
         if self._dated is None and cells:
             self._dated = _OF_DAY.fullmatch(_pointed(cells[0])) is not None and bool(
                 np.isfinite(self._clock(f"{dates[0].strip()} {cells[0].strip()}"))
@@ -155,7 +155,7 @@ class Times:
 
 
 def _pointed(cell: str) -> str:
-    """A time whose fraction of a second follows a point."""
+    """Write the fraction of a second with a point instead of a comma."""
     return _SECONDS_COMMA.sub(r"\1.\2", cell.strip())
 
 

@@ -1,8 +1,8 @@
-"""What the columns of a table are: the time, a counter, channels with their units, or text.
+"""Finds out what the columns of a table are: the time, a counter, channels with their units, or text.
 
 Knows the layouts of OpenBCI's GUI (`%` lines, Sample Index, EXG Channel 0 ...), Mind Monitor (RAW_TP9 ...,
-Elements), muse-lsl (timestamps, TP9 ...), OpenViBE (Time:512Hz) and BrainFlow (numbers without a header), and
-any header that names a time and channels, with a unit in brackets if any: "AF7 (uV)".
+Elements), muse-lsl (timestamps, TP9 ...), OpenViBE (Time:512Hz) and BrainFlow (numbers without a header).
+Otherwise it takes any header that names a time and channels, with the unit in brackets: "AF7 (uV)".
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _DATES = ("date", "datum", "fecha")
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
 DECIMAL_POINT = re.compile(r"[+-]?[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?")
 SECONDS = {"s": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
-NUMBER = "number"  # the unit of what is no voltage, or of which nobody says what it is
+NUMBER = "number"  # unit of a column that is not a voltage, or whose meaning is unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What stands where.
+    """The columns of a table, by their number from 0.
 
     Attributes:
-        channels: by column; text columns are not known yet.
-        time: its column, if there is one.
-        factor: seconds per unit of its numbers, where its name says so.
-        counter: the column that counts samples and begins anew, if there is one.
-        rate_hz: where the file states it.
-        date: the column of the date, where the time may be a time of day alone.
-        notes: Mind Monitor's column of events, which have rows of their own.
-        names: of all columns, as the file has them.
+        channels: the channels; columns of text are among them until rows have been read.
+        time: the column of the times, if there is one.
+        factor: seconds per unit of the times, if the column's name says it.
+        counter: the column of a sample counter that wraps, if there is one.
+        rate_hz: the rate, if the file states it.
+        date: the column of the date, if dates and times of day have columns of their own.
+        notes: Mind Monitor's column of events; an event has a row of its own.
+        names: of all columns, as in the file.
 
     """
 
@@ -87,15 +87,16 @@ def named(names: Sequence[str], preamble: Sequence[str], units: Sequence[str] = 
 
 
 def numbered(count: int) -> Columns:
-    """BrainFlow's layout: every board row, named by its number, the time being the last but one."""
+    """Return BrainFlow's layout: a column per board row, named by its number; the last but one is time."""
     channels = {n: Channel(str(n), "uV" if 0 < n < count - 2 else NUMBER) for n in range(count)}
     return Columns(channels, count - 2, 1.0, None, None, tuple(map(str, range(count))))
 
 
 def unheaded(first: Sequence[str], preamble: Sequence[str]) -> Columns | None:
-    """OpenBCI's layout before version 5: its `%` lines say how many channels there are, but no names.
+    """Return OpenBCI's layout before version 5, whose `%` lines give the number of channels but no names.
 
-    `first` is the first row. The last column with a date or a clock is the time.
+    `first` is the first row. The last column with a date or a time of day is the time. Returns None if the
+    `%` lines do not give the number.
     """
     stated = next((int(match[1]) for line in preamble if (match := _COUNT.search(line))), None)
     if stated is None or not 0 < stated < len(first):

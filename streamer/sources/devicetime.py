@@ -1,10 +1,10 @@
 """Checks the times that a device or a file gives to its samples.
 
-Times from outside can be anything: on another scale, standing still, going backwards, leaping by an hour, no
-numbers at all. What is computed from them (losses, above all) must not be. So a live device's times are
-believed as far as this computer's own clock saw time pass, or as far as the samples that came explain it; and
-a recording's as far as what the file holds can bear. What is not believed is timed by arrival (in a file: by
-its place), counted, and said in one line.
+Such times may be on another scale, stand still, run backwards, leap by an hour, or not be numbers. Losses are
+computed from them, so they are checked first. A live device's times must agree with this computer's clock, or
+with the number of samples that came. The losses of a recording may not exceed a multiple of what it holds.
+Samples whose times fail are timed by their arrival (in a file: by their place) and counted, and one line says
+so.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ import numpy as np
 
 from streamer.messages import Floats
 
-SLACK_S = 0.5  # how far a device's times may run ahead of both: they jitter, and arrivals do
-DRIFT = 0.01  # of the time that passed; real clocks are a hundred times better
-FORGET = 0.03  # likewise: how soon it is forgotten that times once were further ahead
-BACK_S, LEAP_S = 1.0, 86_400.0  # steps of time that no jitter and no night explains
-PAUSE_S = 0.25  # between two arrivals, beyond what their samples take: nothing came
-AWAY_S = 30.0  # likewise: the device was away, and no sample explains that time
-WATCH_S = 3.0  # of arrivals, by which a device's clock is judged
-OFTEN = 3  # arrivals in that time that were not believed: then none is
-STILL = 1e-4  # of the pace of time: a network's corrections move even a clock that stands still
-STANDS = 0.5  # of the time that the samples took: slower than that is no clock
-COUNTED_S = 600.0  # of samples that were timed by arrival, before their count is said; then twice as many
-BEARS = 24  # times what a file holds may be lost in it, and a day
-FAR = 1e12  # s; beyond it a float does not tell a sample from the next
-NEAR = 0.05  # of a scale that has a name
+SLACK_S = 0.5  # jitter: a device's times may be so far ahead of clock and samples
+DRIFT = 0.01  # s per s by which a device's clock may drift; real ones are a hundred times better
+FORGET = 0.03  # s per s by which the allowance for times that once were ahead shrinks again
+BACK_S = 1.0  # a step back by more is not jitter
+LEAP_S = 86_400.0  # a step ahead by more is not a loss
+PAUSE_S = 0.25  # nothing came for so long, beyond what the samples take
+AWAY_S = 30.0  # likewise: the device was away, and no samples account for that time
+WATCH_S = 3.0  # a device's clock is judged by the arrivals of so long
+OFTEN = 3  # if so many of those were not believed, the clock no longer is
+STILL = 1e-4  # slower than this share of real time is a clock that stands still (LSL's corrections move it)
+STANDS = 0.5  # slower than this share of the time that the samples took is not a clock
+COUNTED_S = 600.0  # samples timed by arrival are reported after so many s of them, then after twice that
+BEARS = 24  # the losses of a file may last so many times what it holds, plus a day
+FAR = 1e12  # s; beyond it a float is too coarse to tell two samples apart
+NEAR = 0.05  # how close a factor must be to a known scale
 
 
 def scale_of(factor: float, rate_hz: float) -> float | None:
-    """The scale of times that run `factor` times too fast: a power of ten or the rate; None if unknown."""
+    """Return the scale of times that run `factor` times too fast: a power of ten, the rate, or None."""
     if not factor > 0:
         return None
     ten = 10.0 ** round(log10(factor))
@@ -63,12 +64,12 @@ class HostChecked:
 
     Args:
         rate_hz: nominal.
-        remarks: gets what a person should know, a line each; None: a list of its own.
+        remarks: the list that receives remarks for the user, a line each; None: a new list.
 
     Attributes:
         remarks: that list.
         doubted: how many samples were timed by arrival so far.
-        turned: from the next samples on the times are by another clock; whoever heeds it resets it.
+        turned: the times of the next samples come from another clock. `Timeline` acts on it and resets it.
 
     """
 
@@ -78,11 +79,11 @@ class HostChecked:
         self._rate_hz = rate_hz
         self._period = 1 / rate_hz
         self._counted_s = COUNTED_S  # of samples that were timed by arrival when that is said next
-        self._told = 0  # arrivals that were not believed when that was last said
+        self._told = 0  # arrivals that were not believed at the last remark
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew with the next samples."""
+        """Forget all samples so far."""
         self._begun = False
         self._shift = 0.0  # from the device's times to those that are given out
         self._last = 0.0  # the last one given out
@@ -104,7 +105,13 @@ class HostChecked:
         """End of the stream: add the last remarks."""
 
     def push(self, times: Floats, arrived: float) -> Floats:
-        """Take (n,) device seconds of samples that have just `arrived` (steady s); give those to go by."""
+        """Return the times to use for samples.
+
+        Args:
+            times: (n,) s by the device's clock.
+            arrived: when they arrived, s by the steady clock.
+
+        """
         count = times.shape[0]
         if not self._begun:
             self._begin(times, arrived)
@@ -164,13 +171,13 @@ class HostChecked:
         return True
 
     def _placed(self, count: int, waited: float, *, evenly: bool = False) -> Floats:
-        """Times of samples by their number, up to their arrival if nothing came for a while before them.
+        """Return times one period apart; a pause in which nothing came lies before them.
 
-        `evenly`: over all the time since the last arrival, if they came without a pause.
+        `evenly`: without such a pause they are spread over the whole time since the last arrival.
         """
         took = count * self._period
         pause = waited - took if waited > took + PAUSE_S else 0.0
-        if pause <= AWAY_S:  # else it counts already
+        if pause <= AWAY_S:  # a longer one is counted already
             self._away += pause
         took = waited if evenly and not pause else took
         return self._last + pause + took * np.arange(1, count + 1) / count
@@ -188,7 +195,7 @@ class HostChecked:
         stands = (
             covered_s > host_s / 2
             and shown_s < STANDS * min(host_s, covered_s)
-            and not refused  # a leap back is no slowness
+            and not refused  # a leap back does not make a clock slow
         )
         self._watched = self._watched[-1:]
         if refused >= OFTEN or stands:
@@ -211,7 +218,7 @@ class HostChecked:
 
 
 class _Arrival(NamedTuple):
-    """Samples that came together."""
+    """Samples that arrived together."""
 
     shown: float  # the device's time of the last one
     arrived: float  # the host's
@@ -225,11 +232,11 @@ class FileChecked:
 
     Args:
         rate_hz: nominal.
-        remarks: as of `HostChecked`.
+        remarks: as for `HostChecked`.
 
     Attributes:
-        remarks: likewise.
-        turned: False; a file has one clock.
+        remarks: that list.
+        turned: always False; a file has one clock.
         doubted: how many steps of time were not believed.
 
     """
@@ -242,7 +249,7 @@ class FileChecked:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew with the next sample."""
+        """Forget all samples so far."""
         self._last: float | None = None  # the file's time of the last sample
         self._shift = 0.0
         self._lost_s = 0.0
@@ -253,7 +260,7 @@ class FileChecked:
         """Does nothing: a file has no connection."""
 
     def push(self, times: Floats, arrived: float) -> Floats:
-        """Take (n,) seconds; give those to go by."""
+        """Return the times to use for samples with times (n,) s; `arrived` is not used."""
         known = self._filled(times)
         before = known[0] - self._period if self._last is None else self._last
         steps = np.diff(known, prepend=before)
@@ -277,7 +284,7 @@ class FileChecked:
             )
 
     def _filled(self, times: Floats) -> Floats:
-        """With a period after the one before instead of what is no number."""
+        """Replace each time that is not a number by one a period after the time before it."""
         real = np.abs(times) < FAR  # and not NaN
         if real.all():
             return times
@@ -294,10 +301,10 @@ class FileChecked:
         return filled
 
     def _corrections(self, steps: Floats) -> dict[int, float]:
-        """What to add to the times from certain places on.
+        """Return what to add to the times, by the place from which on it is added.
 
-        There a step goes back, leaps by more than a day, or loses more than there can be. Where a clock that
-        went back is again what it was, nothing was lost, and nothing is added any more.
+        At such a place the time steps back, leaps by more than a day, or loses more than there can be. If a
+        clock that went back later returns to where it was, nothing was lost, and the correction ends.
         """
         out: dict[int, float] = {}
         shift = self._shift

@@ -1,7 +1,7 @@
 """EDF, EDF+ and BDF files, continuous or not: the header checked first, the samples read a minute at a time.
 
-The file is read here and not by a library: with two parsers, the one that checks the header and the one that
-reads the samples could disagree on a value such as `-32767.0`.
+No library reads the samples: its parser and the one that checks the header here could disagree on a value
+such as `-32767.0`.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ class EdfRecording:
         self.duration_s: float | None = edf_times.span_s(self._header, self._onsets)
 
     def together(self, index: int) -> tuple[int, ...]:
-        """The channels with the same rate."""
+        """Return the channels that have the rate of channel `index`."""
         rate = self.rates_hz[index]
         return tuple(other for other, its in enumerate(self.rates_hz) if its == rate)
 
     def items(self, picked: Sequence[int]) -> Iterator[Item]:
-        """Chunks of at most about a minute, and a gap where the records' times leave one."""
+        """Yield chunks of at most about a minute, and a gap where the records' times show a loss."""
         header, signals = self._header, [self._signals[index] for index in picked]
         size = signals[0].samples
         starts, remarks = edf_times.starts(self._path, header, self._onsets, self.rates_hz[picked[0]], size)
         self.remarks += remarks
         at_once = max(1, int(min(SLAB_S / header.record_s, SLAB_BYTES // header.record_bytes)))
-        index = 0  # of the next sample to leave
+        index = 0  # of the next sample to be given out
         for first in range(0, header.records, at_once):
             records = self._read(first, min(first + at_once, header.records))
             samples = np.stack([_physical(records, signal, header.width) for signal in signals])
@@ -97,7 +97,7 @@ def _physical(records: NDArray[np.uint8], signal: Signal, width: int) -> NDArray
     """The values of one signal in its own unit: (records, bytes) -> (n,)."""
     assert signal.scale is not None
     own = records[:, signal.offset : signal.offset + signal.samples * width].reshape(-1, width)
-    digital = own[:, -1].view(np.int8).astype(np.int32)  # the last byte bears the sign
+    digital = own[:, -1].view(np.int8).astype(np.int32)  # the last byte has the sign
     for place in reversed(range(width - 1)):
         digital = (digital << 8) | own[:, place]
     return signal.scale.physical(digital)

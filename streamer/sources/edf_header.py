@@ -1,7 +1,7 @@
-"""The header of an EDF or BDF file: read once and checked before its values are used.
+"""Reads and checks the header of an EDF or BDF file.
 
-All readers take the values from here, so that none is checked in one way and used in another. A fault in the
-fields of one signal costs that signal; a fault in the fields of the file makes the file unreadable.
+All readers take its values from here, so that a value is used as it was checked. If the fields of a signal
+are wrong, that signal is left out; if those of the file are wrong, the file is refused.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the file's first bytes say, checked."""
+    """The checked values of the header."""
 
     size: int  # bytes of the header
     records: int
@@ -121,15 +121,15 @@ def text_of(field: bytes) -> str:
 
 
 def rate_of(samples: int, record: Fraction) -> float:
-    """Samples per second; records of 0.1 s and the like must not turn 256 into 256.00000000000006."""
+    """Return samples per second. The fraction keeps 256 Hz exact for records of 0.1 s and the like."""
     return float(samples / record)
 
 
 def _record(field: bytes, record_s: float, samples: Sequence[int]) -> Fraction:
     """The exact length of a record.
 
-    A field of eight characters may have been cut or rounded, as 1/128 s is to `0.007812`: then it is the
-    length that gives the plainest rate.
+    A field of eight characters may have been cut or rounded, as 1/128 s is to `0.007812`. Then the length is
+    taken that fits the field and gives the rate with the smallest denominator.
     """
     text = text_of(field).replace(",", ".")
     most = max(samples, default=0)
@@ -186,7 +186,7 @@ def _scale(fields: list[bytes]) -> tuple[Scale | None, str]:
 
 
 def _whole_records(path: Path, head: bytes, header_bytes: int, record_bytes: int, record_s: float) -> int:
-    """The number of records, once header and file agree on it."""
+    """Return the number of records, on which header and file must agree."""
     promised = _whole(path, head[236:244], "number of records", -1, 10**8)
     held = (path.stat().st_size - header_bytes) // record_bytes if record_bytes else 0
     if promised > held:
@@ -205,7 +205,7 @@ def _whole_records(path: Path, head: bytes, header_bytes: int, record_bytes: int
 
 
 def _seconds(path: Path, field: bytes, *, annotations_only: bool) -> float:
-    """Length of a record; zero only where there are no samples to time."""
+    """Return the length of a record; zero is allowed in a file of annotations alone."""
     value = number_of(field)
     if value is not None and (value > 0 or (value == 0 and annotations_only)):
         return value
@@ -222,7 +222,7 @@ def _whole(path: Path, field: bytes, what: str, least: int, most: int) -> int:
 
 
 def _started(head: bytes) -> float:
-    """Start as Unix time: the header's local time taken as UTC, UNKNOWN_START where it cannot be read."""
+    """Return the start as Unix time: the header's local time taken as UTC, or UNKNOWN_START."""
     clock = re.sub(r"[^0-9]", ".", head[176:184].decode("latin-1").strip())
     date = re.sub(r"[^0-9]", ".", head[168:176].decode("latin-1").strip())
     stated = re.match(rb"Startdate (\d\d-[A-Za-z]{3}-\d{4}) ", head[88:168])
@@ -241,7 +241,7 @@ def _started(head: bytes) -> float:
 
 
 def _what(head: bytes) -> str:
-    """Name the kind of file that it is instead, if that is easy to tell."""
+    """Name the kind of file that this is instead, if its first bytes show it."""
     for start, name in ((b"PK", "a zip archive"), (b"\x1f\x8b", "a gzip archive"), (b"XDF:", "an XDF file")):
         if head.startswith(start):
             return f" but {name}"

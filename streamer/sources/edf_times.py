@@ -1,4 +1,4 @@
-"""The time-stamped annotation lists of an EDF+ or BDF+ file: what was noted, and when each record begins."""
+"""Reads the annotation lists of an EDF+ or BDF+ file: the annotations, and when each record begins."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from streamer.sources.pace import SNAP, TOLERANCE, nominal_near, rate_said
 _TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14([^\x00]*)\x14\x00")
 # A record's first list says when it begins: it has no duration, and its first text is empty.
 _BEGIN = re.compile(rb"([+-]\d+(?:\.\d*)?)\x14\x14")
-NOT_WHEN = "the file says that it was interrupted and not when; it is read as if it never was"
-FEW = 10  # records whose distances tell nothing yet
-MOSTLY = 0.9  # of the distances between records
-OFF_MOST = 0.1  # of the declared length: further off, records lie apart because something was lost
-RESOLUTION_S = 1e-6  # of the times that files write
-JUMP_S = 0.05  # by which a record of a continuous file must be late before that is a loss
-UNPLACED = -1  # instead of a sample index: nobody knows when the record was taken
+NOT_WHEN = "the file says that it was interrupted, but not when; it is read without interruptions"
+FEW = 10  # fewer distances between records do not show a rate
+MOSTLY = 0.9  # share of the distances that must agree
+OFF_MOST = 0.1  # of the declared length; records that are further apart than that show losses, not a rate
+RESOLUTION_S = 1e-6  # of the times in files
+JUMP_S = 0.05  # in a continuous file a record that is less late than this does not show a loss
+UNPLACED = -1  # instead of a sample index: when the record was taken is not known
 
 Annotation = tuple[float, float | None, str]  # onset s, duration s or None, text
 
 
 def read_annotations(path: Path) -> list[Annotation]:
-    """Every annotation of an EDF+ or BDF+ file: (onset s, duration s or None, text), onset from sample 0.
+    """Return every annotation of an EDF+ or BDF+ file: (onset s from sample 0, duration s or None, text).
 
     Raises:
         RecordingError: the file is missing, cut short, damaged or no EDF.
@@ -52,7 +52,7 @@ def read_annotations(path: Path) -> list[Annotation]:
 
 
 def read_onsets(path: Path, header: Header) -> Floats:
-    """When each record begins, s; NaN where it does not say: (records,)."""
+    """Return when each record begins: (records,) s, NaN for a record that does not say it."""
     out = np.full(header.records, math.nan)
     for record, onset, _ in _records(path, header, range(header.records)):
         if onset is not None:
@@ -63,8 +63,8 @@ def read_onsets(path: Path, header: Header) -> Floats:
 def correct_pace(header: Header, onsets: Floats) -> tuple[Header, list[str]]:
     """Correct the header's record length by the records' own times; also return a remark on it.
 
-    Where nearly all follow each other at a distance that is not the declared length, but close to it, the
-    declared rate is not the device's: 2.4 % are 11 minutes a night.
+    If nearly all records follow each other at one distance, close to the declared length but not equal to it,
+    the declared rate is wrong. An error of 2.4 % is 11 minutes a night.
     """
     steps = np.diff(onsets)
     steps = steps[np.isfinite(steps)]
@@ -87,7 +87,7 @@ def correct_pace(header: Header, onsets: Floats) -> tuple[Header, list[str]]:
 
 
 def span_s(header: Header, onsets: Floats) -> float:
-    """From the first record's begin to the last one's end, as far as they say when they begin."""
+    """Return the seconds from the first record's begin to the last one's end."""
     whole_s = header.records * header.record_s
     samples = max(one.samples for one in header.signals if not one.annotations)
     if np.isnan(onsets).all():
@@ -101,11 +101,11 @@ def span_s(header: Header, onsets: Floats) -> float:
 def starts(
     path: Path, header: Header, onsets: Floats, rate_hz: float, per_record: int
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """The sample index at which each record starts, and remarks on what was guessed or given up.
+    """Return the sample index at which each record starts, and remarks on what was assumed or left out.
 
     A record without a time is placed if exactly the missing records fit between its neighbours; otherwise it
-    is `UNPLACED`. A file that declares itself continuous is read as such, unless its records' times leave
-    room for a loss.
+    is `UNPLACED`. A file that declares itself continuous is read as continuous, unless its records' times
+    show a loss.
 
     Raises:
         RecordingError: the records' times leap by more than a day, or go back, in a file that says that it
@@ -127,7 +127,7 @@ def starts(
     _check(path, count, placed, known, np.diff(known) > LEAP_S + header.record_s, "more than a day after")
     out = np.full(count, UNPLACED, dtype=np.int64)
     out[placed] = np.rint((known - known[0]) * rate_hz).astype(np.int64)
-    if not header.discontinuous:  # what is no loss is rounding
+    if not header.discontinuous:  # small differences are rounding
         out = _without_rounding(out, per_record, round(JUMP_S * rate_hz))
     # One sample may come from rounding.
     overlaps = np.diff(out[placed]) < per_record - 1
@@ -136,7 +136,7 @@ def starts(
 
 
 def _continuous(onsets: Floats, record_s: float, period_s: float) -> tuple[bool, list[str]]:
-    """Whether the records of an EDF+C follow each other as it claims, and a remark if not."""
+    """Whether an EDF+C file is read as continuous, and a remark if its records' times contradict that."""
     placed = np.flatnonzero(np.isfinite(onsets))
     late = np.diff(onsets[placed]) - np.diff(placed) * record_s
     least = max(JUMP_S, 2 * period_s)
@@ -155,7 +155,7 @@ def _without_rounding(starts: NDArray[np.int64], per_record: int, least: int) ->
 
 
 def _filled(onsets: Floats, record_s: float, tolerance_s: float) -> list[str]:
-    """Set the times of records that have none, where their neighbours tell; return remarks on the others."""
+    """Set the times of records that have none, if their neighbours show them; return remarks on others."""
     known = np.flatnonzero(np.isfinite(onsets))
     missing = np.flatnonzero(np.isnan(onsets))
     if not missing.size:
@@ -196,7 +196,7 @@ def _check(
 def _records(
     path: Path, header: Header, wanted: Iterable[int]
 ) -> Iterator[tuple[int, float | None, list[Annotation]]]:
-    """Each wanted record: its number, its onset in seconds if it says one, its annotations."""
+    """Yield each wanted record: its number, its onset in s if it has one, its annotations."""
     places = [signal for signal in header.signals if signal.annotations]
     if not places:
         return

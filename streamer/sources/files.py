@@ -15,9 +15,9 @@ UNKNOWN_START = 473_385_600.0  # 1 January 1985, what EDF puts for a date that w
 
 
 def make_distinct(channels: Iterable[tuple[str, str]]) -> tuple[Channel, ...]:
-    """Channels from labels and units, of which no two labels are equal: of equal ones, "C4#1" and "C4#2".
+    """Make channels from (label, unit) pairs; equal labels are numbered: "C4#1" and "C4#2".
 
-    A label that is empty, or looks like a position ("#3"), could not be named: it becomes "channel ...".
+    An empty label, or one that looks like a position ("#3"), becomes "channel ...": a user could not name it.
     """
     made = [Channel(label.strip(), unit) for label, unit in channels]
     labels = [f"channel {one.label}" if re.fullmatch(r"#[0-9]*|", one.label) else one.label for one in made]
@@ -32,7 +32,7 @@ def make_distinct(channels: Iterable[tuple[str, str]]) -> tuple[Channel, ...]:
 
 
 def decode_text(raw: bytes) -> str:
-    """Text as it was meant: UTF-8, perhaps cut within its last character, or Latin-1."""
+    """Decode UTF-8, which may be cut within its last character, or else Latin-1."""
     try:
         return codecs.getincrementaldecoder("utf-8")().decode(raw)  # leaves a character that was cut
     except UnicodeDecodeError:
@@ -40,10 +40,10 @@ def decode_text(raw: bytes) -> str:
 
 
 def read_head(path: Path, count: int = 256) -> bytes:
-    """The first bytes of a file.
+    """Return the first bytes of a file.
 
     Raises:
-        RecordingError: it is missing, a folder, empty or may not be read.
+        RecordingError: the file is missing, a folder, empty or may not be read.
 
     """
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""pylsl, loaded only where LSL is wanted: its native library is not there for every computer."""
+"""Loads pylsl, only where LSL is used: its native library does not exist for every computer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ INSTALL = (  # pylsl's wheel brings liblsl for Windows, macOS and Linux on x86-6
 
 
 def load_pylsl(load: Callable[[str], Any] = importlib.import_module) -> Any:
-    """The module `pylsl`, with its library loaded.
+    """Import the module `pylsl`, with its native library.
 
     Raises:
-        SourceError: pylsl or the library that it drives is missing.
+        SourceError: pylsl or its native library is missing.
 
     """
     try:
@@ -27,6 +27,6 @@ def load_pylsl(load: Callable[[str], Any] = importlib.import_module) -> Any:
         raise SourceError(
             f"LSL cannot be used: pylsl is missing ({error}); run: pip install pylsl"
         ) from error
-    except (RuntimeError, OSError) as error:  # as pylsl says that it found no liblsl, or none for this CPU
+    except (RuntimeError, OSError) as error:  # pylsl found no liblsl, or none for this CPU
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else "liblsl was not found"
         raise SourceError(f"LSL cannot be used: {reason}; {INSTALL}") from error

@@ -1,4 +1,4 @@
-"""The lines of a table: what stands above its header, the rows, and a last one that was cut."""
+"""Splits a table into its first lines and its rows; the last row may have been cut."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamer.sources.units import is_voltage
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what such a file begins with, as spreadsheets write it
 DELIMITERS = "\t;,| "
-ALIKE = 20  # rows whose decimals tell whether the last one is whole
+ALIKE = 20  # rows whose decimals show whether the last one is whole
 CUT = "its last line has no end, as if it had been cut, and is left out"
 MAY_BE_CUT = "its last line has no end, as if it had been cut: its last cell counts as lost"
 
@@ -37,7 +37,7 @@ class Opening:
 
 
 def opening(path: Path) -> Opening:
-    """Read what stands above the rows; the file is text."""
+    """Read the lines above the rows of a text file, and the first row."""
     preamble: list[str] = []
     with _open(path) as file:
         plain = iter(line for line in file if line.strip())
@@ -60,7 +60,10 @@ def opening(path: Path) -> Opening:
 
 
 def rows(path: Path, above: int, delimiter: str, remarks: list[str]) -> Iterator[Line]:
-    """The lines after the first `above`. A last line that may have been cut is left out, with a remark."""
+    """Yield the lines after the first `above`. A last line that may have been cut adds a remark.
+
+    Of such a line the last cell is left out, or the whole line if its cells do not fit those above.
+    """
     recent: deque[str] = deque(maxlen=ALIKE)
     with _open(path) as file:
         for number, line in enumerate(file, 1):
@@ -80,13 +83,13 @@ def rows(path: Path, above: int, delimiter: str, remarks: list[str]) -> Iterator
 
 
 def blocks(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:
-    """Some thousand at a time."""
+    """Yield the lines in lists of at most `size`."""
     while block := list(islice(lines, size)):
         yield block
 
 
 def split(line: str, delimiter: str) -> list[str]:
-    """The cells of a line, as they stand."""
+    """Split a line into its cells, which keep their blanks."""
     line = line.rstrip("\r\n")
     if '"' in line:
         try:
@@ -101,12 +104,12 @@ def split(line: str, delimiter: str) -> list[str]:
 
 
 def fitted(cells: list[str], width: int) -> list[str]:
-    """The cells of a row without the empty one behind a delimiter at its end."""
+    """Drop the empty cell that follows a delimiter at the end of a row."""
     return cells[:-1] if len(cells) == width + 1 and not cells[-1].strip() else cells
 
 
 def text(cell: str) -> str:
-    """A cell of a line as text, whichever encoding the file has."""
+    """Decode a cell, whichever encoding the file has."""
     return decode_text(cell.strip().encode("utf-8", "surrogateescape"))
 
 
@@ -119,7 +122,7 @@ def _open(path: Path) -> TextIO:
 
 
 def _named(cells: Sequence[str]) -> bool:
-    """Whether this is a header: a cell is neither a number nor a time."""
+    """Whether these cells are a header: one is neither a number nor a time."""
     return any(re.search(r"[^\W\d_]{2,}|^\s*[^\W\d_]", cell) is not None for cell in cells)
 
 
@@ -129,7 +132,7 @@ def _like(line: str, other: str, delimiter: str) -> bool:
 
 
 def _are_units(cells: Sequence[str]) -> bool:
-    """Whether a line of cells says units: one is a voltage, and none has a digit."""
+    """Whether these cells are units: one is a voltage, and none has a digit."""
     named = [text(cell).strip("()[] ") for cell in cells]
     return any("v" in one.casefold() and is_voltage(one) for one in named) and not any(
         re.search(r"\d", one) for one in named
@@ -137,7 +140,7 @@ def _are_units(cells: Sequence[str]) -> bool:
 
 
 def _whole(line: str, recent: Sequence[str], delimiter: str) -> bool:
-    """Whether a line without an end is surely whole: it has as many decimals as all lines above."""
+    """Whether a line without an end is surely whole: it has as many decimals as the lines above."""
     ends = {(one.count(delimiter), _decimals(one)) for one in (*recent, line)}
     return len(recent) == ALIKE and len(ends) == 1 and _decimals(line) > 0
 

@@ -1,8 +1,8 @@
-"""A live stream of the lab streaming layer: found, opened, and found again after a loss.
+"""A live stream of the lab streaming layer (LSL): found, opened, and found again after it was lost.
 
-liblsl blocks, so every call to it runs on one worker thread of its own, in slices short enough that a
-cancellation is never kept waiting. Its own recovery and dejittering stay off: the one hides losses, the other
-smooths times over them.
+liblsl's calls block, so all are made on one worker thread, in slices so short that a cancellation does not
+wait long. liblsl's own recovery stays off because it hides losses, and its dejittering because it smooths
+times over them.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ from streamer.sources.settings import LslSettings
 from streamer.sources.timeline import Timeline
 from streamer.sources.worker import Worker
 
-pylsl = load_pylsl()  # this module is imported only where a stream is wanted
+pylsl = load_pylsl()  # this module is imported only when an LSL stream is used
 
-LOOK_S = 1.0  # one look at the network; liblsl needs half a second to hear everyone
-TELL_S = 10.0  # until it is said again what there is instead
-PULL_S = 0.05  # longest that samples wait for company
-OPEN_S = 2.0  # for a stream that was just seen to answer
-CLOSE_S = 1.0  # for the call that is under way to end
-AHEAD_S = 60.0  # a first time further than this from now is on no clock of ours
-BUFFER_S = 360  # what liblsl keeps for us, when it would start to drop silently
+LOOK_S = 1.0  # one search of the network; liblsl needs half a second to hear every outlet
+TELL_S = 10.0  # between two remarks on which streams there are instead
+PULL_S = 0.05  # longest wait of one call for samples
+OPEN_S = 2.0  # longest wait for a stream that was just seen to answer
+CLOSE_S = 1.0  # longest wait for the call under way to end
+AHEAD_S = 60.0  # a first time that is further from now comes from another computer's clock
+BUFFER_S = 360  # liblsl keeps so much; after that it drops samples silently
 BACKOFF_S = (0.5, 10.0)
-MANY = 1000  # liblsl stops looking once it has found so many
-PATIENCE_S = 60.0  # longest that a mute stream is left alone
-DEFAULT_TYPE = "EEG"  # when nothing else is asked for
+MANY = 1000  # liblsl stops searching once it has found so many streams
+PATIENCE_S = 60.0  # longest time without samples before the next reconnect
+DEFAULT_TYPE = "EEG"  # if the settings ask for nothing else
 
 
 class LslSource:
     """One LSL stream as a source.
 
-    `info` is set on entering, which waits a while for the first sample to know when it was taken; if none
-    comes, index 0 is that moment. An outlet that is lost, or mute for `silence_s`, is looked for until it is
-    back, by its source_id or else by its name; what was missed becomes a gap. Its times are believed as far
-    as the host's own clock saw time pass. Every channel of the stream is passed on; the derivation chooses.
+    `info` is set on entering, which waits up to `resolve_s` for the first sample to know when it was taken;
+    if none comes, index 0 is the end of that wait. An outlet that is lost, or sends nothing for `silence_s`,
+    is searched for until it is back, by its source_id or else by its name. What was missed becomes a gap. Its
+    times are checked against this computer's clock. All channels of the stream are passed on; the derivation
+    chooses among them.
     """
 
     info: StreamInfo
@@ -57,8 +58,8 @@ class LslSource:
         self._clock = clock or SystemClock()
         self._inlet: Any = None  # pylsl.StreamInlet; touched by the worker thread only
         self._source_id = ""  # of the stream that was found
-        self._patience_s = settings.silence_s  # grows while connecting anew does not help
-        self._heard = 0.0  # steady seconds when the last samples came, or should have
+        self._patience_s = settings.silence_s  # grows while reconnecting does not help
+        self._heard = 0.0  # steady s of the last samples, or of the last reconnect
 
     async def __aenter__(self) -> Self:
         """Find the stream and subscribe to it.
@@ -100,7 +101,7 @@ class LslSource:
         while True:
             now = self._clock.monotonic()
             if times.shape[0]:
-                if waiting:  # by the host's clock: the device's may be a foreign one
+                if waiting:  # by this computer's clock: the device's may be another
                     self._timeline.begin(now - begun)
                     waiting = False
                 self._heard, self._patience_s = now, self._settings.silence_s
@@ -109,10 +110,10 @@ class LslSource:
             times, samples = await self._next()
 
     async def _next(self) -> tuple[Floats, Floats]:
-        """What arrived since the last call. Reconnects if nothing arrived for too long.
+        """Return the samples since the last call. Reconnects if none arrived for too long.
 
-        A stream can be mute because the device is, or because a connection died without a word: only a new
-        one tells.
+        A stream without samples may come from a silent device or be a dead connection; only a new connection
+        tells which.
         """
         if self._clock.monotonic() - self._heard >= self._patience_s:
             await self._return()
@@ -124,7 +125,7 @@ class LslSource:
             return np.empty(0), np.empty((len(self.info.channels), 0))
 
     async def _first_samples(self) -> tuple[Floats, Floats]:
-        """The first samples, or none if the stream stays silent for as long as it may take to be found."""
+        """Return the first samples, or none if the stream stays silent for `resolve_s`."""
         deadline = self._clock.monotonic() + self._settings.resolve_s
         while True:
             try:
@@ -135,18 +136,18 @@ class LslSource:
                 return times, samples
 
     def _taken(self, times: Floats) -> float:
-        """Unix time of the first sample; now, if there is none or its clock is a foreign one."""
+        """Return the Unix time of the first sample; now, if there is none or its clock is another one."""
         ago = float(pylsl.local_clock() + suspended_s() - times[0]) if times.shape[0] else 0.0
         return self._clock.wall() - (ago if abs(ago) < AHEAD_S else 0.0)
 
     async def _find(self) -> Any:
         """Look until exactly one stream matches."""
-        tell_at = self._clock.monotonic()  # that nothing was found, for the first time
+        tell_at = self._clock.monotonic()  # when to say next that nothing was found
         deadline = tell_at + self._settings.resolve_s
         while True:
             found = await self._worker.call(self._look)
             if len(found) == 1:
-                self.remarks.clear()  # why it took its time
+                self.remarks.clear()  # they said that nothing was found
                 return found[0]
             if len(found) > 1:
                 raise SourceError(
@@ -166,7 +167,7 @@ class LslSource:
             tell_at = self._clock.monotonic() + TELL_S
 
     def _check_predicate(self) -> None:
-        """Refuse a predicate that is not XPath: liblsl would find nothing and not say why."""
+        """Refuse a predicate that is not XPath: with it liblsl finds nothing and does not say why."""
         predicate = self._settings.predicate
         if predicate is None:
             return
@@ -178,7 +179,7 @@ class LslSource:
             ) from error
 
     def _look(self) -> list[Any]:
-        """Streams that answer now and are what is asked for."""
+        """Return the streams that answer now and match the settings."""
         if self._settings.predicate is None:
             seen = pylsl.resolve_streams(LOOK_S)
         else:
@@ -220,9 +221,9 @@ class LslSource:
         return described
 
     def _pull(self) -> tuple[Floats, Floats]:
-        """What arrives within `PULL_S`: (n,) seconds and (channels, n) samples."""
+        """Return what arrives within `PULL_S`: (n,) seconds and (channels, n) samples."""
         _, stamps = self._inlet.pull_chunk(PULL_S, self._buffer.shape[0], dest_obj=self._buffer)
-        # LSL's clock stops while the computer sleeps; then the night would seem to go on without a gap.
+        # LSL's clock stops while the computer sleeps; without this the night would show no gap.
         times = np.asarray(stamps, dtype=np.float64) + suspended_s()
         return times, self._buffer[: times.shape[0]].T.astype(np.float64)
 
@@ -245,10 +246,10 @@ class LslSource:
     def _same(self, found: Sequence[Any]) -> Any:
         """Pick the lost stream among those that match, by source_id, else by name; None if unsure.
 
-        What merely matches may be the neighbour's: a request by type fits every headband in the house.
+        Another one that matches may be a neighbour's: a request by type matches every headband in the house.
         """
         mine = [stream for stream in found if self._source_id and stream.source_id() == self._source_id]
-        if mine:  # the outlet that died may still be known to somebody
+        if mine:  # the dead outlet may still be listed beside the new one
             return max(mine, key=lambda stream: float(stream.created_at()))
         namesakes = [stream for stream in found if stream.name() == self.info.name]
         return namesakes[0] if len(namesakes) == 1 else None
@@ -325,7 +326,7 @@ def _check(stream: Any) -> None:
 
 
 def _channels(described: Any) -> tuple[Channel, ...]:
-    """Labels and units from desc/channels/channel, or numbers where the stream gives none."""
+    """Return labels and units from desc/channels/channel; a channel without a label gets its number."""
     out = []
     entry = described.desc().child("channels").child("channel")
     for number in range(described.channel_count()):
@@ -337,7 +338,7 @@ def _channels(described: Any) -> tuple[Channel, ...]:
 
 
 def _dtype(stream: Any) -> np.dtype[Any]:
-    """The type in which samples cross from liblsl."""
+    """Return the type of the stream's samples."""
     names = {
         pylsl.cf_float32: "f4",
         pylsl.cf_double64: "f8",

@@ -1,7 +1,7 @@
-"""A simulated night before its EEG is drawn: the stage of each epoch, and what is measured in it.
+"""Draws a simulated night's stages, and for each epoch the measurements from which its EEG is drawn.
 
-The figures were learnt from the 153 cassette nights of Sleep-EDF Expanded (Kemp et al., PhysioNet, ODC-By
-1.0); `python -m tools.night_figures FEATURES.npz --out FILE` writes them again.
+The statistics behind it come from the 153 cassette nights of Sleep-EDF Expanded (Kemp et al., PhysioNet,
+ODC-By 1.0); `python -m tools.night_figures FEATURES.npz --out FILE` computes them again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 FIGURES = Path(__file__).with_name("figures.json")
 W, N1, N2, N3, R = range(5)
 PER_MIN = 60 // EPOCH_S  # epochs in a minute
-TYPICAL = 0.6  # of the scatter between real sleepers, electrodes and amplifiers: no simulated one is extreme
+TYPICAL = 0.6  # of the spread between real sleepers, electrodes and amplifiers, so that none is extreme
 _BANDS = len(BANDS_HZ)
 
 # Minutes of N3 and of REM in each of the night's cycles: deep sleep early, REM towards morning.
@@ -32,7 +32,7 @@ LIGHT_MIN = (27, 34, 41, 46, 46)  # N2 on the way down and up again
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is known of each stage, as the vectors of `to_vectors`."""
+    """Statistics of each stage, as vectors like those of `to_vectors` (d = 11)."""
 
     mean: Array  # (5, d) by stage
     spread: Array  # (5, d, d) covariance of an epoch around its own night's mean
@@ -53,7 +53,7 @@ class Figures:
 
 
 def to_vectors(measured: Measured) -> Array:
-    """Measurements as numbers that are nearly Gaussian within a stage: (n, 11)."""
+    """Transform measurements to (n, 11) numbers that are nearly Gaussian within a stage."""
     eye = np.clip(measured.eye, 0.01, 0.99)
     return np.column_stack(
         [
@@ -67,7 +67,7 @@ def to_vectors(measured: Measured) -> Array:
 
 
 def from_vectors(vectors: Array) -> Measured:
-    """Undo `to_vectors`."""
+    """Invert `to_vectors`."""
     return Measured(
         power_uv2=np.exp(vectors[:, :_BANDS]),
         spread=np.clip(vectors[:, _BANDS], 0.3, 1.2),
@@ -78,10 +78,10 @@ def from_vectors(vectors: Array) -> Measured:
 
 
 def hypnogram(n_epochs: int, seed: int) -> tuple[Stage, ...]:
-    """The stages of a healthy night of `n_epochs` of 30 s, from lights off to the last awakening.
+    """Draw the stages of a healthy night of `n_epochs` of 30 s, from lights off to the last awakening.
 
-    Cycles of about 90 min: N2, N3 that shrinks, N2, REM that grows; short awakenings between and within.
-    A night of less than three hours ends in the middle of sleep.
+    Cycles take about 90 min: N2, N3 (less in each cycle), N2, REM (more in each), with short awakenings. A
+    night of less than three hours ends in the middle of sleep.
     """
     draw = np.random.default_rng([seed, 1])
     stages: list[int] = [W] * _around(draw, 14 * PER_MIN) + [N1] * _around(draw, 2 * PER_MIN)
@@ -104,12 +104,12 @@ def hypnogram(n_epochs: int, seed: int) -> tuple[Stage, ...]:
 
 
 def _around(draw: np.random.Generator, epochs: int) -> int:
-    """A random number around the one given, with an s.d. of about a fifth."""
+    """Draw a number of epochs around the given one, with an s.d. of about a fifth of it."""
     return round(epochs * float(np.exp(0.18 * draw.standard_normal())))
 
 
 def _interrupt(stages: NDArray[np.int_], draw: np.random.Generator) -> None:
-    """Break the bouts as real sleep is broken: N3 by N2, REM by N1, everything now and then by waking."""
+    """Interrupt bouts as in real sleep: N3 by N2, N2 and REM by N1, and all but N3 sometimes by waking."""
     for at in range(1, len(stages) - 4):
         now, chance = int(stages[at]), draw.random()
         if now == W or stages[at - 1] == W:
@@ -125,9 +125,10 @@ def _interrupt(stages: NDArray[np.int_], draw: np.random.Generator) -> None:
 
 
 def measurements(stages: tuple[Stage, ...], seed: int, figures: Figures) -> Measured:
-    """What would be measured while `stages` pass.
+    """Draw the measurements of every epoch of `stages`.
 
-    Every epoch has its stage's figures, all have this sleeper's offset, and neighbours resemble one another.
+    Each epoch is drawn from its stage's distribution, shifted by the sleeper's own offset, and correlated
+    with the epoch before it.
     """
     draw = np.random.default_rng([seed, 2])
     size = figures.mean.shape[1]

@@ -21,7 +21,8 @@ Opener = Callable[[SourceSettings, Wanted, Clock], Source]
 def open_source(settings: SourceSettings, channel: Wanted, clock: Clock) -> Source:
     """Make the source that `settings.kind` names. Its module is imported only then.
 
-    `channel` is what is to be staged: a recording with several rates streams the channels of its rate.
+    `channel` is the channel to be staged. Of a recording with several rates, the channels with the rate of
+    that one are streamed.
     """
     if isinstance(settings, ReplaySettings):
         from streamer.sources.replay import ReplaySource

@@ -1,4 +1,4 @@
-"""The pace of a recording: the rate that its times show; of a table also their unit, and its counter."""
+"""Finds the rate that a recording's times show, and a table's unit of time and sample counter."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ UNITS = {1.0: "s", 1e-3: "ms", 1e-6: "µs", 1e-9: "ns"}
 SPREADSHEET = (30_000.0, 80_000.0)  # days since the end of 1899, as spreadsheets write dates: 1982 to 2119
 SPREADSHEET_ZERO = 25_569.0  # 1 January 1970 in them
 NOMINAL_HZ = (50, 64, 100, 125, 128, 200, 220, 250, 256, 300, 400, 500, 512, 600, 1000, 1024)
-SNAP = 0.001  # a rate so close to one of those is meant to be that
-NEAR = 0.005  # likewise, in a table, whose times may be rounded
+SNAP = 0.001  # a rate so close to one of those is taken as it
+NEAR = 0.005  # likewise in a table, whose times may be rounded
 TOLERANCE = 0.005  # of the declared rate: 18 s in an hour, as for live streams
-MOSTLY = 0.9  # of the steps
-UNBOUNDED = 1 << 40  # a counter that does not begin anew
+MOSTLY = 0.9  # share of the steps that must agree
+UNBOUNDED = 1 << 40  # for a counter that does not wrap
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What is known of a table's clock.
+    """A table's rate and unit of time.
 
     Attributes:
         rate_hz: samples per second.
-        factor: seconds per unit of its numbers.
-        started: Unix time of the first row.
-        counted: its times are numbers of samples.
-        remarks: what had to be assumed.
+        factor: seconds per unit of its times.
+        started: Unix time of the first row, or UNKNOWN_START.
+        counted: its times are sample numbers.
+        remarks: what had to be assumed, for the user.
 
     """
 
@@ -47,22 +47,22 @@ class Pace:
 
 
 def nominal_near(rate_hz: float, within: float) -> float:
-    """The rate of a device that is so close, as a share; else the rate itself, to 0.0001 Hz."""
+    """Return the usual device rate within a share `within` of this one; else the rate, to 0.0001 Hz."""
     near = min(NOMINAL_HZ, key=lambda nominal: abs(nominal - rate_hz))
     return float(near) if abs(near - rate_hz) <= within * near else round(rate_hz, 4)
 
 
 def rate_said(declared_hz: float, read_hz: float) -> str:
-    """The remark on a file whose declared rate is not that of its times."""
+    """Return the remark on a file whose declared rate differs from that of its times."""
     off = f"{read_hz / declared_hz - 1:+.1%}"
-    return f"it says {declared_hz:g} Hz, and its times go on at {read_hz:g} Hz ({off}): it is read at that"
+    return f"it states {declared_hz:g} Hz, but its times show {read_hz:g} Hz ({off}): it is read at that rate"
 
 
 def pace_without_times(path: Path, given_hz: float | None, stated_hz: float | None) -> Pace:
-    """The pace of a table without times: as given, or as its own first lines state.
+    """Return the pace of a table without times: the given rate, or the one that its first lines state.
 
     Raises:
-        UsageError: neither says it.
+        UsageError: there is neither.
 
     """
     rate_hz = given_hz or stated_hz
@@ -74,14 +74,18 @@ def pace_without_times(path: Path, given_hz: float | None, stated_hz: float | No
 def find_pace(
     path: Path, times: Floats, factor: float | None, given_hz: float | None, stated_hz: float | None
 ) -> Pace:
-    """The pace that a table's first times show.
+    """Find the pace from a table's first times.
 
-    `times` are the first rows', in the table's unit; `factor` is that unit's in seconds where its name says
-    it, `given_hz` the user's rate, `stated_hz` the file's own.
+    Args:
+        path: of the table, for messages.
+        times: (n,) of the first rows, in the table's unit.
+        factor: seconds per unit, if the column's name says it.
+        given_hz: the rate in the settings.
+        stated_hz: the rate that the file states.
 
     Raises:
-        UsageError: a rate is needed, or given where it has no place.
-        RecordingError: the times do not go on.
+        UsageError: a rate is needed and missing, or given although there are times.
+        RecordingError: the times do not increase.
 
     """
     begun = float(times[0]) if times.size else 0.0
@@ -113,7 +117,7 @@ def find_pace(
 
 
 def numbering(counter: Floats) -> Numbering | None:
-    """How a column counts samples, judged by its first rows; None if it does not."""
+    """Find out from its first rows how a column counts samples; None if it does not."""
     if counter.size < 2 or not np.isfinite(counter).all() or (counter != np.rint(counter)).any():
         return None
     steps = np.diff(counter.astype(np.int64))
@@ -138,7 +142,7 @@ def _rate(path: Path, times: Floats, factor: float) -> float:
     steps = steps[steps <= 20 * float(steps.mean())] if steps.size else steps  # not over gaps
     span = float(steps.sum())
     if not span > 0:
-        raise RecordingError(f"{path}: its times do not go on; give a time in seconds in every row")
+        raise RecordingError(f"{path}: its times do not increase; give a time in seconds in every row")
     return float(steps.size / span)
 
 

@@ -1,4 +1,4 @@
-"""Packet numbers that wrap, crossed with elapsed time, to sample indices and gaps."""
+"""Turns packet numbers that wrap into sample indices and gaps, with the help of elapsed time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from streamer.messages import Floats, Item
 from streamer.sources.source import cut_at_losses
 
-AGREE_S = 0.25  # of samples that must come at the device's own pace before time is believed
-PACE = 0.85, 1.5  # times the nominal duration: faster is catching up, slower is another pause
-HOLD_S = 10.0  # longest that doubtful samples are held back
-SLIP = 0.02  # s per s: so much slower than it says may a device be without its time counting as lost
-STALL_S = 5.0  # a radio may deliver so late that a loss seems longer than the time it took
+AGREE_S = 0.25  # samples of so long must come at the device's own pace before time is believed
+PACE = 0.85, 1.5  # times the nominal duration: faster is a radio catching up, slower is another pause
+HOLD_S = 10.0  # longest that samples are held back
+SLIP = 0.02  # s per s: a device may be so much slower than its nominal rate without a loss
+STALL_S = 5.0  # a radio may deliver so late that the numbers show a longer loss than the time that passed
 LOST = "lost before it arrived"
 
 
 @dataclass(frozen=True, slots=True)
 class Numbering:
-    """How a device numbers its packets: 0, `step`, 2 * `step` ... below `wrap`, each of `rows` samples."""
+    """How a device numbers its packets of `rows` samples each: 0, `step`, 2 * `step` ... below `wrap`."""
 
     wrap: int
     rows: int = 1
@@ -35,20 +35,20 @@ class Numbering:
 
 
 class _Place(NamedTuple):
-    """Which sample of which packet."""
+    """The position of a sample: its packet, and its place in that."""
 
-    number: int | None = None  # of the packet; None: there was none yet
-    place: int = 0  # within it, counted from 0
-    whole: bool = False  # it was seen from its beginning: a stream may begin within a packet
+    number: int | None = None  # of the packet; None before the first
+    place: int = 0  # in the packet, from 0
+    whole: bool = False  # the packet was seen from its first sample; a stream may begin within one
 
     def continues(self, number: int, shape: Numbering) -> bool:
         """Whether a sample of packet `number` may be the next one of this packet."""
         return number == self.number and self.place + 1 < shape.rows
 
     def after(self, number: int, shape: Numbering, anew: bool = False) -> tuple[int, _Place]:
-        """Samples missing before one of packet `number`, short of whole cycles, and its place.
+        """Return the samples missing before one of packet `number`, without whole cycles, and its place.
 
-        `anew`: it is known to begin a packet.
+        `anew`: the sample is known to be the first of its packet.
         """
         if self.continues(number, shape) and not anew:
             return 0, _Place(number, self.place + 1, self.whole)
@@ -63,12 +63,11 @@ class _Place(NamedTuple):
 class PacketCounter:
     """Numbers and times of samples -> indices and gaps. The result does not depend on how the stream is cut.
 
-    The number tells a loss to the sample, but only within one cycle (a second for 8 bits at 256 Hz); time
-    tells how many cycles went by. A radio that stalls and then catches up looks like whole cycles lost, so
-    samples are held back until they come at the device's pace. How many cycles are missing by then is counted
-    from the last moment at which time could be believed, so that dropouts that follow each other closely are
-    counted once, and none is forgotten because a stall hid it. A number that jumps further than time can
-    explain means that the device counts anew.
+    Packet numbers give a loss exactly, but only within one cycle (a second for 8 bits at 256 Hz); time gives
+    the number of whole cycles. A radio that stalls and then catches up looks like lost cycles, so samples are
+    held back until they come at the device's pace. The missing cycles are then counted from the last sample
+    that came on time. So dropouts in close succession are counted once, and none is missed because of a
+    stall. A number that jumps further than time allows means that the device has restarted its count.
     """
 
     def __init__(self, rate_hz: float, numbering: Numbering) -> None:
@@ -78,14 +77,14 @@ class PacketCounter:
         self.reset()
 
     def reset(self, start: int = 0) -> None:
-        """Begin anew: the next sample has the index `start`."""
-        self._next = start  # index of the next sample to leave
+        """Start over: the next sample has the index `start`."""
+        self._next = start  # index of the next sample to be given out
         self._at = _Place()  # of the last sample
         self._index = start - 1  # likewise
         self._time = 0.0  # likewise
-        self._punctual = 0.0, 0  # time and index of a sample that came when it was taken
+        self._punctual = 0.0, 0  # time and index of the last sample that came on time
         self._latest: deque[tuple[float, int]] = deque(maxlen=self._agree)  # times and indices, the last ones
-        self._settled = 0  # so many samples to come were looked at, and need not be again
+        self._settled = 0  # so many of the next samples have been judged already
         self._numbers: NDArray[np.int64] = np.empty(0, np.int64)  # held back, like the next two
         self._times: Floats = np.empty(0)
         self._samples: Floats | None = None
@@ -93,7 +92,7 @@ class PacketCounter:
     def push(
         self, numbers: NDArray[np.int64], times: Floats, samples: Floats, arrived: float = 0.0
     ) -> list[Item]:
-        """Take (n,) packet numbers, (n,) steady seconds and (channels, n) samples; give chunks and gaps."""
+        """Take (n,) packet numbers, (n,) steady seconds and (channels, n) samples; return chunks and gaps."""
         if self._samples is not None:
             numbers = np.concatenate([self._numbers, numbers])
             times = np.concatenate([self._times, times])
@@ -102,7 +101,7 @@ class PacketCounter:
         return self._place_all(numbers, times, samples, arrived, ended=False)
 
     def flush(self, arrived: float = 0.0) -> list[Item]:
-        """Return what was held back, with its times taken as they are."""
+        """Return the samples that were held back, judged by the times so far."""
         held, self._samples = self._samples, None
         if held is None:
             return []
@@ -115,7 +114,7 @@ class PacketCounter:
         for row, (number, time) in enumerate(zip(numbers.tolist(), times.tolist(), strict=True)):
             missing, place = self._at.after(number, self._numbering)
             lost = self._lost_before(missing, time)
-            if lost is None:  # as many whole cycles may be missing too
+            if lost is None:  # whole cycles may be missing
                 cycles = self._whole_cycles(numbers[row:], times[row:], ended)
                 lost = None if cycles is None else self._with_cycles(missing, cycles, number)
             if lost is None:
@@ -149,7 +148,7 @@ class PacketCounter:
             self._punctual = self._punctual[0] + slip, self._punctual[1]
 
     def _late(self, time: float, index: int) -> float:
-        """By how many samples a sample came later than it should have."""
+        """Return by how many samples a sample came too late."""
         then, at = self._punctual
         return (time - then) * self._rate_hz - (index - at)
 
@@ -157,9 +156,9 @@ class PacketCounter:
         return PACE[0] * samples <= took_s * self._rate_hz <= PACE[1] * samples
 
     def _lost_before(self, missing: int, time: float) -> int | None:
-        """Samples missing before the next one; None if whole cycles may be missing, too.
+        """Return the samples missing before the next one; None if whole cycles may be missing too.
 
-        `missing`: by the numbers alone.
+        `missing`: how many are missing by the packet numbers alone.
         """
         if self._at.number is None:
             return 0
@@ -170,18 +169,18 @@ class PacketCounter:
         return missing if self._settled or late <= self._numbering.cycle / 2 else None
 
     def _with_cycles(self, missing: int, cycles: int, number: int) -> int:
-        """Samples missing before one of packet `number`, whole cycles included."""
+        """Return the samples missing before one of packet `number`, with whole cycles."""
         if not cycles:
             return missing
         lost = missing + cycles * self._numbering.cycle
-        # The same number, but from the top of another packet.
+        # It has the same number, but is the first of another packet.
         return lost - self._at.place - 1 if self._at.continues(number, self._numbering) else lost
 
     def _whole_cycles(self, numbers: NDArray[np.int64], times: Floats, ended: bool) -> int | None:
-        """How many whole cycles are missing before the first of these samples; None if not sure yet.
+        """Return how many whole cycles are missing before the first of these samples; None if not sure yet.
 
-        Once time goes on at the device's pace it tells how many cycles are missing in all. Of these, each
-        later dropout takes what its own pause explains.
+        Once samples come at the device's pace, their time gives the cycles that are missing in all. Those
+        that later pauses explain are subtracted.
         """
         limit, cycle = int(HOLD_S * self._rate_hz), self._numbering.cycle
         numbers, times = numbers[:limit], times[:limit]
@@ -202,7 +201,7 @@ class PacketCounter:
         return cycles
 
     def _indices(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where samples lie that follow the last one, if no whole cycle is missing: (n,)."""
+        """Return the (n,) indices of the samples after the last one, if no whole cycle is missing."""
         at, index, out = self._at, self._index, np.empty(numbers.shape[0], np.int64)
         for row, number in enumerate(numbers.tolist()):
             missing, at = at.after(number, self._numbering)

@@ -1,8 +1,8 @@
-"""BrainVision Recorder as a source, by its remote data access (RDA) over TCP.
+"""BrainVision Recorder as a source, through its remote data access (RDA) over TCP.
 
-The client only listens: the server sends a start when an acquisition runs or begins, numbered blocks of
-samples with their markers, and a stop. A connection that is lost, silent or not RDA raises an error; the
-supervisor connects again, and the session goes on.
+The client sends nothing. The server sends a start message for an acquisition, numbered blocks of samples with
+their markers, and a stop message. A connection that is lost, silent or not RDA raises an error; the
+supervisor then connects again, and the session goes on.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from streamer.sources.rda_blocks import BlockCounter
 from streamer.sources.rda_messages import HEADER, Block, Start, Stop, read_body, read_header
 from streamer.sources.settings import RdaSettings
 
-MARKERS_PER_S, MARKERS_AT_ONCE = 10.0, 300  # that are passed on
-PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # s, s, times: who is gone is noticed
+MARKERS_PER_S, MARKERS_AT_ONCE = 10.0, 300  # the most that are passed on
+PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # s, s, probes before the peer is gone
 
 
 class RdaSource:
     """One Recorder as a source; `info` is set on entering, which waits for the first samples.
 
-    Between two acquisitions it waits, as long as the connection stands; the time in between is a gap.
+    Between two acquisitions it waits as long as the connection lasts; that time is a gap.
 
     Args:
-        settings: where it answers.
+        settings: host, port and waits.
         clock: time.
 
     """
@@ -48,17 +48,17 @@ class RdaSource:
         self._watch: asyncio.Task[None] | None = None
         self._opened: float | None = None  # steady time; None once samples have come
         self._heard = 0.0  # steady time of the last message
-        self._silent = False  # too long, and given up for that
-        self._start: Start | None = None  # of the acquisition that runs
+        self._silent = False  # the connection was closed because nothing came
+        self._start: Start | None = None  # of the current acquisition
         self._markers = Allowance(MARKERS_AT_ONCE, MARKERS_PER_S)
-        self._left_out = 0  # of the markers
+        self._left_out = 0  # markers so far
         self.remarks: deque[str] = deque()
 
     async def __aenter__(self) -> Self:
         """Connect, and wait until samples come.
 
         Raises:
-            SourceError: nobody answers, what answers does not speak RDA, or no acquisition runs.
+            SourceError: nothing answers, what answers is not RDA, or no acquisition is running.
             SignalError: the rate is outside 50-1024 Hz.
 
         """
@@ -83,7 +83,7 @@ class RdaSource:
         """Chunks, gaps and markers in order, until the connection ends.
 
         Raises:
-            SourceError: it has ended, is silent or carries nonsense, or another acquisition has begun.
+            SourceError: it has ended, is silent or malformed, or a different acquisition has begun.
 
         """
         message: Start | Block | Stop | None = self._early
@@ -121,7 +121,7 @@ class RdaSource:
         self._left_out += 1
         if self._left_out & (self._left_out - 1) == 0:  # 1, 2, 4, 8 ...
             self.remarks.append(
-                f"{self._left_out} markers were left out: more than {MARKERS_PER_S:g} a second come"
+                f"{self._left_out} markers were left out: there are more than {MARKERS_PER_S:g} a second"
             )
         return False
 
@@ -131,8 +131,8 @@ class RdaSource:
         try:
             async with asyncio.timeout(self._settings.resolve_s):
                 self._reader, self._writer = await asyncio.open_connection(host, port)
-        except (OSError, ValueError) as error:  # a name may be none; a time that is up is an OSError
-            number = getattr(error, "errno", None) or 0  # asyncio's own words repeat the address
+        except (OSError, ValueError) as error:  # a ValueError is an impossible host name
+            number = getattr(error, "errno", None) or 0  # asyncio's own message repeats the address
             why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or "no answer"
             raise SourceError(
                 f"no BrainVision RDA server at {self._where} ({why}); enable Remote Data Access in "
@@ -142,7 +142,7 @@ class RdaSource:
         self._watch = asyncio.create_task(self._watch_silence(), name=f"silence of {self._where}")
 
     async def _first_block(self) -> tuple[Start, Block]:
-        """The start of the acquisition that runs, and its first samples."""
+        """Return the start message of the current acquisition, and its first samples."""
         while True:
             message = await self._next()
             if isinstance(message, Start | Stop):
@@ -151,7 +151,7 @@ class RdaSource:
                 return self._start, message
 
     async def _next(self) -> Start | Block | Stop | None:
-        """The next message; None: one that does not concern the samples."""
+        """Return the next message; None for one that does not concern the samples."""
         try:
             kind, size = read_header(await self._reader.readexactly(HEADER.size))
             body = await self._reader.readexactly(size)
@@ -167,7 +167,7 @@ class RdaSource:
             return f"the connection to BrainVision RDA at {self._where} has ended: {why}"
         if self._opened is not None:
             return (
-                f"BrainVision RDA at {self._where} answers, and sends no samples within "
+                f"BrainVision RDA at {self._where} answers, but sends no samples within "
                 f"{settings.resolve_s:g} s; start monitoring or recording in Recorder"
             )
         return f"BrainVision RDA at {self._where} has been silent for {settings.silence_s:g} s"
@@ -179,7 +179,7 @@ class RdaSource:
             now = clock.monotonic()
             if self._opened is not None:
                 left = self._opened + settings.resolve_s - now
-            elif self._start is None:  # between two acquisitions there is nothing to say
+            elif self._start is None:  # between two acquisitions the server sends nothing
                 left = settings.silence_s
             else:
                 left = self._heard + settings.silence_s - now
@@ -188,7 +188,7 @@ class RdaSource:
                 if self._writer is not None:
                     self._writer.transport.abort()
                 return
-            await clock.sleep(min(left, settings.silence_s))  # which of the two holds may change meanwhile
+            await clock.sleep(min(left, settings.silence_s))  # meanwhile the other limit may begin to count
 
     def _check_like(self, start: Start) -> None:
         """Refuse an acquisition that does not fit the session."""
@@ -206,18 +206,18 @@ class RdaSource:
             await asyncio.wait([watch])
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.transport.abort()  # there is nothing to be sent
+            writer.transport.abort()  # nothing is waiting to be sent
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
 
 def _channels(start: Start) -> tuple[Channel, ...]:
-    """As Recorder names them; samples are in µV."""
+    """Return the channels as Recorder names them, in µV."""
     return tuple(Channel(name.strip() or str(number), "uV") for number, name in enumerate(start.names))
 
 
 def keep_alive(connection: socket.socket) -> None:
-    """Have the system detect a peer that vanished, where it can."""
+    """Let the system detect a peer that vanished, where it can."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in PROBES.items():
         if hasattr(socket, name):

@@ -1,4 +1,4 @@
-"""Numbered blocks of samples to indices and gaps: a missing number is a lost block."""
+"""Turns numbered blocks of samples into chunks with indices, and gaps for missing numbers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from streamer.messages import Chunk, Gap, Item, Marker
 from streamer.sources.rda_messages import Block
 
 WRAP = 1 << 32  # numbers are 32 bits
-HOLD_S = 0.5  # longest that blocks wait for one that has been overtaken
-HOLD_BLOCKS = 64  # likewise
+HOLD_S = 0.5  # longest that blocks wait for an earlier one that is late
+HOLD_BLOCKS = 64  # likewise, the most blocks
 STALL_S = 5.0  # the first block may have come so much later than it was taken
-DRIFT = 0.01  # s per s: so much faster than it says may an amplifier be
+DRIFT = 0.01  # s per s: an amplifier may be so much faster than its nominal rate
 LOST = "lost before it arrived"
 ANEW = "the acquisition was begun anew"
 
@@ -19,14 +19,13 @@ ANEW = "the acquisition was begun anew"
 class BlockCounter:
     """Blocks in the order of their arrival -> chunks, gaps and markers in the order of their numbers.
 
-    A block that comes again, or after it was given up, is left out. No loss is longer than the time that has
-    passed by this computer's clock: where numbers leap further, or begin again, time tells how much is
-    missing.
+    A block that comes twice, or too late, is left out. No loss is longer than the time that has passed by
+    this computer's clock: if the numbers leap further or restart, that time gives the loss.
 
     Args:
         rate_hz: of the samples.
         names: of the channels; a marker may belong to one.
-        remarks: gets what a person should know, a line each; None: a list of its own.
+        remarks: the list that receives remarks for the user, a line each; None: a new list.
 
     Attributes:
         remarks: that list.
@@ -39,23 +38,23 @@ class BlockCounter:
         self.remarks = [] if remarks is None else remarks
         self._rate_hz = rate_hz
         self._names = names
-        self._next = 0  # index of the next sample to leave
-        self._expected: int | None = None  # number of the next block; None: its number begins the count
-        self._points = 0  # samples of the last block that had any
+        self._next = 0  # index of the next sample to be given out
+        self._expected: int | None = None  # number of the next block; None: any
+        self._points = 0  # samples in the last block that had any
         self._held: dict[int, tuple[Block, float]] = {}  # by number, with the time of arrival
         self._heard: float | None = None  # when the last samples came, steady s
         self._since = 0.0, 0  # when the count began, and at which index
         self._left_out = 0
-        self._stale = 0, 0  # number of the last block that was left out, samples of such ones in a row
+        self._stale = 0, 0  # number of the last block that was left out, samples left out in a row
 
     def begin(self) -> list[Item | Marker]:
-        """Start a new acquisition: the next block starts the count. Returns what was held."""
+        """Start a new acquisition, whose count starts with the next block. Return what was held."""
         out = self.flush()
         self._expected = None
         return out
 
     def push(self, block: Block, arrived: float) -> list[Item | Marker]:
-        """Take a block that came at `arrived` (steady s)."""
+        """Take a block that arrived at `arrived` (steady s); return the items that are now in order."""
         if self._expected is None:
             return self._first(block, arrived)
         ahead = self._ahead(block.number)
@@ -70,19 +69,19 @@ class BlockCounter:
         return []
 
     def flush(self) -> list[Item | Marker]:
-        """End of the stream: give out what was held."""
+        """Return the blocks that were held, at the end of the stream."""
         out: list[Item | Marker] = []
         while self._held:
             out += self._give_up()
         return out
 
     def _ahead(self, number: int) -> int:
-        """How many blocks are missing before this one; negative: it was there before."""
+        """Return how many blocks are missing before this one; negative if it belongs before the last."""
         assert self._expected is not None
         return (number - self._expected + WRAP // 2) % WRAP - WRAP // 2
 
     def _first(self, block: Block, arrived: float) -> list[Item | Marker]:
-        """Place a block whose number does not follow from the one before, by time."""
+        """Place a block by time, because its number does not continue the count."""
         out: list[Item | Marker] = []
         if self._heard is not None:
             passed = round((arrived - self._heard) * self._rate_hz)
@@ -125,13 +124,13 @@ class BlockCounter:
         if lost > self._possible(block, arrived):
             self.remarks.append(
                 f"the amplifier's block numbers leap by {self._ahead(number)}, further than time has "
-                "passed; what is missing there is told by time"
+                "passed; the loss there is computed from the time"
             )
             return [*self._first(block, arrived), *self._release()]
         return [*self._lose(lost, LOST, arrived), *self._place(block, arrived), *self._release()]
 
     def _possible(self, block: Block, arrived: float) -> float:
-        """The most samples that can have been taken between the last one and this block."""
+        """Return the most samples that can have been taken between the last one and this block."""
         begun, index = self._since
         passed_s = max(0.0, arrived - begun) * (1 + DRIFT) + STALL_S
         return passed_s * self._rate_hz - (self._next - index) - block.points
@@ -144,7 +143,7 @@ class BlockCounter:
         return [gap]
 
     def _again(self, block: Block, arrived: float) -> list[Item | Marker]:
-        """Leave out repeated blocks, unless they go on: then the numbers were restarted."""
+        """Leave out a block that came before. If such blocks continue, the numbers were restarted."""
         number, points = self._stale
         follows = block.number == (number + 1) % WRAP
         self._stale = block.number, (points if follows else 0) + block.points

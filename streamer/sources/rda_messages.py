@@ -1,8 +1,8 @@
 """Decodes the messages of BrainVision RDA, the remote data access of Brain Products' Recorder.
 
-Each begins with 24 bytes: an identity of 16, its whole size and its kind, all little endian. What the sender
-counts and measures is checked against what came before anything is computed from it. Names and texts are in
-the code page of Recorder's Windows; newer versions write UTF-8.
+Each begins with 24 bytes, little endian: an identity of 16, the size of the whole message, and its kind. All
+sizes and counts in a message are checked before they are used. Names and texts are in the code page of
+Recorder's Windows; newer versions write UTF-8.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from streamer.sources.files import decode_text
 
 IDENTITY = bytes.fromhex("8e45584396c9864caf4a98bbf6c91450")
 HEADER = struct.Struct("<16sII")  # identity, size of the whole message in bytes, kind
-START, DATA16, STOP, DATA32 = 1, 2, 3, 4  # others say nothing of samples
+START, DATA16, STOP, DATA32 = 1, 2, 3, 4  # other kinds do not concern samples
 MOST_BYTES = 8 << 20  # of a message: a second of 1,024 channels at 1,024 Hz is half of it
 MOST_CHANNELS = 1024
 UNITS = 1e-9, 1e6  # µV per unit that an amplifier may state
-NAME, TEXT = 64, 200  # characters that are kept of a channel's name, and of a marker
+NAME, TEXT = 64, 200  # characters kept of a channel's name, and of a marker
 _START = struct.Struct("<Id")  # channels, sampling interval in µs
 _DATA = struct.Struct("<III")  # number of the block, points, markers
 _MARKER = struct.Struct("<IIIi")  # its size in bytes, position in the block, length, channel
@@ -33,7 +33,7 @@ _MARKER = struct.Struct("<IIIi")  # its size in bytes, position in the block, le
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
-    """An acquisition begins."""
+    """The start of an acquisition."""
 
     rate_hz: float
     names: tuple[str, ...]
@@ -70,14 +70,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The acquisition has ended; the connection stays."""
+    """The end of an acquisition; the connection stays open."""
 
 
 def read_header(data: bytes) -> tuple[int, int]:
-    """Kind of a message, and how many bytes follow its header.
+    """Return the kind of a message, and how many bytes follow its header.
 
     Raises:
-        SourceError: it is no RDA message, or of an impossible size.
+        SourceError: it is no RDA message, or its size is impossible.
 
     """
     identity, size, kind = HEADER.unpack(data)
@@ -95,12 +95,12 @@ def read_body(kind: int, body: bytes, start: Start | None) -> Start | Block | St
     """Decode a message; None for kinds without samples, such as a change of state.
 
     Args:
-        kind: as its header says.
-        body: what followed.
-        start: of the acquisition that is under way.
+        kind: from its header.
+        body: the bytes after the header.
+        start: of the current acquisition, if there is one.
 
     Raises:
-        SourceError: it contradicts itself, or holds samples of which no start was told.
+        SourceError: it is malformed, or holds samples before any start.
         SignalError: the rate is outside 50-1024 Hz.
 
     """

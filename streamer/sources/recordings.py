@@ -1,4 +1,4 @@
-"""Opens a recording of any format."""
+"""Opens a recording file of any format."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ MOST_NULS = 16  # one byte in so many may be NUL in a text that was damaged
 
 
 def open_recording(path: Path, rate_hz: float | None = None) -> Recording:
-    """Open an EDF, BDF, XDF or CSV file; its content decides, not its name.
+    """Open an EDF, BDF, XDF or CSV file; the content decides first, then the name.
 
     `rate_hz` is for a CSV without times.
 
     Raises:
-        RecordingError: it is missing, damaged, or none of these.
-        UsageError: `rate_hz` is needed, or given where it has no place.
+        RecordingError: the file is missing, damaged, or none of these.
+        UsageError: `rate_hz` is needed, or given for a file that has its own.
 
     """
-    # Imported where they are needed: each format brings its reader, and most runs need one of them or none.
+    # Each reader is imported only when it is needed: most runs need one of them or none.
     from streamer.sources.edf_header import is_edf
 
     head = read_head(path)

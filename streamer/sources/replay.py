@@ -1,4 +1,4 @@
-"""A recording, played as if it were live."""
+"""Plays a recording as if it were live."""
 
 from __future__ import annotations
 
@@ -16,15 +16,12 @@ from streamer.sources.recordings import open_recording
 from streamer.sources.settings import ReplaySettings, Speed
 from streamer.sources.source import Recording
 
-REMARKS = 4  # of a recording, in one error
-MAX_SPEED_CHUNK_S = 30.0  # at full speed small chunks would only cost time; the result is the same
+REMARKS = 4  # of a recording, at most, in one error
+MAX_SPEED_CHUNK_S = 30.0  # at full speed; smaller chunks would cost time and give the same result
 
 
 class ReplaySource:
-    """Plays a recording: every channel sampled at the picked one's rate.
-
-    `info` is set on entering. `play` says when chunks and gaps leave.
-    """
+    """Plays a recording: all channels that have the rate of the chosen one. `info` is set on entering."""
 
     info: StreamInfo
 
@@ -32,7 +29,7 @@ class ReplaySource:
         self._settings = settings
         self._channel = channel
         self.remarks: deque[str] = deque()
-        self._told = 0  # of the recording's remarks
+        self._told = 0  # remarks of the recording that were passed on
         self._clock = clock or SystemClock()
 
     async def __aenter__(self) -> Self:
@@ -67,14 +64,14 @@ class ReplaySource:
         self._remark()
 
     def _remark(self) -> None:
-        """Pass on what the recording has said since the last time."""
+        """Pass on the recording's remarks since the last call."""
         said = self._recording.remarks
         self.remarks.extend(said[self._told :])
         self._told = len(said)
 
 
 def pick(recording: Recording, channel: Wanted) -> tuple[list[int], StreamInfo]:
-    """Pick the channels to stream, all that are sampled with the chosen one, and describe the stream.
+    """Pick the channels to stream (all that are sampled with the chosen one), and describe the stream.
 
     Raises:
         UsageError: the channel is unknown or ambiguous, or a difference of channels not sampled together.
@@ -89,7 +86,7 @@ def pick(recording: Recording, channel: Wanted) -> tuple[list[int], StreamInfo]:
     doubt = doubt_name(recording.channels, recording.rates_hz, chosen)
     if doubt is not None:
         recording.remarks.append(doubt)
-    if len(together) < len(recording.channels):  # positions go on counting in the file
+    if len(together) < len(recording.channels):  # a channel keeps its position in the file
         placed = (replace(recording.channels[index], position=index) for index in together)
         info = replace(info, channels=tuple(placed))
     return together, info
@@ -98,8 +95,8 @@ def pick(recording: Recording, channel: Wanted) -> tuple[list[int], StreamInfo]:
 def single(recording: Recording, channels: Sequence[str]) -> tuple[list[int], StreamInfo, str]:
     """Pick the one or two channels of one derivation; also return the stream, and the derivation in it.
 
-    `channels` are in order of preference: the first that is a label of the recording is taken, else `choose`
-    looks for the first; without any, `choose` picks one.
+    `channels` are in order of preference: the first that is a label of the recording is taken. If none is,
+    `choose` searches for the first of them; if the list is empty, `choose` picks a channel.
 
     Raises:
         UsageError: the channel is unknown or ambiguous, or a difference of channels not sampled together.
@@ -117,7 +114,7 @@ def single(recording: Recording, channels: Sequence[str]) -> tuple[list[int], St
 
 
 def _chosen(recording: Recording, channel: Wanted) -> Pick:
-    """The channel that is asked for. If it is not there, the error says what was left out of the file."""
+    """Choose the requested channel. The error for a missing one also says what was left out of the file."""
     try:
         return choose(recording.channels, channel, recording.rates_hz)
     except UsageError as error:
@@ -142,16 +139,16 @@ def _info(recording: Recording, chosen: Pick, picked: Sequence[int]) -> StreamIn
 async def play(
     items: Iterator[Item], rate_hz: float, speed: Speed, clock: Clock, first: int = 0
 ) -> AsyncIterator[Item]:
-    """Give each item when its last sample would have been recorded, on an absolute schedule.
+    """Yield each item at the time when its last sample would have been recorded.
 
-    A slow reader does not make the night longer. Items are made in a thread.
+    The schedule is absolute, so a slow reader does not make the night longer. Items are made in a thread.
 
     Args:
         items: in order.
         rate_hz: of their samples.
         speed: times real time, or "max".
         clock: time.
-        first: index at which to begin; what ends before it is left out.
+        first: index at which to begin; items that end before it are left out.
 
     """
     begun = clock.monotonic()

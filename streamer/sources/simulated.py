@@ -1,4 +1,4 @@
-"""A whole night of EEG from a seed, as if from a device: stages, artefacts and dropouts are known."""
+"""A simulated device: a night of EEG from a seed, with known stages, artefacts and dropouts."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from streamer.sources.synthesis import DEFAULT, synthesise, varied
 Signal = NDArray[np.float64]
 
 TAPS = 32  # half length of the interpolator at 100 Hz and above, samples at 100 Hz
-PHASES = 4096  # positions between two samples that it knows; the nearest is taken: error below -70 dB
+PHASES = 4096  # positions between two samples; the nearest is used, with an error below -70 dB
 RAIL_UV = 1000.0
 
 
 class SimulatedSource:
     """One channel of EEG over one night; two sources with equal settings give the same samples.
 
-    `truth` holds the stage of every 30 s epoch and is known before the source is entered; `info` is set on
-    entering. Without `started` in the settings the night begins now. How chunks are cut and how fast they are
-    played changes no sample. The artefacts and dropouts of a seed do not depend on the EEG's settings.
+    `truth` holds the stage of every 30 s epoch, also before the source is entered; `info` is set on entering.
+    Without `started` in the settings the night begins now. The samples do not depend on the size of the
+    chunks or on the speed; artefacts and dropouts depend on the seed, not on the EEG's settings.
     """
 
     info: StreamInfo
@@ -62,7 +62,7 @@ class SimulatedSource:
         return play(self.items(), self._settings.rate_hz, self._settings.speed, self._clock, self.first)
 
     def items(self) -> Iterator[Item]:
-        """The same items without waiting; `arrived` is 0. Memory does not grow with the night."""
+        """Yield the same items without waiting, with `arrived` 0. Memory does not grow with the night."""
         settings = self._settings
         chunk_s = MAX_SPEED_CHUNK_S if settings.speed == "max" else settings.chunk_s
         size = max(1, round(chunk_s * settings.rate_hz))
@@ -76,7 +76,7 @@ class SimulatedSource:
         return round(self._settings.hours * 3600 * self._settings.rate_hz)
 
     def _signal(self) -> Iterator[Signal]:
-        """The night without its gaps, µV, in pieces of a length of their own."""
+        """Yield the whole night without gaps, µV, in pieces (n,)."""
         settings = self._settings
         measured = measurements(self.truth, settings.seed, Figures.load())
         eeg = synthesise(measured, settings.seed, varied(DEFAULT, settings.seed))
@@ -90,7 +90,7 @@ class SimulatedSource:
             yield out
 
     def _artefacts(self) -> list[tuple[int, Signal, bool]]:
-        """First index, samples added, and whether the amplifier stays at its rail meanwhile."""
+        """Draw the artefacts: first index, samples to add (µV), and whether the amplifier is at its rail."""
         settings = self._settings
         draw = np.random.default_rng([settings.seed, 4])
         found = []
@@ -107,7 +107,7 @@ class SimulatedSource:
         return found
 
     def _dropouts(self) -> list[Gap]:
-        """Every gap of the night: in order, apart, inside the night."""
+        """Draw the gaps of the night: in order and without overlap."""
         settings = self._settings
         draw = np.random.default_rng([settings.seed, 5])
         gaps: list[Gap] = []
@@ -120,7 +120,7 @@ class SimulatedSource:
 
 
 def _moments(draw: np.random.Generator, per_hour: float, hours: float) -> list[float]:
-    """Seconds at which something happens that happens `per_hour` times an hour, sorted."""
+    """Draw the sorted times, s, of events that occur `per_hour` times an hour on average."""
     count = draw.poisson(per_hour * hours)
     return sorted(draw.uniform(0, hours * 3600, count).tolist())
 
@@ -136,7 +136,7 @@ def _disturb(out: Signal, start: int, begin: int, artefact: Signal, railed: bool
 
 
 def _cut(start: int, samples: Signal, gaps: list[Gap], size: int) -> Iterator[Item]:
-    """Cut samples at the multiples of `size`; what a gap covers is left out, and the gap comes at its end."""
+    """Cut samples at the multiples of `size`; samples in a gap are replaced by the gap, given at its end."""
     at, stop = start, start + len(samples)
     while at < stop:
         until = min(stop, (at // size + 1) * size)
@@ -152,9 +152,9 @@ def _cut(start: int, samples: Signal, gaps: list[Gap], size: int) -> Iterator[It
 
 
 def resample(pieces: Iterator[Signal], rate_hz: float) -> Iterator[Signal]:
-    """Bring consecutive pieces from 100 Hz to `rate_hz` without delay; n samples become ceil(n * rate / 100).
+    """Resample consecutive pieces from 100 Hz to `rate_hz`; n samples become ceil(n * rate / 100).
 
-    A windowed sinc; below 100 Hz it also cuts off what the new rate cannot carry.
+    A windowed sinc without delay. Below 100 Hz it also removes frequencies above half the new rate.
     """
     if rate_hz == RATE_HZ:
         yield from pieces
@@ -171,7 +171,7 @@ def resample(pieces: Iterator[Signal], rate_hz: float) -> Iterator[Signal]:
         whole = np.floor(position).astype(np.intp)
         phase = np.rint((position - whole) * PHASES).astype(np.intp)
         out = np.empty(ready - written)
-        for part in range(0, len(out), 4096):  # a bounded scratch array
+        for part in range(0, len(out), 4096):  # bounds the temporary arrays
             of = slice(part, part + 4096)
             rows = (whole[of] - first - half + 1)[:, None] + np.arange(2 * half)
             out[of] = np.einsum("nk,nk->n", held[rows], kernel[phase[of]])
@@ -188,7 +188,7 @@ def _and_then_silence(pieces: Iterator[Signal], n: int) -> Iterator[Signal]:
 
 @lru_cache(maxsize=4)
 def _kernel(half: int, cutoff: float) -> Signal:
-    """(PHASES + 1, 2 half) weights for each position between the two samples in the middle."""
+    """Return (PHASES + 1, 2 half) weights, a row for each position between the two samples in the middle."""
     offset = np.arange(1 - half, half + 1) - (np.arange(PHASES + 1) / PHASES)[:, None]
     weights = (
         cutoff * np.sinc(cutoff * offset) * np.i0(8.0 * np.sqrt(np.maximum(0, 1 - (offset / half) ** 2)))

@@ -1,4 +1,4 @@
-"""The protocols of a source and of an open recording; cuts samples where something was lost."""
+"""The protocols of a source and of an open recording; `cut_at_losses` for those that find losses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, Self
 from streamer.messages import Channel, Chunk, Floats, Gap, Item, Marker, StreamInfo
 
 
-class Given(Protocol):
+class SampleStream(Protocol):
     """A stream of chunks and gaps, in order, with markers among them."""
 
     info: StreamInfo
@@ -19,11 +19,11 @@ class Given(Protocol):
         ...
 
 
-class Source(Given, Protocol):
-    """Where samples come from: an async context manager; `info` is there once it is entered.
+class Source(SampleStream, Protocol):
+    """A source of samples: an async context manager that sets `info` on entering.
 
-    It appends what a person should know (what was left out, what is not believed) to `remarks`, one line
-    each, from any thread. The live loop takes the lines out and publishes them.
+    It appends remarks for the user (what was left out, which times are not believed) to `remarks`, one line
+    each, from any thread. The live loop takes them out and publishes them.
     """
 
     remarks: deque[str]
@@ -38,24 +38,24 @@ class Source(Given, Protocol):
 
 
 class Recording(Protocol):
-    """A file of signals; opening it checked its header, reading it is lazy where the format allows."""
+    """An open file of signals. Its header has been checked; samples are read lazily if the format allows."""
 
     name: str
     channels: tuple[Channel, ...]
     rates_hz: tuple[float, ...]  # of each channel
     started: float  # Unix time of sample 0; a time without a zone is taken as UTC
-    duration_s: float | None  # gaps included; None: known only when it has been read
-    remarks: list[str]  # what was left out, or is not believed, a line each; grows while it is read
+    duration_s: float | None  # gaps included; None: unknown until the file has been read
+    remarks: list[str]  # on what was left out or not believed, a line each; grows while the file is read
 
     def together(self, index: int) -> tuple[int, ...]:
-        """The channels that are sampled together with channel `index`, in file order."""
+        """Return the channels that are sampled together with channel `index`, in file order."""
         ...
 
     def items(self, picked: Sequence[int]) -> Iterator[Item]:
-        """Chunks of the picked channels (which are sampled together) and gaps, from index 0 to the end.
+        """Yield chunks of the picked channels (sampled together) and gaps, from index 0 to the end.
 
         Raises:
-            RecordingError: what is read is damaged.
+            RecordingError: the file is damaged.
 
         """
         ...
@@ -64,14 +64,14 @@ class Recording(Protocol):
 def cut_at_losses(
     start: int, samples: Floats, losses: Iterable[tuple[int, int]], reason: str, arrived: float = 0.0
 ) -> list[Item]:
-    """Chunks of consecutive samples, and gaps where something was lost between them.
+    """Make chunks of samples, with gaps where some were lost between them.
 
     Args:
         start: index of the first sample.
         samples: (channels, n).
-        losses: how many samples precede each loss, and its length; those of no length are left out.
+        losses: for each loss, the number of samples before it, and of samples lost; 0 makes no gap.
         reason: of the gaps.
-        arrived: of all, steady s.
+        arrived: when all of them arrived, steady s.
 
     """
     out: list[Item] = []

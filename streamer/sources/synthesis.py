@@ -1,13 +1,13 @@
-"""EEG from measurements: a sleeper's signal drawn with the spectrum and the bursts that were measured.
+"""Synthesises EEG from measurements of each epoch: spectrum, amplitude distribution, eye movements.
 
-Every 30 s epoch is Gaussian noise with the measured spectrum, cut into five bands that wax and wane, plus
-transients (K-complexes, blinks, rolling eyes) and sigma bursts. What an epoch contains follows from what was
-measured in it and never from its stage: an event that knows the label is a shortcut a network will take.
+Every 30 s epoch is Gaussian noise with the measured spectrum, split into five bands with changing envelopes,
+plus transients (K-complexes, blinks, rolling eyes) and sigma bursts. All follows from the epoch's
+measurements and never from its stage: a network would learn an event that depends on the label as a shortcut.
 
-    interquartile range against s.d.  -> how much of the power stands in transients
-    kurtosis                          -> into how many transients that power is divided
-    skewness                          -> which way they point
-    power of the EOG against the EEG  -> how many of them are eyes
+    interquartile range against s.d.  -> how much of the power is in transients
+    kurtosis                          -> the number of transients that share that power
+    skewness                          -> their polarity
+    power of the EOG against the EEG  -> how many of them are eye movements
     alpha and sigma above the 1/f     -> how strong the alpha rhythm and the sigma bursts are
 """
 
@@ -29,18 +29,18 @@ BANDS_HZ = ((0.1, 0.5), (0.5, 4.0), (4.0, 8.0), (8.0, 12.0), (12.0, 16.0), (16.0
 LOW, DELTA, THETA, ALPHA, SIGMA, BETA, HIGH = range(7)
 
 HALF = RATE_HZ * 3 // 2  # half of the cross-fade over an epoch's edge, samples
-LENGTH = EPOCH_SAMPLES + 2 * HALF  # an epoch as it is drawn
-BLOCK = 16  # epochs drawn at a time: memory stays constant, calls stay few
+LENGTH = EPOCH_SAMPLES + 2 * HALF  # samples drawn for an epoch
+BLOCK = 16  # epochs drawn at once, for constant memory and few calls
 EVENTS = 24  # the most transients, and the most sigma bursts, in one epoch
-EVENT = 4 * RATE_HZ  # samples a single one may take; its peak is in the middle
+EVENT = 4 * RATE_HZ  # samples of a single one; its peak is in the middle
 _EVENT_S = (np.arange(EVENT, dtype=np.float32) - EVENT // 2) / RATE_HZ
 _FREQUENCY = np.fft.rfftfreq(LENGTH, 1 / RATE_HZ)
-_GROUPS_HZ = (0.1, 4.0, 8.0, 12.0, 16.0, 50.1)  # edges of the five bands that wax and wane on their own
+_GROUPS_HZ = (0.1, 4.0, 8.0, 12.0, 16.0, 50.1)  # edges of the five bands with an envelope each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What was measured on n consecutive epochs of one channel, 100 Hz, µV; no value may be NaN."""
+    """Measurements of n consecutive epochs of one channel, 100 Hz, µV; no value may be NaN."""
 
     power_uv2: Array  # (n, 7) mean square in BANDS_HZ
     spread: (
@@ -63,13 +63,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How events look and how bands wax and wane: what the measurements leave open."""
+    """Parameters of events and envelopes that the measurements do not determine."""
 
     alpha_hz: float = 9.6  # centre of the alpha rhythm
     sigma_hz: float = 13.0  # centre of the sigma bursts
     transients: float = 1.0  # times the number of transients that kurtosis asks for
     width: float = 1.0  # times the usual duration of every event
-    bursts: float = 3.0  # sigma bursts per epoch where half of the sigma power stands above the 1/f
+    bursts: float = 3.0  # sigma bursts per epoch if half of the sigma power is above the 1/f
     clump: float = 0.5  # share of the epoch over which its transients are spread
     depth: float = 0.45  # s.d. of the logarithm of a band's envelope
     pace_s: float = 1.5  # time constant of that envelope
@@ -79,7 +79,7 @@ DEFAULT = Style()
 
 
 def varied(style: Style, seed: int) -> Style:
-    """`style` as one sleeper would show it: own rhythms, own events."""
+    """Return a random variation of `style`, for one sleeper."""
     draw = np.random.default_rng([seed, 0x57]).standard_normal(8)
     return Style(
         alpha_hz=float(style.alpha_hz + 0.7 * draw[0]),
@@ -94,10 +94,10 @@ def varied(style: Style, seed: int) -> Style:
 
 
 def synthesise(measured: Measured, seed: int, style: Style = DEFAULT) -> Iterator[Samples]:
-    """Draw the epochs of `measured` in order: pieces of float32 µV at 100 Hz, 3000 samples an epoch in all.
+    """Yield the epochs of `measured` in order: float32 µV at 100 Hz, in pieces, 3000 samples per epoch.
 
-    Epoch k depends on `seed`, k and its own measurements alone, and fades into its neighbours over 3 s with
-    constant power. Memory does not grow with the night.
+    Epoch k depends only on `seed`, k and its own measurements, and is cross-faded with its neighbours over 3
+    s at constant power. Memory does not grow with the night.
     """
     tail = np.zeros(2 * HALF, np.float32)
     for start in range(0, len(measured), BLOCK):
@@ -116,10 +116,10 @@ def synthesise(measured: Measured, seed: int, style: Style = DEFAULT) -> Iterato
 
 
 def _draw(rows: Measured, generators: list[np.random.Generator], style: Style) -> Samples:
-    """Epochs with their margins, unfaded: (n, LENGTH)."""
-    power = np.maximum(rows.power_uv2, 1e-6)  # a silent epoch has a spectrum too
+    """Draw epochs with their margins, before the cross-fade: (n, LENGTH)."""
+    power = np.maximum(rows.power_uv2, 1e-6)  # a flat epoch must have a spectrum too
     total, slow = power.sum(1), power[:, LOW] + power[:, DELTA]
-    transient = np.clip(1 - rows.spread**2, 0, 0.9 * slow / total) * total  # µV² that stand in few events
+    transient = np.clip(1 - rows.spread**2, 0, 0.9 * slow / total) * total  # µV² of few large events
     smooth, alpha, burst = above(power)
     density = _density(smooth)
     density += alpha[:, None] * _peak(style.alpha_hz, 1.0)
@@ -147,7 +147,7 @@ def _draw(rows: Measured, generators: list[np.random.Generator], style: Style) -
 
 
 def _gain(signal: Samples, power: Array) -> Samples:
-    """What brings the epoch's own 30 s of `signal` (..., LENGTH) to a mean square of `power` (...)."""
+    """Return the factor that gives the epoch's own 30 s of `signal` (..., LENGTH) the mean square `power`."""
     own = signal[..., HALF:-HALF]
     found = np.einsum("...t,...t->...", own, own) / EPOCH_SAMPLES
     gain: Samples = np.sqrt(np.divide(power, found, out=np.zeros_like(power), where=found > 1e-12)).astype(
@@ -176,7 +176,7 @@ def above(power: Array) -> tuple[Array, Array, Array]:
 
 
 def _density(power: Array) -> Array:
-    """Spectra (n, bins) of power laws from band to band that hold `power` (n, 7) in the bands."""
+    """Return spectra (n, bins), power laws from band to band, with `power` (n, 7) in the bands."""
     widths = np.diff(np.array(BANDS_HZ), axis=1)[:, 0]
     aim = np.log(np.maximum(power, 1e-6))
     knots = aim - np.log(widths)
@@ -188,14 +188,14 @@ def _density(power: Array) -> Array:
 
 
 def _peak(centre_hz: float, sd_hz: float) -> Array:
-    """A bell of density over _FREQUENCY that holds a power of 1."""
+    """Return a Gaussian spectrum over _FREQUENCY with a power of 1."""
     bell = np.exp(-0.5 * ((_FREQUENCY - centre_hz) / sd_hz) ** 2)
     peak: Array = bell / (bell.sum() * _FREQUENCY[1])
     return peak
 
 
 def _noise(density: Array, generators: list[np.random.Generator]) -> Samples:
-    """Gaussian noise of the given spectra, cut into the five groups of bands: (n, 5, LENGTH)."""
+    """Draw Gaussian noise of the given spectra, split into the five groups of bands: (n, 5, LENGTH)."""
     bins = len(_FREQUENCY)
     white = np.stack([g.standard_normal(2 * bins, np.float32) for g in generators]).view(np.complex64)
     spectrum = white * np.sqrt(density).astype(np.float32)
@@ -207,9 +207,9 @@ def _noise(density: Array, generators: list[np.random.Generator]) -> Samples:
 
 
 def _modulate(groups: Samples, rows: Measured, generators: list[np.random.Generator], style: Style) -> None:
-    """Let every group wax and wane: a log-normal envelope with the style's depth and pace.
+    """Give every group a log-normal envelope with the style's depth and pace.
 
-    The slow group carries most of the power, so its envelope is kept as even as the kurtosis says.
+    The slow group has most of the power, so its envelope varies only as much as the kurtosis allows.
     """
     knots = _ENVELOPE.shape[0]
     steps = np.stack([g.standard_normal((len(_GROUPS), knots), np.float32) for g in generators])
@@ -222,7 +222,7 @@ def _modulate(groups: Samples, rows: Measured, generators: list[np.random.Genera
 
 
 def _lean(slow: Samples, skewness: Array) -> None:
-    """Make the crests of `slow` (n, LENGTH) sharper than its troughs, or blunter, by skewness (n,)."""
+    """Make the crests of `slow` (n, LENGTH) sharper or blunter than its troughs, by `skewness` (n,)."""
     unit = slow * _gain(slow, np.ones(len(slow)))[:, None]
     slow += (
         slow.std(1, keepdims=True) * np.clip(skewness / 6, -0.12, 0.12)[:, None].astype(np.float32) * unit**2
@@ -236,7 +236,7 @@ def _how_many(rows: Measured, share: Array, style: Style) -> Array:
 
 
 def _transients(rows: Measured, count: Array, generators: list[np.random.Generator], style: Style) -> Samples:
-    """K-complexes, blinks and rolling eyes at random times: (n, LENGTH), any amplitude."""
+    """Draw K-complexes, blinks and rolling eyes at random times: (n, LENGTH), any amplitude."""
     draws = np.stack([g.random((7, EVENTS), np.float32) for g in generators], axis=1)  # (7, n, EVENTS)
     present = np.arange(EVENTS) < np.floor(count[:, None] + draws[0, :, :1])
     eye = draws[1] < rows.eye[:, None]
@@ -253,7 +253,7 @@ def _transients(rows: Measured, count: Array, generators: list[np.random.Generat
 
 
 def _bursts(share: Array, generators: list[np.random.Generator], style: Style) -> Samples:
-    """Sigma bursts of 0.5-1.5 s: (n, LENGTH), any amplitude; the more sigma stands out, the more of them."""
+    """Draw sigma bursts of 0.5-1.5 s, more of them if sigma stands out more: (n, LENGTH), any amplitude."""
     draws = np.stack([g.random((6, EVENTS), np.float32) for g in generators], axis=1)
     present = np.arange(EVENTS) < np.floor(2 * style.bursts * share[:, None] + draws[0, :, :1])
     present[:, 0] = True
@@ -275,7 +275,7 @@ def _place(shapes: Samples, when: Samples) -> Samples:
 
 
 def _hats(knots: Array, at: Array) -> Array:
-    """Weights (knots, points) of linear interpolation, the outer slopes carried on beyond the ends."""
+    """Return weights (knots, points) of linear interpolation, with extrapolation beyond the ends."""
     weights = np.zeros((len(knots), len(at)))
     left = np.clip(np.searchsorted(knots, at) - 1, 0, len(knots) - 2)
     share = (at - knots[left]) / (knots[left + 1] - knots[left])

@@ -1,8 +1,8 @@
-"""CSV and text tables of every maker: rows of numbers below a header, or without one as BrainFlow has them.
+"""Reads CSV and text tables: rows of numbers below a header, or without one as BrainFlow writes them.
 
-`columns.py` knows what the columns are, `lines.py` the rows, `cells.py` and `table_rows.py` what stands in
-them, `pace.py` what their times mean. A bad row is left out, and nothing but it: where there are times the
-loss shows in them, and elsewhere its place stays empty.
+`lines.py` splits the file into rows, `columns.py` finds out what the columns are, `cells.py` and
+`table_rows.py` read the cells, `pace.py` finds the rate. Only a bad row itself is lost: in a table with times
+these show the loss, in one without its place stays empty.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from streamer.sources.table_rows import RowParser, Rows, in_order, timed, togeth
 from streamer.sources.timeline import Timeline
 
 LINES = 8192  # parsed at once
-SAMPLED = 50  # rows that tell whether decimals have a comma
-HELD = 3  # rows that tell, with the next ones, which of them is wrong where times go back
+SAMPLED = 50  # rows that show whether decimals have a comma
+HELD = 3  # rows held back: with the next ones they show which is wrong if times go back
 LOST = "missing in the file"
 
 
 class TableRecording:
-    """A table; it is read as a stream, a few thousand lines at a time."""
+    """A table, read a few thousand lines at a time."""
 
     def __init__(self, path: Path, rate_hz: float | None) -> None:
-        """Read the first lines, to know columns, times and rate.
+        """Read the first lines to find out columns, times and rate.
 
         Raises:
-            RecordingError: the file is no table of numbers, or has no channels.
+            RecordingError: the file is not a table of numbers, or has no channels.
             UsageError: it has no times and `rate_hz` is missing, or has them and `rate_hz` is given.
 
         """
@@ -76,7 +76,7 @@ class TableRecording:
         self.duration_s: float | None = None
 
     def together(self, index: int) -> tuple[int, ...]:
-        """All channels share the rows."""
+        """Return all channels: they share the rows."""
         return tuple(range(len(self.channels)))
 
     def items(self, picked: Sequence[int]) -> Iterator[Item]:
@@ -100,7 +100,7 @@ class TableRecording:
             return
         counted = PacketCounter(self._pace.rate_hz, self._numbering)
         for rows in parsed:
-            sound = np.isfinite(rows.counter)  # where a row was left out the numbers tell
+            sound = np.isfinite(rows.counter)  # the counter shows the loss of a row that was left out
             times = (index + np.arange(len(rows))) / self._pace.rate_hz
             index += len(rows)
             yield from counted.push(
@@ -123,10 +123,10 @@ class TableRecording:
         yield from counted.flush() if counted is not None else timeline.flush()
 
     def _ordered(self, parser: RowParser, blocks: Iterator[list[Line]]) -> Iterator[Rows]:
-        """Rows whose times go on; single ones that do not are lost, in their place.
+        """Yield rows with increasing times; a single row whose time does not fit leaves an empty place.
 
         Raises:
-            RecordingError: the rows are in no order.
+            RecordingError: the rows are not in order.
 
         """
         held: Rows | None = None
@@ -145,10 +145,10 @@ class TableRecording:
             yield timed(held, self._going_on(parser, held, ended=True), 1 / self._pace.rate_hz)
 
     def _going_on(self, parser: RowParser, rows: Rows, ended: bool) -> NDArray[np.bool_]:
-        """Which rows' times go on.
+        """Return a mask of the rows with increasing times.
 
         Raises:
-            RecordingError: the rows are in no order.
+            RecordingError: the rows are not in order.
 
         """
         while True:
@@ -182,7 +182,7 @@ class TableRecording:
         )
 
     def _described(self) -> columns.Columns:
-        """What the header, or the layout without one, says of the columns."""
+        """Find out the columns from the header, or from a layout without one."""
         opening = self._opening
         if opening.header is not None:
             names = [lines.text(name) for name in lines.split(opening.header, opening.delimiter)]
@@ -199,7 +199,7 @@ class TableRecording:
         return known or columns.numbered(len(first))
 
     def _agreed(self, head: Sequence[Line]) -> None:
-        """Most rows have as many cells as the header.
+        """Check that most rows have as many cells as the header.
 
         Raises:
             RecordingError: they have not.
@@ -223,10 +223,10 @@ class TableRecording:
         return with_comma > sum(columns.DECIMAL_POINT.fullmatch(cell) is not None for cell in cells)
 
     def _with_numbers(self, head: Sequence[Line]) -> list[int]:
-        """The columns that hold numbers; of others, nobody asked.
+        """Return the columns that hold numbers.
 
         Raises:
-            RecordingError: none does.
+            RecordingError: there is none.
 
         """
         width = self._columns.width
@@ -252,20 +252,20 @@ class TableRecording:
         )
 
     def _first(self, head: Sequence[Line]) -> Rows:
-        """The first rows, their times in the table's own unit."""
+        """Return the first rows, with their times in the table's own unit."""
         parser = self._parser(self._usable, 1.0)
         rows = parser.parse(head)
         if self._columns.time is None:
             return rows
         if 2 * np.count_nonzero(np.isfinite(rows.times)) <= len(head):
             raise RecordingError(
-                f"{self._path}: most rows bear no time; give one in seconds, or a date, in every row"
+                f"{self._path}: most rows have no time; give one in seconds, or a date, in every row"
             )
         return rows.take(self._going_on(parser, rows, ended=True))
 
 
 def _by_number(ordered: Iterator[Rows]) -> Iterator[Item]:
-    """Rows whose times are numbers of samples."""
+    """Yield chunks and gaps of rows whose times are sample numbers."""
     zero: float | None = None
     index = 0
     for lines_ in ordered:

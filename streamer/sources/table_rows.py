@@ -1,4 +1,4 @@
-"""Lines of a table to arrays: what is no row is left out and counted, what is no number is none."""
+"""Turns lines of a table into arrays. Bad rows are left out and counted; a bad cell becomes NaN."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from streamer.sources import lines
 from streamer.sources.cells import Times, numbers
 from streamer.sources.lines import Line
 
-CLEAR = 0.3  # of a period, by which two times may miss a whole number of periods
-MERGED = 2  # rows more than lines that may have been lost at one place
-SET_BACK = 3  # times that a clock may be set in a night; rows that go back more often are in no order
-SINGLE = 500  # damaged times at once; more are no exceptions
+CLEAR = 0.3  # of a period: two times that far off a whole number of periods do not show what was lost
+MERGED = 2  # a bad line may have been one row or more; so many more rows than lines may be lost at one place
+SET_BACK = 3  # a clock may be set back so often; if times go back more often, the rows are not in order
+SINGLE = 500  # the most single damaged times in one block
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Some rows, in order."""
+    """Consecutive rows of a table."""
 
-    numbers: NDArray[np.int64]  # (n,) of their lines
-    times: Floats  # (n,) s; NaN where the table has none
-    counter: Floats  # (n,) the same for its counter
-    samples: Floats  # (channels, n); NaN where there is no number
+    numbers: NDArray[np.int64]  # (n,) line numbers, from 1
+    times: Floats  # (n,) s; NaN where there is none
+    counter: Floats  # (n,) the table's sample counter; NaN where there is none
+    samples: Floats  # (channels, n); NaN where there is none
 
     def __len__(self) -> int:
         return int(self.numbers.shape[0])
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Rows:
-        """Only these rows."""
+        """Return only these rows."""
         return Rows(self.numbers[which], self.times[which], self.counter[which], self.samples[:, which])
 
 
 def together(parts: Sequence[Rows]) -> Rows:
-    """Rows one after the other."""
+    """Join rows."""
     return Rows(
         np.concatenate([part.numbers for part in parts]),
         np.concatenate([part.times for part in parts]),
@@ -47,7 +47,7 @@ def together(parts: Sequence[Rows]) -> Rows:
 
 
 class Tally:
-    """Counts what was left out, and says it in one line."""
+    """Counts lines of one fault, for one remark."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -55,30 +55,30 @@ class Tally:
         self._first = 0
 
     def add(self, numbers: Sequence[int] | NDArray[np.int64]) -> None:
-        """Lines that were left out."""
+        """Count these lines."""
         if len(numbers):
             self._first = self._first or int(numbers[0])
             self._count += len(numbers)
 
     def remarks(self) -> list[str]:
-        """One line, or none."""
+        """Return one remark, or none if no line was counted."""
         if not self._count:
             return []
         return [f"{self._kind}: {self._count}, the first in line {self._first}"]
 
 
 class RowParser:
-    """Takes lines of one table, block after block.
+    """Parses the lines of one table, block after block.
 
     Args:
         delimiter: between cells.
         width: cells in a row.
         comma: decimals have a comma.
-        times: reads the column `time`; None without one.
-        time: its column.
-        date: the column of the dates that belong to them, or None.
-        counter: the column that counts samples, or None.
-        channels: columns of the samples that are wanted.
+        times: reads the column `time`.
+        time: the column of the times, or None.
+        date: the column of the dates that belong to the times, or None.
+        counter: the column of the sample counter, or None.
+        channels: the columns of the samples to read.
         notes: the column of events that have rows of their own, or None.
 
     """
@@ -99,13 +99,13 @@ class RowParser:
         self._times, self._time, self._date = times, time, date
         self._counter, self._channels, self._notes = counter, list(channels), notes
         self._bad_rows = Tally("rows left out because they are not whole")
-        self._bad_times = Tally("rows left out because they bear no time that goes on")
-        self._shift_s = 0.0  # by which its clock was set back so far
+        self._bad_times = Tally("rows left out because their time is missing or goes back")
+        self._shift_s = 0.0  # by which the table's clock was set back so far
         self._set_back: list[str] = []
         self._bad_cells = Tally("rows with a cell that is not a number, which counts as lost")
 
     def remarks(self) -> list[str]:
-        """What was left out so far."""
+        """Return the remarks on what was left out so far."""
         return [
             *self._times.remarks,
             *self._set_back,
@@ -115,7 +115,7 @@ class RowParser:
         ]
 
     def parse(self, block: Sequence[Line]) -> Rows:
-        """Arrays of the rows; a bad one keeps its place, and there is nothing in it."""
+        """Parse lines; a bad row keeps its place, filled with NaN."""
         cut = [lines.fitted(lines.split(line, self._delimiter), self._width) for _, line in block]
         sound = np.array([len(cells) == self._width for cells in cut], dtype=np.bool_)
         at = np.array([number for number, _ in block], dtype=np.int64)
@@ -129,11 +129,14 @@ class RowParser:
         return rows if self._time is None else rows.take(~noted)
 
     def lose(self, numbers: NDArray[np.int64]) -> None:
-        """These lines bear no time, or none that goes on."""
+        """Count lines whose time is missing or goes back."""
         self._bad_times.add(numbers)
 
     def set_back(self, rows: Rows, at: int, before: int) -> bool:
-        """The clock was set back between two rows: later ones go on; False if that happens too often."""
+        """Shift the rows from `at` on, where the clock was set back; False if that happened too often.
+
+        `before` is the last row before them whose time is used.
+        """
         steps = np.diff(rows.times[np.isfinite(rows.times)])
         if not (steps > 0).any():
             return False
@@ -142,7 +145,8 @@ class RowParser:
         rows.times[at:] += shift_s
         self._shift_s += shift_s
         self._set_back.append(
-            f"its clock was set back by {back_s:.3f} s in line {rows.numbers[at]}; they are read as going on"
+            f"its clock was set back by {back_s:.3f} s in line {rows.numbers[at]}; "
+            "its times are read on from there"
         )
         return len(self._set_back) <= SET_BACK
 
@@ -167,7 +171,7 @@ class RowParser:
         )
 
     def _noted(self, columns: Sequence[Sequence[str]], rows: Rows) -> list[int]:
-        """Rows that note an event instead of a measurement, and are no loss."""
+        """Return the rows that note an event instead of samples, and so are not a loss."""
         if self._notes is None or not len(rows):
             return []
         empty = np.flatnonzero(np.isnan(rows.samples).all(axis=0)).tolist()
@@ -175,7 +179,7 @@ class RowParser:
 
 
 def _placed(rows: Rows, at: NDArray[np.int64], sound: NDArray[np.bool_]) -> Rows:
-    """The sound rows among bad ones, which keep their place with nothing in it."""
+    """Spread the sound rows over all lines `at`; the places of bad ones are NaN."""
     times, counter = np.full(at.size, np.nan), np.full(at.size, np.nan)
     samples = np.full((rows.samples.shape[0], at.size), np.nan)
     times[sound], counter[sound], samples[:, sound] = rows.times, rows.counter, rows.samples
@@ -183,9 +187,10 @@ def _placed(rows: Rows, at: NDArray[np.int64], sound: NDArray[np.bool_]) -> Rows
 
 
 def timed(rows: Rows, keep: NDArray[np.bool_], period_s: float) -> Rows:
-    """Rows from the first to the last that is kept; those between leave their place empty.
+    """Return the rows from the first to the last to keep; those between that are not kept become empty.
 
-    How many were lost between two is what the times say, where they say it clearly: a line may have been two.
+    The number of empty rows follows from the times around them if these are clear, because one bad line may
+    have been two rows; else it is the number of lines.
     """
     kept = np.flatnonzero(keep)
     if not kept.size or keep.all():
@@ -201,7 +206,7 @@ def timed(rows: Rows, keep: NDArray[np.bool_], period_s: float) -> Rows:
 
 
 def _empty(rows: Rows, first: int, behind: int, period_s: float) -> Rows:
-    """Empty rows between two that are sound."""
+    """Make the empty rows between two sound ones."""
     count = behind - first - 1
     apart = float(rows.times[behind] - rows.times[first]) / period_s
     if abs(apart - round(apart)) < CLEAR and 1 <= round(apart) <= count + 1 + MERGED:
@@ -215,15 +220,15 @@ def _empty(rows: Rows, first: int, behind: int, period_s: float) -> Rows:
 def in_order(
     times: Floats, tolerance: float = 0.0, ended: bool = True
 ) -> tuple[NDArray[np.bool_], int | None]:
-    """Which rows' times go on, once single ones that do not are left out.
+    """Find single rows whose times do not fit an increasing order.
 
     Args:
         times: (n,) finite.
-        tolerance: by which a time may go back.
-        ended: no more rows follow; else nothing is decided of the last one.
+        tolerance: a time may go back by so much.
+        ended: no more rows follow; otherwise the last one is not judged yet.
 
     Returns:
-        A mask of the rows to keep, and the row at which time goes back for good, or None.
+        A mask of the rows to keep, and the first row from which on times stay behind, or None.
 
     """
     keep = np.ones(times.shape, dtype=np.bool_)

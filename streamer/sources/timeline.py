@@ -1,9 +1,9 @@
-"""Device times to sample indices: losses are found, lateness alone is none.
+"""Turns device times into sample indices and gaps.
 
-Times lie: they jitter, come twelve at once, drift against the nominal rate, and pile up when a radio stalls.
-So a line is fitted through them (lateness against index, with a growing memory), a jump above it is believed
-only once the samples behind it agree and time has gone on at the device's pace, and a small lasting step,
-which hides in the jitter of single samples, is found on means of a quarter of a second.
+Device times jitter, come twelve at once, drift against the nominal rate, and pile up when a radio stalls. So
+a line is fitted through them (lateness against index). A jump above it counts as a loss only if the samples
+after it agree and come at the device's pace. A small lasting step, hidden in the jitter of single samples, is
+found on means over a quarter of a second.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from streamer.messages import Floats, Item
 from streamer.sources.devicetime import FileChecked, HostChecked
 from streamer.sources.source import cut_at_losses
 
-BLOCK_S = 0.25  # the line is updated once per so many samples, counted, never timed
-MEMORY = 240  # blocks the fit remembers
-SETTLED = 8  # blocks before a small step can be told from a bad first guess
-LEAST_S = 0.003  # clock synchronisation itself steps by a millisecond or two
-FIRST_S = 0.25  # what counts as a jump before the jitter is known
+BLOCK_S = 0.25  # the line is updated once per block of so many samples
+MEMORY = 240  # blocks in the fit
+SETTLED = 8  # blocks until a small step can be told from a bad first estimate
+LEAST_S = 0.003  # the least jump: clock synchronisation itself steps by a millisecond or two
+FIRST_S = 0.25  # the least jump while the jitter is not known yet
 LEAST_AGREE = 24  # samples; two bursts of twelve
-HOLD_S = 10.0  # longest a doubtful stretch is held back
-RUN = 16  # samples that may have one time because they came in one packet
+HOLD_S = 10.0  # longest that samples are held back
+RUN = 16  # the most samples of one packet, which share one time
 PACE = 0.85  # of the nominal rate at which times must go on before a jump is believed
 PACES = 0.8, 1.25  # times the nominal period: a rate further off is no drift
 LOST = "lost before it arrived"
@@ -30,14 +30,15 @@ LOST = "lost before it arrived"
 class Timeline:
     """Times of samples -> indices and gaps. The result does not depend on how the stream is cut.
 
-    What looks like the end of a loss is held back until that is sure: 24 samples where times are clean, up to
-    a second where they jitter. A loss that hides in the jitter is found up to half a second late, one below
-    3 ms never. Jitter of 20 ms, packets with one time each, stalls that catch up, and drift are no loss.
+    Samples that may follow a loss are held back until that is sure: 24 samples if times are clean, up to a
+    second if they jitter. A loss hidden in the jitter is found up to half a second late, one below 3 ms
+    never. Jitter of 20 ms, packets with one time each, stalls that catch up, and drift do not count as
+    losses.
 
-    `checked` first replaces impossible times, so that no loss is longer than the time that it saw pass.
+    `checked` first replaces impossible times, so that no loss is longer than it allows.
 
-    A known limit: where jitter hides several losses a minute (5 % of packets at 20 ms), some are taken for a
-    slower device, and the index wanders: by seconds in 20 minutes for packets of 32 samples at 256 Hz.
+    Known limit: if jitter hides several losses a minute (5 % of packets at 20 ms), some are taken for a
+    slower device, and the index drifts: by seconds in 20 minutes for packets of 32 samples at 256 Hz.
     """
 
     def __init__(self, rate_hz: float, checked: HostChecked | FileChecked | None = None) -> None:
@@ -48,14 +49,14 @@ class Timeline:
         self.reset()
 
     def reset(self, start: int = 0) -> None:
-        """Begin anew: the next sample has the index `start`."""
+        """Start over: the next sample has the index `start`."""
         self._checked.reset()
         self._waited_s = 0.0  # before the first sample
-        self._next = start  # index of the next sample to leave
+        self._next = start  # index of the next sample to be given out
         self._begun = False
         self._zero = 0.0  # time of index 0
-        self._latest = 0.0  # time of the last sample that came
-        self._run = 0  # samples before that one which had this very time
+        self._latest = 0.0  # time of the last sample
+        self._run = 0  # samples before it with the same time
         self._packets = False  # some samples share their time
         # The line: lateness (s) at index `_at`, and by how much it grows per sample.
         self._level, self._slope, self._at = 0.0, 0.0, float(start)
@@ -75,16 +76,16 @@ class Timeline:
         self._waited_s = waited_s
 
     def reconnected(self) -> None:
-        """The device is back; its clock may be another."""
+        """Note that the device has reconnected; its clock may be another."""
         self._checked.reconnected()
 
     @property
     def rate_estimate_hz(self) -> float:
-        """The device's rate by its own times; the nominal one until there is something to go by."""
+        """The device's rate by its own times; the nominal one until these are known well enough."""
         return 1.0 / self._pace if self._blocks >= SETTLED else self._rate_hz
 
     def push(self, times: Floats, samples: Floats, arrived: float = 0.0) -> list[Item]:
-        """Take (n,) clock-synced seconds and (channels, n) samples; give chunks and gaps."""
+        """Take (n,) clock-synced seconds and (channels, n) samples; return chunks and gaps."""
         if times.shape[0] == 0:
             return []
         turned = self._relearn() if self._checked.turned else []
@@ -99,13 +100,13 @@ class Timeline:
         unpacked = self._unpacked(times, steps)
         if self._packets:
             return self._take(unpacked, samples)
-        first = int(np.argmin(steps != 0))  # what is known from here on must not touch what came before
+        first = int(np.argmin(steps != 0))  # the samples before are placed without knowing of packets
         before = self._take(unpacked[:first], samples[:, :first]) if first else []
         self._packets = True
         return [*before, *self._take(unpacked[first:], samples[:, first:])]
 
     def _relearn(self) -> list[Item]:
-        """Forget the line, which was another clock's, and go on from the last sample; give what was held."""
+        """Forget the line of the earlier clock, and go on from the last sample; return what was held."""
         self._checked.turned = False
         held, self._held = self._held, None
         out = [] if held is None else self._place(self._held_times, held, doubtful=True, ended=True)
@@ -126,13 +127,13 @@ class Timeline:
         return self._place(times, samples, doubtful=doubtful, ended=False)
 
     def flush(self) -> list[Item]:
-        """End of the stream: return what was held back."""
+        """Return the samples that were held back, at the end of the stream."""
         self._checked.end()
         held, self._held = self._held, None
         return [] if held is None else self._place(self._held_times, held, doubtful=True, ended=True)
 
     def _steps(self, times: Floats) -> Floats:
-        """(n,) steps from sample to sample."""
+        """Return the (n,) steps from sample to sample, s."""
         if not self._begun:
             self._begun = True
             begun = float(times[0]) - self._waited_s
@@ -144,14 +145,14 @@ class Timeline:
 
     @property
     def _pace(self) -> float:
-        """Seconds from sample to sample as the line has them, within reason."""
+        """Seconds from sample to sample by the line, within the limits `PACES`."""
         return min(max(self._period + self._slope, PACES[0] * self._period), PACES[1] * self._period)
 
     def _unpacked(self, times: Floats, steps: Floats) -> Floats:
-        """Times of which the samples of one packet do not share one: they follow its first, a period apart.
+        """Spread the samples of a packet, which share one time, a period apart from its first.
 
-        So that a packet lost among others is as plain as a sample lost among others. A longer run of one time
-        is a radio that catches up, and is left alone.
+        Then the loss of a packet shows as clearly as that of a single sample. A longer run of one time is a
+        radio that catches up, and is not spread.
         """
         at = np.arange(times.shape[0])
         begins = np.maximum.accumulate(np.where(steps != 0, at, -1 - self._run))
@@ -160,7 +161,7 @@ class Timeline:
         return times + np.where(place < RUN, place, 0) * self._period
 
     def _place(self, times: Floats, samples: Floats, *, doubtful: bool, ended: bool) -> list[Item]:
-        """Give samples their indices as far as these are sure, and hold back the rest."""
+        """Return the samples with their indices as far as these are sure, and hold back the rest."""
         start = self._next
         losses: list[tuple[int, int]] = []  # (samples before it, samples lost)
         at, count = 0, times.shape[0]
@@ -184,33 +185,38 @@ class Timeline:
 
     @property
     def _agree(self) -> int:
-        """Samples that must agree on a jump: enough that their mean is good to half a sample."""
+        """Samples that must agree on a jump, so that their mean is good to half a sample."""
         needed = (4 * self._spread / self._period) ** 2
         return int(min(max(needed, LEAST_AGREE), max(LEAST_AGREE, self._rate_hz)))
 
     @property
     def _jump_s(self) -> float:
-        """Lateness of a single sample that needs an explanation."""
-        # What the samples of a packet have in common shows between blocks, not within one.
+        """Lateness, s, above which a single sample may follow a loss."""
+        # The jitter that samples of a packet share shows between blocks, not within one.
         shared = self._wobble if self._packets else 0.0
         return max(0.75 * self._period, LEAST_S, 8 * self._spread, 8 * shared)
 
     def _deviation(self, times: Floats) -> Floats:
-        """How far samples that follow each other from the next index on lie above the line: (n,) s."""
+        """Return how late samples from the next index on are against the line: (n,) s."""
         index = self._next + np.arange(times.shape[0])
         late: Floats = times - self._zero - index * self._period
         return late - self._level - self._slope * (index - self._at)
 
     def _judge(self, times: Floats, ended: bool) -> tuple[int, int]:
-        """Was something lost before these? (samples lost, samples for which that is now sure)."""
+        """Decide whether samples were lost before these.
+
+        Returns:
+            The samples lost, and for how many of these samples that is now sure; 0: not decided yet.
+
+        """
         limit = int(HOLD_S * self._rate_hz)
         times = times[:limit]
         deviation = self._deviation(times)
         count, agree, jump = times.shape[0], self._agree, self._jump_s
         back = np.flatnonzero(deviation <= jump / 4)
         back_at = int(back[0]) if back.size else count
-        # A radio that catches up after a stall delivers in no time at all; only at the device's own pace do
-        # times tell where the stream now is.
+        # A radio that catches up after a stall delivers faster than the device samples. Times show the true
+        # position only once samples come at the device's own pace.
         pace = times[agree - 1 :] - times[: max(0, count - agree + 1)]
         going = np.flatnonzero(pace >= PACE * (agree - 1) * self._period)
         sure = int(going[0]) + agree if going.size else limit
@@ -224,19 +230,24 @@ class Timeline:
         near = tail[np.abs(tail - np.median(tail)) <= jump]
         typical = float((near if near.size else tail).mean())  # none is near when half of them came later
         lost = typical / self._period
-        # The drift seen so far goes on over the gap, unless it is known too poorly to say so.
+        # The drift so far is assumed to go on over the gap, if it is known well enough.
         rough = 4 * self._wobble / (self._block * max(1, self._blocks) ** 1.5)  # s per sample
         if self._blocks >= SETTLED and rough * lost < self._period / 2:
             lost = typical / self._pace
         return self._bounded(round(lost), times[sure - 1]), sure
 
     def _bounded(self, lost: int, time: float) -> int:
-        """A loss before `time`, but no more than can have been lost by then, whatever the line says."""
+        """Limit a loss before `time` to what can have been lost by then, whatever the line says."""
         most = (time - self._zero + FIRST_S) / (PACES[0] * self._period) - self._next
         return min(lost, max(0, round(most)))
 
     def _accept(self, times: Floats) -> list[tuple[int, int]]:
-        """Count samples that follow each other, and learn from their times: (samples before a loss, lost)."""
+        """Count samples that follow each other, and update the line with their times.
+
+        Returns:
+            For each loss found on the way: the samples before it, and the samples lost.
+
+        """
         losses = []
         at = 0
         while at < times.shape[0]:
@@ -257,9 +268,12 @@ class Timeline:
         return losses
 
     def _learn(self, above: float, time: float) -> int:
-        """Move the line by a full block that lies `above` it (s); return the samples a lasting step means.
+        """Update the line with a full block; return the samples lost, if it is the second of a lasting step.
 
-        `time` is that of the block's last sample.
+        Args:
+            above: how late the block is against the line, s.
+            time: of the block's last sample, s.
+
         """
         least = max(self._period, LEAST_S, 8 * self._wobble)
         stalled = np.mean(self._deviations >= 2 * self._jump_s) > 0.25
@@ -276,7 +290,7 @@ class Timeline:
         self._spread += (off - self._spread) * gain
         if self._blocks >= 2:  # two blocks always lie on a line
             self._wobble += (abs(above) - self._wobble) / (min(self._blocks - 2, MEMORY // 6) + 1)
-        # A straight line by least squares, one point at a time; past MEMORY it forgets at a constant pace.
+        # Least squares, one point at a time; after MEMORY blocks it forgets at a constant rate.
         share = (remembered + 1) * (remembered + 2)
         centre = float(self._indices.mean())
         self._level += self._slope * (centre - self._at) + above * 2 * (2 * remembered + 1) / share

@@ -20,7 +20,7 @@ _PREFIXES_UV = {
     "nano": 1e-3,
 }
 _POWERS_UV = {"0": 1e6, "-3": 1e3, "-6": 1.0, "-9": 1e-3}
-# What a file says when it says nothing: µV is then assumed.
+# How files write that they know no unit: µV is then assumed.
 _NOTHING = ("", "none", "n/a", "na", "nan", "null", "unknown", "undefined", "-", "?")
 # A mu that was damaged by a wrong encoding; nothing else can stand there.
 _LOST_MU = re.compile(r"(?:Âµ|Î¼|æ|\?|\ufffd+)(?=V)")
@@ -30,7 +30,7 @@ SUGGESTED = ("uV", "V", "mV", "nV")  # units to try where a signal looks wrong i
 
 
 def microvolts_in(unit: str) -> float | None:
-    """How many µV one `unit` is: 1 for a source that says nothing, None where the unit is no voltage.
+    """Return how many µV one `unit` is: 1 if the source gives no unit, None if it is not a voltage.
 
     Takes V, mV, µV (with either mu, or u) and nV in upper or lower case, their names, and powers of ten such
     as `10^-6V`.
@@ -47,10 +47,10 @@ def microvolts_in(unit: str) -> float | None:
 
 
 def microvolts_per(unit: str) -> float:
-    """As `microvolts_in`, for a signal that has to be a voltage.
+    """Return how many µV one `unit` is, as `microvolts_in` does.
 
     Raises:
-        UsageError: the unit is no voltage.
+        UsageError: the unit is not a voltage.
 
     """
     factor = microvolts_in(unit)
@@ -62,5 +62,5 @@ def microvolts_per(unit: str) -> float:
 
 
 def is_voltage(unit: str) -> bool:
-    """Whether a declared unit can be EEG's; one that says nothing can."""
+    """Whether a signal with this unit can be EEG; one without a unit can."""
     return microvolts_in(unit) is not None

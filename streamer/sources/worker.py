@@ -1,4 +1,4 @@
-"""One thread for a library that blocks: each call to it runs there, one after the other."""
+"""A thread for the calls of a library that blocks; they run one after the other."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ class Worker:
         self._closed = False
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Run a blocking call on the thread, after those that wait for it; what it raises is raised here."""
+        """Run a blocking call on the thread, after the earlier ones; return or raise what it does."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def close(self, last: Callable[[], None], within_s: float) -> asyncio.Future[None] | None:
-        """Queue a last call, and wait for it for at most so long; None if that was done before."""
+        """Queue a last call and wait for it at most `within_s`.
+
+        Returns:
+            The future of that call, perhaps not done yet; None if the worker was closed before.
+
+        """
         if self._closed:
             return None
         self._closed = True

@@ -1,7 +1,7 @@
-"""XDF files of the lab streaming layer, read by pyxdf; gaps come from their clock-synced times.
+"""Reads XDF files of the lab streaming layer with pyxdf; gaps come from the clock-synced times.
 
-pyxdf reads a file whole, so a night takes the memory its samples take (16 float32 channels at 256 Hz: 0.5 GB,
-twice that while it is read). Its dejittering would smooth times over gaps, so it stays off.
+pyxdf loads a whole file: a night of 16 float32 channels at 256 Hz takes 0.5 GB, and twice that while it is
+loaded. Its dejittering would smooth times over gaps, so it stays off.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ BLOCK_S = 60.0  # samples turned into float64 at once
 
 
 class XdfRecording:
-    """Every numeric stream of a regular rate in an XDF file; one stream is replayed at a time.
+    """All numeric streams with a regular rate in an XDF file; one of them is replayed at a time.
 
-    The pieces of a stream that was restarted are one recording with gaps. Damaged chunks are left out. A file
-    that ends in the middle of a chunk, as after a crash, is read up to there.
+    The pieces of a restarted stream make one recording with gaps. Damaged chunks are left out. A file that
+    ends in the middle of a chunk, as after a crash, is read up to there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,11 +68,11 @@ class XdfRecording:
         self._tell_apart()
 
     def together(self, index: int) -> tuple[int, ...]:
-        """The channels of the same stream."""
+        """Return the channels of the same stream."""
         return tuple(other for other, owner in enumerate(self._owner) if owner == self._owner[index])
 
     def items(self, picked: Sequence[int]) -> Iterator[Item]:
-        """Chunks of the picked channels, and gaps where the stream's times jump."""
+        """Yield chunks of the picked channels, and gaps where the stream's times jump."""
         stream = self._streams[self._owner[picked[0]]]
         first = self._owner.index(self._owner[picked[0]])
         columns = [index - first for index in picked]
@@ -83,7 +83,7 @@ class XdfRecording:
         yield from timeline.flush()
 
     def _tell_apart(self) -> None:
-        """Say how streams with equal labels are named."""
+        """Add remarks on how channels of streams with equal labels are named."""
         first = 0
         for stream in self._streams:
             labels = [channel.label for channel in self.channels[first : first + len(stream.channels)]]
@@ -97,7 +97,7 @@ class XdfRecording:
 
 
 def _load(path: Path, remarks: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The file's streams and header, without what is damaged.
+    """Load the file's streams and header, without damaged chunks.
 
     Raises:
         RecordingError: nothing of it can be read.
@@ -109,7 +109,7 @@ def _load(path: Path, remarks: list[str]) -> tuple[list[dict[str, Any]], dict[st
                 file.seek(0)
                 return _loaded(path, BytesIO(_unpacked(file.read(), remarks)), remarks)
             return _loaded(path, file, remarks)
-    # What pyxdf raises for values that it does not expect depends on the value.
+    # For damaged values pyxdf raises whatever the code that meets them raises.
     except (
         OSError,
         ValueError,
@@ -140,13 +140,13 @@ def _loaded(
             handed = _trusted(path, view, remarks)
     file.seek(0)
     whole = file if handed is None else BytesIO(handed)
-    with np.errstate(all="ignore"):  # times may stand still, and a rate be made of them
+    with np.errstate(all="ignore"):  # pyxdf computes rates, also from times that stand still
         streams, header = pyxdf.load_xdf(whole, dejitter_timestamps=False)
     return list(streams), header or {}
 
 
 def _trusted(path: Path, data: bytes | mmap.mmap, remarks: list[str]) -> bytes | None:
-    """The file without what is damaged; None where that is all of it."""
+    """Return the file without damaged chunks; None if there are none."""
     if data[: len(MAGIC)] != MAGIC:
         raise RecordingError(f"{path} is not an XDF file: it does not begin like one; copy it again")
     trusted = sound(data)
@@ -157,7 +157,7 @@ def _trusted(path: Path, data: bytes | mmap.mmap, remarks: list[str]) -> bytes |
 
 
 def _unpacked(packed: bytes, remarks: list[str]) -> bytes:
-    """A compressed file's content; of one that was cut, as far as it goes."""
+    """Decompress a file; if it was cut, up to there."""
     unpacker = zlib.decompressobj(wbits=31)
     out = unpacker.decompress(packed)
     if not unpacker.eof:
@@ -166,14 +166,14 @@ def _unpacked(packed: bytes, remarks: list[str]) -> bytes:
 
 
 def _regular(stream: dict[str, Any]) -> bool:
-    """Whether this is a stream of numbers at a nominal rate, with samples."""
+    """Whether a stream has samples, numbers at a nominal rate."""
     numeric = stream["info"]["channel_format"][0] != "string"
     rate = float(stream["info"]["nominal_srate"][0])
     return numeric and 0 < rate < math.inf and len(stream["time_stamps"]) > 0
 
 
 def _started(header: dict[str, Any]) -> float:
-    """When the recorder says it began; XDF states it to the second at best."""
+    """Return when the recording began, Unix s, by the file's header; at best to the second."""
     try:
         when = datetime.fromisoformat(text_in(header.get("info"), "datetime"))
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

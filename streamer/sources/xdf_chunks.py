@@ -1,7 +1,7 @@
-"""Finds the damaged chunks of an XDF file, so that the library reads only sound ones.
+"""Finds the damaged chunks of an XDF file, so that pyxdf reads only sound ones.
 
-pyxdf goes on after a damaged chunk without an error. Samples after it that have no time of their own then get
-the times of those that were lost.
+pyxdf continues after a damaged chunk without an error. Samples after it that have no time of their own would
+then get the times of the lost ones.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ MAGIC = b"XDF:"
 BOUNDARY = bytes.fromhex("43a546dccbf5410fb30ed5467383cbe4")
 FILE, STREAM, SAMPLES, CLOCK, MARK, FOOTER = 1, 2, 3, 4, 5, 6
 _WIDTHS = {"double64": 8, "float32": 4, "int64": 8, "int32": 4, "int16": 2, "int8": 1}
-HEAD = 16  # bytes of a file's end in which a chunk's head may be cut
-CHAIN = 4  # chunks that follow each other where they begin again
-SEARCHED = 4 << 20  # bytes through which their begin is searched for, short of a boundary
+HEAD = 16  # a chunk's head may be cut in so many bytes at a file's end
+CHAIN = 4  # so many chunks in a row show that sound ones begin
+SEARCHED = 4 << 20  # bytes searched for that, if no boundary comes before
 _LENGTHS = {1: "<B", 4: "<I", 8: "<Q"}
 
 
@@ -34,10 +34,10 @@ class _Stream:
 
 @dataclass(slots=True)
 class Sound:
-    """What of a file can be trusted.
+    """The sound parts of a file.
 
     Attributes:
-        spans: (start, stop) in bytes of sound stretches, in order, without the magic.
+        spans: (start, stop) in bytes, in order, without the magic number.
         remarks: what was left out.
 
     """
@@ -88,7 +88,7 @@ class _Chunk:
 
 
 def _head(data: bytes | mmap, at: int) -> _Chunk | None:
-    """The chunk that begins here, as it says itself; it may end behind the file."""
+    """Read the head of the chunk at `at`; its stated end may lie behind the file."""
     form = _LENGTHS.get(data[at])
     begin = at + 1 + data[at] + 2
     if form is None or begin > len(data):
@@ -101,7 +101,7 @@ def _head(data: bytes | mmap, at: int) -> _Chunk | None:
 
 
 def _plausible(data: bytes | mmap, at: int) -> bool:
-    """Whether another chunk, or the end of the file, is where it should be."""
+    """Whether a chunk begins at `at`, or the file ends there."""
     if at >= len(data):
         return at == len(data)
     head = _head(data, at)
@@ -109,12 +109,12 @@ def _plausible(data: bytes | mmap, at: int) -> bool:
 
 
 def _overrun(data: bytes | mmap, at: int) -> bool:
-    """Whether no chunk begins here, where one should: what ends here may lack bytes, or have too many."""
+    """Whether no chunk begins where this one ends: then it may lack bytes, or have too many."""
     return at < len(data) - HEAD and _head(data, at) is None
 
 
 def _chained(data: bytes | mmap, at: int) -> bool:
-    """Whether several chunks follow each other from here, or fewer up to the end: too regular for chance."""
+    """Whether several chunks follow each other from here, or all up to the end: that is not chance."""
     for _ in range(CHAIN):
         head = _head(data, at)
         if head is None or head.stop > len(data):
@@ -147,7 +147,7 @@ def _resume(data: bytes | mmap, at: int, head: _Chunk | None, found: Sound) -> i
 
 
 def _fault(data: bytes | mmap, chunk: _Chunk, streams: dict[int, _Stream]) -> str:
-    """What is wrong with a chunk; "" if it is sound."""
+    """Return what is wrong with a chunk; "" if it is sound."""
     if chunk.stop > len(data):
         return "cut short"
     if chunk.tag == MARK:
@@ -205,7 +205,7 @@ def _describe(content: bytes, number: int, streams: dict[int, _Stream]) -> str:
 
 
 def _number(data: bytes | mmap, at: int, stop: int) -> tuple[int, int] | None:
-    """A number that says its own size, and where it ends; None if there is none before `stop`."""
+    """Read a number with its size before it; return it and its end, None if it does not end by `stop`."""
     form = _LENGTHS.get(data[at]) if at < stop else None
     if form is None or at + 1 + data[at] > stop:
         return None
@@ -213,7 +213,7 @@ def _number(data: bytes | mmap, at: int, stop: int) -> tuple[int, int] | None:
 
 
 def _samples_fault(data: bytes | mmap, at: int, stop: int, stream: _Stream) -> str:
-    """Whether a chunk of samples is exactly as long as it says, and its first sample's time is known."""
+    """Return what is wrong with a chunk of samples: its length, or no known time of its first sample."""
     found = _number(data, at, stop)
     if found is None:
         return "samples"
@@ -230,9 +230,9 @@ def _samples_fault(data: bytes | mmap, at: int, stop: int, stream: _Stream) -> s
 
 
 def _stamped(data: bytes | mmap, at: int, stop: int, count: int, stream: _Stream) -> bool | None:
-    """Whether the first of these samples says its time; None if they do not fill the chunk."""
+    """Whether the first of these samples has a time; None if they do not fill the chunk exactly."""
     first = data[at]
-    if stream.width and stop - at == count * (9 + stream.width):  # each says it, as recorders do
+    if stream.width and stop - at == count * (9 + stream.width):  # all have one, as recorders write it
         flags = np.frombuffer(data, np.uint8, stop - at, at)[:: 9 + stream.width]
         if (flags == 8).all():
             return True

@@ -1,4 +1,4 @@
-"""Joins the streams of an XDF file that are pieces of one: of a device that was restarted."""
+"""Joins streams of an XDF file that are pieces of one, because the device was restarted."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from streamer.messages import Channel, Floats
 from streamer.sources.table_rows import in_order
 from streamer.sources.xdf_times import seconds, true_rate, without_excursions
 
-OVERLAP_S = 0.5  # by which the clocks of two pieces may differ
-SHORT_S = 1.0  # a piece that is no longer, and lies beside another, is left out
-LATE_S = 1.0  # by which a sample's time may go back without being damaged
+OVERLAP_S = 0.5  # the clocks of two pieces may differ by so much
+SHORT_S = 1.0  # a shorter piece that overlaps another is left out
+LATE_S = 1.0  # a sample's time may go back by so much without being damaged
 
 
 @dataclass(slots=True)
@@ -52,13 +52,13 @@ class Pieces:
         return self.last_s - self.first_s
 
     def blocks(self, size: int, columns: Sequence[int]) -> Iterator[tuple[Floats, Floats]]:
-        """Times (n,) and samples (columns, n), at most `size` at once."""
+        """Yield times (n,) s and samples (columns, n), at most `size` at once."""
         for times, samples in self.parts:
             for at in range(0, len(times), size):
                 yield times[at : at + size], samples[at : at + size, columns].T.astype(np.float64)
 
     def is_of(self, other: Pieces) -> bool:
-        """Whether both are pieces of one stream: of one source, or of the same name and type."""
+        """Whether both are pieces of one stream: same source_id, or same name and type."""
         same = self.origin[0] == other.origin[0] or (
             bool(self.origin[1]) and self.origin[1] == other.origin[1]
         )
@@ -66,9 +66,9 @@ class Pieces:
 
 
 def joined(streams: Sequence[dict[str, Any]]) -> tuple[list[Pieces], list[str]]:
-    """One `Pieces` for each device, and what was put together or left out.
+    """Join the streams of each device; also return remarks on what was joined or left out.
 
-    In the order of the file, but what lasts less than half as long as the longest comes last.
+    The order is that of the file, but streams less than half as long as the longest come last.
     """
     remarks: list[str] = []
     single = [one for stream in streams if (one := _single(stream, remarks)) is not None]
@@ -87,13 +87,13 @@ def joined(streams: Sequence[dict[str, Any]]) -> tuple[list[Pieces], list[str]]:
 
 
 def text_in(tree: Any, key: str) -> str:
-    """The text of the first element of that name; empty where there is none."""
+    """Return the text of the first element of that name; "" if there is none."""
     found = _first(tree, key)
     return found.strip() if isinstance(found, str) else ""
 
 
 def _tracks(family: Sequence[Pieces], remarks: list[str]) -> list[Pieces]:
-    """Pieces one after the other; those that lie beside each other are streams of their own."""
+    """Join pieces that follow each other; pieces that overlap stay separate streams."""
     tracks: list[Pieces] = []
     for piece in sorted(family, key=lambda piece: (piece.first_s, -piece.duration_s)):
         beside = [one for one in family if one is not piece and _overlap_s(one, piece) >= 0]
@@ -109,7 +109,7 @@ def _tracks(family: Sequence[Pieces], remarks: list[str]) -> list[Pieces]:
             continue
         missing_s = max(0.0, piece.first_s - before.last_s)
         remarks.append(
-            f"stream {piece.name!r} is there in pieces, put together; {missing_s:.1f} s are missing between"
+            f"stream {piece.name!r} comes in pieces, which are joined; {missing_s:.1f} s are missing between"
         )
         before.parts += piece.parts
     return tracks
@@ -120,7 +120,7 @@ def _overlap_s(one: Pieces, other: Pieces) -> float:
 
 
 def _single(stream: dict[str, Any], remarks: list[str]) -> Pieces | None:
-    """One of pyxdf's streams, without samples whose times are damaged."""
+    """Read one of pyxdf's streams, without samples whose times are damaged."""
     info = stream["info"]
     name = text_in(info, "name")
     times, samples = stream["time_stamps"], stream["time_series"]
@@ -144,7 +144,7 @@ def _single(stream: dict[str, Any], remarks: list[str]) -> Pieces | None:
 
 
 def _channels(info: dict[str, Any], name: str) -> list[Channel]:
-    """Labels and units from desc/channels/channel, or the stream's name and a number where there are none."""
+    """Return labels and units from desc/channels/channel, or the stream's name and a number."""
     count = int(info["channel_count"][0])
     described = _first(_first(info, "desc"), "channels")
     entries = described.get("channel") if isinstance(described, dict) else None
@@ -157,6 +157,6 @@ def _channels(info: dict[str, Any], name: str) -> list[Channel]:
 
 
 def _first(tree: Any, key: str) -> Any:
-    """The first element of that name in pyxdf's picture of the XML, None where there is none."""
+    """Return the first element of that name in pyxdf's form of the XML, or None."""
     found = tree.get(key) if isinstance(tree, dict) else None
     return found[0] if isinstance(found, list) and found else None

@@ -1,4 +1,4 @@
-"""Checks the times of a recorded stream: their scale and their rate."""
+"""Checks the times of an XDF stream: their scale, their leaps and their rate."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from streamer.sources.devicetime import scale_named, scale_of
 from streamer.sources.pace import SNAP, TOLERANCE, nominal_near, rate_said
 from streamer.sources.timeline import Timeline
 
-ENOUGH_S = 60.0  # of samples, before the times are believed against the rate that is declared
+ENOUGH_S = 60.0  # with fewer s of samples the declared rate is used, not that of the times
 EXCURSION_S, EXCURSION_PERIODS = 0.03, 3  # a leap, at least
 EXCURSIONS = 1000  # looked at; a file with more of them has no clock
 LOOKED_AT_S = 600.0  # of samples: a device's rate does not change
 
 
 def seconds(times: Floats, rate_hz: float) -> tuple[Floats, str]:
-    """Times in seconds, whatever their scale, and a remark on it, or "".
+    """Convert times to seconds, whatever their scale; also return a remark on it, or "".
 
-    A known scale (ms, µs, sample numbers) is undone, so that losses keep their length. Times that cannot be
-    used are replaced by those of the declared rate.
+    A known scale (ms, µs, sample numbers) is undone, so that losses keep their length. Unusable times are
+    replaced by those of the declared rate.
 
     Args:
         times: (n,) as in the file, finite.
@@ -33,7 +33,7 @@ def seconds(times: Floats, rate_hz: float) -> tuple[Floats, str]:
     scale = scale_of(factor, rate_hz)
     if scale is None:
         placed: Floats = np.arange(times.shape[0]) / rate_hz
-        return placed, f"its times {named}, and are not believed: samples follow each other at {rate_hz:g} Hz"
+        return placed, f"its times {named}, and are not believed: samples are placed at {rate_hz:g} Hz"
     return times / scale, f"its times {named}; they are divided by that"
 
 
@@ -72,7 +72,7 @@ def without_excursions(times: Floats, rate_hz: float) -> tuple[Floats, str]:
 
 
 def true_rate(times: Floats, rate_hz: float) -> tuple[float, str]:
-    """The rate to read at, that of the times if it differs from the declared one; and a remark, or "".
+    """Return the rate to read at: that of the times if it differs from the declared one; and a remark, or "".
 
     Args:
         times: (n,) s, in order.
@@ -93,7 +93,7 @@ def true_rate(times: Floats, rate_hz: float) -> tuple[float, str]:
 
 
 def _factor(times: Floats, rate_hz: float) -> float:
-    """How many times too fast times run, by the typical second of samples, whatever was lost elsewhere."""
+    """Return how many times too fast times run, by the median over seconds of samples."""
     count = times.shape[0]
     if count < 2:
         return 1.0

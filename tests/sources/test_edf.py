@@ -265,7 +265,7 @@ def test_records_of_an_edf_d_that_do_not_say_when(tmp_path_factory, steps, lost,
     known = [record for record in range(len(steps)) if record not in lost]
     if not known:
         assert remarks == [
-            "the file says that it was interrupted and not when; it is read as if it never was"
+            "the file says that it was interrupted, but not when; it is read without interruptions"
         ]
         return
     at = np.concatenate([[], *(np.arange(a, b) for a, b in between(gaps, samples.size))])

@@ -67,7 +67,7 @@ def test_records_that_are_further_apart_than_they_say_are_read_at_their_own_rate
     assert recording.rates_hz == (250.0,)
     assert gaps(items) == [(20 * 256, 25 * 256)]
     (said,) = recording.remarks
-    assert said == ("it says 256 Hz, and its times go on at 250 Hz (-2.3%): it is read at that")
+    assert said == ("it states 256 Hz, but its times show 250 Hz (-2.3%): it is read at that rate")
     assert recording.duration_s == pytest.approx(45 * 1.024)
 
 

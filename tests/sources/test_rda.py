@@ -138,7 +138,7 @@ def test_a_flood_of_markers_is_left_out_and_said():
     many = [block(n, markers=[marker()] * 100) for n in range(10)]
     source, items, _ = ended(None, start(), *many)
     assert sum(isinstance(item, Marker) for item in items) == MARKERS_AT_ONCE
-    assert source.remarks[-1] == "512 markers were left out: more than 10 a second come"
+    assert source.remarks[-1] == "512 markers were left out: there are more than 10 a second"
     assert sum(isinstance(item, Chunk) for item in items) == 10
 
 

@@ -258,7 +258,8 @@ def test_a_stated_rate_that_the_times_contradict_is_said(tmp_path):
     text = written(OPENBCI, openbci(3000, rate_hz=200), ", ")
     recording = table(tmp_path / "a.txt", text)
     assert recording.rates_hz[0] == 200.0
-    assert "it says 250 Hz, and its times go on at 200 Hz (-20.0%): it is read at that" in recording.remarks
+    said = "it states 250 Hz, but its times show 200 Hz (-20.0%): it is read at that rate"
+    assert said in recording.remarks
 
 
 def test_times_in_days_or_so_are_refused_by_their_rate(tmp_path):
@@ -274,7 +275,7 @@ def test_a_clock_that_is_set_back_is_said_and_the_rows_go_on(tmp_path, at):
     index, values, gaps = played(recording, "Cz")
     np.testing.assert_array_equal(values, index)
     assert gaps == []
-    said = f"its clock was set back by 29.990 s in line {at + 2}; they are read as going on"
+    said = f"its clock was set back by 29.990 s in line {at + 2}; its times are read on from there"
     assert recording.remarks == [said]
 
 

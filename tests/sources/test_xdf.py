@@ -60,7 +60,7 @@ def test_a_stream_that_was_begun_again_is_one_recording(tmp_path, second):
     np.testing.assert_array_equal(at, values)
     assert gaps == [(4000, 5000)]
     assert recording.duration_s == pytest.approx(300, abs=0.02)
-    assert re.search("is there in pieces, put together; 10.0 s are missing", recording.remarks[0])
+    assert re.search("comes in pieces, which are joined; 10.0 s are missing", recording.remarks[0])
 
 
 def test_pieces_in_any_order_in_the_file(tmp_path):
@@ -252,4 +252,4 @@ def test_a_declared_rate_that_the_times_contradict_is_said(tmp_path, declared):
     recording = open_recording(path)
     index, values, _ = played(recording, "AF7")
     np.testing.assert_array_equal(values, index)
-    assert re.search("times go on at 100 Hz|times run . times too fast", recording.remarks[0])
+    assert re.search("its times show 100 Hz|times run . times too fast", recording.remarks[0])

@@ -46,7 +46,7 @@ def test_times_that_are_none_give_way_to_the_declared_rate(tmp_path, scale, name
     gaps, samples, recording = read(tmp_path / "a.xdf", np.arange(1280) / RATE * scale)
     assert (gaps, samples) == ([], 1280)
     assert recording.remarks == [
-        f"stream 'Muse': its times {named}, and are not believed: samples follow each other at 64 Hz"
+        f"stream 'Muse': its times {named}, and are not believed: samples are placed at 64 Hz"
     ]
 
 
@@ -77,7 +77,7 @@ def test_a_recording_is_read_at_the_rate_of_its_times(tmp_path):
     recording = open_recording(path)
     assert recording.rates_hz == (250.0,)
     assert recording.remarks == [
-        "stream 'Muse': it says 256 Hz, and its times go on at 250 Hz (-2.3%): it is read at that"
+        "stream 'Muse': it states 256 Hz, but its times show 250 Hz (-2.3%): it is read at that rate"
     ]
     assert [type(item) for item in recording.items([0]) if isinstance(item, Gap)] == []
 
