@@ -59,7 +59,9 @@ class Nights:
         if not found or not _ahead(found[-1], draw.uniform(5, 3600)):
             self._rig.engine.start()
             return
-        old = found[-1]
+        *earlier, old = found
+        for path in earlier:  # all of them are from before that start
+            _ahead(path, 0.0)
         self._verdict.given_up.add(old.name)
         self._rig.engine.start()
         if not await until(lambda: bool(_why(self._rig.sessions, old)), BEGIN_S):
