@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.lsl_alone import keep_apart
+
 TORCH = find_spec("torch") is not None
+WORKERS = 2  # test processes at the same time
 ALL_TRAIN = re.compile(r"^pytestmark = .*pytest\.mark\.(train|gpu)", re.MULTILINE)
 
 try:
@@ -20,8 +25,10 @@ except (ImportError, OSError):  # OSError: its wheel looks for CUDA libraries
 
 # One thread: with more, tiny networks wait for threads that a busy machine has put aside, minutes on end.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Engines of two test runs at the same time must not take each other's node for theirs.
+# Test processes at the same time must not take each other's nodes and streams for theirs.
 os.environ["SLEEPSTREAM_MACHINE"] = f"tests-{os.getpid()}"
+APART = Path(tempfile.mkdtemp(prefix="sleepstream-tests-"))
+keep_apart(APART)
 
 settings.register_profile(
     "sleepstream",
@@ -57,6 +64,18 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(APART, ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes at a time; none beside this one for a single file, which would run in one anyway."""
+    single = len(config.args) == 1 and Path(config.args[0].partition("::")[0]).is_file()
+    return 0 if single else WORKERS
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Without torch, leave files that are all about it unread: they import it at their top."""
     if TORCH or collection_path.suffix != ".py":
@@ -72,6 +91,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left_out]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    """With --no-skips, report a file that skips itself as a failure."""
+    report = yield
+    if report.skipped and collector.config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which --no-skips forbids: {report.longrepr}"
+    return report
 
 
 @pytest.hookimpl(wrapper=True)

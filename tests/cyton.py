@@ -54,12 +54,17 @@ class Cyton:
             if readable:
                 self._obey(os.read(self._host, 256))
             now = time.monotonic() - self._begun
+            if self._sent < self._mute[0] * RATE_HZ:
+                self._go_on(min(now, self._mute[0]))  # all that comes before, however late this thread is
             if self._mute[0] <= now < self._mute[1]:
                 self._streaming = False
-            due = int(now * RATE_HZ)
-            if self._streaming:
-                self._send(due)
-            self._sent = due
+            self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        due = int(now * RATE_HZ)
+        if self._streaming:
+            self._send(due)
+        self._sent = due
 
     def _obey(self, command: bytes) -> None:
         self.commands.append(command)

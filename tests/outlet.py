@@ -7,7 +7,6 @@ the truth. It waits for a listener, prints "sent" when all has been sent, and st
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -26,7 +25,6 @@ from streamer.sources.lsl import LslSource
 from streamer.sources.settings import LslSettings
 
 ROOT = Path(__file__).parent.parent
-CONFIG = ROOT / "tests" / "lsl_api.cfg"
 TICK_S = 0.05  # of the wall clock between two sendings
 
 
@@ -175,7 +173,6 @@ def playing(script: Script) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.outlet", json.dumps(asdict(script))],
         cwd=ROOT,
-        env={**os.environ, "LSLAPICFG": str(CONFIG)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

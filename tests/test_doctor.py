@@ -119,7 +119,7 @@ def test_an_embedded_broker_answers_in_the_older_protocol():
     async def scenario():
         port = free_port()
         async with Broker(port, "127.0.0.1"):
-            return await doctor.greet(MqttSettings(port=port, timeout_s=2), "doctor-test")
+            return await doctor.greet(MqttSettings(port=port, timeout_s=30), "doctor-test")
 
     assert asyncio.run(scenario()).endswith("answers, MQTT 3.1.1")
 

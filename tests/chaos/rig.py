@@ -17,6 +17,7 @@ import pylsl
 
 from streamer.live.claim import SPACE
 from streamer.sinks.client import PASSWORD, USER
+from tests import lsl_alone
 from tests.chaos.censor import Censor
 from tests.chaos.engine import STEADY_FILE, STEP_FILE
 from tests.chaos.output import Output
@@ -24,17 +25,6 @@ from tools.mosquitto import PATH, Mosquitto
 
 ROOT = Path(__file__).parents[2]
 MOSQUITTO_PASSWD = shutil.which("mosquitto_passwd", path=PATH)
-LSL = """[ports]
-IPv6 = disable
-[multicast]
-ResolveScope = machine
-ListenAddress = 127.0.0.1
-[lab]
-KnownPeers = {{127.0.0.1}}
-SessionID = sleepstream-chaos-{pid}
-[log]
-level = -3
-"""
 CONFIG = """node = "chaos"
 session_dir = "{sessions}"
 [mqtt]
@@ -163,8 +153,6 @@ class Rig:
         self._ahead_s = 0.0  # hours that were skipped
         self.begun = pylsl.local_clock()
         self.speed = speed
-        lsl = folder / "lsl_api.cfg"
-        lsl.write_text(LSL.format(pid=os.getpid()))
         self._logins = folder / "logins"
         self.output = Output(folder)  # of the engine
         options = f"password_file {self._logins}", f"acl_file {folder / 'rules'}", "max_queued_messages 0"
@@ -173,7 +161,8 @@ class Rig:
         self._write_logins(ENGINE)
         self._write_rules(None)
         # A machine of its own: another chaos beside this one is no second engine.
-        self.where = where = {"LSLAPICFG": str(lsl), SPACE: f"chaos-{os.getpid()}-{folder}"[-80:]}
+        space = f"chaos-{os.getpid()}-{folder}"[-80:]
+        self.where = where = {"LSLAPICFG": str(lsl_alone.write(folder)), SPACE: space}
         self.engine = Process(
             sys.executable,
             "-m",

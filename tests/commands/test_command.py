@@ -24,7 +24,7 @@ CONFIG = """
 node = "home"
 [mqtt]
 port = {port}
-timeout_s = 2
+timeout_s = 30
 [[stream]]
 name = "anna"
 [stream.source]
@@ -73,7 +73,7 @@ def test_what_cannot_be_is_one_line(tmp_path, capsys):
     assert "anna" in fails(capsys, 2, "command", "ben", "stop", "--config", path)
     assert "at most 200" in fails(capsys, 2, "command", "anna", "mark", "x" * 201, "--config", path)
     assert "broker 127.0.0.1" in fails(capsys, 1, "command", "anna", "stop", "--config", path)
-    without = config(tmp_path, 1, CONFIG.replace("[mqtt]\nport = {port}\ntimeout_s = 2\n", ""))
+    without = config(tmp_path, 1, CONFIG.replace("[mqtt]\nport = {port}\ntimeout_s = 30\n", ""))
     assert "no [mqtt]" in fails(capsys, 2, "command", "anna", "stop", "--config", without)
     assert "not a stream's name" in fails(capsys, 2, "command", "a/b", "stop")
     for wrong in (["explode"], ["stop", "--wait", "soon"], ["stop", "--wait=-1"], ["stop", "--wait", "nan"]):

@@ -3,9 +3,7 @@
 import asyncio
 import io
 import json
-import os
 import threading
-from pathlib import Path
 
 import pylsl
 import pytest
@@ -16,9 +14,7 @@ from streamer.commands import discovery
 from streamer.errors import UsageError
 from tests.rda import Server, block, start
 
-# Read by liblsl at its first call, not at import.
-os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
-MINE = f"discovery-{os.getpid()}"
+MINE = "discovery"
 
 
 def outlet(name, rate_hz=256.0, form=pylsl.cf_float32, source_id="d1", labels=("AF7", "AF8")):

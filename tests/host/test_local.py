@@ -51,7 +51,7 @@ def environment(folder):
         "HOME": folder.parent / "home",
         "TMPDIR": (folder.parent / "temporary").resolve(),
         "PYTHONPATH": ROOT,
-        "LSLAPICFG": ROOT / "tests/lsl_api.cfg",
+        "LSLAPICFG": os.environ["LSLAPICFG"],
         "OMP_NUM_THREADS": "1",
         "ORT_DISABLE_TELEMETRY": "0",
         "RAY_USAGE_STATS_ENABLED": "1",

@@ -244,7 +244,7 @@ def test_kill_9_costs_less_than_two_seconds(tmp_path):
     rng = random.Random(5)
     paths = [tmp_path / f"{number}.sqlite" for number in range(5)]
     children = [child(path, epochs=number % 2 == 1) for number, path in enumerate(paths)]
-    ages = [2.3 + 0.4 * number + rng.uniform(0, 0.4) for number in range(len(paths))]
+    ages = [2.2 + 0.15 * number + rng.uniform(0, 0.15) for number in range(len(paths))]
     try:
         for process, path, age in zip(children, paths, ages, strict=True):
             log, died = killed_at(process, age)

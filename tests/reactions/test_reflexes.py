@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import socket
 from itertools import pairwise
-from pathlib import Path
 
 import pylsl
 
@@ -21,9 +19,6 @@ from streamer.sources.simulated import SimulatedSource
 from tests.fakes import Witness
 from tests.mosquitto import Mosquitto, needs_mosquitto, on_mosquitto
 from tests.sinks.fakes import Subscriber
-
-# liblsl reads it at first use
-os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
 
 TMR = {
     "name": "tmr",

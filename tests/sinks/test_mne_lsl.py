@@ -1,9 +1,7 @@
 """What we send over LSL, read and recorded by a client that is not ours: mne-lsl, with its own liblsl."""
 
-import os
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pylsl
@@ -15,10 +13,8 @@ from streamer.sinks.lsl import LslOutlets
 from streamer.sinks.settings import LslSinkSettings
 from tests.sinks.test_lsl_out import staged
 
-# Read by liblsl at its first call, not at import.
-os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
 RECORDER_S = 1.5, 5.0, 20.0  # it looks twice a second, and tells nobody when it has: so long, or longer
-PREFIX = f"mne-{os.getpid()}"
+PREFIX = "mne"
 
 
 def trigger(number, arm, due):

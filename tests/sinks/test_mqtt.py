@@ -28,7 +28,7 @@ SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 def settings(port, **more):
-    return MqttSettings(**{"port": port, "retry_min_s": 0.05, "retry_max_s": 0.2, "timeout_s": 3} | more)
+    return MqttSettings(**{"port": port, "retry_min_s": 0.05, "retry_max_s": 0.2, "timeout_s": 30} | more)
 
 
 def assert_valid(kind, payload):

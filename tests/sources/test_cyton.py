@@ -44,6 +44,6 @@ def test_losses_are_found_to_the_sample_and_a_silent_board_is_opened_again():
     assert [(start + first, stop + first) for start, stop in gaps] == list(drops)
     assert off < 0.1
     ((start, _),), off, first = silent
-    assert (start + first) / RATE_HZ == pytest.approx(9, abs=0.1)
+    assert (start + first) / RATE_HZ == pytest.approx(9, abs=0.01)
     assert mute.commands.count(b"v") == 2
-    assert off < 0.1 * RATE_HZ  # placed by the clock
+    assert off < 1.5 * RATE_HZ  # placed by the clock: two seconds and more would be missing

@@ -1,9 +1,7 @@
 """A live LSL stream through real liblsl, on the loopback: found, refused, lost, found again."""
 
 import asyncio
-import os
 import threading
-from pathlib import Path
 
 import numpy as np
 import pylsl
@@ -14,9 +12,6 @@ from streamer.messages import Channel, Chunk, Gap
 from streamer.sources.lsl import LslSource
 from streamer.sources.settings import LslSettings
 from tests.outlet import Hurried
-
-# Read by liblsl at its first call, not at import.
-os.environ.setdefault("LSLAPICFG", str(Path(__file__).parent.parent / "lsl_api.cfg"))
 
 
 def outlet(name, rate=100.0, labels=("AF7", "TP9"), source_id="x", form=pylsl.cf_float32, kind="EEG"):
@@ -70,7 +65,7 @@ def run(main):
 
 
 async def _opened(**settings):
-    settings.setdefault("resolve_s", 1.0)
+    settings.setdefault("resolve_s", 30.0)
     async with LslSource(LslSettings(**settings)) as source:
         return source.info
 
@@ -163,7 +158,7 @@ def test_what_is_no_signal_is_refused(more, error, says):
 def test_none_and_several_matches_are_listed():
     kept = [outlet("five", source_id="a"), outlet("five", source_id="b")]
     with pytest.raises(SourceError, match=r"no LSL stream matches name 'nine' .*'five' \(type 'EEG', 2 chan"):
-        run(_opened(name="nine"))
+        run(_opened(name="nine", resolve_s=1.0))
     with pytest.raises(SourceError, match=r"2 LSL streams match name 'five': .*source_id 'b'"):
         run(_opened(name="five"))
     kept.clear()
@@ -176,7 +171,7 @@ def test_a_predicate_finds_lists_and_is_checked():
     with pytest.raises(SourceError, match=r"2 LSL streams match predicate \"name='seven'\": .*or predicate"):
         run(_opened(predicate="name='seven'"))
     with pytest.raises(SourceError, match=r"no LSL stream matches predicate .* there are: .*'eight'"):
-        run(_opened(predicate="name='nine'"))
+        run(_opened(predicate="name='nine'", resolve_s=1.0))
     with pytest.raises(SourceError, match=r"predicate \"name=='seven'\" is not XPath; write, say, "):
         run(_opened(predicate="name=='seven'"))
     kept.clear()
@@ -187,7 +182,7 @@ def test_a_silent_stream_opens_and_can_be_cancelled():
     kept = outlet("six")
 
     async def main():
-        async with LslSource(LslSettings(name="six", resolve_s=1.0)) as source:
+        async with LslSource(LslSettings(name="six", resolve_s=30.0)) as source:
             assert source.info.rate_hz == 100
             task = asyncio.create_task(anext(aiter(source)))
             await asyncio.wait({task}, timeout=0.3)

@@ -1,7 +1,6 @@
 """Real outlets in other processes that misbehave: every index against the truth, every loss in the ledger."""
 
 import asyncio
-import os
 import signal
 import time
 from contextlib import ExitStack
@@ -17,9 +16,7 @@ from streamer.live.engine import Engine
 from streamer.messages import Chunk, Gap
 from streamer.settings import validate
 from tests.fakes import Witness
-from tests.outlet import CONFIG, Script, playing, sent, source
-
-os.environ.setdefault("LSLAPICFG", str(CONFIG))  # read by liblsl at its first call, not at import
+from tests.outlet import Script, playing, sent, source
 
 HELD_S = 2.0  # what the timeline may hold back until it is sure of it
 

@@ -1,7 +1,6 @@
 """A recording as a live LSL stream: what comes out at the other end is the file."""
 
 import asyncio
-import os
 import signal as signals
 import subprocess
 import sys
@@ -18,15 +17,12 @@ from tests.recording_files import eeg, signal, write_edf, write_edf_d
 from tools import replay
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "tests" / "lsl_api.cfg"
-os.environ.setdefault("LSLAPICFG", str(CONFIG))  # read by liblsl at its first call, not at import
 
 
 def _start(*arguments, warnings=("error",)):
     return subprocess.Popen(
         [sys.executable, *(f"-W{one}" for one in warnings), "-m", "tools.replay", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "LSLAPICFG": str(CONFIG)},
         stderr=subprocess.PIPE,
         text=True,
     )
