@@ -84,7 +84,12 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a GPU, unless `-m` names it: not by `addopts`, which any other `-m` would undo."""
+    """Begin with the files that take long; leave out what needs a GPU, unless `-m` names it.
+
+    That is not done by `addopts`, which any other `-m` would undo.
+    """
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)  # else one process would end with them alone
     if "gpu" in config.option.markexpr:
         return
     left_out = [item for item in items if item.get_closest_marker("gpu")]

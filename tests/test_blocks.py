@@ -57,6 +57,7 @@ LOSSES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     rate_hz=st.sampled_from([100, 128, 256]),

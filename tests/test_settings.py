@@ -204,6 +204,7 @@ def test_every_pattern_has_words():
     assert set(_patterns(Settings.model_json_schema())) == set(PATTERNS)
 
 
+@pytest.mark.slow
 @given(
     value=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.times() | st.datetimes(),

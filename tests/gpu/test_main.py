@@ -91,6 +91,7 @@ def test_without_a_gpu_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert failure.startswith("--device cuda: torch finds no CUDA device here")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_after_five_minutes_the_rest_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "BUDGET_S", 0.0)

@@ -73,6 +73,7 @@ async def cut_short(folder):
     return path, len(recorded(path))
 
 
+@pytest.mark.slow
 def test_a_stop_ends_it_at_once_and_the_next_start_goes_on(tmp_path, gate):
     async def scenario():
         path, epochs = await cut_short(tmp_path)

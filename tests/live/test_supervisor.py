@@ -247,6 +247,7 @@ def test_a_crash_is_logged_and_the_pipeline_remade_from_the_record(tmp_path, cap
     assert rig.heard == [one.end for one in whole[: len(found)]], "also what was lost in the crash, in order"
 
 
+@pytest.mark.slow
 def test_a_record_that_cannot_be_read_back_begins_another(tmp_path, caplog):
     async def scenario(rig):
         Brittle.crash_at = 6500

@@ -112,6 +112,7 @@ def lessons(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path / "lessons"
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_and_a_run_learns_from_them(lessons: Path, teacher: Path, tmp_path: Path) -> None:
     made = {path.name: path.stat().st_mtime_ns for path in lessons.iterdir()}
     assert sorted(made) == [f"lesson-0-{number:05}.npz" for number in range(3)]

@@ -133,6 +133,7 @@ def test_epochs_without_stage_or_signal_teach_nothing() -> None:
     assert reached[:, 5].all()
 
 
+@pytest.mark.slow
 def test_a_tiny_batch_can_be_learnt_by_heart() -> None:
     net, made = network(), batch(5, 2)
     objective = FineTune(net, frozen=False).train()

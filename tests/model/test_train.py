@@ -71,6 +71,7 @@ def test_same_seed_same_result_and_another_seed_another(tmp_path: Path) -> None:
     assert not torch.equal(runs[0]["joint.weight"], runs[2]["joint.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_after", [4, 10])  # within a phase with and without a frozen part
 def test_a_resumed_run_ends_as_if_it_had_never_stopped(tmp_path: Path, stopped_after: int) -> None:
     through = Run(settings(tmp_path / "a"), NIGHTS, CPU)
@@ -86,6 +87,7 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(tmp_path: Path, stopped_a
     assert second.best == through.best
 
 
+@pytest.mark.slow
 def test_a_run_that_has_ended_is_restored_with_its_averages(tmp_path: Path) -> None:
     run = trained(settings(tmp_path), NIGHTS, CPU)
     again = trained(settings(tmp_path), NIGHTS, CPU)

@@ -122,6 +122,7 @@ def test_absurd_times_are_refused_and_change_nothing(tmp_path, text):
     assert bells > 0
 
 
+@pytest.mark.slow
 @given(st.text(max_size=30) | st.datetimes().map(str) | st.datetimes().map(lambda one: one.isoformat() + "Z"))
 def test_no_text_at_all_raises_or_arms_beyond_reason(text):
     sleeper = Sleeper(at=HOUR)

@@ -113,6 +113,7 @@ def test_lights_marks_and_strange_names_are_shown_and_escaped(tmp_path):
     assert "not marked" not in page(tmp_path / "a<b>&.html").text
 
 
+@pytest.mark.slow
 def test_compare_with_an_edf_on_another_clock(tmp_path, capsys):
     path = session(tmp_path / "night.sqlite", stages(NIGHT))
     shift = 4  # the scorer's file begins so many epochs later
@@ -133,6 +134,7 @@ def test_compare_with_an_edf_on_another_clock(tmp_path, capsys):
     assert "Agreement with hypnogram.edf" in page(tmp_path / "night.html").text
 
 
+@pytest.mark.slow
 def test_several_nights_become_a_trend_and_a_failed_one_gives_it_no_value(tmp_path, capsys):
     for number, letters in enumerate((NIGHT, "?" * 400, NIGHT)):
         session(tmp_path / f"n{number}.sqlite", stages(letters), started=STARTED + 86_400 * number)

@@ -26,6 +26,7 @@ from tests.sinks.test_mqtt import assert_valid, put, settings
 from tests.sinks.test_mqtt_outage import Watch
 
 
+@pytest.mark.slow
 def test_a_night_at_once_arrives_whole_in_order_over_3_1_1(caplog):
     caplog.set_level(logging.INFO)
     for library in TALKATIVE:

@@ -112,6 +112,7 @@ def test_what_a_late_subscriber_finds_is_what_is_documented_as_retained():
     assert not heard[5].retain
 
 
+@pytest.mark.slow
 def test_a_stage_is_not_delayed_by_a_backlog_of_thousands_of_epochs():
     async def main(port):
         outbox = MemoryOutbox()

@@ -95,6 +95,7 @@ def test_a_flood_is_said_once_and_the_rate_recovers():
     assert len(desk.refusals) == 2
 
 
+@pytest.mark.slow
 @given(body=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_no_bytes_at_all_raise(body):
     desk = Desk()
@@ -157,6 +158,7 @@ class Still(SystemClock):
         return 1000.0
 
 
+@pytest.mark.slow
 @needs_mosquitto
 def test_thousands_of_junk_commands_do_not_delay_the_stage():
     async def main(port):

@@ -54,6 +54,7 @@ def without_repeats(epochs):
     return list(first)
 
 
+@pytest.mark.slow
 def test_a_broker_killed_in_mid_delivery_and_restarted_gets_everything_in_order():
     async def main(broker):
         outbox, watch = MemoryOutbox(), Watch()

@@ -377,6 +377,7 @@ def test_a_board_that_is_in_use_is_refused():
         asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
+@pytest.mark.slow
 def test_the_playback_board_gives_what_was_recorded(tmp_path):
     path = tmp_path / "muse.csv"
     count = 768

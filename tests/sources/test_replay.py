@@ -281,6 +281,7 @@ def test_brainflow_rows_are_named_by_number(tmp_path):
         play(path)
 
 
+@pytest.mark.slow
 @given(chunk_s=st.sampled_from([0.01, 0.1, 0.37, 1.0, 7.7, 60.0]), speed=st.sampled_from(["max", 1.0, 1e4]))
 def test_the_result_does_not_depend_on_chunks_or_speed(tmp_path_factory, chunk_s, speed):
     path = tmp_path_factory.getbasetemp() / "chunks.edf"

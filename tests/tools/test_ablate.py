@@ -130,6 +130,7 @@ def test_ablation_from_settings_to_table(config: Path, capsys: pytest.CaptureFix
     assert not load_checkpoint(out / "bidirectional-4-each-way-1" / ablate.NETWORK).size.causal
 
 
+@pytest.mark.slow
 def test_given_backbones_stay_as_they_are_and_nights_are_embedded_once(config: Path) -> None:
     net = network(seed=5)
     save_checkpoint(config.parent / "given.pt", Checkpoint(TINY, net, "rhythms", {}))

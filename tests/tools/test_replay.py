@@ -81,7 +81,7 @@ def test_ctrl_c_is_clean(tmp_path):
         assert process.stderr is not None
         assert "EEG C3-A1 at 100 Hz" in process.stderr.readline()
         process.send_signal(signals.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=100)
     finally:
         process.kill()
     assert process.returncode == 0

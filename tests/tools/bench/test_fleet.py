@@ -49,6 +49,7 @@ def test_a_replayed_body_is_the_recorded_one_but_for_its_time() -> None:
     assert _now(b'{"no":"time"}') == b'{"no":"time"}'
 
 
+@pytest.mark.slow
 @needs_mosquitto
 def test_what_is_replayed_reaches_a_real_broker_and_is_counted() -> None:
     with Mosquitto() as broker, Listener(broker.port) as listener:
