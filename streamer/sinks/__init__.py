@@ -1,1 +1,1 @@
-"""Everyone who hears of a night: MQTT, Home Assistant, LSL, terminal, log, files, a serial port."""
+"""The outputs of a night: MQTT, Home Assistant, LSL, terminal, log, files, a serial port."""

@@ -12,16 +12,16 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from streamer.errors import SinkError
 from streamer.sinks.settings import LOOPBACK
 
-MAX_CLIENTS = 32  # who have logged in
-MAX_OWN = 8  # engines beside them: strangers cannot keep them out
-MAX_NEWCOMERS = 16  # connections that have not said who they are
-BACKLOG = 16  # connections that the loop takes at once
-IDLE_S = 600.0  # a client that has said nothing for so long, not even a ping, is cut off
+MAX_CLIENTS = 32  # connected clients
+MAX_OWN = 8  # engines, counted apart, so that other clients cannot keep them out
+MAX_NEWCOMERS = 16  # connections that have not sent their identifier yet
+BACKLOG = 16  # of the listening socket
+IDLE_S = 600.0  # a client that has sent nothing for so long, not even a ping, is cut off
 MAX_PACKET_BYTES = 64 * 1024  # ours have about 600 bytes
 STALLED_S = 10.0  # a client that has not read for so long is cut off
 SHUTDOWN_S = 1.0
 
-OWN = b"sleepstream-"  # how our clients call themselves
+OWN = b"sleepstream-"  # how an engine's client identifier begins
 
 _LISTENER = "loopback"
 _MAGIC = b"\x00\x04MQTT"
@@ -31,15 +31,14 @@ _CONNACK_UNSUPPORTED = b"\x20\x02\x00\x01"
 
 
 class Broker:
-    """`async with Broker(port) as broker:` serves `broker.port`; 0 takes a free one. Anyone local may use it.
+    """An MQTT broker for this machine: `async with Broker(port) as broker:`; port 0 takes a free one.
 
-    We own the sockets and amqtt only the protocol ("external listener"), because amqtt by itself limits
-    neither a packet's size nor the number of connections, and never gives up on a client that has stopped
-    reading, for which it would keep every message. Retained messages are kept in memory, one per topic,
-    and are gone with the process.
+    The sockets are handled here and only the protocol by amqtt ("external listener"). amqtt itself limits
+    neither packet sizes nor connections, and keeps every message for a client that has stopped reading.
+    Retained messages are kept in memory, one per topic, and end with the process.
 
     Raises:
-        SinkError: the port is in use or not ours to take, or `host` is not loopback.
+        SinkError: the port is in use or not allowed, or `host` is not loopback.
 
     """
 
@@ -52,7 +51,7 @@ class Broker:
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._newcomers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # the oldest first
-        self._known: dict[asyncio.Task[None], bool] = {}  # those that have said who they are: an engine?
+        self._known: dict[asyncio.Task[None], bool] = {}  # those with an identifier: is it an engine's?
 
     async def __aenter__(self) -> Self:
         try:
@@ -75,7 +74,7 @@ class Broker:
         assert self._broker is not None
         assert self._server is not None
         self._server.close()
-        with contextlib.suppress(TimeoutError):  # a client that does not read cannot hold us up
+        with contextlib.suppress(TimeoutError):  # a client that does not read must not block the stop
             async with asyncio.timeout(SHUTDOWN_S):
                 await self._broker.shutdown()
         for client, writer in self._clients.items():
@@ -86,7 +85,7 @@ class Broker:
         await self._server.wait_closed()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until it ends; its errors end only itself."""
+        """Serve one connection until it ends; its errors end only that connection."""
         task = asyncio.current_task()
         assert task is not None
         self._clients[task] = self._newcomers[task] = writer
@@ -94,7 +93,7 @@ class Broker:
         try:
             await self._serve(task, reader, writer)
         except (OSError, EOFError):
-            pass  # it went away in the middle of something, or kept us waiting
+            pass  # it broke off, or took too long
         finally:
             del self._clients[task]
             self._newcomers.pop(task, None)
@@ -102,13 +101,13 @@ class Broker:
             writer.close()
 
     def _make_room(self) -> None:
-        """Close the oldest connection that has not introduced itself, if there are too many."""
+        """Close the oldest connection without an identifier, if there are too many."""
         if len(self._newcomers) > MAX_NEWCOMERS:
             oldest = next(iter(self._newcomers))
-            self._newcomers.pop(oldest).transport.abort()  # counted out at once: its task ends later
+            self._newcomers.pop(oldest).transport.abort()  # no longer counted, although its task ends later
 
     def _admits(self, task: asyncio.Task[None], identifier: bytes) -> bool:
-        """Whether there is room for a client that has said who it is."""
+        """Whether there is room for a client with this identifier."""
         own = identifier.startswith(OWN)
         if sum(one == own for one in self._known.values()) >= (MAX_OWN if own else MAX_CLIENTS):
             return False
@@ -119,7 +118,7 @@ class Broker:
     async def _serve(
         self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Hand the connection to amqtt, unless it begins in MQTT 5, which amqtt misreads."""
+        """Hand the connection to amqtt, unless it is MQTT 5, which amqtt misreads."""
         assert self._broker is not None
         async with asyncio.timeout(STALLED_S):
             greeting = await _first_packet(reader)
@@ -132,7 +131,7 @@ class Broker:
 
 
 async def _first_packet(reader: asyncio.StreamReader) -> bytes:
-    """One whole MQTT packet: its type, its length in one to four bytes, its body."""
+    """Read one whole MQTT packet: type, length in one to four bytes, body."""
     head = await reader.readexactly(2)
     while head[-1] & 0x80 and len(head) < 5:
         head += await reader.readexactly(1)
@@ -143,7 +142,7 @@ async def _first_packet(reader: asyncio.StreamReader) -> bytes:
 
 
 def _identifier(greeting: bytes) -> bytes:
-    """A client's identifier; "" if it cannot be found."""
+    """Find a client's identifier in its CONNECT packet; b"" if there is none."""
     at = greeting.find(_MAGIC)
     start = at + len(_MAGIC) + 4  # level, flags, keepalive
     length = int.from_bytes(greeting[start : start + 2])
@@ -151,7 +150,7 @@ def _identifier(greeting: bytes) -> bytes:
 
 
 class _Reader:
-    """What amqtt reads from; refuses a packet that is too long before any of it is read."""
+    """amqtt reads from this; a packet that is too long is refused before it is read."""
 
     def __init__(self, reader: asyncio.StreamReader, already_read: bytes) -> None:
         self._reader = reader
@@ -167,14 +166,14 @@ class _Reader:
             async with asyncio.timeout(IDLE_S):
                 return await self._reader.readexactly(n)
         except TimeoutError:
-            raise ConnectionAbortedError(f"it said nothing for {IDLE_S:g} s") from None
+            raise ConnectionAbortedError(f"it sent nothing for {IDLE_S:g} s") from None
 
     def feed_eof(self) -> None:
         self._reader.feed_eof()
 
 
 class _Writer:
-    """What amqtt writes to; gives up on a client that does not read."""
+    """amqtt writes to this; a client that does not read is cut off."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -208,6 +207,6 @@ def _config() -> BrokerConfig:
             "default": ListenerConfig(type=ListenerType.EXTERNAL),
             _LISTENER: ListenerConfig(type=ListenerType.EXTERNAL, bind="external"),
         },
-        # Only the plugin that lets anyone in: the defaults log every packet and publish $SYS topics.
+        # Only the plugin that admits everyone: the default ones log every packet and publish $SYS topics.
         plugins={"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
     )

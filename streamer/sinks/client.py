@@ -1,4 +1,4 @@
-"""aiomqtt's client fit for a night: bounded waits, refusals seen, sockets closed, errors in plain words."""
+"""aiomqtt's client with bounded waits, errors for refusals, closed sockets and readable error messages."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from streamer.sinks.settings import MqttSettings
 from streamer.sinks.wire import IN_FLIGHT, Message, Wire
 
 CONNECT_S = 2.0  # for TCP and for TLS; their thread cannot be cancelled, so this bounds the shutdown
-KEEPALIVE_S = 15  # a silent broker is found out, and our last will is spoken, within 1.5 times this
-MARGIN = 32  # bytes of a packet beside topic and body
-CORRELATION_BYTES = 256  # more of it is not repeated
-QUEUED_COMMANDS = 64  # beyond this the client drops what arrives
+KEEPALIVE_S = 15  # a silent broker is noticed, and the last will published, within 1.5 times this
+MARGIN = 32  # bytes of a packet besides topic and body
+CORRELATION_BYTES = 256  # longer correlation data are not repeated in an answer
+QUEUED_COMMANDS = 64  # further messages are dropped on arrival
 LONGEST_LOGIN = 65_535  # bytes
 USER, PASSWORD = "SLEEPSTREAM_MQTT_USER", "SLEEPSTREAM_MQTT_PASSWORD"
 
 Failure = Literal[
-    "version",  # it is MQTT 5
+    "version",  # the broker does not speak MQTT 5
     "login",
-    "will",  # it retains nothing, or knows no QoS 1
+    "will",  # the broker does not retain messages, or has no QoS 1
     "refused",  # for another reason
-    "taken over",  # another process has connected under our name
+    "taken over",  # another process has connected with our client identifier
     "silent",  # no answer in time
-    "hung up",  # instead of answering our greeting
+    "hung up",  # the broker closed the connection instead of answering
     "other",
 ]
 MAYBE_OLD = "version", "silent", "hung up"  # a broker that may speak MQTT 3.1.1 alone
 # MQTT 5 reason codes; paho translates the 3.1.1 ones into these.
 _REFUSED: dict[int, Failure] = {132: "version", 134: "login", 135: "login", 154: "will", 155: "will"}
 _TAKEN_OVER = 142
-_TIMED_OUT = "Operation timed out"  # aiomqtt's words; it has no class for it
+_TIMED_OUT = "Operation timed out"  # aiomqtt's message; it has no class for it
 _HUNG_UP = "it closed the connection at the greeting"
 
 _LIBRARY_LOG = logging.getLogger("aiomqtt")
@@ -60,11 +60,11 @@ class Client(aiomqtt.Client):
 
     Args:
         settings: of the broker.
-        tls: for the connection.
-        node: makes the client's identifier.
-        will: what the broker says when the connection breaks.
-        protocol: of MQTT.
-        in_doubt: while it says so, only one message waits for its answer at a time.
+        tls: for the connection; None: no TLS.
+        node: part of the client identifier.
+        will: the message that the broker publishes when the connection breaks.
+        protocol: the version of MQTT.
+        in_doubt: while it returns True, only one message at a time waits for its answer.
 
     Attributes:
         unanswered: topics that waited for the broker's answer when the connection ended.
@@ -86,14 +86,14 @@ class Client(aiomqtt.Client):
         properties = None
         if protocol is ProtocolVersion.V5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.MaximumPacketSize = MAX_BYTES + 1024  # the broker drops what we would refuse anyway
+            properties.MaximumPacketSize = MAX_BYTES + 1024  # longer ones would be refused here anyway
         super().__init__(
             settings.host,
             settings.port,
             username=os.environ.get(USER),
             password=os.environ.get(PASSWORD),
-            # The same name every time: a new connection replaces a dead one, whose last will is then spoken
-            # before our `online` and not after it.
+            # Always the same identifier: a new connection then replaces a dead one, whose last will is
+            # published before our `online` and not after it.
             identifier=f"sleepstream-{node}",
             protocol=protocol,
             will=will,
@@ -102,23 +102,23 @@ class Client(aiomqtt.Client):
             max_queued_incoming_messages=QUEUED_COMMANDS,
             properties=properties,
             tls_context=tls,
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # a stage does not wait for Nagle
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # send each stage at once
             logger=_LIBRARY_LOG,
         )
         self.protocol = protocol
         self._client.connect_timeout = CONNECT_S
-        self.unanswered: set[str] = set()  # topics that waited for the broker's answer when it ended
+        self.unanswered: set[str] = set()
         self._wire = Wire(self._client, protocol is ProtocolVersion.V5)
         self._asked: set[str] = set()  # subscriptions under way
-        self.ignored: set[str] = set()  # topics of messages that got no answer while later ones did
+        self.ignored: set[str] = set()
         self._turn = asyncio.Lock()
         self._in_doubt = in_doubt
-        self._largest = math.inf  # bytes of a packet, as the broker says
-        self._retains = True  # likewise: it keeps messages
+        self._largest = math.inf  # bytes of a packet that the broker takes
+        self._retains = True  # the broker keeps retained messages
         self._gone = False  # the connection has ended
 
     async def __aenter__(self) -> Self:
-        """Connect; aiomqtt overlooks a broker that hangs up as soon as it has greeted."""
+        """Connect. Also notices a broker that hangs up right after its greeting, which aiomqtt does not."""
         await super().__aenter__()
         if self._gone:
             raise MqttError(_HUNG_UP)
@@ -126,8 +126,8 @@ class Client(aiomqtt.Client):
 
     @property
     def lacks(self) -> str:
-        """What this broker says it cannot do, or ""."""
-        no_answer = "" if self._wire.qos else "takes no QoS 1: it is not known what of it arrives"
+        """What this broker announced that it cannot do, or ""."""
+        no_answer = "" if self._wire.qos else "takes no QoS 1: messages may be lost without notice"
         return "; ".join(one for one in (no_answer, "" if self._retains else "retains nothing") if one)
 
     async def say(
@@ -141,7 +141,7 @@ class Client(aiomqtt.Client):
         """Publish and wait for the acknowledgement; in MQTT 5 the message may expire.
 
         Raises:
-            Refused: the broker does not take it; the connection stands.
+            Refused: the broker refused it; the connection stays.
             MqttError: it was not acknowledged.
 
         """
@@ -168,8 +168,8 @@ class Client(aiomqtt.Client):
         """Subscribe to a topic.
 
         Raises:
-            Refused: the broker does not let us; the connection stands.
-            MqttError: it did not answer.
+            Refused: the broker refused it; the connection stays.
+            MqttError: the broker did not answer.
 
         """
         async with self._alone():
@@ -182,16 +182,16 @@ class Client(aiomqtt.Client):
             raise Refused(result, topic)
 
     def _alone(self) -> contextlib.AbstractAsyncContextManager[object]:
-        """Send one message at a time while it is unknown which one the broker hangs up at."""
+        """Return a lock to send one message at a time, while it is unknown which made the broker hang up."""
         return self._turn if self._in_doubt() else contextlib.nullcontext()
 
     def abandon(self) -> None:
-        """Drop the connection without a goodbye, so that the broker publishes our last will."""
+        """Drop the connection without DISCONNECT, so that the broker publishes our last will."""
         connection = self._client.socket()
         if isinstance(connection, socket.socket):
-            with contextlib.suppress(OSError):  # it has never been up
-                connection.shutdown(socket.SHUT_RDWR)  # paho finds out and closes it
-        # asyncio complains about an exception that nobody has looked at
+            with contextlib.suppress(OSError):  # it was never connected
+                connection.shutdown(socket.SHUT_RDWR)  # paho notices and closes it
+        # asyncio warns about an exception that was never retrieved
         self._disconnected.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     def _on_disconnect(
@@ -203,17 +203,17 @@ class Client(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         self.unanswered = self._wire.unanswered | self._asked
-        lost = MqttCodeError(reason_code, "Disconnected")  # aiomqtt lets them wait until their time is over
+        lost = MqttCodeError(reason_code, "Disconnected")  # aiomqtt would let callers wait for their timeout
         self._wire.end(lost)
         for waiting in self._pending_subscribes.values():
             if not waiting.done():
                 waiting.set_exception(lost)
-        if not self._connected.done():  # aiomqtt would wait for an answer that cannot come any more
+        if not self._connected.done():  # aiomqtt would wait for an answer that can no longer come
             self._connected.set_exception(MqttError(_HUNG_UP))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
         self._gone = True
         if self._disconnected.done() and not self._disconnected.cancelled():
-            self._disconnected.exception()  # or asyncio complains that nobody has looked at it
+            self._disconnected.exception()  # or asyncio warns that it was never retrieved
 
     def _on_socket_register_write(self, client: PahoClient, userdata: Any, sock: socket.socket) -> None:
         try:
@@ -221,8 +221,8 @@ class Client(aiomqtt.Client):
         except RuntimeError:  # the connecting thread
             super()._on_socket_register_write(client, userdata, sock)
         else:
-            # At once: aiomqtt waits for the loop's next turn, by when the socket may be closed and its number
-            # be another's.
+            # At once: aiomqtt waits for the loop's next turn. By then the socket may be closed, and its
+            # number may belong to another.
             self._loop.add_writer(sock.fileno(), client.loop_write)
 
     def _on_socket_open(self, client: PahoClient, userdata: Any, sock: socket.socket) -> None:
@@ -232,7 +232,7 @@ class Client(aiomqtt.Client):
     def _read(self) -> None:
         try:
             self._wire.read()
-        except Exception as error:  # as aiomqtt's own: it is usually the connection
+        except Exception as error:  # as in aiomqtt: usually the connection broke
             if not self._disconnected.done():
                 self._disconnected.set_exception(error)
 
@@ -252,13 +252,13 @@ class Client(aiomqtt.Client):
 
 
 def correlation_of(message: aiomqtt.Message) -> bytes:
-    """The correlation data of an MQTT 5 message, which its answer has to bear; b"" if it has none."""
+    """Return the correlation data of an MQTT 5 message, which its answer must repeat; b"" if it has none."""
     found = getattr(message.properties, "CorrelationData", b"")
     return found if isinstance(found, bytes) and len(found) <= CORRELATION_BYTES else b""
 
 
 class _TidySocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails; paho forgets to, once per attempt."""
+    """Closes itself when the handshake fails; paho would leave one socket open per attempt."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -269,7 +269,7 @@ class _TidySocket(ssl.SSLSocket):
 
 
 def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
-    """None without TLS; else one that verifies the broker's certificate and name, and shows ours.
+    """Make the context for TLS, which verifies the broker and sends our certificate; None without TLS.
 
     Raises:
         SinkError: a file cannot be read or is not a certificate.
@@ -284,7 +284,7 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
     context.sslsocket_class = _TidySocket
     if settings.client_certificate:
         try:
-            # with a password, if a wrong one, an encrypted key is an error and not a question at the terminal
+            # Without a password OpenSSL would ask for that of an encrypted key at the terminal.
             context.load_cert_chain(settings.client_certificate, settings.client_key, password="")
         except OSError as error:
             files = f"client_certificate {settings.client_certificate}, client_key {settings.client_key}"
@@ -293,10 +293,10 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
 
 
 def check_login() -> None:
-    """Check that user and password can be sent at all.
+    """Check that user and password can be sent in MQTT.
 
     Raises:
-        SettingsError: one of them can not.
+        SettingsError: one of them cannot.
 
     """
     for name in (USER, PASSWORD):
@@ -309,7 +309,7 @@ def check_login() -> None:
 
 
 def failure(error: MqttError) -> Failure:
-    """The kind of a connection's failure; in 3.1.1 not every broker says what it is."""
+    """Return the kind of a connection's failure; in 3.1.1 not every broker tells it."""
     if str(error) in (_TIMED_OUT, _HUNG_UP):
         return "silent" if str(error) == _TIMED_OUT else "hung up"
     if _TAKEN_OVER in (_code(error), _code(error.__cause__)):
@@ -320,7 +320,7 @@ def failure(error: MqttError) -> Failure:
 
 
 def explain(error: MqttError, settings: MqttSettings) -> str:
-    """What went wrong and what to do, in one line."""
+    """Describe in one line what went wrong and what to do."""
     where = f"broker {settings.host}:{settings.port}"
     cause = error.__cause__ or error
     match failure(error):

@@ -1,4 +1,4 @@
-"""Markers as numbers: codes that never change between versions; new ones may be added."""
+"""Numbers for markers. A code never changes between versions; new ones may be added."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ EVENT_CODES: Mapping[EventName, int] = {
     "trigger": 35,  # of an earlier version: a trigger has a code of its own
     "report": 36,
 }
-OTHER = 99  # an event that a later version may have
+OTHER = 99  # any event without a code
 CONDITIONS = {"active": 1, "sham": 2}  # 0: no trigger, or blinded
 
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """A marker as numbers."""
+    """A marker, encoded as numbers."""
 
     code: int
     number: int = -1  # of a trigger's firings in the night, from 0; -1: no trigger
@@ -51,7 +51,7 @@ class Coded:
 
 
 def encode_event(event: EventPayload) -> Coded:
-    """An event as numbers."""
+    """Encode an event as numbers."""
     data = event.data
     code, number, due = data.get("code"), data.get("number"), data.get("due")
     if event.event != "trigger" or not isinstance(code, int):
@@ -65,7 +65,7 @@ def encode_event(event: EventPayload) -> Coded:
 
 
 def table(triggers: Mapping[str, int]) -> dict[str, int]:
-    """All codes by meaning; `triggers` holds those of the stream's triggers by name."""
+    """Return all codes by their meaning; `triggers` are the codes of the stream's triggers, by name."""
     found = {f"stage {stage}": code for stage, code in STAGE_CODES.items()}
     found |= {name: code for name, code in EVENT_CODES.items() if name != "trigger"}
     for name, code in triggers.items():

@@ -1,6 +1,6 @@
-"""Commands of clients: their retention, rate, size and shape are checked before anything acts.
+"""Receives commands: checks retain flag, rate, size and content before it acts, and answers each.
 
-Each command is answered. An exception while it is carried out refuses that command and changes nothing else.
+An exception while a command is carried out refuses that command and has no other effect.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from streamer.clock import Allowance, Clock
 from streamer.payloads import AnswerPayload, CommandPayload, utc
 
 MAX_BYTES = 4096
-BURST = 10  # commands at once
-PER_SECOND = 1.0  # and after that
+BURST = 10  # commands in a row
+PER_SECOND = 1.0  # commands after those
 
-OnCommand = Callable[[CommandPayload], str]  # does it; why not, or ""
+OnCommand = Callable[[CommandPayload], str]  # carries it out; returns why it could not, or ""
 OnRefused = Callable[[str], None]
 OnAnswer = Callable[[AnswerPayload], None]
 log = logging.getLogger(__name__)
@@ -26,9 +26,8 @@ log = logging.getLogger(__name__)
 class CommandInbox:
     """The commands of one stream.
 
-    Every message costs a token, valid or not, so a flood costs almost nothing: without a token a message is
-    counted in `ignored` and not even looked at. `on_refused` gets one line fit for an event, at most as often
-    as tokens come.
+    Every message takes a token, valid or not. Without a token it is not read, only counted in `ignored`, so a
+    flood costs almost nothing. `on_refused` gets one line for an event, at most as often as there are tokens.
     """
 
     def __init__(self, on_command: OnCommand, on_refused: OnRefused, clock: Clock) -> None:
@@ -65,8 +64,8 @@ class CommandInbox:
             log.exception("a command could not be answered")
 
     def _read(self, body: bytes, retained: bool) -> tuple[CommandPayload | None, str]:
-        """The command, or why the message is none."""
-        if retained:  # else a "stop" left on the broker would stop every start
+        """Read the command; otherwise say why the message is not one."""
+        if retained:  # a retained "stop" would stop the engine at every start
             return None, "a retained command: publish it without the retain flag"
         if len(body) > MAX_BYTES:
             return None, f"a command of {len(body)} bytes; at most {MAX_BYTES} are allowed"
@@ -89,10 +88,10 @@ class CommandInbox:
         try:
             self._on_refused(reason)
         except Exception:
-            log.exception("a refusal could not be said: %s", reason)
+            log.exception("a refusal could not be reported: %s", reason)
 
     def _admit(self) -> bool:
-        """Take a token, if there is one; the first message of a flood that gets none is reported."""
+        """Take a token, if there is one. The first message without one is reported."""
         if self._allowance.take(self._clock.monotonic()):
             self._flooded = False
             return True
@@ -103,7 +102,7 @@ class CommandInbox:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """One line without the client's own text, which may be anything."""
+    """Describe the problem in one line, without the client's own text, which may be anything."""
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     known = [str(part) for part in problem["loc"] if part in CommandPayload.model_fields]
     return ": ".join([*known, problem["msg"]])[:200]

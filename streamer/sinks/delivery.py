@@ -1,4 +1,4 @@
-"""What is published on one connection: the newest of each slot, the outbox in order, urgent events."""
+"""Publishes on one connection: the newest message of each slot, the outbox in order, urgent events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamer.sinks.refusals import Refusals, Refused, Verdict
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.topics import MqttStream, Slot
 
-IN_FLIGHT = 8  # parcels of all streams; with the slots fewer than the 20 that brokers take at once
+IN_FLIGHT = 8  # unanswered parcels of all streams; brokers take 20 messages at once, slots included
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Books:
     progress: asyncio.Event = field(default_factory=asyncio.Event)  # something was acknowledged
 
     def backoff_s(self, failures: int) -> float:
-        """How long to wait after so many failures in a row."""
+        """Return how long to wait after so many failures in a row, s."""
         return retry_after_s(failures, self.settings.retry_min_s, self.settings.retry_max_s)
 
 
@@ -38,9 +38,9 @@ class Delivery:
     """Runs the tasks of one connection; a message that the broker refuses ends none of them.
 
     Args:
-        client: connected.
-        tasks: owns them.
-        books: what outlives the connection.
+        client: a connected client.
+        tasks: the group that owns the tasks.
+        books: the state that outlives the connection.
 
     """
 
@@ -76,7 +76,15 @@ class Delivery:
         expiry_s: float | None = None,
         correlation: bytes = b"",
     ) -> Verdict:
-        """Publish one message, if the broker lets us; `correlation` is that of the request (MQTT 5).
+        """Publish one message, unless its topic is left out.
+
+        Args:
+            topic: full topic.
+            body: of the message.
+            kind: under which it is counted.
+            retain: whether the broker keeps it.
+            expiry_s: after which the broker drops it (MQTT 5).
+            correlation: of the request that it answers (MQTT 5).
 
         Raises:
             MqttError: the connection broke.
@@ -94,7 +102,7 @@ class Delivery:
         return "taken"
 
     async def subscribe(self, topic: str, qos: int = 1, *, keep_asking: bool = False) -> None:
-        """Subscribe, if the broker lets us; `keep_asking` until it does.
+        """Subscribe, unless the topic is left out; `keep_asking`: try again until the broker accepts.
 
         Raises:
             MqttError: the connection broke.
@@ -115,7 +123,7 @@ class Delivery:
             await self._books.clock.sleep(refusals.rest_s(topic))
 
     async def _keep_current(self, slot: Slot) -> None:
-        """Publish the newest value of one topic, whenever there is a newer one."""
+        """Publish the newest message of one topic whenever there is a new one."""
         books, failures = self._books, 0
         slot.forget()
         while True:
@@ -137,7 +145,7 @@ class Delivery:
                 slot.changed.set()
 
     async def _speak(self, stream: MqttStream) -> None:
-        """Publish what cannot wait for the disk, before any backlog; what predates the connection is late."""
+        """Publish urgent messages before any backlog; those from before the connection are dropped."""
         while not stream.at_once.empty():
             stream.at_once.get_nowait()
         self._books.progress.set()
@@ -156,11 +164,11 @@ class Delivery:
     async def _deliver(self, stream: MqttStream) -> None:
         """Publish the outbox, one parcel after the other.
 
-        So that nothing overtakes a parcel that the broker refuses for now. Those of a topic that it does not
-        take stay where they are, and the others pass them.
+        The order is kept even if the broker refuses a parcel for now. Parcels of a topic that it denies stay
+        in the outbox, and later ones are published before them.
         """
         books, outbox = self._books, stream.outbox
-        at, again = -1, math.inf  # the last one that was looked at, and when to begin anew
+        at, again = -1, math.inf  # the last parcel that was tried, and when to start over
         stream.left_out.clear()
         while True:
             parcel: Parcel | None = None
@@ -174,7 +182,7 @@ class Delivery:
                 continue
             if await self._hand_over(stream, parcel):
                 outbox.acknowledge(parcel.id)
-                at = parcel.id if stream.left_out else -1  # an earlier session may have more to say
+                at = parcel.id if stream.left_out else -1  # an earlier session may have added more
             else:
                 stream.left_out.add(parcel.id)
                 at = parcel.id
@@ -183,7 +191,7 @@ class Delivery:
             books.progress.set()
 
     async def _hand_over(self, stream: MqttStream, parcel: Parcel) -> bool:
-        """Publish one parcel until it is settled; return False if its topic is left out."""
+        """Publish one parcel until it is taken or put aside; return False if its topic is left out."""
         failures = 0
         while True:
             if parcel.body in stream.known:
@@ -200,5 +208,5 @@ class Delivery:
 
 
 def _as_historical(body: str) -> str:
-    """The same epoch or event, marked as delivered late: nothing else in it changes."""
+    """Mark an epoch or event as delivered late; nothing else in it changes."""
     return json.dumps({**json.loads(body), "historical": True}, separators=(",", ":"), ensure_ascii=False)

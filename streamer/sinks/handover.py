@@ -1,8 +1,8 @@
-"""Tells every sink what happens, each behind a guard.
+"""Passes news to every sink, each behind a guard.
 
-Nothing that a sink does can end or hold up the night, the record, the alarm or another sink. What it raises
-is counted, said once, and it is tried again with the next message. A sink that never waits is told at once,
-on the event loop (`Guard`); one that may wait has a bounded queue and a thread of its own (`Aside`).
+A sink cannot end or delay the night, the record, the alarm or another sink. Its exceptions are counted and
+reported once, and it gets the next message all the same. A sink that never waits is called on the event loop
+(`Guard`); one that may wait has a bounded queue and a thread of its own (`Aside`).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from streamer.errors import SleepstreamError, explain
 from streamer.messages import Score
 from streamer.news import News, Remark, Scored, Sink
 
-MOST = 4096  # messages that wait for a sink; beyond that the oldest is dropped
-STALLED_S = 30.0  # a sink that is busy with one message for so long stands still
+MOST = 4096  # messages that may wait for a sink; then the oldest is dropped
+STALLED_S = 30.0  # a sink that is busy with one message for so long is stuck
 SAY_AGAIN_S = 3600.0  # between two complaints about the same sink
-DRAIN_S = 2.0  # at the end, for what still waits
+DRAIN_S = 2.0  # at the end, for the messages that still wait
 log = logging.getLogger(__name__)
 
 
 class Guard:
-    """Guards the night against one sink that never waits: what it raises ends here.
+    """Calls one sink that never waits, and catches its exceptions.
 
     Args:
-        sink: to be told.
-        clock: tells how long ago the last complaint was.
+        sink: the sink.
+        clock: for the time between complaints.
 
     Attributes:
-        failures: how often the sink has raised something.
-        missed: messages that it has not taken, since the last one that it took.
-        last: what it has raised last.
+        failures: how many exceptions the sink has raised.
+        missed: messages that the sink has not taken since the last one that it took.
+        last: its last exception.
 
     """
 
@@ -48,7 +48,7 @@ class Guard:
         self.last: BaseException | None = None
         self._why = "they came faster than they could be taken"
         self._said_at: float | None = None
-        self._complaints: deque[str] = deque(maxlen=8)  # appended by whichever thread tells the sink
+        self._complaints: deque[str] = deque(maxlen=8)  # appended by the thread that calls the sink
 
     @property
     def name(self) -> str:
@@ -61,7 +61,7 @@ class Guard:
         return self._sink.wants
 
     def hear(self, stream: str, news: News) -> None:
-        """Tell the sink, and catch what it raises; if it takes remarks, also tell it what it missed."""
+        """Pass news to the sink and catch its exceptions; a remark first tells it what it missed."""
         try:
             sink = self._sink
             if not isinstance(news, sink.wants):
@@ -69,20 +69,20 @@ class Guard:
             if self.missed:
                 self._say_missed()
             sink.hear(stream, news)
-        except BaseException as error:  # no task is cancelled inside a plain call; so nothing may pass
+        except BaseException as error:  # a plain call contains no cancellation, so all can be caught
             self.missed += 1
             self.failed(error)
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Catch what is raised inside the block, as by `hear`."""
+        """Catch exceptions inside the block, as `hear` does."""
         try:
             yield
         except BaseException as error:
             self.failed(error)
 
     def failed(self, error: BaseException) -> None:
-        """Count a failure, and complain if that was not done lately."""
+        """Count a failure, and complain unless that was done within the hour."""
         self.failures += 1
         self.last = error
         self._why = explain(error)
@@ -103,7 +103,7 @@ class Guard:
         return self._complaints.popleft() if self._complaints else ""
 
     def _say_missed(self) -> None:
-        """Tell the sink how much it missed, if it takes remarks."""
+        """Tell the sink how many messages it missed, if it takes remarks."""
         messages = "1 message is" if self.missed == 1 else f"{self.missed} messages are"
         if Remark in self._sink.wants:
             self._sink.hear("", Remark("WARNING", __name__, f"{messages} missing here: {self._why}"))
@@ -113,13 +113,13 @@ class Guard:
 class Aside(Guard):
     """Runs a sink that may block in its own thread, behind a queue.
 
-    When the queue is full, the oldest message is dropped and counted. The thread is a daemon: stuck in a
-    write (Ctrl-S, a pipe that nobody reads) it holds up neither the night nor the end of the process. A sink
-    that is itself a context manager is entered and left in that thread.
+    When the queue is full, the oldest message is dropped and counted. The thread is a daemon: even if it is
+    stuck in a write (Ctrl-S, a pipe that is not read), the night and the end of the process go on. A sink
+    that is a context manager is entered and left in that thread.
 
     Args:
-        sink: to be told.
-        clock: tells whether it stands still.
+        sink: the sink.
+        clock: for the time since the sink got stuck.
         most: messages that may wait.
 
     Attributes:
@@ -132,7 +132,7 @@ class Aside(Guard):
         self.dropped = 0
         self._most = most
         self._waiting: deque[tuple[str, News]] = deque()
-        self._unsaid = 0  # of those dropped
+        self._unsaid = 0  # dropped messages that the sink was not told of yet
         self._ready = threading.Condition()
         self._closing = False
         self._busy_since: float | None = None
@@ -146,7 +146,7 @@ class Aside(Guard):
         self.close()
 
     def hear(self, stream: str, news: News) -> None:
-        """Queue it for the thread. Never blocks."""
+        """Queue news for the thread. Never blocks."""
         if not isinstance(news, self.wants):
             return
         self._begin()
@@ -162,11 +162,11 @@ class Aside(Guard):
         """The complaint not yet published as an event, or ""; also if the sink is stuck."""
         since = self._busy_since
         if since is not None and self._clock.monotonic() - since > STALLED_S:
-            self.complain(f"{self.name} stands still: nothing of it is taken; the night goes on")
+            self.complain(f"{self.name} is stuck and takes nothing; the night goes on")
         return super().complaint()
 
     def close(self, deadline_s: float = DRAIN_S) -> bool:
-        """Let the sink take what is queued, for at most so long; return whether it did."""
+        """Let the sink take what is queued, for at most `deadline_s`; return whether it did."""
         with self._ready:
             self._closing = True
             self._ready.notify()
@@ -178,7 +178,7 @@ class Aside(Guard):
         return ended
 
     def _begin(self) -> None:
-        """Start the thread, unless it runs; if that fails, the next message tries again."""
+        """Start the thread unless it runs. If that fails, the next message tries again."""
         if self._thread.ident is None:
             try:
                 self._thread.start()
@@ -202,7 +202,7 @@ class Aside(Guard):
             sink.__exit__(None, None, None)
 
     def _next(self) -> tuple[str, News] | None:
-        """Wait for a message; None: there are no more."""
+        """Wait for a message; None if there are no more."""
         with self._ready:
             while not self._waiting and not self._closing:
                 self._ready.wait()
@@ -215,7 +215,7 @@ class Aside(Guard):
 
 
 def guard(sink: Sink | Guard, clock: Clock) -> Guard:
-    """Put a sink behind a guard, unless it is; one that may block must be in an `Aside`.
+    """Put a sink behind a guard, unless it is behind one. A sink that may block must be in an `Aside`.
 
     Raises:
         ValueError: the sink is not prompt.
@@ -229,11 +229,11 @@ def guard(sink: Sink | Guard, clock: Clock) -> Guard:
 
 
 class HandOver:
-    """Tells every sink: first those added by `first`, then the others."""
+    """Passes news to every sink: first to those added by `first`, then to the others."""
 
     def __init__(self, sinks: Iterable[Sink | Guard], clock: Clock) -> None:
         self._clock = clock
-        self._first = 0  # of the outlets, that hear first
+        self._first = 0  # how many of the outlets are first ones
         self._outlets = tuple(guard(sink, clock) for sink in sinks)
 
     def first(self, sink: Sink | Guard) -> None:
@@ -243,24 +243,24 @@ class HandOver:
         self._first += 1
 
     def hear(self, stream: str, news: News) -> None:
-        """Tell every sink. Never raises."""
+        """Pass news to every sink. Never raises."""
         for outlet in self._outlets:
             outlet.hear(stream, news)
 
     def wanted(self, kind: type) -> bool:
-        """Whether anyone wants this kind of news."""
+        """Whether any sink wants this kind of news."""
         return any(kind in outlet.wants for outlet in self._outlets)
 
     def complaints(self) -> list[tuple[str, str]]:
-        """Name and complaint of each sink that failed or got stuck since the last call."""
+        """Return name and complaint of each sink that failed or got stuck since the last call."""
         return [(outlet.name, text) for outlet in self._outlets if (text := outlet.complaint())]
 
 
 class Reaction:
-    """A sink for scores alone: the triggers, the alarm.
+    """A sink that takes only scores: the triggers, the alarm.
 
     Args:
-        name: what a person calls it.
+        name: for messages.
         push: takes a score and the Unix time of its end.
 
     """
@@ -273,6 +273,6 @@ class Reaction:
         self._push = push
 
     def hear(self, stream: str, news: News) -> None:
-        """Pass a score on."""
+        """Pass a score to `push`."""
         if isinstance(news, Scored):
             self._push(news.score, news.end)

@@ -1,8 +1,8 @@
 """Announces every sleeper to Home Assistant as a device, by retained MQTT discovery messages.
 
-Format: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload. What was announced is noted
-in retained topics beside it, `sleepstream/<node>/homeassistant/<stream>`: a broker that remembers a device
-remembers the note, too, so that a sleeper who is no longer in the settings is removed at the next start.
+Format: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload. A retained note beside each
+device, `sleepstream/<node>/homeassistant/<stream>`, says what was announced. A broker that keeps the device
+keeps the note too, so a sleeper who is no longer in the settings is removed at the next start.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streamer.settings import HomeAssistantSettings, StreamSettings
 from streamer.sinks.delivery import Delivery
 from streamer.sinks.topics import Slot
 
-WORDS = {  # what people are told; the field's own names are in the attribute `letter`
+WORDS = {  # shown to people; the stage itself is in the attribute `letter`
     "W": "Awake",
     "N1": "Dozing",
     "N2": "Light sleep",
@@ -31,7 +31,7 @@ WORDS = {  # what people are told; the field's own names are in the attribute `l
 }
 RETAINED = "availability", "stage", "summary", "night", "alarm"  # a stream's topics, cleared with its device
 TOPIC = re.compile(TOPIC_PATTERN)
-APART = "alarm", "night", "signal"  # what does not need a band to be there
+APART = "alarm", "night", "signal"  # entities that are available without a band
 
 ATTRIBUTES = (  # of the stage
     "{{ {'letter': value_json.stage, 'smoothed': value_json.smoothed,"
@@ -48,11 +48,11 @@ class HomeAssistant:
     Args:
         settings: the `[homeassistant]` table.
         node: name of this engine.
-        streams: every sleeper in the settings, whether or not its device is there.
-        expiry_s: for how long a stage is worth anything.
+        streams: every sleeper in the settings, whether or not a device sends.
+        expiry_s: after which a stage is no longer valid.
 
     Attributes:
-        configs: topic to retained message; none where it is switched off.
+        configs: the retained messages by topic; empty if this is switched off.
 
     """
 
@@ -78,7 +78,7 @@ class HomeAssistant:
         self._devices = [_slot(topic, config) for topic, config in self.configs.items()]
 
     async def announce(self, delivery: Delivery) -> None:
-        """On a new connection: note, then announce; the subscription brings what was noted before.
+        """On a new connection, publish the notes and then the devices; subscribe to earlier notes.
 
         Raises:
             MqttError: the connection broke.
@@ -90,7 +90,7 @@ class HomeAssistant:
             delivery.keep(slot)
 
     async def heard(self, delivery: Delivery, topic: str, body: bytes, retained: bool) -> None:
-        """Take any message; act on those that are for this.
+        """Take any message, and act on notes and on Home Assistant's status.
 
         Raises:
             MqttError: the connection broke.
@@ -103,11 +103,11 @@ class HomeAssistant:
             await self._settle(delivery, topic.removeprefix(self._notes), body.decode("utf-8", "replace"))
 
     async def _settle(self, delivery: Delivery, name: str, noted: str) -> None:
-        """Remove what was announced for a stream and is not any more; the note goes last."""
+        """Remove a device that was announced before and is not now; its note is removed last."""
         if noted == self._announced.get(name):
             return
         own = f"/device/{device_id(self._node, name)}/config"
-        if noted.endswith(own) and TOPIC.fullmatch(noted):  # ours, nobody else's, and not many at once
+        if noted.endswith(own) and TOPIC.fullmatch(noted):  # our own device, and a single topic
             await self._clear(delivery, noted)
         if name in self._announced:
             return
@@ -127,13 +127,13 @@ def _slot(topic: str, body: str) -> Slot:
 
 
 def device_id(node: str, stream: str) -> str:
-    """Stable, unique, and only of what a discovery topic may contain."""
+    """Return a stable, unique identifier of characters that a discovery topic may contain."""
     digest = hashlib.sha256(f"{node}/{stream}".encode()).hexdigest()[:8]
     return f"sleepstream_{re.sub('[^A-Za-z0-9]', '_', stream)}_{digest}"
 
 
 def device(node: str, stream: StreamSettings, expiry_s: int) -> Component:
-    """The discovery message of one sleeper."""
+    """Make the discovery message of one sleeper."""
     root = f"sleepstream/{node}/{stream.name}"
     here = {"topic": f"sleepstream/{node}/availability"}
     identity = device_id(node, stream.name)
@@ -201,7 +201,7 @@ def _sensors(root: str, expiry_s: int) -> dict[str, Component]:
 
 
 def _morning(root: str) -> dict[str, Component]:
-    """The last night's figures; they stay over the day, without a band."""
+    """Make the entities of the last night; they stay available over the day, without a band."""
     told = {"state_topic": f"{root}/night"}
     minutes = {"device_class": "duration", **told}
     return {
@@ -221,14 +221,14 @@ def _morning(root: str) -> dict[str, Component]:
 
 
 def _night(name: str, value: str, unit: str, icon: str) -> Component:
-    """A figure of the last night; "None" is Home Assistant's word for unknown."""
+    """Make an entity of a figure of the last night; "None" means unknown in Home Assistant."""
     figure = f"value_json.statistics.{value}"
     template = f"{{{{ {figure} | round(1) if {figure} is not none else 'None' }}}}"
     return {**_sensor(name, template, unit, icon), "state_class": "measurement"}
 
 
 def _signal(root: str) -> dict[str, Component]:
-    """Why nothing arrives. It is available without a band, whose absence hides the other attributes."""
+    """Make the entity that says why no signal arrives; it is available without a band, others are not."""
     attributes = "{{ {'reason': value_json.reason, 'since': value_json.t} | tojson }}"
     return {
         "signal": {
@@ -289,7 +289,7 @@ def _controls(root: str, stream: StreamSettings) -> dict[str, Component]:
 
 
 def _events(root: str, stream: StreamSettings) -> dict[str, Component]:
-    """Event entities never hear what is late: `historical` events are left out."""
+    """Make the event entities; late (`historical`) events do not reach them."""
     told = {"state_topic": f"{root}/event"}
     events: dict[str, Component] = {}
     if stream.trigger:
@@ -320,7 +320,7 @@ def _entity(platform: str, name: str, template: str, icon: str = "") -> Componen
 
 
 def _sensor(name: str, template: str, unit: str = "", icon: str = "") -> Component:
-    """A sensor; one with a unit is a measurement."""
+    """Make a sensor; one with a unit is a measurement."""
     measured = {"unit_of_measurement": unit, "state_class": "measurement"} if unit else {}
     return {**_entity("sensor", name, template, icon), **measured}
 
@@ -334,7 +334,7 @@ def _attributes(topic: str, template: str) -> Component:
 
 
 def _percent(value: str) -> str:
-    """A share as percent; "None" is Home Assistant's word for unknown."""
+    """Make the template of a share in percent; "None" means unknown in Home Assistant."""
     return f"{{{{ (100 * value_json.{value}) | round(1) if value_json.{value} is not none else 'None' }}}}"
 
 

@@ -1,4 +1,4 @@
-"""Committed epochs as a text file, one JSON object a line."""
+"""Writes committed epochs to a text file, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ TAIL_BYTES = 1 << 16  # enough for many lines
 
 
 class JsonlSink:
-    """Appends to `path`, whose folder is made if need be; a line is with the operating system once written.
+    """A sink that appends to `path`, without buffering; its folder is made if needed.
 
-    A line that was left unfinished (a killed run, a full disk) is ended before the next one begins, so that
-    it is the only one damaged. An epoch that cannot be written is kept, up to `MOST` of them, and is written
-    with the next one that can. A session that goes on after its process died may commit an epoch again whose
-    line is there already: the first one stays, and no other is written.
+    An unfinished line (of a killed run, or on a full disk) is ended before the next one, so that only that
+    line is damaged. An epoch that cannot be written is kept, up to `MOST` of them, and written before the
+    next one. A session that continues after a crash may commit an epoch again; it is not written twice.
 
-    A sink that may wait for its disk, and a context manager that closes the file.
+    It may wait for its disk. As a context manager it closes the file.
     """
 
     wants: tuple[type, ...] = (EpochPayload,)
@@ -44,7 +43,7 @@ class JsonlSink:
         return self
 
     def open(self) -> None:
-        """Open the file now and not with the first epoch.
+        """Open the file now, not only at the first epoch.
 
         Raises:
             SinkError: it cannot be opened.
@@ -56,7 +55,7 @@ class JsonlSink:
         """Write an epoch, after those that could not be written before.
 
         Raises:
-            SinkError: the file cannot be opened or written for now; the epoch is kept.
+            SinkError: the file cannot be opened or written at present; the epoch is kept.
 
         """
         if isinstance(news, EpochPayload):
@@ -88,7 +87,7 @@ class JsonlSink:
         return self._file
 
     def _write(self, epoch: EpochPayload) -> None:
-        """One epoch, one line."""
+        """Write an epoch as one line, unless it is there already."""
         file = self._opened()
         session, seq = self._last
         if epoch.session == session and epoch.seq <= seq:
@@ -105,7 +104,7 @@ class JsonlSink:
 
 
 def _last_key(file: FileIO) -> tuple[str, int]:
-    """Session and seq of the last whole line; ("", -1) if the file holds something else."""
+    """Return session and seq of the last whole line; ("", -1) if there is none."""
     file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
     for line in reversed(file.read().split(b"\n")):
         try:

@@ -1,4 +1,4 @@
-"""One line of log for each event, for services: plain text or JSON, on standard output."""
+"""Writes one log line per event, for services: plain text or JSON, on standard output."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ log = logging.getLogger(__name__)
 
 
 class Logbook:
-    """A sink that writes a line for each event and each remark; rotation is left to who reads the lines.
+    """A sink that writes a line for each event and each remark. It does not rotate the log.
 
-    Stages are left out: they would hide everything else. Control characters are escaped, whoever wrote the
-    text.
+    Stages are left out: there are too many of them. Control characters in any text are escaped.
 
     Args:
         out: where the lines go.
@@ -44,7 +43,7 @@ class Logbook:
         self._utf8 = (out.encoding or "utf-8").lower().replace("-", "") == "utf8"
 
     def hear(self, stream: str, news: News) -> None:
-        """Write it.
+        """Write a line for the news.
 
         Raises:
             OutputError: the line could not be written.
@@ -76,7 +75,7 @@ class Logbook:
             more = " ".join(f"{key}={value}" for key, value in data.items())
             parts = (level, stream, f"{event}:", text, f"({more})" * bool(more))
             line = printable(" ".join(part for part in parts if part))
-            for part in trace.splitlines():  # indented: none of it looks like a line of its own
+            for part in trace.splitlines():  # indented, to show that it belongs to the line above
                 line += f"\n  {printable(part)}"
         self._out.write(line + "\n")
         self._out.flush()
@@ -84,13 +83,13 @@ class Logbook:
     def _object(self, level: str, stream: str, event: str, text: str, data: Mapping[str, object]) -> str:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         fields = {"t": now, "level": level, "stream": stream, "event": event, "text": text}
-        # These come first, and the data of an event cannot replace them.
+        # Given twice: they come first, and the data of an event cannot replace them.
         line = json.dumps({**fields, **data, **fields}, ensure_ascii=not self._utf8)
         return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
 
 
 class Remarks(logging.Handler):
-    """Passes Python's log records on to a sink that has a thread of its own, so that no one waits to log."""
+    """Passes Python's log records to a sink with its own thread, so that logging never blocks."""
 
     def __init__(self, out: Aside) -> None:
         super().__init__()
@@ -98,23 +97,23 @@ class Remarks(logging.Handler):
         self._formatter = logging.Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand a record over; one that cannot be put into words is named."""
+        """Hand over a record, or the error of formatting it."""
         trace = ""
         try:
             text = record.getMessage()
             if record.exc_info:
                 trace = self._formatter.formatException(record.exc_info)
-        except Exception as error:  # what is logged may be anything
-            text = f"a remark that cannot be put into words: {explain(error)}"
+        except Exception as error:  # a record's arguments may be anything
+            text = f"a remark that cannot be formatted: {explain(error)}"
         self._out.hear("", Remark(record.levelname, record.name, text, trace))
 
     def handleError(self, record: logging.LogRecord) -> None:  # its name is Python's
-        """Say nothing: standard error may be the very place that does not take it."""
+        """Do nothing: standard error may be what failed."""
 
 
 @contextmanager
 def collect_remarks(out: Aside) -> Iterator[None]:
-    """Have all that Python's logging, warnings and hooks would write to standard error go to a sink."""
+    """Send Python's logging, warnings and uncaught errors to a sink instead of standard error."""
     root, shown = logging.getLogger(), Remarks(out)
     before, hooks = root.handlers[:], (threading.excepthook, sys.unraisablehook)
     root.handlers[:] = [shown]

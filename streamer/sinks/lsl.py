@@ -1,9 +1,9 @@
-"""Sends stages into the lab streaming layer, so that recorders keep them in step with the rest.
+"""Sends stages into the lab streaming layer, so that recorders store them in sync with other streams.
 
-Per stream a marker outlet (`<prefix>-<stream>-markers`: stage changes as EDF+ writes them, triggers, events),
-the same as numbers (`<prefix>-<stream>-codes`: code, trigger number, condition, due time), and a numeric one
-(`<prefix>-<stream>-hypnodensity`: the probability of each stage, NaN where unscored).
-Pushing never waits: liblsl sends on threads of its own and drops the oldest when a recorder is too slow.
+Each sleeper has three outlets. `<prefix>-<stream>-markers`: stage changes as EDF+ writes them, triggers and
+events. `<prefix>-<stream>-codes`: the same as numbers (code, trigger number, condition, due time).
+`<prefix>-<stream>-hypnodensity`: the probability of each stage, NaN if unscored.
+Pushing never waits: liblsl sends on its own threads, and drops the oldest samples if a recorder is too slow.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from streamer.sinks.codes import STAGE_CODES, Coded, encode_event, table
 from streamer.sinks.settings import LslSinkSettings
 from streamer.sources.liblsl import load_pylsl
 
-FLUSH_S = 0.2  # liblsl sends on threads of its own, which end with the outlet
+FLUSH_S = 0.2  # time for liblsl's threads to send the last samples before they end
 CHANNELS = {"code": "", "number": "", "condition": "", "due": "s"}  # of the outlet of codes, with their units
-LEAK = 2e-4  # how fast the two clocks may drift apart, s per s
+LEAK = 2e-4  # the two clocks may drift apart so fast, s per s
 
 
 class SampleClock:
-    """Unix times of a stream's grid -> LSL times.
+    """Converts Unix times of a stream's sample grid to LSL times.
 
-    The grid counts samples and so drifts against LSL's clock; arrivals do not, but are late. The most
-    punctual arrival, slowly forgotten, ties the one to the other.
+    The grid counts samples and so drifts against LSL's clock. Arrivals do not drift, but are late by varying
+    amounts. So the two clocks are compared at the least late arrival, which is slowly forgotten.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class SampleClock:
         self._last = 0.0
 
     def push(self, end: float, arrived: float) -> float:
-        """LSL time of the grid's `end` (Unix s), whose sample arrived at `arrived` (LSL s)."""
+        """Return the LSL time of the grid's `end` (Unix s), whose sample arrived at `arrived` (LSL s)."""
         found = arrived - end
         if self._ahead is None:
             self._ahead, self._last = found, end
@@ -48,7 +48,7 @@ class SampleClock:
 
 
 class LslOutlets(StagesAndEvents):
-    """The outlets of one stream; a sink, and a context manager that withdraws them.
+    """The outlets of one stream: a sink, and a context manager that closes them.
 
     Args:
         settings: the `[lsl]` table.
@@ -96,7 +96,7 @@ class LslOutlets(StagesAndEvents):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Withdraw the outlets; blocks a moment, so that the last samples leave first."""
+        """Close the outlets; blocks for `FLUSH_S` first, so that the last samples are sent."""
         outlets = [one for one in (self._markers, self._codes, self._density) if one is not None]
         if any(outlet.have_consumers() for outlet in outlets):
             time.sleep(FLUSH_S)
@@ -144,10 +144,10 @@ def _outlet(
         pylsl: the module.
         names: of the outlet, and its source_id, by which recorders find it again after a restart.
         kinds: the type of the stream, and of its channels.
-        form: of a value.
-        channels: labels with their units; none: one channel that is not described.
-        about: the acquisition.
-        codes: by their meanings.
+        form: LSL's format of a value.
+        channels: labels with their units; empty: one channel without a description.
+        about: further fields of the acquisition.
+        codes: the numbers of the markers by their meanings, to be listed.
 
     """
     name, source_id = names

@@ -1,8 +1,8 @@
 """Publishes stages, epochs, events and availability to an MQTT broker that may come and go.
 
-One task holds the connection and renews it for ever. What is only worth its newest value (`stage`, `summary`,
-availability) is kept in one slot per topic; what must arrive (`epoch`, `event`) waits in the stream's outbox
-until the broker has acknowledged it.
+One task holds the connection and renews it. Messages of which only the newest matters (`stage`, `summary`,
+availability) have one slot per topic; those that must arrive (`epoch`, `event`) stay in the stream's outbox
+until the broker has acknowledged them.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ from streamer.sinks.topics import (
     engine_topic,
 )
 
-DRAIN_S = 1.0  # at the stop, for what is still on its way
+DRAIN_S = 1.0  # at the stop, for messages that wait
 GOODBYE_S = 0.4  # for `offline`, and again for the disconnection
-STOP_S = 2.0  # for all of it
+STOP_S = 2.0  # for the whole stop
 
 log = logging.getLogger(__name__)
 _LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -65,15 +65,15 @@ class _Stopped(Exception):
 
 
 class MqttSink:
-    """A broker that may be away: `async with MqttSink(...) as sink: stream = sink.stream(name, outbox)`.
+    """The connection to one broker: `async with MqttSink(...) as sink: stream = sink.stream(name, outbox)`.
 
-    Entering never waits for the broker. Leaving waits at most `STOP_S` seconds; what is not delivered by then
-    stays in its outbox. `on_change` is called on the event loop whenever `status` says something new, counts
-    aside. A fault in the program breaks the connection, is reported like any other error, and never raised.
+    Entering never waits for the broker. Leaving waits at most `STOP_S` seconds; messages that are not
+    delivered by then stay in their outbox. `on_change` is called on the event loop when `status` changes in
+    more than its counts. A bug here breaks the connection and is reported like any other error, never raised.
 
     Raises:
-        SettingsError: a node or stream name that is no plain topic level, or a login that cannot be sent.
-        SinkError: a certificate or key that cannot be read.
+        SettingsError: a node or stream name is not a plain topic level, or the login cannot be sent.
+        SinkError: a certificate or key cannot be read.
 
     """
 
@@ -91,7 +91,7 @@ class MqttSink:
         self._on_change = on_change
         self._home = home
         check_login()
-        self._tls = tls_context(settings)  # once: a wrong file is found now and not in the night
+        self._tls = tls_context(settings)  # made once, so that a wrong file is found before the night
         self._streams: dict[str, MqttStream] = {}
         self._availability = Slot(availability_topic(node), "availability")
         self._us = EnginePayload(
@@ -102,12 +102,12 @@ class MqttSink:
         )
         self._note = Slot(engine_topic(node), "engine")
         self._note.put(to_json(self._us), clock.monotonic())
-        self._connection: Delivery | None = None  # of the connection that stands
+        self._connection: Delivery | None = None  # None while there is no connection
         self._connections = 0
         self._protocol = ""
         self._wills = True  # the broker takes our last will
-        self._lacking = ""  # what it cannot do, as last said
-        self._explained = False  # the last connection ended for a reason that was said already
+        self._lacking = ""  # what the broker cannot do, as last reported
+        self._explained = False  # the reason for the end of the last connection was reported already
         self._last_error = ""
         self._books = Books(settings, clock, Refusals(clock, self._refused))
         self._stopping = asyncio.Event()
@@ -115,7 +115,7 @@ class MqttSink:
 
     @property
     def status(self) -> MqttStatus:
-        """A snapshot."""
+        """The state of the connection now."""
         return MqttStatus(
             connected=self._connection is not None,
             protocol=self._protocol,
@@ -146,7 +146,7 @@ class MqttSink:
         return stream
 
     async def flush(self) -> None:
-        """Wait until the broker has everything; give it a deadline with `asyncio.timeout`."""
+        """Wait until the broker has everything; limit the wait with `asyncio.timeout`."""
         while self._pending():
             self._books.progress.clear()
             await self._books.progress.wait()
@@ -166,7 +166,7 @@ class MqttSink:
         await asyncio.wait({self._task})
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Report a programming error at once, not in the morning."""
+        """Report a bug that ended the task."""
         if not task.cancelled() and (error := task.exception()):
             self._changed(f"internal error, MQTT has stopped: {error!r}")
 
@@ -181,7 +181,7 @@ class MqttSink:
     # ---- the connection
 
     async def _run(self) -> None:
-        """Connect, serve until it breaks, pause; forever."""
+        """Connect, serve until the connection breaks, pause, and repeat until the stop."""
         failures = 0
         while not self._stopping.is_set():
             connections, started = self._connections, self._clock.monotonic()
@@ -192,18 +192,18 @@ class MqttSink:
             if error is None:
                 return
             self._wills = self._wills and failure(error) != "will"
-            if not self._explained:  # else it was said, once
+            if not self._explained:  # reported already
                 self._changed(explain(error, self._settings))
             stood = self._connections > connections
             held_s = self._clock.monotonic() - started if stood else 0.0
             failures = 1 if held_s > self._settings.retry_max_s or self._explained else failures + 1
-            refused = failure(error) == "login"  # to try again soon is no use
+            refused = failure(error) == "login"  # then the longest pause
             await self._rest(self._settings.retry_max_s if refused else self._books.backoff_s(failures))
-            if stood and not self._explained:  # lost: perhaps to a namesake, and not every broker says so
+            if stood and not self._explained:  # perhaps another engine took the name
                 await self._stand_by()
 
     async def _stand_by(self) -> None:
-        """Wait while another process has our name."""
+        """Wait while another process uses our node name."""
         protocol = next(one for one, name in _VERSIONS.items() if name == self._protocol)
         with contextlib.suppress(MqttError):
             await until_free(
@@ -212,14 +212,14 @@ class MqttSink:
                 self._node,
                 self._us,
                 protocol,
-                self._say_taken,
+                self._report_taken,
                 self._stopping,
             )
 
-    def _say_taken(self, other: EnginePayload) -> None:
+    def _report_taken(self, other: EnginePayload) -> None:
         self._changed(
             f"node name {self._node!r} was taken by another process, on {other.host} since "
-            f"{other.started:%Y-%m-%d %H:%M} UTC; this one waits until that is gone: give each its own `node`"
+            f"{other.started:%Y-%m-%d %H:%M} UTC; this one waits until it is gone: give each its own `node`"
         )
 
     async def _rest(self, seconds: float) -> None:
@@ -228,14 +228,15 @@ class MqttSink:
                 await self._stopping.wait()
 
     async def _session(self, protocol: ProtocolVersion) -> MqttError | None:
-        """One connection from start to end; why it ended, or None after a stop."""
+        """Run one connection; return why it ended, or None after a stop."""
         will = Will(self._availability.topic, OFFLINE, qos=1, retain=True) if self._wills else None
         refusals = self._books.refusals
         client = Client(self._settings, self._tls, self._node, will, protocol, lambda: refusals.in_doubt)
         ended: MqttError | None = None
         self._explained = False
         try:
-            # Not `async with`: that says goodbye after a failure too, and our `online` would stay behind.
+            # Not `async with`: that disconnects cleanly after a failure too, and `online` would stay
+            # retained.
             await client.__aenter__()
             await self._serve(client)
             await client.__aexit__(None, None, None)
@@ -245,7 +246,7 @@ class MqttSink:
                 refusals.ignored(topic)
             if failure(ended) not in ("taken over", "silent"):
                 self._explained = refusals.hung_up(client.unanswered)
-        except* Exception as group:  # a fault of ours: said, and begun again like any other
+        except* Exception as group:  # a bug: reported, and the connection is renewed as after any error
             log.error("internal error in MQTT", exc_info=group)
             ended = ended or MqttError(f"internal error: {group.exceptions[0]!r}")
         finally:
@@ -253,12 +254,12 @@ class MqttSink:
         return ended
 
     async def _serve(self, client: Client) -> None:
-        """Run the tasks of one connection until it breaks, or until we are told to stop."""
+        """Run the tasks of one connection until it breaks or the sink stops."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._begin(client, tasks)
                 await self._stopping.wait()
-                with contextlib.suppress(TimeoutError):  # what is left stays in its outbox
+                with contextlib.suppress(TimeoutError):  # undelivered messages stay in their outbox
                     async with asyncio.timeout(DRAIN_S):
                         await self.flush()
                 raise _Stopped
@@ -293,14 +294,19 @@ class MqttSink:
         self._lacking = client.lacks
 
     async def _listen(self, delivery: Delivery) -> None:
-        """Pass commands on; raises MqttError when the connection breaks."""
+        """Pass commands on.
+
+        Raises:
+            MqttError: the connection broke.
+
+        """
         async for message in delivery.client.messages:
             name = str(message.topic).removeprefix(f"{PREFIX}/{self._node}/").removesuffix("/command")
             stream = self._streams.get(name)
             if not isinstance(message.payload, bytes):
                 continue
             if message.topic.matches(ask_topic(self._node)):
-                self._note.forget()  # said again: who asks waits for proof that we live
+                self._note.forget()  # published again, as the proof that this engine is alive
                 continue
             if stream and stream.commands:
                 answer = partial(stream.answer, correlation=correlation_of(message))
@@ -321,7 +327,7 @@ class MqttSink:
 
 
 def _level(what: str, name: str) -> str:
-    """A name that is one MQTT topic level, free of wildcards and slashes."""
+    """Check that a name is one MQTT topic level, without wildcards and slashes."""
     if not _LEVEL.fullmatch(name):
         raise SettingsError(f"{what} name {name!r} cannot be an MQTT topic level; use letters, digits, _ . -")
     return name

@@ -1,4 +1,4 @@
-"""Turns what happens in one stream into payloads, and passes them to every sink."""
+"""Turns the scores and events of one stream into payloads, and passes them to every sink."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ from streamer.payloads import (
 )
 from streamer.sinks.handover import Guard, HandOver
 
-REMADE = "the session file was deleted or moved away, and written anew where it was"
-UNTRACED = 16  # messages that a process may have published without leaving a record
+REMADE = "the session file was deleted or moved away, and was written again in its place"
+UNTRACED = 16  # messages that a process may have published but not recorded
 log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Publishes one stream: counts its messages, remembers its epochs, and never blocks.
+    """Publishes one stream: numbers its messages, keeps its epochs' labels, and never blocks.
 
-    Epochs and events go into the journal, whose outbox carries them to the broker. Every sink hears of
-    everything; what a sink raises becomes an event.
+    Epochs and events go into the journal, and from its outbox to the broker. Every sink gets all news; an
+    exception of a sink becomes an event.
 
     Args:
         stream: name of the sleeper.
         session: identity of the recording session.
         info: the stream's rate and start.
         journal: the record of this session.
-        sinks: who hears of it, in this order.
-        clock: stamps events.
-        late_after_s: an epoch that ends longer ago than this is historical; None for recordings, whose time
-            is not ours: what happens in one has the time of the samples that are being played.
+        sinks: get the news, in this order.
+        clock: time.
+        late_after_s: an epoch that ended longer ago than this is historical. None for recordings, in which
+            time is that of the samples being played.
 
     """
 
@@ -70,28 +70,28 @@ class Publisher:
         self._stream = stream
         self._journal = journal
         self._sinks = HandOver(sinks, clock)
-        self._telling = 0  # urgent events that are being told, and are recorded afterwards
+        self._telling = 0  # urgent events being passed to sinks; they are recorded afterwards
         self._unrecorded: list[EventPayload] = []
         self._clock = clock
         self._late_after_s = late_after_s
-        # On the steady clock: a wall clock that is set must not make epochs late.
+        # On the steady clock, so that setting the wall clock does not make epochs late.
         self._began = clock.monotonic() - (clock.wall() - info.started)
-        self._quiet_until = 0  # 100 Hz index: stages up to there belong to a former process
+        self._quiet_until = 0  # 100 Hz index: stages up to there were published by an earlier process
         self._stages = self._epochs = self._events = self._summaries = 0
         self._alarms = self._healths = 0
         self._now: tuple[Label, Label] = (UNSCORED, UNSCORED)  # the stage after the smoother, and as scored
         self._since = (0, 0)  # 100 Hz index: since when each is the same
-        self.heard = 0  # 100 Hz index up to which scores have come
-        self._hearing = 0  # likewise, with the score that is being heard
+        self.heard = 0  # 100 Hz index: end of the last score
+        self._hearing = 0  # likewise, of the score being published
         self.night = RunningStatistics()
         self.labels: list[Label] = []  # the stage of every committed epoch: 2,880 in a day
         self._dark_from = 0  # epoch at which the lights went off last
         self._lit = False  # they are on again
-        self._lights: deque[tuple[int, str]] = deque()  # said of epochs that are not committed yet
+        self._lights: deque[tuple[int, str]] = deque()  # lights off and on at epochs not committed yet
         self.smoothed: list[Label] = []  # likewise, after the smoother
 
     def first(self, sink: Sink | Guard) -> None:
-        """Add a sink that is told before all others: a reaction."""
+        """Add a sink that gets news before all others: a reaction."""
         self._sinks.first(sink)
 
     def opened(self, channel: str, session: Path) -> None:
@@ -99,11 +99,11 @@ class Publisher:
         self.tell(Opened(self.info, channel, session))
 
     def sampled(self, item: Item) -> None:
-        """Pass samples to sinks that show the signal, before their score."""
+        """Pass samples to sinks, before they are scored."""
         self.tell(Sampled(item))
 
     def score(self, score: Score) -> None:
-        """Publish a score; on the 30 s grid commit its epoch. Triggers and alarm hear it first."""
+        """Publish a score; on the 30 s grid also commit its epoch. Triggers and alarm get it first."""
         self._hearing = score.end
         self.tell(Scored(score, self.info.started + score.end / RATE_HZ))
         self.commit(score)
@@ -118,7 +118,7 @@ class Publisher:
         )
 
     def _follow(self, score: Score) -> None:
-        """Note the last score's end, and since when the stage is the same."""
+        """Note the last score's end, and when its stage began."""
         smoothed, stage = self._since
         if score.smoothed != self._now[0] or not self.heard:
             smoothed = score.end
@@ -152,11 +152,12 @@ class Publisher:
     ) -> None:
         """Continue where an earlier process of this session stopped.
 
-        Numbers go on after those that it may have used without a trace: of the last two seconds.
+        Message numbers continue after those that it may have used without recording them, in its last two
+        seconds.
 
         Args:
             epochs: that it has committed.
-            events: those about the lights, at least.
+            events: at least those about the lights.
             counts: how many events of each name there were.
             last_event: number of the last one; -1 if there was none.
 
@@ -172,7 +173,7 @@ class Publisher:
         self._follow_lights()
         self._stages = counts.get("no_signal", 0) + UNTRACED
         self._epochs = self._summaries = max((payload.seq for payload in epochs), default=-1) + 1
-        self._healths = sum(counts.values())  # each change of it was an event, and so was each start
+        self._healths = sum(counts.values())  # at least as many: each start and change of health was an event
         self._events = last_event + 1 + UNTRACED
 
     def restore(self, scores: Sequence[Score], count: int) -> None:
@@ -184,29 +185,32 @@ class Publisher:
     def continues(self, index: int, monotonic: float) -> None:
         """Note that the device is back: sample `index` was taken at `monotonic` s.
 
-        Earlier stages are not published.
+        Stages before it are not published.
         """
         self._began = monotonic - index / self.info.rate_hz
         self._quiet_until = round(index / self.info.rate_hz * RATE_HZ)
 
     def age_s(self, score: Score) -> float:
-        """How long ago a score ended, in s, by the steady clock."""
+        """Return how long ago a score ended, in s, by the steady clock."""
         return self._clock.monotonic() - self._began - score.end / RATE_HZ
 
     def no_signal(self) -> None:
-        """Replace the stage, because nothing arrives any more."""
+        """Publish "no signal" as the stage, because no samples arrive."""
         self._stage(make_no_signal_payload(self.session, self._stages, self._clock.wall()))
 
     def gap(self, gap: Gap, lost: int | None = None, count: int = 1) -> None:
-        """Report a loss; `gap` counts device samples.
+        """Report a loss.
 
-        Of several losses that are told together it reaches from the first to the last, and `lost` of its
-        samples were lost, in `count` places.
+        Args:
+            gap: in device samples; of several losses, from the first to the last.
+            lost: samples lost in it; None: all.
+            count: number of losses in it.
+
         """
         self.event("gap", *describe_gap(gap, self.info.rate_hz, self.info.started, lost, count))
 
     def switch(self, switch: Switch) -> None:
-        """Report which channel is staged from now on, and why."""
+        """Report that another channel is staged from now on, and why."""
         self.event("channel_changed", *describe_switch(switch, self.info.rate_hz, self.info.started))
 
     def event(
@@ -216,7 +220,7 @@ class Publisher:
         data: EventData | None = None,
         at_s: float | None = None,
     ) -> None:
-        """Publish an event, `at_s` seconds after sample 0 (default: where the stream is)."""
+        """Publish an event, `at_s` seconds after sample 0 (default: `now_s`)."""
         payload = self._next_event(name, text, data or {}, at_s)
         self._record(payload)
         self.tell(payload)
@@ -229,9 +233,10 @@ class Publisher:
         arrived: float = 0.0,
         at_s: float | None = None,
     ) -> None:
-        """Publish an event at once: the sinks first (an LSL marker), MQTT without waiting for the disk.
+        """Publish an event at once: to the sinks first (an LSL marker), and to MQTT before it is recorded.
 
-        The record says in `latency_ms` how long after `arrived` (monotonic s) every prompt sink had it.
+        `latency_ms` of the recorded event is the time from `arrived` (monotonic s) until every prompt sink
+        had it.
         """
         payload = self._next_event(name, text, data, at_s)
         self._telling += 1
@@ -245,7 +250,7 @@ class Publisher:
         self._complain()
 
     def alarm(self, say: Callable[[str, int], AlarmPayload]) -> None:
-        """Publish the alarm's state, in this session, with the next number of its kind."""
+        """Publish the alarm's state: `say` makes it from the session and the next message number."""
         self._alarms += 1
         self.tell(say(self.session, self._alarms - 1))
 
@@ -269,10 +274,10 @@ class Publisher:
 
     @property
     def now_s(self) -> float:
-        """Where the stream is now, in seconds since sample 0, lost ones included.
+        """The present position in the stream, in seconds since sample 0, lost samples included.
 
-        A device goes on by itself, from the last sample that came. A recording is where its scores are, at
-        whatever speed it is played.
+        For a device time goes on from the last sample that came. For a recording it is the end of the last
+        score, at whatever speed it is played.
         """
         last = self._journal.last
         if self._late_after_s is None:
@@ -282,24 +287,25 @@ class Publisher:
         return last.index / self.info.rate_hz + max(0.0, self._clock.monotonic() - last.monotonic)
 
     def command(self, name: Literal["lights_off", "lights_on", "mark"], text: str) -> int:
-        """Record what the sleeper or the home said about the night; return the epoch.
+        """Record a remark of the sleeper or the home about the night; return its epoch.
 
-        It counts when it was said. Epochs may come later than that: the record of a former process is read
-        back, the machine is busy, or the device sends all at once what it kept.
+        The epoch follows from the time of the command, even if that epoch is committed later, because the
+        machine is busy or the device sends buffered samples.
         """
         epoch = max(len(self.labels), int(self.now_s // EPOCH_S))
         self.event(name, text, {"epoch": epoch})
-        if name != "mark":  # last: what could not be said has not happened
+        if name != "mark":  # last, so that an event that could not be published has no effect
             self._lights.append((epoch, name))
             self._follow_lights()
         return epoch
 
     def conclude(self, worn_s: float | None = None) -> None:
-        """Publish the night's last figures.
+        """Publish the night's final statistics.
 
         Args:
-            worn_s: end of the last epoch with a signal, seconds since sample 0; the lights count as on from
-                there if nobody said so: a band on its charger is not a sleeper in bed. None: as it is.
+            worn_s: end of the last epoch with a signal, seconds since sample 0. If no command said when the
+                lights went on, they count as on from there, so that a band on its charger does not count as
+                time in bed. None: the lights stay as they are.
 
         """
         self._follow_lights(to_the_end=True)
@@ -315,7 +321,7 @@ class Publisher:
             self.tell(self._summary(final=True))
 
     def health(self, journal: JournalStatus, failures: int, least_hop_s: int, thinned: int) -> None:
-        """Publish whether the night is kept, and how the engine keeps up."""
+        """Publish whether the night is being recorded, and whether the engine keeps up."""
         self._healths += 1
         self.tell(
             HealthPayload(
@@ -332,7 +338,7 @@ class Publisher:
         )
 
     def _follow_lights(self, to_the_end: bool = False) -> None:
-        """Apply lights off or on up to the last epoch; `to_the_end`: no more epochs come."""
+        """Apply lights off and on up to the last epoch; `to_the_end`: all, because no more epochs come."""
         while self._lights and (to_the_end or self._lights[0][0] <= len(self.labels)):
             self._light(self._lights.popleft()[1])
 
@@ -353,19 +359,19 @@ class Publisher:
         self.tell(payload)
 
     def tell(self, news: News) -> None:
-        """Tell every sink, and report those that failed."""
+        """Pass news to every sink, and report those that failed."""
         self._sinks.hear(self._stream, news)
         self._complain()
 
     def _complain(self) -> None:
-        """Report once that a sink has failed."""
+        """Publish the complaints about sinks as events."""
         for name, text in self._sinks.complaints():
             self.event("error", text, {"sink": name})
 
     def _record(self, payload: EventPayload) -> None:
-        """Record an event, if the journal is still open: an alarm outlasts it.
+        """Record an event, if the journal is still open; the alarm goes on after it is closed.
 
-        What a sink says while it is told something urgent comes after that.
+        Events that arise while an urgent one is being passed to sinks are recorded after it.
         """
         self._unrecorded.append(payload)
         if self._telling:

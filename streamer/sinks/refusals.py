@@ -1,9 +1,9 @@
-"""Handles a broker's refusals: what is repeated, what is put aside, which topics are left out.
+"""Handles a broker's refusals: which messages are repeated or put aside, which topics are left out.
 
-A broker refuses a message in three ways. For now (it is full, it has a quota): the message is said again, and
-what has to come after it waits. For good (too large, malformed): the message is put aside and stays in the
-session file. By its access rules: the whole topic is left out and asked again from time to time, and all
-others go on. Brokers that hang up instead of refusing are understood by what was unanswered then.
+A broker refuses a message in three ways. For the moment (it is full, or has a quota): the message is sent
+again and later ones of its order wait. For good (too large, malformed): the message is put aside and stays in
+the session file. By its access rules: the whole topic is left out and tried again from time to time, and all
+others go on. If a broker hangs up instead of refusing, the unanswered messages show which topic it denies.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from aiomqtt import MqttCodeError
 
 from streamer.clock import Clock
 
-REST_S = 300.0  # until a topic that was refused by name is asked again
-HANG_UP_REST_S = 3600.0  # where asking costs the connection
+REST_S = 300.0  # until a denied topic is tried again
+HANG_UP_REST_S = 3600.0  # likewise if the broker hangs up at it
 AT_ONCE_S = 1.0  # a broker that hangs up so soon after a denial does so because of it
-LAST_S = 3600.0  # a message that is refused for so long, and not for a quota, will never be taken
-DOUBT_S = 60.0  # after a hang-up, messages go one at a time for so long
-STRIKES = 2  # a broker hung up so often at one topic: it may not be said
+LAST_S = 3600.0  # a message that is refused for so long, other than for a quota, is put aside
+DOUBT_S = 60.0  # messages are sent one at a time for so long after a hang-up
+STRIKES = 2  # hang-ups at one topic until it counts as denied
 
 NOT_AUTHORIZED, BAD_TOPIC = 0x87, 0x90
 TOO_LARGE, QUOTA, MALFORMED = 0x95, 0x97, 0x99
@@ -30,25 +30,25 @@ Verdict = Literal["taken", "later", "aside", "left out"]
 
 
 class Refused(MqttCodeError):
-    """The broker answered, and the answer is no; the connection stands."""
+    """The broker refused a message or subscription; the connection stays."""
 
     @property
     def code(self) -> int:
-        """Reason of MQTT 5; 3.1.1 knows 0x80 for a subscription and nothing else."""
+        """The reason code of MQTT 5; 3.1.1 has only 0x80, for a subscription."""
         return self.rc if isinstance(self.rc, int) else int(getattr(self.rc, "value", 0x80))
 
     @property
     def reason(self) -> str:
-        """The reason in the protocol's words."""
+        """The reason as the protocol names it."""
         return f"{self.rc} (0x{self.code:02x})".lower()
 
 
 class Refusals:
-    """What one broker refuses, over all connections to it.
+    """The refusals of one broker, over all connections to it.
 
     Args:
-        clock: measures the rests.
-        tell: is given one line when something new is refused.
+        clock: time.
+        tell: gets one line when something new is refused.
 
     """
 
@@ -70,7 +70,7 @@ class Refusals:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the broker hung up for an unknown reason: then messages go one at a time."""
+        """Whether the broker hung up for an unknown reason, so that messages must be sent one at a time."""
         return bool(self._strikes) and self._clock.monotonic() < self._doubt_until
 
     def may_say(self, topic: str) -> bool:
@@ -78,16 +78,16 @@ class Refusals:
         if self.rest_s(topic) > 0:
             return False
         if topic in self._suspected:
-            self._strikes[topic] = STRIKES - 1  # asked alone, so that no other is suspected
+            self._strikes[topic] = STRIKES - 1  # sent alone, so that no other topic is suspected
             self._doubt_until = self._clock.monotonic() + DOUBT_S
         return True
 
     def rest_s(self, topic: str) -> float:
-        """How long a topic is still left out, in s."""
+        """Return how long a topic is still left out, in s."""
         return max(0.0, self._until.get(topic, 0.0) - self._clock.monotonic())
 
     def accepted(self, topic: str) -> None:
-        """The broker took a message: its topic is no longer suspect."""
+        """Note that the broker took a message: its topic is no longer suspect."""
         if topic in self._strikes:
             del self._strikes[topic]
         if self._told:
@@ -98,8 +98,8 @@ class Refusals:
         self._suspected.discard(topic)
 
     def refused(self, topic: str, refusal: Refused) -> Verdict:
-        """Decide on a refused message; reported once until its topic is taken again."""
-        self._strikes.pop(topic, None)  # it answers, and does not hang up
+        """Decide on a refused message; reported once until its topic is accepted again."""
+        self._strikes.pop(topic, None)  # the broker answered and did not hang up
         if refusal.code in (NOT_AUTHORIZED, BAD_TOPIC):
             self.deny(topic, refusal.reason)
             return "left out"
@@ -125,11 +125,10 @@ class Refusals:
         self._say(topic, "left out", f"{text}: check what this user may publish")
 
     def hung_up(self, unanswered: set[str]) -> bool:
-        """The broker ended the connection while these topics waited for its answer; whether we know why.
+        """Note that the broker hung up while these topics waited; return whether the cause is known.
 
-        Some answer that a topic is denied, and hang up then (mosquitto 2.0 does): asking again costs the
-        connection, and is done seldom. Others hang up without an answer: a topic that was alone when that
-        happened, for the second time, is taken for denied.
+        Some brokers deny a topic and then hang up (mosquitto 2.0 does): such a topic is tried again seldom.
+        Others hang up without an answer: a topic that was the only one waiting, twice, counts as denied.
         """
         now = self._clock.monotonic()
         denied = [topic for topic, at in self._denied.items() if now - at < AT_ONCE_S]
@@ -151,7 +150,7 @@ class Refusals:
         return True
 
     def ignored(self, topic: str) -> None:
-        """The broker answered what was said after a message on this topic, and never that."""
+        """Note that the broker answered later messages, but not one on this topic."""
         self._strikes[topic] += 1
         if self._strikes[topic] >= STRIKES:
             del self._strikes[topic]

@@ -1,4 +1,4 @@
-"""What `[mqtt]`, `[jsonl]`, `[lsl]` and `[stream.ttl]` may say; secrets come from the environment only."""
+"""The settings tables `[mqtt]`, `[jsonl]`, `[lsl]` and `[stream.ttl]`; secrets come from the environment."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class TtlSettings(Table):
 
     port: str | None = Field(None, min_length=1, max_length=256)  # such as /dev/ttyUSB0
     baud: int = Field(115200, ge=300, le=4_000_000)
-    pulse_ms: float = Field(10, ge=0, le=1000)  # after which a zero is written; 0: none is
-    file: UserPath | None = None  # a JSON object for each
+    pulse_ms: float = Field(10, ge=0, le=1000)  # until a zero is written; 0: no zero
+    file: UserPath | None = None  # one JSON object per trigger
 
     @model_validator(mode="after")
     def _somewhere(self) -> TtlSettings:

@@ -40,7 +40,7 @@ class SleepAsAndroid(StagesAndEvents):
     """
 
     name = "Sleep as Android"
-    prompt = True  # MQTT queues what it is to say
+    prompt = True  # MQTT queues the messages
 
     def __init__(self, topic: str, say: Say) -> None:
         self._topic = topic

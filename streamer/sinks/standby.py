@@ -1,7 +1,7 @@
-"""Waits while another process has our node name, so that the two do not disconnect each other forever.
+"""Waits while another process uses our node name, so that the two do not disconnect each other forever.
 
-Whoever has a name answers when asked (`sleepstream/<node>/engine/ask`), by saying anew who it is. Only an
-answer counts: a note that the broker has kept may be that of a process that is dead.
+The engine with a name answers a question on `sleepstream/<node>/engine/ask` by publishing its note again.
+Only such an answer counts: a retained note may come from a process that has ended.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from streamer.sinks.client import Client
 from streamer.sinks.settings import MqttSettings
 from streamer.sinks.topics import ONLINE, ask_topic, availability_topic, engine_topic
 
-LOOK_S = 1.0  # for the retained note of who has the name; a broker sends it right after the subscription
+LOOK_S = 1.0  # wait for the retained note; a broker sends it right after the subscription
 ASK_S = 2.0  # between two questions
-PROOF_S = 7.0  # nobody has the name who has not answered for so long
+PROOF_S = 7.0  # an engine that has not answered for so long no longer has the name
 
 
 class _Watch:
-    """What is known of the process that has our name.
+    """Tracks the process that uses our name.
 
     Args:
-        ours: what we have said of ourselves under that name.
+        ours: our own note under that name.
         now: monotonic s.
 
     """
@@ -38,8 +38,8 @@ class _Watch:
         self._began = now
         self.holder: EnginePayload | None = None
         self.is_us = False
-        self.proven: float | None = None  # when the other one was last known to live
-        self._gone: float | None = None  # when its last will was spoken
+        self.proven: float | None = None  # when the other process last answered
+        self._gone: float | None = None  # when its last will was published
 
     def hear(self, message: Message, node: str, now: float) -> None:
         """Take a message about the name."""
@@ -54,11 +54,11 @@ class _Watch:
             self.proven = now
 
     def until(self, retry_max_s: float) -> float:
-        """When the name counts as free, if nothing more is heard; monotonic s."""
+        """Return when the name counts as free if no more messages come, monotonic s."""
         if self.proven is None:
             return self._began + (LOOK_S if self.holder is None else PROOF_S)
         if self._gone is not None:
-            return self._gone + retry_max_s  # it may be back: for as long as a client rests between attempts
+            return self._gone + retry_max_s  # it may reconnect within a client's longest pause
         return self.proven + PROOF_S
 
 
@@ -71,22 +71,22 @@ async def until_free(
     taken: Callable[[EnginePayload], None],
     stopping: asyncio.Event,
 ) -> None:
-    """Return once no other process provably has our name: at once, or when it is gone or silent.
+    """Wait until no other process is proven to use our name: it is gone, or does not answer.
 
-    It looks under a client identifier of its own; where it may not look or ask, it returns after a moment.
+    This uses a client identifier of its own. If it may not subscribe or ask, it returns after a moment.
 
     Args:
         settings: of the broker.
         tls: for the connection.
         node: our name.
-        ours: what we have said of ourselves under that name.
-        protocol: that the broker spoke with us.
-        taken: is told once who has the name.
-        stopping: once set, it returns soon; a connection that is being made is not cancelled, since nobody
-            would then end it.
+        ours: our own note under that name.
+        protocol: the version of MQTT that the broker speaks.
+        taken: called once with the note of the other process.
+        stopping: once set, this returns soon. A connection being made is not cancelled, because it would then
+            stay open.
 
     Raises:
-        MqttError: the connection has ended, or we may not look.
+        MqttError: the connection has ended, or the subscription was refused.
 
     """
     client = Client(settings, tls, f"{node}-waits-{ours.instance}", None, protocol)
@@ -114,7 +114,7 @@ async def until_free(
 
 
 async def _next(client: Client, patience_s: float, stopping: asyncio.Event) -> Message | None:
-    """The next message; None after `patience_s`, or when we are to stop."""
+    """Return the next message; None after `patience_s`, or once `stopping` is set."""
     try:
         async with asyncio.timeout(patience_s):
             upcoming = await unless_stopped(stopping, anext(client.messages))
@@ -124,7 +124,7 @@ async def _next(client: Client, patience_s: float, stopping: asyncio.Event) -> M
 
 
 def _note(body: object) -> EnginePayload | None:
-    """Read an engine's note about itself; None if it cannot be understood."""
+    """Read an engine's note; None if it is malformed."""
     try:
         return EnginePayload.model_validate_json(body) if isinstance(body, bytes) else None
     except ValidationError:

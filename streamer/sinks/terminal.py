@@ -1,4 +1,4 @@
-"""The terminal: a block that updates in place, or plain lines where there is none."""
+"""The terminal output: a block that updates in place, or plain lines if the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from streamer.night.agreement import Agreement
 from streamer.night.statistics import DEFINITIONS, Statistics
 from streamer.payloads import EventPayload, PublishedStage, StagePayload
 
-CHANGES = 6  # shown, of the stage
-CALM_S = 0.5  # at least, between two pictures of the block
+CHANGES = 6  # changes of the stage that are shown
+CALM_S = 0.5  # at least, between two updates of the block
 GRADES = {"good": "green", "fair": "", "poor": "yellow", "off": "red"}
 COLOURS = {"W": "yellow", "R": "magenta", "N1": "cyan", "N2": "blue", "N3": "bright_blue"}
 PLAIN_EVERY_S = 1800  # of the recording, between two plain lines
-SHOWN = {  # of all statistics, those that answer "how was the night?"
+SHOWN = {  # the statistics for the summary of a night
     "TIB": "tib_min",
     "TST": "tst_min",
     "SE": "se_percent",
@@ -46,34 +46,34 @@ SHOWN = {  # of all statistics, those that answer "how was the night?"
     "unscored": "unscored_min",
 }
 LOUD = ("session_resumed", "warning", "error", "no_signal", "reconnected", "refused")
-RINGS = ("ringing", "snoozed", "dismissed", "gave_up", "missed")  # of an alarm, what a person should see
-OFTEN = 3  # times that a line is said before it is only counted
-AGAIN_S = 3600.0  # until a line that comes often is said again
-LINES = 200  # that are remembered for that
+RINGS = ("ringing", "snoozed", "dismissed", "gave_up", "missed")  # alarm events that are shown
+OFTEN = 3  # times that a line is printed; further repeats are counted
+AGAIN_S = 3600.0  # until a repeated line is printed again
+LINES = 200  # lines remembered for that
 
 
 @dataclass(slots=True)
 class _Shown:
-    """What the block shows of one stream."""
+    """What the block shows for one stream."""
 
     info: StreamInfo
     payload: StagePayload | None = None
     done_s: float = 0.0  # of the recording
-    said_s: float | None = None  # where the last plain line was
-    away: bool = False  # it was said that the signal is gone
+    said_s: float | None = None  # position of the last plain line, s of the recording
+    away: bool = False  # the loss of the signal was shown
     alarm: str = ""  # while it rings or snoozes
     changes: deque[tuple[str, PublishedStage]] = field(default_factory=lambda: deque(maxlen=CHANGES))
 
 
 class Repeats:
-    """Holds back a line that is repeated, whatever numbers it holds."""
+    """Holds back lines that are repeated; lines that differ only in numbers count as the same."""
 
     def __init__(self) -> None:
         # How often a line was printed, how often held back since, and when it was printed last.
         self._seen: OrderedDict[str, list[float]] = OrderedDict()
 
     def line(self, text: str, now: float) -> str:
-        """The line to print at steady time `now`, or "" to hold it back."""
+        """Return the line to print at steady time `now`, or "" to hold it back."""
         key = re.sub(r"[0-9]+", "#", text)
         said, held, last = self._seen.pop(key, [0.0, 0.0, now])
         if said >= OFTEN and now - last < AGAIN_S:
@@ -88,10 +88,10 @@ class Repeats:
 
 
 class Terminal:
-    """A sink for every stream of an engine: one block that updates in place, or plain lines off a terminal.
+    """A sink for all streams of an engine: one block that updates in place, or plain lines if not a terminal.
 
-    A context manager, because it owns the screen's last lines. It may wait for the terminal, and so has a
-    thread of its own, which is the only one that writes there while an engine runs.
+    A context manager, because it owns the screen's last lines. It may wait for the terminal and so runs in
+    its own thread, the only one that writes there while an engine runs.
 
     Args:
         console: where to write.
@@ -109,8 +109,8 @@ class Terminal:
         self._shown: dict[str, _Shown] = {}
         self._repeats = Repeats()
         self._broker: MqttStatus | None = None
-        # Refreshed from here and not by a thread of its own, which would read what is being changed.
-        # What others print stays theirs: it must not wait for this screen.
+        # No refresh thread: it would read state while that is being changed. Other prints are not redirected:
+        # they must not wait for this screen.
         self._live = Live(
             console=console,
             get_renderable=self.block,
@@ -138,7 +138,7 @@ class Terminal:
         try:
             self._show(stream, news)
         except BaseException:
-            with self._console.capture():  # rich would keep what was not written, and grow
+            with self._console.capture():  # clears rich's buffer, which would grow
                 pass
             raise
 
@@ -168,7 +168,7 @@ class Terminal:
     def _staged(self, stream: str, payload: StagePayload) -> None:
         """Show the newest stage."""
         shown = self._shown.get(stream)
-        if shown is None:  # that it was opened has been dropped
+        if shown is None:  # its `Opened` was dropped
             return
         before, shown.payload = shown.payload, payload
         if before is None or before.stage != payload.stage:
@@ -182,7 +182,7 @@ class Terminal:
             self._console.print(Text(f"{stream} ") + self._line(payload), soft_wrap=True)
 
     def _happened(self, stream: str, payload: EventPayload) -> None:
-        """Show an event that a person should know of."""
+        """Show an event, if it matters to the user."""
         shown = self._shown.get(stream)
         if payload.event == "alarm":
             self._alarmed(stream, payload)
@@ -237,7 +237,7 @@ class Terminal:
         return bool(line)
 
     def block(self) -> Group:
-        """What the terminal shows now: two lines a stream, a bar where the end is known, and the broker."""
+        """Draw the block: two lines per stream, a bar if the end is known, and the broker's state."""
         parts: list[RenderableType] = []
         for stream, shown in self._shown.items():
             parts.append(Text(f"{stream}  ", style="bold") + self._now(shown))
@@ -264,7 +264,7 @@ class Terminal:
         return self._line(shown.payload) + Text("" if lag is None else f"  lag {lag:.0f} ms", style="dim")
 
     def _changes(self, shown: _Shown) -> Text:
-        """Say the last changes, newest first."""
+        """List the last changes, newest first."""
         text = Text("  since", style="dim")
         for clock, stage in reversed(shown.changes):
             text.append(f" {clock[:5]} ").append(stage, COLOURS.get(stage, "white")).append(" ·")
@@ -330,7 +330,7 @@ def show_night(console: Console, labels: Sequence[Label], statistics: Statistics
 
 
 def show_agreement(console: Console, agreement: Agreement, against: str, said: Sequence[str] = ()) -> None:
-    """Print agreement and confusion, and below them what to know of them."""
+    """Print agreement and confusion, and the remarks `said` below."""
     accuracy, kappa, macro_f1 = (
         "undefined" if value is None else f"{value:.3f}"
         for value in (agreement.accuracy, agreement.kappa, agreement.macro_f1)
@@ -351,7 +351,7 @@ def show_agreement(console: Console, agreement: Agreement, against: str, said: S
 
 @contextmanager
 def watch_progress(console: Console, text: str) -> Iterator[Callable[[float], None]]:
-    """Give a function that takes the share done, 0 to 1: a bar on a terminal, quiet elsewhere."""
+    """Yield a function that takes the share done, 0 to 1, and shows a bar on a terminal."""
     columns = TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), TaskProgressColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(text, total=1.0)

@@ -1,4 +1,4 @@
-"""The topics of one sleeper, and the message that waits on each."""
+"""The MQTT topics of one sleeper, and the messages that wait to be published on them."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ NEWEST: Mapping[type[BaseModel], str] = {  # retained: only the newest message o
     HealthPayload: "health",
     SignalPayload: "signal",
 }
-URGENT = 64  # messages that wait to be said at once; the oldest is left to its outbox
+URGENT = 64  # urgent messages that may wait; if more come, the oldest is left to the outbox
 
 
 def availability_topic(node: str) -> str:
-    """Return the topic that says whether an engine of this name is connected."""
+    """Return the topic of whether an engine with this node name is connected."""
     return f"{PREFIX}/{node}/availability"
 
 
 def engine_topic(node: str) -> str:
-    """Return the topic that says which engine it is, or last was."""
+    """Return the topic of the note of the engine with this node name."""
     return f"{PREFIX}/{node}/engine"
 
 
 def ask_topic(node: str) -> str:
-    """Return the topic on which an engine is asked to say again who it is."""
+    """Return the topic on which an engine is asked to publish its note again."""
     return f"{engine_topic(node)}/ask"
 
 
 class Slot:
-    """The newest message of one retained topic; said again on every new connection."""
+    """The newest message of one retained topic; published again on every new connection."""
 
     def __init__(self, topic: str, kind: str, expiry_s: float | None = None) -> None:
         self.topic = topic
@@ -71,17 +71,17 @@ class Slot:
         self.changed.set()
 
     def forget(self) -> None:
-        """A new connection: the broker may have lost everything."""
+        """Publish the message again: the broker of a new connection may have lost it."""
         self.said = 0
         self.changed.set()
 
     def remaining_s(self, now: float) -> float | None:
-        """How long it stays valid; None: for ever."""
+        """Return how long the message stays valid, s; None: for ever."""
         return None if self.expiry_s is None else self.expiry_s - (now - self.set_at)
 
 
 class Saying(NamedTuple):
-    """A message to publish once, now."""
+    """A message to be published once, at once."""
 
     topic: str
     body: str
@@ -106,17 +106,17 @@ class MqttStream:
         }
         self.slots = (self.availability, *self._newest.values())
         self.at_once: asyncio.Queue[Saying] = asyncio.Queue(URGENT)
-        self.speaking = False  # one of them is on its way, not yet acknowledged
-        self.known: set[str] = set()  # bodies of events that the broker has, and whose parcels are to come
+        self.speaking = False  # one of them is sent and not yet acknowledged
+        self.known: set[str] = set()  # bodies of urgent events that the broker has; the outbox has them too
         self.left_out: set[int] = set()  # parcels of topics that the broker does not take
         self._clock = clock
 
     def hear(self, stream: str, news: News) -> None:
-        """Take what goes straight to the broker; epochs and events come through the outbox."""
+        """Take news that go straight to the broker; epochs and events come through the outbox."""
         match news:
             case Online(online):
                 self.availability.put(ONLINE if online else OFFLINE, self._clock.monotonic())
-            case Urgent(event):  # the outbox has it, too: the first acknowledgement settles both
+            case Urgent(event):  # the outbox has it too; the first acknowledgement counts for both
                 self.say(f"{self.root}/event", to_json(event))
             case BaseModel():
                 if slot := self._newest.get(type(news)):
@@ -125,11 +125,11 @@ class MqttStream:
                 pass
 
     def answer(self, payload: AnswerPayload, correlation: bytes = b"") -> None:
-        """Answer a command, always on this topic, never on one that a client names."""
+        """Answer a command, always on this stream's topic, not on one that a client names."""
         self.say(f"{self.root}/answer", to_json(payload), correlation)
 
     def say(self, topic: str, body: str, correlation: bytes = b"") -> None:
-        """Publish once, now, not retained; dropped without a connection."""
+        """Publish a message once, at once, not retained; without a connection it is dropped."""
         if self.at_once.full():
             self.at_once.get_nowait()
         self.at_once.put_nowait(Saying(topic, body, correlation))

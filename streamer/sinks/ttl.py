@@ -1,7 +1,7 @@
-"""Sends triggers as bytes to a serial port, for an amplifier's trigger input, or into a file.
+"""Writes triggers as bytes to a serial port, for an amplifier's trigger input, or to a file.
 
-A USB adapter or trigger box puts each byte on its lines; after `pulse_ms` a zero follows. A port that hangs
-blocks only the sink's own thread.
+A USB adapter or trigger box puts each byte on its output lines; after `pulse_ms` a zero follows. A port that
+hangs blocks only the sink's own thread.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from streamer.payloads import EventPayload
 from streamer.sinks.codes import encode_event
 from streamer.sinks.settings import TtlSettings
 
-KEPT = 4096  # latencies that are remembered
-WRITE_S = 1.0  # longest that a port may take a byte
+KEPT = 4096  # latencies that are kept
+WRITE_S = 1.0  # longest time to write a byte
 
 
 class TtlSink:
     """A sink, and a context manager that closes port and file.
 
     Attributes:
-        late_ms: how long after it was due each byte was written; the last ones.
+        late_ms: of the last bytes, how long after it was due each was written.
 
     """
 
@@ -43,10 +43,10 @@ class TtlSink:
         self.late_ms: deque[float] = deque(maxlen=KEPT)
 
     def __enter__(self) -> Self:
-        """Open now and not with the first trigger.
+        """Open port and file now, not only at the first trigger.
 
         Raises:
-            SinkError: the port or the file cannot be opened; it is tried again with each trigger.
+            SinkError: the port or the file cannot be opened; each trigger tries again.
 
         """
         self._open()
@@ -59,7 +59,7 @@ class TtlSink:
         """Write a trigger's code.
 
         Raises:
-            SinkError: it cannot be written; it is not written later either, when it would be wrong.
+            SinkError: it cannot be written; it is not written later, because it would be too late.
 
         """
         if not isinstance(news, EventPayload) or news.event != "trigger":
@@ -78,13 +78,13 @@ class TtlSink:
             self._write(0)
 
     def _write(self, code: int) -> None:
-        """Put a byte on the lines of the port, if there is one."""
+        """Write a byte to the port, if there is one."""
         if self._port is None:
             return
         try:
             self._port.write(bytes([code]))
             self._port.flush()
-        except OSError as error:  # pyserial's own are
+        except OSError as error:  # pyserial's exceptions are OSErrors
             self._close()
             raise SinkError(f"cannot write to {self._settings.port}: {error}; plug it in again") from error
 
@@ -106,7 +106,7 @@ class TtlSink:
 
 def _opened(port: str, baud: int) -> Any:
     try:
-        import serial  # only where it is wanted
+        import serial  # optional, so imported only when a port is used
     except ImportError as error:
         raise SinkError(
             "[stream.ttl] port needs pyserial, which is not installed; install the extra serial (in the "

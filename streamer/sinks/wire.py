@@ -1,8 +1,9 @@
-"""QoS 1 by hand: packets of many messages in one write, their acknowledgements in one read.
+"""A fast path for QoS 1: many messages in one write, many acknowledgements in one read.
 
-paho makes half a dozen objects of each message and three system calls of each answer: most of what it takes
-to publish a stage. Here a message is its bytes, all that are said in one turn of the loop leave at once,
-and of what comes only other packets than an answer are left to paho, which keeps the connection.
+paho makes half a dozen objects per message and three system calls per acknowledgement, which is most of the
+cost of publishing a stage. Here a message is encoded once, all messages of one turn of the event loop are
+sent together, and acknowledgements are read here. All other packets are left to paho, which keeps the
+connection.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 PUBLISH, PUBACK = 0x30, 0x40  # first byte of a packet, without flags
 EXPIRY, CORRELATION = b"\x02", b"\x09"  # properties of MQTT 5
-IN_FLIGHT = 20  # messages that wait for an answer where the broker does not say how many may; paho's number
+IN_FLIGHT = 20  # messages that may wait for an answer if the broker states no limit; as in paho
 READ_BYTES = 1 << 16
-LONGEST = (1 << 28) - 1  # bytes of a packet behind its length
+LONGEST = (1 << 28) - 1  # bytes of a packet after its length field
 SUCCESS = ReasonCode(PacketTypes.PUBACK, "Success")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is published."""
+    """A message to publish."""
 
     topic: str
     body: str
     retain: bool = False
-    expiry_s: int | None = None  # with the next one only where MQTT 5 is spoken
-    correlation: bytes = b""
+    expiry_s: int | None = None  # MQTT 5 only
+    correlation: bytes = b""  # MQTT 5 only
 
 
 class Wire:
@@ -42,13 +43,13 @@ class Wire:
 
     Args:
         paho: the client that keeps the connection.
-        five: whether it speaks MQTT 5.
+        five: whether the connection is MQTT 5.
 
     Attributes:
         unanswered: topics that wait for the broker's answer.
         last_answer: when the last one came, by the event loop's clock.
-        most: messages that may wait for an answer; the others wait to be sent.
-        qos: 0 where the broker takes nothing else: then no answer comes.
+        most: messages that may wait for an answer; further ones wait to be sent.
+        qos: 1, or 0 if the broker takes nothing else; then no answers come.
 
     """
 
@@ -60,10 +61,10 @@ class Wire:
         self._five = five
         self._loop = asyncio.get_running_loop()
         self._answers: dict[int, _Answer] = {}  # by the packet's number, the oldest first
-        self._waiting: deque[tuple[int, Message]] = deque()  # for one of them to be answered
-        self._out: list[bytes] = []  # leave in the next turn
+        self._waiting: deque[tuple[int, Message]] = deque()  # to be sent after others are answered
+        self._out: list[bytes] = []  # packets to be sent in the next turn of the loop
         self._watch: asyncio.TimerHandle | None = None
-        self._in = b""  # came, and was not taken yet
+        self._in = b""  # bytes received and not read yet
         self._recv: Callable[[int], bytes] = paho._sock_recv
         paho._sock_recv = self._take  # type: ignore[assignment, method-assign]
         paho._handle_pubackcomp = self._long_answer  # type: ignore[assignment, method-assign]
@@ -74,11 +75,11 @@ class Wire:
         return {answer.topic for answer in self._answers.values() if not answer.reason.done()}
 
     async def publish(self, message: Message, within_s: float) -> ReasonCode:
-        """Say it; the broker's answer.
+        """Send a message and return the broker's answer.
 
         Raises:
             MqttCodeError: the connection broke.
-            TimeoutError: no answer came in that time.
+            TimeoutError: no answer came within `within_s`.
 
         """
         if not self.qos:
@@ -101,7 +102,7 @@ class Wire:
             self._send_waiting()
 
     def read(self) -> None:
-        """The socket has something: take it all."""
+        """Read all that the socket has received."""
         while self._paho.socket() is not None:
             if self._paho._in_packet["command"] or not self._answered():
                 self._paho.loop_read()
@@ -110,7 +111,7 @@ class Wire:
                 return
 
     def end(self, error: MqttCodeError) -> None:
-        """The connection is gone, and no answer comes any more."""
+        """End all waits with an error, because the connection is gone."""
         for answer in self._answers.values():
             if not answer.reason.done():
                 answer.reason.set_exception(error)
@@ -128,29 +129,29 @@ class Wire:
     def _flush(self) -> None:
         together, self._out = b"".join(self._out), []
         if self._paho.socket() is not None:
-            self._paho._packet_queue(PUBLISH, together, 0, 1)  # 1: paho does nothing when it has left
+            self._paho._packet_queue(PUBLISH, together, 0, 1)  # 1: paho need not do anything once it is sent
             self._paho.loop_write()
 
     def _send_waiting(self) -> None:
         while self._waiting and len(self._answers) - len(self._waiting) < self.most:
             number, message = self._waiting.popleft()
-            if number in self._answers:  # else nobody waits for it any more
+            if number in self._answers:  # otherwise its caller has given up
                 self._send(encoded(message, number, self._five))
 
     # ---- in
 
     def _take(self, size: int) -> bytes:
-        """What paho reads with: out of what has come, or from the socket."""
+        """Read for paho: from the bytes received, or from the socket."""
         if not self._in:
             self._in = self._recv(READ_BYTES)
         taken, self._in = self._in[:size], self._in[size:]
         return taken
 
     def _answered(self) -> bool:
-        """Take the answers at the beginning of what has come; True if that was all there is."""
+        """Read the acknowledgements at the start of the bytes received; True if there was nothing else."""
         try:
             self._in = self._in or self._recv(READ_BYTES)
-        except OSError:  # paho finds out what is wrong, if anything is
+        except OSError:  # left to paho
             return False
         data, at = self._in, 0
         while at + 4 <= len(data) and data[at] == PUBACK and data[at + 1] < 0x80:
@@ -163,12 +164,12 @@ class Wire:
         return at > 0 and not self._in
 
     def _long_answer(self, _command: str) -> MQTTErrorCode:
-        """Hear an answer that came in pieces, or says more than its code."""
+        """Read an acknowledgement that came in pieces, or has more than its code."""
         self._hear(bytes(self._paho._in_packet["packet"]))
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _hear(self, packet: bytes) -> None:
-        """Hear an acknowledgement: which packet, and in MQTT 5 the reason, if that is not success."""
+        """Read an acknowledgement: the packet's number and, in MQTT 5, the reason if it is not success."""
         self.last_answer = self._loop.time()
         answer = self._answers.get(int.from_bytes(packet[:2]))
         if answer is not None and not answer.reason.done():
@@ -184,7 +185,7 @@ class Wire:
             self._watch = self._loop.call_at(until, self._look)
 
     def _look(self) -> None:
-        """Give up on what should have been answered; one timer for all of them."""
+        """End waits that have taken too long; one timer serves all of them."""
         self._watch = None
         now = self._loop.time()
         for answer in self._answers.values():
@@ -203,7 +204,7 @@ class _Answer:
 
 
 def encoded(message: Message, number: int | None, five: bool) -> bytes:
-    """A PUBLISH packet; with a number it is of QoS 1.
+    """Encode a PUBLISH packet; with a number it has QoS 1, without one QoS 0.
 
     Raises:
         ValueError: the message is longer than MQTT allows.
@@ -225,7 +226,7 @@ def encoded(message: Message, number: int | None, five: bool) -> bytes:
 
 
 def _length(size: int) -> bytes:
-    """A number as MQTT's variable bytes."""
+    """Encode a number as MQTT's variable byte integer."""
     if size > LONGEST:
         raise ValueError(f"a packet of {size} bytes")
     out = bytearray()

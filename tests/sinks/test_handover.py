@@ -134,7 +134,7 @@ def test_a_sink_that_is_stuck_loses_the_oldest_and_is_told_how_many():
         assert aside.dropped == 7
         assert aside.complaint() == ""
         clock.now += STALLED_S + 1
-        assert "stands still" in aside.complaint()
+        assert "is stuck" in aside.complaint()
         assert aside.complaint() == ""
         stuck.over.set()
     assert [type(news).__name__ for news in ear.heard] == ["Online", "Remark"] + ["Online"] * 3
