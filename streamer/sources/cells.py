@@ -141,7 +141,7 @@ class Times:
                 step = value - self._latest
                 if self.of_day and abs(step + DAY_S) < DAY_S / 2:
                     self._turn(DAY_S, "")
-                elif abs(step + HOUR_S) < STEP_S:
+                elif abs(step + HOUR_S) < STEP_S and _on_the_hour(value, self._latest):
                     self._turn(HOUR_S, "its local times repeat an hour, as when summer time ends")
                 elif abs(step - HOUR_S) < STEP_S and _on_the_hour(value, self._latest):
                     self._turn(-HOUR_S, "its local times leave out an hour, as when summer time begins")

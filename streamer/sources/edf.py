@@ -38,7 +38,8 @@ class EdfRecording:
         if not self._signals:
             why = self.remarks[0] if self.remarks else "it has no signals, only annotations"
             raise RecordingError(f"{path} holds nothing to stage: {why}; give the recording itself")
-        self._onsets = edf_times.read_onsets(path, self._header)
+        self._onsets, said = edf_times.read_onsets(path, self._header)
+        self.remarks += said
         self._header, said = edf_times.correct_pace(self._header, self._onsets)
         self.remarks += said
         self.name = path.stem

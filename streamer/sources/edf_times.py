@@ -16,6 +16,7 @@ from streamer.errors import RecordingError
 from streamer.messages import Floats
 from streamer.sources.devicetime import LEAP_S
 from streamer.sources.edf_header import Header, read_header, text_of
+from streamer.sources.excursions import Excursions
 from streamer.sources.pace import SNAP, TOLERANCE, nominal_near, rate_said
 
 # One list: onset, [0x15 duration], 0x14, texts each ended by 0x14, then 0.
@@ -51,13 +52,21 @@ def read_annotations(path: Path) -> list[Annotation]:
     return sorted(((start - zero, length, text) for start, length, text in out), key=lambda item: item[0])
 
 
-def read_onsets(path: Path, header: Header) -> Floats:
-    """Return when each record begins: (records,) s, NaN for a record that does not say it."""
+def read_onsets(path: Path, header: Header) -> tuple[Floats, list[str]]:
+    """Return when each record begins, (records,) s, NaN for a record that does not say it; and remarks.
+
+    Excursions of the clock are undone.
+    """
     out = np.full(header.records, math.nan)
     for record, onset, _ in _records(path, header, range(header.records)):
         if onset is not None:
             out[record] = onset
-    return out
+    known = np.flatnonzero(np.isfinite(out))
+    typical = float(np.median(np.diff(out[known]) / np.diff(known))) if known.size > FEW else math.nan
+    apart_s = typical if abs(typical / header.record_s - 1) < OFF_MOST else header.record_s
+    excursions = Excursions(apart_s, JUMP_S, JUMP_S, single=True)
+    out[known] = excursions.undo(out[known], known)
+    return out, excursions.remarks()
 
 
 def correct_pace(header: Header, onsets: Floats) -> tuple[Header, list[str]]:

@@ -138,12 +138,19 @@ def _counts(times: Floats) -> bool:
 
 
 def _rate(path: Path, times: Floats, factor: float) -> float:
-    steps = np.diff(times) * factor
-    steps = steps[steps <= 20 * float(steps.mean())] if steps.size else steps  # not over gaps
-    span = float(steps.sum())
-    if not span > 0:
+    step_s = mean_step(times) * factor
+    if not step_s > 0:
         raise RecordingError(f"{path}: its times do not increase; give a time in seconds in every row")
-    return float(steps.size / span)
+    return 1 / step_s
+
+
+def mean_step(times: Floats) -> float:
+    """Return the mean step of (n,) times, without gaps and steps back; 0 if there is none."""
+    steps = np.diff(times)
+    steps = steps[steps >= 0]
+    while steps.size and (gaps := steps > 20 * float(steps.mean())).any():  # a long gap hides a short one
+        steps = steps[~gaps]
+    return float(steps.mean()) if steps.size else 0.0
 
 
 def _scaled(begun: float, raw_hz: float) -> tuple[float, float]:

@@ -19,15 +19,17 @@ from streamer.messages import Chunk, Gap, Item
 from streamer.sources import columns, lines
 from streamer.sources.cells import Times, numbers
 from streamer.sources.devicetime import FileChecked
+from streamer.sources.excursions import LEAST_PERIODS, LEAST_S, Excursions
 from streamer.sources.files import UNKNOWN_START, make_distinct
 from streamer.sources.lines import Line
-from streamer.sources.pace import find_pace, numbering, pace_without_times
+from streamer.sources.pace import find_pace, mean_step, numbering, pace_without_times
 from streamer.sources.packets import PacketCounter
 from streamer.sources.table_rows import RowParser, Rows, in_order, timed, together
 from streamer.sources.timeline import Timeline
 
 LINES = 8192  # parsed at once
 SAMPLED = 50  # rows that show whether decimals have a comma
+FEW_ROWS = 8  # in a table's first rows, whose unit is not known yet, a smaller leap is ignored
 HELD = 3  # rows held back: with the next ones they show which is wrong if times go back
 LOST = "missing in the file"
 
@@ -130,19 +132,24 @@ class TableRecording:
 
         """
         held: Rows | None = None
+        excursions = self._excursions()
         for block in blocks:
             rows = parser.parse(block)
             parser.lose(rows.numbers[np.isnan(rows.times) & np.isfinite(rows.samples).any(axis=0)])
             rows = rows if held is None else together([held, rows])
+            rows, later = _undo(excursions, rows)
+            shift_s = parser.shift_s
             keep = self._going_on(parser, rows, ended=False)
+            later.times[:] += parser.shift_s - shift_s
             kept = np.flatnonzero(keep)
             cut = int(kept[-HELD]) if kept.size > HELD else 0
-            held = rows.take(slice(cut, None))
+            held = together([rows.take(slice(cut, None)), later])
             if cut:  # the last of these is the first that is held
                 ready = timed(rows.take(slice(0, cut + 1)), keep[: cut + 1], 1 / self._pace.rate_hz)
                 yield ready.take(slice(0, -1))
         if held is not None:
             yield timed(held, self._going_on(parser, held, ended=True), 1 / self._pace.rate_hz)
+        self.remarks += excursions.remarks()
 
     def _going_on(self, parser: RowParser, rows: Rows, ended: bool) -> NDArray[np.bool_]:
         """Return a mask of the rows with increasing times.
@@ -261,7 +268,29 @@ class TableRecording:
             raise RecordingError(
                 f"{self._path}: most rows have no time; give one in seconds, or a date, in every row"
             )
+        real = rows.times[np.isfinite(rows.times)]
+        ahead = np.diff(real)[np.diff(real) > 0]
+        self._grain = float(np.median(ahead)) if ahead.size else 0.0
+        self._period = mean_step(real)
+        if self._period > 0:
+            least = max(FEW_ROWS * self._period, LEAST_PERIODS * self._grain)
+            _undo(Excursions(self._period, least, least), rows)
         return rows.take(self._going_on(parser, rows, ended=True))
+
+    def _excursions(self) -> Excursions:
+        """Make what undoes excursions in the table's times."""
+        period_s, grain_s = self._period * self._pace.factor, self._grain * self._pace.factor
+        least_s = max(LEAST_S, LEAST_PERIODS * grain_s)
+        return Excursions(period_s, least_s, least_s)
+
+
+def _undo(excursions: Excursions, rows: Rows) -> tuple[Rows, Rows]:
+    """Undo excursions in the times of rows, and split off the rows that may belong to an open one."""
+    real = np.flatnonzero(np.isfinite(rows.times))
+    rows.times[real] = excursions.undo(rows.times[real], real)
+    open_ = excursions.first_open(rows.times[real])
+    cut = int(real[open_]) if open_ < real.size else len(rows)
+    return rows.take(slice(0, cut)), rows.take(slice(cut, None))
 
 
 def _by_number(ordered: Iterator[Rows]) -> Iterator[Item]:

@@ -81,6 +81,9 @@ class RowParser:
         channels: the columns of the samples to read.
         notes: the column of events that have rows of their own, or None.
 
+    Attributes:
+        shift_s: by which the table's clock was set back so far.
+
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class RowParser:
         self._counter, self._channels, self._notes = counter, list(channels), notes
         self._bad_rows = Tally("rows left out because they are not whole")
         self._bad_times = Tally("rows left out because their time is missing or goes back")
-        self._shift_s = 0.0  # by which the table's clock was set back so far
+        self.shift_s = 0.0
         self._set_back: list[str] = []
         self._bad_cells = Tally("rows with a cell that is not a number, which counts as lost")
 
@@ -143,7 +146,7 @@ class RowParser:
         back_s = float(rows.times[before] - rows.times[at])
         shift_s = back_s + float(np.median(steps[steps > 0]))
         rows.times[at:] += shift_s
-        self._shift_s += shift_s
+        self.shift_s += shift_s
         self._set_back.append(
             f"its clock was set back by {back_s:.3f} s in line {rows.numbers[at]}; "
             "its times are read on from there"
@@ -160,7 +163,7 @@ class RowParser:
             samples[place], bad = numbers(columns[column], self._comma)
             wrong.update(bad)
         self._bad_cells.add(at[sorted(wrong)])
-        times = none if self._time is None else self._seconds(columns) + self._shift_s
+        times = none if self._time is None else self._seconds(columns) + self.shift_s
         counter = none if self._counter is None else numbers(columns[self._counter], self._comma)[0]
         return Rows(at, times, counter, samples)
 

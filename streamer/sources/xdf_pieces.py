@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from streamer.messages import Channel, Floats
+from streamer.sources.excursions import Excursions
 from streamer.sources.table_rows import in_order
-from streamer.sources.xdf_times import seconds, true_rate, without_excursions
+from streamer.sources.xdf_times import seconds, speed_of, true_rate
 
 OVERLAP_S = 0.5  # the clocks of two pieces may differ by so much
 SHORT_S = 1.0  # a shorter piece that overlaps another is left out
@@ -129,9 +130,11 @@ def _single(stream: dict[str, Any], remarks: list[str]) -> Pieces | None:
     good = np.flatnonzero(keep)
     if good.size:
         times = times.copy()
-        for mend in (seconds, without_excursions):
-            times[good], remark = mend(times[good], rate_hz)
-            remarks += [f"stream {name!r}: {remark}"] if remark else []
+        in_seconds, remark = seconds(times[good], rate_hz)
+        excursions = Excursions(speed_of(in_seconds, rate_hz) / rate_hz)
+        times[good] = excursions.undo(in_seconds)
+        said = [remark] if remark else []
+        remarks += [f"stream {name!r}: {one}" for one in (*said, *excursions.remarks())]
     keep[good] = in_order(times[good], LATE_S)[0]
     if not keep.all():
         wrong = int(keep.size - np.count_nonzero(keep))

@@ -1,4 +1,4 @@
-"""Checks the times of an XDF stream: their scale, their leaps and their rate."""
+"""Checks the times of an XDF stream: their scale and their rate."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from streamer.sources.pace import SNAP, TOLERANCE, nominal_near, rate_said
 from streamer.sources.timeline import Timeline
 
 ENOUGH_S = 60.0  # with fewer s of samples the declared rate is used, not that of the times
-EXCURSION_S, EXCURSION_PERIODS = 0.03, 3  # a leap, at least
-EXCURSIONS = 1000  # looked at; a file with more of them has no clock
 LOOKED_AT_S = 600.0  # of samples: a device's rate does not change
 
 
@@ -26,7 +24,7 @@ def seconds(times: Floats, rate_hz: float) -> tuple[Floats, str]:
         rate_hz: declared.
 
     """
-    factor = _factor(times, rate_hz)
+    factor = speed_of(times, rate_hz)
     named = scale_named(factor, rate_hz)
     if not named:
         return times, ""
@@ -37,40 +35,6 @@ def seconds(times: Floats, rate_hz: float) -> tuple[Floats, str]:
     return times / scale, f"its times {named}; they are divided by that"
 
 
-def without_excursions(times: Floats, rate_hz: float) -> tuple[Floats, str]:
-    """Times without those of a clock that leaps ahead and is soon again where it was; and a remark, or "".
-
-    Believed, the leap would be a loss, and all that follows would lie too late. The samples between are
-    placed by their number. A single time is left alone: that is a damaged sample.
-
-    Args:
-        times: (n,) s, finite.
-        rate_hz: of the samples.
-
-    """
-    period, leap_s = 1 / rate_hz, max(EXCURSION_S, EXCURSION_PERIODS / rate_hz)
-    ahead = np.diff(times) - period
-    out, count, longest_s = times, 0, 0.0
-    most = round(ENOUGH_S * rate_hz)
-    for back in np.flatnonzero(ahead < -leap_s)[:EXCURSIONS].tolist():
-        first = max(0, back - most)
-        leaps = first + np.flatnonzero(ahead[first:back] > leap_s)
-        expected = times[leaps] + (back + 1 - leaps) * period
-        fitting = leaps[(np.abs(times[back + 1] - expected) <= leap_s / 2) & (leaps < back - 1)]
-        if not fitting.size:
-            continue
-        start = int(fitting[-1])
-        out = times.copy() if out is times else out
-        out[start + 1 : back + 1] = out[start] + period * np.arange(1, back - start + 1)
-        count, longest_s = count + 1, max(longest_s, float(ahead[start]))
-    if not count:
-        return times, ""
-    return out, (
-        f"its times leap ahead by up to {longest_s:.2f} s and back again in {count} places; there samples "
-        "are read as if nothing was lost"
-    )
-
-
 def true_rate(times: Floats, rate_hz: float) -> tuple[float, str]:
     """Return the rate to read at: that of the times if it differs from the declared one; and a remark, or "".
 
@@ -79,7 +43,7 @@ def true_rate(times: Floats, rate_hz: float) -> tuple[float, str]:
         rate_hz: declared.
 
     """
-    factor = _factor(times, rate_hz)
+    factor = speed_of(times, rate_hz)
     if times.shape[0] < ENOUGH_S * rate_hz or not 0.05 < factor < 2:
         return rate_hz, ""
     part = times[: int(LOOKED_AT_S * rate_hz)]
@@ -92,7 +56,7 @@ def true_rate(times: Floats, rate_hz: float) -> tuple[float, str]:
     return read_hz, rate_said(rate_hz, read_hz)
 
 
-def _factor(times: Floats, rate_hz: float) -> float:
+def speed_of(times: Floats, rate_hz: float) -> float:
     """Return how many times too fast times run, by the median over seconds of samples."""
     count = times.shape[0]
     if count < 2:

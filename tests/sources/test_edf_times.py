@@ -71,6 +71,22 @@ def test_records_that_are_further_apart_than_they_say_are_read_at_their_own_rate
     assert recording.duration_s == pytest.approx(45 * 1.024)
 
 
+@pytest.mark.parametrize("kind", [b"EDF+C", b"EDF+D"])
+@pytest.mark.parametrize("leap_s", [0.25, 30.0, 4000.0, 1e5, -0.25, -12.0])
+@pytest.mark.parametrize("length", [1, 2, 15])
+def test_a_clock_that_leaps_and_is_soon_back_has_lost_nothing(tmp_path, kind, leap_s, length):
+    onsets = 20 + 1.0 * np.arange(40)
+    onsets[5:] += 7  # and here 7 s were lost
+    onsets[20 : 20 + length] += leap_s
+    path = write_edf_d(tmp_path / "a.edf", [signal(eeg(40), RATE)], onsets.tolist())
+    recording, items = read(patched(path, 192, kind))
+    assert gaps(items) == [(500, 1200)]
+    assert items[-1].stop == 4700
+    assert recording.duration_s == 47.0
+    (said,) = recording.remarks
+    assert f"leap by up to {abs(leap_s):.2f} s and back again in 1 places" in said
+
+
 def test_records_with_a_true_pause_between_each_are_no_other_rate(tmp_path):
     path = write_edf_d(tmp_path / "a.edf", [signal(eeg(20), RATE)], [10.0 * n for n in range(20)])
     recording, items = read(path)

@@ -279,6 +279,44 @@ def test_a_clock_that_is_set_back_is_said_and_the_rows_go_on(tmp_path, at):
     assert recording.remarks == [said]
 
 
+def excursion(at, length, leap_s):
+    """Times of a clock that leaps for a while; 5 s were lost before."""
+    times = np.arange(3000) / 100
+    times[500:] += 5
+    times[at : at + length] += leap_s
+    return BEGUN + times
+
+
+@pytest.mark.parametrize("at", [700, 990, 1000, 1001])
+@pytest.mark.parametrize("length", [2, 1200])
+@pytest.mark.parametrize("leap_s", [0.5, 3600.0, 1e5, -0.5, -40.0])
+def test_a_clock_that_leaps_and_is_soon_back_has_lost_nothing(tmp_path, monkeypatch, at, length, leap_s):
+    monkeypatch.setattr("streamer.sources.table.LINES", 1000)
+    rows = [(f"{when:.3f}", n) for n, when in enumerate(excursion(at, length, leap_s))]
+    recording = table(tmp_path / "a.csv", written(["time,Cz"], rows))
+    index, values, gaps = played(recording, "Cz")
+    assert gaps == [(500, 1000)]
+    np.testing.assert_array_equal(values, np.where(index < 500, index, index - 500))
+    (said,) = recording.remarks
+    assert f"leap by up to {abs(leap_s):.2f} s and back again in 1 places" in said
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M:%S.%f", "%H:%M:%S.%f"])
+@pytest.mark.parametrize("leap_s", [40.0, 3600.0])
+def test_an_excursion_of_dates_and_times_of_day_has_lost_nothing(tmp_path, form, leap_s):
+    rows = [(iso(when, form), n) for n, when in enumerate(excursion(1500, 700, leap_s))]
+    recording = table(tmp_path / "a.csv", written(["time,Cz"], rows))
+    index, _, gaps = played(recording, "Cz")
+    assert index.size == 3000
+    assert sum(stop - start for start, stop in gaps) == pytest.approx(500, abs=100)
+
+
+def test_a_clock_that_stays_ahead_has_lost_that_time(tmp_path):
+    rows = [(f"{when:.3f}", n) for n, when in enumerate(excursion(1500, 1500, 40.0))]
+    _, _, gaps = played(table(tmp_path / "a.csv", written(["time,Cz"], rows)), "Cz")
+    assert gaps == [(500, 1000), (2000, 6000)]
+
+
 # -- numbers -------------------------------------------------------------------------------------------------
 
 
