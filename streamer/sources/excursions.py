@@ -64,7 +64,7 @@ class Excursions:
         begin = max(0, times.shape[0] - self._within - 1)
         ahead = np.diff(times[begin:]) - self._period
         leaps = np.flatnonzero((ahead > self._least) | (ahead < -self._back))
-        return begin + int(leaps[0]) if leaps.size else times.shape[0]
+        return begin + int(leaps[0]) if leaps.size else int(times.shape[0])
 
     def remarks(self) -> list[str]:
         """Return one remark on the excursions so far, or none."""
