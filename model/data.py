@@ -39,7 +39,7 @@ FOLDS = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Night:
+class PreparedNight:
     """One night behind the engine's conditioner: 100 Hz, 0.3-35 Hz, µV."""
 
     recording: str
@@ -49,7 +49,7 @@ class Night:
     soft: NDArray[np.float32] | None = None  # (n_epochs, 5) another scorer's probabilities
 
 
-def save_night(path: Path, night: Night) -> None:
+def save_night(path: Path, night: PreparedNight) -> None:
     """Write a prepared night; it appears whole or not at all."""
     columns = {
         "recording": np.array(night.recording),
@@ -64,7 +64,7 @@ def save_night(path: Path, night: Night) -> None:
     partial.replace(path)
 
 
-def load_night(path: Path) -> Night:
+def load_night(path: Path) -> PreparedNight:
     """Read a prepared night; RecordingError when columns are missing or do not belong together."""
     with np.load(path, allow_pickle=False) as file:
         missing = {"samples", "stages", "recording", "subject"} - set(file)
@@ -76,10 +76,10 @@ def load_night(path: Path) -> Night:
             soft is not None and soft.shape != (stages.size, len(STAGES))
         ):
             raise RecordingError(f"prepared night {path}: {samples.shape} samples, {stages.shape} stages")
-        return Night(str(file["recording"]), str(file["subject"]), samples, stages, soft)
+        return PreparedNight(str(file["recording"]), str(file["subject"]), samples, stages, soft)
 
 
-def load_nights(folders: Iterable[Path]) -> list[Night]:
+def load_nights(folders: Iterable[Path]) -> list[PreparedNight]:
     """Read every night of the folders, in the order of their names."""
     paths = [
         path for folder in folders for path in sorted(folder.glob("*.npz")) if ".partial" not in path.name
@@ -95,7 +95,9 @@ def fold_of(subject: str) -> int:
     return int.from_bytes(sha256(subject.encode()).digest()[:8], "big") % len(FOLDS)
 
 
-def split(nights: Sequence[Night], fold: int, named: Sequence[str] = ()) -> tuple[list[Night], list[Night]]:
+def split(
+    nights: Sequence[PreparedNight], fold: int, named: Sequence[str] = ()
+) -> tuple[list[PreparedNight], list[PreparedNight]]:
     """Nights to learn from, and nights that are held out.
 
     Held out are the nights of the fold's test subjects, so that no person is on both sides; or those `named`,
@@ -136,7 +138,7 @@ def spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return decibel
 
 
-def targets(night: Night, share: float) -> NDArray[np.float32]:
+def targets(night: PreparedNight, share: float) -> NDArray[np.float32]:
     """(n_epochs, 5): the expert's stage, mixed with `share` of the other scorer; all zero where unscored."""
     hard = np.eye(len(STAGES), dtype=np.float32)[np.maximum(night.stages, 0)]
     mixed = hard if night.soft is None else (1 - share) * hard + share * night.soft
@@ -199,7 +201,7 @@ class Sequences(Draws):
     """Batches cut from prepared nights, a long night as much more often as it is longer."""
 
     def __init__(
-        self, nights: Sequence[Night], cut: Cut, seed: Sequence[int], batches: int, first: int = 0
+        self, nights: Sequence[PreparedNight], cut: Cut, seed: Sequence[int], batches: int, first: int = 0
     ) -> None:
         super().__init__(cut, seed, batches, first)
         self.nights = [night for night in nights if night.stages.size > cut.epochs]
@@ -247,7 +249,7 @@ def real(epochs: NDArray[np.float32]) -> NDArray[np.bool_]:
     return there
 
 
-def whole(night: Night, augmentation: Augmentation, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def whole(night: PreparedNight, augmentation: Augmentation, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """A whole night for evaluation: raw (1, n, 3000), spectrum (1, n, 29, 128), present (1, n, 2)."""
     rng = np.random.default_rng(seed)
     samples = augment(night.samples.astype(np.float32), augmentation, rng)

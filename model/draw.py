@@ -21,7 +21,7 @@ import numpy as np
 from scipy.signal import sosfilt
 from tqdm import tqdm
 
-from model.data import FOLDS, Night, fold_of, save_night
+from model.data import FOLDS, PreparedNight, fold_of, save_night
 from model.resynthesis import CENTRAL, FRONTAL, PARIETAL, Derivation, Measurements, Samples
 from model.teacher import Scorer, load_teacher
 from model.texture import PACE_S, Texture, textured
@@ -42,7 +42,7 @@ def draw_night(
     scorers: Sequence[Scorer] = (),
     at: Derivation | None = None,
     own_style: bool = False,
-) -> Night:
+) -> PreparedNight:
     """Draw one night behind the engine's band-pass, with the scorers' opinion of it.
 
     `at` one derivation it has the default style or its own; without, a place, an amplifier and its own style.
@@ -57,7 +57,7 @@ def draw_night(
     samples = np.concatenate(list(synthesise(measured, int(rng.integers(2**31)), style)))
     samples = textured(samples, Texture.load().strengths(measured).scaled(strength), rng, pace_s)
     samples = sosfilt(BUTTERWORTH, samples - samples[0]).astype(np.float32)
-    return Night(
+    return PreparedNight(
         recording=recording,
         subject=person(measurements, recording),
         samples=samples.astype(np.float16),

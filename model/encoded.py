@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.augment import Augmentation, lose_epochs
-from model.data import Batch, Cut, Draws, Night, targets, whole
+from model.data import Batch, Cut, Draws, PreparedNight, targets, whole
 from model.mc2sleepnet import MC2SleepNet
 from streamer.errors import RecordingError
 
@@ -42,7 +42,7 @@ def embed(network: MC2SleepNet, raw: Tensor, spectrum: Tensor, present: Tensor) 
 
 
 def encode_night(
-    network: MC2SleepNet, night: Night, soft_share: float, augmentation: Augmentation, seed: int
+    network: MC2SleepNet, night: PreparedNight, soft_share: float, augmentation: Augmentation, seed: int
 ) -> EncodedNight:
     """Embed one night on its 30 s grid, changed once as a whole by `augmentation`."""
     kept = replace(augmentation, lost_epochs=0.0, lost_views=0.0, lost_sequences=0.0)

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from model.augment import Augmentation, lose_epochs, response
 from model.broad import gains, runs, shuffled, spread_over
 from model.checkpoint import load_checkpoint
-from model.data import UNSCORED, Batch, Cut, Draws, Night, fold_of, load_nights
+from model.data import UNSCORED, Batch, Cut, Draws, PreparedNight, fold_of, load_nights
 from model.mc2sleepnet import MC2SleepNet
 from model.size import FRAMES, SIZES
 from model.spectra import FREQUENCY_HZ, NOISE_GAIN, amplitudes
@@ -60,7 +60,7 @@ class Lesson(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class LessonNight:
     """One night, ready to be cut: dB, one column a second."""
 
     ours: Samples  # (n * 30, BINS) float16, of the engine's spectrogram, without its floor
@@ -69,7 +69,7 @@ class Source:
     stages: NDArray[np.integer]  # (n,) of either, for runs
 
 
-def learnable(nights: Sequence[Night], fold: int, epochs: int) -> list[Night]:
+def learnable(nights: Sequence[PreparedNight], fold: int, epochs: int) -> list[PreparedNight]:
     """Nights of people whom the fold does not hold out, long enough; RecordingError where there are none."""
     ours = [one for one in nights if fold_of(one.subject) != fold and len(one.stages) > epochs]
     if not ours:
@@ -79,7 +79,7 @@ def learnable(nights: Sequence[Night], fold: int, epochs: int) -> list[Night]:
     return ours
 
 
-def source(night: Night, teacher: Streamed, rng: np.random.Generator) -> Source:
+def source(night: PreparedNight, teacher: Streamed, rng: np.random.Generator) -> LessonNight:
     """Prepare a night; its runs go by the soft labels or by the experts' stages, by the toss of a coin."""
     ours = 20 * np.log10(amplitudes(night.samples)[:, :BINS].astype(np.float32) + 1e-3)
     known = (night.stages != UNSCORED)[:, None]
@@ -87,11 +87,13 @@ def source(night: Night, teacher: Streamed, rng: np.random.Generator) -> Source:
     soft = experts if night.soft is None else night.soft * known
     stages = soft.argmax(1) if night.soft is not None and rng.random() < 0.5 else night.stages
     theirs = teacher.spectrum(night.samples)
-    return Source(ours.astype(np.float16), theirs.astype(np.float16), np.stack([soft, experts], 1), stages)
+    return LessonNight(
+        ours.astype(np.float16), theirs.astype(np.float16), np.stack([soft, experts], 1), stages
+    )
 
 
 def lesson(
-    sources: Sequence[Source],
+    sources: Sequence[LessonNight],
     teacher: Streamed,
     networks: Sequence[MC2SleepNet],
     cut: Cut,
@@ -123,7 +125,7 @@ def told(network: MC2SleepNet, spectrum: Samples) -> Samples:
 
 
 def sequence(
-    night: Source, teacher: Streamed, cut: Cut, rng: np.random.Generator
+    night: LessonNight, teacher: Streamed, cut: Cut, rng: np.random.Generator
 ) -> tuple[Samples, Samples, Samples]:
     """Cut and change a sequence: ours (T, 29, BINS), the teacher's (T * 30, bins), known (T, 2, 5)."""
     ours, theirs, known = (
@@ -143,7 +145,7 @@ def sequence(
     return frames.astype(np.float32), theirs.astype(np.float32), known.astype(np.float32)
 
 
-def stretch(night: Source, epochs: int, rng: np.random.Generator) -> tuple[Samples, Samples, Samples]:
+def stretch(night: LessonNight, epochs: int, rng: np.random.Generator) -> tuple[Samples, Samples, Samples]:
     """Epochs as they followed each other, at any second; in a quarter, parts of them in another order."""
     start = int(rng.integers(len(night.stages) - epochs))
     phase = int(rng.integers(1, EPOCH_S)) if rng.random() < 0.7 else 0
@@ -160,7 +162,7 @@ def stretch(night: Source, epochs: int, rng: np.random.Generator) -> tuple[Sampl
     return ours, theirs, known[order]
 
 
-def run(night: Source, epochs: int, rng: np.random.Generator) -> tuple[Samples, Samples, Samples]:
+def run(night: LessonNight, epochs: int, rng: np.random.Generator) -> tuple[Samples, Samples, Samples]:
     """Epochs in runs of one stage each, see `model.broad.runs`."""
     order = runs(night.stages, epochs, rng)
     ours, theirs = (

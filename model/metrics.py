@@ -17,8 +17,8 @@ CLASSES = len(STAGES)
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Figures over all epochs pooled; NaN where one has no value."""
+class CalibratedAgreement:
+    """Agreement and calibration error over all epochs pooled; NaN where a figure has no value."""
 
     epochs: int
     accuracy: float
@@ -41,13 +41,13 @@ class Agreement:
         )
 
 
-def agreement(probabilities: Tensor, stages: Tensor) -> Agreement:
+def agreement(probabilities: Tensor, stages: Tensor) -> CalibratedAgreement:
     """Compare probabilities (n, 5) with stages (n,); epochs with a negative stage are left out."""
     scored = stages >= 0
     given, stage = probabilities[scored].float().cpu(), stages[scored].long().cpu()
     counts = torch.bincount(stage * CLASSES + given.argmax(1), minlength=CLASSES**2)
     found = compute_agreement(counts.reshape(CLASSES, CLASSES).numpy())
-    return Agreement(
+    return CalibratedAgreement(
         epochs=found.n,
         accuracy=_number(found.accuracy),
         kappa=_number(found.kappa),

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.augment import NONE, Augmentation, begin, lose_epochs, response
-from model.data import Batch, Cut, Night, Sequences
+from model.data import Batch, Cut, PreparedNight, Sequences
 from model.size import FRAMES
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
 from streamer.quality import LEAST_REAL
@@ -50,7 +50,7 @@ class SpectralSequences(Sequences):
 
     def __init__(
         self,
-        nights: Sequence[Night],
+        nights: Sequence[PreparedNight],
         columns: Sequence[Amplitudes],
         cut: Cut,
         seed: Sequence[int],

@@ -27,11 +27,11 @@ from tqdm import tqdm
 
 from model.augment import NONE, Augmentation
 from model.checkpoint import Checkpoint, load_checkpoint, load_start, save_checkpoint
-from model.data import Batch, Cut, Night, Sequences, load_nights, split, whole
+from model.data import Batch, Cut, PreparedNight, Sequences, load_nights, split, whole
 from model.encoded import EncodedNight, EncodedSequences, embed
 from model.lessons import Lessons, lesson_paths
 from model.mc2sleepnet import MC2SleepNet
-from model.metrics import Agreement, agreement, calibrate
+from model.metrics import CalibratedAgreement, agreement, calibrate
 from model.objectives import Contrast, CrossMask, FineTune, Hints, Repeat
 from model.rehearsal import Embedded, Rehearsal, embed_lessons
 from model.settings import STAGED, Phase, Settings, load_settings
@@ -68,7 +68,7 @@ class Run:
     def __init__(
         self,
         settings: Settings,
-        nights: Sequence[Night],
+        nights: Sequence[PreparedNight],
         device: torch.device,
         encoded: Sequence[EncodedNight] | None = None,
     ) -> None:
@@ -332,9 +332,9 @@ def fit_scales(network: MC2SleepNet, batches: Iterator[Batch]) -> None:
 
 @torch.inference_mode()
 def evaluate(
-    network: MC2SleepNet, nights: Sequence[Night], augmentation: Augmentation
-) -> tuple[Agreement, Tensor, Tensor]:
-    """Agreement pooled over whole nights, with logits (n, 5) and stages (n,) of the epochs that are there.
+    network: MC2SleepNet, nights: Sequence[PreparedNight], augmentation: Augmentation
+) -> tuple[CalibratedAgreement, Tensor, Tensor]:
+    """Return the agreement pooled over whole nights, logits (n, 5) and stages (n,) of the epochs there.
 
     The parallel pass over a whole night equals streaming it, which export verifies.
     """
@@ -352,7 +352,7 @@ def evaluate(
 
 def trained(
     settings: Settings,
-    nights: Sequence[Night],
+    nights: Sequence[PreparedNight],
     device: torch.device,
     encoded: Sequence[EncodedNight] | None = None,
 ) -> Run:

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamer.errors import SourceError
 from streamer.messages import Channel, Floats
-from streamer.sources.board import BoardInfo, Rows
+from streamer.sources.board import BoardInfo, BoardRows
 from streamer.sources.packets import Numbering
 
 
@@ -95,7 +95,7 @@ class StandInBoard:
         self._note("close")
         self.closed.set()
 
-    def read(self) -> Rows:
+    def read(self) -> BoardRows:
         self._note("read")
         if self._within(self.gone):
             self._need_open = True
@@ -115,7 +115,7 @@ class StandInBoard:
     def _within(self, spans: tuple[tuple[float, float], ...]) -> bool:
         return any(start <= self.clock.now - self._begun < stop for start, stop in spans)
 
-    def _make(self, index: np.ndarray) -> Rows:
+    def _make(self, index: np.ndarray) -> BoardRows:
         sent_s = (index + 1) / self.rate_hz
         stamps: Floats = sent_s.copy()
         if self._held and index.size:  # all at once when the stall was over, however long ago they were sent
@@ -130,7 +130,7 @@ class StandInBoard:
                 self._packet_s = came
         numbers = index // shape.rows * shape.step % shape.wrap
         samples = np.stack([index, -index]).astype(np.float64)
-        return Rows(numbers, stamps + self._begun + self.clock.wall() - self.clock.now, samples)
+        return BoardRows(numbers, stamps + self._begun + self.clock.wall() - self.clock.now, samples)
 
     def _note(self, call: str) -> None:
         self.threads.add(threading.current_thread().name)

@@ -29,7 +29,7 @@ from rich.progress import track
 
 from model.augment import NONE
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.data import Night, load_nights, split
+from model.data import PreparedNight, load_nights, split
 from model.encoded import EncodedNight, encode_night
 from model.mc2sleepnet import parameter_count
 from model.settings import Phase, Settings, load_settings
@@ -115,7 +115,7 @@ def plan(settings: Settings, out: Path, seed: int) -> dict[str, Settings]:
     }
 
 
-def embed_nights(settings: Settings, nights: Sequence[Night]) -> list[EncodedNight] | None:
+def embed_nights(settings: Settings, nights: Sequence[PreparedNight]) -> list[EncodedNight] | None:
     """Embed every training night once, if all variants keep their initial backbones; otherwise None."""
     taught = any(
         phase.objective == "contrast" or (phase.objective == "fine_tune" and not phase.frozen)
@@ -141,7 +141,7 @@ def read_result(settings: Settings) -> Result | None:
 def measure(
     name: str,
     settings: Settings,
-    nights: Sequence[Night],
+    nights: Sequence[PreparedNight],
     device: torch.device,
     embedded: Sequence[EncodedNight] | None,
 ) -> Result:

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from model.data import FOLDS, Night, fold_of, load_night
+from model.data import FOLDS, PreparedNight, fold_of, load_night
 from model.draw import yasa
-from model.metrics import Agreement, agreement
+from model.metrics import CalibratedAgreement, agreement
 from streamer.errors import RecordingError, UsageError
 from streamer.frontend import Graded, condition
 from streamer.messages import (
@@ -171,7 +171,7 @@ class PreparedFront:
         return iter(())
 
 
-def stage_prepared(name: str, night: Night, model: Model, hop_s: int, peers: bool) -> StagedNight:
+def stage_prepared(name: str, night: PreparedNight, model: Model, hop_s: int, peers: bool) -> StagedNight:
     """Stream a prepared night through the stages after the conditioner."""
     info = StreamInfo(name, RATE_HZ, (Channel(PreparedFront.label, "uV"),), 0.0)
     pipeline = Pipeline(info, SignalSettings(), hop_s, model, front=PreparedFront(hop_s))
@@ -185,7 +185,7 @@ def ask_yasa(samples: NDArray[np.float32], epochs: int) -> Floats:
     return yasa(samples[: epochs * EPOCH_SAMPLES]).astype(np.float64)
 
 
-def compare(rows: Iterable[Rows], smoothed: bool = False) -> Agreement:
+def compare(rows: Iterable[Rows], smoothed: bool = False) -> CalibratedAgreement:
     """Compute the agreement pooled over all epochs that both engine and scorer have scored."""
     probabilities, truth = [], []
     for one in rows:

@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from model.data import FOLDS, Night, fold_of, load_nights
+from model.data import FOLDS, PreparedNight, fold_of, load_nights
 from model.export import export
 from model.settings import Settings, load_settings
 from model.train import trained
@@ -31,7 +31,9 @@ from tools.evaluate import Rows, StagedNight, stage_prepared, summarise
 from tools.runs import FIGURES, change_settings, format_table, make_parser, once_each, run, write
 
 
-def stage_fold(settings: Settings, nights: Sequence[Night], device: torch.device) -> list[StagedNight]:
+def stage_fold(
+    settings: Settings, nights: Sequence[PreparedNight], device: torch.device
+) -> list[StagedNight]:
     """Train without the fold's people and score their nights, unless that was done before.
 
     Raises:

@@ -25,7 +25,7 @@ from scipy import fft
 from scipy.signal import resample_poly
 
 from model.augment import PIVOT_HZ
-from model.data import Night, load_night
+from model.data import PreparedNight, load_night
 from streamer.channels import choose
 from streamer.derivation import Derivation
 from streamer.messages import EPOCH_S, RATE_HZ, Channel, Chunk, Floats, StreamInfo
@@ -60,7 +60,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class RecordedSignal:
     """One scored night, unchanged."""
 
     name: str
@@ -68,7 +68,7 @@ class Source:
     samples: Floats  # (n,) µV, NaN where lost
     rate_hz: float
     path: Path | None  # the recording, with the stages in its annotations; None for a prepared night
-    night: Night | None
+    night: PreparedNight | None
 
 
 def gain(factor: float) -> Change:
@@ -155,7 +155,7 @@ CONDITIONS = (
 )
 
 
-def open_source(path: Path, channel: str | None) -> Source:
+def open_source(path: Path, channel: str | None) -> RecordedSignal:
     """Read a night, unchanged.
 
     Raises:
@@ -165,7 +165,9 @@ def open_source(path: Path, channel: str | None) -> Source:
     """
     if path.suffix == ".npz":
         night = load_night(path)
-        return Source(path.name, night.subject, night.samples.astype(np.float64), RATE_HZ, None, night)
+        return RecordedSignal(
+            path.name, night.subject, night.samples.astype(np.float64), RATE_HZ, None, night
+        )
     recording = open_recording(path)
     chosen, info = pick(recording, channel)
     derivation = Derivation(choose(info.channels, channel), info.channels)
@@ -174,10 +176,10 @@ def open_source(path: Path, channel: str | None) -> Source:
     for part in parts:
         if isinstance(part, Chunk):
             samples[part.start : part.stop] = part.samples[0]
-    return Source(path.name, path.stem, samples, info.rate_hz, path, None)
+    return RecordedSignal(path.name, path.stem, samples, info.rate_hz, path, None)
 
 
-def stage_signal(source: Source, signal: Signal, model: Model, hop_s: int) -> StagedNight:
+def stage_signal(source: RecordedSignal, signal: Signal, model: Model, hop_s: int) -> StagedNight:
     """Stage a night with this signal instead of its own."""
     samples, rate_hz = signal
     if source.night is not None:
@@ -224,7 +226,9 @@ def select_off_grid(rows: Rows, hop_s: int) -> Rows:
     return Rows(rows.probabilities[chosen], rows.smoothed[chosen], rows.truth[chosen])
 
 
-def try_all(sources: Sequence[Source], model: Model, hops_s: Sequence[int] = HOPS_S) -> dict[str, Any]:
+def try_all(
+    sources: Sequence[RecordedSignal], model: Model, hops_s: Sequence[int] = HOPS_S
+) -> dict[str, Any]:
     """Compute every figure, as JSON values."""
     finest_s = 1 if hops_s else EPOCH_S
     before = [

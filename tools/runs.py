@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from model.data import Night
+from model.data import PreparedNight
 from model.settings import Settings
 from streamer.errors import SleepstreamError
 
@@ -60,9 +60,9 @@ def change_settings(settings: Settings, **what: object) -> Settings:
     return Settings.model_validate(settings.model_dump() | what)
 
 
-def once_each(nights: Sequence[Night]) -> list[Night]:
+def once_each(nights: Sequence[PreparedNight]) -> list[PreparedNight]:
     """Keep the first night of every recording, because several draws of one are the same sleep."""
-    first: dict[str, Night] = {}
+    first: dict[str, PreparedNight] = {}
     for night in nights:
         first.setdefault(night.recording, night)
     return list(first.values())

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from streamer.commands.nights import choose_folder, find_readable, say
 from streamer.errors import UsageError
-from streamer.report import Written, find_sessions, write_report, write_trend
+from streamer.report import WrittenReport, find_sessions, write_report, write_trend
 from streamer.sinks.terminal import show_agreement, watch_progress
 
 
@@ -43,7 +43,7 @@ def report(paths: Sequence[Path], folder: Path, against: Path | None, console: C
         The exit code; a session that cannot be read does not stop the others.
 
     """
-    written: list[Written] = []
+    written: list[WrittenReport] = []
     sessions, code = find_readable(paths)
     for session in sessions:
         with watch_progress(console, session.name) as progress:

@@ -13,10 +13,10 @@ from pathlib import Path
 from streamer.errors import ArtifactError
 from streamer.network.contract import FILE_NAME, Contract, read_contract
 
-# One epoch of several streams; several epochs of one stream. A graph that takes something else gets another
-# name, so that an artifact with a former one counts as having none.
+# One epoch of several streams; several epochs of one stream. If a graph's inputs change, its name changes
+# too, so that an older artifact counts as having no graphs.
 GRAPHS = ("epoch.onnx", "block.onnx")
-SIZE_NAME = "size.json"  # the network's shape, for whoever trains on from here; the engine does not read it
+SIZE_NAME = "size.json"  # the network's shape, to continue training from it; the engine does not read it
 
 
 def contract_inside(data: bytes, path: Path) -> Contract:
@@ -54,10 +54,10 @@ def graphs_inside(data: bytes, path: Path, contract: Contract) -> dict[str, byte
 
 
 def files_inside(data: bytes, path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Read those of the extra files that are there.
+    """Read the extra files with these names, as far as they exist.
 
     Raises:
-        ArtifactError: damaged, no zip archive, or one name twice.
+        ArtifactError: damaged, not a zip archive, or a name occurs twice.
 
     """
     files: dict[str, bytes] = {}

@@ -40,7 +40,7 @@ class Signal(BaseModel):
 
 
 class Shape(BaseModel):
-    """What one stream remembers between epochs: arrays of zeros at first."""
+    """The shape of the state of one stream between epochs; at first it is zeros."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,9 +58,9 @@ class Contract(BaseModel):
     size: str = Field(min_length=1)
     parameters: int = Field(gt=0)
     context_epochs: int = Field(gt=0)  # how far back each attention reaches, the present epoch included
-    warmup_epochs: int = Field(ge=0)  # epochs before the probabilities deserve full confidence
+    warmup_epochs: int = Field(ge=0)  # epochs until the probabilities have full confidence
     state: Shape
-    temperature: float = Field(gt=0)  # already applied inside
+    temperature: float = Field(gt=0)  # applied in the network already
     trained_on: str = Field(min_length=1)
     created: AwareDatetime
     versions: dict[str, str]  # of what made it: sleepstream, torch
@@ -69,9 +69,11 @@ class Contract(BaseModel):
 
 
 def read_contract(text: str | bytes, source: str) -> Contract:
-    """Parse `contract.json` and refuse what this engine cannot serve; `source` names the artifact.
+    """Parse `contract.json`; `source` names the artifact in messages.
 
-    Raises ArtifactError naming the first thing that does not fit.
+    Raises:
+        ArtifactError: this engine cannot serve it; names the first field that does not fit.
+
     """
     try:
         contract = Contract.model_validate_json(text)
@@ -94,8 +96,8 @@ def read_contract(text: str | bytes, source: str) -> Contract:
 
 
 def weights_sha256(state: Mapping[str, Any]) -> str:
-    """Digest of every tensor of a state dict: names, kinds, shapes and bytes, in the order of the names."""
-    import torch  # only where TorchScript is: on a CPU nothing needs it
+    """Return the digest of all tensors of a state dict: names, types, shapes and bytes, sorted by name."""
+    import torch  # only for TorchScript; ONNX Runtime does not need it
 
     digest = sha256()
     for name in sorted(state):

@@ -1,8 +1,8 @@
-"""CUDA graphs: one epoch's `advance` recorded once for a few numbers of streams, then replayed.
+"""CUDA graphs: `advance` of one epoch is recorded for a few numbers of streams, then replayed.
 
-A network of this size is a few hundred kernels, each of which takes less time than its launch does. A graph
-launches all of them at once, on tensors that stay where they are: what is asked is copied in, what comes of
-it is copied out. Never run on a GPU so far; all but `CudaGraph` is tested on a CPU.
+The network is a few hundred kernels, each shorter than its launch. A graph launches all of them at once, on
+fixed tensors: inputs are copied in, outputs are copied out. Not run on a GPU so far; all but `CudaGraph` is
+tested on a CPU.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from streamer.spectrogram import BINS, FRAMES
 
 log = logging.getLogger(__name__)
 
-SIZES = (1, 2, 4, 8, 16, 32)  # streams in a pass that have a graph
-TOLERANCE = 0.02  # of the largest number: rounding in 8 bits is below it, a wrong graph far above
+SIZES = (1, 2, 4, 8, 16, 32)  # numbers of streams for which there is a graph
+TOLERANCE = 0.02  # of the largest value: rounding to 8 bits is below it, a wrong graph far above
 
 Tensors = tuple[Tensor, ...]
 Work = Callable[[], Tensors]
@@ -35,7 +35,7 @@ class Recorded(Protocol):
     outputs: Tensors  # the same memory each time
 
     def replay(self) -> None:
-        """Replay it with the inputs' present content."""
+        """Run the work on the present content of the inputs."""
         ...
 
 
@@ -48,7 +48,7 @@ class CudaGraph:
     def __init__(self, work: Work) -> None:
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # compiling and first allocations cannot be recorded
+        with torch.cuda.stream(side):  # compilation and first allocations cannot be recorded
             for _ in range(WARMUP_CALLS):
                 work()
         torch.cuda.current_stream().wait_stream(side)
@@ -57,23 +57,23 @@ class CudaGraph:
             self.outputs = work()
 
     def replay(self) -> None:
-        """Launch it."""
+        """Launch the graph."""
         self._graph.replay()
 
 
 class GraphedNetwork:
-    """A network whose single epochs are replayed for up to `SIZES[-1]` streams at once; the rest is called.
+    """A network that replays graphs for single epochs of up to `SIZES[-1]` streams; other calls run directly.
 
-    A pass of other than those sizes is filled up to the next: no row reads another, so what the rest holds
-    does not matter. All graphs are made here, so none has to wait for one during the night.
+    A pass with another number of streams is filled up to the next size: rows are independent, so the content
+    of the others does not matter. All graphs are made on construction, so that none is made during the night.
 
     Args:
-        network: that runs without graphs.
-        device: where it lies.
-        capture: what records a piece of work.
+        network: the network without graphs.
+        device: where it is.
+        capture: records a piece of work.
 
     Raises:
-        RuntimeError: it cannot be recorded, or a replay does otherwise than the network.
+        RuntimeError: it cannot be recorded, or a replay differs from the network.
 
     """
 
@@ -104,7 +104,7 @@ class GraphedNetwork:
         return logits, *after
 
     def _moments(self, size: int, device: torch.device, generator: torch.Generator) -> Tensors:
-        """Inputs, drawn at EEG's amplitude: streams at any place of their nights."""
+        """Draw inputs with the amplitude of EEG, and states as at any position in a night."""
         state = State(*self.initial_state(size))
         raw = 20 * torch.randn((size, 1, EPOCH_SAMPLES), generator=generator)
         spectrum = 35 + 10 * torch.randn((size, 1, FRAMES, BINS), generator=generator)
@@ -118,7 +118,7 @@ class GraphedNetwork:
 
 
 class _Static:
-    """A function of tensors that begin with the stream, recorded for one number of streams."""
+    """A function of tensors with the streams as first axis, recorded for one number of streams."""
 
     def __init__(self, function: Callable[..., Tensors], inputs: Tensors, capture: Capture) -> None:
         self._function = function
@@ -126,7 +126,7 @@ class _Static:
         self._recorded = capture(lambda: function(*inputs))
 
     def run(self, given: Tensors) -> Tensors:
-        """Do it for as many streams as are given, at most those that it was recorded for."""
+        """Run it for as many streams as are given, at most the number it was recorded for."""
         streams = given[0].size(0)
         for ours, theirs in zip(self._inputs, given, strict=True):
             ours[:streams].copy_(theirs)
@@ -134,11 +134,16 @@ class _Static:
         return tuple(one[:streams].clone() for one in self._recorded.outputs)
 
     def check(self, given: Tensors) -> None:
-        """Hold what is replayed against the function itself."""
+        """Compare a replay with the function itself.
+
+        Raises:
+            RuntimeError: they differ by more than TOLERANCE.
+
+        """
         for found, expected in zip(self.run(given), self._function(*given), strict=True):
             off = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
             if not off <= TOLERANCE:  # NaN must not pass
-                raise RuntimeError(f"a replay is off by {off:.1e} of the largest number")
+                raise RuntimeError(f"a replay is off by {off:.1e} of the largest value")
 
 
 def pad(streams: int) -> int:
@@ -147,7 +152,7 @@ def pad(streams: int) -> int:
 
 
 def with_graphs(network: Any, device: torch.device, capture: Capture = CudaGraph) -> Any:
-    """Record a network; where that fails, log why and return it unchanged."""
+    """Record a network's graphs; if that fails, log why and return the network unchanged."""
     try:
         return GraphedNetwork(network, device, capture)
     except RuntimeError as error:

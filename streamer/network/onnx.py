@@ -1,7 +1,7 @@
-"""The network on ONNX Runtime: the fastest on a CPU, and without torch.
+"""Runs the network with ONNX Runtime: the fastest way on a CPU, and without torch.
 
-Runner and TorchScript come out of one artifact and agree to 1e-5 of a probability, or it is not exported
-(model/export.py).
+ONNX graphs and TorchScript are in one artifact; model/export.py refuses unless their probabilities agree to
+1e-5.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from streamer.network.contract import Shape
 from streamer.network.runner import Given, Singles
 from streamer.network.runtime import InferenceSession, SessionOptions
 
-# What streams remember has its axes in one order in the network's `State` and in another in `OnnxPast`.
+# The axes of the memory have one order in the network's `State` and another in `OnnxPast`.
 TO_PAST = (3, 1, 4, 2, 0, 5, 6, 7)
 TO_STATE = (4, 1, 3, 0, 2, 5, 6, 7)
 PLACES = 6  # the axis of remembered epochs, in both
-SCALE = ("scale_weight", "scale_mean", "scale_square")  # what `model.standard.Past` holds
+SCALE = ("scale_weight", "scale_mean", "scale_square")  # the fields of `model.standard.Past`
 
 
 class OnnxPast(NamedTuple):
-    """What streams remember, with the axes in the order in which the graph of a step comes by them."""
+    """The state of streams, with the axes in the order in which the graph of a step uses them."""
 
     memory: Singles  # (2 attentions, layers, key/value, 2 views, B, H, P, D / H)
     seen: NDArray[np.int64]  # (B,): how many of the P places are filled
     scale: tuple[Singles, ...]  # of the names in SCALE: (B,), (B, F), (B, F)
-    given: dict[str, Singles]  # to the graph: the memory in contiguous pieces, what is not filled, the scale
+    given: dict[str, Singles]  # the graph's inputs: memory in contiguous pieces, unfilled places, scale
 
 
 class OnnxRunner:
     """A network that ONNX Runtime runs on the CPU.
 
     Args:
-        step: the graph of one epoch of several streams; model/graphs.py makes both.
-        block: the graph of several epochs of one stream.
-        shape: of what a stream remembers.
-        threads: that each graph may use.
+        step: the graph of one epoch of several streams (made by model/graphs.py).
+        block: the graph of several epochs of one stream (likewise).
+        shape: of a stream's state.
+        threads: the most that each graph may use.
 
     """
 
@@ -74,12 +74,12 @@ class OnnxRunner:
 
 
 def _from_state(memory: Singles, seen: NDArray[np.int64], scale: tuple[Singles, ...]) -> OnnxPast:
-    """Take over what streams remember as the network lays it out."""
+    """Convert the state from the network's order of axes."""
     return _past(np.ascontiguousarray(memory.transpose(TO_PAST)), seen, scale)
 
 
 def _past(memory: Singles, seen: NDArray[np.int64], scale: tuple[Singles, ...]) -> OnnxPast:
-    """Cut memory into what each product of the graph takes: (2 views, B, 1, H, P, D / H)."""
+    """Split memory into the inputs of the graph's matrix products: (2 views, B, 1, H, P, D / H) each."""
     places = memory.shape[PLACES]
     filled = np.arange(places + 1) >= places - seen[:, None]  # the last place is the present
     blocked = np.where(filled, 0, -np.inf).astype(np.float32)[:, None, None, None]
@@ -101,5 +101,5 @@ def _session(graph: bytes, threads: int) -> InferenceSession:
     options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the night is mostly waiting
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # do not burn CPU between hops
     return InferenceSession(graph, options, providers=["CPUExecutionProvider"])

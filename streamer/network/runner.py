@@ -1,6 +1,7 @@
-"""What runs the network: onnx.py on a CPU, torchscript.py on a GPU (and on a CPU, when asked for).
+"""The interface of the two runners: onnx.py on a CPU, torchscript.py on a GPU (or on a CPU, if asked for).
 
-A runner holds weights and no stream: what a stream remembers goes in and comes out, and is the runner's own.
+A runner holds the weights and no stream's state. The state ("past") of a stream is passed in and returned;
+only the runner knows its form.
 """
 
 from __future__ import annotations
@@ -17,34 +18,34 @@ WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
 
 
 class Given(NamedTuple):
-    """Epochs for the network: one of each of n streams, or n consecutive ones of one stream."""
+    """Epochs for the network: one epoch of each of n streams, or n consecutive epochs of one stream."""
 
     raw: Singles  # (n, 3000) µV, NaN where lost
     spectrum: Singles  # (n, 29, 128) dB, NaN where lost
-    present: Bools  # (n, 2): which views are there; the others are masked, whatever they hold
+    present: Bools  # (n, 2): which of raw and spectrum are used; the others are masked
 
 
 class Runner(Protocol):
     """Runs the network on some runtime."""
 
     def start(self) -> Any:
-        """Return a new stream's past."""
+        """Return the past of a new stream."""
         ...
 
     def joined(self, pasts: Sequence[Any]) -> Any:
-        """Put the pasts of several streams side by side."""
+        """Join the pasts of several streams into one."""
         ...
 
     def step(self, given: Given, past: Any) -> tuple[Singles, Callable[[], Any]]:
-        """Take one epoch of each stream.
+        """Run one epoch of each stream.
 
         Returns:
-            logits (n, 5), and what makes the past that has these epochs in it: off the 30 s grid nobody asks
-            for it, so a hop moves no memory.
+            logits (n, 5), and a function that makes the past with these epochs in it. It is not called off
+            the 30 s grid, so that a hop copies no memory.
 
         """
         ...
 
     def block(self, given: Given, past: Any) -> tuple[Singles, Any]:
-        """Take n consecutive epochs of one stream: logits (n, 5), and the past that has them in it."""
+        """Run n consecutive epochs of one stream; return logits (n, 5), and the past with them in it."""
         ...

@@ -1,7 +1,6 @@
-"""ONNX Runtime, told to report nothing to its maker: no other module imports it.
+"""Imports ONNX Runtime with its telemetry off; no other module imports it.
 
-The environment says so already (`streamer/host/local.py`); its own interface says it again, for a version
-that would ignore the one or the other.
+The environment switches telemetry off too (`streamer/host/local.py`), in case a version ignores one of them.
 """
 
 from __future__ import annotations

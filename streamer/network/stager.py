@@ -1,4 +1,4 @@
-"""The network at work: `Model` holds weights that all streams share, `Session` the memory of one of them."""
+"""Stages windows with the network: `Model` holds the weights of all streams, `Session` a stream's state."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from streamer.network.trust import PACKAGED, read_trusted
 from streamer.settings import Device, ModelSettings, Precision, Runtime
 from streamer.spectrogram import BINS, FRAMES
 
-NVIDIA = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # where CUDA can be, one is there; WSL has the second
+NVIDIA = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # CUDA needs one of these devices; WSL has the second
 
 
 class Staged(NamedTuple):
     """The network's output for one window."""
 
     probabilities: tuple[float, ...] | None  # in the order of STAGES; None: unscored
-    warmup: bool  # the network has seen fewer epochs than it needs for full confidence
+    warmup: bool  # the network has had fewer epochs than it needs for full confidence
 
 
 class Model:
-    """A loaded artifact: what runs its network, and its contract. Holds no state of any stream."""
+    """A loaded artifact: its runner and its contract. Holds no stream's state."""
 
     def __init__(self, runner: Runner, contract: Contract) -> None:
         self.runner = runner
@@ -53,16 +53,16 @@ class Model:
         """Load an artifact, the packaged one by default, check it against its contract and warm it up.
 
         Args:
-            path: of the file; another than the packaged one needs one of the last two.
+            path: of the file; None: the packaged one. Any other needs `sha256` or `trusted`.
             device: auto: CUDA if torch is installed and finds a GPU, else the CPU.
-            threads: what the network may use in this process.
+            threads: the most that the network may use in this process.
             runtime: auto: ONNX Runtime on a CPU if the artifact has graphs for it, else TorchScript.
-            precision: of products; other than float32 with TorchScript only.
+            precision: of matrix products; other than float32 with TorchScript only.
             sha256: that the file must have.
-            trusted: whether any file will do.
+            trusted: accept any file.
 
         Raises:
-            ArtifactError: in one line; nothing in the file was run unless somebody vouches for it.
+            ArtifactError: the artifact cannot be used. Nothing in an untrusted file is run.
 
         """
         data, source = read_trusted(path, sha256, trusted), path or PACKAGED
@@ -96,7 +96,7 @@ class Model:
 
 
 class Session:
-    """One sleeper's stream: the committed past of the network, fixed in size."""
+    """One stream's state: the network's past of committed epochs, fixed in size."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -111,9 +111,9 @@ class Session:
     def score(self, window: Window, usable: bool) -> Staged:
         """Stage the last 30 s.
 
-        Off the 30 s grid (`window.epoch is None`) the committed past is read and left as it is. A window that
-        is not `usable` gives no probabilities; on the grid it is committed as a lost epoch. Blocks for a
-        millisecond or so: call it from a worker thread.
+        Off the 30 s grid (`window.epoch is None`) the past is not changed. A window that is not `usable` gets
+        no probabilities; on the grid it is committed as a lost epoch. Blocks for about a millisecond, so it
+        belongs in a worker thread.
         """
         with self._lock:
             committed = window.epoch is not None
@@ -130,8 +130,8 @@ class Session:
     def score_block(self, windows: Sequence[Window], usable: Sequence[bool]) -> list[Staged]:
         """Stage consecutive epochs of the 30 s grid at once, as `score` would one by one.
 
-        Probabilities differ from those of `score` by the last bits (1e-5 is promised), because sums over a
-        block are rounded in another order.
+        Probabilities differ from those of `score` in the last bits (by at most 1e-5), because sums over a
+        block are added up in another order.
         """
         if not windows:
             return []
@@ -151,9 +151,9 @@ class Session:
 def score_together(asked: Sequence[tuple[Session, Window]]) -> list[Staged]:
     """Stage usable windows off the 30 s grid, each of another stream of one model, in one pass.
 
-    Probabilities differ from those of `Session.score` by the last bits, because matrix products add up in
-    another order when there are more rows: by 3e-7 with the packaged model, 1e-5 is promised. No past is
-    changed, so what is committed later is, to the bit, what it would have been.
+    Probabilities differ from those of `Session.score` in the last bits, because matrix products of more rows
+    are added up in another order: by 3e-7 with the packaged model, by at most 1e-5. No past is changed, so
+    later commits are the same to the bit.
     """
     runner = asked[0][0]._model.runner
     past = runner.joined([session._past for session, _ in asked])
@@ -166,14 +166,14 @@ def open_model(settings: ModelSettings) -> Model:
     """Load the network that the settings ask for. Blocks for a second or so.
 
     Raises:
-        ArtifactError: the artifact cannot be used, or what it is to run on is not here.
+        ArtifactError: the artifact cannot be used, or the device or runtime is missing.
 
     """
     return Model.load(**settings.model_dump())
 
 
 def softmax(logits: Sequence[float]) -> tuple[float, ...]:
-    """Probabilities of one window; five numbers are done before numpy has begun."""
+    """Return the probabilities of one window. For five numbers this is faster than numpy."""
     largest = max(logits)
     odds = [math.exp(logit - largest) for logit in logits]
     total = sum(odds)
@@ -181,7 +181,7 @@ def softmax(logits: Sequence[float]) -> tuple[float, ...]:
 
 
 def cuda_is_here(devices: Sequence[Path] = NVIDIA) -> bool:
-    """Tell whether torch finds a GPU; without a driver's device, or torch, nothing is imported."""
+    """Return whether torch finds a GPU; torch is imported only if it is installed and a driver is there."""
     if not any(device.exists() for device in devices) or find_spec("torch") is None:
         return False
     import torch
@@ -190,7 +190,7 @@ def cuda_is_here(devices: Sequence[Path] = NVIDIA) -> bool:
 
 
 def _given(windows: Sequence[Window], usable: Sequence[bool]) -> Given:
-    """Put windows side by side; of one that is not usable both views are masked."""
+    """Stack windows; both views of one that is not usable are masked."""
     present = np.repeat(np.array(usable, np.bool_)[:, None], 2, axis=1)
     if len(windows) == 1:  # the usual case, without a copy
         return Given(windows[0].samples[None], windows[0].spectrogram[None], present)

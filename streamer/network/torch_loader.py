@@ -18,10 +18,10 @@ from streamer.settings import Precision
 def load_runner(
     data: bytes, path: Path, contract: Contract, device: torch.device, precision: Precision, threads: int
 ) -> TorchRunner:
-    """Load the TorchScript of an artifact, to run as fast as it can on a device.
+    """Load the TorchScript of an artifact, and prepare it to run fast on a device.
 
     Raises:
-        ArtifactError: damaged, other weights than the contract says, or the device cannot do this precision.
+        ArtifactError: damaged, other weights than in the contract, or the device lacks this precision.
 
     """
     torch.set_num_threads(threads)
@@ -31,15 +31,15 @@ def load_runner(
     if precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         name = torch.cuda.get_device_name(device)
         raise ArtifactError(f"precision 'bfloat16': {name} cannot do it; use float16 or float32")
-    torch.backends.cudnn.allow_tf32 = False  # or float32 would be 10 bits of it in convolutions
+    torch.backends.cudnn.allow_tf32 = False  # TF32 has only 10 bits of mantissa
     return TorchRunner(with_graphs(TorchNetwork(scripted, device, precision), device), device)
 
 
 def load_script(data: bytes, path: Path, contract: Contract, device: torch.device) -> Any:
-    """Load the TorchScript, and hold its weights against the contract.
+    """Load the TorchScript, and check its weights against the contract.
 
     Raises:
-        ArtifactError: damaged, or other weights than the contract says.
+        ArtifactError: damaged, or other weights than in the contract.
 
     """
     try:
@@ -58,7 +58,12 @@ def load_script(data: bytes, path: Path, contract: Contract, device: torch.devic
 
 
 def find_device(name: str) -> torch.device:
-    """Return a torch device; ArtifactError where there is none of that name."""
+    """Return a torch device.
+
+    Raises:
+        ArtifactError: there is none of that name.
+
+    """
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -1,7 +1,7 @@
-"""TorchScript at work: frozen, in float32 or in half as many bits, and on a GPU by CUDA graphs.
+"""Runs the network as frozen TorchScript, in float32 or half precision.
 
-With cuda_graph.py and torch_loader.py the only place of the engine that imports torch, and imported only
-where TorchScript is to run.
+Only this file, cuda_graph.py and torch_loader.py import torch in the engine, and they are imported only for
+TorchScript.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LIVE = ("advance", "initial_state")
 
 
 class State(NamedTuple):
-    """What streams remember between epochs, as model/mc2sleepnet.py lays it out."""
+    """The state of B streams between epochs, in the layout of model/mc2sleepnet.py."""
 
     memory: Tensor  # (B, layers, 2 views, 2 attentions, key/value, H, P, D / H)
     seen: Tensor  # (B,) int64
@@ -35,7 +35,7 @@ class TorchRunner:
 
     Args:
         network: a `TorchNetwork`, or another with its methods.
-        device: where it lies.
+        device: where it is.
 
     """
 
@@ -71,15 +71,14 @@ class TorchRunner:
 
 
 class TorchNetwork:
-    """A network whose weights are made constants, so that what can be computed ahead is.
+    """A network with frozen weights, so that TorchScript can fold constants.
 
-    Whatever the precision of products inside, all that goes in and comes out is float32: logits and what a
-    stream remembers.
+    Inputs, logits and states are float32, whatever the precision inside.
 
     Args:
-        scripted: the same network, as it came out of its artifact.
-        device: where it lies.
-        precision: of products; sums, norms and softmax stay in float32, as torch's autocast sees fit.
+        scripted: the network from its artifact.
+        device: where it is.
+        precision: of matrix products; torch's autocast keeps sums, norms and softmax in float32.
 
     """
 
@@ -91,7 +90,7 @@ class TorchNetwork:
         self._half = None if precision == "float32" else getattr(torch, precision)
 
     def advance(self, raw: Tensor, spectrum: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
-        """Take T epochs of B streams: logits (B, T, 5), next state; see `MC2SleepNet.advance`."""
+        """Run T epochs of B streams: logits (B, T, 5), next state; see `MC2SleepNet.advance`."""
         with self._precision():
             logits, (memory, seen, *scale) = self._network.advance(raw, spectrum, present, state)
         return logits.float(), State(memory.float(), seen, *(one.float() for one in scale))

@@ -1,8 +1,7 @@
-"""Which model files may be run: those whose sha256 somebody wrote down outside of them.
+"""Decides which model files may be run: those with a known sha256.
 
-TorchScript is a program, and a file that vouches for itself vouches for nothing. The packaged artifact's
-digest stands beside it in `SHA256SUMS`, which `sha256sum -c` reads too; that of any other comes from the
-settings.
+TorchScript is a program, so a digest inside the file would prove nothing. The packaged artifact's digest is
+beside it in `SHA256SUMS`, which `sha256sum -c` reads too; that of any other file comes from the settings.
 """
 
 from __future__ import annotations
@@ -18,15 +17,16 @@ PACKAGED = Path(str(files("streamer").joinpath("weights/default.pt")))
 
 
 def read_trusted(path: Path | None, wanted: str | None = None, trusted: bool = False) -> bytes:
-    """All bytes of a model file, which then are what is to be loaded, whatever becomes of the file meanwhile.
+    """Read a model file and check its digest. The bytes returned are loaded, not the file again.
 
     Args:
         path: of the artifact; None: the packaged one.
         wanted: the sha256 that it must have.
-        trusted: take it whatever it is.
+        trusted: accept any file.
 
     Raises:
-        ArtifactError: it cannot be read, or nobody vouches for it; says what it is and what to write.
+        ArtifactError: it cannot be read or is not trusted; the message has the sha256 to put into the
+            settings.
 
     """
     try:
@@ -49,14 +49,14 @@ def read_trusted(path: Path | None, wanted: str | None = None, trusted: bool = F
         )
     elif wanted is None and not trusted:
         raise ArtifactError(
-            f'model {path}: nobody vouches for it; if it is yours, write sha256 = "{found}" below [model], '
-            "or trusted = true to take whatever lies there"
+            f'model {path}: it is not trusted; if it is yours, write sha256 = "{found}" below [model], '
+            "or trusted = true to accept any file there"
         )
     return data
 
 
 def recorded(path: Path) -> str:
-    """The digest that `SHA256SUMS` beside a file says it has, or "none"."""
+    """Return the digest of a file in the `SHA256SUMS` beside it, or "none"."""
     try:
         lines = path.with_name(SUMS).read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -66,7 +66,7 @@ def recorded(path: Path) -> str:
 
 
 def record(path: Path) -> str:
-    """Renew a file's line in the `SHA256SUMS` beside it, if there is one; its digest."""
+    """Renew a file's line in the `SHA256SUMS` beside it, if there is one; return its digest."""
     digest, sums = sha256(path.read_bytes()).hexdigest(), path.with_name(SUMS)
     if sums.exists():
         others = [one for one in sums.read_text("ascii").splitlines() if one.split()[1:] != [path.name]]

@@ -14,7 +14,7 @@ from streamer.errors import explain
 from streamer.reactions.leash import Leash, end
 from streamer.reactions.settings import ActionSettings
 
-AT_ONCE = 8  # programs; what is started beyond that is refused and said
+AT_ONCE = 8  # programs that may run at the same time; further ones are refused, with a complaint
 
 Value = str | int | float
 
@@ -23,13 +23,13 @@ class Actions:
     """Starts actions without waiting for them; leaving ends the programs that still run.
 
     Args:
-        complain: told in one line what did not work; called on the event loop.
+        complain: gets one line about what failed; called on the event loop.
 
     """
 
     def __init__(self, complain: Callable[[str], None]) -> None:
         self._complain = complain
-        self._due: set[asyncio.Task[None]] = set()  # that wait for their moment
+        self._due: set[asyncio.Task[None]] = set()  # actions that wait for their time
         self._running: set[asyncio.Task[None]] = set()
         self._sockets: dict[int, socket.socket] = {}  # by address family
         self._leash = Leash()
@@ -68,7 +68,7 @@ class Actions:
             self._start(action.command, action.timeout_s, facts)
 
     def later(self, wait: Coroutine[None, None, None], work: Callable[[], None]) -> None:
-        """Call `work` once `wait` is over, unless this was left before."""
+        """Call `work` once `wait` is done, unless the context is left before."""
 
         async def attend() -> None:
             await wait
@@ -111,7 +111,7 @@ async def run(
 ) -> str:
     """Run a program; return what went wrong in one line, or "". Cancelling ends the program.
 
-    With a leash the program, and what it has started itself, dies with this process.
+    With a leash the program and its children end when this process does.
     """
     environment = {f"SLEEPSTREAM_{key.upper()}": str(value) for key, value in facts.items()}
     quiet = asyncio.subprocess.DEVNULL
@@ -121,14 +121,14 @@ async def run(
         stdout=quiet,
         stderr=quiet,
         env={**os.environ, **environment},
-        start_new_session=True,  # Ctrl-C is for us; and what it starts itself ends with it
+        start_new_session=True,  # Ctrl-C must not reach it, and its children are ended with it
     )
     making = asyncio.create_task(made, name=f"start of {command[0]}")
     try:
         process = await asyncio.shield(making)
     except (OSError, ValueError) as error:
         return f"cannot run {command[0]}: {getattr(error, 'strerror', None) or error}"
-    except asyncio.CancelledError:  # asyncio would end the program alone, and not what it has started by now
+    except asyncio.CancelledError:  # asyncio would end the program, but not its children
         with contextlib.suppress(OSError, ValueError):
             process = await making
             end(process.pid)
@@ -136,7 +136,7 @@ async def run(
         raise
     try:
         if leash is not None:
-            with contextlib.suppress(OSError):  # the noise matters more than who ends it
+            with contextlib.suppress(OSError):  # better a program without a leash than none
                 leash.hold(process.pid)
         async with asyncio.timeout(timeout_s):
             code = await process.wait()
@@ -152,7 +152,7 @@ async def run(
 
 
 def osc_message(address: str, arguments: Sequence[Value]) -> bytes:
-    """One OSC 1.0 message: strings (s), 32-bit integers (i), 32-bit floats (f); big-endian, padded to 4."""
+    """Encode an OSC 1.0 message: strings (s), 32-bit integers (i), 32-bit floats (f), padded to 4 bytes."""
     tags, body = ",", b""
     for argument in arguments:
         if isinstance(argument, str):

@@ -1,6 +1,7 @@
-"""The smart alarm's rules: a window in which a stage may ring it, and a firm deadline.
+"""The rules of the smart alarm: a window in which a stage may ring it, and a firm deadline.
 
-Synchronous and without a clock of its own; `alarm_clock.py` runs it, makes the noise and remembers.
+This is synchronous and gets the time passed in; `alarm_clock.py` runs it, makes the noise and saves its
+state.
 """
 
 from __future__ import annotations
@@ -17,38 +18,38 @@ from streamer.reactions.memory import LATEST, MOST_AHEAD_S, Memory, State
 from streamer.reactions.settings import AlarmSettings
 from streamer.reactions.wishes import keep_wishes, usual, window_min, with_time, with_window
 
-MISSED_S = 4 * 3600.0  # a deadline that passed longer ago, while nothing ran, is not rung for any more
-DAY_S = 26 * 3600.0  # the next time that a clock shows some time of day is no further, in a DST night either
-SLACK_S = 60.0  # by which the clocks may disagree on when a deadline is
-STALL_S = 10.0  # between two looks at the clocks; then the machine slept, and did not ring
-OWED_S = 12 * 3600.0  # after a restart: for how long a clock that goes back still brings a deadline back
+MISSED_S = 4 * 3600.0  # a deadline that passed longer ago, while nothing ran, does not ring
+DAY_S = 26 * 3600.0  # the next occurrence of a time of day is nearer, even when the clocks change
+SLACK_S = 60.0  # the two clocks may differ so much on a deadline
+STALL_S = 10.0  # a longer pause between two ticks means that the machine slept and did not ring
+OWED_S = 12 * 3600.0  # for so long after a restart, a clock that is set back brings a deadline back
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that the alarm did."""
+    """A change of the alarm's state."""
 
     what: AlarmChange
     cause: str
-    test: bool = False  # only to try it out: nothing is armed or used up
+    test: bool = False  # a test: it changes nothing else
 
 
 class Alarm:
     """One sleeper's alarm.
 
-    Every time it waits for is kept on two clocks: the wall's, because the deadline is a time of day, and the
-    steady one, because a wall clock that is set back must not put off what was promised. The first to be
-    there counts. Where the wall's was there long before the other, it may have been set wrong: if it is set
-    back before the deadline, the alarm is armed for it again.
+    Each time it waits for is kept on two clocks: on the wall clock, because the deadline is a time of day,
+    and on the steady clock, because setting the wall clock back must not delay the alarm. The first that
+    reaches it counts. If the wall clock was there long before the steady one, it may have been set wrong: if
+    it is set back before the deadline, the alarm is armed for it again.
 
     Args:
         settings: the `[stream.alarm]` table.
-        memory: of a former process, or None.
+        memory: the saved state of an earlier process, or None.
         now: Unix time, s.
         steady: monotonic time, s.
 
     Attributes:
-        memory: what to write down now.
+        memory: the state to save now.
 
     """
 
@@ -60,8 +61,8 @@ class Alarm:
         )
         self._due_steady = steady + self.memory.due - now
         self._owed_steady = steady + OWED_S
-        self._looked = steady  # when the clocks were looked at last
-        self._since: int | None = None  # end of the first score of an unbroken run that may ring it
+        self._looked = steady  # time of the last tick
+        self._since: int | None = None  # end of the first score of the unbroken run that may ring it
         self._last: int | None = None
         self._woke: int | None = None  # end of the last score of wake
         self._window_told = False
@@ -76,7 +77,7 @@ class Alarm:
         return 60 * window_min(self.memory, self._settings)
 
     def begin(self, now: float, steady: float) -> list[Change]:
-        """After a start: settle what happened meanwhile, and arm if the settings say so."""
+        """After a start: deal with what happened meanwhile, and arm if the settings say so."""
         changed = self._heed_settings(now, steady)
         if changed is not None:
             return [changed]
@@ -94,7 +95,7 @@ class Alarm:
         memory, wants = self.memory, self._settings
         if memory.settings == self._said:
             return None
-        if not memory.settings:  # an earlier version's: it remembered a part of them
+        if not memory.settings:  # saved by an earlier version, which saved only a part of them
             if memory.state != "armed" or not memory.configured:
                 return None
             if wants.armed and memory.configured == self._configured:
@@ -128,11 +129,11 @@ class Alarm:
             owed = (memory.deadline, memory.deadline) if memory.state == "armed" else (0.0, 0.0)
             self._become(now, state="disarmed", owed=owed[0], owed_before=owed[1])
             return [Change("missed", f"nothing was running at {self._told(memory.due)}")]
-        if memory.state == "ringing":  # nobody has heard it to its end
+        if memory.state == "ringing":  # it did not ring for its full time
             self._wait("ringing", now + wants.ring_s, now, steady)
         elif memory.state == "snoozed":
             self._wait("snoozed", min(memory.due, now + 60 * wants.snooze_min), now, steady)
-        return []  # `tick` rings, if it is due
+        return []  # if it is due, `tick` rings it
 
     def _strange(self, now: float) -> bool:
         """Whether the deadline no longer matches the time of day it was set for."""
@@ -142,7 +143,7 @@ class Alarm:
         return memory.deadline - now > DAY_S or abs(meant - memory.deadline) > 1
 
     def arm(self, at: str, now: float, steady: float) -> Change | str:
-        """Arm for a clock time, for an ISO 8601 time, or ("") for the configured one; or why not."""
+        """Arm for a time of day, an ISO 8601 time, or ("") the configured time; or return why not."""
         try:
             deadline, clock_time = self._time(at, now)
         except (ValueError, OverflowError, OSError):
@@ -154,7 +155,7 @@ class Alarm:
         return self._arm(deadline, now, steady, "" if at else self._configured, clock_time=clock_time)
 
     def disarm(self, now: float) -> Change | str:
-        """Disarm; a restart does not arm it again, only a command or changed settings do."""
+        """Disarm. Only a command or changed settings arm it again, a restart does not."""
         if self.memory.state == "disarmed" and not self.memory.owed:
             return "the alarm is not armed"
         self._become(now, state="disarmed", by_command=True, owed=0.0, owed_before=0.0)
@@ -181,13 +182,13 @@ class Alarm:
         return Change("set", f"the stage may ring it {memory.window_min:g} min before it is due")
 
     def dismiss(self, now: float, steady: float) -> Change | str:
-        """The sleeper is awake."""
+        """End the ringing or the snooze: the sleeper is awake."""
         if self.memory.state not in ("ringing", "snoozed"):
             return "the alarm does not ring"
         return self._end(Change("dismissed", "by command"), now, steady)
 
     def snooze(self, now: float, steady: float) -> Change | str:
-        """Be quiet for `snooze_min`."""
+        """Stop ringing for `snooze_min`."""
         if self.memory.state != "ringing":
             return "the alarm does not ring"
         if self.memory.snoozes >= self._settings.max_snoozes:
@@ -196,7 +197,7 @@ class Alarm:
         return Change("snoozed", f"until {self._told(self.memory.due)}")
 
     def restore(self, scores: Iterable[Score]) -> None:
-        """Begin with a session, or go on with one, whose scores so far these are; nothing rings for them."""
+        """Take the scores so far of a session that begins or continues; they do not ring the alarm."""
         self._since = self._last = self._woke = None
         for score in scores:
             self._follow(score)
@@ -215,7 +216,7 @@ class Alarm:
         return self._ring(cause, now, steady, begin, self._due_steady - self._window_s)
 
     def _follow(self, score: Score) -> None:
-        """Extend or break the run of scores that may ring it."""
+        """Extend or end the run of scores that may ring it."""
         unbroken = self._last is not None and score.end - self._last <= 30 * RATE_HZ
         self._last = score.end
         if score.smoothed == "W":
@@ -226,12 +227,12 @@ class Alarm:
             self._since = score.end
 
     def tick(self, now: float, steady: float) -> Change | None:
-        """Do what the clocks make due; call it every second."""
+        """Do what is due by the clocks; to be called every second."""
         stalled_s, self._looked = steady - self._looked, steady
         if self.memory.owed and (change := self._bring_back(now, steady)):
             return change
         memory = self.memory
-        if memory.state == "ringing":  # by the steady clock only: setting the other must not silence it
+        if memory.state == "ringing":  # by the steady clock only: setting the wall clock must not silence it
             if stalled_s > STALL_S:
                 self._due_steady += stalled_s
             if steady < self._due_steady:
@@ -248,9 +249,9 @@ class Alarm:
         return self._ring("deadline", now, steady, memory.deadline, self._due_steady)
 
     def _bring_back(self, now: float, steady: float) -> Change | None:
-        """Arm again for a deadline that was jumped over, if the wall clock is set back before it."""
+        """Arm again for a deadline that the wall clock jumped over, if it is set back before it."""
         memory = self.memory
-        if steady >= self._owed_steady:  # enough time has passed for it
+        if steady >= self._owed_steady:  # by the steady clock the deadline has passed
             self.memory = replace(memory, owed=0.0, owed_before=0.0)
             return None
         if now >= memory.owed_before - 1:
@@ -260,7 +261,7 @@ class Alarm:
         return self._arm(memory.owed, now, steady, self._configured if usual else "", why)
 
     def _leap(self, now: float, steady: float) -> Change:
-        """The wall clock was set far past the deadline: take the next time that it shows this time of day."""
+        """Arm for the next occurrence of the time of day: the wall clock was set far past the deadline."""
         memory, promised = self.memory, self._due_steady
         when = next_time(time.fromisoformat(memory.clock_time), now - MISSED_S, self._settings.tz)
         if when <= now:
@@ -286,7 +287,7 @@ class Alarm:
         if sum(score.probabilities[STAGES.index(stage)] for stage in wants.stages) < wants.min_probability:
             return False
         if score.stage in SLEEP and score.stage != "R" and self._woke is not None:
-            return score.end - self._woke >= 60 * wants.settle_min * RATE_HZ  # else just falling asleep
+            return score.end - self._woke >= 60 * wants.settle_min * RATE_HZ  # not just falling asleep
         return True
 
     def _arm(
@@ -316,7 +317,7 @@ class Alarm:
     def _ring(
         self, cause: str, now: float, steady: float, before: float = 0.0, promised: float = -1.0
     ) -> Change:
-        """Begin to ring; `promised`, steady s: when the other clock will have what the wall's has passed."""
+        """Begin to ring; `promised`, steady s: when the steady clock reaches what the wall clock has."""
         if steady < promised - SLACK_S:
             self._become(now, owed=self.memory.deadline, owed_before=before)
             self._owed_steady = self._due_steady
@@ -346,10 +347,10 @@ class Alarm:
         self.memory = replace(self.memory, **said, **changes)  # type: ignore[arg-type]
 
     def _time(self, text: str, now: float) -> tuple[float, str]:
-        """Unix time of what was asked for, and the time of day if it was one.
+        """Read the requested time: Unix time, and the time of day if that was given.
 
         Raises:
-            ValueError, OverflowError, OSError: it is no time, or none that a calendar knows.
+            ValueError, OverflowError, OSError: the text is not a time, or beyond the calendar.
 
         """
         if not text:
@@ -370,5 +371,5 @@ class Alarm:
     def _told(self, when: float) -> str:
         try:
             return f"{datetime.fromtimestamp(when, self._settings.tz):%Y-%m-%d %H:%M}"
-        except (ValueError, OverflowError, OSError):  # beyond all calendars
+        except (ValueError, OverflowError, OSError):  # beyond the calendar
             return f"{when:.0f} s after 1970"

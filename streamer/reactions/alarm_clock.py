@@ -1,9 +1,9 @@
-"""Runs the smart alarm: its own task, memory and noise, independent of everything else.
+"""Runs the smart alarm: its task, its saved state and its noise, independent of all else.
 
 It starts before the model is loaded and before any source is opened, and outlasts both. Its state is in a
-small file of its own, since there may be no session; a session records every change as an event.
+small file of its own, because there may be no session. A session records every change as an event.
 
-What its listeners raise does not stop it: a change reaches the noise first, then the file, then them.
+A change reaches the noise first, then the file, then the listeners, whose exceptions do not stop it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from streamer.reactions.settings import AlarmSettings
 from streamer.reactions.wishes import usual, window_min
 
 TICK_S = 1.0
-FRESH_S = 60.0  # a score that ended longer ago says nothing about now
-RETRY_S = 2.0  # between two attempts to write down what is so
-UNTOLD = 16  # changes that wait for someone to tell
-LAST_WRITE_S = 5.0  # at the end, for a disk that hangs
+FRESH_S = 60.0  # a score that ended longer ago is ignored
+RETRY_S = 2.0  # between two attempts to save the state
+UNTOLD = 16  # changes kept until there are listeners
+LAST_WRITE_S = 5.0  # longest wait for the disk at the end
 
 Listener = Callable[[Change, Memory], None]
 Complaint = Callable[[str], None]
@@ -42,10 +42,10 @@ class AlarmClock:
     Args:
         stream: name of the sleeper.
         settings: the `[stream.alarm]` table.
-        path: where it remembers.
+        path: of the file with its state.
         clock: time.
-        past: events of earlier sessions; they tell what is missing in the file, or newer than it.
-        bell: makes the noise when there is no command, or it fails.
+        past: events of earlier sessions; they serve if the file is missing, damaged or older.
+        bell: makes the noise if there is no command, or it fails.
 
     """
 
@@ -71,19 +71,19 @@ class AlarmClock:
         if doubt:
             self._complain(doubt)
         self._alarm = Alarm(settings, memory, clock.wall(), clock.monotonic())
-        self._kept: Memory | None = None  # what the file is known to say
+        self._kept: Memory | None = None  # the state in the file, if known
         self._test_until: float | None = None  # steady s
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()  # neither armed nor ringing
-        self.saved = asyncio.Event()  # the file says what is so
+        self.saved = asyncio.Event()  # the file has the present state
 
     def hear(self, on_change: Listener, on_problem: Complaint) -> None:
-        """Set the listeners, and first tell them what has not been told yet.
+        """Set the listeners, and pass them the changes and problems since there were none.
 
         Args:
-            on_change: told every change and the state after it.
-            on_problem: told in one line what did not work.
+            on_change: gets every change and the state after it.
+            on_problem: gets one line about what failed.
 
         """
         self._on_change, self._on_problem = on_change, on_problem
@@ -106,16 +106,16 @@ class AlarmClock:
 
     @property
     def usual(self) -> str:
-        """The time of day it is, or would be, armed for: HH:MM."""
+        """The time of day for which it is, or would be, armed: HH:MM."""
         return f"{usual(self.memory, self._settings):%H:%M}"
 
     @property
     def window_min(self) -> float:
-        """How long before the deadline the stage may ring it."""
+        """How long before the deadline a stage may ring it, min."""
         return window_min(self.memory, self._settings)
 
     def said(self, session: str, seq: int) -> AlarmPayload:
-        """The state to publish; during a test, that it rings and that it is a test."""
+        """Return the state to publish; during a test it is ringing, marked as a test."""
         memory = self.memory
         return AlarmPayload(
             session=session,
@@ -162,7 +162,7 @@ class AlarmClock:
                 log.error("%s cannot be written: the disk does not answer", self._path)
 
     def restore(self, scores: Iterable[Score]) -> None:
-        """Begin with a session, or go on with one, whose scores so far these are; nothing rings for them."""
+        """Take the scores so far of a session that begins or continues; they do not ring the alarm."""
         self._alarm.restore(scores)
 
     def push(self, score: Score, age_s: float) -> None:
@@ -171,7 +171,7 @@ class AlarmClock:
             self._take(self._alarm.push(score, self._clock.wall(), self._clock.monotonic()))
 
     def obey(self, command: AlarmCommand, text: str = "") -> str:
-        """Carry out a command; return why it was refused, or "". An exception means nothing was changed."""
+        """Carry out a command; return why it was refused, or "". If it raises, nothing was changed."""
         now, steady = self._clock.wall(), self._clock.monotonic()
         if command == "test_alarm":
             return self._test(steady)
@@ -199,7 +199,7 @@ class AlarmClock:
         await self._idle.wait()
 
     async def _tick(self) -> None:
-        """Check the clocks forever; no exception may end this."""
+        """Check the clocks every second; no exception may end this."""
         while True:
             try:
                 now, steady = self._clock.wall(), self._clock.monotonic()
@@ -234,7 +234,7 @@ class AlarmClock:
             self._idle.clear()
 
     def _test(self, steady: float) -> str:
-        """Ring briefly as a test, and report it like a real ring, so that listeners can be tried."""
+        """Ring briefly as a test, and report it like a real ring, so that listeners are tested too."""
         if self._noise.on:
             return "it rings already"
         self._test_until = steady + self._settings.test_s
@@ -248,11 +248,11 @@ class AlarmClock:
         self._tell(Change("dismissed", f"the test: {why}", test=True), self.memory)
 
     def _tell(self, change: Change, memory: Memory) -> None:
-        """Tell the listeners; what they raise is logged."""
+        """Pass a change to the listeners; their exceptions are logged."""
         try:
             self._on_state()
         except (Exception, asyncio.CancelledError):
-            quietly_log("the alarm of %s was not seen: %s", self._stream, change.what)
+            quietly_log("a change of the alarm of %s was not shown: %s", self._stream, change.what)
         if self._on_change is None:
             log.info("alarm of %s %s: %s", self._stream, change.what, change.cause)
             if not change.test:
@@ -260,8 +260,8 @@ class AlarmClock:
             return
         try:
             self._on_change(change, memory)
-        except (Exception, asyncio.CancelledError):  # not ours: nothing is awaited in there
-            quietly_log("the alarm of %s was not heard: %s", self._stream, change.what)
+        except (Exception, asyncio.CancelledError):  # not this task's cancellation: nothing is awaited here
+            quietly_log("a change of the alarm of %s was not reported: %s", self._stream, change.what)
 
     def _complain(self, problem: str) -> None:
         try:
@@ -271,12 +271,12 @@ class AlarmClock:
             else:
                 self._on_problem(problem)
         except (Exception, asyncio.CancelledError):
-            quietly_log("the alarm of %s was not heard: %s", self._stream, problem)
+            quietly_log("a problem of the alarm of %s was not reported: %s", self._stream, problem)
 
     async def _remember(self) -> None:
-        """Write each state down, in a thread: a disk that hangs must not hold up the noise.
+        """Save each state, in a thread, so that a disk that hangs does not delay the noise.
 
-        A disk that refuses is asked again until it has taken it.
+        A write that fails is repeated until it succeeds.
         """
         refused = ""
         while True:
@@ -297,7 +297,7 @@ class AlarmClock:
                 self.saved.set()
 
     def _write(self) -> str:
-        """Replace the file; why that failed, or ""."""
+        """Replace the file; return why that failed, or ""."""
         memory = self.memory
         try:
             write(self._path, memory)

@@ -1,4 +1,4 @@
-"""The list of sham firings beside the session file, written in a thread of its own."""
+"""Writes the list of active and sham firings beside the session file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from streamer.news import Arm, News
 
 
 def arm_path(session: Path) -> Path:
-    """Where the arms of a session are listed."""
+    """Return the path of a session's list of arms."""
     return session.with_suffix(".arms.jsonl")
 
 
 class ArmList:
-    """A sink that writes one line per firing. The session itself does not tell, so its reader stays blind.
+    """A sink that writes one line per firing. The session file has no arms, so its readers stay blind.
 
     Args:
         path: of the list.

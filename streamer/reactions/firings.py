@@ -1,7 +1,8 @@
-"""Firings, on disk before they act: a crash may lose a stimulus, but never repeats one.
+"""Records firings on disk before they act: a crash may lose a stimulus, but never repeats one.
 
-A small file beside the session's, of records of one size. Room is made ahead, so that to keep a firing is to
-overwrite a few zeros and have the disk confirm it: no wait for the session file, and no need of free space.
+They are in a small file beside the session file, in records of equal size. Space is allocated in advance, so
+that recording a firing overwrites a few zeros and syncs: it does not wait for the session file, and needs no
+free space.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from streamer.errors import JournalError, explain
 from streamer.host import private
 from streamer.journal import JournalReader
 
-RECORD = 256  # bytes: several fit into a sector of a disk, none lies in two
-ROOM = 256 * RECORD  # made at once
+RECORD = 256  # bytes; divides a disk's sector, so that no record is in two of them
+ROOM = 256 * RECORD  # allocated at once
 MOST_BYTES = 1 << 26  # of a file; a night at a firing a second has 8 MB
 _sync = getattr(os, "fdatasync", os.fsync)
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A firing as it is kept, without its arm, so that readers stay blind."""
+    """A firing as it is recorded, without its arm, so that readers stay blind."""
 
     trigger: str
     number: int  # of this trigger's firings in the night, from 0
@@ -43,23 +44,23 @@ class Kept:
         return self.trigger, round(self.end * 100)
 
     def record(self) -> bytes:
-        """Its bytes on disk."""
+        """Encode it as a record of the file."""
         return json.dumps(asdict(self)).encode().ljust(RECORD - 1) + b"\n"
 
 
-Done = Callable[[str], None]  # told why a firing could not be kept, or "": it is on disk
+Done = Callable[[str], None]  # gets why a firing could not be recorded, or ""
 
 
 class FiringLog:
-    """A session's firings; a context manager. Leaving waits for those on their way.
+    """A session's firings; a context manager. Leaving waits for those being written.
 
     Args:
         path: of the file; an existing one is continued.
-        live: every firing waits for the disk, on a thread of its own. A simulation's are written at once and
-            survive the process, not the power.
+        live: each firing is synced to disk, on a separate thread. Otherwise they are written at once and not
+            synced: they survive the end of the process, but not a power cut.
 
     Attributes:
-        kept: those of earlier processes and of this one, in order.
+        kept: the firings of earlier processes and of this one, in order.
 
     """
 
@@ -83,7 +84,7 @@ class FiringLog:
         if self._live:
             self._due.put(None)
             await asyncio.to_thread(self._thread.join, 3.0)
-            await asyncio.sleep(0)  # what the thread has handed over comes before what follows
+            await asyncio.sleep(0)  # lets the callbacks from the thread run first
         self._close()
 
     def open(self) -> None:
@@ -98,9 +99,9 @@ class FiringLog:
         """Count the firings of a crashed session that cannot be continued. May block.
 
         Args:
-            session: the file of the one that died.
-            started: Unix time of this one's first sample, s. Where the clock was set in between, the other
-                one's firings count as no later than that.
+            session: the file of the crashed session.
+            started: Unix time of this session's first sample, s. If the clock was set in between, the earlier
+                firings count as no later than that.
 
         """
         earlier = firings(session.with_suffix(".firings"))
@@ -111,7 +112,7 @@ class FiringLog:
                 ago_s = started - reader.meta.info.started
         except JournalError:
             ago_s = 0.0
-        ago_s = max(ago_s, *(one.end for one in earlier))  # all by the same: as far apart as they were
+        ago_s = max(ago_s, *(one.end for one in earlier))  # the same for all, so that their distances stay
         for one in earlier:
             problem = self._try(replace(one, end=round(one.end - ago_s, 2)))
             if problem:
@@ -131,7 +132,7 @@ class FiringLog:
             problem = self._try(firing)
             try:
                 self._loop.call_soon_threadsafe(done, problem)
-            except RuntimeError:  # the loop has ended: so has the night
+            except RuntimeError:  # the event loop, and so the night, has ended
                 return
 
     def _try(self, firing: Kept) -> str:
@@ -154,7 +155,7 @@ class FiringLog:
         self.kept.append(firing)
 
     def _in_place(self) -> bool:
-        """Whether the file is still at its path: folders may be moved or removed."""
+        """Whether the file is still at its path; it may have been moved or removed."""
         try:
             return os.path.samestat(os.stat(self._path), os.fstat(self._file))
         except OSError:
@@ -179,7 +180,7 @@ class FiringLog:
             os.fsync(self._file)
 
     def _close(self) -> None:
-        """Close the file, and cut the unused room off."""
+        """Close the file, without its unused space."""
         if self._file >= 0:
             os.ftruncate(self._file, len(self.kept) * RECORD)
             if not self.kept and self._in_place():
@@ -189,7 +190,7 @@ class FiringLog:
 
 
 def firings(path: Path) -> list[Kept]:
-    """The firings in a file, in order. A torn record was never acted on and is left out."""
+    """Read the firings in a file, in order. A partly written record was never acted on and is left out."""
     try:
         data = private.read(path, MOST_BYTES)
     except OSError:
@@ -199,7 +200,7 @@ def firings(path: Path) -> list[Kept]:
         try:
             found.append(_kept(json.loads(data[at : at + RECORD])))
         except (ValueError, TypeError, RecursionError):
-            continue  # room
+            continue  # unused space
     return found
 
 

@@ -1,4 +1,4 @@
-"""Ends started programs when the engine dies, even by kill -9: a second process waits for its death."""
+"""Ends started programs when the engine ends, even by kill -9: a second process waits for that."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ REAPER = Path(__file__).with_name("reaper.py")
 class Leash:
     """The process groups that must not outlive this process; `close` ends those that are left.
 
-    The other process is started with the first group, and learns of our death, kill -9 included, by the end
-    of a pipe that only we hold; no service manager is needed.
+    The second process is started with the first group. It notices the end of this process, kill -9 included,
+    because a pipe that only this process holds is closed.
     """
 
     def __init__(self) -> None:
@@ -55,18 +55,18 @@ class Leash:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             cwd="/",
-            start_new_session=True,  # Ctrl-C and a closed terminal are for us
+            start_new_session=True,  # Ctrl-C and a closed terminal must not reach it
         )
         for group in self._groups:
             self._tell(f"+{group}\n")
 
     def _tell(self, line: str) -> bool:
-        """Write to the second process, if it lives."""
+        """Write to the second process; return whether it is running."""
         if self._reaper is None or self._reaper.stdin is None:
             return False
         try:
             self._reaper.stdin.write(line.encode())
-        except OSError:  # somebody has killed it
+        except OSError:  # it was killed
             return False
         return True
 
@@ -90,7 +90,7 @@ def end(group: int) -> None:
 def end_marked(mark: str) -> int:
     """Kill this user's processes with such an environment entry; return how many (Linux only).
 
-    For what has left its group, and for what a dead engine left behind where its leash was killed with it.
+    This ends programs that have left their group, and those of an engine whose leash was killed with it.
     """
     wanted, found = mark.encode(), 0
     for place in Path("/proc").glob("[0-9]*/environ"):

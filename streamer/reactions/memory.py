@@ -18,31 +18,31 @@ from streamer.host import private
 from streamer.payloads import EventPayload
 
 MOST_AHEAD_S = 31 * 86400.0  # between arming and the deadline
-MOST_BYTES = 1 << 16  # of the file; ours has a few hundred
+MOST_BYTES = 1 << 16  # of the file; a good one has a few hundred
 MOST_WINDOW_MIN = 180.0  # as in the settings
-LATEST = 4102444800.0  # 2100: no clock of today shows that, and every calendar can write it
+LATEST = 4102444800.0  # 2100; a later time is a fault
 
 State = Literal["disarmed", "armed", "ringing", "snoozed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What has to survive a restart; times in Unix s."""
+    """The alarm's state, which survives a restart; times in Unix s."""
 
     state: State = "disarmed"
-    deadline: float = 0.0  # of the last time that it was armed
-    due: float = 0.0  # when the state ends: the deadline, the end of a snooze, of the ringing
+    deadline: float = 0.0  # for which it was armed last
+    due: float = 0.0  # when the state ends: the deadline, the end of a snooze or of the ringing
     snoozes: int = 0
-    by_command: bool = False  # disarmed on purpose, so not armed again by a restart
+    by_command: bool = False  # disarmed by command, so not armed again by a restart
     configured: str = ""  # the deadline in the settings, if it was armed for that
-    clock_time: str = ""  # the time of day that the deadline is; "" where a date was given
-    settings: str = ""  # what they said when this was written; "" by an earlier version
-    serial: int = 0  # counts changes: tells which of two records is the newer, whatever clocks said
-    written: float = 0.0  # by the clock of that time
-    owed: float = 0.0  # a deadline that the clock jumped over: rung for again if it goes back; 0: none
+    clock_time: str = ""  # the time of day of the deadline; "" if a date was given
+    settings: str = ""  # the settings when this was saved; "" if by an earlier version
+    serial: int = 0  # number of changes: the higher of two states is the newer, whatever the clocks showed
+    written: float = 0.0  # when it was saved
+    owed: float = 0.0  # a deadline that the clock jumped over, to be armed for again if it goes back; 0: none
     at: str = ""  # the time of day that was set by command, and ...
-    at_instead: str = ""  # ... what the settings said then
-    window_min: float = -1.0  # likewise, of the window; -1: as the settings say
+    at_instead: str = ""  # ... that of the settings then
+    window_min: float = -1.0  # likewise for the window; -1: that of the settings
     window_instead: float = -1.0
     owed_before: float = 0.0  # the clock has gone back if it shows less than this
 
@@ -53,19 +53,19 @@ _TIMES = ("deadline", "due", "written", "owed", "owed_before")
 
 
 def absurd(memory: Memory, now: float) -> str:
-    """Why this state is implausible, or ""."""
+    """Return why this state is implausible, or ""."""
     for name in _TIMES:
         value = getattr(memory, name)
         if not math.isfinite(value) or not 0 <= value < LATEST:
             return f"{name} {value:g} is not a time of this century"
     if not 0 <= memory.snoozes <= 1000 or not 0 <= memory.serial < 1 << 53:
-        return "a count is out of all bounds"
+        return "a count is out of bounds"
     try:
         wished = not memory.at or time.fromisoformat(memory.at).tzinfo is None
     except ValueError:
         wished = False
     if not wished or not (memory.window_min == -1 or 0 <= memory.window_min <= MOST_WINDOW_MIN):
-        return "the time or window that was set is none"
+        return "the time or window that was set is not valid"
     if memory.state == "disarmed":
         return ""
     written = memory.written or now
@@ -83,7 +83,7 @@ def load_memory(path: Path, past: Iterable[EventPayload], now: float) -> tuple[M
         now: Unix time, s.
 
     Returns:
-        The memory, None where the settings alone count; and what is to be said of it, or "".
+        The state, None if there is none; and a remark for the user, or "".
 
     """
     told = _newest(past, now)

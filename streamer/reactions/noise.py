@@ -25,10 +25,10 @@ class Noise:
     Args:
         stream: name of the sleeper.
         settings: the `[stream.alarm]` table.
-        path: of the alarm's file; the programs bear it as a mark, by which they are found again.
+        path: of the alarm's file; it marks the programs' environments, so that they can be found again.
         clock: time.
-        bell: rings when there is no program, or it fails.
-        complain: told in one line what did not work; may raise.
+        bell: rings if there is no program, or it fails.
+        complain: gets one line about what failed; may raise.
 
     """
 
@@ -80,7 +80,7 @@ class Noise:
     async def clear(self) -> None:
         """Kill programs that a crashed process left running."""
         if await asyncio.to_thread(end_marked, self._environment("")):
-            log.warning("ended the noise that a former process left behind for %s", self._stream)
+            log.warning("ended the noise that an earlier process left running for %s", self._stream)
 
     def _environment(self, number: str) -> str:
         return f"SLEEPSTREAM_ALARM={self._mark}{number}"
@@ -96,7 +96,7 @@ class Noise:
                         said.add(problem)
                         self._say(f"alarm: {problem}")
                 await self._clock.sleep(PAUSE_S)
-        finally:  # what it put into the background, or into another group
+        finally:  # ends also children in the background or in another group
             if self._settings.command is not None:
                 await asyncio.to_thread(end_marked, self._environment(number))
 
@@ -107,7 +107,7 @@ class Noise:
             facts = {"name": "alarm", "stream": self._stream, "cause": cause, "alarm": self._mark + number}
             try:
                 problem = await run(self._settings.command, self._settings.ring_s, facts, self._leash)
-            except Exception as error:  # no more processes, no more memory: the bell still rings
+            except Exception as error:  # such as out of memory: the bell still rings
                 problem = f"cannot run {self._settings.command[0]}: {error!r}"
             if not problem:
                 return []
@@ -121,7 +121,7 @@ class Noise:
         try:
             self._complain(problem)
         except Exception:
-            quietly_log("the alarm of %s cannot say: %s", self._stream, problem)
+            quietly_log("a problem of the alarm of %s was not reported: %s", self._stream, problem)
 
 
 def quietly_log(text: str, *values: object) -> None:

@@ -1,9 +1,9 @@
 """Predicts the next up-state of slow waves (0.5-2 Hz) from past samples alone.
 
-The conditioned signal is averaged to 20 Hz and continued by an autoregression of its last 6 s; the last 2 s
-and what is predicted are filtered to 0.5-2 Hz together, without a shift in phase, and give the phase at any
-time about now. What the conditioner's high-pass shifts is undone. `python -m tests.reactions.phase`
-measures how well it does.
+The conditioned signal is averaged to 20 Hz and continued by an autoregression fitted to its last 6 s. The
+last 2 s and the prediction are filtered to 0.5-2 Hz with zero phase, which gives the phase at any time near
+the present. The phase shift of the conditioner's high-pass is undone. `python -m tests.reactions.phase`
+measures the error.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from streamer.messages import RATE_HZ, Chunk, Floats, Gap, Item, StreamInfo, Swi
 from streamer.reactions.settings import PhaseSettings
 from streamer.settings import SignalSettings
 
-MEAN_OF = 5  # samples at 100 Hz that become one
-STEP_S = MEAN_OF / RATE_HZ  # and how often the phase is asked for
+MEAN_OF = 5  # samples at 100 Hz that are averaged to one
+STEP_S = MEAN_OF / RATE_HZ  # between two predictions
 ORDER = 8  # of the autoregression
 FIT, PAST, AHEAD, EDGE = 120, 40, 20, 40  # samples at 20 Hz: 6 s, 2 s, 1 s, 2 s
-RIDGE = 1e-2  # keeps the autoregression from exploding where the signal says little
-ACT_S = 0.05  # for the firing to be on disk before it is due
-NEAR = 0.8  # rad: a phase that seems to have jumped over the target by less has passed it
-WAVE_HZ = 0.4, 2.2  # a frequency beyond is no slow wave
+RIDGE = 1e-2  # regularisation, which keeps the autoregression stable
+ACT_S = 0.05  # time to write the firing to disk before it is due
+NEAR = 0.8  # rad: a prediction that jumps over the target by less has passed it
+WAVE_HZ = 0.4, 2.2  # frequencies outside are not slow waves
 
 Complexes = NDArray[np.complex128]
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A target phase that is to come.
+    """A predicted target phase.
 
     Attributes:
-        at: 100 Hz index of the stream, with a fraction.
-        hz: of the slow wave, there.
-        uv: half of its height, there.
+        at: its 100 Hz index in the stream, with a fraction.
+        hz: frequency of the slow wave there.
+        uv: amplitude of the slow wave there (half of peak to peak), µV.
 
     """
 
@@ -51,9 +51,9 @@ class Due:
 
 
 def _gains(count: int) -> Complexes:
-    """Gains on the Fourier transform of `count` samples at 20 Hz that give the analytic signal in 0.5-2 Hz.
+    """Return gains on the FFT of `count` samples at 20 Hz that give the analytic signal in 0.5-2 Hz.
 
-    A Butterworth band-pass of second order, there and back; and what undoes the conditioner's phase.
+    They are a zero-phase Butterworth band-pass of second order, and undo the conditioner's phase shift.
     """
     hz = np.fft.fftfreq(count, STEP_S)
     band = np.zeros(count)
@@ -73,7 +73,7 @@ _GAINS = _gains(PAST + AHEAD + 2 * EDGE)
 
 
 def analytic(samples: Floats) -> Complexes:
-    """Analytic signal of slow waves, from 2 s before to 1 s after the end.
+    """Compute the analytic signal of slow waves, from 2 s before to 1 s after the end.
 
     Args:
         samples: (120,) µV at 20 Hz, the last 6 s.
@@ -99,15 +99,15 @@ def analytic(samples: Floats) -> Complexes:
 
 
 class UpStates:
-    """Device samples in, upcoming target phases out. Causal, and without a clock.
+    """Turns device samples into predicted target phases. Causal, and without a clock.
 
     Args:
         info: the stream's rate and channels.
-        signal: which channel is staged; the phase is that one's.
+        signal: which channel is staged; its phase is predicted.
         settings: the `[stream.trigger.phase]` table.
 
     Raises:
-        UsageError, SignalError: as the pipeline.
+        UsageError, SignalError: as for the pipeline.
 
     """
 
@@ -122,10 +122,10 @@ class UpStates:
         self._steps: Floats = np.full(2 * FIT, np.nan)  # at 20 Hz, the last FIT of them are valid
         self._count = 0  # of valid ones
         self._ahead: float | None = None  # rad from the last step's phase to the target; None: no slow wave
-        self._last = -inf  # 100 Hz index of what was given last
+        self._last = -inf  # 100 Hz index of the last phase returned
 
     def push(self, item: Item, wanted: bool = True) -> list[Due]:
-        """Take the next item; return the phases due after it. Without `wanted` it only listens."""
+        """Take the next item; return the phases due after it, none unless `wanted`."""
         if not self._begun and item.start:
             self._take(Gap(0, item.start, ""), False)
         self._begun = True
@@ -162,12 +162,12 @@ class UpStates:
                 yield self._due(begin + number * MEAN_OF)
 
     def _due(self, end: int) -> Due | None:
-        """The target phase, if it comes within a step after the least lead from 100 Hz index `end`.
+        """Return the target phase, if it comes within one step after the least lead from 100 Hz index `end`.
 
-        What is predicted changes from step to step, and may jump over the target: then it is now.
+        The prediction changes from step to step. If it jumps over the target, the target counts as now.
         """
         wave = analytic(self._steps[-FIT:])
-        # The last mean lies in the middle of its samples, of which the last is the present.
+        # The last mean belongs to the middle of its samples; the last of these is the present.
         place = PAST - 1 + (MEAN_OF - 1) / 2 / MEAN_OF + self.lead_s / STEP_S
         first = int(place)
         if first + 1 >= wave.shape[0]:
@@ -179,13 +179,13 @@ class UpStates:
         before, self._ahead = self._ahead, None
         if not WAVE_HZ[0] <= hz <= WAVE_HZ[1] or not self._settings.min_uv <= uv <= self._settings.max_uv:
             return None
-        ahead = (self._target - phase + pi) % (2 * pi) - pi  # rad to go; negative: it is past
+        ahead = (self._target - phase + pi) % (2 * pi) - pi  # rad until the target; negative: it has passed
         self._ahead = ahead
         passed = before is not None and 0 < before < NEAR and -NEAR < ahead < 0
         if not passed and not 0 <= ahead < turn:
             return None
         at = end - 1 + (self.lead_s + max(0.0, ahead) / (2 * pi * hz)) * RATE_HZ
-        if at - self._last < RATE_HZ / hz / 2:  # of this very wave
+        if at - self._last < RATE_HZ / hz / 2:  # in the same wave
             return None
         self._last = at
         return Due(at, hz, uv)

@@ -1,6 +1,6 @@
 """Waits for the end of its input, then kills the process groups that were added and not removed.
 
-Run as a program of its own (see leash.py), hence without anything of ours.
+It is run as a separate program (see leash.py), so it imports nothing of sleepstream.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 
 def main() -> None:
-    """Read +GROUP and -GROUP, one a line, until the writer is gone."""
+    """Read lines of +GROUP and -GROUP until the writer has ended."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()

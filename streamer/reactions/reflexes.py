@@ -1,4 +1,4 @@
-"""Runs the triggers of one stream: each firing is kept, acted on and published."""
+"""Runs the triggers of one stream: each firing is recorded, carried out and published."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from streamer.settings import SignalSettings
 from streamer.sinks.handover import Aside, Guard
 from streamer.sinks.publisher import Publisher
 
-OFF_S = 30.0  # of the stream: stages that come late for so long are said, and those in time likewise
-UNTOLD = 16  # firings of which a dead process may not have told
-USUAL_S, SAME_S = 60.0, 0.5  # a lateness that stays the same to so many s, for so long, is how it is now
-LATE_S = 0.03  # after the moment of a phase, beyond which nothing is done: 9 degrees of a wave of 0.85 Hz
+OFF_S = 30.0  # of the stream: after so long of late stages, or of stages in time, that is reported
+UNTOLD = 16  # last firings that an earlier process may not have published
+USUAL_S, SAME_S = 60.0, 0.5  # a lateness that stays within SAME_S for USUAL_S is the new usual one
+LATE_S = 0.03  # a phase that passed longer ago is not acted on: 9 degrees of a wave of 0.85 Hz
 HELD = 10_000  # phases of a recording that wait for their scores
 Data = dict[str, str | int | float | bool | None]
-FORGIVE = 0.005  # s per s: how fast a device's clock may fall behind without its samples counting as late
+FORGIVE = 0.005  # s per s: a device's clock may fall behind so fast without its samples counting as late
 
 
 class Lateness:
-    """How late a score is, compared with the most punctual recent one.
+    """Measures how late a score is, compared with the least late recent one.
 
-    Late scores catch up sooner or later. A lateness that stays the same for `USUAL_S` is the new usual one:
-    the device's clock has stood still for a while, or a loss was never found.
+    Late scores catch up after a while. A lateness that stays the same for `USUAL_S` is the new usual one: the
+    device's clock stood still for a while, or a loss was not found.
     """
 
     def __init__(self) -> None:
         self._usual: float | None = None
         self._last = 0.0
-        self._level = 0.0  # about which it has been since ...
+        self._level = 0.0  # the lateness has been near this since ...
         self._since = 0.0  # ... this time of the host
 
     def push(self, end: float, now: float) -> float:
-        """Seconds of lateness of what ended at `end` on the stream's clock, at `now` on the host's."""
+        """Return how late a score is, s: it ended at `end` (stream's clock) and came at `now` (host's)."""
         found = now - end
         if self._usual is None:
             self._usual, self._last = found, end
@@ -65,10 +65,10 @@ class Lagging:
     def __init__(self, max_age_s: float) -> None:
         self._max_age_s = max_age_s
         self._off = False
-        self._since: float | None = None  # of the stream, s: since then it has been other than was said
+        self._since: float | None = None  # of the stream, s: since when it differs from the reported state
 
     def push(self, at_s: float, age_s: float) -> bool | None:
-        """Take the lateness at a second of the stream; returns True or False when the state changes."""
+        """Take the lateness at a second of the stream; return the new state when it changes, else None."""
         if (age_s > self._max_age_s) == self._off:
             self._since = None
             return None
@@ -84,14 +84,14 @@ class Reflexes:
 
     Args:
         settings: the stream's triggers.
-        publisher: says what fired.
-        actions: does what a firing is to do on this machine.
-        clock: tells late from live; a recording is never late.
-        live: the stream is a device.
-        session: path of the session file; the arms are listed beside it, where any trigger has a sham arm.
-        firings: has each on disk before it happens.
-        arms: an `ArmList` that waits for its disk in a thread of its own; default: it is waited for.
-        signal: which channel is staged; triggers with a phase follow that one.
+        publisher: publishes the firings.
+        actions: carries out what a firing does on this machine.
+        clock: time.
+        live: the stream is a device; a recording is never late.
+        session: path of the session file; the arms are listed beside it, if any trigger has a sham arm.
+        firings: records each firing before it acts.
+        arms: an `ArmList` with its own thread; None: it is written on the event loop.
+        signal: which channel is staged; triggers with a phase follow that channel.
 
     """
 
@@ -118,7 +118,7 @@ class Reflexes:
         self._clock = clock
         self._lateness = Lateness() if live else None
         self._firings = firings
-        self._since = -math.inf  # what arrived up to then is caught up, and fires nothing
+        self._since = -math.inf  # scores that arrived up to then are caught up, and fire nothing
         for name, trigger in self.triggers.items():
             trigger.restore([one.key[1] for one in firings.kept if one.trigger == name])
         self._codes = codes(settings)
@@ -129,7 +129,7 @@ class Reflexes:
         }
         self._held = {name: deque[Due](maxlen=HELD) for name in self._upstates}  # of a recording
         self._arrivals = Lateness()  # of samples
-        self._zero = 0.0  # steady s at which sample 0 would have come, had it been punctual
+        self._zero = 0.0  # steady s at which sample 0 would have come without delay
         self._lagging = {one.name: Lagging(one.max_age_s) for one in settings}
 
     def push(self, score: Score, end: float) -> None:
@@ -138,17 +138,17 @@ class Reflexes:
         age_s = 0.0
         if self._lateness is not None and score.arrived:
             now = self._clock.monotonic()
-            age_s = max(self._lateness.push(end, now), now - score.arrived)  # on the way here, and in here
+            age_s = max(self._lateness.push(end, now), now - score.arrived)  # before it arrived, and since
         for name, trigger in self.triggers.items():
             held = self._held.get(name, deque())
-            while held and held[0].at <= score.end:  # the score before this one says whether
+            while held and held[0].at <= score.end:  # the score before this one decides on it
                 self._strike(trigger, held.popleft(), 0.0)
             if score.arrived and score.arrived <= self._since:
                 trigger.again(score)
                 continue
             firing = trigger.push(score, end, self._course, age_s)
-            if trigger.armed and score.probabilities is not None:  # what was lost is late, and no wonder
-                self._say_off(trigger, age_s, score)
+            if trigger.armed and score.probabilities is not None:  # a lost window is always late
+                self._report_lag(trigger, age_s, score)
             if firing is not None:
                 self._keep(firing, self._clock.monotonic())
 
@@ -159,7 +159,7 @@ class Reflexes:
             self._zero = item.arrived - end_s - self._arrivals.push(end_s, item.arrived)
         for name, upstates in self._upstates.items():
             trigger = self.triggers[name]
-            if self._lateness is None:  # a recording's pieces are as long as it likes: its scores come later
+            if self._lateness is None:  # of a recording: chunks may be long, and scores come after them
                 self._held[name].extend(upstates.push(item))
                 continue
             for due in upstates.push(item, trigger.ready and item.arrived >= self._since):
@@ -172,7 +172,7 @@ class Reflexes:
         self._upstates.clear()
 
     def _strike(self, trigger: Trigger, due: Due, arrived: float) -> None:
-        """Act on an upcoming phase; one already past, because samples were late, is ignored."""
+        """Act on an upcoming phase; one that has passed already, because samples were late, is ignored."""
         now = self._clock.monotonic()
         at_s = now if self._lateness is None else self._zero + due.at / RATE_HZ
         if at_s < now:
@@ -182,19 +182,19 @@ class Reflexes:
             self._keep(firing, at_s, {"phase_hz": round(due.hz, 3), "phase_uv": round(due.uv, 1)})
 
     def _keep(self, firing: Firing, at_s: float, phase: Mapping[str, float] | None = None) -> None:
-        """Put a firing on disk, and then act on it, at steady time `at_s` or at once if that is past."""
+        """Record a firing, and then act on it at steady time `at_s`, or at once if that has passed."""
         self._firings.keep(_kept(firing), partial(self._kept, firing, at_s, phase))
 
     def _kept(self, firing: Firing, at_s: float, phase: Mapping[str, float] | None, problem: str) -> None:
-        """Act on a firing that is on disk now, unless that took too long."""
+        """Act on a firing that has been recorded, unless that took too long."""
         now, arrived = self._clock.monotonic(), firing.score.arrived
         if not problem and self._lateness is not None:
             if phase is None and arrived and now - arrived > self.triggers[firing.trigger].settings.max_age_s:
                 problem = f"the disk took {now - arrived:.1f} s"
             elif phase is not None and now - at_s > LATE_S:
-                problem = f"the disk was done {1000 * (now - at_s):.0f} ms after it was due"
+                problem = f"the disk took until {1000 * (now - at_s):.0f} ms after it was due"
         if problem:
-            text = f"{firing.trigger} did not fire, for it could not be recorded in time: {problem}"
+            text = f"{firing.trigger} did not fire, because it could not be recorded in time: {problem}"
             data: Data = {
                 "trigger": firing.trigger,
                 "number": firing.number,
@@ -208,23 +208,23 @@ class Reflexes:
         else:
             fire()
 
-    def _say_off(self, trigger: Trigger, age_s: float, score: Score) -> None:
+    def _report_lag(self, trigger: Trigger, age_s: float, score: Score) -> None:
         """Report when stages become too late for a trigger, and when they are in time again."""
         said = self._lagging[trigger.settings.name].push(score.end / RATE_HZ, age_s)
         if said is not None:
-            off = f"is off: stages come {age_s:.1f} s late, and it allows {trigger.settings.max_age_s:g} s"
+            off = f"is off: stages come {age_s:.1f} s late, but it allows {trigger.settings.max_age_s:g} s"
             text = f"trigger {trigger.settings.name} {off if said else 'is on again: stages come in time'}"
             self._publisher.event("warning", text, {"trigger_off": trigger.settings.name, "off": said})
 
     def restore(self, scores: Sequence[Score], events: Sequence[EventPayload]) -> None:
         """Continue a session after a crash: replay its scores without firing.
 
-        What has fired is on disk; the event that tells of the last one may have died with the process, and is
-        made up for. What came while the record was read back fires nothing either.
+        All firings were recorded, but the event of the last one may be missing; then a warning replaces it.
+        Scores that came while the record was read back do not fire either.
 
         Args:
-            scores: every one so far.
-            events: those about triggers and lights, at least.
+            scores: all scores so far.
+            events: at least those about triggers and lights.
 
         """
         self._since = self._clock.monotonic()
@@ -247,16 +247,16 @@ class Reflexes:
                 self._make_up(one)
 
     def _make_up(self, one: Kept) -> None:
-        """Report what fired, or was about to, when the process died."""
+        """Report a firing that was recorded, but perhaps not carried out, when the process died."""
         text = f"{one.trigger} fired as the process died, or was about to; it counts as fired"
         self._publisher.event("warning", text, asdict(one))
 
     def lights_off(self, epoch: int) -> None:
-        """The night begins anew with an epoch: sleep onset and cycles are counted from there."""
+        """Start the night again with an epoch: sleep onset and cycles are counted from there."""
         self._begins.append(epoch * EPOCH_SAMPLES)
 
     def _follow(self, score: Score) -> None:
-        """Note where in the night a score lies."""
+        """Follow the course of the night with a score."""
         while self._begins and score.end > self._begins[0]:
             self._begins.popleft()
             self._course.lights_off()
@@ -264,7 +264,7 @@ class Reflexes:
 
     @property
     def armed(self) -> dict[str, bool]:
-        """The armed triggers."""
+        """Whether each trigger is armed, by name."""
         return {name: trigger.armed for name, trigger in self.triggers.items()}
 
     def arm(self, name: str, armed: bool) -> str:
@@ -277,7 +277,7 @@ class Reflexes:
         return "" if self.triggers else "this stream has no trigger"
 
     def _fire(self, firing: Firing, due: float, phase: Mapping[str, float] | None) -> None:
-        """Publish a firing, and do what it is to do; `due` in Unix s."""
+        """Publish a firing and carry out its action; `due` in Unix s."""
         score, settings = firing.score, self.triggers[firing.trigger].settings
         assert score.probabilities is not None
         end = self._publisher.info.started + score.end / RATE_HZ
@@ -300,7 +300,7 @@ class Reflexes:
             **(phase or {}),
         }
         arrived = score.arrived
-        if phase is not None:  # it was not to happen as soon as possible
+        if phase is not None:  # its time is that of the phase, not of the score's arrival
             data["late_ms"], arrived = round((self._clock.wall() - due) * 1000, 3), 0.0
         self._publisher.urgent("trigger", f"{name}: {firing.cause}", data, arrived, score.end / RATE_HZ)
         if settings.action is not None and not firing.sham:
@@ -324,7 +324,7 @@ def _kept(firing: Firing) -> Kept:
 
 
 def _told(event: EventPayload) -> Kept | None:
-    """The firing in an event, or None."""
+    """Return the firing in an event, or None."""
     name, end, number = (event.data.get(key) for key in ("trigger", "end", "number"))
     if event.event not in ("trigger", "warning") or not isinstance(name, str):
         return None

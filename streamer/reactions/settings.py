@@ -1,4 +1,4 @@
-"""What `[[stream.trigger]]` and `[stream.alarm]` may say: when the engine acts by itself, and how."""
+"""The settings tables `[[stream.trigger]]` and `[stream.alarm]`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FIRST_CODE, LAST_CODE = 100, 255  # of markers: a serial port takes a byte
 def _address(host: str) -> str:
     try:
         ip_address(host)
-    except ValueError:  # a name would have to be looked up, which may take seconds
+    except ValueError:  # looking up a name may take seconds
         raise ValueError("no address; write one such as 192.168.1.20, not a name") from None
     return host
 
 
 class ActionSettings(Table):
-    """What happens on this machine, besides the messages; any of the three, together."""
+    """What a firing does on this machine: a command, a datagram, an OSC message, or several of them."""
 
     command: tuple[str, ...] | None = Field(None, min_length=1)  # a program and its arguments; no shell
     timeout_s: float = Field(30, gt=0, le=3600)  # after which the command is ended
@@ -43,16 +43,16 @@ class ActionSettings(Table):
 
 
 class ArousalSettings(Table):
-    """What counts as an arousal, which forbids a trigger and starts its dwell anew."""
+    """What counts as an arousal, which prevents a trigger from firing and restarts its dwell."""
 
     within_s: int = Field(10, ge=1, le=30)
     wake_rise: float = Field(0.2, gt=0, le=1)  # of the probability of wake, within that time
     fast_ratio: float = Field(3.0, gt=1)  # of 25-45 Hz in one of those seconds to the median of the 30 s
-    fast_uv: float = Field(4.0, gt=0)  # r.m.s. below which such a rise means nothing
+    fast_uv: float = Field(4.0, gt=0)  # r.m.s. below which such a rise is ignored
 
 
 class PhaseSettings(Table):
-    """At which moment of a slow wave a trigger fires, once stage and dwell allow it."""
+    """At which phase of a slow wave a trigger fires, once its other rules allow it."""
 
     target_deg: float = Field(0, ge=-180, le=180)  # 0: the peak of the up-state; -90: on the way up to it
     min_uv: float = Field(30, gt=0, le=1000)  # of the slow wave, from its middle to its peak; in 0.5-2 Hz
@@ -67,7 +67,7 @@ class PhaseSettings(Table):
 
 
 class TriggerSettings(Table):
-    """One closed loop: when to fire, how often, and what it does."""
+    """One closed loop: when to fire, how often, and what to do."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     stages: tuple[Stage, ...] = Field(min_length=1)
@@ -82,15 +82,15 @@ class TriggerSettings(Table):
     cycles: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(None, min_length=1)
     quality: Grade = "fair"  # at least
     warmup: bool = False  # whether it may fire before the network has its full context
-    max_age_s: float = Field(2.0, gt=0, le=60)  # what arrives later than this is no reason to act
+    max_age_s: float = Field(2.0, gt=0, le=60)  # a score that is later than this does not fire
     arousal: ArousalSettings | None = ArousalSettings()
     armed: bool = True  # from the start
-    sham: float = Field(0.0, ge=0, lt=1)  # share of firings, drawn at random, that only pretend
+    sham: float = Field(0.0, ge=0, lt=1)  # share of firings, drawn at random, without a stimulus
     seed: int = Field(0, ge=0)
-    blind: bool = False  # messages and markers do not tell a sham from a true firing
+    blind: bool = False  # messages and markers do not show whether a firing is a sham
     action: ActionSettings | None = None
     phase: PhaseSettings | None = None  # None: at once
-    code: int | None = Field(None, ge=40, le=254)  # of its markers; a sham's is one more; None: see `codes`
+    code: int | None = Field(None, ge=40, le=254)  # of its markers; of shams one more; None: see `codes`
 
     @model_validator(mode="after")
     def _consistent(self) -> TriggerSettings:
@@ -104,15 +104,15 @@ class TriggerSettings(Table):
 
     @property
     def tz(self) -> ZoneInfo | None:
-        """Where `between` is meant."""
+        """The time zone of `between`; None: this machine's own."""
         return None if self.zone is None else ZoneInfo(self.zone)
 
 
 def codes(triggers: Sequence[TriggerSettings]) -> dict[str, int]:
-    """The code of each trigger's markers, by its name; the k-th has 100 + 2k if nothing is asked for.
+    """Return the marker code of each trigger by its name; the k-th has 100 + 2k unless it sets one.
 
     Raises:
-        ValueError: two of them, shams included, have the same, or there are too many.
+        ValueError: two of them, shams included, have the same code, or there are too many.
 
     """
     found: dict[str, int] = {}
@@ -133,7 +133,7 @@ def codes(triggers: Sequence[TriggerSettings]) -> dict[str, int]:
 
 
 class AlarmSettings(Table):
-    """A wake-up window with a hard end. Armed by command, or here."""
+    """A wake-up window with a firm end. Armed by command, or by `armed`."""
 
     deadline: ClockTime  # it rings no later than this
     zone: Zone | None = None  # None: this machine's own
@@ -152,5 +152,5 @@ class AlarmSettings(Table):
 
     @property
     def tz(self) -> ZoneInfo | None:
-        """Where the deadline is meant."""
+        """The time zone of the deadline; None: this machine's own."""
         return None if self.zone is None else ZoneInfo(self.zone)

@@ -1,6 +1,7 @@
-"""Closed loop: decides when a stimulus is due, by rules that can be checked against the record.
+"""Decides when a stimulus is due, by rules that can be checked against the record.
 
-A trigger is synchronous and has no clock: the same scores make it fire at the same places, live or replayed.
+A trigger is synchronous and has no clock: the same scores make it fire at the same positions, live or
+replayed.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Firing:
     Attributes:
         trigger: its name.
         number: of this firing in the night, from 0.
-        sham: drawn to do nothing but be recorded.
-        score: what caused it.
+        sham: drawn to be recorded without a stimulus.
+        score: the score that caused it.
         probability: of the trigger's stages together.
         dwelt_s: how long the stage had lasted.
         cycle: of sleep, from 1; 0 before sleep onset.
@@ -47,12 +48,12 @@ class Firing:
 
     @property
     def cause(self) -> str:
-        """One line for a person."""
+        """The cause in one line, for people."""
         return f"{self.score.stage} for {self.dwelt_s:g} s, p = {self.probability:.2f}, cycle {self.cycle}"
 
 
 class Course:
-    """How far the night has come, by its committed epochs.
+    """The course of the night so far, by its committed epochs.
 
     Attributes:
         onset: 100 Hz index where the first epoch of sleep began, or None.
@@ -65,14 +66,14 @@ class Course:
         self.lights_off()
 
     def lights_off(self) -> None:
-        """Begin the night anew."""
+        """Start the night again."""
         self.onset: int | None = None
         self.cycle = 0
         self._completed = 0
         self._nrem = 0  # epochs since the last R
 
     def push(self, score: Score) -> None:
-        """Take the next score; those off the 30 s grid change nothing but which cycle they are in."""
+        """Take the next score; those off the 30 s grid only change `cycle`."""
         if score.stage not in SLEEP:
             return
         if score.epoch is not None:
@@ -92,7 +93,7 @@ class Course:
         self.cycle = max(1, self._completed + (stage != "R"))
 
     def _completes(self, stage: str) -> bool:
-        """As the statistics count cycles."""
+        """Whether an epoch completes a cycle, by the rule of the statistics."""
         return stage == "R" and self._nrem >= CYCLE_NREM
 
 
@@ -101,11 +102,12 @@ class Trigger:
 
     Args:
         settings: the `[[stream.trigger]]` table.
-        night: identity of the night, part of the seed: the k-th firing of a night is always of the same arm.
+        night: identity of the night. It is part of the seed, so the k-th firing of a night always has the
+            same arm.
 
     Attributes:
-        armed: may fire.
-        held_by: why the last score did not fire, for a person; "" if it did.
+        armed: whether it may fire.
+        held_by: why the last score did not fire, for people; "" if it did.
 
     """
 
@@ -128,7 +130,7 @@ class Trigger:
             score: in order.
             now: Unix time of its end, s.
             course: of the night up to this score.
-            age_s: how much later than usual it has come.
+            age_s: how much later than usual it came.
 
         """
         probability = self._dwell(score)
@@ -151,10 +153,14 @@ class Trigger:
         return self._ready is not None
 
     def strike(self, at: int, arrived: float = 0.0) -> Firing | None:
-        """The phase it waits for comes at the 100 Hz index `at`: fire then, if all else still allows it.
+        """Fire at the phase it waits for, if the other rules still allow it.
 
-        The score that allowed it is good for `READY` samples after its end. The firing's has the end `at`,
-        and `arrived` is when the samples came that told of it.
+        The score that allowed it is valid for `READY` samples after its end.
+
+        Args:
+            at: 100 Hz index of the phase; the end of the firing's score.
+            arrived: when the samples that predicted it came, steady s.
+
         """
         if self._ready is None or not self.armed or self._rests(at) or self._enough(at):
             return None
@@ -170,19 +176,19 @@ class Trigger:
         return Firing(self.settings.name, number, sham, score, probability, dwelt_s, cycle)
 
     def restore(self, ends: list[int]) -> None:
-        """Continue a night: the 100 Hz positions of the firings it has had, in order."""
+        """Continue a night; `ends` are the 100 Hz indices of its firings so far."""
         self._fired = sorted(ends)
 
     def again(self, score: Score) -> None:
-        """Take a score without firing, so that the dwell goes on."""
+        """Take a score without firing, to continue the dwell."""
         self._dwell(score)
         self._last = score.end
 
     def _dwell(self, score: Score) -> float:
-        """Extend or break the run of scores in the stage; return the stages' probability.
+        """Extend or end the run of scores in the stage; return the stages' probability.
 
-        A score is about 30 s, so that two that agree leave nothing unseen between them when hops are thinned
-        because the machine is busy. Only a longer pause breaks the run.
+        A score covers 30 s. So if hops are thinned because the machine is busy, two scores up to 30 s apart
+        leave no time unscored; only a longer pause ends the run.
         """
         wants = self.settings
         unbroken = self._last is None or score.end - self._last <= EPOCH_SAMPLES
@@ -205,7 +211,7 @@ class Trigger:
         return probability
 
     def _arousal(self, score: Score, unbroken: bool) -> str:
-        """The signs of an arousal in the last seconds."""
+        """Return the sign of an arousal in the last seconds, or ""."""
         limits = self.settings.arousal
         if limits is None:
             return ""
@@ -221,7 +227,7 @@ class Trigger:
         return "arousal: fast activity rose" if _fast_rise(score.fast_uv, limits) else ""
 
     def _hindrance(self, score: Score, now: float, course: Course, age_s: float, dwelt_s: float) -> str:
-        """The first rule that forbids firing, or ""."""
+        """Return the first rule that forbids firing, or ""."""
         wants = self.settings
         rules = (
             (not self.armed, "disarmed"),
@@ -236,11 +242,11 @@ class Trigger:
         return next((reason for forbids, reason in rules if forbids), "")
 
     def _rests(self, end: int) -> bool:
-        """Whether the last firing is too near to the 100 Hz index `end`."""
+        """Whether the last firing is too close to the 100 Hz index `end`."""
         return bool(self._fired) and end - self._fired[-1] < self.settings.refractory_s * RATE_HZ
 
     def _enough(self, end: int) -> str:
-        """Whether it has fired as often as it may by the 100 Hz index `end`, and in what time, or ""."""
+        """Return which limit on the number of firings is reached at the 100 Hz index `end`, or ""."""
         wants, fired = self.settings, self._fired
         last_hour = len(fired) - bisect_right(fired, end - HOUR)
         if wants.max_per_hour is not None and last_hour >= wants.max_per_hour:
@@ -269,18 +275,18 @@ class Trigger:
 
 
 def is_sham(settings: TriggerSettings, night: str, number: int) -> bool:
-    """Whether the night's k-th firing is a sham. Depends on nothing else, so it can be recomputed."""
+    """Whether the night's k-th firing is a sham; it depends only on these arguments."""
     draw = random.Random(f"{settings.seed}/{settings.name}/{night}/{number}").random()
     return draw < settings.sham
 
 
 def _rise(values: list[float]) -> float:
-    """The greatest rise from any value to a later one."""
+    """Return the greatest rise from any value to a later one."""
     return max(later - least for later, least in zip(values, accumulate(values, min), strict=True))
 
 
 def _fast_rise(fast_uv: tuple[float | None, ...], limits: ArousalSettings) -> bool:
-    """Whether one of the last seconds stands out in 25-45 Hz, where muscles are loud and sleep is not."""
+    """Whether one of the last seconds stands out in 25-45 Hz, as muscle activity does and sleep does not."""
     known = [value for value in fast_uv if value is not None]
     recent = [value for value in fast_uv[-limits.within_s :] if value is not None]
     if not recent:

@@ -1,4 +1,4 @@
-"""The alarm's time and window as set by command; their defaults come from the settings."""
+"""The alarm's time and window, set by command or by the settings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from streamer.reactions.settings import AlarmSettings
 
 
 def usual(memory: Memory, settings: AlarmSettings) -> time:
-    """The alarm's default time of day."""
+    """Return the alarm's time of day: set by command, else that of the settings."""
     return time.fromisoformat(memory.at) if memory.at else settings.deadline
 
 
 def window_min(memory: Memory, settings: AlarmSettings) -> float:
-    """How long before the deadline the stage may ring it."""
+    """Return how long before the deadline a stage may ring it, min."""
     return settings.window_min if memory.window_min < 0 else memory.window_min
 
 
 def keep_wishes(memory: Memory, settings: AlarmSettings) -> Memory:
-    """Keep what was set by command, unless the settings were changed later."""
+    """Keep the values set by command, unless the settings were changed later."""
     if memory.at and memory.at_instead != settings.deadline.isoformat():
         memory = replace(memory, at="", at_instead="")
     if memory.window_min >= 0 and memory.window_instead != settings.window_min:
@@ -29,7 +29,7 @@ def keep_wishes(memory: Memory, settings: AlarmSettings) -> Memory:
 
 
 def with_time(memory: Memory, settings: AlarmSettings, text: str) -> Memory | str:
-    """The memory with another time of day, or why it is refused."""
+    """Return the state with another time of day, or why the text is refused."""
     try:
         at = time.fromisoformat(text)
     except ValueError:
@@ -40,7 +40,7 @@ def with_time(memory: Memory, settings: AlarmSettings, text: str) -> Memory | st
 
 
 def with_window(memory: Memory, settings: AlarmSettings, text: str) -> Memory | str:
-    """The memory with another window, or why it is refused."""
+    """Return the state with another window, or why the text is refused."""
     try:
         minutes = float(text)
     except ValueError:

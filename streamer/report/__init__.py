@@ -20,7 +20,7 @@ from streamer.report.spectrum import compute_multitaper
 
 __all__ = [
     "Named",
-    "Written",
+    "WrittenReport",
     "find_sessions",
     "make_distinct",
     "name_session",
@@ -32,7 +32,7 @@ MADE_FROM = "made_from"  # key in a report's JSON: a digest of its inputs
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenReport:
     """The files of a report, and its night.
 
     Attributes:
@@ -57,7 +57,7 @@ class Written:
 
 def write_report(
     session: Named, folder: Path, against: Path | None = None, progress: Progress = ignore_progress
-) -> Written:
+) -> WrittenReport:
     """Write NAME.html, self-contained, with NAME.png and NAME.json beside it.
 
     An older report of the same session is replaced, or kept if nothing has changed. A report of another
@@ -86,10 +86,10 @@ def write_report(
     if not kept:
         _draw(night, found, against, (html, picture, values), made_from, progress)
     progress(1.0)
-    return Written(html, picture, values, night, made_from, not kept, found)
+    return WrittenReport(html, picture, values, night, made_from, not kept, found)
 
 
-def write_trend(reports: Sequence[Written], folder: Path, name: str = "trend") -> tuple[Path, bool]:
+def write_trend(reports: Sequence[WrittenReport], folder: Path, name: str = "trend") -> tuple[Path, bool]:
     """Write NAME.html, self-contained, with NAME.png beside it: several nights in order of time.
 
     Returns:

@@ -48,7 +48,7 @@ class BoardInfo:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class BoardRows:
     """The samples that a board has delivered since the last read."""
 
     numbers: NDArray[np.int64]  # (n,) package numbers
@@ -67,7 +67,7 @@ class Board(Protocol):
         """Connect and begin to stream."""
         ...
 
-    def read(self) -> Rows:
+    def read(self) -> BoardRows:
         """Return the rows that have arrived. Never waits."""
         ...
 
@@ -196,7 +196,7 @@ class BrainflowBoard:
                 "in use elsewhere? Check serial_port, mac_address or ip_address; log = true tells more"
             ) from error
 
-    def read(self) -> Rows:
+    def read(self) -> BoardRows:
         """Return the rows that have arrived since the last call. Never waits.
 
         Raises:
@@ -208,7 +208,7 @@ class BrainflowBoard:
         except self._shim.BrainFlowError as error:
             raise SourceError(f"BrainFlow board {self._settings.board!r} cannot be read: {error}") from error
         numbers = data[self._number_row].astype(np.int64)
-        return Rows(numbers, data[self._stamp_row], np.ascontiguousarray(data[self._rows]))
+        return BoardRows(numbers, data[self._stamp_row], np.ascontiguousarray(data[self._rows]))
 
     def close(self) -> None:
         """Release the device, even after a failed `open`."""

@@ -17,7 +17,7 @@ from streamer.channels import check_rate
 from streamer.clock import Clock, SystemClock, retry_after_s
 from streamer.errors import SourceError
 from streamer.messages import Floats, Gap, Item, StreamInfo
-from streamer.sources.board import Board, BrainflowBoard, Rows
+from streamer.sources.board import Board, BoardRows, BrainflowBoard
 from streamer.sources.devicetime import HostChecked
 from streamer.sources.packets import PacketCounter
 from streamer.sources.settings import BrainflowSettings
@@ -123,7 +123,7 @@ class BrainflowSource:
         elif (error := closing.exception()) is not None:
             _log.warning("%s", error)
 
-    async def _first_rows(self, name: str) -> Rows:
+    async def _first_rows(self, name: str) -> BoardRows:
         deadline = self._clock.monotonic() + max(self._settings.silence_s, self._settings.timeout_s)
         while self._clock.monotonic() < deadline:
             rows = await self._worker.call(self._board.read)
@@ -135,7 +135,7 @@ class BrainflowSource:
             "is master_board the board that made it?"
         )
 
-    async def _read(self) -> Rows | None:
+    async def _read(self) -> BoardRows | None:
         """The rows that have arrived; None if the board reports that it is gone."""
         try:
             return await self._worker.call(self._board.read)
@@ -180,7 +180,7 @@ class BrainflowSource:
             return np.linspace(before, self._read_at, stamps.shape[0] + 1)[1:]
         return np.clip(stamps - self._ahead, before - SLACK_S, self._read_at)
 
-    def _place(self, rows: Rows, times: Floats) -> list[Item]:
+    def _place(self, rows: BoardRows, times: Floats) -> list[Item]:
         """Give rows their indices. What was missed while the board was gone becomes a gap."""
         arrived = float(times[-1])
         out: list[Item] = []

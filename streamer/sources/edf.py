@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamer.errors import RecordingError
 from streamer.messages import Chunk, Gap, Item
 from streamer.sources import edf_times
-from streamer.sources.edf_header import Header, Signal, rate_of, read_header
+from streamer.sources.edf_header import Header, SignalHeader, rate_of, read_header
 from streamer.sources.files import make_distinct
 
 SLAB_S, SLAB_BYTES = 60.0, 64 << 20  # read at once, at most
@@ -94,7 +94,7 @@ class EdfRecording:
         return np.frombuffer(data, np.uint8).reshape(stop - first, header.record_bytes)
 
 
-def _physical(records: NDArray[np.uint8], signal: Signal, width: int) -> NDArray[np.float64]:
+def _physical(records: NDArray[np.uint8], signal: SignalHeader, width: int) -> NDArray[np.float64]:
     """The values of one signal in its own unit: (records, bytes) -> (n,)."""
     assert signal.scale is not None
     own = records[:, signal.offset : signal.offset + signal.samples * width].reshape(-1, width)

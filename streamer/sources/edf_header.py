@@ -41,7 +41,7 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
+class SignalHeader:
     """One signal's place in a record."""
 
     number: int  # in the file, from 1
@@ -65,7 +65,7 @@ class Header:
     width: int  # bytes per sample: 2 in EDF, 3 in BDF
     discontinuous: bool
     started: float
-    signals: tuple[Signal, ...]
+    signals: tuple[SignalHeader, ...]
 
     @property
     def record_s(self) -> float:
@@ -153,7 +153,7 @@ def _plainest(low: Fraction, high: Fraction) -> Fraction:
     return whole + 1 / _plainest(1 / (high - whole), 1 / (low - whole))
 
 
-def _signals(path: Path, raw: bytes, count: int, width: int) -> tuple[Signal, ...]:
+def _signals(path: Path, raw: bytes, count: int, width: int) -> tuple[SignalHeader, ...]:
     columns: list[list[bytes]] = []
     at = 256
     for size in _FIELDS:
@@ -166,7 +166,7 @@ def _signals(path: Path, raw: bytes, count: int, width: int) -> tuple[Signal, ..
         samples = _whole(path, columns[SAMPLES][i], f"samples per record of signal {i + 1}", 0, 10**7)
         annotations = label in _ANNOTATIONS
         scale, fault = (None, "") if annotations else _scale([column[i] for column in columns[RANGES]])
-        out.append(Signal(i + 1, label, unit, samples, offset, annotations, scale, fault))
+        out.append(SignalHeader(i + 1, label, unit, samples, offset, annotations, scale, fault))
         offset += samples * width
     return tuple(out)
 

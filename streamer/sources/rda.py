@@ -19,7 +19,7 @@ from streamer.clock import Allowance, Clock, SystemClock
 from streamer.errors import SourceError
 from streamer.messages import Channel, Item, Marker, StreamInfo
 from streamer.sources.rda_blocks import BlockCounter
-from streamer.sources.rda_messages import HEADER, Block, Start, Stop, read_body, read_header
+from streamer.sources.rda_messages import HEADER, RdaBlock, Start, Stop, read_body, read_header
 from streamer.sources.settings import RdaSettings
 
 MARKERS_PER_S, MARKERS_AT_ONCE = 10.0, 300  # the most that are passed on
@@ -86,7 +86,7 @@ class RdaSource:
             SourceError: it has ended, is silent or malformed, or a different acquisition has begun.
 
         """
-        message: Start | Block | Stop | None = self._early
+        message: Start | RdaBlock | Stop | None = self._early
         while True:
             for item in self._taken(message):
                 yield item
@@ -97,7 +97,7 @@ class RdaSource:
                     yield item
                 raise
 
-    def _taken(self, message: Start | Block | Stop | None) -> list[Item | Marker]:
+    def _taken(self, message: Start | RdaBlock | Stop | None) -> list[Item | Marker]:
         """The items in a message."""
         if isinstance(message, Stop):
             self._start = None
@@ -105,11 +105,11 @@ class RdaSource:
             self._check_like(message)
             self._start = message
             return self._counter.begin()
-        elif isinstance(message, Block):
+        elif isinstance(message, RdaBlock):
             return self._counted(message)
         return []
 
-    def _counted(self, block: Block) -> list[Item | Marker]:
+    def _counted(self, block: RdaBlock) -> list[Item | Marker]:
         now = self._clock.monotonic()
         items = self._counter.push(block, now)
         return [item for item in items if not isinstance(item, Marker) or self._may_pass(now)]
@@ -141,16 +141,16 @@ class RdaSource:
         keep_alive(self._writer.get_extra_info("socket"))
         self._watch = asyncio.create_task(self._watch_silence(), name=f"silence of {self._where}")
 
-    async def _first_block(self) -> tuple[Start, Block]:
+    async def _first_block(self) -> tuple[Start, RdaBlock]:
         """Return the start message of the current acquisition, and its first samples."""
         while True:
             message = await self._next()
             if isinstance(message, Start | Stop):
                 self._start = message if isinstance(message, Start) else None
-            elif isinstance(message, Block) and message.points and self._start is not None:
+            elif isinstance(message, RdaBlock) and message.points and self._start is not None:
                 return self._start, message
 
-    async def _next(self) -> Start | Block | Stop | None:
+    async def _next(self) -> Start | RdaBlock | Stop | None:
         """Return the next message; None for one that does not concern the samples."""
         try:
             kind, size = read_header(await self._reader.readexactly(HEADER.size))

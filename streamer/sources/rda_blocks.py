@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableSequence
 
 from streamer.messages import Chunk, Gap, Item, Marker
-from streamer.sources.rda_messages import Block
+from streamer.sources.rda_messages import RdaBlock
 
 WRAP = 1 << 32  # numbers are 32 bits
 HOLD_S = 0.5  # longest that blocks wait for an earlier one that is late
@@ -41,7 +41,7 @@ class BlockCounter:
         self._next = 0  # index of the next sample to be given out
         self._expected: int | None = None  # number of the next block; None: any
         self._points = 0  # samples in the last block that had any
-        self._held: dict[int, tuple[Block, float]] = {}  # by number, with the time of arrival
+        self._held: dict[int, tuple[RdaBlock, float]] = {}  # by number, with the time of arrival
         self._heard: float | None = None  # when the last samples came, steady s
         self._since = 0.0, 0  # when the count began, and at which index
         self._left_out = 0
@@ -53,7 +53,7 @@ class BlockCounter:
         self._expected = None
         return out
 
-    def push(self, block: Block, arrived: float) -> list[Item | Marker]:
+    def push(self, block: RdaBlock, arrived: float) -> list[Item | Marker]:
         """Take a block that arrived at `arrived` (steady s); return the items that are now in order."""
         if self._expected is None:
             return self._first(block, arrived)
@@ -80,7 +80,7 @@ class BlockCounter:
         assert self._expected is not None
         return (number - self._expected + WRAP // 2) % WRAP - WRAP // 2
 
-    def _first(self, block: Block, arrived: float) -> list[Item | Marker]:
+    def _first(self, block: RdaBlock, arrived: float) -> list[Item | Marker]:
         """Place a block by time, because its number does not continue the count."""
         out: list[Item | Marker] = []
         if self._heard is not None:
@@ -90,7 +90,7 @@ class BlockCounter:
         self._expected = block.number
         return out + self._place(block, arrived)
 
-    def _place(self, block: Block, arrived: float) -> list[Item | Marker]:
+    def _place(self, block: RdaBlock, arrived: float) -> list[Item | Marker]:
         out: list[Item | Marker] = [
             Marker(
                 self._next + mark.position,
@@ -129,7 +129,7 @@ class BlockCounter:
             return [*self._first(block, arrived), *self._release()]
         return [*self._lose(lost, LOST, arrived), *self._place(block, arrived), *self._release()]
 
-    def _possible(self, block: Block, arrived: float) -> float:
+    def _possible(self, block: RdaBlock, arrived: float) -> float:
         """Return the most samples that can have been taken between the last one and this block."""
         begun, index = self._since
         passed_s = max(0.0, arrived - begun) * (1 + DRIFT) + STALL_S
@@ -142,7 +142,7 @@ class BlockCounter:
         self._next = gap.stop
         return [gap]
 
-    def _again(self, block: Block, arrived: float) -> list[Item | Marker]:
+    def _again(self, block: RdaBlock, arrived: float) -> list[Item | Marker]:
         """Leave out a block that came before. If such blocks continue, the numbers were restarted."""
         number, points = self._stale
         follows = block.number == (number + 1) % WRAP

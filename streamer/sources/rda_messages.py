@@ -45,7 +45,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class RdaMark:
     """A marker in a block."""
 
     position: int  # sample of the block, from 0
@@ -55,12 +55,12 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class RdaBlock:
     """Consecutive samples."""
 
     number: int  # of the block since the acquisition began; 32 bits
     samples: Floats  # (channels, n) µV; n may be 0
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[RdaMark, ...] = ()
 
     @property
     def points(self) -> int:
@@ -91,7 +91,7 @@ def read_header(data: bytes) -> tuple[int, int]:
     return kind, size - HEADER.size
 
 
-def read_body(kind: int, body: bytes, start: Start | None) -> Start | Block | Stop | None:
+def read_body(kind: int, body: bytes, start: Start | None) -> Start | RdaBlock | Stop | None:
     """Decode a message; None for kinds without samples, such as a change of state.
 
     Args:
@@ -136,7 +136,7 @@ def _start(body: bytes) -> Start:
     return Start(rate_hz, tuple(decode_text(name)[:NAME] for name in names[:count]), resolutions)
 
 
-def _block(body: bytes, form: np.dtype[np.generic], start: Start) -> Block:
+def _block(body: bytes, form: np.dtype[np.generic], start: Start) -> RdaBlock:
     count = len(start.names)
     if len(body) < _DATA.size:
         raise _malformed(f"a block of {len(body)} bytes")
@@ -147,10 +147,10 @@ def _block(body: bytes, form: np.dtype[np.generic], start: Start) -> Block:
     values = np.frombuffer(body, form, points * count, _DATA.size).reshape(points, count)
     samples = values.T.astype(np.float64) * start.resolutions[:, None]
     samples[~np.isfinite(samples)] = np.nan
-    return Block(number, samples, tuple(_marks(body, end, marks, points, count)))
+    return RdaBlock(number, samples, tuple(_marks(body, end, marks, points, count)))
 
 
-def _marks(body: bytes, at: int, count: int, points: int, channels: int) -> Iterator[Mark]:
+def _marks(body: bytes, at: int, count: int, points: int, channels: int) -> Iterator[RdaMark]:
     if count * (_MARKER.size + 2) > len(body) - at:
         raise _malformed(f"{count} markers in {len(body) - at} bytes")
     for _ in range(count):
@@ -162,7 +162,7 @@ def _marks(body: bytes, at: int, count: int, points: int, channels: int) -> Iter
         kind, _, rest = body[at + _MARKER.size : at + size].partition(b"\0")
         text = rest.partition(b"\0")[0]
         where = channel if 0 <= channel < channels else -1
-        yield Mark(min(position, points), decode_text(kind)[:NAME], decode_text(text)[:TEXT], where)
+        yield RdaMark(min(position, points), decode_text(kind)[:NAME], decode_text(text)[:TEXT], where)
         at += size
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.data import Night, save_night
+from model.data import PreparedNight, save_night
 from streamer.network.runner import Runner
 from streamer.network.stager import Model
 from tests.gpu.agreement import agreement, nights, probabilities
@@ -26,7 +26,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = np.random.default_rng(0).normal(0, 20, 12000).astype(np.float16)
     samples[6000:9000] = np.nan
     path = tmp_path_factory.mktemp("nights") / "night.npz"
-    save_night(path, Night("night", "anna", samples, np.zeros(4, np.int8)))
+    save_night(path, PreparedNight("night", "anna", samples, np.zeros(4, np.int8)))
     return path
 
 

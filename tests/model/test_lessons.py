@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.data import Cut, Night, fold_of, load_nights, save_night
+from model.data import Cut, PreparedNight, fold_of, load_nights, save_night
 from model.lessons import ALTERED, BINS, SAYING, Lessons, learnable, lesson, main, source
 from model.settings import Settings
 from model.size import FRAMES
@@ -27,11 +27,11 @@ def teacher(tmp_path: Path) -> Path:
     return path
 
 
-def night(recording: str = "one", subject: str = "20", epochs: int = 70) -> Night:
+def night(recording: str = "one", subject: str = "20", epochs: int = 70) -> PreparedNight:
     rng = np.random.default_rng(len(recording))
     samples = (10 * rng.standard_normal(epochs * 3000)).astype(np.float16)
     stages = np.repeat(np.arange(5), epochs // 5).astype(np.int8)
-    return Night(recording, subject, samples, stages, np.full((epochs, 5), 0.2, np.float32))
+    return PreparedNight(recording, subject, samples, stages, np.full((epochs, 5), 0.2, np.float32))
 
 
 def spectra(streamed: Streamed, epochs: int = 30) -> np.ndarray:

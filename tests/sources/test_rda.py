@@ -12,7 +12,7 @@ from streamer.errors import SignalError, SourceError
 from streamer.live.intake import Intake
 from streamer.messages import Chunk, Gap, Marker
 from streamer.sources.rda import MARKERS_AT_ONCE, RdaSource
-from streamer.sources.rda_messages import START, Block, Start, Stop, read_body, read_header
+from streamer.sources.rda_messages import START, RdaBlock, Start, Stop, read_body, read_header
 from streamer.sources.settings import RdaSettings
 from tests.fakes import FakeClock, settle
 from tests.rda import GUID, STOP, Server, block, marker, message, start, values
@@ -277,7 +277,7 @@ def test_no_message_raises_anything_else(kind, body, begun):
         made = read_body(kind, body, first)
     except (SourceError, SignalError) as error:
         made = str(error)
-    assert made is None or isinstance(made, Start | Block | Stop) or made.isprintable()
+    assert made is None or isinstance(made, Start | RdaBlock | Stop) or made.isprintable()
 
 
 @settings(max_examples=150, deadline=None)
@@ -291,7 +291,7 @@ def test_a_message_with_one_byte_wrong_does_no_harm(at, value):
             kind, size = read_header(rest[:24])
             made = read_body(kind, rest[24 : 24 + size], begun)
             begun, rest = made if isinstance(made, Start) else begun, rest[24 + size :]
-            if isinstance(made, Block):
+            if isinstance(made, RdaBlock):
                 assert made.points <= 10
                 assert all(mark.position <= made.points for mark in made.marks)
     except (SourceError, SignalError):

@@ -1,4 +1,4 @@
-"""Block numbers against what was truly sent: lost, late, repeated, wrapped, begun anew."""
+"""RdaBlock numbers against what was truly sent: lost, late, repeated, wrapped, begun anew."""
 
 import numpy as np
 import pytest
@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 
 from streamer.messages import Chunk, Gap
 from streamer.sources.rda_blocks import HOLD_BLOCKS, WRAP, BlockCounter
-from streamer.sources.rda_messages import Block
+from streamer.sources.rda_messages import RdaBlock
 
 RATE_HZ, POINTS = 500.0, 10
 BLOCK_S = POINTS / RATE_HZ
 
 
 def of(number, first=0, points=POINTS):
-    """Block `number` of an acquisition whose sample values are their own places."""
+    """RdaBlock `number` of an acquisition whose sample values are their own places."""
     places = np.arange((number - first) * POINTS, (number - first) * POINTS + points, dtype=np.float64)
-    return Block(number % WRAP, places[None])
+    return RdaBlock(number % WRAP, places[None])
 
 
 def fed(numbers, first=0, counter=None, begin_s=0.0):

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from model.data import UNSCORED, Night, load_night, save_night
+from model.data import UNSCORED, PreparedNight, load_night, save_night
 from streamer import frontend
 from streamer.channels import choose
 from streamer.errors import RecordingError, SignalError, SinkError, SleepstreamError, UsageError
@@ -92,7 +92,7 @@ def read_conditioned(path: Path, channels: Sequence[str]) -> Signal:
     return Signal(samples, label, info.rate_hz, info.started)
 
 
-def apply_rules(night: Night, drop_unscored: bool) -> Night:
+def apply_rules(night: PreparedNight, drop_unscored: bool) -> PreparedNight:
     """Keep 30 min of wake on either side of sleep; unscore epochs with less than 90 % of their samples.
 
     The 30 min are counted in scored epochs, as by A. Supratak for DeepSleepNet, whose preparation removes
@@ -122,7 +122,7 @@ def apply_rules(night: Night, drop_unscored: bool) -> Night:
     )
 
 
-def read_recording(job: Job, scoring: Path | None) -> tuple[Night, str, float]:
+def read_recording(job: Job, scoring: Path | None) -> tuple[PreparedNight, str, float]:
     """Read a whole recording, before the rules; return it with its channel and its rate in Hz."""
     signal = read_conditioned(job.signal, job.channels)
     n_epochs = signal.samples.size // EPOCH_SAMPLES
@@ -133,11 +133,11 @@ def read_recording(job: Job, scoring: Path | None) -> tuple[Night, str, float]:
     labels = found.labels(n_epochs)
     stages = np.array([STAGES.index(one) if one in STAGES else UNSCORED for one in labels], dtype=np.int8)
     samples = np.clip(signal.samples[: n_epochs * EPOCH_SAMPLES], -LARGEST_UV, LARGEST_UV)
-    night = Night(job.recording, job.subject, samples.astype(np.float16), stages)
+    night = PreparedNight(job.recording, job.subject, samples.astype(np.float16), stages)
     return night, signal.channel, signal.rate_hz
 
 
-def read_npz(job: Job) -> Night:
+def read_npz(job: Job) -> PreparedNight:
     """Read a night that `sleepstream export --to npz` wrote, or a prepared one.
 
     Raises:

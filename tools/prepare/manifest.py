@@ -21,7 +21,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Source(_Frozen):
+class FileOrigin(_Frozen):
     """A file at the time when it was read or written."""
 
     name: str  # without its folder, as the hash identifies it
@@ -46,8 +46,8 @@ class Made(_Frozen):
 
     recording: str
     subject: str
-    output: Source
-    inputs: tuple[Source, ...]  # the signal, then its scoring if that is a separate file
+    output: FileOrigin
+    inputs: tuple[FileOrigin, ...]  # the signal, then its scoring if that is a separate file
     rules: Rules
     channel: str
     rate_hz: float  # of the recording
@@ -71,7 +71,7 @@ class Manifest(_Frozen):
     failed: tuple[Failed, ...] = ()
 
 
-def describe_file(path: Path) -> Source:
+def describe_file(path: Path) -> FileOrigin:
     """Describe a file by name, size and sha256.
 
     Raises:
@@ -79,10 +79,10 @@ def describe_file(path: Path) -> Source:
 
     """
     digest, found = digest_of(path)
-    return Source(name=path.name, bytes=found.st_size, sha256=digest)
+    return FileOrigin(name=path.name, bytes=found.st_size, sha256=digest)
 
 
-def is_current(made: Made | None, inputs: Sequence[Source], rules: Rules, out: Path) -> bool:
+def is_current(made: Made | None, inputs: Sequence[FileOrigin], rules: Rules, out: Path) -> bool:
     """Whether a prepared night exists, unchanged, from the same input and by the same rules."""
     if made is None or made.inputs != tuple(inputs) or made.rules != rules:
         return False
