@@ -69,6 +69,7 @@ class Journal:
         self._epoch_seq = position.epoch_seq
         self._event_seq = position.event_seq
         self._channels = len(meta.info.channels)
+        self._rate_hz = meta.info.rate_hz
         self._hole: Gap | None = None  # samples dropped for want of room, and not yet in the ledger
 
     @classmethod
@@ -178,7 +179,8 @@ class Journal:
             pass
         elif isinstance(item, Chunk):
             with self._writer.lock:
-                if not self._writer.samples(start, wall, item.arrived, item.samples):
+                took_s = (stop - start) / self._rate_hz
+                if not self._writer.samples(start, wall, item.arrived, item.samples, took_s):
                     start = self._hole.start if self._hole else start
                     self._hole = Gap(start, stop, NOT_RECORDED, item.arrived)
                 elif self._hole is not None:

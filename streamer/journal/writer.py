@@ -29,6 +29,7 @@ from streamer.messages import Floats
 
 COMMIT_S = 1.0  # no two transactions begin closer together than this
 LINGER_S = 1.2  # 25 of them are 30 s, so that sample commits yield to epoch commits
+AGE_S = 1.25  # of a sample, by when it was taken, as the transaction begins that takes it
 RETRY_S = 5.0  # between two attempts on a disk that refuses
 NOTHING = (0, 0)
 
@@ -118,8 +119,12 @@ class Writer:
             self._pending.rows.append((statement, values))
             return self._handed_over(within_s)
 
-    def samples(self, start: int, wall: float, monotonic: float, samples: Floats) -> bool:
-        """Take samples as `Block` does; False, and counted as dropped, when there is no room."""
+    def samples(self, start: int, wall: float, monotonic: float, samples: Floats, took_s: float) -> bool:
+        """Take samples as `Block` does; False, and counted as dropped, when there is no room.
+
+        `took_s` is how long they took to come: those of a second wait for the disk the shorter, so that the
+        oldest is written as soon as if it had come alone.
+        """
         size = 4 * samples.size
         with self.lock:
             self._check_open()
@@ -130,7 +135,8 @@ class Writer:
             if not (blocks and blocks[-1].add(start, wall, monotonic, samples)):
                 blocks.append(Block(start, wall, monotonic, samples))
             self._bytes += size
-            self._handed_over(LINGER_S)
+            since_s = monotonic - took_s - self._began  # of the first one
+            self._handed_over(min(LINGER_S, max(COMMIT_S, since_s + AGE_S)))
             return True
 
     async def room(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from streamer.frontend import FrontEnd, Graded
 from streamer.live.gather import Gather
 from streamer.messages import RATE_HZ, Chunk, Gap, Item, Marker, StreamInfo
 from streamer.settings import SignalSettings
-from streamer.sources.source import Source
+from streamer.sources.source import Source, keep_together
 
 HOP_S = 10  # between two looks at the signal
 LOOK_S = 30  # of signal that each of them judges
@@ -57,6 +57,7 @@ class Arrival:
         """
         iterator = aiter(source)
         front, gather = FrontEnd(source.info, self._signal, HOP_S), Gather(source.info.rate_hz)
+        keep_together(source, gather.missing)
         loop, kept = asyncio.get_running_loop(), deque[Item]()
         began_s: float | None = None  # of the stream: since then the signal is there
         async for item in iterator:
@@ -103,7 +104,7 @@ class Arrival:
         first = kept[0] = replace(first, start=first.start + early, samples=first.samples[:, early:])
         taken = (first.arrived or now) - first.samples.shape[1] / rate_hz  # its first sample, steady s
         info = replace(source.info, started=self._clock.wall() - (now - taken))
-        return Arrived(info, source.remarks, iterator, list(kept), first.start)
+        return Arrived(info, source, iterator, list(kept), first.start)
 
 
 class Arrived:
@@ -112,16 +113,21 @@ class Arrived:
     def __init__(
         self,
         info: StreamInfo,
-        remarks: deque[str],
+        source: Source,
         iterator: AsyncIterator[Item | Marker],
         kept: list[Item],
         first: int,
     ) -> None:
         self.info = info
-        self.remarks = remarks
+        self.remarks = source.remarks
+        self._source = source
         self._iterator = iterator
         self._kept = kept
         self._first = first
+
+    def wait_for(self, missing: Callable[[], int]) -> None:
+        """As `Patient`."""
+        keep_together(self._source, missing)
 
     async def __aiter__(self) -> AsyncIterator[Item | Marker]:
         """Items in order, once."""

@@ -34,6 +34,10 @@ class Gather:
     def __len__(self) -> int:
         return len(self._held)
 
+    def missing(self) -> int:
+        """How many samples complete the next second; 0: whatever comes next is passed on at once."""
+        return 0 if self._resumed else max(self._enough - self._next, 0)
+
     def push(self, item: Item) -> list[Item]:
         """Take the next piece; return what is ready."""
         stop = item.stop

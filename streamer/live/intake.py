@@ -12,7 +12,7 @@ from streamer.clock import Clock
 from streamer.journal import Journal
 from streamer.live.gather import Gather
 from streamer.messages import Chunk, Item, Marker
-from streamer.sources.source import SampleStream
+from streamer.sources.source import SampleStream, keep_together
 
 MARKERS = 1000  # that wait to be said; the oldest give way
 AHEAD_BYTES = 16 << 20  # of samples: half an hour of 4 channels at 256 Hz
@@ -31,7 +31,8 @@ class Intake:
         journal: takes every item.
         live: a device, which cannot wait.
         clock: tells when samples came.
-        hear: told each item as it comes, before the pipeline has it; must not wait.
+        hear: told each item as it comes, before the pipeline has it; must not wait. Without it a device
+            may keep samples together until a second is complete.
 
     Attributes:
         heard: when the last ones did, monotonic seconds.
@@ -56,6 +57,8 @@ class Intake:
         self._live = live
         self._clock = clock
         self._gather = Gather(given.info.rate_hz)
+        if live and hear is None:
+            keep_together(given, self._gather.missing)
         self._items: deque[Item] = deque()  # recorded, and not yet given
         self._woken = False
         self._bytes = 0  # of their samples

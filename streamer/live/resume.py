@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,7 +21,7 @@ from streamer.pipeline import Output, Pipeline
 from streamer.sinks.publisher import Publisher
 from streamer.sources.settings import SimulatedSettings, SourceSettings
 from streamer.sources.simulated import SimulatedSource
-from streamer.sources.source import SampleStream
+from streamer.sources.source import SampleStream, keep_together
 
 NOT_RUNNING = "not received: sleepstream was not running, or had lost the device"
 REBOOTED = f"{NOT_RUNNING}; the computer was started anew, and its wall clock tells how long it took"
@@ -195,6 +195,10 @@ class Continued:
         self._start = start
         self._begin = begin
         self._arrived = arrived
+
+    def wait_for(self, missing: Callable[[], int]) -> None:
+        """As `Patient`."""
+        keep_together(self._source, missing)
 
     async def __aiter__(self) -> AsyncIterator[Item | Marker]:
         """Items in order, without holes."""

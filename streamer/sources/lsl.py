@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from streamer.messages import Channel, Floats, Item, StreamInfo
 from streamer.sources.devicetime import HostChecked
 from streamer.sources.liblsl import load_pylsl
 from streamer.sources.settings import LslSettings
+from streamer.sources.source import TOGETHER_S
 from streamer.sources.timeline import Timeline
 from streamer.sources.worker import Worker
 
@@ -29,7 +31,8 @@ pylsl = load_pylsl()  # this module is imported only when an LSL stream is used
 
 LOOK_S = 1.0  # one search of the network; liblsl needs half a second to hear every outlet
 TELL_S = 10.0  # between two remarks on which streams there are instead
-PULL_S = 0.05  # longest wait of one call for samples
+PULL_S = 0.05  # longest wait of one call for samples, where they are wanted at once
+SLICE_S = 0.25  # the same, where a second is waited for
 OPEN_S = 2.0  # longest wait for a stream that was just seen to answer
 CLOSE_S = 1.0  # longest wait for the call under way to end
 AHEAD_S = 60.0  # a first time that is further from now comes from another computer's clock
@@ -59,6 +62,8 @@ class LslSource:
         self._inlet: Any = None  # pylsl.StreamInlet; touched by the worker thread only
         self._source_id = ""  # of the stream that was found
         self._patience_s = settings.silence_s  # grows while reconnecting does not help
+        self._missing: Callable[[], int] = lambda: 0  # see `Patient`
+        self._closing = False  # read by the worker thread
         self._heard = 0.0  # steady s of the last samples, or of the last reconnect
 
     async def __aenter__(self) -> Self:
@@ -86,7 +91,12 @@ class LslSource:
 
     async def __aexit__(self, *exception: object) -> None:
         """Unsubscribe and end the worker thread."""
+        self._closing = True
         await self._worker.close(self._drop, CLOSE_S)
+
+    def wait_for(self, missing: Callable[[], int]) -> None:
+        """As `Patient`: each wake-up of the thread costs more than what is done with the samples."""
+        self._missing = missing
 
     async def __aiter__(self) -> AsyncIterator[Item]:
         """Chunks and gaps in order, until the source is closed.
@@ -119,7 +129,7 @@ class LslSource:
             await self._return()
             self._patience_s = min(2 * self._patience_s, max(PATIENCE_S, self._settings.silence_s))
         try:
-            return await self._worker.call(self._pull)
+            return await self._worker.call(partial(self._pull, self._missing()))
         except pylsl.util.LostError:
             await self._return()
             return np.empty(0), np.empty((len(self.info.channels), 0))
@@ -220,12 +230,27 @@ class LslSource:
         )
         return described
 
-    def _pull(self) -> tuple[Floats, Floats]:
-        """Return what arrives within `PULL_S`: (n,) seconds and (channels, n) samples."""
-        _, stamps = self._inlet.pull_chunk(PULL_S, self._buffer.shape[0], dest_obj=self._buffer)
+    def _pull(self, missing: int = 0) -> tuple[Floats, Floats]:
+        """Return the samples that are `missing`, as far as they come within `TOGETHER_S`; 0: all within `PULL_S`.
+
+        (n,) seconds and (channels, n) samples.
+        """
+        buffer, stamps = self._buffer, list[float]()
+        most, slices, wait_s = buffer.shape[0], 1, PULL_S
+        if missing:
+            most, slices, wait_s = min(missing, most), round(TOGETHER_S / SLICE_S), SLICE_S
+        while slices and len(stamps) < most and not self._closing:
+            room = buffer[len(stamps) : most]
+            try:
+                stamps += self._inlet.pull_chunk(wait_s, room.shape[0], dest_obj=room)[1]
+            except pylsl.util.LostError:
+                if not stamps:  # else the next call finds out again
+                    raise
+                break
+            slices -= 1
         # LSL's clock stops while the computer sleeps; without this the night would show no gap.
         times = np.asarray(stamps, dtype=np.float64) + suspended_s()
-        return times, self._buffer[: times.shape[0]].T.astype(np.float64)
+        return times, buffer[: times.shape[0]].T.astype(np.float64)
 
     async def _return(self) -> None:
         """Look for a lost stream, with growing pauses, until it is back unchanged.

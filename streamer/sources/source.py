@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Protocol, Self
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Protocol, Self, runtime_checkable
 
 from streamer.messages import Channel, Chunk, Floats, Gap, Item, Marker, StreamInfo
 
@@ -17,6 +17,24 @@ class SampleStream(Protocol):
     def __aiter__(self) -> AsyncIterator[Item | Marker]:
         """Iterate the stream, once."""
         ...
+
+
+TOGETHER_S = 1.0  # the longest that samples wait for company, where nothing can come of a part of a second
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A live source that keeps samples together while its reader could do nothing with them."""
+
+    def wait_for(self, missing: Callable[[], int]) -> None:
+        """Give samples as soon as so many are there, or after `TOGETHER_S`; 0: as soon as any are."""
+        ...
+
+
+def keep_together(given: SampleStream, missing: Callable[[], int]) -> None:
+    """Tell a source, if it can wait, how many samples its reader is waiting for."""
+    if isinstance(given, Patient):
+        given.wait_for(missing)
 
 
 class Source(SampleStream, Protocol):

@@ -16,7 +16,9 @@ import pytest
 from streamer.clock import SystemClock
 from streamer.errors import DiskError, JournalError
 from streamer.journal import NOT_RECORDED, Journal
-from streamer.journal.lock import held, outrun
+from streamer.journal import file as session_file
+from streamer.journal.lock import FileLock, held, outrun
+from streamer.journal.writer import Writer
 from streamer.messages import Gap
 from tests.journals import META, HandClock, HastyClock, chunk, epoch, event, indices
 
@@ -60,6 +62,30 @@ def test_an_epoch_does_not_wait_for_the_samples_turn(tmp_path):
             return journal.status.commits
 
     assert asyncio.run(asyncio.wait_for(night(), 60)) == 2
+
+
+@pytest.mark.parametrize(
+    ("took_s", "due_s"),
+    [(0.05, 1.2), (1.0, 1.1), (1.2, 1.0)],  # the last two: the oldest sample is 1.25 s old by then, or 1.35
+)
+def test_the_longer_samples_waited_the_sooner_they_are_written(tmp_path, took_s, due_s):
+    clock = HandClock()
+    path = tmp_path / "s.sqlite"
+    with FileLock(path) as lock:
+        writer = Writer(path, session_file.create(path, META), lock, clock, 1 << 20)
+        lock.keep()
+
+    async def night():
+        writer.samples(0, 0.0, clock.now, chunk(0, 10).samples, 0.1)
+        await writer.flush()
+        began = clock.now
+        clock.now += 0.85
+        writer.samples(10, 0.0, clock.now, chunk(10, 10).samples, took_s)
+        assert writer.wait_s() == pytest.approx(due_s - 0.85)
+        clock.now = began + 5
+
+    asyncio.run(asyncio.wait_for(night(), 60))
+    writer.close(60)
 
 
 class WatchedClock(SystemClock):

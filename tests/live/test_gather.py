@@ -69,3 +69,20 @@ def test_a_source_that_skips_samples_is_not_mended():
     assert len(gather) == 1
     first, second = gather.push(Chunk(30, np.zeros((1, 10))))
     assert (first.start, first.stop, second.start) == (10, 20, 30)
+
+
+@given(rate_hz=st.sampled_from([50, 100, 128, 199.5, 256, 1000]), first=st.integers(1, 300))
+def test_what_is_missing_completes_a_second_and_one_sample_less_does_not(rate_hz, first):
+    gather, samples = Gather(rate_hz), eeg(15, rate_hz)
+    assert gather.missing() == 0  # the first piece leaves at once
+    assert gather.push(Chunk(0, samples[:, :first]))
+    at = first
+    for _ in range(3):
+        missing = gather.missing()
+        assert 0 < missing <= rate_hz * 1.3 + 1
+        assert not gather.push(Chunk(at, samples[:, at : at + missing - 1]))
+        assert gather.missing() == 1
+        at += missing
+        assert [item.stop for item in gather.push(Chunk(at - 1, samples[:, at - 1 : at]))] == [at]
+    gather.push(Gap(at, at + 5, "radio"))
+    assert gather.missing() == 0

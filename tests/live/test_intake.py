@@ -10,6 +10,7 @@ from streamer.errors import JournalError, SourceError
 from streamer.journal import Journal
 from streamer.live import intake as module
 from streamer.live.intake import Intake
+from streamer.live.resume import Continued
 from streamer.messages import Gap
 from tests.fakes import FakeSource, settle
 from tests.journals import INFO, META, HandClock, chunk
@@ -137,3 +138,21 @@ def test_small_pieces_are_recorded_at_once_and_given_together(tmp_path):
             assert await intake.next() is None
 
     asyncio.run(scenario())
+
+
+class PatientSource(FakeSource):
+    """One that keeps samples together if its reader says for how long."""
+
+    missing = None
+
+    def wait_for(self, missing):
+        self.missing = missing
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("hear", [None, lambda item: None])
+def test_a_device_may_keep_samples_together_unless_somebody_hears_each(tmp_path, live, hear):
+    source = PatientSource(INFO)
+    with Journal.create(tmp_path / "s.sqlite", META, HandClock(), deliver=False) as journal:
+        Intake(Continued(source, 0, 0, 0.0), journal, live, HandClock(), hear)
+    assert (source.missing is not None) == (live and hear is None)

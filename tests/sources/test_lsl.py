@@ -9,7 +9,7 @@ import pytest
 
 from streamer.errors import SignalError, SourceError
 from streamer.messages import Channel, Chunk, Gap
-from streamer.sources.lsl import LslSource
+from streamer.sources.lsl import PULL_S, SLICE_S, LslSource
 from streamer.sources.settings import LslSettings
 from tests.outlet import Hurried
 
@@ -204,3 +204,42 @@ def test_cancelled_while_looking():
             await task
 
     run(main())
+
+
+class Inlet:
+    """Gives samples as they were sent, each burst in a call of its own; None: the stream is lost."""
+
+    def __init__(self, *bursts):
+        self.bursts = list(bursts)
+        self.asked = []
+
+    def pull_chunk(self, wait_s, most, dest_obj):
+        self.asked.append((wait_s, most))
+        burst = self.bursts.pop(0)
+        if burst is None:
+            self.bursts.insert(0, None)
+            raise pylsl.util.LostError
+        count = min(burst, most)
+        dest_obj[:count] = 1.0
+        return None, [0.0] * count
+
+
+@pytest.mark.parametrize(
+    ("missing", "bursts", "came", "calls"),
+    [
+        (0, [12], 12, [(PULL_S, 100)]),  # as soon as any are there
+        (25, [12, 12, 12], 25, [(SLICE_S, 25), (SLICE_S, 13), (SLICE_S, 1)]),
+        (100, [12, 0, 12, 0, 12], 24, [(SLICE_S, 100), (SLICE_S, 88), (SLICE_S, 88), (SLICE_S, 76)]),
+        (25, [12, None], 12, [(SLICE_S, 25), (SLICE_S, 13)]),  # nothing that came is dropped
+    ],
+)
+def test_samples_are_kept_together_until_those_that_are_missing_came(missing, bursts, came, calls):
+    source = LslSource(LslSettings(name="kept"))
+    source._inlet, source._buffer = Inlet(*bursts), np.zeros((100, 2), np.float32)
+    times, samples = source._pull(missing)
+    assert (times.shape, samples.shape) == ((came,), (2, came))
+    assert (samples == 1).all()
+    assert source._inlet.asked == calls
+    if source._inlet.bursts[:1] == [None]:
+        with pytest.raises(pylsl.util.LostError):
+            source._pull(missing)

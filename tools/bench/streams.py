@@ -1,7 +1,7 @@
 """How many sleepers a core carries with p99 latency held, and what each of them costs in time and memory.
 
 Every point is a process of its own on a core of its own: the whole engine with N devices of four channels at
-256 Hz, whose samples come every 50 ms as LSL's do, in real time, each at a moment of its own. It records to
+256 Hz, whose samples come in real time and as often as LSL's do, each at a moment of its own. It records to
 disk and publishes to mosquitto. The devices are made of noise; what they cost by themselves is measured
 first, in the same process, and is not the engine's. All else is what runs at night. Two cores are two such
 processes at the same time, because Python runs on one.
@@ -40,7 +40,7 @@ from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import Settings, validate
 from streamer.sources.settings import SourceSettings
-from streamer.sources.source import Source
+from streamer.sources.source import TOGETHER_S, Source
 from tools.bench.figures import Asked, Figures, Wanted, resident_mb
 from tools.bench.signals import RATE_HZ
 from tools.mosquitto import Mosquitto
@@ -52,7 +52,6 @@ LIMIT_MS = 100.0  # p99 of what arrives to what is published
 FIRST = 100  # streams from which the rest is estimated
 MEMORY = (1, 16)  # streams between which a slope is drawn
 TURN_S = 0.005  # between two moments at which devices wake
-CHUNK_S = 0.05  # longest that streamer/sources/lsl.py lets samples wait for company
 BEFORE_S = 29  # recorded before we looked: the first window comes a second later
 LONG_BEFORE_S = 1800  # likewise for memory, which grows until SQLite's cache is full
 PIECE_S, PAUSE_S = 30, 0.5  # how that is handed over: slowly enough for nothing to pile up
@@ -211,6 +210,11 @@ class Headband:
         self._before_s = before_s
         self._wait_s = wait_s
         self._clock = clock
+        self._missing: Callable[[], int] = lambda: 0
+
+    def wait_for(self, missing: Callable[[], int]) -> None:
+        """As `Patient`."""
+        self._missing = missing
 
     async def __aenter__(self) -> Self:
         """Begin at a moment of its own."""
@@ -224,13 +228,15 @@ class Headband:
         """Nothing is held open."""
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
-        """What was recorded since the last look, at least CHUNK_S of it."""
+        """What was recorded since the last look, as streamer/sources/lsl.py does it."""
         began, start = self._clock.monotonic() - self._before_s, 0
         while True:
             stop = min(int((self._clock.monotonic() - began) * RATE_HZ), start + PIECE_S * RATE_HZ)
             at = start % (RATE_HZ * NOISE_S // 2)
             yield Chunk(start, self._noise[:, at : at + stop - start], began + stop / RATE_HZ)
-            wait_s = began + (stop + 1) / RATE_HZ + CHUNK_S - self._clock.monotonic()
+            some = math.ceil(TOGETHER_S * RATE_HZ)
+            wanted = stop + min(self._missing() or some, some)
+            wait_s = began + wanted / RATE_HZ - self._clock.monotonic()
             await self._clock.sleep(PAUSE_S if stop - start == PIECE_S * RATE_HZ else max(0.0, wait_s))
             start = stop
 
@@ -321,8 +327,8 @@ async def _devices(count: int, noise: NDArray[np.float64], clock: Clock) -> floa
             async for _ in device:
                 pass
 
-    tasks = [asyncio.create_task(listen(CHUNK_S * number / count)) for number in range(count)]
-    await asyncio.sleep(2 * CHUNK_S)
+    tasks = [asyncio.create_task(listen(TOGETHER_S * number / count)) for number in range(count)]
+    await asyncio.sleep(2 * TOGETHER_S)
     spent_s, began = time.process_time(), time.perf_counter()
     await asyncio.sleep(SETTLE_S)
     load = (time.process_time() - spent_s) / (time.perf_counter() - began)

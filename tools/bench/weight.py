@@ -23,7 +23,7 @@ import numpy as np
 from streamer.journal import Meta
 from streamer.journal import file as session_file
 from streamer.journal.file import Batch, Block
-from streamer.journal.writer import LINGER_S
+from streamer.journal.writer import COMMIT_S
 from streamer.messages import EPOCH_S, Channel, StreamInfo
 from streamer.web.server import STATIC
 from tools.bench.figures import Asked, Figures, Wanted
@@ -113,7 +113,7 @@ def write_night(path: Path) -> Figures:
     rng = np.random.default_rng(0)
     before = _written()
     db = session_file.create(path, Meta("bench", "bench", "bench", info))
-    n, stop, epoch = int(LINGER_S * RATE_HZ), int(WRITTEN_H * 3600 * RATE_HZ), 0
+    n, stop, epoch = int(COMMIT_S * RATE_HZ), int(WRITTEN_H * 3600 * RATE_HZ), 0
     for start in range(0, stop, n):
         samples = rng.standard_normal((len(CHANNELS), n)).astype("<f4")
         batch = Batch(blocks=[Block(start, 0.0, 0.0, samples)])
