@@ -231,9 +231,9 @@ class LslSource:
         return described
 
     def _pull(self, missing: int = 0) -> tuple[Floats, Floats]:
-        """Return the samples that are `missing`, as far as they come within `TOGETHER_S`; 0: all within `PULL_S`.
+        """Return the samples that are `missing`, as far as they come within `TOGETHER_S`.
 
-        (n,) seconds and (channels, n) samples.
+        0: what arrives within `PULL_S`. Gives (n,) seconds and (channels, n) samples.
         """
         buffer, stamps = self._buffer, list[float]()
         most, slices, wait_s = buffer.shape[0], 1, PULL_S
