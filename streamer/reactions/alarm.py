@@ -14,9 +14,18 @@ from streamer.messages import RATE_HZ, STAGES, Score
 from streamer.night.daytime import next_time
 from streamer.night.statistics import SLEEP
 from streamer.payloads import AlarmChange
-from streamer.reactions.memory import LATEST, MOST_AHEAD_S, Memory, State
+from streamer.reactions.memory import (
+    LATEST,
+    MOST_AHEAD_S,
+    Memory,
+    State,
+    keep_wishes,
+    usual,
+    window_min,
+    with_time,
+    with_window,
+)
 from streamer.reactions.settings import AlarmSettings
-from streamer.reactions.wishes import keep_wishes, usual, window_min, with_time, with_window
 
 MISSED_S = 4 * 3600.0  # a deadline that passed longer ago, while nothing ran, does not ring
 DAY_S = 26 * 3600.0  # the next occurrence of a time of day is nearer, even when the clocks change

@@ -20,10 +20,9 @@ from streamer.clock import Clock
 from streamer.messages import Score
 from streamer.payloads import AlarmCommand, AlarmPayload, EventPayload, utc
 from streamer.reactions.alarm import Alarm, Change
-from streamer.reactions.memory import Memory, load_memory, write
+from streamer.reactions.memory import Memory, load_memory, usual, window_min, write
 from streamer.reactions.noise import Noise, quietly_log
 from streamer.reactions.settings import AlarmSettings
-from streamer.reactions.wishes import usual, window_min
 
 TICK_S = 1.0
 FRESH_S = 60.0  # a score that ended longer ago is ignored

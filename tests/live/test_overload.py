@@ -3,8 +3,7 @@
 import asyncio
 from itertools import pairwise
 
-from streamer.live.batching import Batcher
-from streamer.live.overload import CALM_S, HOPS_S, LATE_S, Overload
+from streamer.live.batching import CALM_S, HOPS_S, LATE_S, Batcher, Overload
 from streamer.messages import Chunk
 from tests.fakes import FakeClock, Inline
 from tests.live.test_batching import outputs, pipeline, recorded_model
