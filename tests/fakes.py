@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
@@ -54,6 +55,14 @@ async def settle(turns: int = 20) -> None:
     """Let every task that can run do so."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+def none_left(prefix: str) -> None:
+    """Fail if a thread of such a name stays; it was told to end, and nobody waits for it."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(prefix):
+            thread.join(60)
+            assert not thread.is_alive(), thread.name
 
 
 class Inline(Executor):

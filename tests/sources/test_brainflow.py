@@ -1,7 +1,6 @@
 """BrainFlow as a source: a stand-in board that misbehaves, and two real ones: synthetic and playback."""
 
 import asyncio
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +16,7 @@ from streamer.sources.opener import open_source
 from streamer.sources.packets import Numbering
 from streamer.sources.settings import BrainflowSettings
 from tests.boards import ManualClock, StandInBoard
+from tests.fakes import none_left
 
 MUSE, CYTON = Numbering(1 << 16, rows=12), Numbering(256)
 SETTINGS = BrainflowSettings(board="synthetic")
@@ -205,7 +205,7 @@ def test_cancelling_while_the_board_opens_releases_it():
         board = StandInBoard(ManualClock(), CYTON)
         board.may_open.clear()
         task = asyncio.create_task(BrainflowSource(SETTINGS, SystemClock(), board).__aenter__())
-        await asyncio.to_thread(board.opening.wait, 5)
+        await asyncio.to_thread(board.opening.wait, 60)
         task.cancel()
         board.may_open.set()
         with pytest.raises(asyncio.CancelledError):
@@ -214,7 +214,7 @@ def test_cancelling_while_the_board_opens_releases_it():
         assert board.calls == ["describe", "open", "close"]
 
     asyncio.run(scenario())
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("brainflow")]
+    none_left("brainflow")
 
 
 def test_a_board_that_sends_nothing_is_refused_and_released():

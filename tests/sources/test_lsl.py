@@ -11,6 +11,7 @@ from streamer.errors import SignalError, SourceError
 from streamer.messages import Channel, Chunk, Gap
 from streamer.sources.lsl import PULL_S, SLICE_S, LslSource
 from streamer.sources.settings import LslSettings
+from tests.fakes import none_left
 from tests.outlet import Hurried
 
 
@@ -89,10 +90,7 @@ def test_samples_and_what_they_are(senders):
     assert rows.dtype == np.float64
     np.testing.assert_array_equal(np.diff(rows[0]), 1)
     np.testing.assert_array_equal(rows[1], -rows[0])
-    for thread in threading.enumerate():
-        if thread.name.startswith("lsl"):
-            thread.join(60)  # it was told to end, and nobody waits for it
-            assert not thread.is_alive()
+    none_left("lsl")
 
 
 @pytest.mark.slow
@@ -192,7 +190,7 @@ def test_a_silent_stream_opens_and_can_be_cancelled():
 
     run(main())
     del kept
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lsl")]
+    none_left("lsl")
 
 
 def test_cancelled_while_looking():
