@@ -5,8 +5,11 @@ Training data pass through the same code, so that training and serving cannot di
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import numpy as np
 
+from streamer.asks import Ask, finished
 from streamer.filters import BUTTERWORTH, lfilter
 from streamer.messages import Chunk, Floats, Gap, Item
 from streamer.resampler import Resampler, grid_index
@@ -73,6 +76,10 @@ class Conditioner:
 
         Return the filtered items.
         """
+        return finished(self.steps(item))
+
+    def steps(self, item: Item) -> Generator[Ask, None, list[Item]]:
+        """As `push`, asking for what can be done together with other streams."""
         if item.start != self._next:
             raise ValueError(f"item starts at sample {item.start}, expected {self._next}")
         if isinstance(item, Gap):
@@ -90,7 +97,7 @@ class Conditioner:
             self._pending = None
         self._running = True
         self._last = float(samples[-1])
-        return self._chunk(self._resampler.push(samples), item.arrived)
+        return self._chunk((yield from self._resampler.steps(samples)), item.arrived)
 
     def restart(self, arrived: float = 0.0) -> list[Item]:
         """Restart the filters, as after a long gap, because another channel follows.

@@ -47,10 +47,10 @@ Resample = Callable[[Floats], Floats]
 
 
 class Polyphase(Protocol):
-    """Upsample (n,) samples by inserting zeros, filter, and keep every `down`-th sample."""
+    """Upsample (..., n) samples by inserting zeros, filter, and keep every `down`-th sample."""
 
     def __call__(self, taps: Floats, up: int, down: int) -> Resample:
-        """Prepare; return what resamples (n,) to the full output, (m,)."""
+        """Prepare; return what resamples (..., n) to the full output, (..., m)."""
 
 
 def design_low_pass(length: int, cutoff: float, beta: float) -> Floats:
@@ -115,8 +115,8 @@ def _direct_polyphase(module: ModuleType) -> Polyphase:
         flipped = np.ascontiguousarray(arms.reshape(-1, up).T[:, ::-1]).ravel()
 
         def resample(x: Floats) -> Floats:
-            out = np.zeros(length(len(taps), len(x), up, down))
-            apply(x, flipped, out, up, down, 0, _CONSTANT, 0.0)
+            out = np.zeros((*x.shape[:-1], length(len(taps), x.shape[-1], up, down)))
+            apply(x, flipped, out, up, down, x.ndim - 1, _CONSTANT, 0.0)
             return out
 
         return resample

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.asks import Ask, alone
 from streamer.conditioner import Conditioner
 from streamer.fallback import grade_mixed, make_derivation
 from streamer.messages import RATE_HZ, Chunk, Doubt, Gap, Item, Quality, StreamInfo, Switch, Window
@@ -54,18 +55,22 @@ class FrontEnd:
 
         Lazy: iterate to the end before the next push.
         """
-        for derived in self._derivation.push(item):
-            yield from self._advance(derived)
+        return alone(self.steps(item))
 
     def flush(self) -> Iterator[Graded | Gap | Doubt | Switch]:
         """End of the stream: yield what the stages still held back."""
-        for derived in self._derivation.flush():
-            yield from self._advance(derived)
-        yield from self._graded(self._conditioner.flush())
+        return alone(self.steps(None))
 
-    def _advance(self, derived: Item | Switch) -> Iterator[Graded | Gap | Doubt | Switch]:
+    def steps(self, item: Item | None) -> Iterator[Graded | Gap | Doubt | Switch | Ask]:
+        """As `push`, or `flush` (None), asking for what can be done together with other streams."""
+        for derived in self._derivation.flush() if item is None else self._derivation.push(item):
+            yield from self._advance(derived)
+        if item is None:
+            yield from self._graded(self._conditioner.flush())
+
+    def _advance(self, derived: Item | Switch) -> Iterator[Graded | Gap | Doubt | Switch | Ask]:
         if isinstance(derived, Switch):
-            yield from self._graded(_conditioned(self._conditioner, derived))
+            yield from self._graded(self._conditioner.restart())
             self._changed_s = derived.at / self._rate_hz
             yield derived
             return
@@ -74,12 +79,15 @@ class FrontEnd:
         doubt = self._plausibility.push(derived)
         if doubt is not None:
             yield Doubt(doubt)
-        self._quality.push(derived)
-        yield from self._graded(_conditioned(self._conditioner, derived))
+        yield from self._quality.steps(derived)
+        yield from self._graded((yield from self._conditioner.steps(derived)))
 
-    def _graded(self, conditioned: list[Item]) -> Iterator[Graded]:
+    def _graded(self, conditioned: list[Item]) -> Iterator[Graded | Ask]:
         for item in conditioned:
-            for window in self._windows.push(item):
+            for window in self._windows.steps(item):
+                if isinstance(window, Ask):
+                    yield window
+                    continue
                 end_s = window.end // RATE_HZ
                 quality = grade_mixed(self._quality.grade(end_s), end_s - self._changed_s)
                 yield Graded(window, quality, self._quality.fast_uv(end_s))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Protocol
 
+from streamer.asks import Ask, alone
 from streamer.frontend import FrontEnd, Graded
 from streamer.messages import RATE_HZ, Doubt, Gap, Item, Score, StreamInfo, Switch, most_probable
 from streamer.network.stager import Model, Staged
@@ -85,18 +86,20 @@ class Pipeline:
         Lazy: iterate to the end before the next push. With a `block`, output comes only when the block is
             full.
         """
-        return self._scored(self.front(item))
+        return self._scored(alone(self.front(item)))
 
     def flush(self) -> Iterator[Output]:
         """End of the stream: yield the outputs that the stages still held back."""
-        return chain(self._scored(self.front(None)), self._release())
+        return chain(self._scored(alone(self.front(None))), self._release())
 
-    def front(self, item: Item | None) -> Iterator[Part]:
+    def front(self, item: Item | None) -> Iterator[Part | Ask]:
         """Run the stages before the network on the next item, or on the end of the stream (None).
 
-        Lazy: score each `Graded` with `session`, and pass the result to `take`, before asking for the next
-            part.
+        Lazy: settle each `Ask`, and score each `Graded` with `session` and pass the result to `take`, before
+            the next part.
         """
+        if isinstance(self._front, FrontEnd):
+            return self._front.steps(item)
         return self._front.flush() if item is None else self._front.push(item)
 
     def take(self, graded: Graded, staged: Staged) -> Score:

@@ -6,14 +6,15 @@ samples over 900 µV from the median) are in common use with headbands; the othe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Generator, Sequence
+from functools import cache, partial
 from math import ceil
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.asks import Ask, Work, finished
 from streamer.messages import EPOCH_S, Chunk, Floats, Gap, Grade, Item, Quality
 from streamer.sources.units import SUGGESTED, microvolts_per
 
@@ -79,19 +80,23 @@ class QualityMeter:
 
     def push(self, item: Item) -> None:
         """Take the next chunk or gap."""
+        finished(self.steps(item))
+
+    def steps(self, item: Item) -> Generator[Ask, None, None]:
+        """As `push`, asking for what can be done together with other streams."""
         if isinstance(item, Gap):
             if item.stop >= self._stop:
-                self._close(second_at(item.stop, self._rate_hz))
+                yield from self._close(second_at(item.stop, self._rate_hz))
             return
-        begin = self._whole(item)
+        begin = yield from self._whole(item)
         while begin < item.stop:
             end = min(self._stop, item.stop)
             self._parts.append(item.samples[0, begin - item.start : end - item.start])
             if end == self._stop:
-                self._close(self._second + 1)
+                yield from self._close(self._second + 1)
             begin = end
 
-    def _whole(self, chunk: Chunk) -> int:
+    def _whole(self, chunk: Chunk) -> Generator[Ask, None, int]:
         """Measure the whole seconds at the beginning of a chunk, all at once.
 
         Return the index of the rest.
@@ -100,7 +105,9 @@ class QualityMeter:
         if count < 2 or chunk.start != self._second * self._size:
             return chunk.start
         rows = chunk.samples[0, : count * self._size].reshape(count, self._size)
-        for second in self._measured(rows, self._size):
+        ask = Ask(_measure_of(self._size, self._mains()), rows)
+        yield ask
+        for second in ask.answer:
             self._keep(second)
             self._second += 1
         self._stop = ceil((self._second + 1) * self._rate_hz)
@@ -130,12 +137,14 @@ class QualityMeter:
         seconds = map(self._seconds.get, range(end_s - EPOCH_S, end_s))
         return tuple([None if second is None else second.fast_uv for second in seconds])
 
-    def _close(self, following: int) -> None:
+    def _close(self, following: int) -> Generator[Ask, None, None]:
         """Measure the complete second and begin second `following`; seconds between them were lost."""
         if self._parts:
             begin = ceil(self._second * self._rate_hz)
             samples = np.concatenate(self._parts)[None]
-            self._keep(*self._measured(samples, self._stop - begin))
+            ask = Ask(_measure_of(self._stop - begin, self._mains()), samples)
+            yield ask
+            self._keep(*ask.answer)
             self._parts = []
         self._second = following
         self._stop = ceil((self._second + 1) * self._rate_hz)
@@ -145,29 +154,40 @@ class QualityMeter:
         if not second.clean or second.real < 1:
             self._flawed.add(self._second)
 
-    def _measured(self, rows: Floats, expected: int) -> list[Second]:
-        """Measure seconds, (n, samples); each result is the same to the bit as for a second alone."""
-        count = rows.shape[1]
-        # Ufuncs themselves: for one second's samples, an array's methods take as long as the sums.
-        centred = rows - (np.add.reduce(rows, 1) / count)[:, None]
-        sds = np.sqrt(np.add.reduce(centred * centred, 1) / count).tolist()
-        spans = (np.maximum.reduce(rows, 1) - np.minimum.reduce(rows, 1)).tolist()
-        fasts: Sequence[float | None] = [None] * len(sds)
-        hums = [False] * len(sds)
-        if count == expected:  # a spectrum across a gap would be meaningless
-            taper, energy = _taper(count)
-            spectrum = np.fft.rfft(centred * taper)  # bins are 1 Hz apart: a bin's number is its frequency
-            fasts = _rms(spectrum[:, 25:46], count * energy)
-            if self._mains_hz < self._rate_hz / 2 - 1:
-                mains = spectrum[:, self._mains_hz - 1 : self._mains_hz + 2]
-                hums = [hum_uv > HUM_UV for hum_uv in _rms(mains, count * energy)]
-        found = []
-        for row, sd, span, fast_uv, hum in zip(rows, sds, spans, fasts, hums, strict=True):
-            flat, railed, big = sd < FLAT_SD_UV, span > RAILED_UV and _railed(row), sd > BIG_SD_UV
-            muscle = fast_uv is not None and fast_uv > MUSCLE_UV
-            clean = not (flat or railed or big or muscle or hum)
-            found.append(Second(count / expected, sd, flat, railed, big, muscle, hum, fast_uv, clean))
-        return found
+    def _mains(self) -> int:
+        """Frequency of the mains where it can be seen, else 0."""
+        return self._mains_hz if self._mains_hz < self._rate_hz / 2 - 1 else 0
+
+
+@cache
+def _measure_of(expected: int, mains_hz: int) -> Work:
+    """What measures seconds of so many samples; the same object for all streams of one kind."""
+    return partial(_measured, expected, mains_hz)
+
+
+def _measured(expected: int, mains_hz: int, rows: Floats) -> list[Second]:
+    """Measure seconds, (n, samples); each result is the same to the bit as for a second alone."""
+    count = rows.shape[1]
+    # Ufuncs themselves: for one second's samples, an array's methods take as long as the sums.
+    centred = rows - (np.add.reduce(rows, 1) / count)[:, None]
+    sds = np.sqrt(np.add.reduce(centred * centred, 1) / count).tolist()
+    spans = (np.maximum.reduce(rows, 1) - np.minimum.reduce(rows, 1)).tolist()
+    fasts: Sequence[float | None] = [None] * len(sds)
+    hums = [False] * len(sds)
+    if count == expected:  # a spectrum across a gap would be meaningless
+        taper, energy = _taper(count)
+        spectrum = np.fft.rfft(centred * taper)  # bins are 1 Hz apart: a bin's number is its frequency
+        fasts = _rms(spectrum[:, 25:46], count * energy)
+        if mains_hz:
+            mains = spectrum[:, mains_hz - 1 : mains_hz + 2]
+            hums = [hum_uv > HUM_UV for hum_uv in _rms(mains, count * energy)]
+    found = []
+    for row, sd, span, fast_uv, hum in zip(rows, sds, spans, fasts, hums, strict=True):
+        flat, railed, big = sd < FLAT_SD_UV, span > RAILED_UV and _railed(row), sd > BIG_SD_UV
+        muscle = fast_uv is not None and fast_uv > MUSCLE_UV
+        clean = not (flat or railed or big or muscle or hum)
+        found.append(Second(count / expected, sd, flat, railed, big, muscle, hum, fast_uv, clean))
+    return found
 
 
 def _rms(bins: NDArray[np.complex128], scale: float) -> list[float]:

@@ -8,12 +8,14 @@ it only comes later.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from fractions import Fraction
 from functools import cache
 from math import ceil
 
 import numpy as np
 
+from streamer.asks import Ask, finished
 from streamer.errors import SignalError
 from streamer.filters import Resample, design_low_pass, polyphase
 from streamer.messages import RATE_HZ, Floats
@@ -116,6 +118,10 @@ class Resampler:
 
     def push(self, samples: Floats) -> Floats:
         """Take (n,) samples; return the (m,) samples that are complete."""
+        return finished(self.steps(samples))
+
+    def steps(self, samples: Floats) -> Generator[Ask, None, Floats]:
+        """As `push`, asking for what can be done together with other streams."""
         if samples.shape[0] == 0:
             return np.empty(0)
         if self._identity:
@@ -127,7 +133,7 @@ class Resampler:
             self._hold_first(float(samples[0]))
         self._buffer = np.concatenate([self._buffer, samples])
         self._last = float(samples[-1])
-        return self._drain(self._begin + self._buffer.shape[0])
+        return (yield from self._drain(self._begin + self._buffer.shape[0]))
 
     def flush(self) -> Floats:
         """Return the samples still held back, up to the last input sample; then start anew."""
@@ -137,7 +143,7 @@ class Resampler:
         tail = ceil(self._half / self.up) + 1
         self._buffer = np.concatenate([self._buffer, np.full(tail, self._last)])
         stop = ceil(end * Fraction(self.up, self.down))  # outputs at times before the end of the last sample
-        out = self._drain(end + tail, stop)
+        out = finished(self._drain(end + tail, stop))
         self.reset(end)
         return out
 
@@ -149,12 +155,14 @@ class Resampler:
         self._begin = begin
         self._empty = False
 
-    def _drain(self, end: int, stop: int | None = None) -> Floats:
+    def _drain(self, end: int, stop: int | None = None) -> Generator[Ask, None, Floats]:
         """Return every output that needs no input at or after index `end`."""
         ready = ready_index(end, self._ratio) if stop is None else min(ready_index(end, self._ratio), stop)
         if ready <= self._next:
             return np.empty(0)
-        filtered = self._filter(self._buffer)
+        ask = Ask(self._filter, self._buffer[None])
+        yield ask
+        filtered: Floats = ask.answer[0]
         first = (self._begin * self.up) // self.down - self._skip  # whole: _begin is a multiple of `down`
         out: Floats = filtered[self._next - first : ready - first].copy()
         self._next = ready

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamer.asks import Ask, Results, alone
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, Floats, Gap, Item, Window
 from streamer.spectrogram import BINS, FRAME_S, columns, frames
 
@@ -37,6 +37,10 @@ class Windows:
 
         Iterate to the end before the next push.
         """
+        return alone(self.steps(item))
+
+    def steps(self, item: Item) -> Iterator[Window | Ask]:
+        """As `push`, asking for what can be done together with other streams."""
         if item.start != self._index:
             raise ValueError(f"item starts at sample {item.start}, expected {self._index}")
         lost = isinstance(item, Gap)
@@ -47,7 +51,7 @@ class Windows:
             )
             self._write(stop - begin, values)
             self._index = stop
-            self._fill(begin // RATE_HZ + 1, stop // RATE_HZ, lost)
+            yield from self._fill(begin // RATE_HZ + 1, stop // RATE_HZ, lost)
             if stop % RATE_HZ == 0:
                 yield from self._window(item.arrived)
 
@@ -67,17 +71,19 @@ class Windows:
         """Position one past the newest sample, in the ring's upper half."""
         return (self._index - 1) % EPOCH_SAMPLES + 1 + EPOCH_SAMPLES
 
-    def _fill(self, first: int, last: int, lost: bool) -> None:
+    def _fill(self, first: int, last: int, lost: bool) -> Generator[Ask, None, None]:
         """Compute the columns that end with the seconds `first` to `last`, both included."""
         first = max(first, FRAME_S, last - COLUMNS + 1)
         if first > last:
             return
         # One place is the usual case, and costs more as an array.
         slots = last % COLUMNS if first == last else np.arange(first, last + 1) % COLUMNS
-        found: NDArray[np.float32] | float = np.nan
+        found: Results | float = np.nan
         if not lost:
             at = self._end - self._index % RATE_HZ  # the last whole second
-            found = columns(frames(self._samples[at - (last - first + FRAME_S) * RATE_HZ : at]))
+            ask = Ask(columns, frames(self._samples[at - (last - first + FRAME_S) * RATE_HZ : at]))
+            yield ask
+            found = ask.answer
         self._columns[slots] = self._columns[slots + COLUMNS] = found
 
     def _window(self, arrived: float) -> Iterator[Window]:

@@ -22,6 +22,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
+from streamer.asks import Ask, settle_together
 from streamer.clock import Clock
 from streamer.frontend import Graded
 from streamer.messages import RATE_HZ, Item, Window
@@ -127,6 +128,7 @@ class _Job:
     def __init__(self, lane: Lane, pipeline: Pipeline, item: Item | None, clock: Clock) -> None:
         self.pipeline = pipeline
         self.due: Graded | None = None  # waits for the network
+        self.ask: Ask | None = None  # of the stages before it
         self.ended = False  # nothing more comes of the item
         self.hurried = False
         self._lane = lane
@@ -155,14 +157,17 @@ class _Job:
         return self.pipeline.session, self.due.window
 
     def advance(self) -> None:
-        """Work up to the next window that is to be scored, or else to the end of the piece or the item."""
-        self.due = None
+        """Work up to what the stages ask, to the next window, or else to the end of the piece or the item."""
+        self.due = self.ask = None
         while self._left:
-            self._left -= 1
             part = next(self._parts, None)
             if part is None:
                 self.ended = True
                 return
+            if isinstance(part, Ask):
+                self.ask = part
+                return
+            self._left -= 1
             if not isinstance(part, Graded):
                 self._outputs.append(part)
             elif self.hurried and part.window.epoch is None:
@@ -181,6 +186,9 @@ class _Job:
             self._lane.overload.scored(self._since)
         self._since = self._clock.monotonic()
         self.advance()
+        while self.ask is not None:
+            self.ask.settle()
+            self.advance()
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -192,7 +200,7 @@ class _Job:
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
-        self._error, self.due, self.ended = error, None, True
+        self._error, self.due, self.ask, self.ended = error, None, None, True
 
     def tell(self) -> None:
         """On the event loop: wake the stream, unless it is gone."""
@@ -283,10 +291,14 @@ class Batcher:
 
     def _pass(self, jobs: Sequence[_Job]) -> None:
         """Score the next window of each of these, and have each advance to the one after it."""
-        for job in jobs:
-            if job.due is None:
+        working = [job for job in jobs if job.due is None]
+        while working:
+            for job in working:
                 with job.trying():
                     job.advance()
+            working = [job for job in working if job.ask is not None]
+            _settle(working)
+            working = [job for job in working if not job.ended]
         together = [job for job in jobs if job.shares]
         if len(together) < 2:
             together = []
@@ -307,6 +319,17 @@ class Batcher:
         for job, one in zip(jobs, staged, strict=True):
             with job.trying():
                 job.take(one)
+
+
+def _settle(jobs: Sequence[_Job]) -> None:
+    """Answer what the stages of several streams ask; if that fails, each alone, so that it is known whose."""
+    try:
+        settle_together([job.ask for job in jobs if job.ask is not None])
+    except BaseException:
+        for job in jobs:
+            with job.trying():
+                assert job.ask is not None
+                job.ask.settle()
 
 
 def _tell(jobs: Sequence[_Job]) -> None:

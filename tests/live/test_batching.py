@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.asks import Ask
 from streamer.frontend import Graded
 from streamer.live import batching
 from streamer.live.batching import CROWD, MOST, PIECE, Batcher
@@ -254,6 +255,48 @@ def test_a_crash_is_told_to_its_own_stream_only():
     crashed, well = asyncio.run(scenario())
     assert isinstance(crashed, Poison)
     assert len(scores(well)) == 11
+
+
+def asked(*works):
+    """What comes of streams whose stages first ask for one of these each, and then do as usual."""
+
+    class Asking(Pipeline):
+        def __init__(self, work):
+            super().__init__(info(100), SignalSettings(), 1, default_model())
+            self.work = work
+
+        def front(self, item):
+            yield Ask(self.work, np.ones((1, 7)))
+            yield from super().front(item)
+
+    async def scenario():
+        batcher = Batcher(Inline(), FakeClock())
+        lanes = [(batcher.lane(True), Asking(work)) for work in works]
+        return await asyncio.gather(
+            *(outputs(lane, made, whole(40)) for lane, made in lanes), return_exceptions=True
+        )
+
+    return asyncio.run(scenario())
+
+
+def test_what_stages_of_several_streams_ask_is_answered_in_one_call():
+    calls = []
+
+    def work(rows):
+        calls.append(rows.shape)
+        return rows
+
+    assert [len(scores(one)) for one in asked(work, work, work)] == [11, 11, 11]
+    assert calls == [(3, 7)]
+
+
+def test_a_stage_that_fails_at_what_it_asks_harms_its_own_stream_only():
+    def poison(rows):
+        raise Poison("boom")
+
+    crashed, well, again = asked(poison, np.negative, np.negative)
+    assert isinstance(crashed, Poison)
+    assert [len(scores(one)) for one in (well, again)] == [11, 11]
 
 
 def test_a_network_that_fails_leaves_nobody_waiting():
