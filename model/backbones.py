@@ -50,7 +50,7 @@ def raw_block(before: int, channels: int, convolutions: int, pool: bool) -> nn.S
     """Make a SleePyCo block: convolutions of width 3, pooling by 5, the gate before the last activation.
 
     SleePyCo pools between blocks. The maximum commutes with a gate above 0 and a rising activation: pooling
-    before them differs in what the gate squeezes only, and a fifth of the samples go through both.
+    before them changes only the gate's input, and leaves both a fifth of the samples.
     """
     layers: list[nn.Module] = []
     for number in range(convolutions):
@@ -64,7 +64,7 @@ def raw_block(before: int, channels: int, convolutions: int, pool: bool) -> nn.S
 
 
 class Pool(nn.Module):
-    """Attention pooling: a weighted mean over places, the weights learnt from what is there."""
+    """Attention pooling: a weighted mean over positions, with weights computed from the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class RawBackbone(nn.Module):
 
 
 class SpectrumLayer(nn.Module):
-    """A post-norm Transformer layer over the 29 frames of one epoch; all of them are past at its end."""
+    """A post-norm Transformer layer over the 29 frames of one epoch, which is complete when it is read."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -132,8 +132,8 @@ class SpectrumLayer(nn.Module):
 class Summary(nn.Module):
     """(B, frames, features) normalised dB -> (B, D), from each feature's mean over the frames.
 
-    In place of the Transformer where a size has no layers for it: a twentieth of its work, and nothing of
-    what happens within an epoch, which drawn signals have less well from real ones than how much there is.
+    Used in place of the Transformer by sizes without layers for it: a twentieth of its work. It sees the
+    power in an epoch but not the course within it, which synthetic signals imitate less well.
     """
 
     def __init__(self, size: Size, features: int, frames: int = FRAMES) -> None:
@@ -156,9 +156,9 @@ class Summary(nn.Module):
 class Frames(nn.Module):
     """(B, frames, features) normalised dB -> (B, D), from what happens within an epoch and from its means.
 
-    Three convolutions over five frames each, one, two and four seconds apart, so that the last sees all of an
-    epoch; then weighted means, each by weights of its own. A quarter of a Transformer's work; it takes to the
-    lessons of a teacher that reads frames (`model.lessons`) what means over an epoch do not carry.
+    Three convolutions over five frames each, one, two and four seconds apart, so that the last one sees the
+    whole epoch; then several weighted means with separate weights. A quarter of a Transformer's work. It can
+    learn from a teacher that reads frames (`model.lessons`) what means over an epoch do not contain.
     """
 
     def __init__(self, size: Size, features: int, frames: int = FRAMES) -> None:
@@ -209,7 +209,7 @@ class SpectrumBackbone(nn.Module):
 
 
 def embedder(size: Size, features: int, frames: int) -> nn.Module:
-    """Return what embeds the spectrum of single epochs: a Transformer, or without layers a summary."""
+    """Return the module that embeds the spectrum of an epoch: a Transformer, or without layers a summary."""
     if size.spectrum_layers == 0:
         return Summary(size, features, frames)
     return SpectrumBackbone(size, features, frames)

@@ -1,11 +1,11 @@
-"""What else EEG could be: changes of a night's spectrogram that no measurement asks for.
+"""Random changes of a night's spectrogram, far wider than the differences between nights.
 
-A network that is to repeat what another says of real EEG has to hear it of more than drawn nights: of bands
-that wax and wane alone or together, for seconds or for minutes, of bursts, of stages that contrast more or
-less and follow each other in any order, for as long as they like. What is right is not asked here: whoever
-teaches is asked about what comes out.
+A network that learns to imitate a teacher on real EEG has to see more than synthetic nights: bands that vary
+alone or together over seconds or minutes, bursts, stages with more or less contrast, and stages in any order
+and of any length. The changed spectra have no labels of their own: the teacher labels them afterwards.
 
-All changes are gains in dB at KNOTS_HZ, one row a second; `spread_over` takes them to any spectrum's bins.
+All changes are gains in dB at KNOTS_HZ, one row per second; `spread_over` interpolates them to the bins of a
+spectrum.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Samples = NDArray[np.float32]
 
 
 def spread_over(frequency_hz: NDArray[np.float64]) -> Samples:
-    """Shares (KNOTS, bins) that take gains at the knots to bins, linear in the logarithm of frequency."""
+    """Return weights (KNOTS, bins) that interpolate gains at the knots to bins, linear in log frequency."""
     place = np.log(np.clip(frequency_hz, KNOTS_HZ[0], KNOTS_HZ[-1]))
     return np.stack([np.interp(place, np.log(KNOTS_HZ), one) for one in np.eye(KNOTS)]).astype(np.float32)
 
 
 def gains(decibel: Samples, frequency_hz: NDArray[np.float64], rng: np.random.Generator) -> Samples:
-    """Draw what changes a sequence (n * 30, bins) dB: (n * 30, KNOTS) dB; in a third nothing."""
+    """Draw gains (n * 30, KNOTS) in dB for a sequence (n * 30, bins) in dB; a third of them are all zero."""
     changed = np.zeros((len(decibel), KNOTS))
     if rng.random() < 0.65:
         strength = float(np.exp(rng.uniform(np.log(0.3), np.log(2.2))))
@@ -43,7 +43,7 @@ def gains(decibel: Samples, frequency_hz: NDArray[np.float64], rng: np.random.Ge
 
 
 def waxing(seconds: int, rng: np.random.Generator) -> Array:
-    """Bands that wax and wane: from epoch to epoch, together by the second, and each on its own."""
+    """Draw slow gains per epoch, and gains per second that are shared by all bands or belong to one band."""
     total = np.zeros((seconds, KNOTS))
     if rng.random() < 0.7:
         alike = np.linalg.cholesky(ALIKE * np.ones((KNOTS, KNOTS)) + (1 - ALIKE) * np.eye(KNOTS))
@@ -60,7 +60,7 @@ def waxing(seconds: int, rng: np.random.Generator) -> Array:
 def contrast(
     decibel: Samples, frequency_hz: NDArray[np.float64], strength: float, rng: np.random.Generator
 ) -> Array:
-    """More or less of how epochs differ, and of how the seconds of one do, together and by band."""
+    """Draw gains that widen or narrow the differences between epochs, and between the seconds of an epoch."""
     inverse = np.linalg.pinv(spread_over(frequency_hz))
     epochs = decibel.reshape(-1, EPOCH_S, decibel.shape[1])
     mean = epochs.mean(1)
@@ -72,7 +72,7 @@ def contrast(
 
 
 def bursts(seconds: int, rng: np.random.Generator) -> Array:
-    """Events of a kind: a band, a height and a length that all share more or less, in some of the epochs."""
+    """Draw bursts in some of the epochs: similar to each other in band, height and length."""
     total, now = np.zeros((seconds, KNOTS)), np.arange(seconds)
     band = np.exp(-0.5 * ((np.arange(KNOTS) - rng.uniform(0, KNOTS - 1)) / rng.uniform(0.7, 4)) ** 2)
     height_db, often = rng.uniform(2, 12), float(np.exp(rng.uniform(np.log(0.5), np.log(8))))
@@ -87,7 +87,7 @@ def bursts(seconds: int, rng: np.random.Generator) -> Array:
 
 
 def course(length: int, pace: float, count: int, rng: np.random.Generator) -> Array:
-    """Gaussian courses (length, count) of s.d. 1 that forget themselves within `pace` places."""
+    """Draw autoregressive Gaussian series (length, count) with s.d. 1 and a time constant of `pace` rows."""
     keep, lead = np.exp(-1 / pace), int(4 * pace)
     steps = rng.standard_normal((length + lead, count))
     drawn: Array = lfilter([np.sqrt(1 - keep**2)], [1, -keep], steps, axis=0)[lead:]
@@ -95,7 +95,7 @@ def course(length: int, pace: float, count: int, rng: np.random.Generator) -> Ar
 
 
 def smooth(spread: float, rng: np.random.Generator) -> Array:
-    """One smooth curve over the knots, of that s.d."""
+    """Draw one smooth curve over the knots with the given s.d."""
     coarse = np.arange(0, KNOTS, 2)
     curve: Array = np.interp(np.arange(KNOTS), coarse, rng.normal(0, spread, coarse.size))
     return curve

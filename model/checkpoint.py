@@ -1,6 +1,6 @@
-"""A run on disk: everything needed to go on as if it had never stopped, or to export its network.
+"""A training run on disk: everything needed to resume it exactly, or to export its network.
 
-A network can be had from an exported artifact, too: who trains on needs no checkpoint of the packaged one.
+A network can also be read from an exported artifact, so that the packaged one can be trained further.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMAT = "sleepstream/checkpoint/1"
 
 @dataclass
 class Checkpoint:
-    """A network and, while training, what surrounds it."""
+    """A network and, during training, the state of the run."""
 
     size: Size
     network: MC2SleepNet
@@ -35,7 +35,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; it appears whole or not at all."""
+    """Write a checkpoint atomically."""
     partial = path.with_name(f".{path.name}.partial")
     torch.save(
         {

@@ -98,13 +98,13 @@ def fold_of(subject: str) -> int:
 def split(
     nights: Sequence[PreparedNight], fold: int, named: Sequence[str] = ()
 ) -> tuple[list[PreparedNight], list[PreparedNight]]:
-    """Nights to learn from, and nights that are held out.
+    """Return the nights to train on and the held-out nights.
 
-    Held out are the nights of the fold's test subjects, so that no person is on both sides; or those `named`,
-    by person or by recording, whatever the fold: of one person's nights some can be held out.
+    Held out are the nights of the fold's test subjects, so that no person is on both sides; or, whatever the
+    fold, those `named` by person or recording, which may be only some of a person's nights.
 
     Raises:
-        RecordingError: no night is left on one of the sides, or a name is nobody's.
+        RecordingError: one of the sides is empty, or a name is unknown.
 
     """
     known = {name for night in nights for name in (night.subject, night.recording)}
@@ -130,7 +130,7 @@ def split(
 
 
 def spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`streamer.spectrogram` of many epochs at once: (..., 3000) µV -> (..., 29, 128) dB."""
+    """Compute `streamer.spectrogram` for many epochs at once: (..., 3000) µV -> (..., 29, 128) dB."""
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME_SAMPLES, axis=-1)[..., ::RATE_HZ, :]
     spectrum = torch.fft.rfft(torch.from_numpy(frames * HAMMING.astype(np.float32)), FFT_POINTS)[..., 1:]
     decibel: NDArray[np.float32] = (20.0 * torch.log10(spectrum.abs() + FLOOR_UV)).numpy()
@@ -139,7 +139,7 @@ def spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def targets(night: PreparedNight, share: float) -> NDArray[np.float32]:
-    """(n_epochs, 5): the expert's stage, mixed with `share` of the other scorer; all zero where unscored."""
+    """Return targets (n_epochs, 5): the expert's, mixed with `share` of the other scorer's; 0 if unscored."""
     hard = np.eye(len(STAGES), dtype=np.float32)[np.maximum(night.stages, 0)]
     mixed = hard if night.soft is None else (1 - share) * hard + share * night.soft
     return np.where(night.stages[:, None] == UNSCORED, np.float32(0), mixed)
@@ -176,9 +176,9 @@ class Cut:
 
 
 class Draws(Dataset[Batch]):
-    """Batches by number; batch i depends on the seed and i alone, so a resumed run sees what it would have.
+    """Random batches by number; batch i depends only on the seed and i, so that a resumed run sees the same.
 
-    `draw` makes one with the dice it is given; the first of these batches has the number `first`.
+    `draw` makes a batch with a given generator; numbering starts at `first`.
     """
 
     def __init__(self, cut: Cut, seed: Sequence[int], batches: int, first: int = 0) -> None:
@@ -198,7 +198,7 @@ class Draws(Dataset[Batch]):
 
 
 class Sequences(Draws):
-    """Batches cut from prepared nights, a long night as much more often as it is longer."""
+    """Batches cut from prepared nights; a night is chosen in proportion to its length."""
 
     def __init__(
         self, nights: Sequence[PreparedNight], cut: Cut, seed: Sequence[int], batches: int, first: int = 0
@@ -214,7 +214,7 @@ class Sequences(Draws):
         self.weights = lengths / lengths.sum()
 
     def draw(self, rng: np.random.Generator) -> Batch:
-        """Draw one batch, its signals changed as the cut says."""
+        """Draw one batch, with the augmentation of the cut."""
         chosen = rng.choice(len(self.nights), self.cut.sequences, p=self.weights)
         parts = [
             cut_sequence(self.nights[which].samples, self.targets[which], self.cut, rng) for which in chosen
@@ -244,13 +244,13 @@ def cut_sequence(
 
 
 def real(epochs: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell which epochs (..., 3000) the engine would score, by their lost samples: (..., 1) bool."""
+    """Return which epochs (..., 3000) have few enough lost samples for the engine to score: (..., 1) bool."""
     there: NDArray[np.bool_] = np.isfinite(epochs).mean(-1, keepdims=True) >= LEAST_REAL - 1e-9
     return there
 
 
 def whole(night: PreparedNight, augmentation: Augmentation, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """A whole night for evaluation: raw (1, n, 3000), spectrum (1, n, 29, 128), present (1, n, 2)."""
+    """Return a night for evaluation: raw (1, n, 3000) µV, spectrum (1, n, 29, 128) dB, present (1, n, 2)."""
     rng = np.random.default_rng(seed)
     samples = augment(night.samples.astype(np.float32), augmentation, rng)
     epochs = samples.reshape(1, night.stages.size, EPOCH_SAMPLES)

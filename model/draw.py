@@ -32,7 +32,7 @@ from streamer.sources.synthesis import DEFAULT, synthesise, varied
 PLACES = {"frontal": FRONTAL, "central": CENTRAL, "parietal": PARIETAL}
 OWN = 0.15  # largest depth of the bands' own waxing and waning beside their texture
 YASA_STAGES = ("WAKE", "N1", "N2", "N3", "REM")  # its names, in the order of ours
-UNLIKELY = 1e-3  # added to probabilities before their geometric mean: nobody's word rules a stage out
+UNLIKELY = 1e-3  # added to probabilities before their geometric mean: no scorer excludes a stage alone
 
 
 def draw_night(
@@ -43,9 +43,10 @@ def draw_night(
     at: Derivation | None = None,
     own_style: bool = False,
 ) -> PreparedNight:
-    """Draw one night behind the engine's band-pass, with the scorers' opinion of it.
+    """Synthesise one night behind the engine's band-pass, with the scorers' soft labels.
 
-    `at` one derivation it has the default style or its own; without, a place, an amplifier and its own style.
+    With `at`, a fixed derivation in the default style, or in a random one with `own_style`. Without, the
+    derivation, the amplifier and the style are random.
     """
     rng = np.random.default_rng([seed, measurements.recordings.index(recording)])
     derivation, style, pace_s, strength = at or Derivation.draw(rng), DEFAULT, PACE_S, 1.0
@@ -67,7 +68,7 @@ def draw_night(
 
 
 def opinion(samples: Samples, scorers: Sequence[Scorer]) -> Samples | None:
-    """Geometric mean (n_epochs, 5) of the scorers' probabilities; None without a scorer."""
+    """Return the geometric mean (n_epochs, 5) of the scorers' probabilities; None without a scorer."""
     if not scorers:
         return None
     logarithms = [np.log(scorer(samples) + UNLIKELY) for scorer in scorers]
@@ -77,12 +78,12 @@ def opinion(samples: Samples, scorers: Sequence[Scorer]) -> Samples | None:
 
 
 def person(measurements: Measurements, recording: str) -> str:
-    """Whose night it is, as prepared nights and folds name them."""
+    """Return the person's name, as in prepared nights and folds."""
     return f"{measurements.subject(recording):02d}"
 
 
 def yasa(samples: Samples) -> Samples:
-    """YASA's probabilities (n_epochs, 5) for (n_epochs * 3000,) µV; needs the extra `peers`."""
+    """Return YASA's probabilities (n_epochs, 5) for (n_epochs * 3000,) µV; needs the extra `peers`."""
     mne, yasa = import_module("mne"), import_module("yasa")  # seconds to import, and optional
 
     info = mne.create_info(["EEG"], RATE_HZ, "eeg", verbose="error")
@@ -93,7 +94,7 @@ def yasa(samples: Samples) -> Samples:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Draw every night that OUT does not hold yet, in an order that mixes the subjects."""
+    """Synthesise every night that is not yet in OUT, with the subjects mixed."""
     parser = argparse.ArgumentParser(prog="python -m model.draw", description=__doc__.split("\n", 1)[0])
     parser.add_argument("features", type=Path, help="the npz of per-epoch measurements")
     parser.add_argument("out", type=Path, help="folder for the nights")

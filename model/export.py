@@ -51,14 +51,15 @@ def export(
     """Script, verify and write `network`.
 
     Args:
-        network: the weights.
-        sizes: that it was made with; of an ensemble that of each member.
-        trained_on: in words.
-        out: the artifact.
-        onnx: add the graphs for ONNX Runtime (seconds); without them the engine takes the slower TorchScript.
+        network: the network with its weights.
+        sizes: the size that it was made with; for an ensemble, one per member.
+        trained_on: a description of the training nights.
+        out: the artifact to write.
+        onnx: add the graphs for ONNX Runtime (takes seconds); without them the engine uses the slower
+            TorchScript.
 
     Raises:
-        ArtifactError: its passes disagree, or it sees the future; nothing is written.
+        ArtifactError: its passes disagree, or an output depends on the future; nothing is written.
 
     """
     every = [sizes] if isinstance(sizes, Size) else list(sizes)
@@ -72,7 +73,7 @@ def export(
         parameters=parameter_count(network),
         context_epochs=size.context,
         state=Shape(memory=network.memory_shape, features=network.features),
-        warmup_epochs=min(10, size.context),  # most of what context gives comes with the first few minutes
+        warmup_epochs=min(10, size.context),  # the first few minutes of context bring most of its benefit
         temperature=float(network.temperature),
         trained_on=trained_on,
         created=datetime.now(UTC).replace(microsecond=0),
@@ -94,7 +95,7 @@ def export(
 
 
 def refuse(network: MC2SleepNet | Ensemble, sizes: Sequence[Size]) -> None:
-    """Refuse a network that cannot run live, or that has no numbers; ArtifactError says what to do."""
+    """Raise ArtifactError, with advice, if the network cannot run live or its weights are not finite."""
     if not all(one.causal for one in sizes):
         raise ArtifactError(
             "export: this network is bidirectional, it needs epochs that a live night does not have yet; "
@@ -115,7 +116,7 @@ def save_scripted(
     files: Mapping[str, bytes],
     path: Path,
 ) -> Any:
-    """Script the live methods and write them with all else; only here does `model` touch torch.jit."""
+    """Script the live methods and write the artifact; the only use of torch.jit in `model`."""
     extra = {
         FILE_NAME: contract.model_dump_json(by_alias=True),
         SIZE_NAME: json.dumps([asdict(one) for one in sizes]),
@@ -130,9 +131,9 @@ def save_scripted(
 
 
 def verify(network: MC2SleepNet | Ensemble, runners: Mapping[str, Runner], context: int) -> None:
-    """Refuse a network that would do otherwise live than it did in training.
+    """Raise ArtifactError if the network scores differently live than in training.
 
-    The signal outlasts the context, has lost samples, lost epochs and lost views.
+    The test signal is longer than the context and has lost samples, lost epochs and lost views.
     """
     generator = torch.Generator().manual_seed(0)
     epochs = 2 * context + 3
@@ -156,7 +157,7 @@ def verify(network: MC2SleepNet | Ensemble, runners: Mapping[str, Runner], conte
 
 
 def run(runner: Runner, given: Given, block: int = 1) -> Tensor:
-    """Probabilities (T, 5) of one stream, so many epochs at once; 1: step by step, as live."""
+    """Return probabilities (T, 5) of one stream, computed `block` epochs at a time (1: as live)."""
     past, rows = runner.start(), []
     for begin in range(0, len(given.raw), block):
         epochs = slice(begin, begin + block)
@@ -171,7 +172,7 @@ def run(runner: Runner, given: Given, block: int = 1) -> Tensor:
 
 
 def tell(out: Path, contract: Contract) -> None:
-    """Record an artifact's digest, and print the lines of the settings that have the engine take it."""
+    """Record an artifact's digest, and print the settings that make the engine use it."""
     print(
         f"{out}: size {contract.size}, {contract.parameters} parameters, {out.stat().st_size} bytes; to use "
         "it, write into the settings:\n"

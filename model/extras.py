@@ -1,4 +1,4 @@
-"""Which extra of the project brings a library: one line, where a command of the checkout lacks it."""
+"""Names the extra to install when a command of the checkout lacks a library."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ EXTRAS: Final = {  # name in an import: extra in pyproject.toml
 
 
 def name_missing() -> None:
-    """Have a missing library end a command that was started with `python -m` with one line, not a traceback.
+    """End a command started with `python -m` with one line instead of a traceback if a library is missing.
 
-    Called before the command is imported: it is those imports that fail.
+    Called before the command is imported, because those imports fail.
     """
     if sys.argv[:1] == ["-m"]:  # as Python has it until the module that was asked for is found
         sys.excepthook = _say

@@ -1,7 +1,7 @@
-"""What a live stream needs of the network, as ONNX graphs: the fastest runtime on a CPU reads those.
+"""Build the network's live methods as ONNX graphs, for the runtime that is fastest on a CPU.
 
-A network this small is a few hundred operations that each take longer to begin than to do. So the graphs are
-not the training code's: they say the same in fewer operations, and export refuses them unless they do.
+A network this small is a few hundred operations, each of which takes longer to start than to run. So the
+graphs do not follow the training code: they compute the same in fewer operations, and export verifies that.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from streamer.spectrogram import BINS
 def graphs(network: MC2SleepNet | Ensemble) -> dict[str, bytes]:
     """Return the files by the names in `GRAPHS`; needs the extra `train`.
 
-    The first takes one epoch of any number of streams, the second any number of epochs of one stream. Names
-    of inputs and outputs are those that `OnnxRunner` gives and takes.
+    The first takes one epoch of any number of streams, the second any number of epochs of one stream. Inputs
+    and outputs are named as in `OnnxRunner`.
     """
     with torch.no_grad():
         return dict(zip(GRAPHS, (_step(network), _block(network)), strict=True))

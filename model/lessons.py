@@ -1,18 +1,17 @@
-"""Lessons: batches of changed spectra with what a causal teacher says of them.
+"""Lessons: batches of changed spectra, labelled by a causal teacher.
 
     python -m model.lessons NIGHTS ... OUT --teacher TEACHER.py --count 900
     python -m model.lessons NIGHTS ... OUT --teacher TEACHER.py --networks seed0/best.pt seed1/best.pt
 
-Drawn nights are changed in far more ways than nights differ (`model.broad`, and `Augmentation` for the
-amplifier and the electrode), and the teacher is asked about each sequence as changed (`model.streamed`):
-what it says is right by definition, wherever the change leads: once as a stream could ask it, and once with
-the whole sequence before it, which knows more. Networks of one's own may be asked too; of
-several, one after the other. Beside both stand what YASA, or whoever gave the nights their `soft`, and the
-experts said of the epochs as they were drawn. `lessons` and `lesson_shares` of a run's settings learn from
-them.
+Synthetic nights are changed far more than nights differ (`model.broad`, and `Augmentation` for the amplifier
+and the electrode), and the teacher labels each changed sequence (`model.streamed`): once causally, as on a
+live stream, and once with the whole sequence in view, which is more accurate. Exported networks or
+checkpoints can label the sequences, too (`--networks`; several take turns). A lesson also holds the labels
+of the unchanged epochs: the soft labels of the nights (from YASA, for example) and the experts' stages. A
+training run uses lessons by its settings `lessons` and `lesson_shares`.
 
-Batch k depends on the seed, k and the nights alone, so several processes may share the work (`--first`),
-and one that was stopped goes on. Held-out people stay out.
+Batch k depends only on the seed, k and the nights, so several processes can share the work (`--first`), and
+a stopped one can be continued. Held-out people are left out.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ Samples = NDArray[np.float32]
 
 
 class Lesson(NamedTuple):
-    """One batch, as it is kept in a file."""
+    """One batch, as it is stored in a file."""
 
     spectrum: Samples  # (B, T, 29, BINS) dB
     said: Samples  # (B, T, 5, 5): the words in the order of SAYING
@@ -61,7 +60,7 @@ class Lesson(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LessonNight:
-    """One night, ready to be cut: dB, one column a second."""
+    """One night, ready to be cut: spectra in dB, one row per second."""
 
     ours: Samples  # (n * 30, BINS) float16, of the engine's spectrogram, without its floor
     theirs: Samples  # (n * 30, bins) float16, of the teacher's
@@ -70,7 +69,7 @@ class LessonNight:
 
 
 def learnable(nights: Sequence[PreparedNight], fold: int, epochs: int) -> list[PreparedNight]:
-    """Nights of people whom the fold does not hold out, long enough; RecordingError where there are none."""
+    """Return the long enough nights that the fold does not hold out; RecordingError if there are none."""
     ours = [one for one in nights if fold_of(one.subject) != fold and len(one.stages) > epochs]
     if not ours:
         raise RecordingError(
@@ -80,7 +79,7 @@ def learnable(nights: Sequence[PreparedNight], fold: int, epochs: int) -> list[P
 
 
 def source(night: PreparedNight, teacher: Streamed, rng: np.random.Generator) -> LessonNight:
-    """Prepare a night; its runs go by the soft labels or by the experts' stages, by the toss of a coin."""
+    """Prepare a night; at random, its runs of stages follow either the soft labels or the experts' stages."""
     ours = 20 * np.log10(amplitudes(night.samples)[:, :BINS].astype(np.float32) + 1e-3)
     known = (night.stages != UNSCORED)[:, None]
     experts = np.eye(5, dtype=np.float32)[np.maximum(night.stages, 0)] * known
@@ -116,7 +115,7 @@ def lesson(
 
 @torch.inference_mode()
 def told(network: MC2SleepNet, spectrum: Samples) -> Samples:
-    """What a network of ours says of sequences that begin here: probabilities (B, T, 5)."""
+    """Return the probabilities (B, T, 5) that a sleepstream network gives for sequences without a past."""
     batch, epochs = spectrum.shape[:2]
     present = torch.ones(batch, epochs, 2, dtype=torch.bool)
     logits = network(torch.empty(batch, epochs, 0), torch.from_numpy(spectrum).float(), present)
@@ -127,7 +126,13 @@ def told(network: MC2SleepNet, spectrum: Samples) -> Samples:
 def sequence(
     night: LessonNight, teacher: Streamed, cut: Cut, rng: np.random.Generator
 ) -> tuple[Samples, Samples, Samples]:
-    """Cut and change a sequence: ours (T, 29, BINS), the teacher's (T * 30, bins), known (T, 2, 5)."""
+    """Cut and change a sequence.
+
+    Returns:
+        The engine's spectra (T, 29, BINS) and the teacher's (T * 30, bins), both in dB, and the labels of the
+        unchanged epochs (T, 2, 5).
+
+    """
     ours, theirs, known = (
         run(night, cut.epochs, rng) if rng.random() < 0.65 else stretch(night, cut.epochs, rng)
     )
@@ -146,7 +151,7 @@ def sequence(
 
 
 def stretch(night: LessonNight, epochs: int, rng: np.random.Generator) -> tuple[Samples, Samples, Samples]:
-    """Epochs as they followed each other, at any second; in a quarter, parts of them in another order."""
+    """Choose consecutive epochs that begin at any second; for a quarter of the sequences, reorder parts."""
     start = int(rng.integers(len(night.stages) - epochs))
     phase = int(rng.integers(1, EPOCH_S)) if rng.random() < 0.7 else 0
     seconds = slice(start * EPOCH_S + phase, (start + epochs) * EPOCH_S + phase)
@@ -163,7 +168,7 @@ def stretch(night: LessonNight, epochs: int, rng: np.random.Generator) -> tuple[
 
 
 def run(night: LessonNight, epochs: int, rng: np.random.Generator) -> tuple[Samples, Samples, Samples]:
-    """Epochs in runs of one stage each, see `model.broad.runs`."""
+    """Choose epochs in runs of one stage each, see `model.broad.runs`."""
     order = runs(night.stages, epochs, rng)
     ours, theirs = (
         one.reshape(len(night.stages), EPOCH_S, -1)[order].reshape(epochs * EPOCH_S, -1).astype(np.float32)
@@ -173,14 +178,14 @@ def run(night: LessonNight, epochs: int, rng: np.random.Generator) -> tuple[Samp
 
 
 def noisy(decibel: Samples, spread: float, rng: np.random.Generator) -> Samples:
-    """Add noise of that r.m.s. of the real and of the imaginary part to every bin."""
+    """Add noise to every bin; its r.m.s. is that of the real part and of the imaginary part."""
     parts = spread * rng.standard_normal((2, *decibel.shape), np.float32)
     noisier: Samples = 20 * np.log10(np.hypot(10 ** (decibel / 20) + parts[0], parts[1]) + np.float32(1e-3))
     return noisier
 
 
 class Lessons(Draws):
-    """Batches made before, or parts of them, in an order that follows from the seed; all before any again."""
+    """Batches from lesson files, or parts of lessons, shuffled by the seed; each is used once per round."""
 
     def __init__(
         self,
@@ -197,7 +202,7 @@ class Lessons(Draws):
         self.parts = max(1, SEQUENCES // cut.sequences)  # of a lesson, each a batch
 
     def __getitem__(self, index: int) -> Batch:
-        """Read one and mix the words; nothing is learnt of an epoch for which one that counts is missing."""
+        """Read a batch and mix its labels by `shares`; an epoch that lacks one of them has no target."""
         if index >= self.batches:
             raise IndexError(index)
         again, place = divmod(self.first + index, len(self.paths) * self.parts)
@@ -219,7 +224,7 @@ class Lessons(Draws):
 
 
 def lesson_paths(folders: Sequence[Path]) -> list[Path]:
-    """Find the lessons of the folders; RecordingError when there are none."""
+    """Find the lesson files in the folders; RecordingError if there are none."""
     paths = [path for folder in folders for path in sorted(folder.glob("lesson-*.npz"))]
     if not paths:
         raise RecordingError(f"no lessons in {', '.join(map(str, folders))}; make some with model.lessons")
@@ -227,7 +232,7 @@ def lesson_paths(folders: Sequence[Path]) -> list[Path]:
 
 
 def load(path: Path, part: int = 0, parts: int = 1) -> Lesson:
-    """Read a lesson, or one of equal parts of its sequences."""
+    """Read a lesson, or one of several equal parts of its sequences."""
     with np.load(path, allow_pickle=False) as file:
         here = slice(part * SEQUENCES // parts, (part + 1) * SEQUENCES // parts)
         spectrum, said, hints = (file[name][here].astype(np.float32) for name in Lesson._fields[:3])
@@ -267,7 +272,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def save(path: Path, made: Lesson) -> None:
-    """Write a lesson in half as many bits; it appears whole or not at all."""
+    """Write a lesson in half precision, atomically."""
     partial = path.with_name(f".{path.name}")
     halves = {name: one.astype(np.float16) for name, one in made._asdict().items() if name != "asked"}
     np.savez(partial, asked=made.asked, **halves)

@@ -1,7 +1,7 @@
-"""The three things the network is taught, one after the other: agree, fill in, stage.
+"""The training objectives, one per stage of training: contrast, cross-masking, fine-tuning.
 
-After MC2SleepNet (arXiv 2502.17470). Each objective is a module that holds the network and whatever it needs
-beside it, and turns a batch into one loss.
+After MC2SleepNet (arXiv 2502.17470). Each objective is a module that holds the network and its own
+parameters, and turns a batch into one loss.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HINTS = 1.0  # weight of a teacher's embeddings beside its stages
 
 
 class Contrast(nn.Module):
-    """Stage 1: the two views of an epoch shall find each other among all epochs of the batch."""
+    """Stage 1: contrastive learning between the two views of an epoch, against all epochs of the batch."""
 
     def __init__(self, network: MC2SleepNet, width: int, supervised: bool = False) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def info_nce(first: Tensor, second: Tensor, target: Tensor | None = None) -> Ten
 
 
 class CrossMask(nn.Module):
-    """Stage 2: a view with hidden epochs fills them in from the past and from the other, whole view."""
+    """Stage 2: masked epochs of one view are rebuilt from the past and from the other, complete view."""
 
     def __init__(self, network: MC2SleepNet, width: int) -> None:
         super().__init__()
@@ -70,13 +70,13 @@ class CrossMask(nn.Module):
         self.rebuild = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
 
     def train(self, mode: bool = True) -> CrossMask:
-        """Keep the frozen backbones' batch statistics and dropout as they are."""
+        """Keep the frozen backbones in evaluation mode."""
         super().train(mode)
         still_backbones(self.network)
         return self
 
     def forward(self, batch: Batch) -> Tensor:
-        """L1 between rebuilt and original tokens over all epochs that are there, both directions averaged."""
+        """Return the mean L1 distance of rebuilt and original tokens of present epochs, both directions."""
         with torch.no_grad():
             tokens = embedded(self.network, batch)
         return (self.direction(tokens, batch.present, 0) + self.direction(tokens, batch.present, 1)) / 2
@@ -99,7 +99,7 @@ def hide(present: Tensor, view: int) -> Tensor:
 
 
 class FineTune(nn.Module):
-    """Stage 3: all five heads name the stage; the backbones frozen at first, then perhaps not."""
+    """Stage 3: all five heads learn the stages; `frozen` keeps the backbones as they are."""
 
     weights: Tensor
 
@@ -114,17 +114,17 @@ class FineTune(nn.Module):
             freeze_backbones(network)
 
     def train(self, mode: bool = True) -> FineTune:
-        """Keep frozen backbones' batch statistics and dropout as they are."""
+        """Keep frozen backbones in evaluation mode."""
         super().train(mode)
         if self.frozen:
             still_backbones(self.network)
         return self
 
     def forward(self, batch: Batch) -> Tensor:
-        """Cross-entropy with soft targets, the joint head first.
+        """Return the cross-entropy with soft targets; the single-view heads weigh less than the joint one.
 
-        `weights` count a stage more or less than it occurs: the network learns the probabilities of a night
-        in which each stage is that much more or less frequent than in the training nights.
+        `weights` weigh the stages: the network learns the probabilities for nights in which each stage is
+        more or less frequent by that factor than in the training nights.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             tokens = embedded(self.network, batch)
@@ -133,24 +133,24 @@ class FineTune(nn.Module):
 
 
 class Hints(NamedTuple):
-    """How a teacher's embedding of an epoch follows from ours: one linear map for each of its networks."""
+    """Linear maps from our embedding of an epoch to a teacher's: one for each of its networks."""
 
     weight: Tensor  # (n, e, D)
     bias: Tensor  # (n, e)
 
 
 class Repeat(FineTune):
-    """Stage 3 on lessons: name the stage, and embed each epoch so that the teacher's embedding follows.
+    """Stage 3 on lessons: learn the stages, and embeddings from which the teacher's can be predicted.
 
-    What a teacher makes of an epoch says far more of how it looks at it than the five numbers that come out
-    (Romero et al. 2015, FitNets). A linear map for each of the teacher's networks leads there from the
-    spectrum's tokens; it is thrown away afterwards.
+    A teacher's embedding of an epoch carries far more information than its five probabilities (Romero et al.
+    2015, FitNets). A linear map for each of the teacher's networks predicts it from the spectrum's tokens;
+    the maps are discarded after training.
 
     Args:
-        network: to be taught.
-        frozen, weights: as `FineTune` takes them.
-        examples: batches that the scale of the hints is taken from.
-        networks: how many the teacher has.
+        network: the network to train.
+        frozen, weights: as for `FineTune`.
+        examples: batches from which the scale of the hints is computed.
+        networks: the number of networks of the teacher.
 
     """
 
@@ -173,7 +173,7 @@ class Repeat(FineTune):
     spread: Tensor
 
     def forward(self, batch: Batch) -> Tensor:
-        """The loss of `FineTune`, and the mean squared error of the hints in their s.d."""
+        """Return the loss of `FineTune` plus the mean squared error of the hints, in units of their s.d."""
         assert batch.hints is not None, "a batch of model.lessons"
         assert batch.asked is not None, "a batch of model.lessons"
         tokens = embedded(self.network, batch)
@@ -186,14 +186,14 @@ class Repeat(FineTune):
 
     @torch.no_grad()
     def maps(self) -> Hints:
-        """Return what leads from tokens to the teacher's embeddings, as it has been learnt."""
+        """Return the learnt maps from tokens to the teacher's embeddings."""
         linear = [one.state_dict() for one in self.hints]
         weight, bias = (torch.stack([one[name] for one in linear]) for name in ("weight", "bias"))
         return Hints(weight * self.spread.unsqueeze(1), bias * self.spread + self.centre)
 
 
 def embedded(network: MC2SleepNet, batch: Batch) -> Tensor:
-    """Tokens (B, T, 2, D) of a batch."""
+    """Return the tokens (B, T, 2, D) of a batch."""
     if batch.tokens is not None:
         return batch.tokens
     return network.encode_all(batch.raw, batch.spectrum, batch.present)
@@ -202,8 +202,8 @@ def embedded(network: MC2SleepNet, batch: Batch) -> Tensor:
 def stage_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy of logits (B, T, 5 heads, 5) with the target.
 
-    Epochs without a target count nowhere; a head that looks at one lost epoch alone is not blamed for it, and
-    neither is any head where both views are lost and there is nothing to stage.
+    Epochs without a target are left out. So are, for a head with a single view, epochs whose view is lost,
+    and, for all heads, epochs that have lost both views.
     """
     each = -(batch.target.unsqueeze(2) * logits.float().log_softmax(-1)).sum(-1)  # (B, T, heads)
     known = (batch.target.sum(-1) > 0) & batch.present.any(-1)
@@ -215,17 +215,17 @@ def stage_loss(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def backbones(network: MC2SleepNet) -> tuple[nn.Module, ...]:
-    """Return what embeds single epochs."""
+    """Return the modules that embed single epochs."""
     return network.raw, network.level, network.spectrum
 
 
 def freeze_backbones(network: MC2SleepNet) -> None:
-    """Take the backbones' parameters out of training."""
+    """Exclude the backbones' parameters from training."""
     for backbone in backbones(network):
         backbone.requires_grad_(False)
 
 
 def still_backbones(network: MC2SleepNet) -> None:
-    """Put the backbones into evaluation mode: no dropout, batch statistics as they were learnt."""
+    """Put the backbones into evaluation mode: no dropout, fixed batch statistics."""
     for backbone in backbones(network):
         backbone.eval()

@@ -1,10 +1,10 @@
-"""Rehearsals: what a teacher makes of sequences that no night has, from epochs that were embedded before.
+"""Rehearsals: a teacher's labels for new sequences of epochs that were embedded before.
 
-A network that repeats a teacher (`model.lessons`, objective "repeat") comes to embed single epochs as the
-teacher does; of what follows from their sequence it has only heard where drawn nights have such. On real EEG
-that was where it failed: a nap of nothing but deep sleep, an hour that begins in it. But once the
-teacher's embedding follows from ours, any sequence of embedded epochs can be put to what the teacher stages
-sequences with: in any order, in runs of what it said, blurred, moved. No spectrum has to be read for that.
+A network that imitates a teacher (`model.lessons`, objective "repeat") learns to embed single epochs as the
+teacher does, but it sees only those sequences that synthetic nights contain. On real EEG it failed on
+others: a nap of deep sleep only, or an hour that begins in deep sleep. Since a linear map leads from its
+embeddings to the teacher's, the teacher's sequence encoder can label any sequence of embedded epochs: in any
+order, in runs of one stage, with noise, with an offset. No spectrum is computed for that.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Embedded(NamedTuple):
 
 @torch.inference_mode()
 def embed_lessons(network: MC2SleepNet, paths: Sequence[Path]) -> Embedded:
-    """Embed every epoch of the lessons, each in its own sequence."""
+    """Embed every epoch of the lessons, as part of its own sequence."""
     network.eval()
     tokens, said = [], []
     for path in paths:
@@ -57,7 +57,7 @@ def embed_lessons(network: MC2SleepNet, paths: Sequence[Path]) -> Embedded:
 
 
 class Rehearsal(Draws):
-    """Sequences of embedded epochs, and what one of the teacher's networks stages them as."""
+    """Batches of sequences of embedded epochs, labelled by one of the teacher's networks."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Rehearsal(Draws):
         self.spread = self.flat[::50].float().std(0).numpy()
 
     def draw(self, rng: np.random.Generator) -> Batch:
-        """Draw sequences, and ask."""
+        """Draw a batch of sequences and have the teacher label them."""
         tokens = torch.from_numpy(np.stack([self.sequence(rng) for _ in range(self.cut.sequences)]))
         networks = len(self.teacher.networks)
         which = rng.choice(networks, min(ASKED, networks), replace=False)
@@ -89,12 +89,12 @@ class Rehearsal(Draws):
         return Batch(nothing, nothing, target.clone(), torch.from_numpy(np.stack(lost)), tokens)
 
     def ask(self, seen: Tensor, which: int) -> Tensor:
-        """What one of the networks makes of the spectrum's tokens (B, T, D): (B, T, 5)."""
+        """Return probabilities (B, T, 5) by one of the teacher's networks for the spectrum's tokens."""
         network = self.teacher.networks[which]
         return staged(network, seen @ self.hints.weight[which].T + self.hints.bias[which])
 
     def sequence(self, rng: np.random.Generator) -> Array:
-        """Choose epochs, and blur and move them as if another amplifier had written them: (T, 2, D)."""
+        """Choose epochs, then add noise and an offset, as another amplifier would: (T, 2, D)."""
         tokens: Array = self.flat[torch.from_numpy(self.order(rng))].float().numpy()
         if rng.random() < MOVED:
             moved = rng.standard_normal(tokens.shape[1:]) * self.spread
@@ -107,7 +107,7 @@ class Rehearsal(Draws):
         return tokens.astype(np.float32)
 
     def order(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Choose T epochs by their place in `flat`: of one lesson, of parts of several, or in runs."""
+        """Choose T epochs as indices into `flat`: from one lesson, from parts of several, or in runs."""
         chosen: list[int] = []
         kind = rng.random()
         while len(chosen) < self.cut.epochs:
@@ -120,13 +120,13 @@ class Rehearsal(Draws):
         return np.array(chosen[: self.cut.epochs])
 
     def part(self, epochs: int, rng: np.random.Generator) -> range:
-        """Epochs of one lesson as they followed each other."""
+        """Choose consecutive epochs of one lesson."""
         lessons, long = self.known.said.shape
         start = int(rng.integers(lessons)) * long + int(rng.integers(long - epochs + 1))
         return range(start, start + epochs)
 
     def run(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Epochs that the teacher called the same, neighbours or from anywhere; no stage is rare."""
+        """Choose epochs with the same stage by the teacher, neighbours or not; all stages occur often."""
         there = [stage for stage in range(STAGE_COUNT) if len(self.where[stage])]
         usual = np.array(USUAL)[there]
         where = self.where[rng.choice(there, p=usual / usual.sum())]
@@ -140,5 +140,5 @@ class Rehearsal(Draws):
 
 
 def length(least: int, most: int, rng: np.random.Generator) -> int:
-    """Draw how many epochs: as often twice as many as half as many."""
+    """Draw a number of epochs, log-uniformly."""
     return int(np.exp(rng.uniform(np.log(least), np.log(most))))

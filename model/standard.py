@@ -1,8 +1,9 @@
-"""How the network sees power: pooled into bands, on fixed scales or against the stream's own past.
+"""Scaling of the spectrum: pooled into bands, on fixed scales or standardised over the stream's own past.
 
-Power on a fixed scale knows amplitude: what tells N3 from N2. Power standardised over the last hour or so is
-blind to gain, reference and tilt: what differs from one amplifier and electrode to the next (the idea is that
-of RobustSleepNet, Guillot & Thorey 2021, which standardises over windows that look ahead; ours does not).
+Power on a fixed scale contains the amplitude, which tells N3 from N2. Power standardised over the last hour
+or so does not depend on gain, reference and tilt, which differ between amplifiers and electrodes (the idea
+is that of RobustSleepNet, Guillot & Thorey 2021, which standardises over windows that look ahead; this does
+not).
 
 Letters in the shapes: B streams, T epochs, F features.
 """
@@ -19,11 +20,11 @@ from model.size import FRAMES
 
 BIN_HZ = 100 / 256
 PRIOR_EPOCHS = 10.0  # how many epochs the training nights' spread counts for, while little was seen
-FARTHEST_DB = 60.0  # from the training nights' mean; beyond it is an artefact, or nothing at all
+FARTHEST_DB = 60.0  # from the training nights' mean; larger deviations are artefacts or a dead channel
 
 
 class Past(NamedTuple):
-    """What a stream remembers of its spectrum; its size never changes."""
+    """The running statistics of a stream's spectrum; their size never changes."""
 
     weight: Tensor  # (B,) epochs that count, older ones less
     mean: Tensor  # (B, F) dB, from `Standard.centre_db`
@@ -33,8 +34,8 @@ class Past(NamedTuple):
 class Bands(nn.Module):
     """Pool a spectrum in dB into bands, and add the whole epoch's power as one more frame.
 
-    A network that was taught on drawn signals carries over to real ones by band powers, not by what lies
-    within a band.
+    A network trained on synthetic signals transfers to real ones by band powers, not by the detail within a
+    band.
     """
 
     def __init__(self, edges_hz: tuple[float, ...], bins: int) -> None:

@@ -1,10 +1,10 @@
-"""A scorer of real nights, asked as a stream could ask it: of spectra that are changed, with no look ahead.
+"""A teacher that was trained on real nights, run causally on changed spectra.
 
-Meant for RobustSleepNet (Guillot & Thorey, IEEE TNSRE 2021) and networks of its shape, which stay outside
-the project (see model/teacher.py). It standardises log-spectra over a window of 21 epochs that it has to
-see whole. Here each epoch is standardised over the stream's own past, embedded once, and staged from the 21
-embedded epochs that end with it. On real EEG that agrees as well with the whole network, which looks ahead,
-as its windows that end at each epoch do, for a twentieth of the work.
+For RobustSleepNet (Guillot & Thorey, IEEE TNSRE 2021) and networks of its shape, which are not part of the
+project (see model/teacher.py). It standardises log-spectra over a whole window of 21 epochs. Here each epoch
+is standardised over its own past, embedded once, and staged from the 21 embedded epochs that end with it. On
+real EEG that agrees with the full network, which looks ahead, as well as windows that end at each epoch do,
+for a twentieth of the work.
 
 The teacher's file holds `RATE_HZ` and a class `Teacher` with `networks`, a dict of torch modules with
 

@@ -1,12 +1,12 @@
-"""Another scorer of whole nights, from outside the project: it teaches while nights are drawn, or judges.
+"""Load a scorer of whole nights from outside the project: it labels synthetic nights, or judges them.
 
-What it is made of stays outside, weights and code: a Python file is given on the command line whose class
-`Teacher` has
+Its code and weights are not part of the project: the command line names a Python file whose class `Teacher`
+has
 
     probabilities(samples_uv, rate_hz=100, window=81) -> (epochs, 5), in the order W N1 N2 N3 R
 
-of which `window` is how many epochs it looks at together. It may look ahead: what it says is learnt from, not
-served. Its licence is the user's care, and so is to name it in the model card.
+where `window` is the number of epochs that it scores together. It may look ahead: its labels are used for
+training only. The user has to mind its licence, and to name it in the model card.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import nn
 from streamer.errors import UsageError
 from streamer.messages import EPOCH_SAMPLES, STAGES
 
-WINDOW = 81  # epochs: with 21 it has too little to standardise over in a long stretch of one stage
+WINDOW = 81  # epochs: 21 are too few to standardise over in a long stretch of one stage
 
 Samples = NDArray[np.float32]
 Scorer = Callable[[Samples], Samples]  # (n_epochs * 3000,) µV -> probabilities (n_epochs, 5)

@@ -1,11 +1,11 @@
-"""How the bands of a drawn night wax and wane from second to second.
+"""Amplitude modulation of the bands of a synthetic night from second to second.
 
-In real EEG the bands wax and wane together, and how much tells the stage: wake varies most, N3 least. Drawn
-noise does neither. Here every epoch is modulated as much as its own measurements ask for: kurtosis, spread,
-the eyes' share and relative band powers, never the stage. The weights in `texture.json` were fitted on nights
-of people who are not held out, so that second-to-second statistics per stage meet those published for real
-EEG and a scorer that was trained on real nights agrees better with the experts (`tools/fit_texture.py`).
-What was measured stays: the power of every measured band in every epoch is what it was.
+In real EEG the bands vary together, and by how much depends on the stage: most in wake, least in N3.
+Synthetic noise does neither. Here each epoch is modulated by an amount that follows from its own
+measurements (kurtosis, spread, the eyes' share and relative band powers), never from the stage. The weights
+in `texture.json` were fitted on nights of people who are not held out, so that the second-to-second
+statistics per stage match those published for real EEG, and a scorer trained on real nights agrees better
+with the experts (`tools/fit_texture.py`). The power of every measured band in every epoch is kept.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LARGEST = 3.0  # standardised quantities beyond are taken for this
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strengths:
-    """What every epoch is modulated with, as natural logarithms of amplitude."""
+    """The strength of the modulation per epoch, as natural logarithms of amplitude."""
 
     slow: Array  # (n, 8) s.d. of the first shared course in each band
     fast: Array  # (n, 8) of the second
@@ -47,12 +47,12 @@ class Strengths:
     shape: Array  # (n, 8) mean: what within a measured band lies lower, what higher
 
     def scaled(self, factor: float) -> Strengths:
-        """The same, varying `factor` times as much."""
+        """Return a copy that varies `factor` times as much."""
         return Strengths(factor * self.slow, factor * self.fast, factor * self.own, self.shape)
 
 
 def quantities(measured: Measured) -> Array:
-    """QUANTITIES (n, 10) of every epoch: moments, the eyes' share, and power relative to 0.5-30 Hz (log)."""
+    """Return QUANTITIES (n, 10): moments, the eyes' share, and log power relative to 0.5-30 Hz."""
     log = np.log(measured.power_uv2 + 1e-6)
     whole = np.log(measured.power_uv2[:, 1:6].sum(1) + 1e-6)
     return np.column_stack(
@@ -68,7 +68,7 @@ def quantities(measured: Measured) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Texture:
-    """Linear maps from what was measured to how much the bands vary."""
+    """Linear maps from an epoch's measurements to the strength of its modulation."""
 
     mean: Array  # (10,) of QUANTITIES over training nights
     spread: Array  # (10,)
@@ -77,7 +77,7 @@ class Texture:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Self:
-        """Read the fitted one, or another."""
+        """Read the packaged `texture.json`, or another file."""
         text = (path or files("model") / "texture.json").read_text(encoding="utf-8")
         saved = json.loads(text)
         maps = {name: {key: np.array(one) for key, one in saved[name].items()} for name in (*PARTS, "shape")}
@@ -89,11 +89,11 @@ class Texture:
         )
 
     def strengths(self, measured: Measured) -> Strengths:
-        """How much every epoch of `measured` varies."""
+        """Return the strength of modulation for every epoch of `measured`."""
         return self.of(quantities(measured))
 
     def of(self, measured: Array) -> Strengths:
-        """How much epochs with these QUANTITIES (n, 10) vary."""
+        """Return the strength of modulation for epochs with these QUANTITIES (n, 10)."""
         seen = ((measured - self.mean) / self.spread).clip(-LARGEST, LARGEST)
         asked = {name: seen @ self.weights[name].T + self.biases[name] for name in self.weights}
         to_amplitude = np.log(10) / 2  # from the decadic logarithm of power
@@ -104,7 +104,7 @@ class Texture:
 def textured(
     samples: Samples, strengths: Strengths, rng: np.random.Generator, pace_s: float = PACE_S
 ) -> Samples:
-    """Let the bands of whole epochs (n * 3000,) µV wax and wane, their power in every epoch kept."""
+    """Modulate the bands of whole epochs (n * 3000,) in µV, and keep their power in every epoch."""
     epochs = len(strengths.slow)
     knots = round(epochs * EPOCH_S / KNOT_S) + 1
     epoch = np.minimum((np.arange(knots) * KNOT_S / EPOCH_S).astype(int), epochs - 1)
@@ -125,7 +125,7 @@ def textured(
 
 
 def courses(count: int, knots: int, pace_s: float, rng: np.random.Generator) -> Array:
-    """Gaussian courses (count, knots) of s.d. 1 that forget themselves within `pace_s`."""
+    """Draw autoregressive Gaussian series (count, knots) with s.d. 1 and time constant `pace_s`."""
     keep = np.exp(-KNOT_S / pace_s)
     steps = rng.standard_normal((count, knots))
     courses: Array = lfilter([np.sqrt(1 - keep**2)], [1, -keep], steps, axis=1)
@@ -133,14 +133,14 @@ def courses(count: int, knots: int, pace_s: float, rng: np.random.Generator) -> 
 
 
 def _drawn_out(course: Array, size: int) -> Samples:
-    """Every sample's value of a course given at knots, by linear interpolation."""
+    """Interpolate a series given at knots linearly to every sample."""
     between = np.linspace(0, 1, round(KNOT_S * RATE_HZ), endpoint=False, dtype=np.float32)
     at = course.astype(np.float32)
     return (at[:-1, None] + np.diff(at)[:, None] * between).ravel()[:size]
 
 
 def split(samples: Samples) -> Samples:
-    """Overlapping bands (8, n) that add up to the signal; the outermost reach to both ends."""
+    """Split a signal into overlapping bands (8, n) that add up to it; the outermost ones are open-ended."""
     size = fft.next_fast_len(samples.size, real=True)
     spectrum = fft.rfft(samples.astype(np.float32), size)
     place = np.interp(
@@ -156,6 +156,6 @@ def split(samples: Samples) -> Samples:
 
 
 def _power(bands: Samples, epochs: int) -> Array:
-    """Mean square (8, n_epochs) of bands (8, n)."""
+    """Return the mean square (8, n_epochs) of bands (8, n)."""
     power: Array = np.square(bands.reshape(len(bands), epochs, EPOCH_SAMPLES)).mean(2, dtype=np.float64)
     return power

@@ -45,7 +45,7 @@ EXAMPLES = 12  # lessons of which each asks some of the teacher's networks: toge
 def objective_of(
     phase: Phase, network: MC2SleepNet, settings: Settings, examples: Sequence[Batch] = ()
 ) -> nn.Module:
-    """Return what a phase teaches, with scales from `examples`; what it does not freeze is trainable."""
+    """Return the objective of a phase, with scales from `examples`; what it does not freeze is trainable."""
     width = network.mask.size(1)
     network.requires_grad_(True)
     network.zero_grad(
@@ -63,7 +63,7 @@ def objective_of(
 
 
 class Run:
-    """One training run: the network, the phase it is in, and how far it has come."""
+    """One training run: the network, the current phase and the steps done."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Run:
         device: torch.device,
         encoded: Sequence[EncodedNight] | None = None,
     ) -> None:
-        """Begin; `encoded` are nights to learn from, if the run keeps the backbones that embedded them."""
+        """Begin a run; `encoded` are embedded training nights, for a run that keeps their backbones."""
         self.settings, self.device, self.encoded = settings, device, encoded
         self.rank = int(os.environ.get("RANK", "0"))
         self.learn, self.held_out = split(nights, settings.held_out_fold, settings.held_out)
@@ -97,7 +97,7 @@ class Run:
         self._enter()
 
     def _enter(self) -> None:
-        """Set up the present phase from its beginning."""
+        """Set up the current phase from its start."""
         phase = self.settings.phases[self.phase]
         torch.manual_seed(self.settings.seed + 1000 * (self.phase + 1))
         repeats = phase.objective == "repeat"
@@ -107,7 +107,7 @@ class Run:
         self.average = AveragedModel(self.network, avg_fn=self._blend, use_buffers=True)
 
     def _begun(self, start: Checkpoint) -> dict[str, Tensor]:
-        """Weights of another run; SettingsError when its network has another shape."""
+        """Load the weights of another run; SettingsError if its network has another shape."""
         if start.size != self.size:
             raise SettingsError(
                 f"start {self.settings.start}: holds {start.size}, this run has {self.size}; give another "
@@ -116,10 +116,10 @@ class Run:
         return start.network.state_dict()
 
     def _take_backbones(self, path: Path) -> None:
-        """Begin with what embeds single epochs in another run's network, and with its scales.
+        """Start from the backbones and scales of another run's network.
 
         Raises:
-            SettingsError: that network differs in more than what follows the backbones.
+            SettingsError: the networks differ in their backbones or scales, not only in what follows them.
 
         """
         saved = load_checkpoint(path, str(self.device))
@@ -137,11 +137,11 @@ class Run:
         self.network.load_state_dict(weights, strict=False)
 
     def _blend(self, average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
-        """Move the average towards the latest weights; faster while it still remembers the beginning."""
+        """Move the average towards the latest weights; faster during the first steps."""
         return average + (latest - average) * max(1 - self.settings.average, 9 / (10 + int(count)))
 
     def train(self, most_steps: int | None = None) -> None:
-        """Go on to the end, or for `most_steps` further steps."""
+        """Train to the end, or for `most_steps` further steps."""
         done = 0
         if self.settings.start is not None and self.phase == self.step == 0:
             self._validate()  # what it begins with is the first to be kept: the run cannot end with worse
@@ -183,7 +183,7 @@ class Run:
                     self._validate()
 
     def _learn(self, module: nn.Module, phase: Phase, batch: Batch) -> float:
-        """One step of the optimiser."""
+        """Take one step of the optimiser."""
         torch.manual_seed(hash((self.settings.seed, self.phase, self.step, self.rank)))
         for group in self.optimiser.param_groups:
             group["lr"] = phase.learning_rate * pace(self.step, phase)
@@ -222,7 +222,7 @@ class Run:
         return Rehearsal(self.embedded, self.hints, teacher, cut, seed, count, first)
 
     def _validate(self) -> None:
-        """Score the averaged network on the held-out people, as they are and as badly as they may come."""
+        """Score the averaged network on the held-out people, with clean and with degraded signals."""
         if self.rank > 0:
             return
         network = self.averaged()
@@ -281,7 +281,7 @@ class Run:
         save_checkpoint(self.settings.out / "last.pt", checkpoint)
 
     def restore(self) -> None:
-        """Go back to what `save` wrote; SettingsError when it was another run."""
+        """Restore the state that `save` wrote; SettingsError if it is of another run."""
         saved = load_checkpoint(self.settings.out / "last.pt", str(self.device))
         progress: dict[str, Any] = saved.progress
         if Settings.model_validate_json(progress["settings"]) != self.settings:
@@ -298,7 +298,7 @@ class Run:
 
 
 def decayed(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Group what is trained: weights of products decay; norms, biases, places and masks do not."""
+    """Group the trainable parameters: weight matrices decay; norms, biases, positions and masks do not."""
     free = ("bias", "place", "mask")
     named = [(name, one) for name, one in module.named_parameters() if one.requires_grad]
     decays = {name: one.ndim > 1 and not name.endswith(free) for name, one in named}
@@ -309,14 +309,14 @@ def decayed(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def pace(step: int, phase: Phase) -> float:
-    """Learning rate as a share of the highest: a linear start, then half a cosine."""
+    """Return the learning rate as a share of the highest: a linear warm-up, then half a cosine."""
     if step < phase.warm_up:
         return (step + 1) / phase.warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - phase.warm_up) / max(1, phase.steps - phase.warm_up)))
 
 
 def fit_scales(network: MC2SleepNet, batches: Iterator[Batch]) -> None:
-    """Set the fixed scales of both views from what is there of training signals."""
+    """Set the fixed scales of both views from the present epochs of training signals."""
     parts = list(batches)
     raw = torch.cat([batch.raw.flatten() for batch in parts])
     if raw.numel():
@@ -356,11 +356,11 @@ def trained(
     device: torch.device,
     encoded: Sequence[EncodedNight] | None = None,
 ) -> Run:
-    """Train a run to its end, from where it was if it has begun.
+    """Train a run to its end; an interrupted run is resumed.
 
     Raises:
-        SettingsError: its folder holds a run with other settings.
-        RecordingError: the nights are too short, or of too few people.
+        SettingsError: the folder holds a run with other settings.
+        RecordingError: the nights are too short, or from too few people.
 
     """
     settings.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The session file: recorded so that it survives a crash, read, packed, and found again."""
+"""The session file: recorded so that it survives a crash, read, packed, and found for continuing."""
 
 from streamer.journal.reader import JournalReader
 from streamer.journal.recorder import NOT_RECORDED, PROMISE_S, UNEXPLAINED, Journal, JournalOutbox

@@ -21,19 +21,19 @@ from streamer.journal.place import LOG
 from streamer.settings import StreamSettings
 
 LOOK_BACK = 100  # sessions of a stream, some three months
-UNKNOWN = 1  # rank of a session that died nobody knows when
-SLACK_S = 1.0  # between two clocks, of which one is slewed
+UNKNOWN = 1  # rank of a crashed session of unknown age
+SLACK_S = 1.0  # two clocks may differ so much, because one is slewed
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The session to continue, if there is one, and why."""
+    """The session to continue, or why there is none."""
 
-    path: Path | None  # the session to go on with, or None: begin a new one
+    path: Path | None  # the session to continue; None: start a new one
     why: str  # in one line
-    unknown: bool = False  # nobody can tell for how long a session that died was interrupted
-    before: Path | None = None  # a session that died just now, or nobody knows when, and is not gone on with
+    unknown: bool = False  # how long a crashed session was interrupted is not known
+    before: Path | None = None  # a crashed session, recent or of unknown age, that is not continued
 
 
 def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
@@ -41,9 +41,9 @@ def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
 
     Args:
         folder: of the session files.
-        fresh: what a new session would say about itself; the old one has to agree.
-        clock: tells the age of the old session's last sample.
-        within_s: how old that may be, seconds.
+        fresh: the metadata of a new session; those of the old one have to agree.
+        clock: time.
+        within_s: the old session's last sample may be so old, s.
 
     """
     found = _find(folder, fresh, clock, within_s)
@@ -51,7 +51,7 @@ def find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
         return found
     try:
         last, problem = _unread(folder, fresh.stream)
-    except OSError:  # the folder cannot be read: said when a file is made there
+    except OSError:  # the folder cannot be read: reported when a file is made there
         return found
     if not problem:
         return found
@@ -81,21 +81,21 @@ def _find(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Found:
 
 
 def sessions(folder: Path, node: str, stream: str) -> Iterator[Path]:
-    """The session files of one stream, the newest first; those that cannot be read are left out."""
+    """Yield the session files of one stream, the newest first, without unreadable ones."""
     for path in sorted(folder.glob(f"*-{glob.escape(stream)}-*.sqlite"), reverse=True):
         try:
             with JournalReader(path) as reader:
                 meta = reader.meta
         except JournalError:
-            continue  # whoever asks for this very file is told
+            continue  # reported when this file itself is opened
         if (meta.node, meta.stream) == (node, stream):
             yield path
 
 
 def _unread(folder: Path, stream: str) -> tuple[Path, str]:
-    """The last session file by name, and why it cannot be read, or "".
+    """Return the last session file by name, and why it cannot be read, or "".
 
-    Of an earlier one it was said when the next session began.
+    An earlier one was reported when the session after it began.
     """
     name = re.compile(rf"\d{{8}}T\d{{6}}Z-{re.escape(stream)}-[0-9a-f]{{6}}\.sqlite")
     last = max((path for path in folder.glob("*.sqlite") if name.fullmatch(path.name)), default=folder)
@@ -110,7 +110,7 @@ def _unread(folder: Path, stream: str) -> tuple[Path, str]:
 
 
 def _written_ago_s(path: Path, clock: Clock) -> float:
-    """Its age by the file system, in s; not positive if unknown or if the clock was set back."""
+    """Return a file's age by its modification time, s; not positive if unknown or the clock was set back."""
     try:
         return clock.wall() - path.stat().st_mtime
     except OSError:
@@ -118,17 +118,17 @@ def _written_ago_s(path: Path, clock: Clock) -> float:
 
 
 def _written(path: Path) -> float:
-    """When a session was last written to, by the file system: Unix time, seconds."""
+    """Return when a session was last written to, by the modification times, Unix s."""
     files = path, path.with_name(path.name + LOG)
     return max(one.stat().st_mtime for one in files if one.exists())
 
 
 def _newest(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Path | None:
-    """The session with the youngest last sample; names tell less, because wall clocks are set.
+    """Return the session with the youngest last sample. Names are less reliable, because clocks are set.
 
-    One that died, and whose age nobody can tell, comes behind those that are young enough, and before those
-    that are too old; of several the one that was written last. Where it is the last in name it also comes
-    before one that was ended.
+    A crashed session of unknown age comes after those that are young enough, and before those that are too
+    old; of several, the one that was written last. If it has the last name, it also comes before a session
+    that was ended.
     """
     found: dict[Path, _Rank] = {}
     for path in islice(sessions(folder, fresh.node, fresh.stream), LOOK_BACK):
@@ -136,7 +136,7 @@ def _newest(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Path | 
             with JournalReader(path) as reader:
                 if reader.last().index:
                     found[path] = _rank(reader, age_s(reader, clock), within_s)
-        except DamagedError as error:  # it must not stand in the way of a sound one
+        except DamagedError as error:  # it must not hide a sound one
             log.warning("%s", error)
     best = min(found, key=found.__getitem__, default=None)
     last = next(iter(found), None)
@@ -149,7 +149,7 @@ class _Rank(NamedTuple):
     """A sort key: the smallest is the session to continue."""
 
     order: int
-    age_s: float  # or where that is unknown: the smaller, the later it was written
+    age_s: float  # if unknown: smaller if it was written later
     ended: bool
 
 
@@ -161,11 +161,11 @@ def _rank(reader: JournalReader, age: float | None, within_s: float) -> _Rank:
 
 
 def age_s(reader: JournalReader, clock: Clock) -> float | None:
-    """The age of the last sample, in s; None if no clock can tell.
+    """Return the age of the last sample, s; None if no clock shows it.
 
-    While the computer has been up since, the steady clock tells it. After a start of the computer
-    only the wall clock is left. The last sample is then older than the start; a wall clock that says it is
-    younger is behind, as that of a computer is whose clock stops with the power, and tells nothing.
+    If the computer has not been restarted since, the steady clock shows it; otherwise only the wall clock
+    can. The sample is then older than the start of the computer. A wall clock by which it is younger runs
+    behind, as that of a computer whose clock stops without power, and is not used.
     """
     last, boot = reader.last(), boot_id()
     now = clock.monotonic()
@@ -173,17 +173,17 @@ def age_s(reader: JournalReader, clock: Clock) -> float | None:
         return now - last.monotonic if last.monotonic <= now else None
     age = clock.wall() - last.wall
     if not (boot and reader.meta.boot) and abs(now - last.monotonic - age) < SLACK_S:
-        return age  # the system does not tell its starts, and both clocks went on alike
+        return age  # the system does not report its starts, and both clocks went on alike
     return age if age >= now - SLACK_S else None
 
 
 def _too_old(reader: JournalReader, clock: Clock, within_s: float) -> str:
-    """Why the session is not continued: its last sample is too old, or nobody knows how old; or ""."""
+    """Return why the session is too old to be continued, or of unknown age; or ""."""
     age = age_s(reader, clock)
     if age is None:
         return (
-            "the computer was started anew and its clock is behind, so nobody can tell how much of the night "
-            "is missing; set the clock before sleepstream starts"
+            "the computer was restarted and its clock is behind, so it is not known how much of the night is "
+            "missing; set the clock before sleepstream starts"
         )
     if age > within_s:
         return f"its last sample is {age / 60:.0f} min old, more than {within_s / 60:g} min"
@@ -195,12 +195,12 @@ def _ended(reader: JournalReader) -> bool:
 
 
 def _refusal(reader: JournalReader, fresh: Meta) -> str:
-    """Why the session cannot be continued, however young it is; or ""."""
+    """Return why the session cannot be continued, whatever its age; or ""."""
     old = reader.meta
     if _ended(reader):
         return "it was ended"
     if outrun(reader.path):
-        return "the disk refused when its process died, so epochs may be out that are not in it"
+        return "the disk refused when its process died, so published epochs may be missing in it"
     if (old.info.rate_hz, old.info.channels) != (fresh.info.rate_hz, fresh.info.channels):
         return "the device has another rate or other channels"
     if old.model_sha256 != fresh.model_sha256:
@@ -214,5 +214,5 @@ def _refusal(reader: JournalReader, fresh: Meta) -> str:
 
 
 def _changed(old: StreamSettings, new: StreamSettings) -> str:
-    """The first setting that differs, or ""."""
+    """Return the first setting that differs, or ""."""
     return next((name for name in type(old).model_fields if getattr(old, name) != getattr(new, name)), "")

@@ -1,10 +1,10 @@
 """Lossless packing of samples: devices send whole numbers, which became float32.
 
-The values that occur are listed once, in order, and each sample becomes its place in that list: the device's
-whole number again, whatever its scale and offset were. Where that is longer, the floats' own bits are taken
-as numbers that rise with them. Differences of those, as many times over as they get smaller, are cut into
-planes of bytes, and bzip2 of the standard library does the rest. Nothing is computed in floating point: every
-bit comes back, of NaNs, too.
+The distinct values are listed once, in order, and each sample becomes its place in that list: the device's
+whole number, whatever its scale and offset. If that takes more space, the bits of the floats are used, as
+integers in the order of the floats. The integers are differenced as often as that makes them smaller, split
+into planes of bytes, and compressed with bzip2. Nothing is computed in floating point, so every bit is
+restored, also of NaNs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_BYTES = 64 << 20  # of samples in one piece; whoever reads a damaged file must not be made to take more
-ORDERS = 3  # how often differences are taken, at most
+MOST_BYTES = 64 << 20  # of samples in one piece; limits the memory that a damaged file can claim
+ORDERS = 3  # the most times that differences are taken
 _HEAD: Final = struct.Struct(
     "<BBII"
 )  # how values became numbers, differences, values listed, bytes that follow
@@ -26,15 +26,15 @@ _Words = NDArray[np.uint32]
 
 
 def pack(samples: NDArray[np.float32]) -> bytes:
-    """(channels, n) float32, little-endian -> bytes from which `unpack` makes the same again."""
+    """Pack (channels, n) float32, little-endian, into bytes for `unpack`."""
     return b"".join(_packed(channel) for channel in np.ascontiguousarray(samples, "<f4"))
 
 
 def unpack(data: bytes, channels: int, n: int) -> NDArray[np.float32]:
-    """(channels, n) samples from what `pack` made of them.
+    """Restore (channels, n) samples from the bytes of `pack`.
 
     Raises:
-        ValueError: it is not that, or was damaged.
+        ValueError: the bytes are something else, or damaged.
 
     """
     if channels * n * 4 > MOST_BYTES:
@@ -87,7 +87,7 @@ def _unpacked(data: bytes, at: int, n: int) -> tuple[NDArray[np.float32], int]:
 
 
 def _rising(bits: _Words) -> _Words:
-    """Bits of floats as numbers in the floats' own order: a step of the device is a step in them."""
+    """Map bits of floats to integers in the order of the floats."""
     negative = bits >> np.uint32(31) == 1
     return np.where(negative, ~bits, bits | np.uint32(1 << 31))
 
@@ -98,7 +98,7 @@ def _rising_back(words: _Words) -> _Words:
 
 
 def _differences(numbers: _Words, times: int) -> _Words:
-    """Each number less the one before, `times` over, modulo 2**32."""
+    """Take differences of successive numbers `times` times, modulo 2**32."""
     for _ in range(times):
         numbers = np.diff(numbers, prepend=np.uint32(0))
     return numbers
@@ -111,13 +111,13 @@ def _sums(numbers: _Words, times: int) -> _Words:
 
 
 def _size(numbers: _Words, times: int) -> float:
-    """About how many bits their differences need, a bit for the sign of each with them."""
+    """Estimate how many bits the differences need, signs included."""
     found = _differences(numbers, times).view(np.int32).astype(np.float64)
     return float(np.log2(np.abs(found) + 1).sum()) + numbers.size
 
 
 def _planes(numbers: _Words) -> bytes:
-    """First all highest bytes, then the next; small numbers of either sign have zeros in the upper ones."""
+    """Return all highest bytes, then the next ones; zigzag coding keeps small negative numbers small."""
     signed = numbers.view(np.int32)
     folded = ((signed << 1) ^ (signed >> 31)).astype(">u4")
     return folded.view(np.uint8).reshape(-1, 4).T.tobytes()

@@ -11,18 +11,18 @@ NIGHT_S = 12 * 3600
 BYTES = 4  # of a recorded sample
 SPARE = 1.2  # for rows, indices and the write-ahead log
 USUAL_S = 8 * 3600
-PACKED = 0.5  # of that stays after packing, with noise and wide channels; most devices need less
-ENOUGH = 30  # nights; with fewer to come there is time to decide what may go
-LEAST = 50e6  # bytes, for whatever else wants to write
+PACKED = 0.5  # share that is left after packing, for noisy channels; most devices need less
+ENOUGH = 30  # nights; with less room there is a warning
+LEAST = 50e6  # bytes left for other programs
 
 
 def night_bytes(info: StreamInfo) -> float:
-    """How many bytes a long night of this stream takes."""
+    """Return how many bytes a long night of this stream takes."""
     return NIGHT_S * info.rate_hz * len(info.channels) * BYTES * SPARE + LEAST
 
 
 def too_small(folder: Path, info: StreamInfo) -> str:
-    """Why the night may not fit into `folder`, or ""."""
+    """Return why the night may not fit into `folder`, or ""."""
     free, needed = shutil.disk_usage(folder).free, night_bytes(info)
     if free >= needed:
         return ""
@@ -32,13 +32,13 @@ def too_small(folder: Path, info: StreamInfo) -> str:
 
 
 def few_nights(folder: Path, info: StreamInfo, streams: int, packed: bool) -> str:
-    """A warning if the disk holds only a few more nights, or "".
+    """Return a warning if the disk holds only a few more nights, or "".
 
     Args:
         folder: of the sessions.
-        info: of one stream; the others are taken to be like it.
+        info: of one stream; the others are assumed to be like it.
         streams: how many are recorded.
-        packed: whether nights that have ended are.
+        packed: whether ended nights are packed.
 
     """
     free = shutil.disk_usage(folder).free

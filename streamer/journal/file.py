@@ -1,4 +1,4 @@
-"""The tables of a session file, and how it is made and opened."""
+"""The tables of a session file; creates, opens and writes it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from streamer.messages import Floats
 
 APPLICATION_ID = 0x536C5374  # "SlSt"
 BLOCK_SAMPLES = 512  # of each channel in a row, if they come in smaller pieces
-CLOSED = "closed"  # key in table `meta` of a file that its writer has let go of: all of it is in there
-CACHE_KIB = 256  # of the writer's, who appends; SQLite's own 2 MB would be half of what a stream takes
+CLOSED = "closed"  # key in table `meta` of a file that its writer has closed, so that it is complete
+CACHE_KIB = 256  # for the writer, which only appends; SQLite's default of 2 MB is half of a stream's memory
 # One script per version of the file; `PRAGMA user_version` counts those applied. Append, never edit.
 MIGRATIONS: Final[tuple[str, ...]] = (
     f"""
@@ -60,12 +60,12 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 )
 SAMPLES = "INSERT INTO samples VALUES (?, ?, ?, ?, ?)"
 Singles = NDArray[np.float32]
-PRUNED = "pruned"  # key in table `meta` of a file whose samples were let go: how far they went, and when
+PRUNED = "pruned"  # key in table `meta` of a file whose samples were deleted: how far they went, and when
 
 
 @dataclass(frozen=True, slots=True)
 class ClockPair:
-    """Both clocks, read together when `sample` was the next index to come."""
+    """Both clocks, read together when `sample` was the next index."""
 
     sample: int
     wall: float  # Unix time, seconds
@@ -74,7 +74,7 @@ class ClockPair:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """When the stream had come as far as `index`."""
+    """The time at which the stream had come to `index`."""
 
     index: int = 0  # one past the last sample, or past a gap
     wall: float = 0.0  # Unix time, seconds
@@ -83,7 +83,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a journal starts writing: at the beginning, or where an earlier process ended."""
+    """Where a journal starts writing: at the beginning, or after an earlier process."""
 
     last: Mark = Mark()
     next_parcel: int = 0
@@ -93,12 +93,12 @@ class Position:
 
     @property
     def next_sample(self) -> int:
-        """Index one past everything recorded."""
+        """Index after the last recorded sample or gap."""
         return self.last.index
 
 
 class Block:
-    """Consecutive samples on their way to the file, where they are one row.
+    """Consecutive samples that are to be written as one row.
 
     Args:
         start: index of the first.
@@ -121,7 +121,7 @@ class Block:
         return self._room[:, : self.n]
 
     def add(self, start: int, wall: float, monotonic: float, samples: Floats | Singles) -> bool:
-        """Take what follows, if there is room; False if it does not follow, or there is none."""
+        """Add the next samples; return False if they do not follow, or there is no room."""
         n = self.n
         stop = n + samples.shape[1]
         if start != self.start + n or stop > self._room.shape[1]:
@@ -132,16 +132,16 @@ class Block:
 
     @property
     def row(self) -> tuple[int, int, float, float, bytes]:
-        """As table `samples` has it."""
+        """The row of table `samples`."""
         return self.start, self.n, self.wall, self.monotonic, self.samples.tobytes()
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction takes."""
+    """The content of one transaction."""
 
-    ticket: int = 0  # counts what was handed over, up to the last thing in here
-    within_s: float = math.inf  # of the last transaction: when the first in here must be written
+    ticket: int = 0  # number of the last thing in here, of all that were handed over
+    within_s: float = math.inf  # after the last transaction, within which the content must be written
     blocks: list[Block] = field(default_factory=list)
     rows: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)  # statement and values
 
@@ -150,22 +150,22 @@ class Batch:
 
     @property
     def nbytes(self) -> int:
-        """Of the samples."""
+        """Bytes of the samples."""
         return sum(block.samples.nbytes for block in self.blocks)
 
     def absorb(self, later: Batch) -> None:
-        """Take over what came after."""
+        """Append a later batch."""
         self.blocks += later.blocks
         self.rows += later.rows
         self.ticket = later.ticket
 
 
 def create(path: Path, meta: Meta) -> sqlite3.Connection:
-    """Make a new session file, ready to be written.
+    """Create a session file, ready to be written.
 
     Raises:
         DiskError: the disk is full, or fails.
-        JournalError: there is a file already, or none can be made.
+        JournalError: the file exists, or cannot be created.
 
     """
     if path.exists():
@@ -196,11 +196,11 @@ def connect(path: Path) -> sqlite3.Connection:
 
     """
     try:
-        private.make_file(path)  # by us, for SQLite gives what lies beside it the same rights
+        private.make_file(path)  # here, because SQLite gives its log the permissions of the file
         for beside in ("-wal", "-shm"):
             if (found := path.with_name(path.name + beside)).exists():
                 found.chmod(private.FILE)
-        # Opened by the caller, who sees what is wrong; used by the journal's thread alone from then on.
+        # Opened by the caller, who gets the errors; from then on only the journal's thread uses it.
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     except OSError as error:
         raise refusal(f"cannot record to {path}: {error.strerror}", error) from error
@@ -222,13 +222,13 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def refusal(said: str, error: OSError) -> JournalError:
-    """What to raise with these words: a `DiskError` where the disk is full or broken."""
+    """Return the error to raise: a `DiskError` if the disk is full or broken, else a `JournalError`."""
     full_or_broken = error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT)
     return DiskError(said) if full_or_broken else JournalError(said)
 
 
 def _refused(what: str, error: sqlite3.Error) -> JournalError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the kind, without SQLite's finer distinctions
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # SQLite's primary code
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return DiskError(f"{what}: {error}; make room")
     return JournalError(f"{what}: {error}")
@@ -247,10 +247,10 @@ def write(db: sqlite3.Connection, batch: Batch) -> None:
 
 
 def wait_for_disk(db: sqlite3.Connection, yes: bool) -> None:
-    """Have each transaction be on disk when it is done; or not, if the disk is told by other means."""
+    """Set whether each transaction is synced to disk; if not, the caller syncs."""
     db.execute(f"PRAGMA synchronous = {'FULL' if yes else 'NORMAL'}")
 
 
 def mark_closed(db: sqlite3.Connection) -> None:
-    """Note that the whole session lies in this file."""
+    """Note that the file holds the whole session."""
     db.execute(f"INSERT OR REPLACE INTO meta VALUES ('{CLOSED}', 'true')")

@@ -1,7 +1,7 @@
 """Puts a session file back in place when its folder, the file or its log was deleted or moved.
 
-An open file stays open whatever happens to its name: all that it held can still be read, and is written anew
-to where it was. Without that, recording would go on unnoticed into a file that nobody will find again.
+An open file stays readable whatever happens to its name, so its content can be written again to the old
+place. Otherwise the recording would go on unnoticed into a deleted file.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from streamer.journal import file as session_file
 from streamer.journal.lock import FileLock
 from streamer.journal.place import LOG
 
-INDEX = "-shm"  # after its name: what connections to a log have in common
-NEW = ".new"  # after the session file's name, until it is whole
-RETRY_S = 5.0  # between two attempts to write it anew
+INDEX = "-shm"  # after the session file's name: the index of SQLite's log
+NEW = ".new"  # after the session file's name, until the file is complete
+RETRY_S = 5.0  # between two attempts to write it again
 Identity = tuple[int, int] | None  # device and number of a file; None: there is none
 
 
@@ -32,8 +32,8 @@ class Home:
         lock: the right to write it.
 
     Attributes:
-        db, lock: those of the file that is at its place.
-        remade: how often it was written anew.
+        db, lock: of the file in place.
+        remade: how often it was written again.
 
     """
 
@@ -46,11 +46,11 @@ class Home:
         self._known = self._identities()
         self._failed_at: float | None = None
         self._problem = ""
-        self._made: Identity = None  # of the file that was written anew last
+        self._made: Identity = None  # of the file that was written again last
 
     @property
     def device(self) -> int:
-        """Number of the disk that the file lies on."""
+        """Device number of the file's disk."""
         known = self._known[0]
         return -1 if known is None else known[0]
 
@@ -69,17 +69,17 @@ class Home:
         return self._problem
 
     def sync(self) -> None:
-        """Have the disk take what was written without waiting for it.
+        """Sync transactions that were not synced to disk.
 
         Raises:
-            OSError: it does not.
+            OSError: the disk refuses.
 
         """
-        with contextlib.suppress(FileNotFoundError):  # no log: SQLite has put all of it into the file itself
+        with contextlib.suppress(FileNotFoundError):  # no log: SQLite has moved all of it into the file
             private.sync(self._path.with_name(self._path.name + LOG))
 
     def settle(self) -> None:
-        """Have all that was written in the file itself, for where that was moved its log may not be."""
+        """Move SQLite's log into the file, because a moved file may have lost its log."""
         with contextlib.suppress(sqlite3.Error):
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -102,8 +102,8 @@ class Home:
             self._change()
         except (OSError, sqlite3.Error, JournalError) as error:
             return (
-                f"{self._path} was deleted or moved while it was recorded, and cannot be put there again "
-                f"({explain(error)}); until that is possible it is recorded to where it was moved, if it was"
+                f"{self._path} was deleted or moved during the recording, and cannot be written there again "
+                f"({explain(error)}); until then the recording goes to the moved file, if it still exists"
             )
         self.remade += 1
         return ""
@@ -119,7 +119,7 @@ class Home:
             raise
         if lock is not self.lock:
             self.lock.release()
-        # Closed last: SQLite sees that this one has lost its name, and leaves alone what lies there now.
+        # Closed last: SQLite notices that this file has lost its name, and leaves the new one alone.
         old, self.db, self.lock = self.db, db, lock
         self._known = self._identities()
         with contextlib.suppress(sqlite3.Error):

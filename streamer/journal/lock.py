@@ -1,4 +1,4 @@
-"""The right to write one session file: at most one process has it."""
+"""Locks session files: at most one process may write each."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from streamer.host import private
 from streamer.host.flock import is_locked, lock
 
 LOCK = ".lock"  # after the session file's name
-KEPT_UP, OUTRUN = b"0", b"1"  # what the lock file says of the session file, also when its process is dead
+KEPT_UP, OUTRUN = b"0", b"1"  # first byte of the lock file: whether messages left that are not in the session
 
 
 def seize(path: Path) -> int | None:
-    """Lock a file, making it if needed, while the descriptor is open; None if another process has it.
+    """Lock a file, creating it if needed; return its descriptor, None if another process has the lock.
 
-    No other can have it at the same time, whatever path leads there, and the kernel frees it when its process
-    dies. Whoever removes the file has to hold it.
+    The lock lasts while the descriptor is open; the kernel frees it when the process ends. It holds for every
+    path to the file. A process may remove the file only while it holds the lock.
 
     Raises:
-        OSError: the file cannot be made, or not be locked.
+        OSError: the file cannot be created or locked.
 
     """
     while True:
@@ -45,8 +45,8 @@ def seize(path: Path) -> int | None:
 class FileLock:
     """The right to write one session, held by one process and freed by the kernel when that process dies.
 
-    It lies beside the session file and not on it: closing a second descriptor of an SQLite file would drop
-    the locks that SQLite itself holds on it in the same process.
+    The lock is a file beside the session file: closing a second descriptor of the SQLite file would drop
+    SQLite's own locks in the same process.
     """
 
     def __init__(self, session: Path) -> None:
@@ -77,9 +77,9 @@ class FileLock:
         self._kept = True
 
     def outrun(self, yes: bool) -> None:
-        """Note beside the file whether messages leave that are not in it, because the disk refuses.
+        """Note in the lock file whether messages leave that are not in the session, because the disk refuses.
 
-        One byte that is there already is overwritten, which a full disk allows; a read-only one does not.
+        This overwrites one existing byte, which a full disk allows; a read-only one does not.
         """
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, OUTRUN if yes else KEPT_UP, 0)
@@ -120,6 +120,6 @@ def held(session: Path) -> bool:
 
 
 def _lock_of(session: Path) -> Path:
-    """The lock file's path, with links resolved."""
+    """Return the lock file's path, with links resolved."""
     file = session.resolve() if session.is_symlink() else session
     return file.with_name(file.name + LOCK)

@@ -1,7 +1,7 @@
-"""Messages that must arrive, in order, however long the broker is away: where sinks read them.
+"""The outbox: messages that must arrive, in order, however long the broker is away.
 
-`stage` and `summary` never pass through here: they are only worth their newest value. `epoch` and `event` do.
-The journal keeps them (`journal/recorder.py`); `live/backlog.py` joins the outboxes of several sessions.
+These are `epoch` and `event`; of `stage` and `summary` only the newest message matters. The journal keeps the
+outbox (`journal/recorder.py`); `live/backlog.py` joins those of several sessions.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from streamer.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One message on its way."""
+    """One message in the outbox."""
 
     id: int  # strictly increasing within one outbox
     kind: str  # "epoch" or "event": the last level of the topic
     body: str  # JSON
-    created: float  # Unix time at which it was put in
-    since: float | None = None  # the same moment on the steady clock, s; None: nobody noted it
+    created: float  # Unix time at which it was added
+    since: float | None = None  # the same on the steady clock, s; None: unknown
 
     def age_s(self, clock: Clock) -> float:
-        """How long ago it was put in; tells late from live, also when the wall clock is set meanwhile."""
+        """Return how long ago it was added, s, by the steady clock if possible."""
         return clock.wall() - self.created if self.since is None else clock.monotonic() - self.since
 
 
 class Outbox(Protocol):
     """A queue of parcels with one reader: first in, first out, kept until acknowledged.
 
-    The reader may begin anew at any time: a parcel of an earlier session can come late.
+    The reader may start over at any time, because a parcel of an earlier session can be added late.
     """
 
     async def after(self, last_id: int) -> Parcel:
@@ -38,7 +38,7 @@ class Outbox(Protocol):
         ...
 
     def acknowledge(self, parcel_id: int) -> None:
-        """The broker has this parcel; forget it. Again: nothing happens."""
+        """Remove a parcel that the broker has; a second call does nothing."""
         ...
 
     def __len__(self) -> int:

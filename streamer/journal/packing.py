@@ -1,8 +1,8 @@
 """Makes an ended session's file smaller: its samples are packed without loss, or pruned.
 
-The new file is written beside the old one, synchronised, read back and compared, to the bit; only then does
-it take the old one's place, in one step. A crash at any moment leaves the one or the other, whole. Nobody
-else may write the session meanwhile: its lock is held.
+The new file is written beside the old one, synced, read back and compared to the bit; only then does it
+replace the old one, in one step. A crash at any moment leaves one of them complete. The session's lock is
+held meanwhile, so that no other process writes it.
 
 As a program (`python -m streamer.journal.packing FILE --parent PID`) it runs beside the engine at the lowest
 priority, and ends with it.
@@ -32,11 +32,11 @@ from streamer.journal.place import LOG
 from streamer.journal.reader import JournalReader
 from streamer.journal.rows import COLUMNS, Row
 
-NEW = ".packing"  # after the session file's name, until it is whole and verified
+NEW = ".packing"  # after the session file's name, until the file is complete and verified
 INDEX = "-shm"
 BUSY = "its samples stay as they are for now"
 KEPT = ("meta", *(table for table in COLUMNS if table not in ("samples", "packed")))
-LOOK = 64  # rows between two looks whether to go on
+LOOK = 64  # rows between two checks whether to go on
 Going = Callable[[], bool]
 
 
@@ -50,11 +50,11 @@ def pack(session: Path, going: Going = always) -> int:
 
     Args:
         session: its file.
-        going: asked every now and then; once it says no, all stays as it was.
+        going: called regularly; once it returns False, nothing is changed.
 
     Raises:
-        JournalError: it was not ended, somebody records or delivers it, its file has several names, or it
-            cannot be read or written; then all is as it was.
+        JournalError: the session has not ended, another process records or delivers it, its file has several
+            names, or cannot be read or written. Then nothing is changed.
 
     """
     return _rewrite(session, keep=True, going=going)
@@ -71,13 +71,13 @@ def _rewrite(session: Path, keep: bool, going: Going) -> int:
         if not reader.ended:
             raise JournalError(f"{path} was not ended; {BUSY}")
         if path.stat().st_nlink > 1:
-            raise JournalError(f"{path} has several names, of which one alone would change; {BUSY}")
+            raise JournalError(f"{path} has several names, and only one would get the new file; {BUSY}")
         if not (reader.unpacked_samples if keep else reader.sample_bytes):
             return 0
     with FileLock(path):
         _settle(path)
         new = path.with_name(path.name + NEW)
-        new.unlink(missing_ok=True)  # of a process that died
+        new.unlink(missing_ok=True)  # of a crashed process
         try:
             with JournalReader(path, thorough=True) as reader:
                 _write(reader, new, keep, going)
@@ -97,7 +97,7 @@ def _rewrite(session: Path, keep: bool, going: Going) -> int:
         finally:
             new.unlink(missing_ok=True)
             with contextlib.suppress(JournalError, sqlite3.Error):
-                _settle(path)  # after what failed, with what our own reading left beside it
+                _settle(path)  # after a failure, also the log that reading left behind
     return before.st_size - after.st_size
 
 
@@ -117,7 +117,7 @@ def _write(reader: JournalReader, new: Path, keep: bool, going: Going) -> None:
     private.make_file(new)
     info = reader.meta.info
     with closing(sqlite3.connect(new, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode = OFF")  # it counts for nothing until it is whole
+        db.execute("PRAGMA journal_mode = OFF")  # a partly written file is discarded anyway
         db.execute("PRAGMA synchronous = OFF")
         for number, script in enumerate(session_file.MIGRATIONS, 1):
             db.executescript(f"{script}; PRAGMA user_version = {number}")
@@ -139,18 +139,23 @@ def _write(reader: JournalReader, new: Path, keep: bool, going: Going) -> None:
 
 
 def _compare(old: JournalReader, new: JournalReader, keep: bool, going: Going) -> None:
-    """Raise if the new file does not give back every row of the old one, to the bit."""
+    """Check that the new file gives every row of the old one, to the bit.
+
+    Raises:
+        JournalError: it does not.
+
+    """
     ours = session_file.CLOSED, PRUNED
     for table in (*KEPT, "sqlite_sequence"):
         pairs = zip_longest(*(_without(one.raw(table), ours) for one in (old, new)))
         if any(repr(one) != repr(other) for one, other in pairs):
-            raise JournalError(f"{old.path}: table {table} came out another; {BUSY}")
+            raise JournalError(f"{old.path}: table {table} differs after packing; {BUSY}")
     if keep:
         rows = zip_longest(_watched(old.sample_rows(), going), new.sample_rows())
         if any(one != other for one, other in rows) or old.missing != new.missing:
-            raise JournalError(f"{old.path}: its samples came out others; {BUSY}")
+            raise JournalError(f"{old.path}: its samples differ after packing; {BUSY}")
     if old.last() != new.last():
-        raise JournalError(f"{old.path}: its end came out another; {BUSY}")
+        raise JournalError(f"{old.path}: its end differs after packing; {BUSY}")
 
 
 def _without(rows: Iterator[Row], keys: tuple[str, ...]) -> Iterator[Row]:
@@ -181,7 +186,7 @@ def _sync(path: Path) -> None:
 
 
 def main() -> int:
-    """Pack or prune one session, as long as the engine that asked for it lives."""
+    """Pack or prune one session; stop if the engine that started this ends."""
     parser = argparse.ArgumentParser(description=pack.__doc__)
     parser.add_argument("session", type=Path)
     parser.add_argument("--prune", action="store_true")

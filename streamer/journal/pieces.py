@@ -12,13 +12,13 @@ from streamer.journal.codec import MOST_BYTES, pack, unpack
 from streamer.journal.rows import Row, whole
 from streamer.messages import StreamInfo
 
-PIECE_SAMPLES = 1 << 16  # of a channel: four minutes at 256 Hz; what one bad byte costs
-PIECE_BYTES = 8 << 20  # likewise, of all channels together
+PIECE_SAMPLES = 1 << 16  # of a channel: four minutes at 256 Hz, which one bad byte destroys
+PIECE_BYTES = 8 << 20  # likewise of all channels together
 _PLACE: Final = np.dtype([("start", "<i8"), ("n", "<i8"), ("wall", "<f8"), ("monotonic", "<f8")])
 
 
 def packed(rows: Iterable[Row], info: StreamInfo) -> Iterator[Row]:
-    """Whole rows of `samples`, in order, as rows of `packed`; none of them is larger than `fits` allows."""
+    """Convert rows of `samples`, for which `fits` is true, in order, to rows of `packed`."""
     piece: list[Row] = []
     n = 0
     for row in rows:
@@ -38,10 +38,10 @@ def fits(row: Row, info: StreamInfo) -> bool:
 
 
 def unpacked(row: Row, info: StreamInfo) -> list[Row]:
-    """The rows of `samples` that a row of `packed` holds.
+    """Return the rows of `samples` in a row of `packed`.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the row is damaged.
 
     """
     places = spans(row)
@@ -58,10 +58,10 @@ def unpacked(row: Row, info: StreamInfo) -> list[Row]:
 
 
 def spans(row: Row) -> list[tuple[int, int, float, float]]:
-    """Start, length and both times of each row that is packed in one.
+    """Return start, length and both times of each row of `samples` in a row of `packed`.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the row is damaged.
 
     """
     stream = bz2.BZ2Decompressor()

@@ -1,7 +1,7 @@
-"""Finds where a session really lies, so that SQLite's log beside it is not overlooked.
+"""Finds the real path of a session, so that SQLite's log beside it is read too.
 
-SQLite keeps what was written last in a log beside the file, and looks for it by the name it was given.
-Under another name it would read the file without its log; where it may not write, not at all.
+SQLite keeps the last writes in a log beside the file, and looks for it by the name that it was given. Under
+another name it would read the file without its log; in a folder that it may not write, it would not read it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from streamer.errors import JournalError
 from streamer.journal.lock import LOCK
 
-LOG = "-wal"  # after the session file's name: SQLite's log of what is not yet in it
+LOG = "-wal"  # after the session file's name: SQLite's log of the last writes
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Place:
 
     Attributes:
         file: that name.
-        log_away: no log lies beside it.
+        log_away: there is no log beside it.
 
     """
 
@@ -35,13 +35,13 @@ class Place:
     _copies: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def open(self) -> sqlite3.Connection:
-        """A connection that reads, through a copy where the folder cannot be written.
+        """Open a read-only connection, to a copy if the folder cannot be written.
 
         Raises:
             JournalError: the file cannot be opened.
 
         """
-        # A file at rest is read as immutable: that leaves no log behind, and works on a read-only disk.
+        # A file not in use is opened as immutable: that creates no log, and works on a read-only disk.
         at_rest = self.log_away and not _beside(self.file, LOCK).exists()
         try:
             db = _connected(self.file, "mode=ro&immutable=1" if at_rest else "mode=ro")
@@ -58,7 +58,7 @@ class Place:
         self._copies.close()
 
     def _copied(self) -> Path:
-        """The file and its log in a private folder, for a log can only be read where SQLite may write."""
+        """Copy the file and its log to a private folder: SQLite reads a log only where it may write."""
         folder = Path(self._copies.enter_context(tempfile.TemporaryDirectory(prefix="sleepstream-")))
         for end in ("", LOG):
             shutil.copyfile(_beside(self.file, end), folder / f"{self.file.name}{end}")
@@ -81,7 +81,7 @@ def find_place(path: Path) -> Place:
 
 
 def _other_name(file: Path) -> Path:
-    """The name in the same folder of a file with several that has a log; its own if there is none."""
+    """Return the name of the file in the same folder that has a log beside it; its own if none has."""
     own = os.stat(file)
     with contextlib.suppress(OSError):
         for other in sorted(file.parent.iterdir()):
@@ -95,7 +95,7 @@ def _connected(file: Path, how: str) -> sqlite3.Connection:
 
 
 def _readable(db: sqlite3.Connection) -> bool:
-    """Whether SQLite can get at the log; damage is found by whoever reads."""
+    """Whether SQLite can read the log; damage is found when the file is read."""
     try:
         db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.OperationalError as error:

@@ -1,4 +1,4 @@
-"""Reads a session file; what cannot be read is left out and reported."""
+"""Reads a session file; unreadable rows are left out and reported."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _Payload = TypeVar("_Payload", EpochPayload, EventPayload)
 class JournalReader:
     """A session file, read only; a journal may be writing it at the same time.
 
-    A row that no journal writes is left out, and so is one of a later version that this one does not know;
-    what is in the other rows is read all the same. `missing` says what was left out so far.
+    Invalid rows, and rows of a later version that this one does not know, are left out; all others are read.
+    `missing` lists what was left out so far.
 
     Args:
         path: of the session file.
@@ -45,7 +45,7 @@ class JournalReader:
 
     def __init__(self, path: Path, *, thorough: bool = False) -> None:
         self.path = path
-        self._left_out: dict[str, set[object]] = {}  # table -> first columns of rows that are none
+        self._left_out: dict[str, set[object]] = {}  # table -> first columns of invalid rows
         self._cursors: set[sqlite3.Cursor] = set()
         self._place = find_place(path)
         self._db = self._place.open()
@@ -65,26 +65,26 @@ class JournalReader:
         self.close()
 
     def close(self) -> None:
-        """Close the file, even for readers that are not done."""
-        while self._cursors:  # with one of them open SQLite keeps the file, and what lies beside it
+        """Close the file, even if iterators over it are not exhausted."""
+        while self._cursors:  # an open one would make SQLite keep the file and its log
             self._cursors.pop().close()
         self._db.close()
         self._place.close()
 
     def samples(self, start: int = 0) -> Iterator[Chunk]:
-        """Blocks of samples in order, (channels, n) in the source's unit; the first holds index `start`."""
+        """Yield blocks of samples in order, (channels, n) in the source's unit, from index `start` on."""
         at = start
         for first, n, _, monotonic, data in self.sample_rows(start):
             block = np.frombuffer(data, dtype="<f4").reshape(-1, n)
             skip = max(0, at - first)
-            if skip and first > start:  # what lies there came before
+            if skip and first > start:  # it overlaps the row before
                 self._leave_out("samples", first)
             if skip < n:
                 yield Chunk(first + skip, block[:, skip:].astype(np.float64), monotonic)
                 at = first + n
 
     def sample_rows(self, start: int = 0) -> Iterator[Row]:
-        """Rows of table `samples`, packed or not, in order; the first holds index `start`."""
+        """Yield rows of table `samples`, packed or not, in order; the first holds index `start`."""
         where = ("WHERE start + n > ?", start) if start else ("",)
         loose = self._table("samples", f"{where[0]} ORDER BY start", *where[1:])
         if not self._packs:
@@ -92,7 +92,7 @@ class JournalReader:
         return heapq.merge(loose, self._unpacked(start), key=lambda row: int(row[0]))
 
     def raw(self, table: str) -> Iterator[Row]:
-        """Every row of a table, unchecked."""
+        """Yield every row of a table, unchecked."""
         columns = "rowid" if table in ("samples", "clocks", "sqlite_sequence") else "1"
         return self._rows(f"SELECT * FROM {table} ORDER BY {columns}")
 
@@ -106,12 +106,12 @@ class JournalReader:
             yield from (row for row in rows if row[0] + row[1] > start)
 
     def gaps(self, order: Literal["id", "start"] = "id") -> Iterator[Gap]:
-        """Every gap, in the order of discovery (`id`) or of place (`start`)."""
+        """Yield every gap, in the order of discovery (`id`) or of position (`start`)."""
         for _, start, stop, reason, _, monotonic in self._table("gaps", f"ORDER BY {order}"):
             yield Gap(start, stop, reason, monotonic)
 
     def epochs(self) -> Iterator[EpochPayload]:
-        """Every committed epoch, in order."""
+        """Yield every committed epoch, in order."""
         for seq, number, *_, body in self._table("epochs", "ORDER BY seq"):
             payload = self._validated(EpochPayload, "epochs", seq, body)
             if payload is not None and payload.epoch == number:
@@ -120,11 +120,11 @@ class JournalReader:
                 self._leave_out("epochs", seq)
 
     def events(self, *names: EventName, last: int | None = None) -> Iterator[EventPayload]:
-        """Events, in order.
+        """Yield events, in order.
 
         Args:
-            names: only these, and the newest ones; without any: all.
-            last: how many of the newest; None: none, or all where no name was given.
+            names: only events of these names, and the newest of all; empty: all events.
+            last: how many of the newest of all; None: none, or all if no name is given.
 
         """
         where, values = "", list[object](names)
@@ -139,7 +139,7 @@ class JournalReader:
                 yield payload
 
     def newest(self, name: EventName) -> EventPayload | None:
-        """The last event of a name."""
+        """Return the last event of a name; None if there is none."""
         for seq, *_, body in self._table("events", "WHERE event = ? ORDER BY seq DESC", name):
             payload = self._validated(EventPayload, "events", seq, body)
             if payload is not None:
@@ -147,24 +147,24 @@ class JournalReader:
         return None
 
     def tally(self) -> dict[str, int]:
-        """How many events of each name there are, without reading them."""
+        """Return how many events of each name there are, without reading them."""
         return {
             str(name): int(count)
             for name, count in self._rows("SELECT event, count(*) FROM events GROUP BY 1")
         }
 
     def clock_pairs(self) -> Iterator[ClockPair]:
-        """Readings of both clocks, in order."""
+        """Yield the readings of both clocks, in order."""
         for row in self._table("clocks", "ORDER BY rowid"):
             yield ClockPair(*row)
 
     def parcels(self) -> Iterator[Parcel]:
-        """Messages that no broker has acknowledged, in order."""
+        """Yield the messages that no broker has acknowledged, in order."""
         for row in self._table("outbox", "ORDER BY id"):
             yield Parcel(*row)
 
     def last(self) -> Mark:
-        """How far the stream was, lost samples included, and when."""
+        """Return how far the stream was recorded, gaps included, and when."""
         samples = islice(self._table("samples", "ORDER BY start DESC"), 1)
         marks = [Mark(start + n, wall, monotonic) for start, n, wall, monotonic, _ in samples]
         if self._packs:
@@ -177,7 +177,7 @@ class JournalReader:
         return max(marks, key=lambda mark: mark.index, default=Mark())
 
     def holes(self) -> int:
-        """Stretches that are neither in the file nor in its ledger."""
+        """Return how many samples are missing: neither in the file nor listed as a gap."""
         at = missing = 0
         for start, stop in heapq.merge(self._loose_spans(), self._packed_spans()):
             missing += max(0, start - at)
@@ -200,18 +200,18 @@ class JournalReader:
 
     @property
     def unpacked_samples(self) -> bool:
-        """Whether any samples lie in the file as they were recorded."""
+        """Whether the file has samples that are not packed."""
         return bool(self._number("EXISTS (SELECT 1 FROM samples)"))
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of its samples on disk, packed or not."""
+        """Bytes of the samples on disk, packed or not."""
         tables = ["samples", *(["packed"] if self._packs else [])]
         return sum(self._number(f"ifnull(sum(length(data)), 0) FROM {table}") for table in tables)
 
     @property
     def pruned(self) -> Mark | None:
-        """Index one past its last sample, if the samples were pruned; else None."""
+        """The end of its samples if they were pruned; else None."""
         for (value,) in self._rows("SELECT value FROM meta WHERE key = ?", PRUNED):
             try:
                 index, wall, monotonic = json.loads(value)
@@ -227,7 +227,7 @@ class JournalReader:
 
     @property
     def died(self) -> bool:
-        """Whether its process died, and nobody writes it now."""
+        """Whether its process crashed, and no other writes it now."""
         return not self._place.log_away and not held(self._place.file)
 
     def check(self) -> None:
@@ -238,20 +238,20 @@ class JournalReader:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What was not read so far, one line each: rows left out, or a missing log."""
+        """What was not read so far, a line each: rows left out, or a missing log."""
         said = [
-            f"{len(rows)} rows of table {table} were left out: no rows that this version knows"
+            f"{len(rows)} rows of table {table} were left out: not valid in this version"
             for table, rows in self._left_out.items()
         ]
         if self._place.log_away and not self._complete():
             said.append(
-                f"{self.path.name} was not closed, and {self._place.file.name}-wal is not beside it: what "
-                "was recorded last may be missing; put that file there"
+                f"{self.path.name} was not closed, and {self._place.file.name}-wal is not beside it: "
+                "the last seconds may be missing; put that file there"
             )
         return tuple(said)
 
     def _complete(self) -> bool:
-        """Whether its writer closed it."""
+        """Whether its writer has closed it."""
         return bool(
             self._number(f"count(*) FROM meta WHERE key = '{CLOSED}'")
             or self._number("count(*) FROM events WHERE event = 'session_ended'")
@@ -268,7 +268,7 @@ class JournalReader:
         self._left_out.setdefault(table, set()).add(key)
 
     def position(self) -> Position:
-        """Where its writer was stopped."""
+        """Return where its writer stopped."""
         return Position(
             last=self.last(),
             next_parcel=self._number(
@@ -284,7 +284,7 @@ class JournalReader:
         return int(value)
 
     def _table(self, table: str, which: str, *values: object) -> Iterator[Row]:
-        """Whole rows of a table, in the order of its columns."""
+        """Yield the valid rows of a table, with its columns in order."""
         columns = ", ".join(COLUMNS[table])
         for row in self._rows(f"SELECT {columns} FROM {table} {which}", *values):
             if whole(table, row, self.meta.info):
@@ -297,9 +297,9 @@ class JournalReader:
         try:
             cursor = self._db.execute(query, values)
             self._cursors.add(cursor)
-            # Not from the cursor itself: that would be closed at the end, perhaps later than its connection.
+            # Not `yield from cursor`: that would close it at the end, perhaps after its connection.
             yield from iter(cursor.fetchone, None)
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite's own words may be damaged, too
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite's message may be damaged too
             raise self._damaged(str(error)) from error
         finally:
             if cursor is not None and cursor in self._cursors:
@@ -323,10 +323,10 @@ class JournalReader:
         try:
             return read_meta((key, value) for key, value in self._rows("SELECT key, value FROM meta"))
         except ValueError as error:
-            raise self._damaged("it does not say what it is") from error
+            raise self._damaged("its metadata is damaged") from error
 
     def _damaged(self, what: str) -> DamagedError:
-        reason = " ".join(what.split())  # SQLite may quote what is damaged, line breaks and all
+        reason = " ".join(what.split())  # SQLite may quote damaged text with line breaks
         return DamagedError(
             f"{self.path} is damaged or not a sleepstream session: {reason}; sleepstream recover saves what "
             "can be read"

@@ -1,14 +1,14 @@
 """Records a session into an SQLite file: samples older than two seconds survive a crash.
 
-The promise, narrowly: everything handed over more than `PROMISE_S` ago is on disk (WAL, synchronous=FULL), as
-long as the disk takes writes and each commit takes under 0.8 s (`status.slowest_s`). While the disk refuses,
-staging goes on and `status` says so. Messages then wait in memory without bound, samples up to
-`capacity_bytes`; samples beyond that are dropped, counted, and listed as a gap.
+In detail: everything handed over more than `PROMISE_S` ago is on disk (WAL, synchronous=FULL), as long as the
+disk accepts writes and each commit takes under 0.8 s (`status.slowest_s`). While the disk refuses, staging
+goes on and `status` says so. Messages then wait in memory without limit, samples up to `capacity_bytes`;
+further samples are dropped, counted, and listed as a gap.
 
-A message leaves through the outbox only once its transaction is on disk: an epoch that was published and then
-lost might be scored differently after a restart, and live output is never rewritten. While the disk refuses,
-messages leave unwritten: a stage in time is worth more than one in the file. The lock file notes that, so
-that such a session is not continued if its process dies meanwhile.
+A message leaves through the outbox only once its transaction is on disk: if a published epoch were lost, it
+might be scored differently after a restart, and live output is never changed. While the disk refuses,
+messages leave without being written, because timely stages matter more. The lock file notes that, so that
+such a session is not continued after a crash.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from streamer.messages import Chunk, Gap, Item
 from streamer.payloads import EpochPayload, EventPayload, to_json
 
 PROMISE_S = 2.0
-JUMP_S = 2.0  # between two clocks: a sample may have waited before it was recorded
+JUMP_S = 2.0  # the two clocks may differ so much: a sample may have waited before it was recorded
 CAPACITY_BYTES = 64 << 20  # 4.5 h of 4 channels at 256 Hz
-CLOCKS_AGREE_S = 10.0  # between the last sample and a message after it
+CLOCKS_AGREE_S = 10.0  # a message that is later than this after the last sample has no known steady time
 NOT_RECORDED = "not recorded: the disk refused"
 UNEXPLAINED = "unexplained: the source left these samples out without saying so"
 
@@ -47,10 +47,10 @@ class Journal:
 
     Attributes:
         path: of the session file.
-        meta: what the file says about itself.
+        meta: the session's metadata.
         outbox: the messages that no broker has acknowledged; an `Outbox`.
-        rebooted: the computer was started anew since, so only its wall clock tells how long ago that was.
-        clock_was_set: by how much the wall clock was set since, for a person; "" if it was not.
+        rebooted: the computer was restarted since the session stopped, so only its wall clock shows when.
+        clock_was_set: by how much the wall clock was set meanwhile, for people; "" if it was not.
 
     """
 
@@ -58,11 +58,11 @@ class Journal:
         self.path = writer.path
         self.meta = meta
         self.outbox = JournalOutbox(writer, position)
-        last = position.last  # how far the ledger goes; no Mark for each of twenty pieces a second
+        last = position.last  # kept as three numbers, because they change twenty times a second
         self._index, self._wall, self._monotonic = last.index, last.wall, last.monotonic
         self.rebooted = False
         self.clock_was_set = ""
-        self._other_boot = False  # the file does not say yet that its newest times are of this one
+        self._other_boot = False  # the file has the boot of an earlier process
         self._clock = clock
         self._writer = writer
         self._deliver = deliver
@@ -70,7 +70,7 @@ class Journal:
         self._event_seq = position.event_seq
         self._channels = len(meta.info.channels)
         self._rate_hz = meta.info.rate_hz
-        self._hole: Gap | None = None  # samples dropped for want of room, and not yet in the ledger
+        self._hole: Gap | None = None  # dropped samples that are not listed as a gap yet
 
     @classmethod
     def create(
@@ -86,13 +86,13 @@ class Journal:
 
         Args:
             path: of the file; its folder exists.
-            meta: what the file is to say about itself.
-            clock: paces the transactions and stamps arrivals; real time also where a replay runs faster.
-            deliver: whether epochs and events go into the outbox; False where nothing takes them out.
+            meta: the session's metadata.
+            clock: paces the transactions and stamps arrivals; real time, also for a fast replay.
+            deliver: whether epochs and events go into the outbox.
             capacity_bytes: of samples (as float32) that may wait for the disk.
 
         Raises:
-            JournalError: the file exists, is in use, or cannot be made.
+            JournalError: the file exists, is in use, or cannot be created.
 
         """
         with FileLock(path) as lock:
@@ -106,10 +106,10 @@ class Journal:
     def resume(
         cls, path: Path, clock: Clock, *, deliver: bool = True, capacity_bytes: int = CAPACITY_BYTES
     ) -> Journal:
-        """Continue a session where its process was stopped.
+        """Continue a session where its process stopped.
 
         Raises:
-            JournalError: the file is missing, in use, foreign or damaged; it is left as it was.
+            JournalError: the file is missing, in use, not a session, or damaged; it is not changed.
 
         """
         with FileLock(path) as lock:
@@ -144,12 +144,12 @@ class Journal:
 
     @property
     def last(self) -> Mark:
-        """How far the ledger of samples and gaps goes, and when it came to be so."""
+        """The end of all samples and gaps, and when it was recorded."""
         return Mark(self._index, self._wall, self._monotonic)
 
     @property
     def next_sample(self) -> int:
-        """Index one past everything recorded, where the ledger ends."""
+        """Index after the last recorded sample or gap."""
         return self._index
 
     @property
@@ -160,9 +160,9 @@ class Journal:
     def record(self, item: Item) -> None:
         """Take samples, (channels, n) in the source's unit, or a gap; in order, from one thread.
 
-        Samples are kept as float32: a resumed run can only equal one that never stopped if that one, too, saw
-        them rounded so. An index that is skipped without a gap becomes one, so that the ledger is whole. An
-        empty gap says nothing, and is left out.
+        Samples are kept as float32. (A resumed run equals an uninterrupted one only if both use the rounded
+        samples.) Skipped indices become a gap, so that samples and gaps cover everything. An empty gap is
+        left out.
 
         Raises:
             ValueError: the item begins before the end of the last one, ends before it begins, or has another
@@ -190,22 +190,22 @@ class Journal:
         self._index, self._wall, self._monotonic = stop, wall, item.arrived or self._clock.monotonic()
 
     def _before(self, item: Item) -> None:
-        """What an item that does not simply follow the last one asks for."""
+        """Prepare for an item that does not simply follow the last one."""
         if item.start < self.next_sample:
             raise ValueError(f"sample {item.start} comes after {self.next_sample - 1}")
         if item.stop < item.start:
             raise ValueError(f"a gap from {item.start} to {item.stop}")
-        if self._other_boot:  # not before: a session that is only delivered keeps what its times count from
+        if self._other_boot:  # only now: a session that is only delivered keeps the boot of its times
             self._writer.row("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (json.dumps(self.meta.boot),))
             self._other_boot = False
         if item.start > self.next_sample:
             self._list(Gap(self.next_sample, item.start, UNEXPLAINED, item.arrived))
 
     def epoch(self, payload: EpochPayload) -> None:
-        """Take a committed epoch, and post it in the same transaction.
+        """Record a committed epoch, and add it to the outbox in the same transaction.
 
         Raises:
-            ValueError: its seq is not greater than the last one's; an epoch is never rewritten.
+            ValueError: its seq is not greater than the last one's; an epoch is never changed.
             JournalError: the journal is closed.
 
         """
@@ -230,7 +230,7 @@ class Journal:
         self._epoch_seq = payload.seq
 
     def event(self, payload: EventPayload) -> None:
-        """Take an event, and post it in the same transaction; errors as for `epoch`."""
+        """Record an event, and add it to the outbox in the same transaction; raises as `epoch` does."""
         if payload.seq <= self._event_seq:
             raise ValueError(f"event with seq {payload.seq} after {self._event_seq}: what is written stays")
         body = to_json(payload)
@@ -248,7 +248,7 @@ class Journal:
         self._writer.row("INSERT INTO clocks VALUES (?, ?, ?)", values)
 
     async def room(self) -> None:
-        """Wait until half the capacity is free: for replays, which can wait; a live source cannot.
+        """Wait until half the capacity is free; for replays, because a live source cannot wait.
 
         Returns at once while the disk refuses, because staging goes on.
         """
@@ -303,7 +303,7 @@ class JournalOutbox:
         return len(self._parcels)
 
     def append(self, kind: str, body: str, created: float, since: float | None = None) -> None:
-        """Add a message that has no table of its own; never blocks. Times as in `Parcel`."""
+        """Add a message; never blocks. Times as in `Parcel`."""
         with self._writer.lock:
             parcel = Parcel(self._next_id, kind, body, created, since)
             values = (parcel.id, kind, body, created)
@@ -322,7 +322,7 @@ class JournalOutbox:
         return await self._writer.until(lambda: self._oldest(last_id))
 
     def acknowledge(self, parcel_id: int) -> None:
-        """The broker has this parcel; forget it. An unknown one was forgotten before."""
+        """Remove a parcel that the broker has; an unknown one was removed before."""
         with self._writer.lock:
             at = bisect.bisect_left(self._parcels, parcel_id, key=_id)
             if at < len(self._parcels) and self._parcels[at][0].id == parcel_id:
@@ -338,17 +338,17 @@ class JournalOutbox:
 
 
 def _dated(parcel: Parcel, mark: Mark) -> Parcel:
-    """Put a parcel of an earlier process on our steady clock, by a moment known on both its clocks.
+    """Set a parcel's time on the steady clock, by a moment that is known on both clocks.
 
-    Without one, as after a power cut, or where the wall clock was set back in between, it is old: what may be
-    of the past is never acted on as if it were now.
+    Without such a moment, as after a power cut, or if the wall clock was set back, the parcel counts as old,
+    so that no client acts on it as if it were new.
     """
     known = mark.wall > 0 and parcel.created <= mark.wall + CLOCKS_AGREE_S
     return replace(parcel, since=mark.monotonic + (parcel.created - mark.wall) if known else -math.inf)
 
 
 def _since_boot(mark: Mark, clock: Clock) -> Mark:
-    """A moment on a monotonic clock that was restarted, by the wall clock."""
+    """Move a mark to a monotonic clock that was restarted, by the wall clock."""
     return replace(mark, monotonic=clock.monotonic() - (clock.wall() - mark.wall))
 
 
@@ -359,7 +359,7 @@ def _setting(mark: Mark, clock: Clock) -> str:
         return ""
     return (
         f"the computer's clock was set by {moved:+.1f} s while sleepstream was not running, or the whole "
-        "computer stood still; the loss is counted by the steady clock"
+        "computer was suspended; the loss is counted by the steady clock"
     )
 
 

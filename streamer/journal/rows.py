@@ -1,4 +1,4 @@
-"""Checks the rows of a session file: in a damaged one they may be anything, unnoticed by SQLite."""
+"""Checks the rows of a session file: SQLite does not notice damaged values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import JsonValue, TypeAdapter
 from streamer.messages import EPOCH_S, StreamInfo
 from streamer.payloads import utc
 
-LONGEST_S = 366 * 86400.0  # of a session; a number beyond that was never written by a night
+LONGEST_S = 366 * 86400.0  # of a session; a larger value is damaged
 Row = tuple[Any, ...]
 COLUMNS: Final[Mapping[str, Mapping[str, Any]]] = {
     "samples": {"start": int, "n": int, "wall": float, "monotonic": float, "data": bytes},
@@ -46,14 +46,14 @@ class Meta:
     model_sha256: str = ""
     settings: dict[str, JsonValue] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)  # package -> version
-    boot: str = ""  # start of the computer that its monotonic times count from, in the file's last process
+    boot: str = ""  # identity of the computer's start from which the last process's monotonic times count
 
 
 _META = TypeAdapter(Meta)
 
 
 def meta_rows(meta: Meta) -> list[tuple[str, str]]:
-    """The rows of table `meta`: key, JSON."""
+    """Return the rows of table `meta`: key, JSON."""
     return [(key, json.dumps(value)) for key, value in _META.dump_python(meta, mode="json").items()]
 
 
@@ -61,7 +61,7 @@ def read_meta(rows: Iterable[tuple[str, str]]) -> Meta:
     """Read a session's metadata.
 
     Raises:
-        ValueError: it is not that.
+        ValueError: it is damaged.
 
     """
     try:

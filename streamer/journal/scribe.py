@@ -1,9 +1,8 @@
-"""The thread that writes the session files of a folder, each when it is due; many wait for the disk together.
+"""The thread that writes the session files of a folder, each when it is due, with one sync for many.
 
-A thread for each file would wake with each, and each would have the disk wait by itself: a thousand sleepers
-are eight hundred such waits a second, which few disks can do. Files that are due at about the same time are
-written one after the other, and one system call then has the disk take all of them. What is promised stays:
-nothing counts as recorded before that call has come back.
+With a thread and a sync for each file, a thousand sleepers would need eight hundred syncs a second, which few
+disks can do. So files that are due at about the same time are written one after the other, and one system
+call syncs all of them. Nothing counts as recorded before that call has returned.
 """
 
 from __future__ import annotations
@@ -19,35 +18,35 @@ from typing import ClassVar, Protocol
 
 from streamer.clock import SystemClock
 
-EARLY_S = 0.2  # a file that is due so soon goes along with one that is due now
-TOGETHER = 8  # files from which one wait for all is worth it: it waits for what other programs write, too
-AGAIN_S = 0.5  # after a fault
-CLOCK = SystemClock()  # of the waiting itself; each file has its own for what is due
+EARLY_S = 0.2  # a file that is due so soon is written with one that is due now
+TOGETHER = 8  # fewer files are synced one by one: a common sync also waits for other programs' writes
+AGAIN_S = 0.5  # until the next attempt after a bug
+CLOCK = SystemClock()  # for waiting; each file has its own clock for when it is due
 log = logging.getLogger(__name__)
 
 SyncAll = Callable[[int], int]
 
 
-class Written(Protocol):
-    """One session file, as its scribe sees it."""
+class ScribedFile(Protocol):
+    """The interface of a session file for its scribe."""
 
     path: Path
 
     @property
     def device(self) -> int:
-        """Number of the disk that it lies on."""
+        """Device number of its disk."""
         ...
 
     def wait_s(self, early: bool = False) -> float:
-        """How long until the next transaction has to begin, or (`early`) may; inf: there is none."""
+        """Return how long until the next transaction must begin, or (`early`) may; inf: there is none."""
         ...
 
     def write(self, together: bool) -> bool:
-        """Begin a transaction; True if it is written and waits for `synced`, as it may when `together`."""
+        """Write a transaction; True if it waits for `synced`, which is allowed if `together`."""
         ...
 
     def synced(self, error: OSError | None) -> None:
-        """Hear that the disk has all that was written, or why it has not."""
+        """Take the result of the sync: None, or why it failed."""
         ...
 
 
@@ -60,18 +59,18 @@ class Scribe:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._changed = threading.Condition()  # guards all below
-        self._due: dict[Written, float] = {}  # when to look at each file, by CLOCK
+        self._due: dict[ScribedFile, float] = {}  # when to look at each file, by CLOCK
         self._wakes = math.inf  # when the thread does so by itself
         self._running = False
 
     @classmethod
     def of(cls, folder: Path) -> Scribe:
-        """The one that writes what lies in a folder."""
+        """Return the scribe of a folder."""
         with cls._making:
             return cls._of.setdefault(folder, cls(folder))
 
-    def take(self, file: Written) -> None:
-        """Write this file from now on, whenever it says `within`."""
+    def take(self, file: ScribedFile) -> None:
+        """Write this file from now on, whenever it is due by `within`."""
         with self._changed:
             self._due[file] = math.inf
             if not self._running:
@@ -81,14 +80,14 @@ class Scribe:
                 ).start()
                 self._running = True
 
-    def leave(self, file: Written) -> None:
-        """Write this file no more; a transaction that has begun goes on."""
+    def leave(self, file: ScribedFile) -> None:
+        """Stop writing this file; a transaction that has begun goes on."""
         with self._changed:
             self._due.pop(file, None)
             self._changed.notify()
 
-    def within(self, file: Written, seconds: float) -> None:
-        """Look at this file in so long at the latest."""
+    def within(self, file: ScribedFile, seconds: float) -> None:
+        """Write this file in `seconds` at the latest."""
         at = CLOCK.monotonic() + seconds
         with self._changed:
             if at < self._due.get(file, -math.inf):
@@ -100,12 +99,12 @@ class Scribe:
         while (found := self._next()) is not None:
             try:
                 self._write(found)
-            except Exception:  # whatever it is, it must not end the recording of all sleepers
-                log.exception("the session files in %s: a fault of ours; they are written on", self._folder)
+            except Exception:  # of any kind: it must not end the recording of all sleepers
+                log.exception("internal error with the files in %s; the recording goes on", self._folder)
                 for file in found:
                     self.within(file, AGAIN_S)
 
-    def _write(self, found: list[Written]) -> None:
+    def _write(self, found: list[ScribedFile]) -> None:
         group = []
         for file in found:
             wait_s = file.wait_s(early=True)
@@ -116,8 +115,8 @@ class Scribe:
         together = len(group) >= TOGETHER and SYNC_ALL is not None
         _sync([file for file in group if file.write(together)])
 
-    def _next(self) -> list[Written] | None:
-        """Wait until a file is due; it, and what is due soon. None: there is no file any more."""
+    def _next(self) -> list[ScribedFile] | None:
+        """Wait until a file is due; return it and those that are due soon. None: there are no files."""
         with self._changed:
             while self._due:
                 now, first = CLOCK.monotonic(), min(self._due.values())
@@ -132,9 +131,9 @@ class Scribe:
             return None
 
 
-def _sync(files: Iterable[Written]) -> None:
-    """Have the disk take what was written into all of these; they may lie on several disks."""
-    disks: dict[int, list[Written]] = {}
+def _sync(files: Iterable[ScribedFile]) -> None:
+    """Sync all of these files, which may be on several disks."""
+    disks: dict[int, list[ScribedFile]] = {}
     for file in files:
         disks.setdefault(file.device, []).append(file)
     for alike in disks.values():
@@ -144,7 +143,7 @@ def _sync(files: Iterable[Written]) -> None:
 
 
 def _taken(path: Path) -> OSError | None:
-    """Have the disk that a file lies on take all that was written to it; what went wrong."""
+    """Sync the whole disk of a file; return the error, or None."""
     assert SYNC_ALL is not None
     try:
         descriptor = os.open(path.parent, os.O_RDONLY)
@@ -160,7 +159,7 @@ def _taken(path: Path) -> OSError | None:
 
 
 def _sync_all() -> SyncAll | None:
-    """Linux's syncfs, which Python does not have; None elsewhere."""
+    """Return Linux's syncfs, which Python does not have; None elsewhere."""
     try:
         found: SyncAll = ctypes.CDLL(None, use_errno=True).syncfs
     except (OSError, AttributeError, TypeError):

@@ -30,7 +30,7 @@ from streamer.messages import Floats
 COMMIT_S = 1.0  # no two transactions begin closer together than this
 LINGER_S = 1.2  # 25 of them are 30 s, so that sample commits yield to epoch commits
 AGE_S = 1.25  # of a sample, by when it was taken, as the transaction begins that takes it
-RETRY_S = 5.0  # between two attempts on a disk that refuses
+RETRY_S = 5.0  # between two attempts to write to a disk that refuses
 NOTHING = (0, 0)
 
 State = Literal["recording", "failing", "failed", "closed"]  # failing: tried again; failed: given up
@@ -47,18 +47,18 @@ class JournalStatus:
     dropped_samples: int
     pending_bytes: int  # of samples that are not yet on disk
     commits: int
-    slowest_s: float  # of them; two seconds can be promised while this and `LINGER_S` are less
-    remade: int = 0  # how often the file was deleted or moved under way, and written anew where it was
+    slowest_s: float  # the slowest commit; while this and `LINGER_S` are below 2 s, so is the possible loss
+    remade: int = 0  # how often the file was deleted or moved, and written again in its place
 
 
 class Writer:
-    """One session file as its scribe writes it: a bounded queue in, at most one transaction a second out.
+    """Writes one session file: a bounded queue in, at most one transaction a second out.
 
-    What is handed over gets a ticket, a number that counts up; `durable` is the last one that is on disk.
+    Everything handed over gets a ticket, an increasing number; `durable` is the last one that is on disk.
 
     Args:
         path: of the session file, for messages.
-        db: a connection ready to write, the scribe's from now on.
+        db: a connection ready to write, used by the scribe from now on.
         lock: released when the file is closed.
         clock: paces the transactions.
         capacity_bytes: of samples that may wait.
@@ -74,8 +74,8 @@ class Writer:
         self._turn = threading.Lock()  # to write: held while the disk works; guards the next five
         self._home = Home(path, db, lock)
         self._writing = Batch()  # between transactions empty, unless the disk refused
-        self._written = NOTHING  # what is perhaps not on disk yet: its last ticket, and bytes of samples
-        self._loose: sqlite3.Connection | None = None  # the one whose transactions do not wait for the disk
+        self._written = NOTHING  # written and perhaps not synced: last ticket, and bytes of samples
+        self._loose: sqlite3.Connection | None = None  # the connection whose transactions are not synced
         self._gone = False  # the file is closed
         self.lock = threading.RLock()  # guards all below; never held while the disk works
         self.durable = 0
@@ -88,7 +88,7 @@ class Writer:
         self._commits = 0
         self._slowest_s = 0.0
         self._closing = False
-        self._retries = False  # the disk has refused something, or not said that it has it
+        self._retries = False  # the disk has refused a transaction
         self._waiters: dict[asyncio.Future[None], Callable[[], object]] = {}
         self._scribe = Scribe.of(path.parent)
         self._scribe.take(self)
@@ -113,7 +113,7 @@ class Writer:
         return self._state == "recording"
 
     def row(self, statement: str, values: tuple[object, ...], *, within_s: float = LINGER_S) -> int:
-        """Take one statement, to be written `within_s` of the last transaction; its ticket."""
+        """Take one statement, to be written within `within_s` of the last transaction; return its ticket."""
         with self.lock:
             self._check_open()
             self._pending.rows.append((statement, values))
@@ -181,9 +181,9 @@ class Writer:
             raise JournalError(f"{self.path} is incomplete: {self._reason}")
 
     async def until(self, ready: Callable[[], T | None]) -> T:
-        """Wait until `ready`, asked under the lock whenever something may have changed, gives a value.
+        """Wait until `ready` returns a value; return that.
 
-        It is asked from whichever thread has changed something.
+        It is called under the lock whenever something has changed, by the thread that changed it.
         """
         while True:
             with self.lock:
@@ -200,7 +200,7 @@ class Writer:
 
     def ring(self) -> None:
         """Wake every waiter that has an answer now."""
-        with self.lock:  # so no waiter can leave, nor its loop be closed, between the look and the call
+        with self.lock:  # so that no waiter leaves, and no loop is closed, between the check and the call
             for changed in [changed for changed, ready in self._waiters.items() if _answers(ready)]:
                 del self._waiters[changed]
                 changed.get_loop().call_soon_threadsafe(_resolve, changed)
@@ -215,7 +215,7 @@ class Writer:
         return self._pending.ticket
 
     def _hurry(self, within_s: float) -> None:
-        """Have the scribe look, but only if it would look too late."""
+        """Tell the scribe when to write, if it would be too late otherwise."""
         if within_s < self._pending.within_s:
             self._pending.within_s = within_s
             self._scribe.within(self, self.wait_s())
@@ -224,14 +224,14 @@ class Writer:
 
     @property
     def device(self) -> int:
-        """Number of the disk that the file lies on."""
+        """Device number of the file's disk."""
         return self._home.device
 
     def wait_s(self, early: bool = False) -> float:
-        """How long until the next transaction has to begin, or (`early`) may; inf: there is none."""
+        """Return how long until the next transaction must begin, or (`early`) may; inf: there is none."""
         with self.lock:
             within_s = RETRY_S if self._retries else self._pending.within_s
-            if self._written[0]:  # nobody has said whether the disk has it: a fault came between
+            if self._written[0]:  # an error came before the result of the sync
                 within_s = min(within_s, RETRY_S)
             if within_s == math.inf or self._closing:  # -inf + inf is no time
                 return math.inf
@@ -240,27 +240,27 @@ class Writer:
             return self._began + within_s - self._clock.monotonic()
 
     def write(self, together: bool) -> bool:
-        """Begin a transaction, and wait for the disk unless it may be waited for `together` with others.
+        """Write a transaction, and sync it unless it is to be synced `together` with others.
 
         Returns:
-            Whether `synced` is to be told what the disk says.
+            Whether `synced` must be called with the result of the sync.
 
         """
         if not self._turn.acquire(blocking=False):
             return False  # it is being closed
         try:
             return not self._gone and self._attempt(together) and bool(self._written[0])
-        except BaseException as error:  # the one supervised edge: whatever it is, the engine must hear of it
+        except BaseException as error:  # of any kind: it must reach the engine
             self._give_up(error)
             return False
         finally:
             self._turn.release()
 
     def synced(self, error: OSError | None) -> None:
-        """Hear that the disk has all that was written, or why it has not."""
+        """Take the result of the sync: None, or why it failed."""
         with self._turn:
             if not self._written[0]:
-                return  # it was closed meanwhile, and waited for the disk itself
+                return  # it was closed and synced meanwhile
             if error is None:
                 self._on_disk("")
             else:
@@ -297,7 +297,7 @@ class Writer:
         return True
 
     def _on_disk(self, astray: str) -> None:
-        """All that was written is there to stay."""
+        """Note that everything written is on disk."""
         with self.lock:
             if astray:
                 self._trouble("failing", astray)
@@ -324,7 +324,7 @@ class Writer:
         self._let_go()
 
     def _finish(self) -> None:
-        """Write what is left, and let go of the file: on a thread of its own, for the disk may not answer."""
+        """Write what is left and close the file; on a separate thread, because the disk may not answer."""
         with self._turn:
             if self._gone:
                 return
@@ -339,7 +339,7 @@ class Writer:
     def _let_go(self) -> None:
         self._gone = True
         if not self._writing and self._state != "failed":
-            with contextlib.suppress(sqlite3.Error):  # then it reads as one whose process died, which is safe
+            with contextlib.suppress(sqlite3.Error):  # then it counts as crashed, which is safe
                 astray = self._home.mend(math.inf)
                 session_file.mark_closed(self._home.db)
                 if astray:
@@ -368,7 +368,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 def _answers(ready: Callable[[], object]) -> bool:
-    """Whether a waiter has something to wake for: what it waits for, or an error."""
+    """Whether a waiter must be woken: for a value, or for an error."""
     try:
         return ready() is not None
     except JournalError:

@@ -1,4 +1,4 @@
-"""Between two nights: waits for a signal, and records nothing."""
+"""Waits for a signal between two nights; nothing is recorded meanwhile."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from streamer.messages import RATE_HZ, Chunk, Gap, Item, Marker, StreamInfo
 from streamer.settings import SignalSettings
 from streamer.sources.source import Source, keep_together
 
-HOP_S = 10  # between two looks at the signal
-LOOK_S = 30  # of signal that each of them judges
-GONE_S = 300.0  # without a signal: then one that comes is another night's
+HOP_S = 10  # between two checks of the signal
+LOOK_S = 30  # of signal in each check
+GONE_S = 300.0  # after so long without a signal, the next one belongs to another night
 
 
 class Arrival:
     """Waits for the next night's signal, over any number of connections to the device.
 
     Args:
-        signal: how the samples become one derivation.
-        worker: the thread on which they do.
+        signal: the `[stream.signal]` table.
+        worker: the thread for the signal processing.
         clock: time.
-        begin_s: for so long the signal must be there without interruption.
-        still_worn: the band was on when the last night ended, so its signal must go first.
+        begin_s: a night begins when the signal has been there for so long without interruption.
+        still_worn: the band was on when the last night ended, so its signal must first end.
 
     """
 
@@ -44,7 +44,7 @@ class Arrival:
         self._at_once = False
 
     def begin(self) -> None:
-        """The lights went off: the next signal begins a night, however short."""
+        """Note that the lights went off: the next signal begins a night, however short."""
         self._at_once, self._still_worn = True, False
 
     async def of(self, source: Source) -> Arrived | None:
@@ -61,7 +61,7 @@ class Arrival:
         loop, kept = asyncio.get_running_loop(), deque[Item]()
         began_s: float | None = None  # of the stream: since then the signal is there
         async for item in iterator:
-            if isinstance(item, Marker):  # of no night
+            if isinstance(item, Marker):  # it belongs to no night
                 continue
             for piece in gather.push(item):
                 kept.append(piece)
@@ -74,7 +74,7 @@ class Arrival:
         return None
 
     def _since(self, began_s: float | None, end_s: float, worn: bool) -> float | None:
-        """Since when there is a signal that may begin a night, after one more look."""
+        """Return since when there is a signal that may begin a night, after one more check."""
         now = self._clock.monotonic()
         if not worn:
             return None
@@ -108,7 +108,7 @@ class Arrival:
 
 
 class Arrived:
-    """A source whose index 0 is a night's first sample: first what was kept, then live items."""
+    """A source whose index 0 is a night's first sample: first the samples kept, then live items."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class Arrived:
 
 
 def _looks(front: FrontEnd, item: Item) -> list[tuple[float, bool]]:
-    """On the worker: where each look at the signal ended, in s, and whether the band was worn."""
+    """On the worker: return where each check of the signal ended, s, and whether the band was worn."""
     return [(one.window.end / RATE_HZ, one.usable) for one in front.push(item) if isinstance(one, Graded)]
 
 

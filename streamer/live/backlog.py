@@ -40,7 +40,7 @@ class Backlog:
         at, inner = divmod(last_id, SPAN) if last_id >= 0 else (0, -1)
         while True:
             upcoming = [(number, inner if number == at else -1) for number in range(at, len(self._outboxes))]
-            # One that is not on disk yet is waited for: nothing of a later session overtakes it.
+            # Wait for one that is not on disk yet, so that parcels of later sessions do not overtake it.
             first = [(n, last) for n, last in upcoming if self._outboxes[n].holds_after(last)][:1]
             found = await self._first(first or upcoming)
             if found is not None:
@@ -48,12 +48,12 @@ class Backlog:
                 return replace(parcel, id=number * SPAN + parcel.id)
 
     def acknowledge(self, parcel_id: int) -> None:
-        """The broker has this parcel; forget it."""
+        """Forget a parcel that the broker has."""
         at, inner = divmod(parcel_id, SPAN)
         self._outboxes[at].acknowledge(inner)
 
     async def _first(self, places: list[tuple[int, int]]) -> tuple[int, Parcel] | None:
-        """The next parcel after any of these places, or None when a later session has begun meanwhile."""
+        """Wait for the next parcel after any of these places; None when a later session has begun."""
         waiting = {
             asyncio.ensure_future(self._outboxes[number].after(last)): number for number, last in places
         }
@@ -70,9 +70,9 @@ class Backlog:
 
 
 def undelivered(folder: Path, node: str, stream: str, but: Path | None, clock: Clock) -> list[Journal]:
-    """Open the earlier sessions of a stream that hold messages which no broker took, the oldest first.
+    """Open the earlier sessions of a stream with undelivered messages, the oldest first.
 
-    `but` is left out: the session that goes on. One that another process has open is that one's to deliver.
+    The session `but`, which is being continued, is left out, and so are sessions open in another process.
     """
     found = []
     for path in islice(sessions(folder, node, stream), LOOK_BACK):

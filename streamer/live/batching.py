@@ -1,13 +1,13 @@
 """The model's thread: runs every stream's pipeline, and scores several streams in one pass.
 
-A handful of streams is never delayed. What arrives while the thread works joins the next pass, so passes
-grow with the load. From `CROWD` devices on a pass also waits until `EVERY_S` after the one before, unless it
-is full: a window costs a third of the time in a pass of many.
+Items that arrive while the thread works join the next pass, so passes grow with the load; a few streams are
+never delayed. With `CROWD` devices or more, a pass that is not full also waits until `EVERY_S` after the one
+before: a window costs a third of the time in a pass of many.
 
 A pass takes one window of each stream, at most `MOST` of them, in the order in which they arrived: a stream
-with much to catch up on does not hold up the others. The output of an item leaves in pieces of at most
-`PIECE` parts. A band that was off for a night is one item and thousands of windows; neither the memory nor
-the others' turn depends on how long it was off.
+with much to catch up on does not delay the others. The output of an item is returned in pieces of at most
+`PIECE` parts. So the memory and the turn of others do not depend on the length of an item: a band that was
+off for a night is one item and thousands of windows.
 
 Only provisional windows share a pass. A window on the 30 s grid is scored alone, so that committed epochs are
 equal to the bit to those of a stream that has the machine to itself, and to those of a resumed session.
@@ -107,13 +107,13 @@ class Lane:
     ) -> AsyncGenerator[list[Output], None]:
         """Run an item, or the end of the stream (None), through a pipeline; raises what the pipeline raises.
 
-        What comes of it is given in pieces, which are made as they are taken. One item at a time: the next
-        may be handed over when this one has come to its end.
+        The output is yielded in pieces, which are made as they are taken. Only one item at a time: the next
+        may be handed over when all pieces of this one were taken.
 
         Args:
-            pipeline: the stream's own.
-            item: the next.
-            hurry: once it is set, provisional windows behind the first piece are left out.
+            pipeline: of the stream.
+            item: the next item.
+            hurry: once it is set, provisional windows after the first piece are left out.
 
         """
         job = _Job(self, pipeline, item, self._batcher.clock)
@@ -223,12 +223,12 @@ class Batcher:
 
     Args:
         worker: of one thread.
-        clock: tells how long things take.
+        clock: time.
 
     Attributes:
-        worker: the same, for whoever else needs the model's thread.
+        worker: the same, for other work on the model's thread.
         clock: the same.
-        overload: how far apart provisional stages have to be for the machine to keep up.
+        overload: the present distance between provisional stages.
 
     """
 
@@ -258,7 +258,7 @@ class Batcher:
         return await done
 
     def _have_work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the thread work: not at once, for who is ready in the same turn comes along."""
+        """Start the thread in the loop's next turn, so that items of the same turn join the pass."""
         if self._next is not None:
             self._next.cancel()
         rest_s = self._began + EVERY_S - loop.time()

@@ -31,7 +31,7 @@ from streamer.sinks.handover import Aside, Reaction
 from streamer.sinks.publisher import Publisher
 from streamer.sources.settings import LIVE
 
-ASKED = 5  # sessions that are asked what the alarm did last
+ASKED = 5  # last sessions that are searched for events of the alarm
 NO_SESSION = "no session has begun: the device is looked for"
 log = logging.getLogger(__name__)
 
@@ -39,14 +39,15 @@ log = logging.getLogger(__name__)
 class Bedside:
     """One sleeper's triggers and alarm; a context manager that owns the alarm's tasks.
 
-    Entered before anything that may fail, so that the alarm outlives it; `attach` is told of each session.
+    It is entered before anything that may fail, so that the alarm outlives it; `attach` connects each
+    session.
 
     Args:
         settings: of the stream.
-        folder: of the session files; the alarm remembers there.
+        folder: of the session files and of the alarm's state.
         node: name of this engine.
         clock: time.
-        stop: ends the engine.
+        stop: stops the engine.
 
     """
 
@@ -86,15 +87,15 @@ class Bedside:
         events: Sequence[EventPayload] = (),
         before: Path | None = None,
     ) -> None:
-        """Begin to hear a session's scores.
+        """Connect triggers and alarm to a session's scores.
 
         Args:
             publisher: of the session.
             session: its file.
             stack: ends with the session.
-            past: what a former process has heard of it.
-            events: what that has said.
-            before: a session that died and is not gone on with; its firings count in this one.
+            past: the scores of an earlier process of this session.
+            events: its events.
+            before: a crashed session that is not continued; its firings count in this one.
 
         """
         settings = self._settings
@@ -133,7 +134,7 @@ class Bedside:
     def hear(self, session: str, item: Item) -> None:
         """Pass live samples to the triggers that wait for a phase. Never raises.
 
-        Until the session is attached, the triggers are still those of the one before.
+        Samples of a session that is not attached yet are ignored.
         """
         if self.reflexes is None or self.reflexes.session != session:
             return
@@ -147,7 +148,7 @@ class Bedside:
         """Carry out a client's command, or refuse it with an event. Without a session `publisher` is None.
 
         Returns:
-            Why it was refused, in one line, or "". What raises is refused, too, and has changed nothing.
+            Why it was refused, in one line, or "". A command that raises is refused and changes nothing.
 
         """
         try:
@@ -180,7 +181,7 @@ class Bedside:
         return "this stream has no alarm" if self.alarm is None else self.alarm.obey(name, text)
 
     async def outlast(self, why: str, stop: asyncio.Event) -> None:
-        """Wait until the alarm has rung, though all else has ended. Returns at once for a recording."""
+        """Wait until the alarm has rung, after all else has ended. Returns at once for a recording."""
         alarm = self.alarm
         if alarm is None or alarm.memory.state == "disarmed" or not isinstance(self._settings.source, LIVE):
             return
@@ -234,7 +235,7 @@ class Bedside:
             publisher.event("alarm", said, {"what": memory.state, **asdict(memory), "test": False})
 
     def _alarm_events(self) -> list[EventPayload]:
-        """The alarm events of the last sessions, in case its own file is older or gone."""
+        """Read the alarm's events of the last sessions, in case its own file is older or missing."""
         found: list[EventPayload] = []
         try:
             for path in islice(sessions(self._folder, self._node, self._settings.name), ASKED):
@@ -243,8 +244,8 @@ class Bedside:
                         found = [*reader.events("alarm"), *found]
                 except JournalError as error:
                     log.warning("%s", error)
-        except Exception:  # whatever is the matter with them, the alarm is wound
-            log.exception("the sessions of %s cannot be asked for their alarm", self._settings.name)
+        except Exception:  # whatever is wrong with them, the alarm must start
+            log.exception("the sessions of %s cannot be searched for alarm events", self._settings.name)
         return found
 
 

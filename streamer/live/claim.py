@@ -1,7 +1,7 @@
 """Refuses a second engine for the same node or the same sleepers.
 
-What says so is held by the kernel for as long as the process lives, and by nothing else: no number in a file
-can be stale, and of two that start at once exactly one gets it.
+The claim is a lock of the kernel, which ends with the process. So it cannot be stale, and of two engines that
+start at once exactly one gets it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from streamer.host.printable import printable
 from streamer.journal.lock import seize
 
 SPACE = "SLEEPSTREAM_MACHINE"  # environment: engines with another one count as on another machine; for tests
-CALLERS = 1024  # second engines that may ask the first who it is; nobody answers, the kernel knows
-TRIES, TRY_S = 20, 0.01  # to hear of one that has begun just now
+CALLERS = 1024  # connections of second engines, which ask the kernel for the first one's process
+TRIES, TRY_S = 20, 0.01  # to connect to one that has just begun
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 log = logging.getLogger(__name__)
 
@@ -35,22 +35,22 @@ class Claim:
     """The right to be this engine, held from entering to leaving, or until the process dies.
 
     Args:
-        node: name of the engine, which may run once on a machine (Linux only); None: that does not matter.
+        node: name of the engine, which may run once on a machine (Linux only); None: not checked.
         folder: of the session files.
         streams: sleepers that are recorded there, each by one engine.
 
     Raises:
-        TakenError: on entering; a process has it, which is named.
+        TakenError: on entering, if another process has the claim; the message names it.
 
     """
 
     def __init__(self, node: str | None, folder: Path, streams: Sequence[str]) -> None:
         self._node = node
         self._folder = folder
-        self._streams = sorted(streams)  # in one order: two that start at once do not refuse each other
+        self._streams = sorted(streams)  # in one order, so that two engines do not refuse each other
         self._stack = contextlib.ExitStack()
         self._held: dict[str, int] = {}  # stream -> descriptor of its lock file
-        self._shared: set[str] = set()  # streams of which was said that another process records them, too
+        self._shared: set[str] = set()  # streams reported to be recorded by another process too
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -67,9 +67,9 @@ class Claim:
         self._stack.close()
 
     def mend(self) -> None:
-        """Make lock files again whose folder was deleted or moved. May block.
+        """Recreate lock files whose folder was deleted or moved. May block.
 
-        Where another process was quicker that is said: it could not be refused, and records, too.
+        If another process has taken one meanwhile, that is logged: both record that stream.
         """
         for stream, descriptor in self._held.items():
             path = self._lock(stream)
@@ -85,20 +85,20 @@ class Claim:
             if fresh is None:
                 self._shared.add(stream)
                 log.error(
-                    "stream %r in %s is recorded by another process, too: %s",
+                    "stream %r in %s is recorded by another process too: %s",
                     *(stream, self._folder, _told(_noted(path))),
                 )
                 continue
             self._shared.discard(stream)
             _note(fresh)
-            os.dup2(fresh, descriptor, inheritable=False)  # the old one's lock is let go with its file
+            os.dup2(fresh, descriptor, inheritable=False)  # this closes the old file and its lock
             os.close(fresh)
 
     def _lock(self, stream: str) -> Path:
         return self._folder / f"{stream}.engine.lock"
 
     def _claim_node(self, node: str) -> None:
-        """Take an abstract socket's name: all users see it, whatever folders they see."""
+        """Take the name of an abstract socket, which all users and mount namespaces share."""
         if not sys.platform.startswith("linux"):
             return
         name = f"\0sleepstream/{os.environ.get(SPACE, '')}/{node}"
@@ -107,7 +107,7 @@ class Claim:
             held.bind(name)
             held.listen(CALLERS)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:  # a sandbox: what cannot be checked must not end the night
+            if error.errno != errno.EADDRINUSE:  # such as in a sandbox: that must not end the night
                 log.warning("cannot claim node %s on this machine: %s", node, error.strerror)
                 return
             raise TakenError(
@@ -129,7 +129,7 @@ class Claim:
                 "stop that first, or give this one another `session_dir`"
             )
         self._stack.callback(os.close, descriptor)
-        self._stack.callback(_remove, path, descriptor)  # first: while it is ours
+        self._stack.callback(_remove, path, descriptor)  # runs before the close, while the lock is held
         self._held[stream] = descriptor
         _note(descriptor)
 
@@ -155,19 +155,19 @@ def _remove(path: Path, descriptor: int) -> None:
 
 
 def _listener(name: str) -> int:
-    """The process that has the node's name; 0 if unknown."""
+    """Return the process that has the node's name; 0 if unknown."""
     for _ in range(TRIES):
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             asking.setblocking(False)
             asking.connect(name)
             found = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             return int(_CREDENTIALS.unpack(found)[0])
-        time.sleep(TRY_S)  # it has the name, and is about to listen; we are about to end
+        time.sleep(TRY_S)  # it has bound the name, and is about to listen
     return 0
 
 
 def _noted(path: Path) -> int:
-    """The process named in a lock file; 0 if it does not exist."""
+    """Return the process named in a lock file; 0 if it does not exist."""
     with contextlib.suppress(OSError, ValueError):
         process = int(path.read_bytes()[:20])
         os.kill(process, 0)

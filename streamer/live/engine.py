@@ -38,8 +38,8 @@ from streamer.web.server import WebServer
 __all__ = ["Engine", "Outcome"]
 
 log = logging.getLogger(__name__)
-KEEP_S = 10.0  # between two looks whether our locks are where others look for them
-DELIVERY_S = 10.0  # at the end of a recording, for a broker to take what it has not yet
+KEEP_S = 10.0  # between two checks that the lock files are in place
+DELIVERY_S = 10.0  # at the end of a recording, for the undelivered messages
 
 
 class Engine:
@@ -51,14 +51,15 @@ class Engine:
     Args:
         settings: as read from the TOML file.
         clock: time.
-        watcher: a sink that hears everything; a terminal, a test. One that may wait gets a thread of its own.
-        session_path: where the file of a session goes, by its identity; default: in `settings.session_dir`.
-        resume_s: a session in `settings.session_dir` that was not ended is continued if its last sample is
-            no older than this; 0: begin anew; None: likewise, and leave alone what earlier sessions could not
-            deliver.
+        watcher: a sink for all news: a terminal, a test. One that may wait gets a thread of its own.
+        session_path: makes the path of a session's file from its identity; default: in
+            `settings.session_dir`.
+        resume_s: an unfinished session in `settings.session_dir` is continued if its last sample is no older
+            than this. 0: always start a new one. None: likewise, and earlier sessions' undelivered messages
+            are not sent either.
         sources: makes a stream's source from its settings; default: `open_source`.
         launch: runs the process that writes a night's report; default: `written_aside`.
-        begun: is called whenever a session has begun.
+        begun: called whenever a session has begun.
 
     """
 
@@ -80,7 +81,7 @@ class Engine:
         self._clock = clock
         self._aside = None if isinstance(watcher, Aside) or watcher.prompt else Aside(watcher, clock)
         self._watcher = self._aside or guard(watcher, clock)
-        self._sinks = HandOver([self._watcher], clock)  # who hears of the process as a whole
+        self._sinks = HandOver([self._watcher], clock)  # for news of the whole process
         self._session_path = session_path or (lambda session: settings.session_dir / f"{session}.sqlite")
         self._bedsides: dict[str, Bedside] = {}  # by stream
         self._resume_s = resume_s
@@ -90,7 +91,7 @@ class Engine:
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
-        """End every stream soon. What has arrived is scored, published and kept."""
+        """End every stream soon. All samples that have arrived are scored, published and recorded."""
         self._stop.set()
 
     async def run(self) -> list[Outcome]:
@@ -112,7 +113,7 @@ class Engine:
             try:
                 await self._wind(stack)
                 return await self._run()
-            except Exception as error:  # of whatever kind: what ends here must not end the alarm
+            except Exception as error:  # of any kind: it must not end the alarm
                 said = _said(error)
                 await self._outlast(str(said))
                 raise said from error
@@ -126,20 +127,20 @@ class Engine:
             self._bedsides[settings.name] = await stack.enter_async_context(bedside)
 
     def _claim(self) -> Claim:
-        """What no other engine may have at the same time: the node's name and the streams."""
+        """Make the claim on the node's name and the streams."""
         settings, goes_on = self._settings, self._resume_s is not None
         heard = settings.lsl is not None or (settings.mqtt is not None and not settings.mqtt.embedded)
         streams = [stream.name for stream in settings.stream] if goes_on else []
         return Claim(settings.node if goes_on or heard else None, settings.session_dir, streams)
 
     async def _keep(self, claim: Claim) -> None:
-        """Renew the claim now and then, because folders may be deleted or moved in the night."""
+        """Renew the claim regularly, because folders may be deleted or moved in the night."""
         while True:
             await self._clock.sleep(KEEP_S)
             await asyncio.to_thread(claim.mend)
 
     async def _outlast(self, why: str) -> None:
-        """Wait until armed alarms have rung, though all else has ended."""
+        """Wait until armed alarms have rung, after all else has ended."""
         async with asyncio.TaskGroup() as group:
             for stream, bedside in self._bedsides.items():
                 group.create_task(bedside.outlast(why, self._stop), name=f"alarm of {stream}, alone")
@@ -155,13 +156,13 @@ class Engine:
                     await sinks.enter_async_context(WebServer(self._settings.web, self._page, token))
                 await sinks.enter_async_context(Heart(self._clock, self._stuck_s))
                 keeper = Packer(self._settings, self._clock)
-                if self._resume_s is not None:  # a recording's folder is its owner's
+                if self._resume_s is not None:  # not for a replay, whose folder is the user's
                     await sinks.enter_async_context(keeper)
                 shared = replace(self._shared(model, mqtt, journals, worker), closed=keeper.night_ended)
                 outcomes = await self._run_streams(shared, Batcher(worker, self._clock))
                 if mqtt is not None and not self._stop.is_set():
                     await self._deliver(mqtt)
-                await self._outlast("every stream has ended")  # while it can still be told to be quiet
+                await self._outlast("every stream has ended")  # while commands can still reach the alarm
                 return outcomes
 
     def _shared(
@@ -183,7 +184,7 @@ class Engine:
         )
 
     def _stuck_s(self) -> float:
-        """How long the slowest stream has been busy with one piece, in s."""
+        """Return how long the slowest stream has been busy with one item, s."""
         streams = [one.stream for one in self._supervisors if one.stream is not None]
         return max((stream.stuck_s for stream in streams), default=0.0)
 
@@ -205,7 +206,7 @@ class Engine:
         return await sinks.enter_async_context(sink)
 
     async def _deliver(self, mqtt: MqttSink) -> None:
-        """Wait for the broker to have everything; what it does not take stays in the session file."""
+        """Wait until the broker has everything; undelivered messages stay in the session file."""
         try:
             async with asyncio.timeout(DELIVERY_S):
                 await mqtt.flush()
@@ -224,7 +225,7 @@ class Engine:
         return [task.result() for task in tasks]
 
     async def _run_stream(self, settings: StreamSettings, shared: Shared, batcher: Batcher) -> Outcome:
-        """Run one stream to its end; its errors end no other."""
+        """Run one stream to its end; its errors do not end others."""
         try:
             sleeper = Sleeper(settings, self._bedsides[settings.name], shared)
             self.sleepers.append(sleeper)
@@ -245,7 +246,7 @@ class Engine:
 
 
 def _said(error: Exception) -> SleepstreamError:
-    """Turn an error into one of the family: the first of a group that is one, else an internal error."""
+    """Turn an error into a SleepstreamError: the first of a group that is one, else an internal error."""
     if isinstance(error, SleepstreamError):
         return error
     if isinstance(error, ExceptionGroup):

@@ -11,7 +11,7 @@ from streamer.live.batching import Lane
 from streamer.messages import EPOCH_S
 from streamer.sinks.publisher import Publisher
 
-LOOK_S = 1.0  # at the journal
+LOOK_S = 1.0  # between two checks
 
 
 async def watch_health(
@@ -22,15 +22,15 @@ async def watch_health(
     clock: Clock,
     failures: Callable[[], int],
 ) -> None:
-    """Report when the disk refuses or the machine cannot keep up, and when that is over; forever.
+    """Report when the disk refuses or the machine cannot keep up, and when that is over; runs forever.
 
     Args:
         journal: of the session.
-        publisher: says it.
-        lane: tells how far apart stages are.
-        hop_s: how far apart they should be.
+        publisher: publishes the reports.
+        lane: has the present distance between stages.
+        hop_s: the distance in the settings.
         clock: time.
-        failures: tells how often the stream had to be begun again.
+        failures: returns how often the stream was restarted.
 
     """
     before: JournalStatus | None = None
@@ -59,8 +59,8 @@ def _told(status: JournalStatus) -> str:
 
 def _remade(path: Path) -> str:
     return (
-        f"{path} was deleted or moved while it was recorded; it was written anew where it was, with all that "
-        "it held, and is recorded on"
+        f"{path} was deleted or moved during the recording; it was written again in its place, with all that "
+        "it held, and the recording goes on"
     )
 
 

@@ -23,8 +23,8 @@ from streamer.sources.settings import LIVE
 if TYPE_CHECKING:
     from streamer.sinks.lsl import LslOutlets
 
-OUTLETS_S = 20.0  # for LSL's outlets to be made
-PATIENCE_S = 60.0  # with the disk, for the epochs of a recording: nobody waits to be woken
+OUTLETS_S = 20.0  # longest wait for LSL's outlets
+PATIENCE_S = 60.0  # longest wait for the disk at the end of a recording
 log = logging.getLogger(__name__)
 
 
@@ -35,7 +35,7 @@ async def open_sinks(
 
     Raises:
         SettingsError: several streams would write into one file.
-        SinkError: the file for a recording's epochs cannot be opened; a device's night goes on without.
+        SinkError: the file for a recording's epochs cannot be opened; a device's night goes on without it.
 
     """
     settings = shared.settings
@@ -94,6 +94,6 @@ async def _outlets(settings: LslSinkSettings, stream: StreamSettings, shared: Sh
 
 def _make_outlets(settings: LslSinkSettings, node: str, stream: StreamSettings) -> LslOutlets:
     """Load liblsl and make the outlets; blocks."""
-    from streamer.sinks.lsl import LslOutlets  # pylsl: only where it is wanted
+    from streamer.sinks.lsl import LslOutlets  # imports pylsl, so only when it is used
 
     return LslOutlets(settings, node, stream.name, stream.hop_s, codes(stream.trigger))

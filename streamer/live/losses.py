@@ -1,4 +1,4 @@
-"""Reports losses: one by one while they are few, together while they are many."""
+"""Reports losses: one by one if they are few, together if they are many."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from streamer.clock import Allowance
 from streamer.messages import Gap
 from streamer.sinks.publisher import Publisher
 
-AT_ONCE = 6  # events before any is held back
-EVERY_S = 10.0  # of the stream: then one more may be told
+AT_ONCE = 6  # so many events in a row are not held back
+EVERY_S = 10.0  # of the stream, until one more may be published
 
 
 class Losses:
-    """Stands between pipeline and publisher. The ledger lists every loss in any case.
+    """Limits the events about losses. The session file lists every loss in any case.
 
-    Time is the stream's own, so that a recording is told alike at any speed.
+    Time is the stream's, so that a recording gives the same events at any speed.
 
     Args:
-        publisher: says them.
+        publisher: publishes them.
 
     """
 
@@ -26,7 +26,7 @@ class Losses:
         self._publisher = publisher
         self._rate_hz = publisher.info.rate_hz
         self._allowance = Allowance(AT_ONCE, 1 / EVERY_S)
-        self._held: Gap | None = None  # from the first to the last loss that was not told yet
+        self._held: Gap | None = None  # from the first to the last loss that was not reported yet
         self._lost = self._count = 0  # samples lost in it, and losses
 
     def push(self, gap: Gap) -> None:
@@ -37,12 +37,12 @@ class Losses:
         self.passed(gap.stop / self._rate_hz)
 
     def passed(self, at_s: float) -> None:
-        """The stream is at this second: report what was held back, if it is time."""
+        """Report losses that were held back, if it is time at this second of the stream."""
         if self._held is not None and self._allowance.take(at_s):
             self.flush()
 
     def flush(self) -> None:
-        """Report what was held back."""
+        """Report the losses that were held back."""
         held, self._held = self._held, None
         if held is not None:
             self._publisher.gap(held, self._lost, self._count)

@@ -13,14 +13,14 @@ from streamer.clock import Clock
 
 
 class Heart:
-    """Beats while the engine makes progress: `async with Heart(...)` says READY=1, and STOPPING=1 at the end.
+    """Sends READY=1 on entering, STOPPING=1 on leaving, and WATCHDOG=1 in between.
 
-    In between it says WATCHDOG=1 twice per watchdog period, but not while `stuck_s` exceeds that period: then
-    systemd restarts the service. That the beat runs at all shows that the event loop does.
+    WATCHDOG=1 is sent twice per watchdog period by the event loop, unless `stuck_s` exceeds that period. If
+    it stops, systemd restarts the service.
 
     Args:
-        clock: waits.
-        stuck_s: for how long the slowest stream has been busy with one and the same piece, seconds.
+        clock: time.
+        stuck_s: returns how long the slowest stream has been busy with one item, s.
         environment: NOTIFY_SOCKET and WATCHDOG_USEC, as systemd sets them.
 
     """
@@ -54,13 +54,13 @@ class Heart:
         """Send one state; errors are ignored."""
         if not self._address:
             return
-        # A leading @ stands for Linux's abstract namespace.
+        # A leading @ means Linux's abstract namespace.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as one:
                 one.setblocking(False)
                 one.sendto(state.encode(), address)
-        except OSError:  # or no file is left to be opened: the next beat tries again
+        except OSError:  # such as too many open files; the next beat tries again
             return
 
     async def _beat(self) -> None:

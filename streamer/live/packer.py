@@ -16,20 +16,20 @@ from streamer.errors import explain
 from streamer.night.storage import find_stored, find_superfluous
 from streamer.settings import Settings
 
-FIRST_S = 600.0  # after the start, which has enough to do
-PERIOD_S = 3600.0  # between two rounds; what is in use waits for the next one
+FIRST_S = 600.0  # from the start to the first round
+PERIOD_S = 3600.0  # between two rounds; files in use wait for the next one
 log = logging.getLogger(__name__)
 
 
 class Packer:
-    """`async with Packer(settings, clock) as keeper:`; `keeper.night_ended()` has it look at once.
+    """`async with Packer(settings, clock) as keeper:`; `keeper.night_ended()` starts a round at once.
 
-    A session is packed when it was ended and its journal is closed: then nobody holds its lock. One at a
-    time, beside the engine and never in it: a busy thread would hold up stages. What fails is logged, harms
-    no file, and is tried again in the next round.
+    A session is packed once it has ended and its journal is closed, so that its lock is free. Sessions are
+    packed one at a time in a separate process, because a busy thread would delay stages. A failure is logged,
+    leaves the file unchanged, and is tried again in the next round.
 
     Args:
-        settings: of the engine; whose folder, node, streams and `[storage]` are meant.
+        settings: of the engine: folder, node, streams and `[storage]`.
         clock: time.
 
     """
@@ -52,7 +52,7 @@ class Packer:
             await asyncio.wait([self._task])
 
     def night_ended(self) -> None:
-        """A session's journal is closed: pack it soon."""
+        """Start a round soon, because a session's journal was closed."""
         self._ended.set()
 
     async def _run(self) -> None:
@@ -62,7 +62,7 @@ class Packer:
             wait_s = PERIOD_S
             try:
                 await self.round()
-            except Exception as error:  # whatever it is, the night goes on
+            except Exception as error:  # of any kind: the night goes on
                 log.warning("the nights that have ended were not packed: %s", explain(error), exc_info=error)
 
     async def _woken(self, wait_s: float) -> None:
@@ -97,7 +97,7 @@ class Packer:
 
 
 async def _apart(path: Path, *how: str) -> int:
-    """Work on one session in its own process; return how many bytes it is smaller, 0 if unchanged."""
+    """Pack one session in a separate process; return by how many bytes it shrank, 0 if unchanged."""
     command = [sys.executable, "-m", "streamer.journal.packing", str(path), *how]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(

@@ -1,6 +1,6 @@
 """Watches the clocks of a live stream: its true rate, jumps of the wall clock, a suspended computer.
 
-Nothing here moves the epoch grid, which counts samples; it only notices when the grid and the world disagree.
+The epoch grid counts samples and is never moved; this only reports when it disagrees with the clocks.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from collections import deque
 
 import numpy as np
 
-BLOCK_S = 10.0  # of arrivals; each block keeps its most punctual one, because radios only ever delay
-LEAST_BLOCKS = 12  # two minutes before the estimate is believed
-BLOCKS = 360  # an hour is remembered
+BLOCK_S = 10.0  # of arrivals; each block keeps its least late one, because a radio can only delay
+LEAST_BLOCKS = 12  # two minutes until the estimate is used
+BLOCKS = 360  # an hour is kept
 TOLERANCE = 0.005  # of the nominal rate: 18 s in an hour
-JUMP_S = 0.5  # between two looks; what NTP slews in a minute is a tenth of that
+JUMP_S = 0.5  # a smaller change between two checks is ignored; NTP slews a tenth of it in a minute
 
 
 class RateWatch:
-    """Estimates the true sample rate by a line through the most punctual arrivals."""
+    """Estimates the true sample rate with a line through the least late arrivals."""
 
     def __init__(self, rate_hz: float) -> None:
         self._rate_hz = rate_hz
@@ -36,9 +36,9 @@ class RateWatch:
         return self._rate_hz / (1 + slope)
 
     def push(self, index: int, arrived: float) -> str | None:
-        """Note that all samples before `index`, lost ones too, had come by `arrived` (steady seconds).
+        """Note that all samples before `index`, lost ones included, had come by `arrived` (steady s).
 
-        Returns a warning, once, when the rate is off by more than 0.5 %.
+        Returns a warning, once, if the rate is off by more than 0.5 %; else None.
         """
         seconds = index / self._rate_hz
         point = (seconds, arrived - seconds)
@@ -66,19 +66,19 @@ class RateWatch:
 
 
 class ClockWatch:
-    """Compares the wall clock with the steady one, look by look."""
+    """Compares the wall clock with the steady clock at each check."""
 
     def __init__(self, wall: float, steady: float, suspended: float) -> None:
         self._ahead = wall - steady
         self._suspended = suspended
 
     def look(self, wall: float, steady: float, suspended: float) -> list[str]:
-        """Describe what has happened since the last look.
+        """Describe what has happened since the last check.
 
         Args:
             wall: Unix time, s.
-            steady: seconds that never jump and go on while the computer sleeps.
-            suspended: how long it has slept so far, s.
+            steady: seconds that never jump and that go on while the computer sleeps.
+            suspended: how long the computer has slept so far, s.
 
         """
         said = []

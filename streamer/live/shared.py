@@ -28,11 +28,11 @@ class Shared:
     watcher: Guard
     mqtt: MqttSink | None
     page: Page | None
-    stack: AsyncExitStack  # of what their sessions hold open; outlives every session
-    session_path: Callable[[str], Path]  # where the file of a session goes, by its identity
+    stack: AsyncExitStack  # owns what sessions hold open; outlives every session
+    session_path: Callable[[str], Path]  # makes the path of a session's file from its identity
     resume_s: float | None  # see Engine
     worker: Executor  # the model's thread
-    begun: Callable[[], object] = lambda: None  # told that a session has begun
-    closed: Callable[[], None] = lambda: None  # told that files of ended sessions were let go of
+    begun: Callable[[], object] = lambda: None  # called when a session has begun
+    closed: Callable[[], None] = lambda: None  # called when the files of ended sessions were closed
     launch: Launch | None = None  # runs the process that writes a report; None: the usual one
-    turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # to write a report
+    turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # one report at a time

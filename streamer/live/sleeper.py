@@ -55,14 +55,15 @@ from streamer.sinks.topics import MqttStream
 from streamer.sources.settings import LIVE, ReplaySettings
 from streamer.web.traces import Traces, list_traces
 
-UNSAID = 16  # events of nights before that wait for a session
+UNSAID = 16  # events of earlier nights that wait for a session
 log = logging.getLogger(__name__)
 
 
 class Sleeper:
     """One stream's sessions, one after the other; its supervisor calls `begin` and `pipeline`.
 
-    Heard by the broker from the start: an alarm can be told to be quiet before there is a session.
+    The broker's commands reach it from the start, so that an alarm can be dismissed before there is a
+    session.
 
     Args:
         settings: of the stream.
@@ -125,11 +126,11 @@ class Sleeper:
         return Pipeline(info, self._settings.signal, self._settings.hop_s, self._shared.model)
 
     async def begin(self, info: StreamInfo, afresh: bool) -> OngoingNight:
-        """Find the session to continue, or make one (`afresh`: always).
+        """Find the session to continue, or start a new one (`afresh`: always).
 
         Raises:
-            JournalError: there is no room, or no right, for its file.
-            UsageError, SignalError: as `pipeline`; then no file is made.
+            JournalError: its file cannot be made: no room, or no permission.
+            UsageError, SignalError: as for `pipeline`; then no file is made.
 
         """
         made = self.pipeline(info)
@@ -143,7 +144,7 @@ class Sleeper:
         except JournalError as error:
             if found.path is None:
                 raise
-            # It stays so for a night, perhaps: another user's lock, a disk that is read-only there.
+            # The cause may last all night: another user's lock, or a read-only disk.
             why = f"{found.path.stem} is not continued: {error}"
             found = Found(None, why, unknown=True, before=found.path)
             journal = await self._open_journal(None, meta)
@@ -152,7 +153,7 @@ class Sleeper:
         ending = self._nights.ending() if isinstance(self._settings.source, LIVE) else None
         sinks = self._sinks if ending is None else [*self._sinks, ending]
         publisher = self._make_publisher(journal, sinks)
-        # First of all: from now on somebody may ask it to say something.
+        # First, because from now on commands may publish events.
         said = replay_scores(publisher, journal.path) if found.path is not None else ()
         if ending is not None and found.path is not None:
             with JournalReader(journal.path) as reader:
@@ -171,7 +172,7 @@ class Sleeper:
         return OngoingNight(journal.meta.info, journal, pipeline, publisher, ready, ending, hear)
 
     async def before(self) -> Arrival | None:
-        """Write the reports that a dead process owes, and wait for the signal if the night had ended."""
+        """Write reports that an earlier process did not; return how to wait if its night had ended."""
         if self._shared.resume_s is None:
             return None
         ended = await self._nights.begin(self._shared.resume_s)
@@ -180,8 +181,8 @@ class Sleeper:
         return self._between
 
     async def between(self, recording: OngoingNight, why: str) -> Arrival:
-        """A night has ended: have its report written, and wait for the next signal."""
-        with contextlib.suppress(TimeoutError, JournalError):  # a disk that refuses: it is written later
+        """Have the report of the ended night written; return how to wait for the next signal."""
+        with contextlib.suppress(TimeoutError, JournalError):  # if the disk refuses, it is written later
             async with asyncio.timeout(FLUSH_S):
                 await recording.journal.flush()
         self._nights.ended(recording.journal.path)
@@ -194,7 +195,7 @@ class Sleeper:
         return Arrival(signal, worker, self._clock, 60 * night.begin_min, still_worn)
 
     def night(self, payload: NightPayload) -> None:
-        """Publish the last night's figures, also without a session."""
+        """Publish the last night's statistics, also without a session."""
         if self._publisher is not None:
             self._publisher.tell(payload)
         elif self._topic is not None:
@@ -223,7 +224,7 @@ class Sleeper:
             self._unsaid.append((name, text, data))
 
     async def _leave(self) -> None:
-        """Leave the last session, except for what the broker does not have yet."""
+        """Close the last session, unless it has undelivered messages."""
         await self._stack.aclose()
         self._stack = AsyncExitStack()
         await self._shut([one for one in self._open if not len(one.outbox)])
@@ -251,7 +252,7 @@ class Sleeper:
         found: Found,
         past: Past | None,
     ) -> None:
-        """The pipeline is ready (`past`: of a continued session): start everything else."""
+        """Start everything else, once the pipeline is ready; `past` is that of a continued session."""
         name, page = self._settings.name, self._shared.page
         if past is not None:
             restore(publisher, journal.path, past)
@@ -278,7 +279,7 @@ class Sleeper:
         self._shared.begun()
 
     def _few_nights(self, folder: Path, publisher: Publisher) -> str:
-        """A warning if the disk holds only a few more nights and nothing is pruned, or ""."""
+        """Return a warning if the disk holds only a few more nights and nothing is pruned, or ""."""
         settings = self._shared.settings
         if settings.storage.bounded or not isinstance(self._settings.source, LIVE):
             return ""
@@ -315,7 +316,7 @@ class Sleeper:
         )
 
     async def _open_journal(self, found: Path | None, meta: Meta) -> Journal:
-        """Make or continue a session file, behind what earlier ones could not deliver."""
+        """Create or continue a session file; earlier sessions' undelivered messages come before its own."""
         shared, backlog = self._shared, self._backlog
         deliver = self._topic is not None
         if deliver and shared.resume_s is not None and not len(backlog):

@@ -19,26 +19,26 @@ from streamer.pipeline import Output, Pipeline
 from streamer.sinks.publisher import Publisher
 
 CLOCK_PAIR_S = 60.0
-LONG = 3  # pieces of what comes of one item: more than any samples give
+LONG = 3  # pieces of output of one item; so many come only from a long loss
 
 
 class Stream:
     """The loop: next item, pipeline, publisher.
 
-    The pipeline runs on the model's one thread, so that no score holds up the event loop; meanwhile `intake`
-    records what arrives and keeps it. `stop` takes effect between two items and nowhere else: what has
-    arrived by then is scored and published.
+    The pipeline runs on the model's one thread, so that a score does not block the event loop; meanwhile
+    `intake` records and keeps what arrives. `stop` takes effect only between two items: all that has arrived
+    by then is scored and published.
 
     Args:
         intake: gives every item once it is recorded.
-        pipeline: this stream's own.
-        journal: takes what the clocks say.
-        publisher: takes what comes out.
-        lane: to the thread that the pipeline runs on.
-        clock: for the watchdog.
-        silence_s: no samples for this long: the stage becomes `no_signal`.
-        remarks: what the source has to say; see `Source`.
-        mute: is told that nothing has come for `silence_s`, and (False) that something comes.
+        pipeline: of this stream.
+        journal: records readings of the clocks.
+        publisher: publishes the output.
+        lane: to the thread on which the pipeline runs.
+        clock: time.
+        silence_s: without samples for so long, the stage becomes `no_signal`.
+        remarks: the source's remarks; see `Source`.
+        mute: called with True when nothing has come for `silence_s`, and with False when samples come again.
 
     """
 
@@ -63,7 +63,7 @@ class Stream:
         self._silence_s = silence_s
         self._remarks: deque[str] = deque() if remarks is None else remarks
         self._mute = mute or (lambda _: None)
-        self._live = lane.live  # a device's wrong unit is no reason to end the night
+        self._live = lane.live  # a device's wrong unit does not end the night
         self._silent = True  # until the first sample
         self._losses = Losses(publisher)
         self._rate = RateWatch(intake.info.rate_hz)
@@ -71,15 +71,15 @@ class Stream:
 
     @property
     def stuck_s(self) -> float:
-        """How long it has been busy with one piece, in s; 0 while it waits for the next."""
+        """How long it has been busy with one item, s; 0 while it waits for the next."""
         return 0.0 if self._busy_since is None else self._clock.monotonic() - self._busy_since
 
     async def run(self, stop: asyncio.Event) -> None:
         """Drive the stream until its source ends or `stop` is set.
 
         Raises:
-            SignalError: a recording whose samples cannot be EEG in the unit that they claim.
-            SourceError, RecordingError: what the source raises.
+            SignalError: a recording's samples cannot be EEG in their declared unit.
+            SourceError, RecordingError: raised by the source.
 
         """
         watchers = [
@@ -115,7 +115,7 @@ class Stream:
         return False
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        """Wake the loop when it is told to stop: once, and not with a task for each item."""
+        """Wake the loop once `stop` is set; one task for all items."""
         await stop.wait()
         self._intake.wake()
 
@@ -141,11 +141,11 @@ class Stream:
             self._publisher.event("marker", marker.told, dict(data), marker.at / self._intake.info.rate_hz)
 
     async def _advance(self, item: Item | None, stop: asyncio.Event) -> bool:
-        """Score an item, or what is left at the end (None), on the model's thread; publish here.
+        """Score an item, or what is left at the end (None), on the model's thread, and publish the output.
 
-        An item is published piece by piece, however long it is, and everybody else has a turn in between.
-        Once `stop` is set, only the epochs of a long loss are still published; of a recording, which is there
-        to be played again, not even those: then it is False.
+        An item is published piece by piece, however long it is, so that other streams get their turn. Once
+        `stop` is set, only the epochs of a long loss are still published. Of a recording, which can be played
+        again, not even those; then this returns False.
         """
         pieces = 0
         async with aclosing(self._lane.outputs(self._pipeline, item, stop)) as given:
@@ -195,7 +195,7 @@ class Stream:
             await clock.sleep(CLOCK_PAIR_S)
 
     async def _watch(self) -> None:
-        """Report when nothing arrives: an old stage must not look like a live one."""
+        """Report when no samples arrive: an old stage must not look like a live one."""
         while True:
             quiet = self._clock.monotonic() - self._intake.heard
             if quiet < self._silence_s:

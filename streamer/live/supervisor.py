@@ -1,4 +1,4 @@
-"""Supervises one sleeper: what fails is restarted, and continues in the same session."""
+"""Supervises one sleeper: after a failure it restarts the stream, in the same session."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from streamer.sources.source import SampleStream, Source
 
 BACKOFF_S = 1.0, 60.0  # between two attempts: first, longest
 HELD_S = 120.0  # an attempt that lasted so long was a success
-FLUSH_S = 5.0  # for the disk, before the session file is read back
-NIGHT_LOOK_S = 10.0  # whether it has ended
+FLUSH_S = 5.0  # longest wait for the disk before the session file is read back
+NIGHT_LOOK_S = 10.0  # between two checks whether the night has ended
 log = logging.getLogger(__name__)
 
 
@@ -55,48 +55,48 @@ class Outcome:
 class OngoingNight:
     """The session that is being recorded."""
 
-    info: StreamInfo  # of the session: where its index 0 lies
+    info: StreamInfo  # of the session, with the time of its index 0
     journal: Journal
-    pipeline: Pipeline | None  # None: to be made anew from the journal
+    pipeline: Pipeline | None  # None: to be rebuilt from the journal
     publisher: Publisher
-    # To be called once, when the pipeline has its memory: what it made of the record, None of a new session.
+    # Called once, when the pipeline has its state, with the scores of the record (None for a new session).
     ready: Callable[[Past | None], Awaitable[None]] | None = None
-    ending: Ending | None = None  # tells when the night is over; None: it goes on until its source ends
-    hear: Callable[[Item], None] | None = None  # who wants to know of samples as they come
+    ending: Ending | None = None  # decides when the night is over; None: when its source ends
+    hear: Callable[[Item], None] | None = None  # gets samples as they come
 
 
 class Nights(Protocol):
     """What happens before a device's first night, and between two."""
 
     async def before(self) -> Arrival | None:
-        """How to wait for the first night's signal; None: the night begins at once."""
+        """Return how to wait for the first night's signal; None: the night begins at once."""
         ...
 
     async def between(self, recording: OngoingNight, why: str) -> Arrival:
-        """A night has ended: do what is due; return how to wait for the next signal."""
+        """Do what is due after a night; return how to wait for the next signal."""
         ...
 
 
 class Supervisor:
-    """Runs one stream until it has ended or is stopped; a live one is begun again whenever it fails.
+    """Runs one stream until it has ended or is stopped; a live one is restarted whenever it fails.
 
-    Nothing that happens in here reaches another stream: this is the one edge at which any exception is
-    caught, logged with its traceback, and said.
+    No exception here reaches another stream: this is the place where any exception is caught, logged with its
+    traceback, and reported.
 
     Args:
         settings: of the stream.
         clock: time.
-        batcher: the thread that pipelines run on.
-        begin: makes the session for a source that is open, or finds the one to go on with; told whether it
-            must be a new one.
+        batcher: the thread on which pipelines run.
+        begin: starts the session for an open source, or finds the one to continue; its second argument says
+            whether it must be a new one.
         pipeline: makes a new pipeline for a session.
         sources: makes a stream's source from its settings; default: `open_source`.
-        nights: what is between two nights; None: there is one.
-        told: takes why nothing arrives, whenever that changes.
+        nights: what happens between two nights; None: there is only one.
+        told: called with the reason why nothing arrives, whenever that changes.
 
     Attributes:
-        failures: how often the stream had to be begun again.
-        stream: the loop that runs now, or None.
+        failures: how often the stream was restarted.
+        stream: the loop that is running, or None.
 
     """
 
@@ -126,8 +126,8 @@ class Supervisor:
         self._over = ""  # why the night has ended
         self._lane = batcher.lane(self._live)
         self._recording: OngoingNight | None = None
-        self._afresh = False  # the earlier session could not be gone on with
-        self._warming = False  # the pipeline is being given the memory of a session
+        self._afresh = False  # the earlier session could not be continued
+        self._warming = False  # the pipeline's state is being rebuilt from a session
 
     async def run(self, stop: asyncio.Event) -> Outcome:
         """Run night after night, to the end."""
@@ -162,7 +162,7 @@ class Supervisor:
         end.set()
 
     async def _run_night(self, stop: asyncio.Event) -> Outcome:
-        """Run one night to its end; what fails is restarted."""
+        """Run one night to its end, with restarts after failures."""
         in_a_row = 0
         while True:
             began = self._clock.monotonic()
@@ -177,7 +177,7 @@ class Supervisor:
                 return self._conclude(None, stop)
 
     async def _attempt(self, stop: asyncio.Event) -> SleepstreamError | None:
-        """Open the source and run it to its end; return what went wrong, or None."""
+        """Open the source and run it to its end; return the error, or None."""
         settings = self._settings
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -210,10 +210,10 @@ class Supervisor:
         self._warming = False
 
     def _again(self, error: SleepstreamError, stop: asyncio.Event) -> bool:
-        """Whether another attempt makes sense: a device may come back, a wrong setting does not mend itself.
+        """Whether another attempt makes sense: a device may come back, but a wrong setting stays wrong.
 
-        The first attempt is like any other. Settings that were right for this session are right: then the
-        device is another, and may be changed.
+        The first attempt is no exception. A UsageError after the settings have worked in this session comes
+        from another device, which may be replaced.
         """
         if stop.is_set() or not self._live:
             return False
@@ -234,7 +234,7 @@ class Supervisor:
         taken = self._clock.monotonic() - (self._clock.wall() - info.started)  # when its index 0 was
         recording = self._recording
         if recording is not None and not _alike(recording.info, info):
-            self._pipeline(info)  # first: what cannot be staged ends no session
+            self._pipeline(info)  # first, so that a stream that cannot be staged ends no session
             self._end(recording, "the device has another rate or other channels")
             recording = self._recording = None
         self._warming = True
@@ -252,7 +252,7 @@ class Supervisor:
                     self._warming = False
                     await self._stream(intake, recording, source.remarks, stop)
             finally:
-                if intake.waiting:  # the record holds what the pipeline has not seen
+                if intake.waiting:  # the record has samples that the pipeline has not seen
                     recording.pipeline = None
 
     def _continued(self, source: SampleStream, recording: OngoingNight, taken: float) -> Continued:
@@ -262,7 +262,7 @@ class Supervisor:
         start = skip_to(source, self._settings.source, journal.next_sample, start)
         recording.publisher.continues(start, taken)
         reason = REBOOTED if journal.rebooted else NOT_RUNNING
-        journal.rebooted = False  # what is lost from now on is lost under our eyes
+        journal.rebooted = False  # later losses are not due to the restart of the computer
         return Continued(source, start, journal.next_sample, taken, reason)
 
     async def _warm(self, recording: OngoingNight, until: int, stop: asyncio.Event) -> bool:
@@ -287,8 +287,8 @@ class Supervisor:
         """Make a new pipeline with the state of the session so far."""
         pipeline = self._pipeline(recording.info)
         journal = recording.journal
-        if recording.ready is None:  # else a former process wrote all of it
-            with contextlib.suppress(TimeoutError):  # a disk that refuses: what it lacks counts as lost
+        if recording.ready is None:  # otherwise an earlier process wrote all of it
+            with contextlib.suppress(TimeoutError):  # samples that the disk refuses count as lost
                 async with asyncio.timeout(FLUSH_S):
                     await journal.flush()
         return pipeline, await rewarm(journal.path, pipeline, self._worker, until)
@@ -329,7 +329,7 @@ class Supervisor:
             await asyncio.wait([watch])
 
     def _say(self, error: SleepstreamError) -> None:
-        """Report what failed: an old stage must not look like a live one."""
+        """Report a failure: an old stage must not look like a live one."""
         self._waiting.because(str(error))
         if self._recording is not None:
             publisher = self._recording.publisher
@@ -339,7 +339,7 @@ class Supervisor:
 
     def _conclude(self, error: SleepstreamError | None, stop: asyncio.Event) -> Outcome:
         recording = self._recording
-        if self._live:  # others, or an alarm, may go on for hours before anyone sees the outcome
+        if self._live:  # other streams or an alarm may go on for hours before the outcome is shown
             self._waiting.because("" if error is None else str(error))
         if recording is None:
             return Outcome(self._settings.name, None, error=error)
@@ -347,9 +347,7 @@ class Supervisor:
         if error is not None:
             publisher.event("error", str(error))
         publisher.online(False)
-        if (
-            self._warming and not self._over
-        ):  # it still lacks what the record gives: the next start goes on with it
+        if self._warming and not self._over:  # not read back completely: the next start continues it
             log.warning("stream %s was stopped while its session was read back", self._settings.name)
         else:
             self._end(recording, "stopped" if stop.is_set() else "the source has ended")
@@ -368,7 +366,7 @@ class Supervisor:
         if self._over:
             why = f"the night has ended: {self._over}"
             data |= {"night": True, "reason": self._over}
-            publisher.no_signal()  # a stage of this night must not stand for one of the day
+            publisher.no_signal()  # the last stage of the night must not stay for the day
         publisher.conclude(recording.ending.worn_s if self._over and recording.ending is not None else None)
         publisher.event("session_ended", why, data)
 

@@ -11,20 +11,20 @@ from typing import TypeVar
 from streamer.clock import Clock
 from streamer.payloads import SignalPayload, utc
 
-LOOK_S = 1.0  # at what a source says while it is being opened
-AGAIN_S = 3600.0  # until the log bears the same reason again
+LOOK_S = 1.0  # between two checks for remarks while a source is being opened
+AGAIN_S = 3600.0  # until the same reason is logged again
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 class Waiting:
-    """What one stream waits for.
+    """Keeps and reports the reason why a stream waits.
 
     Args:
         stream: name of the sleeper.
         clock: time.
-        tell: takes each change; None: only the log does.
+        tell: called with each change; None: only the log is written.
 
     """
 

@@ -161,7 +161,7 @@ def test_recover_saves_what_is_packed_and_lists_what_is_not_readable(tmp_path):
     assert saved.lost_samples == PIECE_SAMPLES
     with Journal.resume(path, HastyClock()) as journal:
         journal.record(chunk(600 * 256, 256))
-    with pytest.raises(JournalError, match="came out"):  # nothing that cannot be read is left behind
+    with pytest.raises(JournalError, match="after packing"):  # nothing that cannot be read is left behind
         packing.pack(path)
 
 
@@ -209,7 +209,7 @@ def test_a_packer_that_errs_by_one_bit_is_found_out(tmp_path, monkeypatch):
         return real([*rows[:7], (*rows[7][:4], bytes(data)), *rows[8:]], info)
 
     monkeypatch.setattr(packing, "packed", wrong)
-    with pytest.raises(JournalError, match="samples came out others"):
+    with pytest.raises(JournalError, match="samples differ after packing"):
         packing.pack(path)
     assert path.read_bytes() == before
 

@@ -138,7 +138,7 @@ def test_a_fault_in_one_of_them_ends_the_recording_of_none(tmp_path, disk, gate,
                 await journal.flush()
 
     night(tmp_path, disk, gate, HastyClock, rest)
-    assert "a fault of ours" in caplog.text
+    assert "internal error with the files" in caplog.text
     for number in range(1, SLEEPERS):
         assert indices(tmp_path / f"s{number}.sqlite") == list(range(30))
 

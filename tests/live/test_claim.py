@@ -67,7 +67,7 @@ def test_who_records_where_a_folder_was_deleted_under_another_is_left_alone_and_
         with holder("", folder, "anna") as other:
             claim.mend()
             claim.mend()
-            assert caplog.text.count(f"by another process, too: by process {other.pid} (") == 1
+            assert caplog.text.count(f"by another process too: by process {other.pid} (") == 1
         claim.mend()
         assert "process" in refusal(None, folder, ["anna"])
 
