@@ -9,15 +9,15 @@ from streamer.resampler import find_ratio, needed_index, ready_index
 
 
 class Gather:
-    """Twenty pieces a second in, one chunk a second out: a tenth of the work, and no score is later.
+    """Joins some twenty pieces a second to one chunk a second: a tenth of the work, and no later scores.
 
-    A window ends on a whole second, so nothing can come of the pieces in between; and what comes of a stream
-    does not depend on how it was cut. A piece that completes a second of the resampler's output leaves at
-    once with all before it; so does a gap, and the first piece of all and after a gap. (Where a device marks
-    samples as not a number, what they cut short may wait for the next second.)
+    Windows end on whole seconds, so the pieces in between produce no output, and the output does not depend
+    on how the stream was cut. A piece that completes a second of the resampler's output is passed on at once
+    with all before it; so are a gap, and the first piece of the stream or after a gap. (If a device marks
+    samples as NaN, the samples before them may wait for the next second.)
 
     Args:
-        rate_hz: of the device.
+        rate_hz: the device's sampling rate.
 
     Raises:
         SignalError: the rate is outside 50 to 1024 Hz.
@@ -27,19 +27,19 @@ class Gather:
     def __init__(self, rate_hz: float) -> None:
         self._ratio = find_ratio(rate_hz)
         self._held: list[Chunk] = []
-        self._next = 0  # index that the next piece has to begin with
-        self._enough = 0  # index with which another second is complete
-        self._resumed = True  # the next piece says that samples come, and tells the loss before it
+        self._next = 0  # start of the next piece
+        self._enough = 0  # sample index at which the next second is complete
+        self._resumed = True  # the next piece is the first one, or the first after a loss
 
     def __len__(self) -> int:
         return len(self._held)
 
     def missing(self) -> int:
-        """How many samples complete the next second; 0: whatever comes next is passed on at once."""
+        """Return how many samples are missing from the next second; 0: the next item is passed on at once."""
         return 0 if self._resumed else max(self._enough - self._next, 0)
 
     def push(self, item: Item) -> list[Item]:
-        """Take the next piece; return what is ready."""
+        """Take the next piece; return the items that are ready."""
         stop = item.stop
         if stop < self._enough and item.start == self._next and isinstance(item, Chunk) and not self._resumed:
             self._next = stop
@@ -49,7 +49,7 @@ class Gather:
             self._resumed = True
             return [*self.flush(), item]
         if self._held and item.start != self._next:
-            return [*self.flush(), item]  # not for us to judge
+            return [*self.flush(), item]  # passed on as it is, not joined
         self._held.append(item)
         self._next = stop
         self._resumed = False
@@ -59,7 +59,7 @@ class Gather:
         return self.flush()
 
     def flush(self) -> list[Item]:
-        """End of the stream: return what is held."""
+        """Return the held samples, at the end of the stream."""
         held, self._held = self._held, []
         if len(held) <= 1:
             return [*held]

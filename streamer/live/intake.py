@@ -1,4 +1,4 @@
-"""Records what a source sends at once, and keeps it until the pipeline has time."""
+"""Records a source's items as they come, and queues them for the pipeline."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from streamer.live.gather import Gather
 from streamer.messages import Chunk, Item, Marker
 from streamer.sources.source import SampleStream, keep_together
 
-MARKERS = 1000  # that wait to be said; the oldest give way
+MARKERS = 1000  # that wait to be published; with more, the oldest are dropped
 AHEAD_BYTES = 16 << 20  # of samples: half an hour of 4 channels at 256 Hz
 
 
 class Intake:
-    """`async with Intake(...) as intake` records from now on; `intake.next()` gives what was recorded.
+    """`async with Intake(...) as intake` starts recording; `intake.next()` returns the recorded items.
 
-    What reaches the host does not wait for the pipeline, which may be reading a whole night back first: it is
-    recorded when it comes, and small pieces are kept together, since nothing would come of each alone. A
-    device is read ahead of the pipeline up to `AHEAD_BYTES`, and then left to its own buffer; a recording is
-    not read ahead at all, and waits for the disk, too.
+    Recording does not wait for the pipeline, which may have to read back a whole night first. Small pieces
+    are joined to chunks of about a second (see `Gather`). A device is read ahead of the pipeline up to
+    `AHEAD_BYTES`, and then has to buffer on its own; a recorded file is not read ahead, and waits for the
+    disk.
 
     Args:
-        given: open; iterated once.
-        journal: takes every item.
-        live: a device, which cannot wait.
-        clock: tells when samples came.
-        hear: told each item as it comes, before the pipeline has it; must not wait. Without it a device
-            may keep samples together until a second is complete.
+        given: the opened source; iterated once.
+        journal: records every item.
+        live: the source is a device, which cannot wait.
+        clock: for the arrival times of samples.
+        hear: called with each item as it comes, before the pipeline gets it; must not block. Without it a
+            device may hold samples back until a second is complete.
 
     Attributes:
-        heard: when the last ones did, monotonic seconds.
-        markers: that came among them; whoever says them takes them out.
+        heard: monotonic time of the last samples' arrival, in seconds.
+        markers: the markers received; whoever publishes one removes it.
 
     """
 
@@ -71,10 +71,10 @@ class Intake:
         return len(self._items) + len(self._gather)
 
     async def next(self) -> Item | None:
-        """The next item, of a second or so, or None when the source has ended, or after `wake`.
+        """Return the next item, of about a second; None when the source has ended, or after `wake`.
 
         Raises:
-            SourceError, RecordingError: what the source raised, after all that it gave before.
+            SourceError, RecordingError: as raised by the source, after all its items.
             JournalError: the journal is closed.
 
         """
@@ -89,12 +89,12 @@ class Intake:
         return self._take()
 
     def wake(self) -> None:
-        """Have nobody wait for a next item, now or later."""
+        """End a wait for the next item, now and later."""
         self._woken = True
         self._came.set()
 
     async def end(self) -> list[Item]:
-        """Stop recording; return what the pipeline has not taken yet."""
+        """Stop recording; return the items that the pipeline has not taken yet."""
         self._task.cancel()
         await asyncio.wait([self._task])
         return [self._take() for _ in range(len(self._items))]
@@ -127,7 +127,7 @@ class Intake:
             if isinstance(item, Chunk):
                 self.heard = item.arrived or self._clock.monotonic()
             ready = self._gather.push(item)
-            if not ready and self._live:  # as nineteen of twenty pieces
+            if not ready and self._live:  # nineteen of twenty pieces
                 continue
             self._items.extend(ready)
             self._bytes += sum(map(_nbytes, ready))
@@ -146,7 +146,7 @@ class Intake:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
-            task.exception()  # is heard by whoever asks for the next item, if anybody does
+            task.exception()  # mark it as retrieved; `next` raises it
         self._came.set()
 
 

@@ -1,4 +1,4 @@
-"""Continues a session whose process died: its place on the clock, and the pipeline's state."""
+"""Continues a session whose process died: restores its clock and the pipeline's state."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ NOT_RUNNING = "not received: sleepstream was not running, or had lost the device
 REBOOTED = f"{NOT_RUNNING}; the computer was started anew, and its wall clock tells how long it took"
 LASTING: tuple[EventName, ...] = ("lights_off", "lights_on", "mark", "trigger", "alarm")  # matter all night
 RECENT = 500  # events of whatever kind, for the page
-LATEST_S = 0.001  # to which an event of an earlier version tells when a loss began
-SLICE = 32  # rows of the session file, about a second each, and outputs before another stream's turn
+LATEST_S = 0.001  # resolution of a loss's start in events of an earlier version
+SLICE = 32  # rows of the session file (about a second each) or outputs per slice of work
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Past:
-    """What a new pipeline makes of a session's own samples."""
+    """The output of a new pipeline for the samples that a session has recorded."""
 
-    stop: int = 0  # index one past the last of them
+    stop: int = 0  # index one past the last sample
     scores: list[Score] = field(default_factory=list)  # provisional ones without their windows
-    heard: int = 0  # how many scores there were; of provisional ones in a loss only the last is kept
-    gaps: list[Gap] = field(default_factory=list)  # as the ledger says them
+    heard: int = 0  # number of all scores; of provisional ones in a loss only the last is kept
+    gaps: list[Gap] = field(default_factory=list)  # as in the ledger
 
     def take(self, output: Output) -> None:
-        """Keep what may have to be published again."""
+        """Keep an output that may have to be published."""
         if isinstance(output, Gap):
             self.gaps.append(output)
         elif isinstance(output, Score):
             self.heard += 1
             if self.scores and _says_no_more(self.scores[-1], output):
                 self.scores.pop()
-            # Windows are kept for the page's picture of the night, in which what was lost is blank.
+            # Windows are kept for the page's picture of the night, which shows losses as blank.
             blank = output.epoch is None or output.quality.lost_fraction == 1
             self.scores.append(replace(output, window=None) if blank else output)
 
@@ -60,7 +60,7 @@ class Past:
 
 
 def _says_no_more(score: Score, later: Score) -> bool:
-    """Whether a provisional score in a loss is redundant."""
+    """Return whether a provisional score in a loss repeats the one before."""
     lost = score.quality.lost_fraction == 1 == later.quality.lost_fraction
     return lost and score.epoch is None and score.smoothed == later.smoothed
 
@@ -68,14 +68,14 @@ def _says_no_more(score: Score, later: Score) -> bool:
 async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -> Past:
     """Run a session's samples and gaps through a new pipeline, which then continues as if never stopped.
 
-    Eight hours take some ten seconds of `worker`, in slices, so that other streams get their turn. When it is
-    cancelled it ends after the slice under way, and the pipeline is of no use.
+    Eight hours take about ten seconds of `worker`, in slices, so that other streams get their turn. When
+    cancelled, it ends after the current slice, and the pipeline must be discarded.
 
     Args:
-        path: of the session file; it may be open for writing, and grow.
-        pipeline: new.
+        path: the session file; it may be open for writing, and grow.
+        pipeline: a new pipeline.
         worker: the thread that pipelines run on.
-        until: sample at which to end; what the file lacks up to there counts as lost.
+        until: sample index at which to end; samples missing from the file up to there count as lost.
 
     Raises:
         JournalError: the file is damaged.
@@ -97,7 +97,7 @@ async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -
 
 
 def _pushed(pipeline: Pipeline, recorded: Iterable[Item], until: int, past: Past) -> Iterator[None]:
-    """Push what lies before `until`, and then what the file lacks up to there; pauses as `_push` does."""
+    """Push the items before `until`, and a gap up to there if the file ends earlier; yields as `_push`."""
     for item in recorded:
         if item.start >= until:
             break
@@ -107,7 +107,7 @@ def _pushed(pipeline: Pipeline, recorded: Iterable[Item], until: int, past: Past
 
 
 def _push(pipeline: Pipeline, item: Item, past: Past) -> Iterator[None]:
-    """Push one item; pauses after each output, because a long loss is one item and has thousands of them."""
+    """Push one item; yields after each output, because a long loss is one item with thousands of outputs."""
     for output in pipeline.push(item):
         past.take(output)
         yield
@@ -116,7 +116,7 @@ def _push(pipeline: Pipeline, item: Item, past: Past) -> Iterator[None]:
 
 
 def _before(item: Item, stop: int) -> Item:
-    """The part of an item that lies before `stop`."""
+    """Return the part of an item before `stop`."""
     if item.stop <= stop:
         return item
     if isinstance(item, Gap):
@@ -125,9 +125,9 @@ def _before(item: Item, stop: int) -> Item:
 
 
 def replay_scores(publisher: Publisher, path: Path) -> tuple[EventPayload, ...]:
-    """Set a publisher's counters from a session's file; return the events that still matter, in order.
+    """Set a publisher's counters from a session file; return the events that still matter, in order.
 
-    Of those that may be many only the last are read: a night with a bad device has hundreds of thousands.
+    Of frequent events only the last are read: a night with a bad device has hundreds of thousands.
     """
     with JournalReader(path) as reader:
         epochs, events = tuple(reader.epochs()), tuple(reader.events(*LASTING, last=RECENT))
@@ -136,7 +136,7 @@ def replay_scores(publisher: Publisher, path: Path) -> tuple[EventPayload, ...]:
 
 
 def restore(publisher: Publisher, path: Path, past: Past) -> None:
-    """Continue a publisher's session: nothing is published twice, and what was missed is published now."""
+    """Continue a publisher's session: publish what was missed, and nothing twice."""
     with JournalReader(path) as reader:
         stages = {payload.epoch: payload.stage for payload in reader.epochs()}
         told = _told_up_to(reader.newest("gap"), publisher)
@@ -161,13 +161,13 @@ def restore(publisher: Publisher, path: Path, past: Past) -> None:
 
 
 def _told_up_to(event: EventPayload | None, publisher: Publisher) -> int:
-    """Index one past the last sample whose loss this event has reported."""
+    """Return the index one past the last sample whose loss this event has reported."""
     if event is None:
         return 0
     stop, seconds = event.data.get("stop"), event.data.get("seconds")
     if isinstance(stop, int):
         return stop
-    begin = event.data.get("t_start")  # of an earlier version, which told every loss by itself
+    begin = event.data.get("t_start")  # by an earlier version, which published one event per loss
     if not isinstance(begin, str) or not isinstance(seconds, int | float):
         return 0
     since_s = datetime.fromisoformat(begin).timestamp() - publisher.info.started + seconds
@@ -175,14 +175,14 @@ def _told_up_to(event: EventPayload | None, publisher: Publisher) -> int:
 
 
 class Continued:
-    """A source on a running session's clock: first the missed part as a gap, then its items.
+    """A source on the clock of a running session: first the missed part as a gap, then its items.
 
     Args:
-        source: open.
-        start: index on the session's clock at which the source's own index 0 lies.
-        begin: where the session's ledger ends; what the source gives of earlier samples is dropped.
-        arrived: monotonic seconds at which the source's index 0 was taken.
-        reason: of the gap up to `start`.
+        source: the opened source.
+        start: index on the session's clock of the source's index 0.
+        begin: end of the session's ledger; earlier samples of the source are dropped.
+        arrived: monotonic seconds at which the source's index 0 was recorded.
+        reason: the reason of the gap up to `start`.
 
     """
 
@@ -218,7 +218,7 @@ class Continued:
 
 
 def _moved(item: Item, by: int, at: int) -> Item | None:
-    """The part of an item at or after `at` on the session's clock; empty chunks are left out."""
+    """Return the part of an item at or after `at` on the session's clock; None if there is none."""
     start, stop = max(at, item.start + by), item.stop + by
     if stop <= start:
         return None
@@ -228,9 +228,10 @@ def _moved(item: Item, by: int, at: int) -> Item | None:
 
 
 def skip_to(source: SampleStream, settings: SourceSettings, begin: int, start: int) -> int:
-    """Where the source's index 0 lies on the session's clock.
+    """Return the index on the session's clock of the source's index 0.
 
-    A simulated night with a fixed start is the same night again: it lies at 0, and goes on at `begin`.
+    A simulated night with a fixed start is the same night again: its index 0 is the session's, and it
+    continues at `begin`.
     """
     if isinstance(settings, SimulatedSettings) and settings.started is not None:
         assert isinstance(source, SimulatedSource)
@@ -240,9 +241,9 @@ def skip_to(source: SampleStream, settings: SourceSettings, begin: int, start: i
 
 
 def index_at(last: Mark, monotonic: float, rate_hz: float) -> int:
-    """The index on a session's clock of a moment after its last mark.
+    """Return the index on a session's clock of a moment after its last mark.
 
-    Counted from the last sample by a steady clock, so that neither the device's drift over the
-    night nor a wall clock that was set in the meantime looks like a loss.
+    Counted from the last sample by the steady clock, so that neither the device's drift over the night nor a
+    change of the wall clock looks like a loss.
     """
     return last.index + max(0, round((monotonic - last.monotonic) * rate_hz))
