@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import tempfile
@@ -22,6 +21,7 @@ import numpy as np
 
 from streamer.channels import Wanted as Label
 from streamer.clock import Clock, SystemClock
+from streamer.commands.driving import spare_garbage
 from streamer.live.engine import Engine
 from streamer.messages import Chunk, Gap, Item, StreamInfo
 from streamer.news import News
@@ -113,7 +113,7 @@ async def interrupted(lost_s: int, folder: Path) -> Figures:
     settings = validate(
         {"node": f"bench-{os.getpid()}", "session_dir": str(folder), "stream": streams}, "bench"
     )
-    engine = Engine(settings, SystemClock(), listener, sources=source, begun=gc.freeze)
+    engine = Engine(settings, SystemClock(), listener, sources=source, begun=spare_garbage)
     running = asyncio.create_task(engine.run())
     await listener.present.wait()
     await listener.armed.wait()

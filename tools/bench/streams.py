@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import json
 import math
 import os
@@ -34,6 +33,7 @@ from numpy.typing import NDArray
 
 from streamer.channels import Wanted as Label
 from streamer.clock import Clock, SystemClock
+from streamer.commands.driving import spare_garbage
 from streamer.live.engine import Engine
 from streamer.messages import EPOCH_S, Channel, Chunk, StreamInfo
 from streamer.news import News
@@ -300,7 +300,11 @@ async def carry(count: int, hop_s: int, before_s: float, folder: Path, device: s
 
     listener = _Listener()
     engine = Engine(
-        _settings(count, hop_s, folder, device), SystemClock(), listener, sources=headband, begun=gc.freeze
+        _settings(count, hop_s, folder, device),
+        SystemClock(),
+        listener,
+        sources=headband,
+        begun=spare_garbage,
     )
     running = asyncio.create_task(engine.run())
     await listener.all_present({f"s{n}" for n in range(count)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import os
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 import aiomqtt
 
 from streamer.clock import SystemClock
+from streamer.commands.driving import spare_garbage
 from streamer.live.engine import Engine
 from streamer.messages import STAGES
 from streamer.news import News, Opened
@@ -131,7 +131,7 @@ async def outlet_latency(
             "file": str(written),
         }
         engine = Engine(
-            settings(folder, port, embedded, hours, speed, ttl), SystemClock(), watcher, begun=gc.freeze
+            settings(folder, port, embedded, hours, speed, ttl), SystemClock(), watcher, begun=spare_garbage
         )
         running = asyncio.create_task(engine.run(), name="bench engine")
         await watcher.ready.wait()
