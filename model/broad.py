@@ -20,6 +20,7 @@ KNOTS_HZ = np.geomspace(0.4, 40.0, 9)
 KNOTS = len(KNOTS_HZ)
 ALIKE = 0.6  # correlation of the bands in slow changes
 LEAST_DB, MOST_DB = -15.0, 20.0  # of all bursts at one moment
+LEVEL_DB = 5.0  # s.d. of the level of a stretch of epochs
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]
@@ -32,14 +33,25 @@ def spread_over(frequency_hz: NDArray[np.float64]) -> Samples:
 
 
 def gains(decibel: Samples, frequency_hz: NDArray[np.float64], rng: np.random.Generator) -> Samples:
-    """Draw gains (n * 30, KNOTS) in dB for a sequence (n * 30, bins) in dB; a third of them are all zero."""
+    """Draw gains (n * 30, KNOTS) in dB for a sequence (n * 30, bins) in dB; a quarter are all zero."""
     changed = np.zeros((len(decibel), KNOTS))
     if rng.random() < 0.65:
         strength = float(np.exp(rng.uniform(np.log(0.3), np.log(2.2))))
         changed += strength * waxing(len(decibel), rng) + contrast(decibel, frequency_hz, strength, rng)
         if rng.random() < 0.5:
             changed += bursts(len(decibel), rng)
+    if rng.random() < 0.35:
+        changed += levels(len(decibel), rng)
     return changed.astype(np.float32)
+
+
+def levels(seconds: int, rng: np.random.Generator) -> Array:
+    """Stretches of 3 to 60 epochs, each louder or quieter as a whole, as wake before sleep may be."""
+    steps: list[Array] = []
+    while len(steps) < seconds // EPOCH_S:
+        epochs = int(np.exp(rng.uniform(np.log(3), np.log(60))))
+        steps += [rng.normal(0, LEVEL_DB) + smooth(LEVEL_DB / 2, rng)] * epochs
+    return np.stack(steps[: seconds // EPOCH_S]).repeat(EPOCH_S, 0)
 
 
 def waxing(seconds: int, rng: np.random.Generator) -> Array:

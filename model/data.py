@@ -158,6 +158,7 @@ class Batch(NamedTuple):
     # (B, T, n, e) how n networks of a teacher embed each epoch, and (n,) which of them these are.
     hints: Tensor | None = None
     asked: Tensor | None = None
+    own: Tensor | None = None  # (B, T, 2, D') how a network of ours embeds each epoch
 
     def to(self, device: torch.device) -> Batch:
         """Move all of it."""

@@ -18,7 +18,7 @@ class Ensemble(nn.Module):
     """Networks of one width and context whose probabilities are averaged; `advance` as `MC2SleepNet`'s.
 
     Args:
-        members: two or more; those that standardise over the past come last, and over equally many epochs.
+        members: one or more; those that standardise over the past come last, and over equally many epochs.
         shares: of each in the mean; they add up to 1.
         stage_weights: that multiply the means, for nights in which a stage is as much more frequent.
 

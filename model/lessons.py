@@ -4,11 +4,11 @@
     python -m model.lessons NIGHTS ... OUT --teacher TEACHER.py --networks seed0/best.pt seed1/best.pt
 
 Synthetic nights are changed far more than nights differ (`model.broad`, and `Augmentation` for the amplifier
-and the electrode), and the teacher labels each changed sequence (`model.streamed`): once causally, as on a
-live stream, and once with the whole sequence in view, which is more accurate. Exported networks or
-checkpoints can label the sequences, too (`--networks`; several take turns). A lesson also holds the labels
-of the unchanged epochs: the soft labels of the nights (from YASA, for example) and the experts' stages. A
-training run uses lessons by its settings `lessons` and `lesson_shares`.
+and the electrode), and the teacher labels each changed sequence causally, as on a live stream
+(`model.streamed`). Exported networks or checkpoints can label the sequences, too (`--networks`; one of them
+is drawn for each lesson). A lesson also holds the labels of the unchanged epochs: the soft labels of the
+nights (from YASA, for example) and the experts' stages. A training run uses lessons by its settings `lessons`
+and `lesson_shares`.
 
 Batch k depends only on the seed, k and the nights, so several processes can share the work (`--first`), and
 a stopped one can be continued. Held-out people are left out.
@@ -41,10 +41,10 @@ from streamer.spectrogram import FLOOR_UV
 
 BINS = SIZES["small"].bins
 HERE_HZ = FREQUENCY_HZ[:BINS]
-SAYING = ("teacher", "ahead", "networks", "soft", "experts")
-ASKED = 3  # of the teacher's networks for each batch
+SAYING = ("teacher", "networks", "soft", "experts")
+ASKED = 2  # of the teacher's networks for each batch
 SEQUENCES = 8  # of a batch
-ALTERED = Augmentation(gain=0.3, tilt=0.2, wobble=0.15, low_pass=0.4, noise_uv=5.0)
+ALTERED = Augmentation(gain=0.5, tilt=0.25, wobble=0.15, low_pass=0.4, noise_uv=5.0)
 
 Samples = NDArray[np.float32]
 
@@ -53,9 +53,10 @@ class Lesson(NamedTuple):
     """One batch, as it is stored in a file."""
 
     spectrum: Samples  # (B, T, 29, BINS) dB
-    said: Samples  # (B, T, 5, 5): the words in the order of SAYING
+    said: Samples  # (B, T, 4, 5): the words in the order of SAYING
     hints: Samples  # (B, T, n, e): how those of the teacher's networks that were asked embed each epoch
-    asked: NDArray[np.integer]  # (n,) their numbers
+    tokens: Samples  # (B, T, 2, D'): how the network of ours that was asked embeds each epoch; D' = 0 if none
+    asked: NDArray[np.integer]  # (n,) the numbers of the teacher's networks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,22 +106,22 @@ def lesson(
     ours, theirs, known = (np.stack(column) for column in zip(*parts, strict=True))
     which = rng.choice(len(teacher.networks), min(ASKED, len(teacher.networks)), replace=False)
     causal, hints = teacher.told(theirs, which.tolist())
-    words = [causal, teacher.ahead(theirs, which.tolist())]
-    words.append(
-        told(networks[int(rng.integers(len(networks)))], ours) if networks else np.zeros_like(causal)
-    )
-    said = np.concatenate([np.stack(words, 2), known], 2)
-    return Lesson(ours, said, hints, which)
+    said, tokens = np.zeros_like(causal), np.empty((*causal.shape[:2], 2, 0), np.float32)
+    if networks:
+        said, tokens = told(networks[int(rng.integers(len(networks)))], ours)
+    words = np.concatenate([np.stack([causal, said], 2), known], 2)
+    return Lesson(ours, words, hints, tokens, which)
 
 
 @torch.inference_mode()
-def told(network: MC2SleepNet, spectrum: Samples) -> Samples:
-    """Return the probabilities (B, T, 5) that a sleepstream network gives for sequences without a past."""
+def told(network: MC2SleepNet, spectrum: Samples) -> tuple[Samples, Samples]:
+    """Return probabilities (B, T, 5) and tokens (B, T, 2, D) of one of our networks for whole sequences."""
     batch, epochs = spectrum.shape[:2]
     present = torch.ones(batch, epochs, 2, dtype=torch.bool)
-    logits = network(torch.empty(batch, epochs, 0), torch.from_numpy(spectrum).float(), present)
-    said: Samples = logits[:, :, 0].softmax(-1).numpy()
-    return said
+    nothing = torch.empty(batch, epochs, 0)
+    tokens = network.encode_all(nothing, torch.from_numpy(spectrum).float(), present)
+    said = network.decode(tokens, present)[:, :, 0].softmax(-1)
+    return said.numpy(), tokens.numpy()
 
 
 def sequence(
@@ -216,7 +217,8 @@ class Lessons(Draws):
         parts = (found.spectrum, target.astype(np.float32), np.stack(present), found.hints, found.asked)
         spectrum, wanted, there, hints, asked = map(torch.from_numpy, parts)
         nothing = torch.empty(*target.shape[:2], 0)
-        return Batch(nothing, spectrum, wanted, there, hints=hints, asked=asked)
+        own = torch.from_numpy(found.tokens) if found.tokens.size else None
+        return Batch(nothing, spectrum, wanted, there, hints=hints, asked=asked, own=own)
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """Any of them."""
@@ -235,8 +237,8 @@ def load(path: Path, part: int = 0, parts: int = 1) -> Lesson:
     """Read a lesson, or one of several equal parts of its sequences."""
     with np.load(path, allow_pickle=False) as file:
         here = slice(part * SEQUENCES // parts, (part + 1) * SEQUENCES // parts)
-        spectrum, said, hints = (file[name][here].astype(np.float32) for name in Lesson._fields[:3])
-        return Lesson(spectrum, said, hints, file["asked"])
+        spectrum, said, hints, tokens = (file[name][here].astype(np.float32) for name in Lesson._fields[:4])
+        return Lesson(spectrum, said, hints, tokens, file["asked"])
 
 
 def main(arguments: list[str] | None = None) -> None:

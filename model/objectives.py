@@ -133,18 +133,51 @@ class FineTune(nn.Module):
 
 
 class Hints(NamedTuple):
-    """Linear maps from our embedding of an epoch to a teacher's: one for each of its networks."""
+    """Linear maps from our embeddings of an epoch to those of other networks."""
 
-    weight: Tensor  # (n, e, D)
+    weight: Tensor  # (n, e, D) to those of each of the teacher's networks, from the spectrum's token
     bias: Tensor  # (n, e)
+    own_weight: Tensor  # (2 D', 2 D) to both tokens of a network of ours, from both; (0, 0) if none was asked
+    own_bias: Tensor  # (2 D',)
+
+
+class Follow(nn.Module):
+    """A linear map from our embeddings to another network's, learnt in units of the spread of those.
+
+    Args:
+        width: of our embeddings.
+        examples: theirs (N, e), which centre and spread are taken from.
+
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int, examples: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("centre", examples.mean(0))
+        self.register_buffer("spread", examples.std(0).clamp(min=1e-3))
+        self.linear = nn.Linear(width, examples.size(1))
+
+    def forward(self, seen: Tensor, wanted: Tensor) -> Tensor:
+        """Mean squared error of what follows from ours (..., D) against theirs (..., e), in their s.d."""
+        error: Tensor = self.linear(seen) - (wanted - self.centre) / self.spread
+        return error.square().mean()
+
+    @torch.no_grad()
+    def exact(self) -> tuple[Tensor, Tensor]:
+        """Return weight (e, D) and bias (e,) of the map without those units."""
+        weight, bias = self.linear.weight, self.linear.bias
+        return weight * self.spread.unsqueeze(1), bias * self.spread + self.centre
 
 
 class Repeat(FineTune):
-    """Stage 3 on lessons: learn the stages, and embeddings from which the teacher's can be predicted.
+    """Stage 3 on lessons: learn the stages, and embeddings from which those of others can be predicted.
 
     A teacher's embedding of an epoch carries far more information than its five probabilities (Romero et al.
-    2015, FitNets). A linear map for each of the teacher's networks predicts it from the spectrum's tokens;
-    the maps are discarded after training.
+    2015, FitNets). A linear map for each of the teacher's networks predicts it from the spectrum's tokens; if
+    a network of our own labelled the lessons, too, one more predicts its tokens from both of ours. The maps
+    are discarded after training.
 
     Args:
         network: the network to train.
@@ -163,33 +196,31 @@ class Repeat(FineTune):
         networks: int,
     ) -> None:
         super().__init__(network, frozen, weights)
+        width = network.mask.size(1)
         hints = torch.cat([one.hints.flatten(0, 2) for one in examples if one.hints is not None])
-        self.register_buffer("centre", hints.mean(0))
-        self.register_buffer("spread", hints.std(0).clamp(min=1e-3))
-        maps = [nn.Linear(network.mask.size(1), hints.size(1)) for _ in range(networks)]
-        self.hints = nn.ModuleList(maps)
-
-    centre: Tensor
-    spread: Tensor
+        self.hints = nn.ModuleList(Follow(width, hints) for _ in range(networks))
+        own = [one.own.flatten(2).flatten(0, 1) for one in examples if one.own is not None]
+        self.own = Follow(2 * width, torch.cat(own)) if own else None
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the loss of `FineTune` plus the mean squared error of the hints, in units of their s.d."""
+        """Return the loss of `FineTune` plus the mean squared errors of the hints, in units of their s.d."""
         assert batch.hints is not None, "a batch of model.lessons"
         assert batch.asked is not None, "a batch of model.lessons"
         tokens = embedded(self.network, batch)
         weighted = batch._replace(target=batch.target * self.weights)
         loss = stage_loss(self.network.decode(tokens, batch.present), weighted)
-        wanted = (batch.hints - self.centre) / self.spread
-        seen = tokens[:, :, 1]
-        found = torch.stack([self.hints[one](seen) for one in batch.asked.tolist()], 2)
-        return loss + HINTS * (found - wanted).square().mean()
+        asked = batch.asked.tolist()
+        errors = [self.hints[one](tokens[:, :, 1], batch.hints[:, :, at]) for at, one in enumerate(asked)]
+        loss = loss + HINTS * torch.stack(errors).mean()
+        if self.own is not None and batch.own is not None:
+            loss = loss + HINTS * self.own(tokens.flatten(2), batch.own.flatten(2))
+        return loss
 
-    @torch.no_grad()
     def maps(self) -> Hints:
-        """Return the learnt maps from tokens to the teacher's embeddings."""
-        linear = [one.state_dict() for one in self.hints]
-        weight, bias = (torch.stack([one[name] for one in linear]) for name in ("weight", "bias"))
-        return Hints(weight * self.spread.unsqueeze(1), bias * self.spread + self.centre)
+        """Return the learnt maps from our tokens to the others' embeddings."""
+        weight, bias = zip(*(one.exact() for one in self.hints if isinstance(one, Follow)), strict=True)
+        own = (torch.empty(0, 0), torch.empty(0)) if self.own is None else self.own.exact()
+        return Hints(torch.stack(weight), torch.stack(bias), *own)
 
 
 def embedded(network: MC2SleepNet, batch: Batch) -> Tensor:

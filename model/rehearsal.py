@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.augment import lose_epochs
+from model.checkpoint import load_checkpoint
 from model.data import Batch, Cut, Draws
 from model.lessons import load
 from model.mc2sleepnet import STAGE_COUNT, MC2SleepNet
@@ -39,6 +40,21 @@ class Embedded(NamedTuple):
 
     tokens: Tensor  # (N, T, 2, D) in half as many bits
     said: NDArray[np.int64]  # (N, T) what the teacher called them
+
+
+class Own(NamedTuple):
+    """A network of ours that is asked beside the teacher."""
+
+    network: MC2SleepNet
+    share: float  # of its word in the target
+
+
+def load_own(path: Path | None, lesson_shares: Sequence[float]) -> Own | None:
+    """Read the network of ours whose word has that share in the lessons; None if there is no such network."""
+    teacher, network, *_ = lesson_shares
+    if path is None or network == 0:
+        return None
+    return Own(load_checkpoint(path).network.eval(), network / (teacher + network))
 
 
 @torch.inference_mode()
@@ -68,9 +84,10 @@ class Rehearsal(Draws):
         seed: Sequence[int],
         batches: int,
         first: int = 0,
+        own: Own | None = None,
     ) -> None:
         super().__init__(cut, seed, batches, first)
-        self.known, self.hints, self.teacher = known, hints, teacher
+        self.known, self.hints, self.teacher, self.own = known, hints, teacher, own
         self.flat = known.tokens.flatten(0, 1)  # (N * T, 2, D)
         said = known.said.flatten()
         self.where = [np.flatnonzero(said == stage) for stage in range(STAGE_COUNT)]
@@ -84,6 +101,8 @@ class Rehearsal(Draws):
         with torch.inference_mode():
             said = [self.ask(tokens[:, :, 1], one) for one in which.tolist()]
             target = torch.stack(said).mean(0)
+            if self.own is not None:
+                target = target + self.own.share * (self.ask_own(tokens, self.own.network) - target)
         lost = [lose_epochs(self.cut.epochs, self.cut.augmentation, rng) for _ in tokens]
         nothing = torch.empty(*tokens.shape[:2], 0)
         return Batch(nothing, nothing, target.clone(), torch.from_numpy(np.stack(lost)), tokens)
@@ -92,6 +111,12 @@ class Rehearsal(Draws):
         """Return probabilities (B, T, 5) by one of the teacher's networks for the spectrum's tokens."""
         network = self.teacher.networks[which]
         return staged(network, seen @ self.hints.weight[which].T + self.hints.bias[which])
+
+    def ask_own(self, tokens: Tensor, network: MC2SleepNet) -> Tensor:
+        """What a network of ours makes of both tokens (B, T, 2, D): (B, T, 5)."""
+        theirs = tokens.flatten(2) @ self.hints.own_weight.T + self.hints.own_bias
+        theirs = theirs.view(*tokens.shape[:3], -1)
+        return network.decode(theirs, torch.ones(theirs.shape[:3], dtype=torch.bool))[:, :, 0].softmax(-1)
 
     def sequence(self, rng: np.random.Generator) -> Array:
         """Choose epochs, then add noise and an offset, as another amplifier would: (T, 2, D)."""

@@ -59,10 +59,10 @@ class Settings(BaseModel):
     spectrum_layers: int | None = Field(default=None, ge=0)  # 0: means over the frames instead
     frame_width: int | None = Field(default=None, ge=0)
     lessons: tuple[Path, ...] = ()  # folders of `model.lessons`, to learn from in place of the nights
-    # In their targets: of the teacher as a stream asks it, of the teacher that knows the whole sequence, of
-    # networks of one's own, of the soft labels and of the experts.
-    lesson_shares: tuple[float, float, float, float, float] = (0.5, 0.0, 0.0, 0.5, 0.0)
+    # In their targets: of the teacher, of networks of one's own, of the soft labels and of the experts.
+    lesson_shares: tuple[float, float, float, float] = (0.5, 0.0, 0.5, 0.0)
     teacher: Path | None = None  # whose lessons they are, see model/streamed.py; "rehearse" asks it again
+    network: Path | None = None  # of one's own, that was asked for the lessons; "rehearse" asks it again, too
     seed: int = 0
     # Whose nights choose checkpoint and temperature: these people or recordings, by name, or a fold's.
     held_out: tuple[str, ...] = ()

@@ -83,17 +83,6 @@ class Streamed:
         said = [staged(self.networks[one], tokens[:, :, place]) for place, one in enumerate(which)]
         return torch.stack(said).mean(0).numpy(), tokens.numpy()
 
-    @torch.inference_mode()
-    def ahead(self, decibel: Samples, which: Sequence[int]) -> Samples:
-        """As `__call__`, each sequence seen whole: what the teacher says who knows its future."""
-        epochs = in_epochs(decibel)
-        mean = epochs.mean((1, 2), keepdim=True)
-        standard = (epochs - mean) / (epochs.std((1, 2), keepdim=True) + LEAST)
-        tokens = self._embedded(standard, which)
-        said = [staged_whole(self.networks[one], tokens[:, :, place]) for place, one in enumerate(which)]
-        probabilities: Samples = torch.stack(said).mean(0).numpy()
-        return probabilities
-
     def _embedded(self, standard: Tensor, which: Sequence[int]) -> Tensor:
         """Embed standardised epochs (B, T, frames, bins), each by itself, by each of `which`."""
         batch, epochs = standard.shape[:2]
@@ -121,12 +110,6 @@ def standardised(epochs: Tensor) -> Tensor:
     variance = (square - mean.square()).clamp(min=0)
     spread = ((PRIOR_EPOCHS * USUAL_SPREAD**2 + weight * variance) / (PRIOR_EPOCHS + weight)).sqrt()
     return (epochs - mean.float().unsqueeze(2)) / spread.float().unsqueeze(2)
-
-
-def staged_whole(network: Any, tokens: Tensor) -> Tensor:
-    """Stage all epochs of a sequence together: tokens (B, T, e) -> probabilities (B, T, 5)."""
-    found: Tensor = network.classifier(network.sequence_encoder(tokens)).softmax(-1)
-    return found
 
 
 def staged(network: Any, tokens: Tensor) -> Tensor:

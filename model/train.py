@@ -33,7 +33,7 @@ from model.lessons import Lessons, lesson_paths
 from model.mc2sleepnet import MC2SleepNet
 from model.metrics import CalibratedAgreement, agreement, calibrate
 from model.objectives import Contrast, CrossMask, FineTune, Hints, Repeat
-from model.rehearsal import Embedded, Rehearsal, embed_lessons
+from model.rehearsal import Embedded, Rehearsal, embed_lessons, load_own
 from model.settings import STAGED, Phase, Settings, load_settings
 from model.spectra import Amplitudes, SpectralSequences, amplitudes
 from model.streamed import Streamed
@@ -147,11 +147,9 @@ class Run:
             self._validate()  # what it begins with is the first to be kept: the run cannot end with worse
         while self.phase < len(self.settings.phases):
             phase = self.settings.phases[self.phase]
-            left = (
-                phase.steps - self.step
-                if most_steps is None
-                else min(phase.steps - self.step, most_steps - done)
-            )
+            left = phase.steps - self.step
+            if most_steps is not None:
+                left = min(left, most_steps - done)
             self._train_phase(phase, left)
             done += left
             if self.step < phase.steps:
@@ -160,6 +158,8 @@ class Run:
                 self.hints = self.objective.maps()
             self.phase, self.step = self.phase + 1, 0
             if self.phase < len(self.settings.phases):
+                if self.settings.phases[self.phase].objective == "rehearse":
+                    self.best = -math.inf  # held-out nights hold too little of what it is for to choose
                 self._enter()
             self.save()
 
@@ -200,9 +200,8 @@ class Run:
     def _batches(self, phase: Phase, first: int, count: int, augmentation: Augmentation) -> Iterator[Batch]:
         cut = Cut(phase.epochs, phase.sequences, self.settings.soft_share, augmentation)
         seed = (self.settings.seed, self.phase, self.rank)
-        dataset: Dataset[Batch]
         if phase.objective == "rehearse":
-            dataset = self._rehearsal(cut, seed, count, first)
+            dataset: Dataset[Batch] = self._rehearsal(cut, seed, count, first)
         elif self.settings.lessons:
             dataset = Lessons(self.settings.lessons, self.settings.lesson_shares, cut, seed, count, first)
         elif self.encoded is not None:
@@ -219,15 +218,17 @@ class Run:
         assert self.settings.teacher is not None, "settings: it is given"
         self.embedded = self.embedded or embed_lessons(self.network, lesson_paths(self.settings.lessons))
         teacher = Streamed.load(self.settings.teacher)
-        return Rehearsal(self.embedded, self.hints, teacher, cut, seed, count, first)
+        own = load_own(self.settings.network, self.settings.lesson_shares)
+        return Rehearsal(self.embedded, self.hints, teacher, cut, seed, count, first, own)
 
     def _validate(self) -> None:
         """Score the averaged network on the held-out people, with clean and with degraded signals."""
         if self.rank > 0:
             return
         network = self.averaged()
-        clean = evaluate(network, self.validation, NONE)[0]
-        rough = evaluate(network, self.validation, self.settings.augmentation)[0]
+        clean, rough = (
+            evaluate(network, self.validation, how)[0] for how in (NONE, self.settings.augmentation)
+        )
         figure = (clean.kappa + rough.kappa) / 2
         begins = self.phase == self.step == 0
         if begins and math.isnan(figure):  # one stage only: by chance, and what it begins with is still kept

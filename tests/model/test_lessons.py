@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 
 from model.data import Cut, PreparedNight, fold_of, load_nights, save_night
-from model.lessons import ALTERED, BINS, SAYING, Lessons, learnable, lesson, main, source
+from model.lessons import ALTERED, BINS, SAYING, Lessons, learnable, lesson, main, source, told
+from model.mc2sleepnet import MC2SleepNet
 from model.settings import Settings
-from model.size import FRAMES
+from model.size import FRAMES, SIZES
 from model.streamed import Streamed, standardised
 from model.train import Run
 from streamer.errors import RecordingError, UsageError
@@ -57,17 +59,6 @@ def test_gain_and_tilt_do_not_reach_the_teacher(teacher: Path) -> None:
     np.testing.assert_allclose(streamed(tilted, [0]), streamed(decibel, [0]), atol=1e-4)
 
 
-def test_the_teacher_that_knows_the_whole_sequence_sees_its_future(teacher: Path) -> None:
-    streamed = Streamed.load(teacher)
-    decibel = spectra(streamed)
-    whole = streamed.ahead(decibel, [0, 1])
-    np.testing.assert_allclose(whole.sum(-1), 1, atol=1e-5)
-    changed = decibel.copy()
-    changed[:, 25 * 30 :] += 10
-    assert np.abs(streamed.ahead(changed, [0, 1])[:, :25] - whole[:, :25]).max() > 0.05
-    np.testing.assert_allclose(streamed.ahead(decibel + 6, [0, 1]), whole, atol=1e-4)
-
-
 def test_a_long_stretch_is_standardised_to_itself() -> None:
     epochs = torch.randn(1, 200, 28, 4, generator=torch.Generator().manual_seed(0)) * 3 + 40
     late = standardised(epochs)[:, 150:]
@@ -84,7 +75,7 @@ def test_white_noise_is_as_strong_in_the_teachers_spectrum_as_said(teacher: Path
 def test_a_lesson_follows_from_its_dice(teacher: Path) -> None:
     streamed, cut = Streamed.load(teacher), Cut(20, 3, augmentation=ALTERED)
     nights = [source(night(), streamed, np.random.default_rng(0))]
-    ours, said, hints, asked = lesson(nights, streamed, [], cut, np.random.default_rng(1))
+    ours, said, hints, tokens, asked = lesson(nights, streamed, [], cut, np.random.default_rng(1))
     again, *_ = lesson(nights, streamed, [], cut, np.random.default_rng(1))
     np.testing.assert_array_equal(ours, again)
     assert ours.shape == (3, 20, FRAMES, BINS)
@@ -92,6 +83,19 @@ def test_a_lesson_follows_from_its_dice(teacher: Path) -> None:
     np.testing.assert_allclose(said[:, :, 0].sum(-1), 1, atol=1e-4)
     assert hints.shape == (3, 20, len(asked), 1)
     assert not said[:, :, SAYING.index("networks")].any()  # no networks were asked
+    assert tokens.size == 0
+
+
+def test_a_network_of_ours_is_asked_of_what_the_lesson_shows(teacher: Path) -> None:
+    streamed, cut = Streamed.load(teacher), Cut(20, 3, augmentation=ALTERED)
+    ours = MC2SleepNet(replace(SIZES["small"], views="spectrum")).eval()
+    made = lesson(
+        [source(night(), streamed, np.random.default_rng(0))], streamed, [ours], cut, np.random.default_rng(1)
+    )
+    said, tokens = told(ours, made.spectrum)
+    np.testing.assert_array_equal(made.said[:, :, SAYING.index("networks")], said)
+    np.testing.assert_array_equal(made.tokens, tokens)
+    assert tokens.shape == (3, 20, 2, SIZES["small"].width)
 
 
 def test_nobody_who_is_held_out_is_in_a_lesson() -> None:
@@ -118,7 +122,7 @@ def test_the_command_goes_on_and_a_run_learns_from_them(lessons: Path, teacher: 
     assert sorted(made) == [f"lesson-0-{number:05}.npz" for number in range(3)]
     main([str(tmp_path / "nights"), str(lessons), "--teacher", str(teacher), "--count", "4"])
     assert {name: (lessons / name).stat().st_mtime_ns for name in made} == made
-    batches = Lessons([lessons], (1, 0, 0, 0, 0), Cut(sequences=8), (0,), 8)
+    batches = Lessons([lessons], (1, 0, 0, 0), Cut(sequences=8), (0,), 8)
     seen = [batches[number].spectrum for number in range(8)]
     assert all(torch.equal(batches[number].spectrum, one) for number, one in enumerate(seen))
     assert len({float(one.sum()) for one in seen}) == 4  # all before any comes again
@@ -127,7 +131,7 @@ def test_the_command_goes_on_and_a_run_learns_from_them(lessons: Path, teacher: 
         {
             "nights": [tmp_path / "nights"],
             "lessons": [lessons],
-            "lesson_shares": (0.25, 0.25, 0, 0.5, 0),
+            "lesson_shares": (0.5, 0, 0.5, 0),
             "out": tmp_path / "run",
             "trained_on": "a test",
             "waveform": False,
@@ -162,7 +166,7 @@ def test_whose_word_is_missing_is_not_learnt_from(lessons: Path) -> None:
         path.unlink()
     both, alone = (
         Lessons([lessons], shares, Cut(sequences=8), (0,), 1)[0]
-        for shares in ((0.5, 0, 0, 0.5, 0), (1, 0, 0, 0, 0))
+        for shares in ((0.5, 0, 0.5, 0), (1, 0, 0, 0))
     )
     assert not both.target[:, :7].any()
     assert (both.target[:, 7:].sum(-1) > 0.9).all()
@@ -171,7 +175,7 @@ def test_whose_word_is_missing_is_not_learnt_from(lessons: Path) -> None:
 
 def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RecordingError, match=r"model\.lessons"):
-        Lessons([tmp_path], (1, 0, 0, 0, 0), Cut(sequences=8), (0,), 1)
+        Lessons([tmp_path], (1, 0, 0, 0), Cut(sequences=8), (0,), 1)
     (tmp_path / "teacher.py").write_text("class Teacher: ...\n")
     with pytest.raises(UsageError, match="RATE_HZ"):
         Streamed.load(tmp_path / "teacher.py")
