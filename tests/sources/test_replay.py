@@ -353,9 +353,9 @@ def test_an_edf_of_annotations_only_is_no_recording(tmp_path):
         play(path)
 
 
-def test_records_that_go_back_in_time(tmp_path):
-    path = write_edf_d(tmp_path / "a.edf", [signal(eeg(3), 100)], [0, 5, 2])
-    with pytest.raises(RecordingError, match="record 3 of 3 starts at 2 s"):
+def test_records_that_go_back_in_time_and_not_to_where_they_were(tmp_path):
+    path = write_edf_d(tmp_path / "a.edf", [signal(eeg(3), 100)], [0, 5, 3])
+    with pytest.raises(RecordingError, match="record 3 of 3 starts at 3 s"):
         play(path)
 
 
