@@ -24,7 +24,6 @@ from streamer.sinks.handover import Aside
 from streamer.sinks.logbook import collect_remarks
 from streamer.sinks.terminal import Terminal, show_night
 
-NEW_OBJECTS = 10_000  # between two searches for garbage; Python has 700
 logger = logging.getLogger(__name__)
 
 
@@ -74,9 +73,9 @@ def spare_garbage() -> None:
     """Have Python's garbage collector search less; called when a session has begun.
 
     Objects from imports and session starts stay for ever. If they were searched, stages and triggers would be
-    late by a tenth of a second or more. The engine makes few cycles, so new objects are searched less often.
+    late by a tenth of a second or more. New objects are searched as often as Python does: with 10,000 instead
+    of 700 between two searches, 400 sleepers took a quarter more CPU.
     """
-    gc.set_threshold(NEW_OBJECTS)
     gc.freeze()
 
 
