@@ -55,13 +55,12 @@ class Nights:
     async def _clock_behind(self, draw: random.Random) -> None:
         """The power fails, and the computer has no clock that goes on: the last sample lies in its future."""
         await self._die()
-        found = youngest(self._rig.sessions)
-        if not found or not _ahead(found[-1], draw.uniform(5, 3600)):
+        *earlier, old = youngest(self._rig.sessions) or [Path()]
+        for path in earlier:  # all of them are from before that start, and were written before the last
+            _ahead(path, 0.0)
+        if not old.is_file() or not _ahead(old, draw.uniform(5, 3600)):
             self._rig.engine.start()
             return
-        *earlier, old = found
-        for path in earlier:  # all of them are from before that start
-            _ahead(path, 0.0)
         self._verdict.given_up.add(old.name)
         self._rig.engine.start()
         if not await until(lambda: bool(_why(self._rig.sessions, old)), BEGIN_S):
