@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.lsl_alone import keep_apart
+from tests.patience import be_patient
 
 TORCH = find_spec("torch") is not None
 WORKERS = 2  # test processes at the same time
@@ -38,6 +39,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("sleepstream")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> None:
+    """No test is about how fast this machine is."""
+    be_patient()
 
 
 @pytest.fixture(scope="session")

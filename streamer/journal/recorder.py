@@ -33,6 +33,7 @@ from streamer.messages import Chunk, Gap, Item
 from streamer.payloads import EpochPayload, EventPayload, to_json
 
 PROMISE_S = 2.0
+CLOSE_S = 3.0  # longest wait for the disk at the end
 JUMP_S = 2.0  # the two clocks may differ so much: a sample may have waited before it was recorded
 CAPACITY_BYTES = 64 << 20  # 4.5 h of 4 channels at 256 Hz
 CLOCKS_AGREE_S = 10.0  # a message that is later than this after the last sample has no known steady time
@@ -263,8 +264,8 @@ class Journal:
         """
         await self._writer.flush()
 
-    def close(self, deadline_s: float = 3.0) -> None:
-        """Write what is left and close the file; blocks up to the deadline. A second call does nothing.
+    def close(self) -> None:
+        """Write what is left and close the file; blocks up to `CLOSE_S`. A second call does nothing.
 
         Raises:
             JournalError: not everything could be written.
@@ -272,7 +273,7 @@ class Journal:
         """
         if self.status.state != "closed":
             self._close_hole()
-        self._writer.close(deadline_s)
+        self._writer.close(CLOSE_S)
 
     def _list(self, gap: Gap) -> None:
         self._close_hole()

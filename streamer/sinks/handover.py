@@ -165,13 +165,13 @@ class Aside(Guard):
             self.complain(f"{self.name} is stuck and takes nothing; the night goes on")
         return super().complaint()
 
-    def close(self, deadline_s: float = DRAIN_S) -> bool:
-        """Let the sink take what is queued, for at most `deadline_s`; return whether it did."""
+    def close(self, deadline_s: float | None = None) -> bool:
+        """Let the sink take what is queued, for at most `deadline_s` (`DRAIN_S`); return whether it did."""
         with self._ready:
             self._closing = True
             self._ready.notify()
         if self._thread.ident is not None:
-            self._thread.join(deadline_s)
+            self._thread.join(DRAIN_S if deadline_s is None else deadline_s)
         ended = not self._thread.is_alive()
         if not ended:
             log.error("%s did not take its last messages (%d) in time", self.name, len(self._waiting) + 1)

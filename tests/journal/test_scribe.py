@@ -15,6 +15,7 @@ from streamer.journal.writer import Writer
 from tests.journals import META, HandClock, HastyClock, chunk, epoch, indices
 
 SLEEPERS = scribe.TOGETHER + 2
+PATIENCE_S = 60
 
 
 class Disk:
@@ -38,18 +39,26 @@ def disk(monkeypatch):
     return Disk(monkeypatch)
 
 
+class Gate:
+    """While it is shut no transaction ends, so that others become due meanwhile."""
+
+    def __init__(self):
+        self.reached = threading.Event()  # a transaction has begun
+        self.opened = threading.Event()
+        self._write = session_file.write
+
+    def write(self, db, batch):
+        self.reached.set()
+        assert self.opened.wait(PATIENCE_S)
+        self._write(db, batch)
+
+
 @pytest.fixture
 def gate(monkeypatch):
-    """While it is shut no transaction ends, so that others become due meanwhile."""
-    opened, write = threading.Event(), session_file.write
-
-    def waits(db, batch):
-        assert opened.wait(20)
-        write(db, batch)
-
-    monkeypatch.setattr(session_file, "write", waits)
-    yield opened
-    opened.set()
+    gate = Gate()
+    monkeypatch.setattr(session_file, "write", gate.write)
+    yield gate
+    gate.opened.set()
 
 
 def night(folder, disk, gate, clock, rest):
@@ -63,13 +72,14 @@ def night(folder, disk, gate, clock, rest):
             )
             disk.journals = others
             first.record(chunk(0, 10))
+            assert await asyncio.to_thread(gate.reached.wait, PATIENCE_S), "nobody writes the first"
             for journal in others:
                 journal.record(chunk(0, 10))
                 journal.epoch(epoch(0))
-            gate.set()
+            gate.opened.set()
             await rest(others)
 
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
 
 
 def test_many_wait_for_the_disk_once_and_count_as_recorded_afterwards(tmp_path, disk, gate):
@@ -153,7 +163,7 @@ def test_few_files_wait_each_for_itself(tmp_path, disk):
                 journal.record(chunk(0, 10))
             await asyncio.gather(one.flush(), other.flush())
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
     assert disk.commits == []
 
 
@@ -164,6 +174,6 @@ def test_its_thread_ends_with_the_last_file(tmp_path):
     for _ in range(2):
         with Journal.create(tmp_path / "a.sqlite", META, HandClock()):
             (thread,) = threads()
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not threads()
         (tmp_path / "a.sqlite").unlink()
