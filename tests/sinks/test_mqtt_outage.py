@@ -14,7 +14,7 @@ from streamer.clock import SystemClock
 from streamer.errors import SettingsError
 from streamer.news import Online
 from streamer.payloads import to_json
-from streamer.sinks import client, mqtt
+from streamer.sinks import client, mqtt, standby
 from streamer.sinks.client import explain
 from streamer.sinks.mqtt import MqttSink
 from tests.cable import Cable
@@ -240,7 +240,10 @@ def test_another_process_with_the_same_node_is_named_as_the_trouble():
     assert "give each its own `node`" in explain(lost, settings(1883))
 
 
-def test_the_older_of_two_processes_of_one_name_stands_by_and_returns_when_the_other_has_gone():
+def test_the_older_of_two_processes_of_one_name_stands_by_and_returns_when_the_other_has_gone(monkeypatch):
+    for name in ("LOOK_S", "PROOF_S"):
+        monkeypatch.setattr(standby, name, PATIENCE_S)
+
     async def main(port):
         first_box, second_box, watch = MemoryOutbox(), MemoryOutbox(), Watch()
         async with (
