@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import getpass
+import os
 import random
 import shutil
 import signal
@@ -11,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,15 +26,26 @@ PROGRAM = shutil.which("mosquitto", path=PATH)
 
 CHOSEN = range(10_000, 32_000)  # the system does not give these to programs that ask for any free port
 STARTING_S = 60.0  # longest time for mosquitto to start, on a busy machine
+_ours: set[int] = set()  # ports that this process was given
+
+
+@cache
+def _given() -> int:
+    """Open the file in which each process of this user locks the ports that it was given, until it ends."""
+    path = Path(tempfile.gettempdir(), f"sleepstream-ports-{os.getuid()}")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def free_port() -> int:
-    """Find a free port that no other program gets by chance before it is used."""
+    """Find a free port that no other program gets by chance before it is used, nor a second caller."""
     while True:
         port = random.SystemRandom().choice(CHOSEN)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _ours:
+                fcntl.lockf(_given(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+                _ours.add(port)
+                return port
 
 
 class Mosquitto:

@@ -30,7 +30,7 @@ def chromium() -> Iterator[Browser]:
     if PROGRAM is None:
         raise UsageError("no chromium was found; install it: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=PROGRAM, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=PROGRAM, args=list(FLAGS), timeout=120_000)
         try:
             yield browser
         finally:
