@@ -167,7 +167,12 @@ def _crowded(looks: list[Look]) -> list[str]:
 
 
 async def soak(
-    folder: Path, hours: float, speed: float, hop_s: int, tell: Callable[[Look], None] = lambda look: None
+    folder: Path,
+    hours: float,
+    speed: float,
+    hop_s: int,
+    tell: Callable[[Look], None] = lambda look: None,
+    looks: int = 10,
 ) -> list[Look]:
     """Run a night with an embedded broker; what each of its parts left behind, told as it comes."""
     source = {
@@ -186,7 +191,7 @@ async def soak(
         },
         "soak",
     )
-    observer = Observer(min(3600.0, hours * 3600 / 10), tell)
+    observer = Observer(min(3600.0, hours * 3600 / looks), tell)
     tracemalloc.start()
     try:
         (outcome,) = await Engine(ready, SystemClock(), observer).run()

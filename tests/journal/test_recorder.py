@@ -171,9 +171,9 @@ def test_a_cancelled_reader_leaves_the_outbox_working(tmp_path):
 
 
 class Slow(SystemClock):
-    """Seconds of four: what is promised within two of them holds on a disk that takes its time, too."""
+    """Seconds of ten: what is promised within two of them holds on a disk that takes its time, too."""
 
-    LENGTH = 4.0
+    LENGTH = 10.0
 
     def monotonic(self) -> float:
         return super().monotonic() / self.LENGTH
