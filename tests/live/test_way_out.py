@@ -10,6 +10,7 @@ import pty
 import signal
 import termios
 import threading
+from functools import partial
 
 import pytest
 from rich.console import Console
@@ -21,6 +22,7 @@ from streamer.errors import RunError, SinkError, SleepstreamError, explain
 from streamer.host.standard import Unbuffered
 from streamer.journal import Journal
 from streamer.live import engine as engine_module
+from streamer.live import sleeper
 from streamer.live.engine import Engine
 from streamer.live.supervisor import Supervisor
 from streamer.messages import Chunk
@@ -30,6 +32,7 @@ from streamer.settings import validate
 from streamer.sinks.handover import Aside
 from streamer.sinks.logbook import Logbook
 from streamer.sinks.terminal import Terminal
+from streamer.sources.simulated import SimulatedSource
 from tests.fakes import FakeSource, Witness
 from tests.paths import eeg, info
 from tests.test_cli import write_edf
@@ -53,6 +56,24 @@ def whole(outcome):
     return outcome.error is None and len(outcome.labels) == round(HOURS * 120)
 
 
+class Held(SimulatedSource):
+    """A night that begins once something has happened, which a thread may be late with."""
+
+    def __init__(self, settings, happened):
+        super().__init__(settings)
+        self._happened = happened
+
+    async def __aiter__(self):
+        while not self._happened():  # noqa: ASYNC110 - in a thread
+            await asyncio.sleep(0.001)
+        async for item in super().__aiter__():
+            yield item
+
+
+def held(happened):
+    return lambda asked, *_: Held(asked, happened)
+
+
 class Bad(Witness):
     """Does to each message what a test wants done."""
 
@@ -72,7 +93,9 @@ def broken():
 
 @pytest.mark.parametrize("prompt", [True, False])
 def test_a_watcher_that_raises_ends_nothing_and_is_said_once(tmp_path, prompt):
-    (outcome,) = asyncio.run(Engine(settings(tmp_path), SystemClock(), Bad(broken, prompt)).run())
+    source = held(lambda: engine._watcher.failures)
+    engine = Engine(settings(tmp_path), SystemClock(), Bad(broken, prompt), sources=source)
+    (outcome,) = asyncio.run(engine.run())
     assert whole(outcome)
     assert events(outcome).count(("error", "the bad one")) == 1
 
@@ -97,7 +120,7 @@ def test_a_stopped_terminal_stops_nothing_else(tmp_path):
     assert whole(outcome)
     assert not aside.close(0.01)
     termios.tcflow(theirs, termios.TCOON)
-    assert aside.close(30)
+    assert aside.close(60)
     assert b"anna" in os.read(ours, 1 << 16)
     os.close(ours)
     os.close(theirs)
@@ -134,10 +157,11 @@ def test_an_output_that_takes_nothing_takes_nothing_from_the_night(tmp_path, mak
     out = Unbuffered(descriptor, "utf-8")
     sink = Logbook(out, "text") if style == "text" else Terminal(Console(file=out))
     aside = Aside(sink, SystemClock()).__enter__()
-    (outcome,) = asyncio.run(Engine(settings(tmp_path), SystemClock(), aside).run())
+    source = held(lambda: aside.failures or make is stalled_pipe)
+    (outcome,) = asyncio.run(Engine(settings(tmp_path), SystemClock(), aside, sources=source).run())
     ended = aside.close(0.05)
     free()
-    assert aside.close(30)
+    assert aside.close(60)
     os.close(descriptor)
     assert whole(outcome)
     if make is stalled_pipe:
@@ -280,51 +304,50 @@ def ignored(*_):
     raise AssertionError("nobody has taken the signal")
 
 
-def run_signalled(tmp_path, number, ends):
+@pytest.fixture
+def signalled(tmp_path, monkeypatch):
     """Run a night, send this process the signal once there is a session, and tell why the night ended."""
+    return partial(run_signalled, tmp_path, monkeypatch)
+
+
+def run_signalled(tmp_path, monkeypatch, number, ends):
     hours, speed = (8, 60) if ends else (HOURS, 600)
     config = tmp_path / "c.toml"
     config.write_text(
         f'session_dir = "{tmp_path}"\n[[stream]]\nname = "anna"\nhop_s = 10\n[stream.source]\n'
         f'kind = "simulated"\nhours = {hours}\nspeed = {speed}\n'
     )
-    ended = threading.Event()
+    create = sleeper._create_journal
 
-    def send():
-        while not ended.wait(0.01):
-            if list(tmp_path.glob("*.sqlite")):
-                os.kill(os.getpid(), number)
-                return
+    def create_and_send(*args):
+        journal = create(*args)
+        os.kill(os.getpid(), number)
+        return journal
 
-    sending = threading.Thread(target=send)
-    sending.start()
-    try:
-        assert cli.main(["run", str(config), "--log", "text"]) == 0
-    finally:
-        ended.set()
-        sending.join()
+    monkeypatch.setattr(sleeper, "_create_journal", create_and_send)
+    assert cli.main(["run", str(config), "--log", "text"]) == 0
     (session,) = tmp_path.glob("*.sqlite")
     with Journal.open(session) as read:
         return [event.text for event in read.events() if event.event == "session_ended"]
 
 
 @pytest.mark.parametrize("nohup", [False, True])
-def test_a_closed_terminal_ends_the_night_in_peace_unless_it_is_to_go_on(tmp_path, handled, nohup):
+def test_a_closed_terminal_ends_the_night_in_peace_unless_it_is_to_go_on(signalled, handled, nohup):
     handled(signal.SIGHUP, signal.SIG_IGN if nohup else ignored)
-    why = run_signalled(tmp_path, signal.SIGHUP, ends=not nohup)
+    why = signalled(signal.SIGHUP, ends=not nohup)
     assert why == ["the source has ended" if nohup else "stopped"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
-def test_whoever_ends_it_ends_it_in_peace(tmp_path, handled, number):
+def test_whoever_ends_it_ends_it_in_peace(signalled, handled, number):
     handled(number, ignored)
-    assert run_signalled(tmp_path, number, ends=True) == ["stopped"]
+    assert signalled(number, ends=True) == ["stopped"]
 
 
 @pytest.mark.parametrize("number", STRAY)
-def test_a_stray_signal_ends_no_night(tmp_path, handled, capfd, number):
+def test_a_stray_signal_ends_no_night(signalled, handled, capfd, number):
     handled(number, ignored)
-    assert run_signalled(tmp_path, number, ends=False) == ["the source has ended"]
+    assert signalled(number, ends=False) == ["the source has ended"]
     assert number.name in capfd.readouterr().out
 
 

@@ -29,6 +29,16 @@ def until(done, seconds=60.0):
         time.sleep(0.01)
 
 
+def start(stream, path):
+    """Begin to record; a recorder that finds no stream on a busy machine is started again."""
+    for _ in range(30):
+        try:
+            return stream.start_record(path, overwrite=True, timeout=60)
+        except RuntimeError as error:
+            missed = error
+    raise missed
+
+
 def recorded(path, wait_s):
     """Three codes as such a client reads them, and as it records them if it is left alone for long enough."""
     from mne_lsl.stream import StreamLSL
@@ -38,7 +48,7 @@ def recorded(path, wait_s):
         stream = StreamLSL(bufsize=50, name=name, stype="MarkerCodes", source_id=source_id)
         stream.connect(acquisition_delay=0.01, timeout=60)
         try:
-            stream.start_record(path)
+            start(stream, path)
             before = pylsl.local_clock()
             due = time.time() + 0.25
             outlets.hear("s01", staged(0, "N3", 30))
