@@ -1,4 +1,4 @@
-"""Deadlines after which the engine gives up on a disk, a broker or a thread: in tests they are far off.
+"""Deadlines after which the engine gives up on a disk, a broker or a thread, or thins its stages: far off.
 
 They are chosen for machines that work and people who wait. A machine that tests may stand still for seconds,
 and a test that is about something else must not fail of that. A test of a deadline sets it itself.
@@ -13,6 +13,7 @@ DEADLINES = (
     "streamer.doctor.examination.WAIT_S",
     "streamer.host.standard.LAST_S",
     "streamer.journal.recorder.CLOSE_S",
+    "streamer.live.batching.LATE_S",
     "streamer.live.engine.DELIVERY_S",
     "streamer.live.hearers.DRAIN_S",
     "streamer.live.hearers.OUTLETS_S",

@@ -23,7 +23,7 @@ from streamer.channels import Wanted as Label
 from streamer.clock import Clock, SystemClock
 from streamer.commands.driving import spare_garbage
 from streamer.live.engine import Engine
-from streamer.messages import Chunk, Gap, Item, StreamInfo
+from streamer.messages import EPOCH_S, Chunk, Gap, Item, StreamInfo
 from streamer.news import News
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate
@@ -90,7 +90,8 @@ class _Listener:
         elif isinstance(news, StagePayload):
             if stream == "off":
                 self.stages += 1
-                self.armed.set()
+                if self.stages >= BEFORE_S - EPOCH_S:  # all of those before the loss
+                    self.armed.set()
             elif news.latency_ms is not None:
                 self.present.set()
                 self.late_ms.append(news.latency_ms)
