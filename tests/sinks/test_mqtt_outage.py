@@ -169,10 +169,11 @@ def test_a_connection_that_is_up_but_passes_nothing_is_given_up(half_open):
         async with (
             Cable(port) as cable,
             Subscriber(port) as subscriber,
-            MqttSink(settings(cable.port, timeout_s=0.5), "n", SystemClock(), watch) as sink,
+            MqttSink(settings(cable.port), "n", SystemClock(), watch) as sink,
         ):
             sink.stream("bed", outbox)
             await watch.until(lambda status: status.connected)
+            sink._connection.client.timeout = 0.5  # of this connection; the next has time
             if half_open:
                 cable.orphan()
             else:
