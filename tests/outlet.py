@@ -48,7 +48,7 @@ class Script:
     drift: float = 0.0  # the device's seconds are so much longer
     burst: int = 1  # samples that have the time of the last of them
     pause_s: tuple[float, float] | None = None  # of the device's time; nothing is sent
-    wait_s: float = 0.0  # of the wall clock before the first sample, listened to
+    mute: bool = False  # until a line comes from stdin, listened to
 
     @property
     def stop(self) -> int:
@@ -98,7 +98,8 @@ def play(script: Script) -> None:
     outlet = open_outlet(script)
     while not outlet.wait_for_consumers(0.2):
         pass
-    time.sleep(script.wait_s)
+    if script.mute:
+        sys.stdin.readline()
     numbers = sent(script)
     begun = pylsl.local_clock()
     stamps = (begun if script.begun is None else script.begun) + times(script, numbers)

@@ -154,7 +154,7 @@ def test_silence_has_an_end_and_a_reason(tmp_path, capsys):
         async with engine(port):
             text = (tmp_path / "c.toml").read_text().replace('"anna"', '"ben"')
             (tmp_path / "c.toml").write_text(text)
-            assert await command("ben", "stop", "--config", path, "--wait", "0.3") == 1
+            assert await command("ben", "stop", "--config", path, "--wait", "2") == 1  # hears who is there
             unknown = capsys.readouterr().err
         assert await command("ben", "stop", "--config", path, "--wait", "60") == 1
         return never, unknown, capsys.readouterr().err

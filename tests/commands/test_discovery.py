@@ -110,7 +110,7 @@ def test_a_stream_that_does_not_say_its_labels_holds_up_no_other(monkeypatch):
         def channel_format(self):
             return 1
 
-    meeting = threading.Barrier(3, timeout=30)  # broken unless all three are asked at the same time
+    meeting = threading.Barrier(3, timeout=60)  # broken unless all three are asked at the same time
 
     def inlet(found, recover):
         meeting.wait()
