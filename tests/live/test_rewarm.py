@@ -59,7 +59,7 @@ def close(gate):
 
 
 async def asked(gate):
-    assert await asyncio.to_thread(gate.asked.wait, 20)
+    assert await asyncio.to_thread(gate.asked.wait, 60)
 
 
 async def cut_short(folder):
