@@ -14,6 +14,8 @@ from typing import Any, Self
 from streamer.messages import Item, StreamInfo
 from streamer.news import MqttStatus, News, Opened
 from streamer.payloads import EventPayload, StagePayload
+from streamer.sources.settings import SimulatedSettings
+from streamer.sources.simulated import SimulatedSource
 
 
 class FakeClock:
@@ -118,6 +120,25 @@ class FakeSource:
             if isinstance(item, Exception):
                 raise item
             yield item
+
+
+class HeldNight(SimulatedSource):
+    """A simulated night that begins once something has happened, with which a thread may be late."""
+
+    def __init__(self, settings: SimulatedSettings, happened: Callable[[], object]) -> None:
+        super().__init__(settings)
+        self._happened = happened
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        while not self._happened():  # noqa: ASYNC110 - in a thread
+            await asyncio.sleep(0.001)
+        async for item in super().__aiter__():
+            yield item
+
+
+def held(happened: Callable[[], object]) -> Callable[..., HeldNight]:
+    """What opens such a night, for an engine."""
+    return lambda asked, *_: HeldNight(asked, happened)
 
 
 class Witness:

@@ -105,7 +105,7 @@ def test_last_words_do_not_wait_for_a_terminal_that_is_stopped(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Stopped())
     monkeypatch.setattr("streamer.host.standard.LAST_S", 0.01)
     complain("it has ended")
-    assert begun.is_set()
+    assert begun.wait(60)
     over.set()
     assert LAST_S > 0.01
 

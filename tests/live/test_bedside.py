@@ -405,7 +405,7 @@ def test_killed_without_a_goodbye_and_started_again_it_rings_again(tmp_path):
     """Real processes and clocks, and no device at all; a pipe tells when it rings."""
     fifo = tmp_path / "rings"
     os.mkfifo(fifo)
-    deadline = datetime.now(UTC) + timedelta(seconds=20)
+    deadline = datetime.now(UTC) + timedelta(seconds=45)  # until when it has started
     config = tmp_path / "c.toml"
     config.write_text(CONFIG.format(folder=tmp_path / "sessions", deadline=f"{deadline:%H:%M:%S}", fifo=fifo))
     for _ in range(2):

@@ -32,8 +32,7 @@ from streamer.settings import validate
 from streamer.sinks.handover import Aside
 from streamer.sinks.logbook import Logbook
 from streamer.sinks.terminal import Terminal
-from streamer.sources.simulated import SimulatedSource
-from tests.fakes import FakeSource, Witness
+from tests.fakes import FakeSource, Witness, held
 from tests.paths import eeg, info
 from tests.test_cli import write_edf
 from tools.mosquitto import free_port
@@ -54,24 +53,6 @@ def events(outcome):
 
 def whole(outcome):
     return outcome.error is None and len(outcome.labels) == round(HOURS * 120)
-
-
-class Held(SimulatedSource):
-    """A night that begins once something has happened, which a thread may be late with."""
-
-    def __init__(self, settings, happened):
-        super().__init__(settings)
-        self._happened = happened
-
-    async def __aiter__(self):
-        while not self._happened():  # noqa: ASYNC110 - in a thread
-            await asyncio.sleep(0.001)
-        async for item in super().__aiter__():
-            yield item
-
-
-def held(happened):
-    return lambda asked, *_: Held(asked, happened)
 
 
 class Bad(Witness):

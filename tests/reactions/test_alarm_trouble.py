@@ -310,7 +310,13 @@ import asyncio, sys
 from pathlib import Path
 from streamer.clock import SystemClock
 from streamer.reactions.alarm_clock import AlarmClock
+from streamer.reactions.leash import Leash
 from streamer.reactions.settings import AlarmSettings
+hold = Leash.hold
+def held(leash, group):
+    hold(leash, group)
+    print("held", flush=True)
+Leash.hold = held
 async def main():
     wanted = AlarmSettings(deadline="07:00", command=sys.argv[2:], test_s=60)
     async with AlarmClock("anna", wanted, Path(sys.argv[1]), SystemClock()) as alarm:
@@ -336,8 +342,9 @@ def test_killed_while_it_rings_no_player_is_left(tmp_path, spared):
         else ["sh", "-c", background, "sh", PLAYER, str(fifo)]
     )
     command = [sys.executable, "-c", ENGINE, str(tmp_path / "a.alarm.json"), *player]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as engine:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as engine:
         sounds = int(fifo.read_text())
+        assert engine.stdout.readline() == b"held\n"
         watch = os.pidfd_open(sounds)
         engine.kill()
     if not spared:
@@ -348,7 +355,7 @@ def test_killed_while_it_rings_no_player_is_left(tmp_path, spared):
                 pass
 
         asyncio.run(restart())
-    assert select.select([watch], [], [], 10)[0]
+    assert select.select([watch], [], [], 60)[0]
     os.close(watch)
 
 

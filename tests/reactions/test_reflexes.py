@@ -16,7 +16,7 @@ from streamer.reactions.triggers import is_sham
 from streamer.settings import validate
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
-from tests.fakes import Witness
+from tests.fakes import Witness, held
 from tests.mosquitto import Mosquitto, needs_mosquitto, on_mosquitto
 from tests.sinks.fakes import Subscriber
 
@@ -30,11 +30,11 @@ TMR = {
 }
 
 
-def engine(folder, trigger, witness, hours, speed="max", hop_s=10, mqtt=None, lsl=None):
+def engine(folder, trigger, witness, hours, speed="max", hop_s=10, mqtt=None, lsl=None, sources=None):
     source = {"kind": "simulated", "hours": hours, "speed": speed, "seed": 3}
     stream = {"name": "anna", "hop_s": hop_s, "source": source, "trigger": trigger}
     data = {"node": "test", "session_dir": str(folder), "stream": [stream], "mqtt": mqtt, "lsl": lsl}
-    return Engine(validate(data, "test"), SystemClock(), witness)
+    return Engine(validate(data, "test"), SystemClock(), witness, sources=sources)
 
 
 def fired(witness):
@@ -85,13 +85,16 @@ def test_one_firing_is_a_marker_a_message_a_datagram_and_a_record(tmp_path):
         ]
         trigger[0]["action"] = {"udp": "{name} {stage}", "port": udp}
         trigger[0]["max_per_night"] = 1
-        made = engine(tmp_path, trigger, witness, 1, 30, 1, {"port": port}, {"prefix": "reflex"})
+        listened = asyncio.Event()
+        lsl, source = {"prefix": "reflex"}, held(listened.is_set)
+        made = engine(tmp_path, trigger, witness, 1, 30, 1, {"port": port}, lsl, source)
         async with Subscriber(port) as client:
             running = asyncio.create_task(made.run())
             await witness.until(lambda: witness.sessions)
-            (found,) = await asyncio.to_thread(pylsl.resolve_byprop, "name", "reflex-anna-markers", 1, 20)
+            (found,) = await asyncio.to_thread(pylsl.resolve_byprop, "name", "reflex-anna-markers", 1, 60)
             inlet = pylsl.StreamInlet(found)
-            await asyncio.to_thread(inlet.open_stream, 10)
+            await asyncio.to_thread(inlet.open_stream, 60)
+            listened.set()
             await witness.until(lambda: fired(witness))
             heard = asyncio.create_task(
                 client.until(lambda _: any(one["event"] == "trigger" for one in client.of("event")))

@@ -14,8 +14,7 @@ from streamer.payloads import EventPayload, Probabilities, QualityPayload, Stage
 from streamer.settings import validate
 from streamer.sinks.lsl import LslOutlets, SampleClock
 from streamer.sinks.settings import LslSinkSettings
-from streamer.sources.simulated import SimulatedSource
-from tests.fakes import Witness
+from tests.fakes import Witness, held
 
 BEGAN = 1_700_000_000.0
 MINE = "out"
@@ -151,19 +150,6 @@ def drain(inlet):
             out.append((values, time))
 
 
-class Waits(SimulatedSource):
-    """Begins to give when told to."""
-
-    def __init__(self, settings, go):
-        super().__init__(settings)
-        self._go = go
-
-    async def __aiter__(self):
-        await self._go.wait()
-        async for item in super().__aiter__():
-            yield item
-
-
 def test_an_engine_sends_its_stages(tmp_path):
     source = {"kind": "simulated", "hours": 0.04, "speed": "max"}
     data = {
@@ -174,9 +160,7 @@ def test_an_engine_sends_its_stages(tmp_path):
 
     async def scenario():
         go = asyncio.Event()
-        engine = Engine(
-            validate(data, "test"), SystemClock(), Witness(), sources=lambda asked, *_: Waits(asked, go)
-        )
+        engine = Engine(validate(data, "test"), SystemClock(), Witness(), sources=held(go.is_set))
         running = asyncio.create_task(engine.run())
         inlets = await asyncio.to_thread(Inlets, "emma", MINE, recover=False)
         reading = [asyncio.to_thread(drain, inlet) for inlet in (inlets.density, inlets.markers)]

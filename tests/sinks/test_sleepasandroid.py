@@ -9,7 +9,7 @@ from streamer.errors import SettingsError
 from streamer.live.engine import Engine
 from streamer.settings import validate
 from streamer.sinks.sleepasandroid import SleepAsAndroid
-from tests.fakes import Witness
+from tests.fakes import Witness, held
 from tests.mosquitto import needs_mosquitto, on_mosquitto
 from tests.sinks import samples
 from tests.sinks.fakes import Subscriber
@@ -86,7 +86,9 @@ def test_an_engine_says_them(tmp_path):
             "stream": [SIMULATED],
         }
         async with Subscriber(port, "SleepAsAndroid/anna") as client:
-            await Engine(validate(data, "test"), SystemClock(), Witness()).run()
+            witness = Witness()
+            source = held(lambda: witness.brokers and witness.brokers[-1].connected)
+            await Engine(validate(data, "test"), SystemClock(), witness, sources=source).run()
             await client.until(
                 lambda heard: any(one.json["event"] == "sleep_tracking_stopped" for one in heard)
             )
