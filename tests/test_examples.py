@@ -13,7 +13,7 @@ from streamer.journal import Journal
 from streamer.live.engine import Engine
 from streamer.messages import STAGES
 from streamer.settings import load, validate
-from tests.fakes import Witness
+from tests.fakes import Witness, held
 from tests.mosquitto import Mosquitto, free_port, needs_mosquitto
 from tests.reactions.test_reflexes import fired
 from tests.sinks.fakes import Subscriber
@@ -73,13 +73,21 @@ def test_it_says_what_the_settings_understand(path):
     assert all(stream.source.kind != "simulated" for stream in loaded.stream)
 
 
+def announced(settings, witness, client):
+    """Whether the broker is there, and Home Assistant has heard of it."""
+    home = settings.homeassistant is None or settings.mqtt.embedded
+    home = home or any(item.topic.startswith("homeassistant/") for item in client.heard)
+    return home and witness.brokers and witness.brokers[-1].connected
+
+
 @needs_mosquitto
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_runs_and_says_what_it_promises(path, tmp_path):
     async def scenario(port):
         settings, witness = simulated(path, tmp_path, port), Witness()
         async with Subscriber(port, "#") as client:
-            outcomes = await Engine(settings, SystemClock(), witness).run()
+            begun = held(lambda: settings.mqtt is None or announced(settings, witness, client))
+            outcomes = await Engine(settings, SystemClock(), witness, sources=begun).run()
             if settings.mqtt is not None and not settings.mqtt.embedded:
                 await client.until_says(f"sleepstream/{settings.node}/availability", b"offline")
             return settings, outcomes, witness, {item.topic for item in client.heard}

@@ -43,7 +43,7 @@ def traced(command: Sequence[str | Path], folder: Path, environment: dict[str, s
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
         umask=0,
     )

@@ -200,10 +200,10 @@ class MqttSink:
             refused = failure(error) == "login"  # then the longest pause
             await self._rest(self._settings.retry_max_s if refused else self._books.backoff_s(failures))
             if stood and not self._explained:  # perhaps another engine took the name
-                await self._stand_by()
+                await self._stand_by(failure(error) == "taken over")
 
-    async def _stand_by(self) -> None:
-        """Wait while another process uses our node name."""
+    async def _stand_by(self, ousted: bool) -> None:
+        """Wait while another process uses our node name; `ousted`: it has just taken that over."""
         protocol = next(one for one, name in _VERSIONS.items() if name == self._protocol)
         with contextlib.suppress(MqttError):
             await until_free(
@@ -214,6 +214,7 @@ class MqttSink:
                 protocol,
                 self._report_taken,
                 self._stopping,
+                ousted,
             )
 
     def _report_taken(self, other: EnginePayload) -> None:

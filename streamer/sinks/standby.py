@@ -30,12 +30,14 @@ class _Watch:
     Args:
         ours: our own note under that name.
         now: monotonic s.
+        ousted: another process is there for certain, although its note may not be.
 
     """
 
-    def __init__(self, ours: EnginePayload, now: float) -> None:
+    def __init__(self, ours: EnginePayload, now: float, ousted: bool) -> None:
         self._ours = ours
         self._began = now
+        self._ousted = ousted
         self.holder: EnginePayload | None = None
         self.is_us = False
         self.proven: float | None = None  # when the other process last answered
@@ -48,8 +50,9 @@ class _Watch:
             self._gone = None if online else self._gone or now
             return
         note = _note(message.payload)
-        self.is_us = note is not None and note.instance == self._ours.instance
-        self.holder = None if self.is_us else note
+        ours = note is not None and note.instance == self._ours.instance
+        self.is_us = ours and not self._ousted
+        self.holder = None if ours else note
         if self.holder is not None and not message.retain:
             self.proven = now
 
@@ -70,6 +73,7 @@ async def until_free(
     protocol: ProtocolVersion,
     taken: Callable[[EnginePayload], None],
     stopping: asyncio.Event,
+    ousted: bool = False,
 ) -> None:
     """Wait until no other process is proven to use our name: it is gone, or does not answer.
 
@@ -84,6 +88,7 @@ async def until_free(
         taken: called once with the note of the other process.
         stopping: once set, this returns soon. A connection being made is not cancelled, because it would then
             stay open.
+        ousted: another process has just taken the name: our own note does not prove that it is free.
 
     Raises:
         MqttError: the connection has ended, or the subscription was refused.
@@ -96,7 +101,7 @@ async def until_free(
         async with client:
             for topic in (engine_topic(node), availability_topic(node)):
                 await client.hear(topic)
-            watch, ask = _Watch(ours, now()), now()
+            watch, ask = _Watch(ours, now(), ousted), now()
             while not watch.is_us and now() < watch.until(settings.retry_max_s):
                 if now() >= ask:
                     ask = now() + ASK_S

@@ -20,6 +20,8 @@ from streamer.commands import driving
 from streamer.journal import Journal
 from streamer.live import sleeper
 from streamer.messages import Chunk, Item
+from streamer.sources import lsl
+from tests.chaos.outlet import BUFFER_S
 
 STEP_FILE = "clock-step"  # in the folder of the configuration: seconds by which the wall clock is wrong
 STEADY_FILE = "steady-step"  # likewise: seconds by which the steady clock is ahead
@@ -76,5 +78,6 @@ if __name__ == "__main__":
     witness = folder / WITNESS_FILE.format(pid=os.getpid())
     WitnessedJournal.descriptor = os.open(witness, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     _put(*JOURNAL)
+    lsl.BUFFER_S = BUFFER_S
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the chaos may be under `nohup`
     sys.exit(cli.main(["run", sys.argv[1], *([] if sys.stdout.isatty() else ["--log", "json"])]))

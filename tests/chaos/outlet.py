@@ -12,6 +12,9 @@ NAME = "chaos"
 RATE_HZ = 100.0
 LOOP_S = 600  # the EEG repeats after that; the counter does not
 TICK_S = 0.02
+BUFFER_S = (
+    6 * 3600
+)  # of the night, which is fast, as liblsl counts: six minutes of this machine, as for the engine
 
 
 def signal() -> np.ndarray:
@@ -35,7 +38,7 @@ def play(begun: float, speed: float, skipped_s: float) -> None:
         entry = channels.append_child("channel")
         entry.append_child_value("label", label)
         entry.append_child_value("unit", unit)
-    outlet, wave = pylsl.StreamOutlet(info), signal()
+    outlet, wave = pylsl.StreamOutlet(info, max_buffered=BUFFER_S), signal()
     skipped = round(skipped_s * RATE_HZ)
     at = skipped + int((pylsl.local_clock() - begun) * speed * RATE_HZ)
     while True:

@@ -78,12 +78,14 @@ async def remembered(port, instance=OTHER, online=b"online"):
         yield client
 
 
-async def wait(port, stopping=None, version=ProtocolVersion.V5):
+async def wait(port, stopping=None, version=ProtocolVersion.V5, ousted=False):
     """Whom we have waited for."""
     told = []
     stopping = stopping or asyncio.Event()
     async with asyncio.timeout(600):
-        await until_free(settings(port, timeout_s=600), None, "n", OURS, version, told.append, stopping)
+        await until_free(
+            settings(port, timeout_s=600), None, "n", OURS, version, told.append, stopping, ousted
+        )
     return told
 
 
@@ -106,6 +108,23 @@ def test_a_name_that_nobody_else_has_had_is_free(instance):
             return await wait(port)
 
     assert on_mosquitto(main) == []
+
+
+def test_who_has_taken_the_name_is_waited_for_although_its_note_comes_later(patient, monkeypatch):
+    async def main(port):
+        async with remembered(port, OURS) as client:
+            await client.subscribe(ask_topic("n"))
+            told = Told(monkeypatch)
+            waiting = asyncio.create_task(wait(port, ousted=True))
+            while not (await told.heard.get()).topic.matches(engine_topic("n")):
+                pass
+            await anext(client.messages)
+            await client.publish(engine_topic("n"), to_json(OTHER), 1, retain=True)
+            await told.until_answered()
+            told.ahead_s += 70
+            return await waiting
+
+    assert on_mosquitto(main) == [OTHER]
 
 
 def test_who_answers_is_waited_for_until_it_answers_no_more(patient, monkeypatch):

@@ -36,10 +36,10 @@ def test_losses_are_found_to_the_sample_and_a_silent_board_is_opened_again():
     drops = (1500, 1501), (1600, 1630), (1800, 2056), (2200, 2900)
 
     async def scenario(losing, mute):
-        return await asyncio.gather(collected(losing, 9, silence_s=4), collected(mute, 14, silence_s=1))
+        return await asyncio.gather(collected(losing, 9, silence_s=5), collected(mute, 20, silence_s=5))
 
-    with Cyton(drops) as losing, Cyton(mute=(9, 11)) as mute:
-        lost, silent = asyncio.run(asyncio.wait_for(scenario(losing, mute), 60))
+    with Cyton(drops) as losing, Cyton(mute=(9, 13)) as mute:
+        lost, silent = asyncio.run(asyncio.wait_for(scenario(losing, mute), 120))
     gaps, off, first = lost
     assert [(start + first, stop + first) for start, stop in gaps] == list(drops)
     assert off < 0.1

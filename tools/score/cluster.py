@@ -18,6 +18,8 @@ from tools.score.night import Job, Outcomes, Result, Touched, make_failure, stag
 
 CODE = Path(__file__).parents[2]  # workers run this code, whatever is installed on their machine
 AHEAD = 2  # recordings sent per processor: one in work, one waiting
+STARTS = 3  # of a Ray of our own: a busy machine may be too slow for the first
+SLOW = "timed out during startup"  # as Ray says that
 RETRIES = 2  # for a recording whose worker or machine died
 
 
@@ -99,18 +101,23 @@ def _connect(address: str, processes: int) -> None:
 
     own: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False}
     local = own if address == "local" else {}
-    try:
-        ray.init(
-            address=address,
-            runtime_env={"py_modules": [str(CODE / "streamer"), str(CODE / "tools")]},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **local,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise RunError(
-            f"no Ray at {address} ({_first_line(error)}); start one: `ray start --head`, or give --ray local"
-        ) from error
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                address=address,
+                runtime_env={"py_modules": [str(CODE / "streamer"), str(CODE / "tools")]},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **local,
+            )
+            return
+        except Exception as error:  # a bare one, if its processes have not started in the 30 s it gives them
+            if left and SLOW in str(error):
+                continue
+            raise RunError(
+                f"no Ray at {address} ({_first_line(error)}); start one: `ray start --head`, "
+                "or give --ray local"
+            ) from error
 
 
 @contextmanager
