@@ -152,8 +152,14 @@ def test_what_is_no_signal_is_refused(more, error, says):
     del kept
 
 
+@pytest.fixture
+def long_look(monkeypatch):
+    """Nobody is overlooked on a busy machine."""
+    monkeypatch.setattr("streamer.sources.lsl.LOOK_S", 3.0)
+
+
 @pytest.mark.slow
-def test_none_and_several_matches_are_listed():
+def test_none_and_several_matches_are_listed(long_look):
     kept = [outlet("five", source_id="a"), outlet("five", source_id="b")]
     with pytest.raises(SourceError, match=r"no LSL stream matches name 'nine' .*'five' \(type 'EEG', 2 chan"):
         run(_opened(name="nine", resolve_s=1.0))
@@ -163,7 +169,7 @@ def test_none_and_several_matches_are_listed():
 
 
 @pytest.mark.slow
-def test_a_predicate_finds_lists_and_is_checked():
+def test_a_predicate_finds_lists_and_is_checked(long_look):
     kept = [outlet("seven", labels=("AF7", "Oz")), outlet("seven", labels=("AF7",)), outlet("eight")]
     assert run(_opened(predicate="desc/channels/channel/label='Oz'")).channels[1].label == "Oz"
     with pytest.raises(SourceError, match=r"2 LSL streams match predicate \"name='seven'\": .*or predicate"):
