@@ -201,16 +201,16 @@ def test_frozen_and_thawed_is_the_same_outlet_and_what_was_missed_is_listed():
 
 
 def test_a_mute_outlet_is_asked_again_until_it_speaks_and_the_wait_is_a_loss():
-    script = Script("mute", seconds=30.0, speed=10.0, mute=True)
+    script = Script("mute", seconds=600.0, speed=10.0, mute=True)
 
     async def main():
         items = []
         with playing(script) as process:
             await asyncio.to_thread(pylsl.resolve_byprop, "name", "mute", 1, 60.0)
             begun = time.monotonic()
-            async with source(name="mute", resolve_s=6.0, silence_s=0.5) as stream:
+            async with source(name="mute", resolve_s=6.0, silence_s=3.0) as stream:
                 upcoming = asyncio.ensure_future(collect(stream, 20 * 256, items))
-                await asyncio.wait({upcoming}, timeout=4.0)  # long enough to try to connect anew
+                await asyncio.wait({upcoming}, timeout=5.0)  # long enough to try to connect anew
                 process.stdin.write("speak\n")
                 process.stdin.flush()
                 await upcoming
