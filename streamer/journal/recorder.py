@@ -59,7 +59,7 @@ class Journal:
         self.path = writer.path
         self.meta = meta
         self.outbox = JournalOutbox(writer, position)
-        last = position.last  # kept as three numbers, because they change twenty times a second
+        last = position.last  # kept as three numbers, because they change with every chunk
         self._index, self._wall, self._monotonic = last.index, last.wall, last.monotonic
         self.rebooted = False
         self.clock_was_set = ""

@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol
 
 from streamer.clock import SystemClock
 
-EARLY_S = 0.2  # a file that is due so soon is written with one that is due now
+EARLY_S = 0.25  # a file that is due so soon is written with one that is due now
 TOGETHER = 8  # fewer files are synced one by one: a common sync also waits for other programs' writes
 AGAIN_S = 0.5  # until the next attempt after a bug
 CLOCK = SystemClock()  # for waiting; each file has its own clock for when it is due
@@ -37,8 +37,8 @@ class ScribedFile(Protocol):
         """Device number of its disk."""
         ...
 
-    def wait_s(self, early: bool = False) -> float:
-        """Return how long until the next transaction must begin, or (`early`) may; inf: there is none."""
+    def wait_s(self) -> float:
+        """Return how long until the next transaction must begin; inf: there is none."""
         ...
 
     def write(self, together: bool) -> bool:
@@ -107,11 +107,11 @@ class Scribe:
     def _write(self, found: list[ScribedFile]) -> None:
         group = []
         for file in found:
-            wait_s = file.wait_s(early=True)
-            if wait_s <= 0:
+            wait_s = file.wait_s()  # again, by its own clock
+            if wait_s <= EARLY_S:
                 group.append(file)
             elif wait_s < math.inf:
-                self.within(file, file.wait_s())
+                self.within(file, wait_s)
         together = len(group) >= TOGETHER and SYNC_ALL is not None
         _sync([file for file in group if file.write(together)])
 

@@ -27,7 +27,7 @@ from streamer.journal.lock import FileLock
 from streamer.journal.scribe import Scribe
 from streamer.messages import Floats
 
-COMMIT_S = 1.0  # no two transactions begin closer together than this
+COMMIT_S = 1.0  # no two transactions of a file that is written alone begin closer together than this
 LINGER_S = 1.2  # 25 of them are 30 s, so that sample commits yield to epoch commits
 AGE_S = 1.25  # of a sample, by when it was taken, as the transaction begins that takes it
 RETRY_S = 5.0  # between two attempts to write to a disk that refuses
@@ -227,16 +227,14 @@ class Writer:
         """Device number of the file's disk."""
         return self._home.device
 
-    def wait_s(self, early: bool = False) -> float:
-        """Return how long until the next transaction must begin, or (`early`) may; inf: there is none."""
+    def wait_s(self) -> float:
+        """Return how long until the next transaction must begin; inf: there is none."""
         with self.lock:
             within_s = RETRY_S if self._retries else self._pending.within_s
             if self._written[0]:  # an error came before the result of the sync
                 within_s = min(within_s, RETRY_S)
             if within_s == math.inf or self._closing:  # -inf + inf is no time
                 return math.inf
-            if early and not self._retries:
-                within_s = min(within_s, COMMIT_S)
             return self._began + within_s - self._clock.monotonic()
 
     def write(self, together: bool) -> bool:

@@ -37,7 +37,7 @@ PASSES = 64  # before the thread lets others have a turn: a stream that reads ba
 HOPS_S = (0, 2, 5, 10, 15, 30)  # least distance between provisional stages; 0: as configured, 30: epochs only
 LATE_S = 0.5  # from handing a window over to its score
 CALM_S = 30.0  # without a late one
-SPARE = 0.35  # of the time at work; a step back multiplies the work by 2.5 at most
+FULL = 0.75  # of its time, that the thread may be busy after a step back
 
 
 class Overload:
@@ -45,7 +45,8 @@ class Overload:
 
     The least hop is the same for all streams of a process; a longer hop in the settings is not affected. It
     goes up a step when a provisional window is late that was handed over after the last step. It goes down a
-    step after `CALM_S` without a late one, if the model's thread had enough spare time for the shorter hop.
+    step after `CALM_S` without a late one, if the model's thread had time for the windows of the shorter hop.
+    They multiply the time of the network; all else takes as long as before.
 
     Attributes:
         least_hop_s: a provisional window is scored only if it ends so long after the last scored one.
@@ -56,7 +57,7 @@ class Overload:
         self.least_hop_s = HOPS_S[0]
         self._clock = clock
         self._changed = self._since = clock.monotonic()  # the last step; begin of the present calm
-        self._busy_s = 0.0  # since then
+        self._front_s = self._network_s = 0.0  # at work since then
 
     def scored(self, handed_over: float) -> None:
         """Note that a provisional window, handed over at that time (monotonic s), has its score now."""
@@ -65,18 +66,29 @@ class Overload:
             return
         if handed_over >= self._changed and self.least_hop_s < HOPS_S[-1]:
             self._step(1, now)
-        self._since, self._busy_s = now, 0.0
+        self._calm_from(now)
 
-    def worked(self, since: float) -> None:
-        """Note that the model's thread was busy from `since` (monotonic s) until now."""
+    def worked(self, since: float, scoring: float) -> None:
+        """Note that the model's thread was busy from `since` until now, with the network from `scoring`."""
         now = self._clock.monotonic()
-        self._busy_s += now - since
+        self._front_s += scoring - since
+        self._network_s += now - scoring
         calm_s = now - self._since
         if calm_s < CALM_S:
             return
-        if self.least_hop_s > HOPS_S[0] and self._busy_s < SPARE * calm_s:
+        if self.least_hop_s > HOPS_S[0] and self._next_s() < FULL * calm_s:
             self._step(-1, now)
-        self._since, self._busy_s = now, 0.0
+        self._calm_from(now)
+
+    def _next_s(self) -> float:
+        """Return how long the thread would have been busy with the next shorter hop."""
+        shorter_s = HOPS_S[HOPS_S.index(self.least_hop_s) - 1]
+        return self._front_s + self._network_s * self.least_hop_s / max(
+            shorter_s, 1
+        )  # 0: the settings', at least 1
+
+    def _calm_from(self, now: float) -> None:
+        self._since, self._front_s, self._network_s = now, 0.0, 0.0
 
     def _step(self, by: int, now: float) -> None:
         self.least_hop_s = HOPS_S[HOPS_S.index(self.least_hop_s) + by]
@@ -284,41 +296,49 @@ class Batcher:
             if not jobs:
                 return
             began = self.clock.monotonic()
-            self._pass(jobs)
-            self.overload.worked(began)
+            _advance(jobs)
+            scoring = self.clock.monotonic()
+            _score(jobs)
+            self.overload.worked(began, scoring)
             self._jobs.extend(job for job in jobs if job.due is not None)
             loop.call_soon_threadsafe(_tell, [job for job in jobs if job.due is None])
 
-    def _pass(self, jobs: Sequence[_Job]) -> None:
-        """Score the next window of each of these, and have each advance to the one after it."""
-        working = [job for job in jobs if job.due is None]
-        while working:
-            for job in working:
-                with job.trying():
-                    job.advance()
-            working = [job for job in working if job.ask is not None]
-            _settle(working)
-            working = [job for job in working if not job.ended]
-        together = [job for job in jobs if job.shares]
-        if len(together) < 2:
-            together = []
-        for job in jobs:
-            if job.due is not None and job not in together:
-                with job.trying():
-                    job.take(job.pipeline.session.score(job.due.window, job.due.usable))
-        if together:
-            self._share(together)
 
-    def _share(self, jobs: Sequence[_Job]) -> None:
-        try:
-            staged = score_together([job.asked for job in jobs])  # they are all of one model
-        except BaseException as error:  # as in `trying`; windows are alike, so it is nobody's in particular
-            for job in jobs:
-                job.fail(error)
-            return
-        for job, one in zip(jobs, staged, strict=True):
+def _advance(jobs: Sequence[_Job]) -> None:
+    """Have each that has no window to score work up to its next one."""
+    working = [job for job in jobs if job.due is None]
+    while working:
+        for job in working:
             with job.trying():
-                job.take(one)
+                job.advance()
+        working = [job for job in working if job.ask is not None]
+        _settle(working)
+        working = [job for job in working if not job.ended]
+
+
+def _score(jobs: Sequence[_Job]) -> None:
+    """Score the next window of each of these, and have each advance to the one after it."""
+    together = [job for job in jobs if job.shares]
+    if len(together) < 2:
+        together = []
+    for job in jobs:
+        if job.due is not None and job not in together:
+            with job.trying():
+                job.take(job.pipeline.session.score(job.due.window, job.due.usable))
+    if together:
+        _share(together)
+
+
+def _share(jobs: Sequence[_Job]) -> None:
+    try:
+        staged = score_together([job.asked for job in jobs])  # they are all of one model
+    except BaseException as error:  # as in `trying`; windows are alike, so it is nobody's in particular
+        for job in jobs:
+            job.fail(error)
+        return
+    for job, one in zip(jobs, staged, strict=True):
+        with job.trying():
+            job.take(one)
 
 
 def _settle(jobs: Sequence[_Job]) -> None:

@@ -177,3 +177,44 @@ def test_its_thread_ends_with_the_last_file(tmp_path):
         thread.join(PATIENCE_S)
         assert not threads()
         (tmp_path / "a.sqlite").unlink()
+
+
+class Dated:
+    """A file that is due at a moment, and counts what its scribe asks of it."""
+
+    device = 0
+
+    def __init__(self, path, clock, due):
+        self.path, self._clock, self._due = path, clock, due
+        self.looks = 0
+        self.written = threading.Event()
+
+    def wait_s(self):
+        self.looks += 1
+        return self._due - self._clock.now
+
+    def write(self, together):
+        self.together = together
+        self.written.set()
+        return False
+
+
+def test_files_that_are_due_soon_are_written_with_the_first_and_others_are_not_looked_at(
+    tmp_path, monkeypatch
+):
+    clock = HandClock()
+    monkeypatch.setattr(scribe, "CLOCK", clock)
+    soon = [Dated(tmp_path / f"{n}", clock, clock.now + 0.1 + 0.02 * n) for n in range(scribe.TOGETHER)]
+    later = Dated(tmp_path / "later", clock, clock.now + 0.1 + 2 * scribe.EARLY_S)
+    writer = scribe.Scribe.of(tmp_path)
+    for file in (*soon, later):
+        writer.take(file)
+        writer.within(file, file.wait_s())
+    clock.now += 0.1  # the first one is due
+    try:
+        assert all(file.written.wait(20) for file in soon)
+        assert all(file.together for file in soon)
+        assert [file.looks for file in (*soon, later)] == [2] * len(soon) + [1]
+    finally:
+        for file in (*soon, later):
+            writer.leave(file)

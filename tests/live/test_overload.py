@@ -46,29 +46,40 @@ def test_what_was_waiting_before_the_step_is_no_reason_for_another():
     assert overload.least_hop_s == HOPS_S[1]
 
 
+def work(overload, clock, front, network, seconds):
+    """The thread is busy for these shares of each second."""
+    for _ in range(round(seconds)):
+        clock.now += 1 - front - network
+        began = clock.now
+        clock.now += front + network
+        overload.worked(began, began + front)
+
+
 def test_it_steps_back_only_with_time_to_spare():
     clock = FakeClock()
     overload = Overload(clock)
     late(overload, clock)
     late(overload, clock)
-
-    def work(share, seconds):
-        for _ in range(round(seconds)):
-            clock.now += 1 - share
-            began = clock.now
-            clock.now += share
-            overload.worked(began)
-
-    work(0.9, 3 * CALM_S)
+    work(overload, clock, 0.1, 0.8, 3 * CALM_S)
     assert overload.least_hop_s == HOPS_S[2]
-    work(0.1, CALM_S - 5)
+    work(overload, clock, 0.05, 0.05, CALM_S - 5)
     late(overload, clock)  # a step up, and the calm begins anew
-    work(0.1, CALM_S - 5)
+    work(overload, clock, 0.05, 0.05, CALM_S - 5)
     assert overload.least_hop_s == HOPS_S[3]
-    work(0.1, 6)
+    work(overload, clock, 0.05, 0.05, 6)
     assert overload.least_hop_s == HOPS_S[2]
-    work(0.1, 3 * CALM_S)
+    work(overload, clock, 0.05, 0.05, 3 * CALM_S)
     assert overload.least_hop_s == 0
+
+
+@pytest.mark.parametrize(("network", "hop_s"), [(0.12, 0), (0.2, 2)])
+def test_a_step_back_multiplies_the_networks_time_and_no_other(network, hop_s):
+    clock = FakeClock()
+    overload = Overload(clock)
+    late(overload, clock)
+    assert overload.least_hop_s == 2
+    work(overload, clock, 0.45, network, 3 * CALM_S)  # hop 1: .69 or .85
+    assert overload.least_hop_s == hop_s
 
 
 class Night:
