@@ -11,7 +11,7 @@ from streamer.live.batching import Lane
 from streamer.messages import EPOCH_S
 from streamer.sinks.publisher import Publisher
 
-LOOK_S = 1.0  # between two checks
+LOOK_S = 5.0  # between two checks: with many sleepers, one a second cost as much as their samples
 
 
 async def watch_health(
