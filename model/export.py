@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
@@ -127,7 +129,17 @@ def save_scripted(
             torch.jit.export(getattr(type(network), name))
         scripted = torch.jit.script(network)
         torch.jit.save(scripted, str(path), _extra_files=extra)
+    leave_out_places(path)
     return scripted
+
+
+def leave_out_places(path: Path) -> None:
+    """Remove from an artifact where on this computer the code lay: nobody's folders are passed on."""
+    whole = BytesIO(path.read_bytes())
+    with ZipFile(whole) as found, ZipFile(path, "w") as kept:
+        for name in found.namelist():
+            if not name.endswith(".debug_pkl"):
+                kept.writestr(name, found.read(name))
 
 
 def verify(network: MC2SleepNet | Ensemble, runners: Mapping[str, Runner], context: int) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model.backbones import RawBackbone, SpectrumBackbone, SpectrumLayer
 from model.ensemble import Ensemble
 from model.mc2sleepnet import Attention, MC2SleepNet, SequenceLayer, State
+from model.scaled_epoch import ScaledEpoch
 from model.size import FRAMES
 from model.standard import Past
 from streamer.messages import EPOCH_SAMPLES
@@ -98,7 +99,9 @@ class _Encode(nn.Module):
         self.network = network
         self.raw = _leaky(cast(RawBackbone, network.raw)) if network.waves else None
         self.level = _spectral(network.level) if network.levels else None
+        self.level_scale = ScaledEpoch(network.level_bands, network.level_scale)
         self.spectrum = _spectral(network.spectrum)
+        self.scale = ScaledEpoch(network.bands, network.standard)
 
     def forward(self, raw: Tensor, spectrum: Tensor, present: Tensor, past: Past) -> tuple[Tensor, Past]:
         """(B, 3000) µV and (B, 29, 128) dB, NaN where lost; present (B, 2) -> tokens (2, B, D), the past."""
@@ -107,14 +110,13 @@ class _Encode(nn.Module):
             samples = (raw / network.raw_scale_uv).clamp(-25.0, 25.0)
             parts.append(self.raw(torch.where(torch.isnan(raw), 0.0, samples)))
         if network.hidden != 0 and self.level is not None:
-            levels = network.level_bands(spectrum)[:, None]
-            parts.append(self.level(network.level_scale(levels, present[:, :1], past)[0][:, 0]))
+            parts.append(self.level(self.level_scale(spectrum, present[:, 0], past)[0]))
         masks = network.mask[:, None].expand(-1, raw.size(0), -1)
         absolute = sum(parts[1:], parts[0]) if parts else masks[0]
         relative = masks[1]
         if network.hidden != 1:
-            frames, after = network.standard(network.bands(spectrum)[:, None], present[:, 1:], past)
-            relative = self.spectrum(frames[:, 0])
+            frames, after = self.scale(spectrum, present[:, 1], past)
+            relative = self.spectrum(frames)
         seen = present.T[:, :, None] & (torch.arange(2) != network.hidden)[:, None, None]
         return torch.where(seen, torch.stack([absolute, relative]), network.mask[:, None]), after
 
@@ -362,5 +364,8 @@ def _graph(
             module.eval(), inputs, output_names=outputs, dynamic_shapes=shapes, dynamo=True, verbose=False
         )
     assert program is not None
-    graph: bytes = program.model_proto.SerializeToString()
+    proto = program.model_proto
+    for part in (*proto.graph.node, *proto.graph.value_info):  # where on this computer the code lay
+        part.ClearField("metadata_props")
+    graph: bytes = proto.SerializeToString()
     return graph

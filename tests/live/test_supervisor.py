@@ -16,6 +16,7 @@ from streamer.errors import DamagedError, DiskError, JournalError, SignalError, 
 from streamer.journal import Journal, Meta
 from streamer.live import supervisor as module
 from streamer.live.batching import Batcher
+from streamer.live.health import LOOK_S
 from streamer.live.supervisor import BACKOFF_S, OngoingNight, Supervisor
 from streamer.messages import Channel, Chunk, Gap, Score
 from streamer.night.session import read_items
@@ -552,7 +553,7 @@ def test_it_is_said_when_the_machine_cannot_keep_up_and_when_that_is_over(tmp_pa
         await rig.witness.until(lambda: rig.witness.stages)
         for hop_s in (2, 10, 0):  # the first is shorter than what this stream does anyway
             rig.batcher.overload.least_hop_s = hop_s
-            await rig.later(1.1)
+            await rig.later(LOOK_S + 0.1)
         return await rig.done()
 
     _, rig = run(scenario, tmp_path, settings)

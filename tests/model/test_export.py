@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -16,8 +17,10 @@ from model.export import export, main, run
 from model.mc2sleepnet import MC2SleepNet, State
 from model.size import BANDS_HZ, FINE_HZ, Size
 from streamer.errors import ArtifactError
+from streamer.network.artifact import GRAPHS
 from streamer.network.runner import Given
 from streamer.network.stager import Model
+from streamer.network.trust import PACKAGED
 from streamer.settings import ModelSettings
 from tests.model.tiny import TINY, network, signal
 
@@ -39,6 +42,19 @@ def test_scripted_equals_eager(tmp_path: Path) -> None:
     model = Model.load(tmp_path / "tiny.pt", trusted=True)
     scripted = run(model.runner, Given(raw[0].numpy(), spectrum[0].numpy(), present[0].numpy()))
     torch.testing.assert_close(scripted, eager, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_no_artifact_says_where_the_code_lay(tmp_path: Path) -> None:
+    export(network(), TINY, "noise", tmp_path / "tiny.pt")
+    for path in (tmp_path / "tiny.pt", PACKAGED):
+        with ZipFile(path) as found:
+            files = {name: found.read(name) for name in found.namelist()}
+        assert any(name.endswith(GRAPHS[0]) for name in files)
+        assert [
+            name for name, data in files.items() if b"graphs.py" in data or b"mc2sleepnet.py" in data
+        ] == []
+        assert [name for name in files if name.endswith(".debug_pkl")] == []
 
 
 def test_refuses_a_network_whose_streamed_pass_differs(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.scaled_epoch import ScaledEpoch
 from model.size import BANDS_HZ
 from model.standard import Bands, Past, Standard
 
@@ -137,3 +138,22 @@ def test_an_artefact_counts_no_more_than_the_farthest_there_is() -> None:
     assert found.abs().max() <= 6.0
     assert isinstance(past, Past)
     assert all(one.isfinite().all() for one in past)
+
+
+@pytest.mark.parametrize(("edges_hz", "trailing"), [((), 40), (BANDS_HZ, 40), (BANDS_HZ, 0)])
+def test_one_epoch_at_a_time_is_scaled_as_all_at_once(edges_hz: tuple[float, ...], trailing: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    spectrum = 35 + 8 * torch.randn(2, 12, 29, 128, generator=generator)
+    spectrum[0, 2, 5:9] = torch.nan
+    spectrum[1, 0] = spectrum[0, 4] = torch.nan  # all is lost, once before anything was heard
+    present = torch.ones(2, 12, dtype=torch.bool)
+    present[0, 7] = False
+    bands = Bands(edges_hz, 90)
+    standard = Standard(bands.features, trailing)
+    scaled, after = standard(bands(spectrum), present, standard.blank(2))
+    one, past, found = ScaledEpoch(bands, standard), standard.blank(2), []
+    for epoch in range(12):
+        frames, past = one(spectrum[:, epoch], present[:, epoch], past)
+        found.append(frames)
+    torch.testing.assert_close(torch.stack(found, 1), scaled, atol=2e-5, rtol=0)
+    torch.testing.assert_close(past, after, atol=2e-4, rtol=1e-5)
