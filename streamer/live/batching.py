@@ -83,9 +83,8 @@ class Overload:
     def _next_s(self) -> float:
         """Return how long the thread would have been busy with the next shorter hop."""
         shorter_s = HOPS_S[HOPS_S.index(self.least_hop_s) - 1]
-        return self._front_s + self._network_s * self.least_hop_s / max(
-            shorter_s, 1
-        )  # 0: the settings', at least 1
+        times = self.least_hop_s / max(shorter_s, 1)  # 0 is the hop of the settings, at least 1
+        return self._front_s + self._network_s * times
 
     def _calm_from(self, now: float) -> None:
         self._since, self._front_s, self._network_s = now, 0.0, 0.0
