@@ -1,5 +1,8 @@
 """A Ray that does not start is tried again if it was only slow, and refused in one line."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from streamer.errors import RunError
@@ -8,8 +11,6 @@ from tools.score import cluster
 
 @pytest.mark.parametrize(("slow", "starts"), [(2, 3), (9, 3)])
 def test_a_ray_that_starts_too_slowly_is_started_again_and_at_last_refused(monkeypatch, slow, starts):
-    import ray
-
     begun = []
 
     def init(**_):
@@ -17,7 +18,7 @@ def test_a_ray_that_starts_too_slowly_is_started_again_and_at_last_refused(monke
         if len(begun) <= slow:
             raise Exception("The current node timed out during startup. This could happen because ...")
 
-    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
     if slow < starts:
         cluster._connect("local", 1)
     else:
@@ -27,15 +28,13 @@ def test_a_ray_that_starts_too_slowly_is_started_again_and_at_last_refused(monke
 
 
 def test_what_no_second_start_would_mend_is_refused_at_once(monkeypatch):
-    import ray
-
     begun = []
 
     def init(**_):
         begun.append(1)
         raise ConnectionError("nobody there")
 
-    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
     with pytest.raises(RunError, match="nobody there"):
         cluster._connect("ray://127.0.0.1:1", 1)
     assert len(begun) == 1
