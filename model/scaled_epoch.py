@@ -52,7 +52,6 @@ class ScaledEpoch(nn.Module):
             return used
         power = torch.exp(used * (math.log(10.0) / 10.0)) @ bands.members
         lost = torch.isnan(power)
-        whole = torch.where(lost, 0.0, power).sum(1, keepdim=True) / (~lost).to(power.dtype).sum(
-            1, keepdim=True
-        )
+        there = (~lost).to(power.dtype).sum(1, keepdim=True)
+        whole = torch.where(lost, 0.0, power).sum(1, keepdim=True) / there  # 0 / 0, NaN, where all is lost
         return torch.log(torch.cat([power, whole], dim=1)) * (10.0 / math.log(10.0))

@@ -1,4 +1,4 @@
-"""Writes a session file, on its scribe's thread: a bounded queue in, at most one transaction a second out.
+"""Writes a session file, on its scribe's thread: a bounded queue in, about one transaction a second out.
 
 A commit waits for the disk, and nothing that stages sleep may; hence a thread (scribe.py), and a queue whose
 callers never wait. Its bound is on samples alone: they are refused when `capacity_bytes` of them are waiting.
@@ -27,7 +27,7 @@ from streamer.journal.lock import FileLock
 from streamer.journal.scribe import Scribe
 from streamer.messages import Floats
 
-COMMIT_S = 1.0  # no two transactions of a file that is written alone begin closer together than this
+COMMIT_S = 1.0  # from one transaction to the next, at least; `EARLY_S` less if written along with other files
 LINGER_S = 1.2  # 25 of them are 30 s, so that sample commits yield to epoch commits
 AGE_S = 1.25  # of a sample, by when it was taken, as the transaction begins that takes it
 RETRY_S = 5.0  # between two attempts to write to a disk that refuses
@@ -52,7 +52,7 @@ class JournalStatus:
 
 
 class Writer:
-    """Writes one session file: a bounded queue in, at most one transaction a second out.
+    """Writes one session file: a bounded queue in, about one transaction a second out.
 
     Everything handed over gets a ticket, an increasing number; `durable` is the last one that is on disk.
 
