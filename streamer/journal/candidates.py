@@ -118,9 +118,13 @@ def _written_ago_s(path: Path, clock: Clock) -> float:
 
 
 def _written(path: Path) -> float:
-    """Return when a session was last written to, by the modification times, Unix s."""
-    files = path, path.with_name(path.name + LOG)
-    return max(one.stat().st_mtime for one in files if one.exists())
+    """Return when a session was last written to, by the modification times, Unix s.
+
+    An empty log was not written to: SQLite makes one when a session of a dead process is only read.
+    """
+    log = path.with_name(path.name + LOG)
+    files = [path, log] if log.exists() and log.stat().st_size else [path]
+    return max(one.stat().st_mtime for one in files)
 
 
 def _newest(folder: Path, fresh: Meta, clock: Clock, within_s: float) -> Path | None:

@@ -21,9 +21,11 @@ class Handed:
 def youngest(sessions: Path) -> list[Path]:
     """Session files, the youngest last; their names tell the engine's time, which is set."""
 
-    def touched(path: Path) -> int:
+    def touched(path: Path) -> tuple[int, str]:
         log = path.with_name(path.name + "-wal")
-        return max(one.stat().st_mtime_ns for one in (path, log) if one.exists())
+        states = [one.stat() for one in (path, log) if one.exists()]
+        written = (state.st_mtime_ns for state in states if state.st_size)  # reading leaves an empty log
+        return max(written, default=0), path.name
 
     return sorted(sessions.glob("*.sqlite"), key=touched)
 

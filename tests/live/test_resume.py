@@ -21,12 +21,14 @@ from streamer.errors import JournalError
 from streamer.journal import Journal, Meta
 from streamer.journal.candidates import find
 from streamer.journal.lock import LOCK
+from streamer.journal.place import LOG
 from streamer.live.engine import Engine
 from streamer.live.resume import NOT_RUNNING, Continued
 from streamer.messages import STAGES, Chunk, Gap, Score
 from streamer.night.session import read_items
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings, StreamSettings, validate
+from tests.chaos.evidence import youngest
 from tests.fakes import FakeSource, Witness
 from tests.journals import HandClock, chunk, epoch, event
 from tests.paths import default_model, info
@@ -314,6 +316,18 @@ def test_of_several_with_unknown_age_the_one_written_last_is_told(tmp_path):
     found = find(tmp_path, META, Booted(40, -900), 600)
     assert (found.unknown, found.before) == (True, later)
     assert later.stem in found.why
+
+
+def test_reading_a_session_is_no_write_although_it_leaves_an_empty_log(tmp_path):
+    """SQLite makes a log where a lock says that a process may write, as after a death."""
+    older = dead(tmp_path, HandClock(), replace(META, session="20260101T215000Z-anna-abc000", boot="first"))
+    later = dead(tmp_path, HandClock(), replace(META, boot="second"))
+    for path, written in ((older, 1000), (later, 2000)):
+        os.utime(path, (written, written))
+    older.with_name(older.name + LOCK).touch()
+    assert [find(tmp_path, META, Booted(40, -900), 600).before for _ in range(2)] == [later, later]
+    assert older.with_name(older.name + LOG).stat().st_size == 0
+    assert youngest(tmp_path) == [older, later]
 
 
 def test_an_older_session_is_not_gone_on_with_when_a_later_one_was_ended(tmp_path):
