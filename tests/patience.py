@@ -15,7 +15,6 @@ DEADLINES = (
     "streamer.journal.recorder.CLOSE_S",
     "streamer.live.batching.LATE_S",
     "streamer.live.engine.DELIVERY_S",
-    "streamer.live.hearers.DRAIN_S",
     "streamer.live.hearers.OUTLETS_S",
     "streamer.live.sleeper.FLUSH_S",
     "streamer.live.supervisor.FLUSH_S",

@@ -12,7 +12,7 @@ from streamer.live.shared import Shared
 from streamer.news import Sink
 from streamer.reactions.settings import codes
 from streamer.settings import StreamSettings
-from streamer.sinks.handover import DRAIN_S, Aside, Guard
+from streamer.sinks.handover import Aside, Guard
 from streamer.sinks.jsonl import MOST, JsonlSink
 from streamer.sinks.settings import LslSinkSettings, TtlSettings
 from streamer.sinks.sleepasandroid import SleepAsAndroid
@@ -60,12 +60,11 @@ async def _jsonl(path: str, stream: StreamSettings, shared: Shared) -> Aside:
     if len(shared.settings.stream) > 1 and "{stream}" not in path:
         raise SettingsError(f"jsonl.path {path!r} would mix several streams; put {{stream}} into the name")
     sink = JsonlSink(Path(path.replace("{stream}", stream.name)))
-    drain_s = DRAIN_S
-    if not isinstance(stream.source, LIVE):
+    live = isinstance(stream.source, LIVE)
+    if not live:
         await asyncio.to_thread(sink.open)
-        drain_s = PATIENCE_S
-    aside = Aside(sink, shared.clock, MOST).__enter__()
-    shared.stack.push_async_callback(asyncio.to_thread, aside.close, drain_s)
+    aside = Aside(sink, shared.clock, MOST, drain_s=None if live else PATIENCE_S).__enter__()
+    shared.stack.push_async_callback(asyncio.to_thread, aside.close)
     return aside
 
 

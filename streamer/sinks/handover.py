@@ -121,14 +121,16 @@ class Aside(Guard):
         sink: the sink.
         clock: for the time since the sink got stuck.
         most: messages that may wait.
+        drain_s: at the end, the sink has so long for what is queued, s; default: `DRAIN_S`.
 
     Attributes:
         dropped: messages that had no room in the queue, in all.
 
     """
 
-    def __init__(self, sink: Sink, clock: Clock, most: int = MOST) -> None:
+    def __init__(self, sink: Sink, clock: Clock, most: int = MOST, drain_s: float | None = None) -> None:
         super().__init__(sink, clock)
+        self._drain_s = drain_s
         self.dropped = 0
         self._most = most
         self._waiting: deque[tuple[str, News]] = deque()
@@ -165,13 +167,13 @@ class Aside(Guard):
             self.complain(f"{self.name} is stuck and takes nothing; the night goes on")
         return super().complaint()
 
-    def close(self, deadline_s: float | None = None) -> bool:
-        """Let the sink take what is queued, for at most `deadline_s` (`DRAIN_S`); return whether it did."""
+    def close(self) -> bool:
+        """Let the sink take what is queued, for at most `drain_s`; return whether it did."""
         with self._ready:
             self._closing = True
             self._ready.notify()
         if self._thread.ident is not None:
-            self._thread.join(DRAIN_S if deadline_s is None else deadline_s)
+            self._thread.join(DRAIN_S if self._drain_s is None else self._drain_s)
         ended = not self._thread.is_alive()
         if not ended:
             log.error("%s did not take its last messages (%d) in time", self.name, len(self._waiting) + 1)

@@ -29,6 +29,7 @@ from streamer.messages import Chunk
 from streamer.news import Opened
 from streamer.payloads import EventPayload, StagePayload
 from streamer.settings import validate
+from streamer.sinks import handover
 from streamer.sinks.handover import Aside
 from streamer.sinks.logbook import Logbook
 from streamer.sinks.terminal import Terminal
@@ -84,13 +85,13 @@ def test_a_watcher_that_raises_ends_nothing_and_is_said_once(tmp_path, prompt):
 def test_a_watcher_that_hangs_holds_up_neither_the_night_nor_its_end(tmp_path, monkeypatch):
     over = threading.Event()
     engine = Engine(settings(tmp_path), SystemClock(), Bad(lambda: over.wait(60), False))
-    monkeypatch.setattr(engine._aside, "close", lambda: Aside.close(engine._aside, 0.01))
+    monkeypatch.setattr(handover, "DRAIN_S", 0.01)
     (outcome,) = asyncio.run(engine.run())
     over.set()
     assert whole(outcome)
 
 
-def test_a_stopped_terminal_stops_nothing_else(tmp_path):
+def test_a_stopped_terminal_stops_nothing_else(tmp_path, monkeypatch):
     """Ctrl-S: a write to it waits until Ctrl-Q."""
     ours, theirs = pty.openpty()
     console = Console(file=Unbuffered(theirs, "utf-8"), force_terminal=True)
@@ -99,9 +100,11 @@ def test_a_stopped_terminal_stops_nothing_else(tmp_path):
     termios.tcflow(theirs, termios.TCOOFF)
     (outcome,) = asyncio.run(Engine(settings(tmp_path), SystemClock(), aside).run())
     assert whole(outcome)
-    assert not aside.close(0.01)
+    with monkeypatch.context() as hasty:
+        hasty.setattr(handover, "DRAIN_S", 0.01)
+        assert not aside.close()
     termios.tcflow(theirs, termios.TCOON)
-    assert aside.close(60)
+    assert aside.close()
     assert b"anna" in os.read(ours, 1 << 16)
     os.close(ours)
     os.close(theirs)
@@ -133,16 +136,18 @@ def closed_terminal():
 
 @pytest.mark.parametrize("style", ["text", "screen"])
 @pytest.mark.parametrize("make", [dead_pipe, full_disk, closed_terminal, stalled_pipe])
-def test_an_output_that_takes_nothing_takes_nothing_from_the_night(tmp_path, make, style):
+def test_an_output_that_takes_nothing_takes_nothing_from_the_night(tmp_path, monkeypatch, make, style):
     descriptor, free = make()
     out = Unbuffered(descriptor, "utf-8")
     sink = Logbook(out, "text") if style == "text" else Terminal(Console(file=out))
     aside = Aside(sink, SystemClock()).__enter__()
     source = held(lambda: aside.failures or make is stalled_pipe)
     (outcome,) = asyncio.run(Engine(settings(tmp_path), SystemClock(), aside, sources=source).run())
-    ended = aside.close(0.05)
+    with monkeypatch.context() as hasty:
+        hasty.setattr(handover, "DRAIN_S", 0.05)
+        ended = aside.close()
     free()
-    assert aside.close(60)
+    assert aside.close()
     os.close(descriptor)
     assert whole(outcome)
     if make is stalled_pipe:

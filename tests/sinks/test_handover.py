@@ -11,6 +11,7 @@ from streamer.journal import Journal, Meta
 from streamer.messages import Quality, Score
 from streamer.news import Online, Remark
 from streamer.payloads import EventPayload
+from streamer.sinks import handover
 from streamer.sinks.handover import SAY_AGAIN_S, STALLED_S, Aside, Guard, HandOver, Reaction, guard
 from streamer.sinks.publisher import Publisher
 from tests.fakes import FakeClock, Witness
@@ -141,15 +142,17 @@ def test_a_sink_that_is_stuck_loses_the_oldest_and_is_told_how_many():
     assert ear.heard[1].text.startswith("7 messages are missing here")
 
 
-def test_the_end_does_not_wait_for_a_sink_that_is_stuck(caplog):
+def test_the_end_does_not_wait_for_a_sink_that_is_stuck(caplog, monkeypatch):
+    monkeypatch.setattr(handover, "DRAIN_S", 0.01)
     stuck = Stuck()
     aside = Aside(Ear(stuck, prompt=False), SystemClock()).__enter__()
     aside.hear("anna", Online(True))
     assert stuck.begun.wait(60)
-    assert not aside.close(0.01)
+    assert not aside.close()
     assert "did not take its last messages (1)" in caplog.text
     stuck.over.set()
-    assert aside.close(30)
+    monkeypatch.undo()
+    assert aside.close()
 
 
 def test_a_machine_without_threads_to_spare_costs_messages_and_no_night(monkeypatch):
@@ -169,7 +172,7 @@ def test_a_machine_without_threads_to_spare_costs_messages_and_no_night(monkeypa
         assert "can't start new thread" in aside.complaint()
     assert ear.heard == [Online(True)] * 3
     none = Aside(ear, SystemClock())
-    assert none.close(0.01), "it was never begun"
+    assert none.close(), "it was never begun"
 
 
 def test_a_sink_is_entered_and_left_in_its_own_thread_whatever_that_raises(caplog):
