@@ -142,32 +142,34 @@ class Hints(NamedTuple):
 
 
 class Follow(nn.Module):
-    """A linear map from our embeddings to another network's, learnt in units of the spread of those.
+    """Linear maps from our embeddings to those of other networks, learnt in units of the spread of theirs.
 
     Args:
         width: of our embeddings.
         examples: theirs (N, e), which centre and spread are taken from.
+        networks: how many others there are, each with a map of its own.
 
     """
 
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, width: int, examples: Tensor) -> None:
+    def __init__(self, width: int, examples: Tensor, networks: int = 1) -> None:
         super().__init__()
         self.register_buffer("centre", examples.mean(0))
         self.register_buffer("spread", examples.std(0).clamp(min=1e-3))
-        self.linear = nn.Linear(width, examples.size(1))
+        self.maps = nn.ModuleList(nn.Linear(width, examples.size(1)) for _ in range(networks))
 
-    def forward(self, seen: Tensor, wanted: Tensor) -> Tensor:
+    def forward(self, seen: Tensor, wanted: Tensor, which: int = 0) -> Tensor:
         """Mean squared error of what follows from ours (..., D) against theirs (..., e), in their s.d."""
-        error: Tensor = self.linear(seen) - (wanted - self.centre) / self.spread
+        error: Tensor = self.maps[which](seen) - (wanted - self.centre) / self.spread
         return error.square().mean()
 
     @torch.no_grad()
     def exact(self) -> tuple[Tensor, Tensor]:
-        """Return weight (e, D) and bias (e,) of the map without those units."""
-        weight, bias = self.linear.weight, self.linear.bias
+        """Return weights (networks, e, D) and biases (networks, e) of the maps without those units."""
+        linear = [one for one in self.maps if isinstance(one, nn.Linear)]
+        weight, bias = torch.stack([one.weight for one in linear]), torch.stack([one.bias for one in linear])
         return weight * self.spread.unsqueeze(1), bias * self.spread + self.centre
 
 
@@ -198,7 +200,7 @@ class Repeat(FineTune):
         super().__init__(network, frozen, weights)
         width = network.mask.size(1)
         hints = torch.cat([one.hints.flatten(0, 2) for one in examples if one.hints is not None])
-        self.hints = nn.ModuleList(Follow(width, hints) for _ in range(networks))
+        self.hints = Follow(width, hints, networks)
         own = [one.own.flatten(2).flatten(0, 1) for one in examples if one.own is not None]
         self.own = Follow(2 * width, torch.cat(own)) if own else None
 
@@ -210,7 +212,7 @@ class Repeat(FineTune):
         weighted = batch._replace(target=batch.target * self.weights)
         loss = stage_loss(self.network.decode(tokens, batch.present), weighted)
         asked = batch.asked.tolist()
-        errors = [self.hints[one](tokens[:, :, 1], batch.hints[:, :, at]) for at, one in enumerate(asked)]
+        errors = [self.hints(tokens[:, :, 1], batch.hints[:, :, at], one) for at, one in enumerate(asked)]
         loss = loss + HINTS * torch.stack(errors).mean()
         if self.own is not None and batch.own is not None:
             loss = loss + HINTS * self.own(tokens.flatten(2), batch.own.flatten(2))
@@ -218,9 +220,10 @@ class Repeat(FineTune):
 
     def maps(self) -> Hints:
         """Return the learnt maps from our tokens to the others' embeddings."""
-        weight, bias = zip(*(one.exact() for one in self.hints if isinstance(one, Follow)), strict=True)
-        own = (torch.empty(0, 0), torch.empty(0)) if self.own is None else self.own.exact()
-        return Hints(torch.stack(weight), torch.stack(bias), *own)
+        if self.own is None:
+            return Hints(*self.hints.exact(), torch.empty(0, 0), torch.empty(0))
+        (own_weight,), (own_bias,) = self.own.exact()
+        return Hints(*self.hints.exact(), own_weight, own_bias)
 
 
 def embedded(network: MC2SleepNet, batch: Batch) -> Tensor:

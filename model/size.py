@@ -8,8 +8,6 @@ from typing import Literal
 Views = Literal["both", "raw", "spectrum"]
 FRAMES = 29
 BANDS_HZ = (0.5, 4.0, 8.0, 12.0, 16.0, 30.0)  # delta, theta, alpha, sigma, beta
-# Narrower ones, for a spectrum that is standardised over the stream's own past.
-FINE_HZ = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 20.0, 25.0, 30.0)
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,7 @@ def change(path, cell, value):
 def look(path):
     with Journal.open(path) as reader:
         reader.position()
-        for rows in (reader.samples, reader.gaps, reader.epochs, reader.events, reader.clock_pairs):
+        for rows in (reader.samples, reader.gaps, reader.epochs, reader.events):
             list(rows())
 
 

@@ -64,15 +64,6 @@ PRUNED = "pruned"  # key in table `meta` of a file whose samples were deleted: h
 
 
 @dataclass(frozen=True, slots=True)
-class ClockPair:
-    """Both clocks, read together when `sample` was the next index."""
-
-    sample: int
-    wall: float  # Unix time, seconds
-    monotonic: float
-
-
-@dataclass(frozen=True, slots=True)
 class Mark:
     """The time at which the stream had come to `index`."""
 

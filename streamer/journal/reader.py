@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from streamer.errors import DamagedError, JournalError
-from streamer.journal.file import APPLICATION_ID, CLOSED, MIGRATIONS, PRUNED, ClockPair, Mark, Position
+from streamer.journal.file import APPLICATION_ID, CLOSED, MIGRATIONS, PRUNED, Mark, Position
 from streamer.journal.lock import held
 from streamer.journal.outbox import Parcel
 from streamer.journal.pieces import spans, unpacked
@@ -152,11 +152,6 @@ class JournalReader:
             str(name): int(count)
             for name, count in self._rows("SELECT event, count(*) FROM events GROUP BY 1")
         }
-
-    def clock_pairs(self) -> Iterator[ClockPair]:
-        """Yield the readings of both clocks, in order."""
-        for row in self._table("clocks", "ORDER BY rowid"):
-            yield ClockPair(*row)
 
     def parcels(self) -> Iterator[Parcel]:
         """Yield the messages that no broker has acknowledged, in order."""

@@ -73,7 +73,7 @@ async def until_free(
     protocol: ProtocolVersion,
     taken: Callable[[EnginePayload], None],
     stopping: asyncio.Event,
-    ousted: bool = False,
+    ousted: bool,
 ) -> None:
     """Wait until no other process is proven to use our name: it is gone, or does not answer.
 

@@ -40,7 +40,9 @@ def test_a_session_reads_back_as_it_was_handed_over(tmp_path):
         assert list(reader.gaps()) == [Gap(108, 200, "radio", 5.0)]
         assert list(reader.epochs()) == [epoch(0)]
         assert list(reader.events()) == [event(0)]
-        assert [(p.sample, p.wall - p.monotonic) for p in reader.clock_pairs()] == [(256, 1_700_000_000.0)]
+        assert [(sample, wall - steady) for sample, wall, steady in reader.raw("clocks")] == [
+            (256, 1_700_000_000.0)
+        ]
         assert [p.kind for p in reader.parcels()] == ["epoch", "event"]
         (arrived,) = (block.arrived for block in reader.samples() if block.stop == 108)
         assert arrived == 108  # of the last sample in the row

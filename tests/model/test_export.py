@@ -15,7 +15,7 @@ from torch import Tensor
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.export import export, main, run
 from model.mc2sleepnet import MC2SleepNet, State
-from model.size import BANDS_HZ, FINE_HZ, Size
+from model.size import BANDS_HZ, Size
 from streamer.errors import ArtifactError
 from streamer.network.artifact import GRAPHS
 from streamer.network.runner import Given
@@ -148,7 +148,7 @@ SUMMARY = replace(
     convolutions=(),
     spectrum_layers=0,
     level_hz=BANDS_HZ,
-    bands_hz=FINE_HZ,
+    bands_hz=(0.5, 1.0, 2.0, 4.0, 8.0, 11.0, 13.0, 16.0, 25.0, 30.0),
     trailing_epochs=9,
 )
 

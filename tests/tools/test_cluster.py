@@ -27,12 +27,24 @@ def test_a_ray_that_starts_too_slowly_is_started_again_and_at_last_refused(monke
     assert len(begun) == starts
 
 
-def test_what_no_second_start_would_mend_is_refused_at_once(monkeypatch):
+def test_a_mistake_of_ours_is_not_told_as_a_ray_that_is_not_there(monkeypatch):
+    def init(*, address):
+        """Take no other option."""
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        cluster._connect("local", 1)
+
+
+@pytest.mark.parametrize(
+    "refused", [ConnectionError("nobody there"), ValueError("nobody there"), Exception("nobody there")]
+)
+def test_what_no_second_start_would_mend_is_refused_at_once(monkeypatch, refused):
     begun = []
 
     def init(**_):
         begun.append(1)
-        raise ConnectionError("nobody there")
+        raise refused
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
     with pytest.raises(RunError, match="nobody there"):

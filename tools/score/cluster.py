@@ -19,6 +19,7 @@ from tools.score.night import Job, Outcomes, Result, Touched, make_failure, stag
 CODE = Path(__file__).parents[2]  # workers run this code, whatever is installed on their machine
 AHEAD = 2  # recordings sent per processor: one in work, one waiting
 STARTS = 3  # of a Ray of our own: a busy machine may be too slow for the first
+UNREACHED = OSError, RuntimeError, ValueError  # from ray.init if no Ray is there; or a bare Exception
 SLOW = "timed out during startup"  # as Ray says that
 RETRIES = 2  # for a recording whose worker or machine died
 
@@ -111,7 +112,9 @@ def _connect(address: str, processes: int) -> None:
                 **local,
             )
             return
-        except Exception as error:  # a bare one, if its processes have not started in the 30 s it gives them
+        except Exception as error:
+            if not isinstance(error, UNREACHED) and type(error) is not Exception:
+                raise  # a mistake of ours
             if left and SLOW in str(error):
                 continue
             raise RunError(
