@@ -65,6 +65,13 @@ def prune(session: Path, going: Going = always) -> int:
     return _rewrite(session, keep=False, going=going)
 
 
+def clear(folder: Path) -> None:
+    """Delete the unfinished files of processes that ended while they packed a session of this folder."""
+    for new in folder.glob(f"*{NEW}"):
+        with contextlib.suppress(JournalError, OSError), FileLock(new.with_name(new.name.removesuffix(NEW))):
+            new.unlink()
+
+
 def _rewrite(session: Path, keep: bool, going: Going) -> int:
     path = session.resolve()
     with JournalReader(path) as reader:

@@ -13,6 +13,7 @@ from typing import Self
 
 from streamer.clock import Clock
 from streamer.errors import explain
+from streamer.journal.packing import clear
 from streamer.night.storage import find_stored, find_superfluous
 from streamer.settings import Settings
 
@@ -76,9 +77,10 @@ class Packer:
         self._ended.clear()
 
     async def round(self) -> None:
-        """Pack all that can be packed, then prune."""
+        """Remove what killed processes left, pack all that can be packed, then prune."""
         settings, rule = self._settings, self._settings.storage
         names = {stream.name for stream in settings.stream}
+        await asyncio.to_thread(clear, settings.session_dir)
         nights = await asyncio.to_thread(find_stored, settings.session_dir, settings.node, names)
         for one in reversed(nights):
             if rule.pack and one.loose:

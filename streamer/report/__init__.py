@@ -124,7 +124,8 @@ def _draw(
 
     signal = read_conditioned(night, lambda share: progress(0.5 * share))
     spectrum = compute_multitaper(signal, lambda share: progress(0.5 + 0.35 * share))
-    png = draw_night(night, spectrum, None if found is None else found.truth)
+    truth = None if found is None else found.truth
+    png, narrow = (draw_night(night, spectrum, truth, narrow) for narrow in (False, True))
     data = {
         "session": night.meta.session,
         **night.described(),
@@ -134,7 +135,7 @@ def _draw(
     }
     html, picture, values = files
     private.write(picture, png)
-    private.write(html, make_night_page(night, png, found, against))
+    private.write(html, make_night_page(night, (png, narrow), found, against))
     private.write(values, json.dumps(data, indent=1) + "\n")  # last: it marks the report as complete
 
 

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from streamer.messages import EPOCH_S, STAGES, Floats
 from streamer.night.session import Night, evening_of, zone_of
 from streamer.payloads import PublishedStage
-from streamer.report.canvas import COLOURS, GRADES, LOST, RED, WIDTH, make_figure, to_days, to_png
+from streamer.report.canvas import COLOURS, GRADES, LOST, NARROW, RED, WIDTH, make_figure, to_days, to_png
 from streamer.report.marks import place_names
 from streamer.report.spectrum import Spectrogram
 from streamer.report.verdict import verdict
@@ -31,15 +31,29 @@ MARKS: dict[str, str] = {
 }
 CROWD = 24  # more marks of one name than this are drawn thin, so that they do not hide the panels
 FONT = 8
-# Width of an average character of the names above a picture, as a share of the picture's width.
-CHARACTER = 0.56 * FONT / 72 / WIDTH
+CHARACTER = 0.56 * FONT / 72  # width of an average character of the names above a picture, inches
+LONG = 240  # epochs from which the axis has full hours
 
 
-def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedStage] | None = None) -> bytes:
-    """Draw hypnogram, hypnodensity, spectrogram and quality over one time axis; return a PNG."""
+def draw_night(
+    night: Night,
+    spectrum: Spectrogram,
+    other: Sequence[PublishedStage] | None = None,
+    narrow: bool = False,
+) -> bytes:
+    """Draw hypnogram, hypnodensity, spectrogram and quality over one time axis; return a PNG.
+
+    Args:
+        night: as read from its session.
+        spectrum: of the same night.
+        other: the stages of another scorer, drawn below.
+        narrow: for a phone.
+
+    """
     panels = ["hypnogram", *(["other"] if other is not None else []), "density", "spectrum", "quality"]
     heights = {"hypnogram": 2.2, "other": 1.6, "density": 1.8, "spectrum": 2.4, "quality": 0.35}
-    figure = make_figure(sum(heights[name] for name in panels) * 1.12 + 1.2)
+    width = NARROW if narrow else WIDTH
+    figure = make_figure(sum(heights[name] for name in panels) * (0.8 if narrow else 1.12) + 1.2, width)
     axes = figure.subplots(
         len(panels),
         1,
@@ -55,7 +69,7 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
     _density(by_name["density"], times, night)
     _spectrum(figure, by_name["spectrum"], times, spectrum)
     _quality(by_name["quality"], times, night)
-    _marks(list(by_name.values()), night)
+    _marks(list(by_name.values()), night, CHARACTER / width)
     if verdict(night).grade == "failed":
         figure.suptitle(
             "FAILED NIGHT: not a result", color=RED, weight="bold", ha="left", x=0.01, fontsize=12
@@ -63,7 +77,9 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
     zone = zone_of(night.meta)
     last = by_name["quality"]
     last.xaxis.set_major_locator(
-        HourLocator(tz=zone) if len(night.labels) > 240 else AutoDateLocator(tz=zone)
+        HourLocator(interval=2 if narrow else 1, tz=zone)
+        if len(night.labels) > LONG
+        else AutoDateLocator(maxticks=5 if narrow else None, tz=zone)
     )
     last.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=zone))
     if evening_of(night.meta) is None:
@@ -72,6 +88,9 @@ def draw_night(night: Night, spectrum: Spectrogram, other: Sequence[PublishedSta
         last.set_xlabel("UTC" if zone is UTC else "local time")
     if times.shape[0] > 1:
         last.set_xlim(times[0], times[-1])
+    if narrow:  # the legends say it
+        for name in ("density", "quality"):
+            by_name[name].set_ylabel("")
     figure.align_ylabels(axes)
     return to_png(figure)
 
@@ -92,13 +111,8 @@ def _hypnogram(axis: Axes, times: Floats, labels: Sequence[PublishedStage], name
     axis.set_ylim(-0.5, 4.5)
     axis.set_ylabel(name)
     if any(unscored):
-        axis.legend(
-            handles=[Patch(facecolor=LOST, hatch="///", edgecolor="white", label="unscored")],
-            loc="center left",
-            bbox_to_anchor=(1.005, 0.5),
-            fontsize=8,
-            frameon=False,
-        )
+        patch = Patch(facecolor=LOST, hatch="///", edgecolor="white", label="unscored")
+        _legend(axis, [patch], ("upper left", (-0.02, 0.02)))  # above it are the names of the marks
 
 
 def _density(axis: Axes, times: Floats, night: Night) -> None:
@@ -111,8 +125,7 @@ def _density(axis: Axes, times: Floats, night: Night) -> None:
     axis.set_facecolor(LOST)
     axis.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     axis.set_ylabel("probability")
-    handles = [Patch(color=COLOURS[stage], label=stage) for stage in reversed(order)]
-    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1.005, 0.5), fontsize=8, frameon=False)
+    _legend(axis, [Patch(color=COLOURS[stage], label=stage) for stage in reversed(order)])
 
 
 def _spectrum(figure: Figure, axis: Axes, times: Floats, spectrum: Spectrogram) -> None:
@@ -151,12 +164,39 @@ def _quality(axis: Axes, times: Floats, night: Night) -> None:
     axis.set_facecolor(LOST)
     axis.set_yticks([])
     axis.set_ylabel("quality", rotation=0, ha="right", va="center")
-    handles = [Patch(color=colour, label=grade) for grade, colour in GRADES.items() if grade in row]
-    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1.005, 0.5), fontsize=8, frameon=False)
+    _legend(axis, [Patch(color=colour, label=grade) for grade, colour in GRADES.items() if grade in row])
 
 
-def _marks(axes: Sequence[Axes], night: Night) -> None:
-    """Draw lights, marks, triggers and alarms as lines through every panel, with names above the first."""
+def _legend(
+    axis: Axes,
+    handles: list[Patch],
+    narrow_place: tuple[str, tuple[float, float]] = ("lower left", (-0.02, 0.97)),
+) -> None:
+    """Add a legend beside a panel, or in a narrow picture above it, or where `narrow_place` says."""
+    narrow = axis.figure.get_figwidth() < WIDTH
+    place, anchor = narrow_place if narrow else ("center left", (1.005, 0.5))
+    axis.legend(
+        handles=handles,
+        loc=place,
+        bbox_to_anchor=anchor,
+        ncols=max(1, len(handles)) if narrow else 1,
+        handlelength=1.0 if narrow else 2.0,
+        columnspacing=1.0,
+        borderpad=0.2,
+        fontsize=8,
+        frameon=False,
+    )
+
+
+def _marks(axes: Sequence[Axes], night: Night, character: float) -> None:
+    """Draw lights, marks, triggers and alarms as lines through every panel, with names above the first.
+
+    Args:
+        axes: of the panels, from above.
+        night: with the events.
+        character: width of a character, as a share of the picture's width.
+
+    """
     length_s = len(night.labels) * EPOCH_S
     found: list[tuple[float, str]] = []
     for event in night.events:
@@ -175,7 +215,7 @@ def _marks(axes: Sequence[Axes], night: Night) -> None:
                 linestyle="-" if thin else (0, (4, 3)),
                 alpha=0.5 if thin else 1.0,
             )
-    for one in place_names(found, CHARACTER):
+    for one in place_names(found, character):
         axes[0].annotate(
             one.text, (one.at, 1.0), xycoords="axes fraction", xytext=(0, 4 + (FONT + 3) * one.row),
             textcoords="offset points", ha="right" if one.at == 1 else "center", va="bottom", fontsize=FONT,

@@ -55,10 +55,10 @@ STYLE = """
 :root{color-scheme:light}*{box-sizing:border-box}
 body{font:16px/1.45 system-ui,sans-serif;color:#1b1f24;margin:0 auto;padding:1rem;max-width:70rem}
 h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}
-img{width:100%;min-width:44rem;height:auto}table{border-collapse:collapse;width:100%}
+img{width:100%;height:auto}table{border-collapse:collapse;width:100%}
 td,th{padding:.25rem .6rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #eceff2}
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.fit img{min-width:0}td.t{white-space:nowrap}
+td.t{white-space:nowrap}
 .wide{overflow-x:auto}.dim,td.d{color:#5b6570}.banner{padding:.7rem 1rem;border-radius:.4rem;margin:.8rem 0}
 .whole{background:#e7f4ec}.partial{background:#fff3d6}.failed{background:#b3261e;color:#fff;font-weight:600}
 .banner ul{margin:.3rem 0 0;padding-left:1.2rem;font-weight:400}
@@ -68,12 +68,14 @@ td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 """
 
 
-def make_night_page(night: Night, png: bytes, found: Comparison | None, against: Path | None) -> str:
+def make_night_page(
+    night: Night, pngs: tuple[bytes, bytes], found: Comparison | None, against: Path | None
+) -> str:
     """Make the page of one night.
 
     Args:
         night: the night, as read from its session.
-        png: the picture.
+        pngs: the picture, and another one for a phone.
         found: agreement with a scorer, if asked for.
         against: the scorer's file.
 
@@ -85,7 +87,7 @@ def make_night_page(night: Night, png: bytes, found: Comparison | None, against:
         f"{night.meta.info.rate_hz:g} Hz; {_hours(night.duration_s / 60)} recorded</p>",
         _banner(judged),
         "" if judged.grade == "failed" else _headlines(night),
-        _picture(png, "hypnogram, hypnodensity, spectrogram and quality"),
+        _picture(*pngs, "hypnogram, hypnodensity, spectrogram and quality"),
         _agreement(found, against) if found is not None and against is not None else "",
         "<h2>Signal</h2>",
         _signal(night),
@@ -141,8 +143,8 @@ def make_trend_page(
     )
     dated = '<p class="dim">A night has the date of its evening, even if it began after midnight.</p>'
     span = f'<p class="dim">{_date(nights[0])} to {_date(nights[-1])}</p>'
-    pictures = _pictures(*pngs, "trend")
-    parts = [f"<h1>{escape(said)}</h1>", span, pictures, table, dated, _legend((*shown, "unscored_min"))]
+    picture = _picture(*pngs, "trend")
+    parts = [f"<h1>{escape(said)}</h1>", span, picture, table, dated, _legend((*shown, "unscored_min"))]
     return _page(f"{whose}trend", parts, made_from)
 
 
@@ -181,14 +183,10 @@ def _headlines(night: Night) -> str:
     return f'<div class="big">{"".join(cells)}</div>'
 
 
-def _picture(png: bytes, text: str) -> str:
-    return f'<div class="wide"><img alt="{text}" src="{_data(png)}"></div>'
-
-
-def _pictures(png: bytes, narrow: bytes, text: str) -> str:
+def _picture(png: bytes, narrow: bytes, text: str) -> str:
     """A picture for a wide screen, and another for a narrow one."""
     other = f'<source media="(max-width:44rem)" srcset="{_data(narrow)}">'
-    return f'<picture class="fit">{other}<img alt="{text}" src="{_data(png)}"></picture>'
+    return f'<picture>{other}<img alt="{text}" src="{_data(png)}"></picture>'
 
 
 def _data(png: bytes) -> str:

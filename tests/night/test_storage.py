@@ -170,6 +170,17 @@ def test_a_round_packs_the_oldest_first_and_then_lets_go_what_the_rule_names(tmp
     assert here == []
 
 
+def test_a_round_removes_what_a_killed_process_left_but_not_what_is_being_packed(tmp_path, here):
+    left, busy = (tmp_path / f"{name}.sqlite{packing.NEW}" for name in ("left", "busy"))
+    left.write_bytes(b"half of it")
+    busy.write_bytes(b"half of it")
+    with FileLock(tmp_path / "busy.sqlite"):
+        asyncio.run(Packer(settings(tmp_path), FakeClock()).round())
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["busy.sqlite.lock", busy.name]
+    asyncio.run(Packer(settings(tmp_path), FakeClock()).round())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_night_that_ends_is_looked_at_once_and_a_failure_ends_nothing(tmp_path, monkeypatch, caplog):
     class Still(FakeClock):
         async def sleep(self, seconds):

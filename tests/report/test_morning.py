@@ -1,5 +1,6 @@
 """The morning: what the page says, that it needs nothing else, and that a failed night looks failed."""
 
+import base64
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from streamer.cli import main
 from streamer.night.session import evening_of, read_night
 from streamer.night.statistics import DEFINITIONS
 from streamer.report import trend
+from streamer.report.canvas import DPI, NARROW, WIDTH
 from streamer.report.marks import place_names
 from streamer.report.spectrum import compute_multitaper
 from streamer.report.verdict import verdict
@@ -52,6 +54,11 @@ def report(*arguments):
     assert main(["report", *map(str, arguments)]) == 0
 
 
+def width_px(source):
+    """Width of a picture that a page has in it."""
+    return int.from_bytes(base64.b64decode(source.partition(",")[2])[16:20])
+
+
 def page(path):
     return Page(path.read_text(encoding="utf-8"))
 
@@ -62,7 +69,10 @@ def test_a_night_becomes_a_page_a_picture_and_numbers(tmp_path, capsys):
     assert "report: " in capsys.readouterr().out
     found = page(tmp_path / "night.html")
     assert all(source.startswith("data:image/png;base64,") for source in found.fetched)
-    assert len(found.fetched) == 1
+    assert sorted(map(width_px, found.fetched)) == [
+        round(DPI * NARROW),
+        round(DPI * WIDTH),
+    ]  # the phone.s first
     assert (tmp_path / "night.png").read_bytes().startswith(b"\x89PNG")
     for _, meaning in DEFINITIONS.values():
         assert meaning in found.text
