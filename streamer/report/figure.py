@@ -15,7 +15,18 @@ from matplotlib.patches import Patch
 from streamer.messages import EPOCH_S, STAGES, Floats
 from streamer.night.session import Night, evening_of, zone_of
 from streamer.payloads import PublishedStage
-from streamer.report.canvas import COLOURS, GRADES, LOST, NARROW, RED, WIDTH, make_figure, to_days, to_png
+from streamer.report.canvas import (
+    COLOURS,
+    DPI,
+    GRADES,
+    LOST,
+    NARROW,
+    RED,
+    WIDTH,
+    make_figure,
+    to_days,
+    to_png,
+)
 from streamer.report.marks import place_names
 from streamer.report.spectrum import Spectrogram
 from streamer.report.verdict import verdict
@@ -79,7 +90,7 @@ def draw_night(
     last.xaxis.set_major_locator(
         HourLocator(interval=2 if narrow else 1, tz=zone)
         if len(night.labels) > LONG
-        else AutoDateLocator(maxticks=5 if narrow else None, tz=zone)
+        else AutoDateLocator(maxticks=5 if narrow and night.labels else None, tz=zone)
     )
     last.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=zone))
     if evening_of(night.meta) is None:
@@ -112,7 +123,7 @@ def _hypnogram(axis: Axes, times: Floats, labels: Sequence[PublishedStage], name
     axis.set_ylabel(name)
     if any(unscored):
         patch = Patch(facecolor=LOST, hatch="///", edgecolor="white", label="unscored")
-        _legend(axis, [patch], ("upper left", (-0.02, 0.02)))  # above it are the names of the marks
+        _legend(axis, [patch], below=True)  # above are the names of the marks
 
 
 def _density(axis: Axes, times: Floats, night: Night) -> None:
@@ -167,20 +178,21 @@ def _quality(axis: Axes, times: Floats, night: Night) -> None:
     _legend(axis, [Patch(color=colour, label=grade) for grade, colour in GRADES.items() if grade in row])
 
 
-def _legend(
-    axis: Axes,
-    handles: list[Patch],
-    narrow_place: tuple[str, tuple[float, float]] = ("lower left", (-0.02, 0.97)),
-) -> None:
-    """Add a legend beside a panel, or in a narrow picture above it, or where `narrow_place` says."""
-    narrow = axis.figure.get_figwidth() < WIDTH
-    place, anchor = narrow_place if narrow else ("center left", (1.005, 0.5))
+def _legend(axis: Axes, handles: list[Patch], below: bool = False) -> None:
+    """Add a legend beside a panel; in a narrow picture above it, or below."""
+    if not handles:
+        return
+    if axis.figure.bbox.width > NARROW * DPI:
+        axis.legend(
+            handles=handles, loc="center left", bbox_to_anchor=(1.005, 0.5), fontsize=8, frameon=False
+        )
+        return
     axis.legend(
         handles=handles,
-        loc=place,
-        bbox_to_anchor=anchor,
-        ncols=max(1, len(handles)) if narrow else 1,
-        handlelength=1.0 if narrow else 2.0,
+        loc="upper left" if below else "lower left",
+        bbox_to_anchor=(-0.02, 0.02 if below else 0.97),
+        ncols=len(handles),
+        handlelength=1.0,
         columnspacing=1.0,
         borderpad=0.2,
         fontsize=8,
