@@ -58,7 +58,7 @@ PATIENCE = 10  # epochs within which a new stage must be scored to count as noti
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredWindow:
     """The engine's score of one window."""
 
     end_s: int
@@ -92,11 +92,11 @@ class StagedNight:
 
 
 def stage(
-    name: str, subject: str, scored: Sequence[Scored], truth: Stages, peer: Floats | None
+    name: str, subject: str, scored: Sequence[ScoredWindow], truth: Stages, peer: Floats | None
 ) -> StagedNight:
     """Sort windows into those on the 30 s grid and off it, each with the scorer's stage of most of it."""
 
-    def rows(chosen: list[Scored]) -> Rows:
+    def rows(chosen: list[ScoredWindow]) -> Rows:
         epoch = np.array([round((one.end_s - EPOCH_S) / EPOCH_S - 1e-6) for one in chosen], dtype=np.int64)
         inside = (epoch >= 0) & (epoch < truth.size)
         return Rows(
@@ -121,11 +121,11 @@ def index_of(label: Label) -> int:
     return -1 if label == "unscored" else STAGES.index(label)
 
 
-def run_pipeline(items: Iterable[Item], pipeline: Pipeline) -> list[Scored]:
+def run_pipeline(items: Iterable[Item], pipeline: Pipeline) -> list[ScoredWindow]:
     """Run a recording through the whole pipeline; return every scored window."""
     pushed = (output for item in items for output in pipeline.push(item))
     return [
-        Scored(output.end // RATE_HZ, output.probabilities, output.smoothed)
+        ScoredWindow(output.end // RATE_HZ, output.probabilities, output.smoothed)
         for output in chain(pushed, pipeline.flush())
         if isinstance(output, Score)
     ]

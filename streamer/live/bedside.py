@@ -16,7 +16,7 @@ from streamer.clock import Clock, unless_stopped
 from streamer.errors import JournalError, explain
 from streamer.journal import JournalReader
 from streamer.journal.candidates import sessions
-from streamer.live.resume import Past
+from streamer.live.resume import Rewarmed
 from streamer.messages import Item
 from streamer.payloads import CommandName, CommandPayload, EventPayload, utc
 from streamer.reactions.actions import Actions
@@ -83,7 +83,7 @@ class Bedside:
         publisher: Publisher,
         session: Path,
         stack: AsyncExitStack,
-        past: Past | None = None,
+        past: Rewarmed | None = None,
         events: Sequence[EventPayload] = (),
         before: Path | None = None,
     ) -> None:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Past:
+class Rewarmed:
     """The output of a new pipeline for the samples that a session has recorded."""
 
     stop: int = 0  # index one past the last sample
@@ -65,7 +65,7 @@ def _says_no_more(score: Score, later: Score) -> bool:
     return lost and score.epoch is None and score.smoothed == later.smoothed
 
 
-async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -> Past:
+async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -> Rewarmed:
     """Run a session's samples and gaps through a new pipeline, which then continues as if never stopped.
 
     Eight hours take about ten seconds of `worker`, in slices, so that other streams get their turn. When
@@ -81,7 +81,7 @@ async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -
         JournalError: the file is damaged.
 
     """
-    loop, past, recorded = asyncio.get_running_loop(), Past(), read_items(path)
+    loop, past, recorded = asyncio.get_running_loop(), Rewarmed(), read_items(path)
     work = _pushed(pipeline, recorded, until, past)
 
     def step() -> bool:
@@ -96,7 +96,7 @@ async def rewarm(path: Path, pipeline: Pipeline, worker: Executor, until: int) -
     return past
 
 
-def _pushed(pipeline: Pipeline, recorded: Iterable[Item], until: int, past: Past) -> Iterator[None]:
+def _pushed(pipeline: Pipeline, recorded: Iterable[Item], until: int, past: Rewarmed) -> Iterator[None]:
     """Push the items before `until`, and a gap up to there if the file ends earlier; yields as `_push`."""
     for item in recorded:
         if item.start >= until:
@@ -106,7 +106,7 @@ def _pushed(pipeline: Pipeline, recorded: Iterable[Item], until: int, past: Past
         yield from _push(pipeline, Gap(past.stop, until, NOT_RECORDED), past)
 
 
-def _push(pipeline: Pipeline, item: Item, past: Past) -> Iterator[None]:
+def _push(pipeline: Pipeline, item: Item, past: Rewarmed) -> Iterator[None]:
     """Push one item; yields after each output, because a long loss is one item with thousands of outputs."""
     for output in pipeline.push(item):
         past.take(output)
@@ -135,7 +135,7 @@ def replay_scores(publisher: Publisher, path: Path) -> tuple[EventPayload, ...]:
     return events
 
 
-def restore(publisher: Publisher, path: Path, past: Past) -> None:
+def restore(publisher: Publisher, path: Path, past: Rewarmed) -> None:
     """Continue a publisher's session: publish what was missed, and nothing twice."""
     with JournalReader(path) as reader:
         stages = {payload.epoch: payload.stage for payload in reader.epochs()}

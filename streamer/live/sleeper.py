@@ -27,7 +27,7 @@ from streamer.live.arrival import Arrival
 from streamer.live.backlog import Backlog, undelivered
 from streamer.live.bedside import Bedside
 from streamer.live.hearers import open_sinks
-from streamer.live.resume import Past, replay_scores, restore
+from streamer.live.resume import Rewarmed, replay_scores, restore
 from streamer.live.shared import Shared
 from streamer.live.supervisor import FLUSH_S, OngoingNight
 from streamer.messages import StreamInfo
@@ -250,7 +250,7 @@ class Sleeper:
         channel: str,
         said: tuple[EventPayload, ...],
         found: Found,
-        past: Past | None,
+        past: Rewarmed | None,
     ) -> None:
         """Start everything else, once the pipeline is ready; `past` is that of a continued session."""
         name, page = self._settings.name, self._shared.page

@@ -18,7 +18,7 @@ from streamer.live.arrival import Arrival, Arrived
 from streamer.live.batching import Batcher
 from streamer.live.health import watch_health
 from streamer.live.intake import Intake
-from streamer.live.resume import NOT_RUNNING, REBOOTED, Continued, Past, index_at, rewarm, skip_to
+from streamer.live.resume import NOT_RUNNING, REBOOTED, Continued, Rewarmed, index_at, rewarm, skip_to
 from streamer.live.stream import Stream
 from streamer.live.waiting import Waiting
 from streamer.messages import Item, Label, StreamInfo
@@ -60,7 +60,7 @@ class OngoingNight:
     pipeline: Pipeline | None  # None: to be rebuilt from the journal
     publisher: Publisher
     # Called once, when the pipeline has its state, with the scores of the record (None for a new session).
-    ready: Callable[[Past | None], Awaitable[None]] | None = None
+    ready: Callable[[Rewarmed | None], Awaitable[None]] | None = None
     ending: Ending | None = None  # decides when the night is over; None: when its source ends
     hear: Callable[[Item], None] | None = None  # gets samples as they come
 
@@ -283,7 +283,7 @@ class Supervisor:
                     publisher.score(score)
         return True
 
-    async def _remade(self, recording: OngoingNight, until: int) -> tuple[Pipeline, Past]:
+    async def _remade(self, recording: OngoingNight, until: int) -> tuple[Pipeline, Rewarmed]:
         """Make a new pipeline with the state of the session so far."""
         pipeline = self._pipeline(recording.info)
         journal = recording.journal

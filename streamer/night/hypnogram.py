@@ -13,7 +13,7 @@ from streamer.payloads import PublishedStage
 
 TOLERANCE_S = 1e-6  # onsets are decimal text
 
-Scored = tuple[float, float, Label]  # onset s, duration s, stage
+ScoredSpan = tuple[float, float, Label]  # onset s, duration s, stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Scoring:
 
     """
 
-    stages: tuple[Scored, ...] = ()
+    stages: tuple[ScoredSpan, ...] = ()
     unknown: Mapping[str, int] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     placed: bool = True
@@ -52,7 +52,7 @@ class Scoring:
         return count
 
 
-def stages_per_epoch(scored: Sequence[Scored], n_epochs: int) -> tuple[Label, ...]:
+def stages_per_epoch(scored: Sequence[ScoredSpan], n_epochs: int) -> tuple[Label, ...]:
     """One stage per epoch: the one that covers at least half of it, else "unscored".
 
     If two stages cover half of an epoch each, the earlier one is taken.

@@ -15,7 +15,7 @@ from streamer.errors import ArtifactError
 from streamer.journal import Journal, Meta
 from streamer.live.bedside import Bedside
 from streamer.live.engine import Engine
-from streamer.live.resume import Past
+from streamer.live.resume import Rewarmed
 from streamer.messages import Channel, StreamInfo
 from streamer.payloads import CommandName, CommandPayload, EventPayload, utc
 from streamer.reactions import bell
@@ -243,7 +243,7 @@ def test_what_is_asked_while_a_session_is_read_back_is_kept_or_refused(tmp_path)
         bedside = Bedside(validate(data, "x").stream[0], tmp_path, "n", desk.clock, lambda: None)
         async with bedside, AsyncExitStack() as stack:
             bedside.obey(CommandPayload(command="disarm_trigger"), desk.publisher)
-            past = Past(stop=6000, scores=[score(30, "N2"), score(60, "N2")])
+            past = Rewarmed(stop=6000, scores=[score(30, "N2"), score(60, "N2")])
             for one in past.scores:
                 desk.publisher.commit(one)
             bedside.obey(CommandPayload(command="lights_off"), desk.publisher)

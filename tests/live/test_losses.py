@@ -9,7 +9,7 @@ from contextlib import closing
 from streamer.clock import SystemClock
 from streamer.journal import Journal, JournalReader
 from streamer.live.losses import AT_ONCE, EVERY_S, Losses
-from streamer.live.resume import LASTING, RECENT, Past, replay_scores, restore
+from streamer.live.resume import LASTING, RECENT, Rewarmed, replay_scores, restore
 from streamer.messages import Gap
 from streamer.sinks.publisher import Publisher
 from tests.journals import META, HandClock, chunk, event
@@ -71,7 +71,7 @@ def test_after_a_death_only_what_was_not_told_is_told(tmp_path):
     with Journal.resume(path, HandClock()) as journal:
         again = publisher(journal)
         replay_scores(again, path)
-        restore(again, path, Past(400, [], 0, list(gaps)))
+        restore(again, path, Rewarmed(400, [], 0, list(gaps)))
     assert sum(one.data.get("count", 1) for one in told(path)) == 39
 
 
@@ -94,7 +94,7 @@ def test_a_session_with_hundreds_of_thousands_of_events_is_gone_on_with_in_littl
         tracemalloc.start()
         again = publisher(journal)
         said = replay_scores(again, path)
-        restore(again, path, Past(256))
+        restore(again, path, Rewarmed(256))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         again.event("mark", "on")

@@ -11,7 +11,7 @@ import pytest
 
 from model.data import save_night
 from tests.model.nights import night
-from tools.evaluate import Rows, Scored, changes_per_hour, compare, delays_s, main, stage
+from tools.evaluate import Rows, ScoredWindow, changes_per_hour, compare, delays_s, main, stage
 
 pytestmark = pytest.mark.train
 
@@ -23,7 +23,7 @@ def rows(truth: list[int], given: list[int]) -> Rows:
 
 def test_windows_are_compared_with_the_stage_of_most_of_them() -> None:
     truth = np.array([0, 1, 2])
-    scored = [Scored(end_s, (0.2,) * 5, "N2") for end_s in (30, 40, 50, 60, 80, 90, 120)]
+    scored = [ScoredWindow(end_s, (0.2,) * 5, "N2") for end_s in (30, 40, 50, 60, 80, 90, 120)]
     made = stage("a", "1", scored, truth, None)
     assert made.grid.truth.tolist() == [0, 1, 2, -1]
     assert made.off_grid.truth.tolist() == [0, 1, 2]  # ends at 40, 50 and 80 s

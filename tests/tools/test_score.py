@@ -28,11 +28,11 @@ from tests.test_cli import write_edf
 from tools.score import processes
 from tools.score.__main__ import main
 from tools.score.archive import fill
-from tools.score.manifest import Asked, Done, Failed, Manifest
+from tools.score.manifest import Done, Failed, Manifest, Options
 from tools.score.night import Job, stage_recording
 from tools.score.recordings import ArchivedRecording, find
 
-ASKED = Asked(model_sha256=recorded(PACKAGED))
+ASKED = Options(model_sha256=recorded(PACKAGED))
 STAGES = ["W", "N1", "N2", "N3", "R", "?", "N2", "N2", "N2", "W"]
 
 
@@ -144,7 +144,7 @@ def test_what_has_changed_is_done_again(archive, change):
 def test_another_question_is_another_answer(archive):
     run(archive)
     formats = ("annotations", "csv", "json", "profusion")
-    asked = Asked(model_sha256=recorded(PACKAGED), formats=formats)
+    asked = Options(model_sha256=recorded(PACKAGED), formats=formats)
     assert run(archive, asked=asked)[0] == (2, 0, 1)
     names = {path.name for path in (archive / "out" / "a").iterdir()}
     assert {"hypnogram.edf", "hypnogram.csv", "hypnogram.txt", "night.json"} < names

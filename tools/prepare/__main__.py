@@ -38,7 +38,7 @@ from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
 from tools.prepare.datasets import (
-    Job,
+    ScoredRecording,
     find_scoring,
     find_shhs,
     find_sleep_edf,
@@ -62,7 +62,7 @@ LARGEST_UV = float(np.finfo(np.float16).max)  # prepared nights are float16
 SAVE_EVERY = 20  # write the manifest after so many nights; a crash loses no more than these
 
 
-class Signal(NamedTuple):
+class Conditioned(NamedTuple):
     """One derivation, as the network sees it."""
 
     samples: NDArray[np.float32]  # (n,) µV at 100 Hz; NaN where lost
@@ -74,7 +74,7 @@ class Signal(NamedTuple):
 # -- one night -----------------------------------------------------------------------------------------------
 
 
-def read_conditioned(path: Path, channels: Sequence[str]) -> Signal:
+def read_conditioned(path: Path, channels: Sequence[str]) -> Conditioned:
     """Read a recording's derivation, conditioned by the engine's own code.
 
     Raises:
@@ -89,7 +89,7 @@ def read_conditioned(path: Path, channels: Sequence[str]) -> Signal:
     label = choose(info.channels, wanted).label
     if not np.nan_to_num(samples).any():
         raise SignalError(f"{path}: channel {label!r} is flat or lost throughout; name another")
-    return Signal(samples, label, info.rate_hz, info.started)
+    return Conditioned(samples, label, info.rate_hz, info.started)
 
 
 def apply_rules(night: PreparedNight, drop_unscored: bool) -> PreparedNight:
@@ -122,7 +122,7 @@ def apply_rules(night: PreparedNight, drop_unscored: bool) -> PreparedNight:
     )
 
 
-def read_recording(job: Job, scoring: Path | None) -> tuple[PreparedNight, str, float]:
+def read_recording(job: ScoredRecording, scoring: Path | None) -> tuple[PreparedNight, str, float]:
     """Read a whole recording, before the rules; return it with its channel and its rate in Hz."""
     signal = read_conditioned(job.signal, job.channels)
     n_epochs = signal.samples.size // EPOCH_SAMPLES
@@ -137,7 +137,7 @@ def read_recording(job: Job, scoring: Path | None) -> tuple[PreparedNight, str, 
     return night, signal.channel, signal.rate_hz
 
 
-def read_npz(job: Job) -> PreparedNight:
+def read_npz(job: ScoredRecording) -> PreparedNight:
     """Read a night that `sleepstream export --to npz` wrote, or a prepared one.
 
     Raises:
@@ -153,7 +153,7 @@ def read_npz(job: Job) -> PreparedNight:
         raise RecordingError(f"{job.signal} is damaged ({error}); export it again") from error
 
 
-def make(job: Job, out: Path, before: Made | None, drop_unscored: bool) -> Made:
+def make(job: ScoredRecording, out: Path, before: Made | None, drop_unscored: bool) -> Made:
     """Prepare one night, unless it was prepared before.
 
     Raises:
@@ -193,7 +193,9 @@ def make(job: Job, out: Path, before: Made | None, drop_unscored: bool) -> Made:
 # -- all nights ----------------------------------------------------------------------------------------------
 
 
-def prepare(jobs: Sequence[Job], out: Path, drop_unscored: bool, command: str, console: Console) -> Manifest:
+def prepare(
+    jobs: Sequence[ScoredRecording], out: Path, drop_unscored: bool, command: str, console: Console
+) -> Manifest:
     """Prepare every night; one that cannot be prepared is reported and does not stop the others.
 
     Raises:
@@ -227,7 +229,7 @@ def prepare(jobs: Sequence[Job], out: Path, drop_unscored: bool, command: str, c
     return manifest()
 
 
-def _check_outputs(jobs: Sequence[Job], out: Path) -> None:
+def _check_outputs(jobs: Sequence[ScoredRecording], out: Path) -> None:
     """Refuse to overwrite an input, or one night by another; create the folder."""
     name, times = Counter(job.recording for job in jobs).most_common(1)[0]
     if times > 1:

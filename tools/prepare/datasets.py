@@ -18,7 +18,7 @@ SCORING_KINDS = (".csv", ".tsv", ".txt", ".xml")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ScoredRecording:
     """One night to prepare."""
 
     recording: str  # name of the recording and of the output
@@ -29,7 +29,7 @@ class Job:
     lacking: str  # error message if there is no scoring
 
 
-def find_sleep_edf(folder: Path, channel: str | None) -> list[Job]:
+def find_sleep_edf(folder: Path, channel: str | None) -> list[ScoredRecording]:
     """Find the cassette nights of Sleep-EDF Expanded below a folder; the names of a pair share 7 characters.
 
     The telemetry nights (ST...) are another study, not part of Sleep-EDF-78, whose subjects have the same
@@ -45,11 +45,12 @@ def find_sleep_edf(folder: Path, channel: str | None) -> list[Job]:
         lacking = f"found {len(beside)} of {key}?-Hypnogram.edf in {folder}; give the one that belongs to it"
         scoring = beside[0] if len(beside) == 1 else None
         recording = path.name.removesuffix("-PSG.edf")
-        jobs.append(Job(recording, path.name[3:5], path, scoring, (channel or "EEG Fpz-Cz",), lacking))
+        channels = (channel or "EEG Fpz-Cz",)
+        jobs.append(ScoredRecording(recording, path.name[3:5], path, scoring, channels, lacking))
     return _some(jobs, f"{folder} has no SC4...-PSG.edf; give the folder of Sleep-EDF Expanded")
 
 
-def find_shhs(folder: Path, channel: str | None) -> list[Job]:
+def find_shhs(folder: Path, channel: str | None) -> list[ScoredRecording]:
     """Find the recordings of SHHS (or another study of the NSRR) below a folder: EDF and XML share a name."""
     scorings = {path.name: path for path in sorted(folder.rglob("*.xml"))}
     channels = (channel,) if channel else SHHS_CHANNELS
@@ -59,13 +60,13 @@ def find_shhs(folder: Path, channel: str | None) -> list[Job]:
         scoring = next((scorings[name] for name in names if name in scorings), None)
         subject = path.stem.rpartition("-")[2]  # shhs1-200001
         lacking = f"found no {' or '.join(names)} in {folder}; put it there"
-        jobs.append(Job(path.stem, subject, path, scoring, channels, lacking))
+        jobs.append(ScoredRecording(path.stem, subject, path, scoring, channels, lacking))
     return _some(jobs, f"{folder} has no .edf file; give the folder of the recordings")
 
 
 def list_files(
     paths: Sequence[Path], channel: str | None, hypnogram: Path | None, subject: str | None
-) -> list[Job]:
+) -> list[ScoredRecording]:
     """Take recordings named one by one; the scoring is given, in the recording, or beside it."""
     if hypnogram is not None and len(paths) > 1:
         raise UsageError(f"--hypnogram is for one recording, but {len(paths)} were given; name one")
@@ -77,17 +78,17 @@ def list_files(
         )
         channels = (channel,) if channel else ()
         whose = subject or ("" if path.suffix.lower() == ".npz" else path.stem)
-        jobs.append(Job(path.stem, whose, path, hypnogram, channels, lacking))
+        jobs.append(ScoredRecording(path.stem, whose, path, hypnogram, channels, lacking))
     return jobs
 
 
-def _some(jobs: list[Job], otherwise: str) -> list[Job]:
+def _some(jobs: list[ScoredRecording], otherwise: str) -> list[ScoredRecording]:
     if not jobs:
         raise UsageError(otherwise)
     return jobs
 
 
-def find_scoring(job: Job) -> Path | None:
+def find_scoring(job: ScoredRecording) -> Path | None:
     """Find the file with the expert's stages; None: the recording itself.
 
     Raises:

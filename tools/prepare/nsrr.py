@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from streamer.errors import RecordingError
-from streamer.night.hypnogram import Scored
+from streamer.night.hypnogram import ScoredSpan
 from streamer.night.scoring.words import label_of
 
 
@@ -15,7 +15,7 @@ def is_xml(path: Path) -> bool:
     return path.suffix.lower() == ".xml"
 
 
-def read_xml_stages(path: Path) -> list[Scored]:
+def read_xml_stages(path: Path) -> list[ScoredSpan]:
     """Read every stage of `*-nsrr.xml` or `*-profusion.xml`: (onset s, duration s, stage), from sample 0.
 
     The first has one `ScoredEvent` of type `Stages|Stages` per run of epochs, with `EventConcept` such as
@@ -43,7 +43,7 @@ def read_xml_stages(path: Path) -> list[Scored]:
     return found
 
 
-def _events(root: ElementTree.Element) -> list[Scored]:
+def _events(root: ElementTree.Element) -> list[ScoredSpan]:
     return [
         (
             float(event.findtext("Start", "")),
@@ -55,7 +55,7 @@ def _events(root: ElementTree.Element) -> list[Scored]:
     ]
 
 
-def _epochs(root: ElementTree.Element) -> list[Scored]:
+def _epochs(root: ElementTree.Element) -> list[ScoredSpan]:
     stages = [stage.text or "" for stage in root.iterfind("SleepStages/SleepStage")]
     length_s = float(root.findtext("EpochLength", "30"))
     return [(length_s * number, length_s, label_of(text)) for number, text in enumerate(stages)]

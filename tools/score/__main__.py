@@ -26,7 +26,7 @@ from streamer.exports import SCORES
 from streamer.network.trust import read_trusted
 from tools.score import cluster, processes
 from tools.score.archive import Crew, Tally, fill
-from tools.score.manifest import Asked, Manifest
+from tools.score.manifest import Manifest, Options
 from tools.score.recordings import find
 
 INTERRUPTED = 130
@@ -58,7 +58,7 @@ def _run(given: argparse.Namespace, console: Console) -> Tally:
     recordings, refused = find(given.pattern, given.out)
     # The user vouches for the model named on the command line; workers must load the same file.
     digest = sha256(read_trusted(given.model, trusted=True)).hexdigest()
-    asked = Asked(
+    asked = Options(
         channels=tuple(given.channel or ()),
         unit=given.unit,
         rate_hz=given.rate,
@@ -69,7 +69,7 @@ def _run(given: argparse.Namespace, console: Console) -> Tally:
         return fill(manifest, recordings, refused, asked, _crew(given, asked), console)
 
 
-def _crew(given: argparse.Namespace, asked: Asked) -> Crew:
+def _crew(given: argparse.Namespace, asked: Options) -> Crew:
     """Choose the workers: processes here, or a cluster."""
     model = None if given.model is None else given.model.resolve()
     if given.ray is None:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamer.errors import SinkError
 from streamer.host import private
-from tools.score.manifest import Asked, Done, Failed, Manifest, is_complete, is_untouched
+from tools.score.manifest import Done, Failed, Manifest, Options, is_complete, is_untouched
 from tools.score.night import FILES, Job, Outcomes, Result, Touched
 from tools.score.recordings import ArchivedRecording
 
@@ -34,7 +34,7 @@ def fill(
     manifest: Manifest,
     recordings: Sequence[ArchivedRecording],
     refused: Mapping[str, str],
-    asked: Asked,
+    asked: Options,
     crew: Crew,
     console: Console,
 ) -> Tally:
@@ -84,7 +84,7 @@ def fill(
     return tally
 
 
-def find_due(manifest: Manifest, recordings: Sequence[ArchivedRecording], asked: Asked) -> list[Job]:
+def find_due(manifest: Manifest, recordings: Sequence[ArchivedRecording], asked: Options) -> list[Job]:
     """List the recordings without a complete result of their present files with the same options."""
     jobs = []
     for recording in recordings:

@@ -13,7 +13,7 @@ from typing import Any
 
 from streamer.errors import RunError, SleepstreamError, UsageError
 from streamer.network.stager import Model
-from tools.score.manifest import Asked
+from tools.score.manifest import Options
 from tools.score.night import Job, Outcomes, Result, Touched, make_failure, stage_recording
 
 CODE = Path(__file__).parents[2]  # workers run this code, whatever is installed on their machine
@@ -30,7 +30,7 @@ def load(path: Path | None, sha256: str) -> Model:
     return Model.load(path, sha256=sha256)
 
 
-def stage(job: Job, asked: Asked, model: Path | None) -> Result | Touched | SleepstreamError:
+def stage(job: Job, asked: Options, model: Path | None) -> Result | Touched | SleepstreamError:
     """The task: return the result, or the error if the model cannot be loaded."""
     try:
         ready = load(model, asked.model_sha256)
@@ -40,7 +40,7 @@ def stage(job: Job, asked: Asked, model: Path | None) -> Result | Touched | Slee
 
 
 def stage_all(
-    jobs: Sequence[Job], asked: Asked, model: Path | None, address: str, processes: int
+    jobs: Sequence[Job], asked: Options, model: Path | None, address: str, processes: int
 ) -> Outcomes:
     """Stage every recording; yield results in the order in which they are done.
 

@@ -38,7 +38,7 @@ class Input(_Frozen):
     sha256: str
 
 
-class Asked(_Frozen):
+class Options(_Frozen):
     """The options that determine the result of a recording, besides its files."""
 
     channels: tuple[str, ...] = ()  # best first; empty: chosen by the labels
@@ -69,7 +69,7 @@ class Done(_Line):
 
     status: Literal["done"] = "done"
     inputs: tuple[Input, ...]  # the recording, then the scoring beside it
-    asked: Asked
+    asked: Options
     outputs: dict[str, int]  # files in its folder -> size
     channel: str
     rate_hz: float

@@ -28,7 +28,7 @@ from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
 from tools.prepare.datasets import read_expert_stages
-from tools.score.manifest import Asked, Compared, Done, Failed, Input, describe_input
+from tools.score.manifest import Compared, Done, Failed, Input, Options, describe_input
 from tools.score.recordings import ArchivedRecording
 
 HYPNOGRAMS = {  # format -> file name in a result
@@ -67,7 +67,7 @@ class Touched:
 Outcomes = Generator[tuple[Job, Result | Touched], None, None]
 
 
-def stage_recording(job: Job, asked: Asked, model: Model) -> Result | Touched:
+def stage_recording(job: Job, asked: Options, model: Model) -> Result | Touched:
     """Stage one recording; an error becomes its result, as one line."""
     recording = job.recording
     try:
@@ -99,7 +99,7 @@ def make_failure(recording: ArchivedRecording, error: str) -> Failed:
     return Failed(recording=recording.name, error=named, inputs=tuple(map(str, recording.inputs)))
 
 
-def _staged(recording: ArchivedRecording, inputs: tuple[Input, ...], asked: Asked, model: Model) -> Result:
+def _staged(recording: ArchivedRecording, inputs: tuple[Input, ...], asked: Options, model: Model) -> Result:
     began = time.perf_counter()
     key = sha256("".join((*(one.sha256 for one in inputs), asked.model_dump_json())).encode())
     session = f"{recording.path.stem}-{key.hexdigest()[:12]}"
@@ -142,7 +142,7 @@ def _staged(recording: ArchivedRecording, inputs: tuple[Input, ...], asked: Aske
 
 
 def _night(
-    recording: ArchivedRecording, session: str, asked: Asked, model: Model
+    recording: ArchivedRecording, session: str, asked: Options, model: Model
 ) -> tuple[Night, list[PublishedStage], list[str]]:
     """Stage a recording like `sleepstream replay`, in blocks; return also its smoothed stages and remarks.
 
@@ -191,14 +191,14 @@ def _night(
     return night, [epoch.smoothed for epoch in epochs], opened.remarks
 
 
-def _meta(session: str, info: StreamInfo, asked: Asked) -> Meta:
+def _meta(session: str, info: StreamInfo, asked: Options) -> Meta:
     settings: dict[str, JsonValue] = {"signal": {"channel": list(asked.channels) or None, "unit": asked.unit}}
     return Meta(
         session, "archive", info.name, info, asked.model_sha256, settings, {"sleepstream": __version__}
     )
 
 
-def _statistics(night: Night, asked: Asked) -> str:
+def _statistics(night: Night, asked: Options) -> str:
     """The content of statistics.json."""
     said = {
         "session": night.meta.session,

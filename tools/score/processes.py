@@ -15,14 +15,14 @@ from pathlib import Path
 
 from streamer.errors import RunError, SleepstreamError
 from streamer.network.stager import Model
-from tools.score.manifest import Asked
+from tools.score.manifest import Options
 from tools.score.night import Job, Outcomes, Result, Touched, make_failure, stage_recording
 
 
-class Worker:
+class WorkerProcess:
     """A process, the connection to it, and its present job."""
 
-    def __init__(self, asked: Asked, model: Path | None) -> None:
+    def __init__(self, asked: Options, model: Path | None) -> None:
         spawn = multiprocessing.get_context("spawn")  # a fork would not copy the threads of libraries
         self.line, theirs = spawn.Pipe()
         self.process = spawn.Process(target=work, args=(theirs, asked, model), name="stager", daemon=True)
@@ -66,7 +66,7 @@ class Worker:
         return None if job is None else (job, said)
 
 
-def work(line: Connection, asked: Asked, model_path: Path | None) -> None:
+def work(line: Connection, asked: Options, model_path: Path | None) -> None:
     """The worker: load the model, then stage one recording after the other until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends them
     try:
@@ -82,7 +82,7 @@ def work(line: Connection, asked: Asked, model_path: Path | None) -> None:
         return
 
 
-def stage_all(jobs: Sequence[Job], asked: Asked, model: Path | None, processes: int) -> Outcomes:
+def stage_all(jobs: Sequence[Job], asked: Options, model: Path | None, processes: int) -> Outcomes:
     """Stage every recording; yield results in the order in which they are done. No worker is left at the end.
 
     Raises:
@@ -91,12 +91,12 @@ def stage_all(jobs: Sequence[Job], asked: Asked, model: Path | None, processes: 
 
     """
     waiting = list(reversed(jobs))
-    crew: list[Worker] = []
+    crew: list[WorkerProcess] = []
     try:
         while waiting or any(worker.job for worker in crew):
             busy = sum(worker.job is not None for worker in crew)
             while len(crew) < min(processes, len(waiting) + busy):
-                crew.append(Worker(asked, model))
+                crew.append(WorkerProcess(asked, model))
             for line in wait([worker.line for worker in crew]):
                 worker = next(one for one in crew if one.line is line)
                 done = worker.hear()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamer.errors import ScoringError
 from streamer.messages import EPOCH_S
-from streamer.night.hypnogram import Scored, Scoring
+from streamer.night.hypnogram import ScoredSpan, Scoring
 from streamer.night.scoring.annotations import read_annotated
 from streamer.night.scoring.tables import read_table
 from streamer.sources.cells import DAY_S
@@ -62,7 +62,7 @@ def _moved(found: Scoring, started: float) -> Scoring:
             "the start of the recording"
         )
         return replace(found, doubts=(*found.doubts, doubt))
-    moved: list[Scored] = [(onset + offset_s, length, stage) for onset, length, stage in found.stages]
+    moved: list[ScoredSpan] = [(onset + offset_s, length, stage) for onset, length, stage in found.stages]
     if abs(offset_s) < EPOCH_S:
         return replace(found, stages=tuple(moved))
     side = "before" if offset_s < 0 else "after"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from streamer.errors import ScoringError
 from streamer.messages import EPOCH_S, Label
-from streamer.night.hypnogram import Scored
+from streamer.night.hypnogram import ScoredSpan
 
 Timed = tuple[float, float | None, Label | None]  # onset s, duration s if given, stage if understood
 
 
-def check_whole_epochs(timed: Sequence[Timed], path: Path) -> tuple[Scored, ...]:
+def check_whole_epochs(timed: Sequence[Timed], path: Path) -> tuple[ScoredSpan, ...]:
     """Return every stage with its duration, by onset; without one it lasts until the next (the last: 30 s).
 
     A word that was not understood is left out, but ends the stage before it.
