@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tools.mosquitto import free_port
+from tests.mosquitto import free_port
 
 PORTS = 32  # of outlets and inlets of one process and its children, two each
 CONFIG = """[ports]

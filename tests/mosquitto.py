@@ -1,18 +1,25 @@
-"""The mosquitto of the tests: a real one, that never drops what a slow subscriber has not read yet."""
+"""The mosquitto of the tests, on a free port, which can be frozen; and free ports for all that serves."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import os
+import random
 import shutil
+import signal
+import socket
+import tempfile
 from collections.abc import Awaitable, Callable
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from tools import mosquitto
-from tools.mosquitto import PROGRAM, free_port
-
-__all__ = ["SUBSCRIBER", "Mosquitto", "free_port", "needs_mosquitto", "on_mosquitto"]
+from tools.mosquitto import PROGRAM
 
 T = TypeVar("T")
 SUBSCRIBER = shutil.which("mosquitto_sub")
@@ -21,12 +28,49 @@ needs_mosquitto = pytest.mark.skipif(
     PROGRAM is None or SUBSCRIBER is None, reason="mosquitto and mosquitto-clients are not installed"
 )
 
+CHOSEN = range(10_000, 32_000)  # the system does not give these to programs that ask for any free port
+_ours: set[int] = set()  # ports that this process was given
+
+
+@cache
+def _given() -> int:
+    """Open the file in which each process of this user locks the ports that it was given, until it ends."""
+    path = Path(tempfile.gettempdir(), f"sleepstream-ports-{os.getuid()}")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def free_port() -> int:
+    """Find a free port that no other program gets by chance before it is used, nor a second caller."""
+    while True:
+        port = random.SystemRandom().choice(CHOSEN)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            if port not in _ours:
+                fcntl.lockf(_given(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+                _ours.add(port)
+                return port
+
 
 class Mosquitto(mosquitto.Mosquitto):
-    """`with Mosquitto() as broker:` serves `broker.port`; `options` are further lines of mosquitto.conf."""
+    """`with Mosquitto() as broker:` serves `broker.port`, and keeps all that a subscriber has not read."""
 
     def __init__(self, *options: str, anonymous: bool = True) -> None:
-        super().__init__("max_queued_messages 0", *options, anonymous=anonymous)
+        super().__init__("max_queued_messages 0", *options, port=free_port(), anonymous=anonymous)
+
+    def freeze(self) -> None:
+        """Stop the process: connections stay open, but it does nothing any more."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def reload(self) -> None:
+        """Make it read its passwords again; connections stay."""
+        assert self._process
+        self._process.send_signal(signal.SIGHUP)
+
+    def thaw(self) -> None:
+        """Let it continue after `freeze`."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
 
 
 def on_mosquitto(main: Callable[[int], Awaitable[T]]) -> T:

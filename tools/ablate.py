@@ -35,7 +35,8 @@ from model.mc2sleepnet import parameter_count
 from model.settings import Phase, Settings, load_settings
 from model.train import evaluate, trained
 from streamer.errors import SettingsError, UsageError
-from tools.runs import change_settings, format_table, make_parser, once_each, run, write
+from tools.command import run
+from tools.runs import change_settings, format_table, make_parser, once_each, write
 
 REFERENCE = "reference"
 NETWORK = "network.pt"  # file of a run's averaged network

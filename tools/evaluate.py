@@ -48,7 +48,8 @@ from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from streamer.window import Windows
-from tools.runs import FIGURES, format_table, make_model_parser, run, write
+from tools.command import run
+from tools.runs import FIGURES, format_table, make_model_parser, write
 
 Floats = NDArray[np.float64]
 Stages = NDArray[np.int64]  # index into STAGES, -1 where unscored

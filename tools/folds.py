@@ -27,8 +27,9 @@ from model.train import trained
 from streamer.errors import SettingsError, UsageError
 from streamer.messages import EPOCH_S
 from streamer.network.stager import Model
+from tools.command import run
 from tools.evaluate import Rows, StagedNight, stage_prepared, summarise
-from tools.runs import FIGURES, change_settings, format_table, make_parser, once_each, run, write
+from tools.runs import FIGURES, change_settings, format_table, make_parser, once_each, write
 
 
 def stage_fold(

@@ -33,7 +33,7 @@ from streamer.night.agreement import compute_agreement
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
-from tools.runs import run
+from tools.command import run
 
 EDGES_HZ = (0.5, 1.5, 4.0, 8.0, 11.0, 15.0, 22.0, 30.0)
 PAIRS = {

@@ -1,19 +1,12 @@
-"""A real mosquitto on a free loopback port, which can be killed, frozen and restarted."""
+"""A real mosquitto on a loopback port, which can be killed and restarted."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import getpass
-import os
-import random
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import threading
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,49 +15,26 @@ from streamer.errors import RunError
 
 PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"  # Debian's place is not on a user's path
 PROGRAM = shutil.which("mosquitto", path=PATH)
-
-
-CHOSEN = range(10_000, 32_000)  # the system does not give these to programs that ask for any free port
 STARTING_S = 60.0  # longest time for mosquitto to start, on a busy machine
-_ours: set[int] = set()  # ports that this process was given
-
-
-@cache
-def _given() -> int:
-    """Open the file in which each process of this user locks the ports that it was given, until it ends."""
-    path = Path(tempfile.gettempdir(), f"sleepstream-ports-{os.getuid()}")
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def free_port() -> int:
-    """Find a free port that no other program gets by chance before it is used, nor a second caller."""
-    while True:
-        port = random.SystemRandom().choice(CHOSEN)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            if port not in _ours:
-                fcntl.lockf(_given(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
-                _ours.add(port)
-                return port
 
 
 class Mosquitto:
-    """`with Mosquitto() as broker:` serves `broker.port`; `options` are further lines of mosquitto.conf.
+    """`with Mosquitto(port=18841) as broker:` serves that port.
 
     Args:
         options: further lines of mosquitto.conf.
         anonymous: whether clients may connect without a password.
-        port: on loopback; None: a free one.
+        port: on loopback.
 
     Raises:
         RunError: mosquitto is not installed, or does not start.
 
     """
 
-    def __init__(self, *options: str, anonymous: bool = True, port: int | None = None) -> None:
+    def __init__(self, *options: str, port: int, anonymous: bool = True) -> None:
         if PROGRAM is None:
             raise RunError("mosquitto is not installed; run: apt install mosquitto")
-        self.port = free_port() if port is None else port
+        self.port = port
         self._lines = [
             f"listener {self.port} 127.0.0.1",
             f"allow_anonymous {'true' if anonymous else 'false'}",
@@ -119,26 +89,11 @@ class Mosquitto:
         self._process.stderr.close()
         self._process = None
 
-    def freeze(self) -> None:
-        """Stop the process: connections stay open, but it does nothing any more."""
-        assert self._process
-        self._process.send_signal(signal.SIGSTOP)
-
     @property
     def pid(self) -> int:
         """Process id."""
         assert self._process
         return self._process.pid
-
-    def reload(self) -> None:
-        """Make it read its passwords again; connections stay."""
-        assert self._process
-        self._process.send_signal(signal.SIGHUP)
-
-    def thaw(self) -> None:
-        """Let it continue after `freeze`."""
-        assert self._process
-        self._process.send_signal(signal.SIGCONT)
 
     def _read_log(self, process: subprocess.Popen[str], running: threading.Event) -> None:
         assert process.stderr

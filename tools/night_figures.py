@@ -20,7 +20,7 @@ from model.resynthesis import Measurements
 from streamer.messages import STAGES
 from streamer.sources.night import to_vectors
 from streamer.sources.synthesis import BANDS_HZ
-from tools.runs import run
+from tools.command import run
 
 Array = NDArray[np.float64]
 Stages = NDArray[np.int8]

@@ -2,10 +2,8 @@
 
 Sample k of the recording is sent with the time t0 + k / rate, at that time (or N times as fast), as 64-bit
 floats, so a receiver gets the file's samples to the bit. Samples in a gap are not sent. At speeds above 1 the
-times run ahead of the
-clock: an engine that listens accepts them for the samples that come, but does not derive gaps of more than
-    half a second
-from them.
+times run ahead of the clock: an engine that listens accepts them for the samples that come, but does not
+derive gaps of more than half a second from them.
 """
 
 from __future__ import annotations
@@ -21,11 +19,11 @@ import pylsl
 from rich.console import Console
 from rich.progress import Progress
 
-from streamer.errors import SleepstreamError
 from streamer.messages import Gap, Item, StreamInfo
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick, rechunk, single
 from streamer.sources.source import Recording
+from tools.command import run
 
 CHUNK_S = 0.1  # length of a chunk, in seconds of real time
 MOST_S = 10.0  # longest chunk, in seconds of the recording
@@ -57,18 +55,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Play a recording; return 0 when it ended or was interrupted, else the error's exit code."""
     options = parse(arguments)
     try:
-        recording = open_recording(options.file, options.rate)
-        if options.all_channels:
-            picked, info = pick(recording, options.channel)
-        else:
-            picked, info, _ = single(recording, [options.channel] if options.channel else [])
-        play(recording, picked, outlet(info, options.name or info.name), info, options)
-    except SleepstreamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return run(lambda: _play(options))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-    return 0
+        return 0
+
+
+def _play(options: argparse.Namespace) -> str:
+    recording = open_recording(options.file, options.rate)
+    if options.all_channels:
+        picked, info = pick(recording, options.channel)
+    else:
+        picked, info, _ = single(recording, [options.channel] if options.channel else [])
+    play(recording, picked, outlet(info, options.name or info.name), info, options)
+    return ""
 
 
 def outlet(info: StreamInfo, name: str) -> pylsl.StreamOutlet:

@@ -34,8 +34,9 @@ from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
+from tools.command import run
 from tools.evaluate import Rows, StagedNight, compare, read_expert, run_pipeline, stage, stage_prepared
-from tools.runs import format_table, make_model_parser, run, write
+from tools.runs import format_table, make_model_parser, write
 
 HUM_UV = 30.0  # mean r.m.s., as of dry electrodes in a bedroom; above the limit for "line noise"
 BAND_HZ = 35.0  # noise is given as r.m.s. up to this frequency

@@ -1,11 +1,10 @@
-"""Functions shared by the commands for evaluation: arguments, runs, tables, files."""
+"""Functions shared by the commands for evaluation: arguments, settings, tables, files."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +12,6 @@ import torch
 
 from model.data import PreparedNight
 from model.settings import Settings
-from streamer.errors import SleepstreamError
 
 # Columns of a table, and their keys in an agreement.
 FIGURES: Final = {"epochs": "epochs", "accuracy": "accuracy", "kappa": "kappa", "macro-F1": "macro_f1"}
@@ -36,23 +34,6 @@ def make_model_parser(tool: str, what: str) -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, help="an exported model (default: the packaged one)")
     parser.add_argument("--channel", help="channel of EDF files (default: chosen by the labels)")
     return parser
-
-
-def run(work: Callable[[], str]) -> int:
-    """Run a command and print the text that it returns; an error of the user is printed as one line.
-
-    Returns:
-        The exit code.
-
-    """
-    try:
-        text = work()
-    except SleepstreamError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    if text:
-        print(text)
-    return 0
 
 
 def change_settings(settings: Settings, **what: object) -> Settings:

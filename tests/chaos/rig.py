@@ -21,7 +21,8 @@ from tests import lsl_alone
 from tests.chaos.censor import Censor
 from tests.chaos.engine import STEADY_FILE, STEP_FILE
 from tests.chaos.output import Output
-from tools.mosquitto import PATH, Mosquitto
+from tests.mosquitto import Mosquitto
+from tools.mosquitto import PATH
 
 ROOT = Path(__file__).parents[2]
 MOSQUITTO_PASSWD = shutil.which("mosquitto_passwd", path=PATH)
@@ -155,7 +156,7 @@ class Rig:
         self.speed = speed
         self._logins = folder / "logins"
         self.output = Output(folder)  # of the engine
-        options = f"password_file {self._logins}", f"acl_file {folder / 'rules'}", "max_queued_messages 0"
+        options = f"password_file {self._logins}", f"acl_file {folder / 'rules'}"
         self.broker = Mosquitto(*options, anonymous=False)
         self._rules = folder / "rules"
         self._write_logins(ENGINE)

@@ -29,7 +29,7 @@ from streamer.live.engine import Engine
 from streamer.news import News, Opened
 from streamer.payloads import StagePayload
 from streamer.settings import validate
-from tools.mosquitto import free_port
+from tests.mosquitto import free_port
 
 WARMUP = 0.2  # share of the night
 GROWTH = {"rss_mb": 0.02, "heap_mb": 0.05}  # of memory after it

@@ -18,7 +18,7 @@ from streamer.errors import RunError
 from tests.homeassistant.band import Band
 from tests.homeassistant.core import Core
 from tests.homeassistant.expected import BAND, SHOWN, WITHOUT_BAND, differing, entities
-from tools.mosquitto import Mosquitto, free_port
+from tests.mosquitto import Mosquitto, free_port
 
 PATIENCE_S = 120.0
 SPEED = 20.0

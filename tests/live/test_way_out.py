@@ -34,9 +34,9 @@ from streamer.sinks.handover import Aside
 from streamer.sinks.logbook import Logbook
 from streamer.sinks.terminal import Terminal
 from tests.fakes import FakeSource, Witness, held
+from tests.mosquitto import free_port
 from tests.paths import eeg, info
 from tests.test_cli import write_edf
-from tools.mosquitto import free_port
 
 HOURS = 0.1
 

@@ -15,9 +15,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
-from streamer.errors import SleepstreamError
 from streamer.settings import Runtime
 from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
+from tools.command import run, some
 
 # Name of the module -> what it measures, and whether it runs unasked.
 PARTS: dict[str, tuple[str, bool]] = {
@@ -36,24 +36,24 @@ PARTS: dict[str, tuple[str, bool]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print tables, write JSON if asked."""
-    asked, names, out = _options(arguments)
+    asked, names = _options(arguments)
+    return run(lambda: _measured(asked, names))
+
+
+def _measured(asked: Asked, names: list[str]) -> str:
     found: dict[str, Any] = {"machine": machine()}
-    try:
-        for name in names:
-            part = import_module(f"tools.bench.{name}")
-            figures: Figures = median_of([part.measure(asked) for _ in range(asked.repeats)])
-            wanted = getattr(part, "WANTED", {})
-            show(f"{name}: {PARTS[name][0]}", figures, wanted)
-            found[name] = figures | {"missed": missed(figures, wanted)}
-            if out is not None:  # after each part: a long run that is ended leaves what it has
-                out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    except SleepstreamError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+    for name in names:
+        part = import_module(f"tools.bench.{name}")
+        figures: Figures = median_of([part.measure(asked) for _ in range(asked.repeats)])
+        wanted = getattr(part, "WANTED", {})
+        show(f"{name}: {PARTS[name][0]}", figures, wanted)
+        found[name] = figures | {"missed": missed(figures, wanted)}
+        if asked.json is not None:  # after each part: a long run that is ended leaves what it has
+            asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return ""
 
 
-def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None]:
+def _options(arguments: list[str] | None) -> tuple[Asked, list[str]]:
     width = max(map(len, PARTS))
     listed = "\n".join(f"  {name:{width}}  {what}" for name, (what, _) in PARTS.items())
     parser = argparse.ArgumentParser(
@@ -63,42 +63,23 @@ def _options(arguments: list[str] | None) -> tuple[Asked, list[str], Path | None
     )
     parser.add_argument("--only", metavar="PART,PART", help="these parts, in this order")
     parser.add_argument("--model", type=Path, help="an artifact (default: the packaged one)")
-    parser.add_argument("--runtime", choices=get_args(Runtime), default="auto", help="of the network")
-    parser.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        default="cpu",
-        help="of the network in night",
-    )
-    parser.add_argument("--peer", metavar="NAME=ADAPTER", action="append", default=[], help="see peers.py")
-    parser.add_argument("--hours", type=float, default=8.0, help="length of the night (default: 8)")
-    parser.add_argument("--repeats", type=int, default=3, help="of each part (default: 3)")
-    parser.add_argument("--fleet", type=int, metavar="N", help="the part fleet, once, with N real sleepers")
+    parser.add_argument("--runtime", choices=get_args(Runtime), help="of the network")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="of the network in night")
+    parser.add_argument("--peer", metavar="NAME=ADAPTER", action="append", help="see peers.py")
+    parser.add_argument("--hours", type=float, help="length of the night (default: 8)")
+    parser.add_argument("--repeats", type=some, metavar="N", help="of each part (default: 3)")
+    parser.add_argument("--fleet", type=some, metavar="N", help="the part fleet, once, with N real sleepers")
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    given = parser.parse_args(arguments)
-    names = given.only.split(",") if given.only else [name for name, (_, unasked) in PARTS.items() if unasked]
-    if given.fleet is not None:
-        names, given.repeats = ["fleet"], 1
+    asked = parser.parse_args(arguments, Asked(peer=[]))
+    names = asked.only.split(",") if asked.only else [name for name, (_, unasked) in PARTS.items() if unasked]
+    if asked.fleet is not None:
+        names, asked.repeats = ["fleet"], 1
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         parser.error(f"no part {', '.join(map(repr, unknown))}; there are {', '.join(PARTS)}")
-    if given.repeats < 1:
-        parser.error(f"--repeats {given.repeats}: give at least 1")
-    peers = dict(peer.partition("=")[::2] for peer in given.peer)
-    if not all(name and adapter for name, adapter in peers.items()):
-        parser.error(f"--peer {' '.join(given.peer)}: give NAME=ADAPTER")
-    if given.fleet is not None and given.fleet < 1:
-        parser.error(f"--fleet {given.fleet}: give at least 1")
-    asked = Asked(
-        given.model,
-        given.hours,
-        given.repeats,
-        given.runtime,
-        given.device,
-        peers,
-        given.fleet or Asked.fleet,
-    )
-    return asked, names, given.json
+    if not all(all(peer.partition("=")) for peer in asked.peer):
+        parser.error(f"--peer {' '.join(asked.peer)}: give NAME=ADAPTER")
+    return asked, names
 
 
 if __name__ == "__main__":

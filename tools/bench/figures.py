@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -25,19 +25,18 @@ Figures = dict[str, Figure]
 Wanted = dict[str, tuple[Literal["<=", ">="], float]]
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(argparse.Namespace):
     """What the command line says about all parts."""
 
+    only: str | None = None  # names of parts, separated by commas
     model: Path | None = None  # an artifact; None: the packaged one
     hours: float = 8.0  # length of a night
-    repeats: int = 1
+    repeats: int = 3
     runtime: Runtime = "auto"  # of the network
     device: str = "cpu"  # likewise, in the parts that can have another
-    peers: Mapping[str, str] = field(
-        default_factory=dict
-    )  # other stagers: name -> what runs it; see peers.py
-    fleet: int = 8  # sleepers that real engines stage at once
+    peer: Sequence[str] = ()  # other stagers, each as NAME=ADAPTER; see peers.py
+    fleet: int | None = None  # sleepers that real engines stage at once
+    json: Path | None = None  # to write the figures to
 
 
 def machine() -> Figures:

@@ -39,7 +39,7 @@ WANTED = {"yasa_over_hop": (">=", 1000.0)}
 
 def measure(asked: Asked) -> Figures:
     """Measure on one core."""
-    peers = {name: adapter(text) for name, text in asked.peers.items()}
+    peers = {name: adapter(text) for name, _, text in (one.partition("=") for one in asked.peer)}
     if find_spec("yasa") is not None:
         from model.draw import yasa  # needs torch, which this part does not
 

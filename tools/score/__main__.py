@@ -24,6 +24,7 @@ from rich.console import Console
 from streamer.errors import SleepstreamError
 from streamer.exports import SCORES
 from streamer.network.trust import read_trusted
+from tools.command import some
 from tools.score import cluster, processes
 from tools.score.archive import Crew, Tally, fill
 from tools.score.manifest import Manifest, Options
@@ -108,7 +109,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
         "--processes",
-        type=_some,
+        type=some,
         default=cores,
         metavar="N",
         help=f"number of processes (default: {cores}, one per core)",
@@ -119,12 +120,6 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="address of a Ray cluster (extra `ray`); auto: the running one; local: start one here",
     )
     return parser.parse_args(arguments)
-
-
-def _some(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamer.payloads import to_json
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.sinks.samples import epoch, stage, summary
-from tools.bench.fleet.knee import _from_last_sample_ms, _night
+from tools.bench.fleet import _from_last_sample_ms, _night
 from tools.bench.fleet.listener import Heard, Listener
 from tools.bench.fleet.replay import Replay, _now
 from tools.bench.fleet.wire import PUBLISH, Packets, connection, message, publish, subscribe

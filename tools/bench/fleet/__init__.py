@@ -1,5 +1,158 @@
-"""A part of `tools.bench`: how many sleepers one broker carries, and what each of them costs."""
+"""Many sleepers and one broker: real engines first, then what they said from ever more connections.
 
-from tools.bench.fleet.knee import measure
+The engines are real (`sleepstream run`, simulated sources, real time), and so is mosquitto. What that carries
+is more than the engines of one machine can say: from then on the newest message of each kind is replayed.
+Everything shares the machine: the knee is that of broker, replay and subscriber together.
+"""
 
-__all__ = ["measure"]
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from streamer.errors import RunError
+from streamer.sources.settings import SimulatedSettings
+from streamer.sources.simulated import SimulatedSource
+from tools.bench.figures import Asked, Figures
+from tools.bench.fleet.engines import Engines, cpu_s
+from tools.bench.fleet.listener import Heard, Listener
+from tools.bench.fleet.replay import CYCLE_S, Replay
+from tools.mosquitto import Mosquitto
+
+PORT = 18843
+SLEEPERS = 8  # of real engines
+PROCESSES = 2  # of engines, and of replay
+SECONDS = 31  # an epoch of each
+SETTLE_S = 120.0  # for the engines to load, and 30 s of signal to pass
+REPLAY_S = 10
+FIRST = 250  # sleepers replayed; doubled from step to step
+MOST = 64_000
+LATE_MS = 100.0  # p99 beyond which a step counts as too much
+LOST = 0.01  # likewise the share of messages that never came
+BEHIND_S = 0.25  # beyond, it was the replay that could not keep up
+TRIES = 3  # of a step: on a shared machine the first may be a neighbour's fault
+NIGHT_S = 8 * 3600
+
+
+def measure(asked: Asked) -> Figures:
+    """Measure real engines, then replay ever more of their sleepers."""
+    real = asked.fleet or SLEEPERS
+    with Mosquitto(port=PORT) as broker, Listener(broker.port) as listener:
+        _, figures = _engines(broker, listener, real, 30)
+        heard, at_most = _engines(broker, listener, real, 1)
+        figures |= at_most | _percentiles("engines_hop1", _from_last_sample_ms(heard))
+        figures |= _night(heard) | {"synthesis_cpu_s_per_sleeper_and_night": _synthesis_cpu_s()}
+        sleepers, knee = FIRST, 0
+        while sleepers <= MOST:
+            for _ in range(TRIES):
+                step = _replay(broker, listener, heard, sleepers)
+                if step["verdict"] == "carried":
+                    break
+            figures |= {f"replay_{sleepers}_{name}": value for name, value in step.items()}
+            if step["verdict"] != "carried":
+                break
+            sleepers, knee = 2 * sleepers, sleepers
+    figures["replay_carried_sleepers"] = knee
+    return figures
+
+
+def _engines(broker: Mosquitto, listener: Listener, sleepers: int, hop_s: int) -> tuple[Heard, Figures]:
+    """What real engines say and cost while they stage all sleepers at a hop."""
+    listener.begin()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Engines(Path(folder), broker.port, sleepers, PROCESSES, hop_s) as engines,
+    ):
+        patience = time.monotonic() + SETTLE_S
+        while listener.heard().sleepers < sleepers:
+            if time.monotonic() > patience:
+                raise RunError(f"{sleepers} sleepers: not all were staged in {SETTLE_S:.0f} s; ask for fewer")
+            time.sleep(0.5)
+        listener.begin()
+        before = engines.cpu_s(), cpu_s(broker.pid)
+        time.sleep(SECONDS)
+        used = engines.cpu_s() - before[0], cpu_s(broker.pid) - before[1]
+        heard = listener.heard()
+    expected = sleepers * (heard.seconds // hop_s)
+    share = used[0] / heard.seconds / sleepers
+    name = f"engines_hop{hop_s}"
+    return heard, {
+        "engines_sleepers": sleepers,
+        "engines_processes": min(PROCESSES, sleepers),
+        f"{name}_stages_lost_share": max(0.0, 1 - heard.messages["stage"] / expected),
+        f"{name}_cpu_share_per_sleeper": share,
+        f"{name}_cpu_s_per_sleeper_and_night": share * NIGHT_S,
+        f"{name}_broker_cpu_share": used[1] / heard.seconds,
+    }
+
+
+def _night(heard: Heard) -> Figures:
+    """Messages and bytes of a sleeper's night of 8 h by hop, from what one says at hop 1 s."""
+    size = {kind: heard.size[kind] / heard.messages[kind] for kind in ("stage", "epoch", "summary")}
+    figures: Figures = {f"bytes_per_{kind}": value for kind, value in size.items()}
+    epochs = NIGHT_S // CYCLE_S
+    for hop_s in (1, 5, 30):
+        stages = NIGHT_S // hop_s
+        figures[f"night_hop{hop_s}_messages"] = stages + 2 * epochs
+        said = stages * size["stage"] + epochs * (size["epoch"] + size["summary"])
+        figures[f"night_hop{hop_s}_mb"] = said / 1e6
+    return figures
+
+
+def _synthesis_cpu_s() -> float:
+    """What simulating a sleeper costs; an engine with a real source does not have it."""
+    hours = 0.25
+    source = SimulatedSource(SimulatedSettings(hours=hours))
+    began = time.process_time()
+    for _ in source.items():
+        pass
+    return (time.process_time() - began) / hours * 8
+
+
+def _replay(broker: Mosquitto, listener: Listener, heard: Heard, sleepers: int) -> Figures:
+    """One step: so many sleepers for a while."""
+    with Replay(broker.port, heard.newest, sleepers, PROCESSES, REPLAY_S) as replay:
+        listener.begin()
+        before, began = cpu_s(broker.pid), time.monotonic()
+        replay.go()
+        time.sleep(REPLAY_S)
+        share = (cpu_s(broker.pid) - before) / (time.monotonic() - began)
+        sent = replay.sent()
+        now = listener.heard()
+    messages = sum(one.messages for one in sent)
+    lost = 1 - sum(now.messages.values()) / messages
+    behind_s = max(one.behind_s for one in sent)
+    figures: Figures = {
+        "messages_per_s": messages / REPLAY_S,
+        "lost_share": lost,
+        "broker_cpu_share": share,
+        "broker_cpu_us_per_message": share * REPLAY_S / messages * 1e6,
+        "replay_behind_s": behind_s,
+    }
+    late = _percentiles("late", now.late_ms)
+    late_ms = late["late_p99_ms"]
+    assert not isinstance(late_ms, str)
+    too_much = "too late" if late_ms > LATE_MS else "lost" if lost > LOST else "carried"
+    figures |= late
+    return figures | {"verdict": "the replay could not keep up" if behind_s > BEHIND_S else too_much}
+
+
+def _from_last_sample_ms(heard: Heard) -> list[float]:
+    """From the arrival of a stage's last sample at its engine to the subscriber.
+
+    A simulated night begins a little after the time that its first sample claims, by something else for each
+    sleeper. It is found from the message that took the least time beyond what its engine says of itself.
+    """
+    offsets: dict[bytes, float] = {}
+    for late_ms, (sleeper, said_ms) in zip(heard.late_ms, heard.said_ms, strict=True):
+        offsets[sleeper] = min(offsets.get(sleeper, float("inf")), late_ms - said_ms)
+    return [
+        late_ms - offsets[sleeper] for late_ms, (sleeper, _) in zip(heard.late_ms, heard.said_ms, strict=True)
+    ]
+
+
+def _percentiles(name: str, values_ms: list[float]) -> Figures:
+    return {f"{name}_p{share}_ms": float(np.percentile(values_ms, share)) for share in (50, 99)}

@@ -4,14 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.mosquitto import free_port
+from tests.mosquitto import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 CHILD = """
 import sys
 from pathlib import Path
-from tools import mosquitto
+from tests import mosquitto
 taken = int(sys.argv[1])
 mosquitto.CHOSEN = [taken] * 1000 + list(range(9000, 9010))
 print(mosquitto.free_port() != taken)
