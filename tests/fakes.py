@@ -89,10 +89,17 @@ class WatchedRunner:
         return getattr(self._real, name)
 
     def step(self, given: Any, past: Any) -> Any:
+        self._note(given)
+        return self._real.step(given, past)
+
+    def together(self, given: Any, pasts: Any) -> Any:
+        self._note(given)
+        return self._real.together(given, pasts)
+
+    def _note(self, given: Any) -> None:
         self.passes.append(len(given.raw))
         if self._clock is not None:
             self._clock.now += self.cost_s * len(given.raw)
-        return self._real.step(given, past)
 
 
 class FakeSource:

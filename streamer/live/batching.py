@@ -9,8 +9,9 @@ with much to catch up on does not delay the others. The output of an item is ret
 `PIECE` parts. So the memory and the turn of others do not depend on the length of an item: a band that was
 off for a night is one item and thousands of windows.
 
-Only provisional windows share a pass. A window on the 30 s grid is scored alone, so that committed epochs are
-equal to the bit to those of a stream that has the machine to itself, and to those of a resumed session.
+A window on the 30 s grid is scored alone, so that committed epochs are equal to the bit to those of a stream
+that has the machine to itself, and to those of a resumed session. In a crowd it shares the pass like any
+other, because alone it takes as long as four windows of a pass; then they are equal to 1e-5.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from streamer.messages import RATE_HZ, Item, Window
 from streamer.network.stager import Session, Staged, score_together
 from streamer.pipeline import Output, Pipeline
 
-MOST = 16  # windows in a pass; more would take longer, and hardly less time each
+MOST = 32  # windows in a pass; more would take longer, and hardly less time each
 CROWD = 32  # live streams
 EVERY_S = 0.04  # from one pass to the next, where there is a crowd
 PIECE = 32  # windows and the like before a stream hears of them: what 30 s of samples give, at the most
@@ -109,6 +110,11 @@ class Lane:
         self._batcher = batcher
 
     @property
+    def commits_share(self) -> bool:
+        """Whether epochs are scored together with other streams' windows."""
+        return self._batcher.crowded
+
+    @property
     def least_hop_s(self) -> int:
         """The least distance between provisional stages for now, in s; 0: all are scored."""
         return self.overload.least_hop_s if self.live else 0
@@ -159,13 +165,15 @@ class _Job:
     def shares(self) -> bool:
         """Whether the next window may be scored together with others."""
         due = self.due
-        return due is not None and due.window.epoch is None and due.usable
+        if due is None:
+            return False
+        return due.usable if due.window.epoch is None else self._lane.commits_share
 
     @property
-    def asked(self) -> tuple[Session, Window]:
+    def asked(self) -> tuple[Session, Window, bool]:
         """The next window, for a shared pass."""
         assert self.due is not None
-        return self.pipeline.session, self.due.window
+        return self.pipeline.session, self.due.window, self.due.usable
 
     def advance(self) -> None:
         """Work up to what the stages ask, to the next window, or else to the end of the piece or the item."""
@@ -258,6 +266,11 @@ class Batcher:
         self._live += live
         return Lane(self, live)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether there are so many devices that passes wait for company."""
+        return self._live >= CROWD
+
     async def run(self, job: _Job) -> list[Output]:
         """Work on the next piece of a stream's item, beside other streams."""
         loop = asyncio.get_running_loop()
@@ -273,7 +286,7 @@ class Batcher:
         if self._next is not None:
             self._next.cancel()
         rest_s = self._began + EVERY_S - loop.time()
-        if self._live >= CROWD and len(self._jobs) < MOST and rest_s > 0:
+        if self.crowded and len(self._jobs) < MOST and rest_s > 0:
             self._next = loop.call_later(rest_s, self._start, loop)
         else:
             self._next = loop.call_soon(self._start, loop)

@@ -6,6 +6,7 @@ ONNX graphs and TorchScript are in one artifact; model/export.py refuses unless 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from streamer.network.runtime import InferenceSession, SessionOptions
 # The axes of the memory have one order in the network's `State` and another in `OnnxPast`.
 TO_PAST = (3, 1, 4, 2, 0, 5, 6, 7)
 TO_STATE = (4, 1, 3, 0, 2, 5, 6, 7)
+STREAMS = 4  # the axis of streams in `OnnxPast`
 PLACES = 6  # the axis of remembered epochs, in both
 SCALE = ("scale_weight", "scale_mean", "scale_square")  # the fields of `model.standard.Past`
 
@@ -48,21 +50,29 @@ class OnnxRunner:
         memory = np.zeros((1, *shape.memory), np.float32)
         scale = np.zeros(1, np.float32), *(np.zeros((1, shape.features), np.float32) for _ in range(2))
         self._nothing = _from_state(memory, np.zeros(1, np.int64), scale)
+        self._room = np.empty(0, np.float32)  # for the memories of a pass; a new array for each costs a tenth
+        self._turn = threading.Lock()  # guards the room
 
     def start(self) -> OnnxPast:
         """As `Runner`."""
         return self._nothing
 
-    def joined(self, pasts: Sequence[OnnxPast]) -> OnnxPast:
-        """As `Runner`."""
-        memory = np.concatenate([past.memory for past in pasts], axis=4)
-        scale = tuple(map(np.concatenate, zip(*(past.scale for past in pasts), strict=True)))
-        return _past(memory, np.concatenate([past.seen for past in pasts]), scale)
-
     def step(self, given: Given, past: OnnxPast) -> tuple[Singles, Callable[[], OnnxPast]]:
         """As `Runner`."""
         logits, new, *scale = self._step.run(None, {**given._asdict(), **past.given})
         return logits, lambda: _after(past, new, tuple(scale))
+
+    def together(self, given: Given, pasts: Sequence[OnnxPast]) -> tuple[Singles, Callable[[int], OnnxPast]]:
+        """As `Runner`."""
+        with self._turn:
+            past = self._joined(pasts)
+            logits, new, *scale = self._step.run(None, {**given._asdict(), **past.given})
+
+        def after(at: int) -> OnnxPast:
+            one = slice(at, at + 1)
+            return _after(pasts[at], new[:, one], tuple(part[one] for part in scale))
+
+        return logits, after
 
     def block(self, given: Given, past: OnnxPast) -> tuple[Singles, OnnxPast]:
         """As `Runner`."""
@@ -71,6 +81,18 @@ class OnnxRunner:
         state = {"memory": memory, "seen": past.seen, **dict(zip(SCALE, past.scale, strict=True))}
         logits, memory, seen, *scale = self._block.run(None, {**epochs, **state})
         return logits[0], _from_state(memory, seen, tuple(scale))
+
+    def _joined(self, pasts: Sequence[OnnxPast]) -> OnnxPast:
+        """Copy the pasts of several streams side by side, where those of the pass before were."""
+        memories = [past.memory for past in pasts]
+        size = sum(memory.size for memory in memories)
+        if self._room.size < size:
+            self._room = np.empty(size, np.float32)
+        before, after = memories[0].shape[:STREAMS], memories[0].shape[STREAMS + 1 :]
+        memory = self._room[:size].reshape(*before, len(pasts), *after)
+        np.concatenate(memories, axis=STREAMS, out=memory)
+        scale = tuple(map(np.concatenate, zip(*(past.scale for past in pasts), strict=True)))
+        return _past(memory, np.concatenate([past.seen for past in pasts]), scale)
 
 
 def _from_state(memory: Singles, seen: NDArray[np.int64], scale: tuple[Singles, ...]) -> OnnxPast:

@@ -32,16 +32,22 @@ class Runner(Protocol):
         """Return the past of a new stream."""
         ...
 
-    def joined(self, pasts: Sequence[Any]) -> Any:
-        """Join the pasts of several streams into one."""
-        ...
-
     def step(self, given: Given, past: Any) -> tuple[Singles, Callable[[], Any]]:
-        """Run one epoch of each stream.
+        """Run one epoch of one stream.
 
         Returns:
-            logits (n, 5), and a function that makes the past with these epochs in it. It is not called off
+            logits (1, 5), and a function that makes the past with this epoch in it. It is not called off
             the 30 s grid, so that a hop copies no memory.
+
+        """
+        ...
+
+    def together(self, given: Given, pasts: Sequence[Any]) -> tuple[Singles, Callable[[int], Any]]:
+        """Run one epoch of each of several streams in one pass.
+
+        Returns:
+            logits (n, 5), and a function that makes the past of stream number i with its epoch in it. Both
+            differ from those of `step` in the last bits.
 
         """
         ...

@@ -127,6 +127,12 @@ class Session:
                     self.epochs_seen += usable
             return Staged(probabilities, self._warmup)
 
+    def commit(self, past: Any, usable: bool) -> None:
+        """Take the past with an epoch of the 30 s grid in it, which was staged beside other streams'."""
+        with self._lock:
+            self._past = past
+            self.epochs_seen += usable
+
     def score_block(self, windows: Sequence[Window], usable: Sequence[bool]) -> list[Staged]:
         """Stage consecutive epochs of the 30 s grid at once, as `score` would one by one.
 
@@ -148,18 +154,22 @@ class Session:
         return self.epochs_seen < self._model.contract.warmup_epochs
 
 
-def score_together(asked: Sequence[tuple[Session, Window]]) -> list[Staged]:
-    """Stage usable windows off the 30 s grid, each of another stream of one model, in one pass.
+def score_together(asked: Sequence[tuple[Session, Window, bool]]) -> list[Staged]:
+    """Stage windows, each of another stream of one model, in one pass; otherwise as `Session.score`.
 
     Probabilities differ from those of `Session.score` in the last bits, because matrix products of more rows
-    are added up in another order: by 3e-7 with the packaged model, by at most 1e-5. No past is changed, so
-    later commits are the same to the bit.
+    are added up in another order: by 3e-7 with the packaged model, by at most 1e-5. So do the pasts of
+    windows on the 30 s grid; all other pasts are not changed.
     """
-    runner = asked[0][0]._model.runner
-    past = runner.joined([session._past for session, _ in asked])
-    logits, _ = runner.step(_given([window for _, window in asked], [True] * len(asked)), past)
-    rows = map(softmax, logits.tolist())
-    return [Staged(row, session._warmup) for row, (session, _) in zip(rows, asked, strict=True)]
+    sessions, windows, usable = zip(*asked, strict=True)
+    pasts = [session._past for session in sessions]
+    logits, after = sessions[0]._model.runner.together(_given(windows, usable), pasts)
+    staged = []
+    for at, ((session, window, real), row) in enumerate(zip(asked, logits.tolist(), strict=True)):
+        if window.epoch is not None:
+            session.commit(after(at), real)
+        staged.append(Staged(softmax(row) if real else None, session._warmup))
+    return staged
 
 
 def open_model(settings: ModelSettings) -> Model:

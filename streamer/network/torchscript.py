@@ -49,16 +49,20 @@ class TorchRunner:
         return State(*self.network.initial_state(1))
 
     @torch.inference_mode()
-    def joined(self, pasts: Sequence[State]) -> State:
-        """As `Runner`."""
-        return State(*(torch.cat(parts) for parts in zip(*pasts, strict=True)))
-
-    @torch.inference_mode()
     def step(self, given: Given, past: State) -> tuple[Singles, Callable[[], State]]:
         """As `Runner`."""
         epochs = [self._there(one).unsqueeze(1) for one in given]
         logits, after = self.network.advance(*epochs, past)
         return logits[:, 0].cpu().numpy(), lambda: State(*after)
+
+    @torch.inference_mode()
+    def together(self, given: Given, pasts: Sequence[State]) -> tuple[Singles, Callable[[int], State]]:
+        """As `Runner`."""
+        past = State(*(torch.cat(parts) for parts in zip(*pasts, strict=True)))
+        epochs = [self._there(one).unsqueeze(1) for one in given]
+        logits, after = self.network.advance(*epochs, past)
+        # Clones, so that one stream's past does not keep those of the others.
+        return logits[:, 0].cpu().numpy(), lambda at: State(*(part[at : at + 1].clone() for part in after))
 
     @torch.inference_mode()
     def block(self, given: Given, past: State) -> tuple[Singles, State]:

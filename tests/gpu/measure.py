@@ -154,16 +154,13 @@ def us_per_stream(runner: Runner, streams: int) -> float:
     rng = np.random.default_rng(0)
     raw = rng.normal(0, 20, (streams, 3000)).astype(np.float32)
     spectrum = rng.normal(35, 10, (streams, 29, 128)).astype(np.float32)
-    given, past = (
-        Given(raw, spectrum, np.ones((streams, 2), np.bool_)),
-        runner.joined([runner.start()] * streams),
-    )
+    given, pasts = Given(raw, spectrum, np.ones((streams, 2), np.bool_)), [runner.start()] * streams
     taken: list[float] = []
     for _ in range(3):
-        runner.step(given, past)
+        runner.together(given, pasts)
     while sum(taken) < LONGEST_S and len(taken) < 50:
         began = time.perf_counter()
-        runner.step(given, past)
+        runner.together(given, pasts)
         taken.append(time.perf_counter() - began)
     return float(np.median(taken)) * 1e6 / streams
 

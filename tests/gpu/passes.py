@@ -23,10 +23,10 @@ def measure(asked: Asked) -> Figures:
     for epoch in range(PAST):
         for session in sessions:
             session.score(_window(rng, epoch), usable=True)
-    provisional = [(session, _window(rng, None)) for session in sessions]
+    provisional = [(session, _window(rng, None), True) for session in sessions]
     with one_core():
         figures: Figures = {"runtime": type(model.runner).__name__}
-        figures["alone_us"] = 1e6 * cpu_s(lambda: provisional[0][0].score(provisional[0][1], True), TIMES)
+        figures["alone_us"] = 1e6 * cpu_s(lambda: provisional[0][0].score(*provisional[0][1:]), TIMES)
         for count in TOGETHER:
             some = provisional[:count]
             figures[f"of_{count}_us"] = 1e6 * cpu_s(lambda some=some: score_together(some), TIMES) / count
@@ -36,8 +36,8 @@ def measure(asked: Asked) -> Figures:
 
 def _difference(sessions: list[Session], rng: np.random.Generator) -> float:
     """The largest of a probability, over every size of a pass."""
-    asked = [(session, _window(rng, None)) for session in sessions]
-    alone = [session.score(window, usable=True).probabilities for session, window in asked]
+    asked = [(session, _window(rng, None), True) for session in sessions]
+    alone = [session.score(*given).probabilities for session, *given in asked]
     worst = 0.0
     for count in TOGETHER:
         together = [staged.probabilities for staged in score_together(asked[:count])]

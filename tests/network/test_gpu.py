@@ -38,9 +38,10 @@ def test_streams_share_a_graph(streams: int) -> None:
     for epoch in range(4):
         for number, session in enumerate(sessions):
             session.score(windows(4, seed=number)[epoch], True)
-    asked = [(session, windows(1, seed=99 + at)[0]) for at, session in enumerate(sessions)]
+    drawn = [replace(windows(1, seed=99 + at)[0], epoch=None) for at in range(streams)]
+    asked = [(session, window, True) for session, window in zip(sessions, drawn, strict=True)]
     together = [one.probabilities for one in score_together(asked)]
-    alone = [session.score(replace(window, epoch=None), True).probabilities for session, window in asked]
+    alone = [session.score(*given).probabilities for session, *given in asked]
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-4)
 
 

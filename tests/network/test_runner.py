@@ -86,8 +86,14 @@ def test_streams_with_pasts_of_different_lengths_step_side_by_side(runner: Runne
     given = at(epochs(5, seed=7), 0)
     alone = [runner.step(given, past)[0] for past in pasts]
     together = Given(*(np.repeat(one, 3, 0) for one in given))
-    logits, _ = runner.step(together, runner.joined(pasts))
+    logits, after = runner.together(together, pasts)
     np.testing.assert_allclose(logits, np.concatenate(alone), atol=1e-4, rtol=0)
+    runner.together(together, pasts[::-1])  # what the pass before has left behind is its own
+    following = epochs(5, seed=8)
+    for at_place, past in enumerate(pasts):
+        expected = streamed(runner, following, runner.step(given, past)[1]())[0]
+        found = streamed(runner, following, after(at_place))[0]
+        np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
 
 
 def test_the_packaged_model_runs_without_torch_on_a_cpu() -> None:

@@ -53,7 +53,7 @@ class _Timed:
     """A runner whose steps are timed."""
 
     def __init__(self, runner: Runner, watch: _Watch) -> None:
-        self.start, self.joined, self.block = runner.start, runner.joined, runner.block
+        self.start, self.together, self.block = runner.start, runner.together, runner.block
         self.step = watch.timed("network", runner.step)
 
 
