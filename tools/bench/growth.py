@@ -23,8 +23,7 @@ from streamer.pipeline import Pipeline
 from streamer.sinks.publisher import Publisher
 from tools.bench.figures import Asked, Figures, one_core
 from tools.bench.networks import untrained
-from tools.bench.signals import RATE_HZ, pipeline, seconds_of_eeg
-from tools.bench.stages import journal_in, publisher
+from tools.bench.signals import RATE_HZ, journal_in, pipeline, publisher, seconds_of_eeg
 
 HOURS = (1, 4, 8, 12)
 CONTEXTS = (10, 40, 120, 240)  # epochs

@@ -30,8 +30,8 @@ from streamer.messages import RATE_HZ
 from streamer.network.stager import Model
 from streamer.settings import SignalSettings
 from tools.bench.figures import Asked, Figures, one_core
+from tools.bench.hop import hop_costs
 from tools.bench.signals import INFO, pipeline, seconds_of_eeg, simulated
-from tools.bench.stages import stage_costs
 
 Samples = NDArray[np.float32]
 WANTED = {"yasa_over_hop": (">=", 1000.0)}
@@ -46,7 +46,7 @@ def measure(asked: Asked) -> Figures:
         peers["yasa"] = _process_s(yasa)
     with one_core():
         model = Model.load(asked.model, runtime=asked.runtime, trusted=True)
-        epoch_s, hop_s = live_s(model), float(stage_costs(model)["hop_us"]) / 1e6
+        epoch_s, hop_s = live_s(model), float(hop_costs(model)["hop_us"]) / 1e6
         figures: Figures = {"hop_ms": hop_s * 1000, "epoch_ms": epoch_s * 1000}
         if "yasa" not in peers:
             figures["yasa"] = "not installed: pip install '.[peers]'"
