@@ -19,7 +19,7 @@ from model.augment import NONE, Augmentation, augment, begin, lose_epochs
 from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES
 from streamer.quality import LEAST_REAL
-from streamer.spectrogram import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING
+from streamer.window import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING
 
 FRAMES = EPOCH_SAMPLES // RATE_HZ - 1
 UNSCORED = -1
@@ -130,7 +130,7 @@ def split(
 
 
 def spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute `streamer.spectrogram` for many epochs at once: (..., 3000) µV -> (..., 29, 128) dB."""
+    """Compute `streamer.window.spectrogram` for many epochs at once: (..., 3000) µV -> (..., 29, 128) dB."""
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME_SAMPLES, axis=-1)[..., ::RATE_HZ, :]
     spectrum = torch.fft.rfft(torch.from_numpy(frames * HAMMING.astype(np.float32)), FFT_POINTS)[..., 1:]
     decibel: NDArray[np.float32] = (20.0 * torch.log10(spectrum.abs() + FLOOR_UV)).numpy()

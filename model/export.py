@@ -37,7 +37,7 @@ from streamer.network.onnx import OnnxRunner
 from streamer.network.runner import Given, Runner
 from streamer.network.torchscript import LIVE, TorchRunner, deprecated_script
 from streamer.network.trust import record
-from streamer.spectrogram import BINS
+from streamer.window import BINS
 
 TOLERANCE = 1e-5  # of a probability
 

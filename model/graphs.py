@@ -24,7 +24,7 @@ from model.size import FRAMES
 from model.standard import Past
 from streamer.messages import EPOCH_SAMPLES
 from streamer.network.artifact import GRAPHS
-from streamer.spectrogram import BINS
+from streamer.window import BINS
 
 
 def graphs(network: MC2SleepNet | Ensemble) -> dict[str, bytes]:

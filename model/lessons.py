@@ -37,7 +37,7 @@ from model.spectra import FREQUENCY_HZ, NOISE_GAIN, amplitudes
 from model.streamed import Streamed
 from streamer.errors import RecordingError, SleepstreamError
 from streamer.messages import EPOCH_S
-from streamer.spectrogram import FLOOR_UV
+from streamer.window import FLOOR_UV
 
 BINS = SIZES["small"].bins
 HERE_HZ = FREQUENCY_HZ[:BINS]

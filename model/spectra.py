@@ -19,7 +19,7 @@ from model.data import Batch, Cut, PreparedNight, Sequences
 from model.size import FRAMES
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
 from streamer.quality import LEAST_REAL
-from streamer.spectrogram import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING
+from streamer.window import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING
 
 FREQUENCY_HZ = np.arange(1, BINS + 1) * RATE_HZ / FFT_POINTS
 NOISE_GAIN = float(np.sqrt(np.square(HAMMING).sum() / 2))  # of a bin's real and imaginary part, each

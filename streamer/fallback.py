@@ -15,7 +15,7 @@ from math import ceil
 
 from streamer.channels import Pick, choose_all
 from streamer.derivation import Derivation
-from streamer.messages import EPOCH_S, Chunk, Gap, Grade, Item, Quality, StreamInfo, Switch
+from streamer.messages import Chunk, Gap, Grade, Item, Quality, StreamInfo, Switch
 from streamer.quality import QualityMeter, second_at
 from streamer.settings import SignalSettings
 
@@ -24,7 +24,6 @@ OFF_S = 30  # change after the present electrode was off for this long
 POOR_S = 120  # change after it was poor or off for this long
 RANK: dict[Grade, int] = {"off": 0, "poor": 1, "fair": 2, "good": 3}
 USABLE = RANK["fair"]
-CHANGED = "channel changed"  # reason given for the quality of a window that mixes two electrodes
 
 
 def make_derivation(info: StreamInfo, signal: SignalSettings) -> Derivation | Fallback:
@@ -158,11 +157,3 @@ class Fallback:
         was = f"{before.label} was {before.quality.grade}{f' ({why})' if why else ''}{lasting}"
         reason = f"{was}, {after.label} is {after.quality.grade}"
         return [*out, Switch(at, before.label, after.label, reason)]
-
-
-def grade_mixed(quality: Quality, since_s: float) -> Quality:
-    """Lower the quality of a window if only its last `since_s` seconds come from the present electrode."""
-    if not 0 < since_s < EPOCH_S:
-        return quality
-    grade: Grade = "fair" if quality.grade == "good" else quality.grade
-    return Quality(grade, (*quality.reasons, CHANGED), quality.lost_fraction)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from streamer.asks import Ask, alone
 from streamer.conditioner import Conditioner
-from streamer.fallback import grade_mixed, make_derivation
+from streamer.fallback import make_derivation
 from streamer.messages import RATE_HZ, Chunk, Doubt, Gap, Item, Quality, StreamInfo, Switch, Window
-from streamer.quality import Plausibility, QualityMeter, is_usable
+from streamer.quality import Plausibility, QualityMeter, grade_mixed, is_usable
 from streamer.settings import SignalSettings
 from streamer.window import Windows
 

@@ -27,6 +27,7 @@ BIG_SD_UV = 250.0  # of one second: movement, a loose electrode
 LEAST_REAL = 0.9  # share of real samples below which a window is not scored
 LEAST_UV, MOST_UV = 0.2, 2000.0  # plausible median s.d. of one second; EEG has 3 to 200
 GOOD = Quality("good")
+CHANGED = "channel changed"  # reason given for the quality of a window that mixes two electrodes
 EEG_UV = (1.0, 1000.0)  # suggest another unit only if the s.d. in that unit lies here
 
 
@@ -234,6 +235,14 @@ def _judge(seconds: list[Second], lost: float) -> Quality:
     if any(share[name] > limit - 1e-9 for name, limit in off.items()):
         grade = "off"
     return Quality(grade, reasons, round(lost, 4))
+
+
+def grade_mixed(quality: Quality, since_s: float) -> Quality:
+    """Lower the quality of a window if only its last `since_s` seconds come from the present electrode."""
+    if not 0 < since_s < EPOCH_S:
+        return quality
+    grade: Grade = "fair" if quality.grade == "good" else quality.grade
+    return Quality(grade, (*quality.reasons, CHANGED), quality.lost_fraction)
 
 
 class Plausibility:

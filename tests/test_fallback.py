@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamer.conditioner import Conditioner
 from streamer.errors import SettingsError, UsageError
-from streamer.fallback import CHANGED, OFF_S, POOR_S, SPAN_S, Fallback, grade_mixed, make_derivation
+from streamer.fallback import OFF_S, POOR_S, SPAN_S, Fallback, make_derivation
 from streamer.journal import Journal
 from streamer.journal.file import Meta
 from streamer.live.batching import Batcher
@@ -19,6 +19,7 @@ from streamer.live.stream import Stream
 from streamer.messages import Chunk, Gap, Quality, Switch
 from streamer.night.session import read_conditioned, read_night
 from streamer.pipeline import Pipeline
+from streamer.quality import CHANGED, grade_mixed
 from streamer.resampler import Resampler
 from streamer.settings import SignalSettings, validate
 from streamer.sinks.publisher import Publisher

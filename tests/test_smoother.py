@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.messages import STAGES
-from streamer.smoother import FORGET_S, MARGIN, Smoother
+from streamer.pipeline import FORGET_S, MARGIN, Smoother
 
 # Minutes in each stage, and where it goes from there: about what a night does.
 TRANSITIONS = np.array(

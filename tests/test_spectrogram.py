@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import ShortTimeFFT
 
-from streamer.spectrogram import FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING, columns, spectrogram
+from streamer.window import FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING, columns, spectrogram
 from tests.conftest import torchaudio
 
 SIGNAL = np.random.default_rng(3).standard_normal(3000) * 30

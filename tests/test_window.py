@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.messages import Chunk
-from streamer.spectrogram import spectrogram
-from streamer.window import Windows
+from streamer.window import Windows, spectrogram
 from tests.chunkings import SIZES, cut, stream
 
 SIGNAL = np.random.default_rng(6).standard_normal((1, 10_000)) * 20

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from streamer.clock import Clock
 from streamer.frontend import FrontEnd, Graded
-from streamer.live.gather import Gather
+from streamer.live.intake import Gather
 from streamer.messages import RATE_HZ, Chunk, Gap, Item, Marker, StreamInfo
 from streamer.settings import SignalSettings
 from streamer.sources.source import Source, keep_together

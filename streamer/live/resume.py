@@ -13,7 +13,7 @@ from pathlib import Path
 
 from streamer.journal import NOT_RECORDED, JournalReader
 from streamer.journal.file import Mark
-from streamer.live.losses import Losses
+from streamer.live.stream import Losses
 from streamer.messages import Chunk, Gap, Item, Marker, Score
 from streamer.night.session import read_items
 from streamer.payloads import EventName, EventPayload

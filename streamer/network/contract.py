@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from streamer.conditioner import BAND_HZ, ORDER
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_S, RATE_HZ, STAGES, Stage
-from streamer.spectrogram import BINS, FFT_POINTS, FLOOR_UV, FRAME_S
+from streamer.window import BINS, FFT_POINTS, FLOOR_UV, FRAME_S
 
 FILE_NAME = "contract.json"
 SCHEMA: Literal["sleepstream/model/2"] = "sleepstream/model/2"

@@ -18,7 +18,7 @@ from torch import Tensor
 from streamer.messages import EPOCH_SAMPLES
 from streamer.network.runner import WARMUP_CALLS
 from streamer.network.torchscript import State
-from streamer.spectrogram import BINS, FRAMES
+from streamer.window import BINS, FRAMES
 
 log = logging.getLogger(__name__)
 

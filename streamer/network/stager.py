@@ -19,7 +19,7 @@ from streamer.network.onnx import OnnxRunner
 from streamer.network.runner import WARMUP_CALLS, Given, Runner
 from streamer.network.trust import PACKAGED, read_trusted
 from streamer.settings import Device, ModelSettings, Precision, Runtime
-from streamer.spectrogram import BINS, FRAMES
+from streamer.window import BINS, FRAMES
 
 NVIDIA = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # CUDA needs one of these devices; WSL has the second
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from streamer.messages import EPOCH_SAMPLES, Window
 from streamer.network.stager import Model, Session, score_together
-from streamer.spectrogram import BINS, FRAMES
+from streamer.window import BINS, FRAMES
 from tools.bench.figures import Asked, Figures, cpu_s, one_core
 
 TOGETHER = (2, 4, 8, 16)

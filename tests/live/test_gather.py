@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.frontend import FrontEnd, Graded
-from streamer.live.gather import Gather
+from streamer.live.intake import Gather
 from streamer.messages import Chunk, Gap
 from streamer.settings import SignalSettings
 from tests.chunkings import SIZES, cut, joined, stream

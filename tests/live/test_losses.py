@@ -8,8 +8,8 @@ from contextlib import closing
 
 from streamer.clock import SystemClock
 from streamer.journal import Journal, JournalReader
-from streamer.live.losses import AT_ONCE, EVERY_S, Losses
 from streamer.live.resume import LASTING, RECENT, Rewarmed, replay_scores, restore
+from streamer.live.stream import AT_ONCE, EVERY_S, Losses
 from streamer.messages import Gap
 from streamer.sinks.publisher import Publisher
 from tests.journals import META, HandClock, chunk, event

@@ -24,7 +24,7 @@ from model.data import (
     whole,
 )
 from streamer.errors import RecordingError
-from streamer.spectrogram import spectrogram
+from streamer.window import spectrogram
 from tests.model.nights import night
 
 pytestmark = pytest.mark.train

@@ -16,7 +16,7 @@ import numpy as np
 from streamer.messages import Score
 from streamer.network.runner import Given, Runner
 from streamer.network.stager import Model
-from streamer.spectrogram import spectrogram
+from streamer.window import spectrogram
 from tools.bench.figures import Asked, Figures, cpu_s, one_core
 from tools.bench.signals import journal_in, pipeline, publisher, seconds_of_eeg
 
