@@ -62,6 +62,15 @@ def objective_of(
     return FineTune(network, frozen, settings.stage_weights)
 
 
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """Return a moving average of the weights; it follows faster during the first steps."""
+
+    def blend(average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
+        return average + (latest - average) * max(1 - decay, 9 / (10 + int(count)))
+
+    return AveragedModel(network, avg_fn=blend, use_buffers=True)
+
+
 class Run:
     """One training run: the network, the current phase and the steps done."""
 
@@ -104,7 +113,7 @@ class Run:
         examples = list(self._batches(phase, 0, EXAMPLES, NONE)) if repeats else []
         self.objective = objective_of(phase, self.network, self.settings, examples).to(self.device)
         self.optimiser = torch.optim.AdamW(decayed(self.objective, self.settings.weight_decay))
-        self.average = AveragedModel(self.network, avg_fn=self._blend, use_buffers=True)
+        self.average = averaged(self.network, self.settings.average)
 
     def _begun(self, start: Checkpoint) -> dict[str, Tensor]:
         """Load the weights of another run; SettingsError if its network has another shape."""
@@ -135,10 +144,6 @@ class Run:
             if name.startswith(parts) and not name.startswith("raw_layers")
         }
         self.network.load_state_dict(weights, strict=False)
-
-    def _blend(self, average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
-        """Move the average towards the latest weights; faster during the first steps."""
-        return average + (latest - average) * max(1 - self.settings.average, 9 / (10 + int(count)))
 
     def train(self, most_steps: int | None = None) -> None:
         """Train to the end, or for `most_steps` further steps."""
