@@ -14,6 +14,7 @@ from streamer.messages import STAGES
 from streamer.night.agreement import compute_agreement
 
 CLASSES = len(STAGES)
+DRAWS = 20
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class CalibratedAgreement:
     macro_f1: float  # over the stages that either scorer gave
     f1: dict[str, float]  # per stage
     ece: float  # expected calibration error, 15 bins
+    ece_of_chance: float  # that of perfect probabilities on as many epochs; less cannot be expected
     confusion: list[list[int]]  # row: the scorer's stage, column: ours, in the order of STAGES
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,9 +55,23 @@ def agreement(probabilities: Tensor, stages: Tensor) -> CalibratedAgreement:
         kappa=_number(found.kappa),
         macro_f1=_number(found.macro_f1),
         f1={name: value or 0.0 for name, value in found.f1.items()},
-        ece=float(multiclass_calibration_error(given, stage, CLASSES, n_bins=15)),
+        ece=_calibration_error(given, stage),
+        ece_of_chance=_error_of_chance(given),
         confusion=[list(row) for row in found.confusion],
     )
+
+
+def _calibration_error(given: Tensor, stages: Tensor) -> float:
+    return float(multiclass_calibration_error(given, stages, CLASSES, n_bins=15))
+
+
+def _error_of_chance(given: Tensor) -> float:
+    """Mean calibration error if every epoch's stage were drawn from the probabilities (n, 5) given for it."""
+    if not len(given):
+        return math.nan
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.multinomial(given, DRAWS, replacement=True, generator=generator)
+    return sum(_calibration_error(given, stages) for stages in drawn.T) / DRAWS
 
 
 def _number(value: float | None) -> float:

@@ -260,17 +260,20 @@ def make_page(figures: dict[str, Any], model: Model) -> str:
         "Streamed through the engine; every committed 30 s epoch counts.",
         "",
         *format_table(
-            ("", *FIGURES, *(f"F1 {stage}" for stage in STAGES), "ECE"),
+            ("", *FIGURES, *(f"F1 {stage}" for stage in STAGES), "ECE", "by chance"),
             [
                 (
                     name,
                     *(row[key] for key in FIGURES.values()),
                     *(f"{row['f1'][stage]:.2f}" for stage in STAGES),
                     row["ece"],
+                    row["ece_of_chance"],
                 )
                 for name, row in named.items()
             ],
         ),
+        "",
+        "By chance: the ECE that perfect probabilities would have on as many epochs.",
         "",
         "Confusion (rows: the scorer, columns: the engine):",
         "",

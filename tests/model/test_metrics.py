@@ -30,3 +30,14 @@ def test_temperature_is_recovered() -> None:
     logits = 2 * torch.randn(20000, 5, generator=generator)
     stages = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
     assert calibrate(logits * 1.5, stages) == pytest.approx(1.5, rel=0.05)
+
+
+@pytest.mark.parametrize(("epochs", "least", "most"), [(240, 0.03, 0.1), (20000, 0.0, 0.01)])
+def test_few_epochs_have_a_calibration_error_by_chance(epochs: int, least: float, most: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    given = (2 * torch.randn(epochs, 5, generator=generator)).softmax(-1)
+    stages = torch.multinomial(given, 1, generator=generator)[:, 0]
+    found = agreement(given, stages)
+    assert least < found.ece_of_chance < most
+    assert found.ece == pytest.approx(found.ece_of_chance, abs=0.03)
+    assert agreement(given.roll(1, 1), stages).ece > 3 * found.ece_of_chance
