@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from model.average import averaged
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.lessons import lesson_paths, load
 from model.mc2sleepnet import MC2SleepNet
-from model.train import averaged
 from streamer.errors import ArtifactError, SleepstreamError
 
 EPOCHS_AT_ONCE = 256  # of the first phase

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from model.augment import NONE, Augmentation
+from model.average import averaged
 from model.checkpoint import Checkpoint, load_checkpoint, load_start, save_checkpoint
 from model.data import Batch, Cut, PreparedNight, Sequences, load_nights, split, whole
 from model.encoded import EncodedNight, EncodedSequences, embed
@@ -60,15 +60,6 @@ def objective_of(
         return Repeat(network, phase.frozen, settings.stage_weights, examples, networks)
     frozen = phase.frozen or phase.objective == "rehearse"
     return FineTune(network, frozen, settings.stage_weights)
-
-
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """Return a moving average of the weights; it follows faster during the first steps."""
-
-    def blend(average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
-        return average + (latest - average) * max(1 - decay, 9 / (10 + int(count)))
-
-    return AveragedModel(network, avg_fn=blend, use_buffers=True)
 
 
 class Run:
