@@ -119,9 +119,10 @@ class Terminal:
             redirect_stderr=False,
         )
         self._refreshed = 0.0
+        self._is_screen = self._console.is_terminal  # asked once: each answer is a call of the system
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._is_screen:
             self._live.start()
         return self
 
@@ -177,7 +178,7 @@ class Terminal:
             shown.done_s = payload.t_end.timestamp() - shown.info.started
         self._refresh()
         due = shown.said_s is None or shown.done_s - shown.said_s >= PLAIN_EVERY_S
-        if due and not self._console.is_terminal:
+        if due and not self._is_screen:
             shown.said_s = shown.done_s
             self._console.print(Text(f"{stream} ") + self._line(payload), soft_wrap=True)
 
@@ -207,7 +208,7 @@ class Terminal:
         """Show when the broker comes and goes."""
         self._broker = status
         self._refresh()
-        if self._console.is_terminal:
+        if self._is_screen:
             return
         if status.connected and status.last_error:  # it takes all but one message, or topic
             self._warn(f"MQTT: {status.last_error}")
@@ -253,7 +254,7 @@ class Terminal:
 
     def _refresh(self) -> None:
         now = time.monotonic()
-        if self._console.is_terminal and now - self._refreshed >= CALM_S:
+        if self._is_screen and now - self._refreshed >= CALM_S:
             self._refreshed = now
             self._live.refresh()
 
