@@ -38,7 +38,7 @@ FOLDS = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class PreparedNight:
     """One night behind the engine's conditioner: 100 Hz, 0.3-35 Hz, µV."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -26,6 +27,16 @@ NOISE_GAIN = float(np.sqrt(np.square(HAMMING).sum() / 2))  # of a bin's real and
 AT_ONCE = 2000  # columns
 
 Amplitudes = NDArray[np.float16]
+
+_known: WeakKeyDictionary[PreparedNight, Amplitudes] = WeakKeyDictionary()  # for runs one after the other
+
+
+def amplitudes_of(night: PreparedNight) -> Amplitudes:
+    """Return the night's `amplitudes`, which are computed once and kept for as long as the night is."""
+    columns = _known.get(night)
+    if columns is None:
+        columns = _known[night] = amplitudes(night.samples)
+    return columns
 
 
 def amplitudes(samples: NDArray[np.float16]) -> Amplitudes:

@@ -35,7 +35,7 @@ from model.metrics import CalibratedAgreement, agreement, calibrate
 from model.objectives import Contrast, CrossMask, FineTune, Hints, Repeat
 from model.rehearsal import Embedded, Rehearsal, embed_lessons, load_own
 from model.settings import STAGED, Phase, Settings, load_settings
-from model.spectra import Amplitudes, SpectralSequences, amplitudes
+from model.spectra import SpectralSequences, amplitudes_of
 from model.streamed import Streamed
 from streamer.errors import RecordingError, SettingsError, SleepstreamError
 
@@ -82,7 +82,6 @@ class Run:
         self.size = settings.shape(start.size if start else None)
         torch.manual_seed(settings.seed)
         self.network = MC2SleepNet(self.size).to(device)
-        self.columns: list[Amplitudes] = []  # of the nights to learn from, once something asks for them
         self.hints: Hints | None = None  # of the last phase that repeated a teacher
         self.embedded: Embedded | None = None  # lessons, once something rehearses
         self.phase = self.step = 0
@@ -205,8 +204,8 @@ class Run:
         elif self.network.waves and self.size.views != "spectrum":
             dataset = Sequences(self.learn, cut, seed, count, first)
         else:
-            self.columns = self.columns or [amplitudes(night.samples) for night in self.learn]
-            dataset = SpectralSequences(self.learn, self.columns, cut, seed, count, first)
+            columns = [amplitudes_of(night) for night in self.learn]
+            dataset = SpectralSequences(self.learn, columns, cut, seed, count, first)
         return iter(DataLoader(dataset, batch_size=None, num_workers=self.settings.workers))
 
     def _rehearsal(self, cut: Cut, seed: Sequence[int], count: int, first: int) -> Rehearsal:

@@ -172,10 +172,12 @@ class PreparedFront:
         return iter(())
 
 
-def stage_prepared(name: str, night: PreparedNight, model: Model, hop_s: int, peers: bool) -> StagedNight:
-    """Stream a prepared night through the stages after the conditioner."""
+def stage_prepared(
+    name: str, night: PreparedNight, model: Model, hop_s: int, peers: bool, block: int = 1
+) -> StagedNight:
+    """Stream a prepared night through the stages after the conditioner; `block` as for `Pipeline`."""
     info = StreamInfo(name, RATE_HZ, (Channel(PreparedFront.label, "uV"),), 0.0)
-    pipeline = Pipeline(info, SignalSettings(), hop_s, model, front=PreparedFront(hop_s))
+    pipeline = Pipeline(info, SignalSettings(), hop_s, model, front=PreparedFront(hop_s), block=block)
     scored = run_pipeline([Chunk(0, night.samples.astype(np.float64)[None])], pipeline)
     peer = ask_yasa(night.samples.astype(np.float32), night.stages.size) if peers else None
     return stage(name, night.subject, scored, night.stages.astype(np.int64), peer)

@@ -27,6 +27,7 @@ from model.train import trained
 from streamer.errors import SettingsError, UsageError
 from streamer.messages import EPOCH_S
 from streamer.network.stager import Model
+from streamer.pipeline import BLOCK
 from tools.command import run
 from tools.evaluate import Rows, StagedNight, stage_prepared, summarise
 from tools.runs import FIGURES, change_settings, format_table, make_parser, once_each, write
@@ -49,7 +50,7 @@ def stage_fold(
     export(run.averaged(), run.size, settings.trained_on, settings.out / "model.pt", onnx=False)
     model = Model.load(settings.out / "model.pt", trusted=True)
     results = [
-        stage_prepared(night.recording, night, model, EPOCH_S, peers=False)
+        stage_prepared(night.recording, night, model, EPOCH_S, peers=False, block=BLOCK)
         for night in track(once_each(run.held_out), "staging", console=Console(stderr=True))
     ]
     write_staged(kept, results, settings)

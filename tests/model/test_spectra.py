@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from model import spectra
 from model.augment import FIRST, NONE, Augmentation, augment, begin
 from model.data import Cut, Sequences, spectrograms
 from model.spectra import SpectralSequences, amplitudes, changed
@@ -16,6 +17,7 @@ from model.train import Run
 from streamer.messages import EPOCH_SAMPLES
 from tests.model.nights import night
 from tests.model.test_train import settings
+from tools.runs import change_settings
 
 pytestmark = pytest.mark.train
 
@@ -79,7 +81,11 @@ def test_sequences_begin_where_nights_do_as_often_as_asked_for() -> None:
     assert begin(900, NONE, np.random.default_rng(3)) == same.integers(900)
 
 
-def test_a_run_that_reads_no_waveform_learns_from_columns(tmp_path: Path) -> None:
+def test_runs_that_read_no_waveform_learn_from_columns_that_are_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(spectra, "amplitudes", lambda samples: asked.append(1) or amplitudes(samples))
     made = settings(
         tmp_path,
         waveform=False,
@@ -89,7 +95,10 @@ def test_a_run_that_reads_no_waveform_learns_from_columns(tmp_path: Path) -> Non
         trailing_epochs=20,
         phases=[{"objective": "fine_tune", "steps": 3, "learning_rate": 1e-3, "epochs": 5, "sequences": 2}],
     )
-    run = Run(made, [night(0), night(20), night(21)], torch.device("cpu"))
+    nights = [night(0), night(20), night(21)]
+    run = Run(made, nights, torch.device("cpu"))
     run.train()
-    assert len(run.columns) == 2
+    assert len(asked) == 2  # night(0) is held out
     assert (tmp_path / "best.pt").exists()
+    Run(change_settings(made, held_out_fold=2), nights, torch.device("cpu"))
+    assert len(asked) == 3

@@ -10,8 +10,18 @@ import numpy as np
 import pytest
 
 from model.data import save_night
+from streamer.network.stager import Model
 from tests.model.nights import night
-from tools.evaluate import Rows, ScoredWindow, changes_per_hour, compare, delays_s, main, stage
+from tools.evaluate import (
+    Rows,
+    ScoredWindow,
+    changes_per_hour,
+    compare,
+    delays_s,
+    main,
+    stage,
+    stage_prepared,
+)
 
 pytestmark = pytest.mark.train
 
@@ -52,6 +62,14 @@ def test_prepared_nights_through_the_packaged_model(
     assert (figures["recordings"], figures["pooled"]["epochs"]) == (1, 6)
     assert figures["off_grid"]["epochs"] == 10
     assert "| **all** | 6 |" in capsys.readouterr().out
+
+
+def test_a_prepared_night_staged_in_blocks_is_staged_the_same() -> None:
+    made = night(20, epochs=9)
+    model = Model.load(trusted=True)
+    one, blocks = (stage_prepared("a", made, model, 30, peers=False, block=size) for size in (1, 4))
+    np.testing.assert_allclose(one.grid.probabilities, blocks.grid.probabilities, atol=1e-5)
+    assert one.grid.probabilities.shape == (9, 5)
 
 
 def test_a_prepared_epoch_that_lost_more_than_a_tenth_is_not_scored(tmp_path: Path) -> None:
