@@ -274,15 +274,15 @@ def make_epoch_payload(
 ) -> EpochPayload:
     """Make the payload of a committed epoch; `started` is the Unix time of sample 0, s."""
     end = started + score.end / RATE_HZ
-    return EpochPayload(
-        session=session,
-        seq=seq,
-        epoch=epoch,
-        t_start=utc(end - EPOCH_S),
-        t_end=utc(end),
-        historical=historical,
-        **_said_of(score),
-    )
+    said = {
+        "session": session,
+        "seq": seq,
+        "epoch": epoch,
+        "t_start": utc(end - EPOCH_S),
+        "t_end": utc(end),
+        "historical": historical,
+    }
+    return EpochPayload.model_validate(said | _said_of(score))
 
 
 def make_stage_payload(
@@ -304,16 +304,16 @@ def make_stage_payload(
         latency_ms: see `StagePayload`.
 
     """
-    return StagePayload(
-        session=session,
-        seq=seq,
-        t_end=utc(started + score.end / RATE_HZ),
-        provisional=score.epoch is None,
-        lasted_s=lasted_s[0],
-        stage_lasted_s=lasted_s[1],
-        latency_ms=None if latency_ms is None else round(latency_ms, 1),
-        **_said_of(score),
-    )
+    said = {
+        "session": session,
+        "seq": seq,
+        "t_end": utc(started + score.end / RATE_HZ),
+        "provisional": score.epoch is None,
+        "lasted_s": lasted_s[0],
+        "stage_lasted_s": lasted_s[1],
+        "latency_ms": None if latency_ms is None else round(latency_ms, 1),
+    }
+    return StagePayload.model_validate(said | _said_of(score))
 
 
 def make_no_signal_payload(session: str, seq: int, t_end: float) -> StagePayload:
@@ -371,22 +371,19 @@ def describe_switch(switch: Switch, rate_hz: float, started: float) -> tuple[str
 
 
 def _said_of(score: Score) -> dict[str, Any]:
-    """The fields that `stage` and `epoch` share."""
-    quality = score.quality
+    """The fields that `stage` and `epoch` share, as plain values: pydantic checks all of them in one go."""
+    quality, probabilities = score.quality, score.probabilities
     return {
         "stage": score.stage,
         "smoothed": score.smoothed,
-        "probabilities": _probabilities_of(score),
-        "confidence": None if score.probabilities is None else round(max(score.probabilities), 5),
+        "probabilities": None
+        if probabilities is None
+        else {stage: round(p, 5) for stage, p in zip(STAGES, probabilities, strict=True)},
+        "confidence": None if probabilities is None else round(max(probabilities), 5),
         "warmup": score.warmup,
-        "quality": QualityPayload(
-            grade=quality.grade, reasons=quality.reasons, lost_fraction=quality.lost_fraction
-        ),
+        "quality": {
+            "grade": quality.grade,
+            "reasons": quality.reasons,
+            "lost_fraction": quality.lost_fraction,
+        },
     }
-
-
-def _probabilities_of(score: Score) -> Probabilities | None:
-    """The probabilities with five decimals; None when unscored."""
-    if score.probabilities is None:
-        return None
-    return Probabilities(**{stage: round(p, 5) for stage, p in zip(STAGES, score.probabilities, strict=True)})

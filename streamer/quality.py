@@ -18,6 +18,8 @@ from streamer.asks import Ask, Work, finished
 from streamer.messages import EPOCH_S, Chunk, Floats, Gap, Grade, Item, Quality
 from streamer.sources.units import SUGGESTED, microvolts_per
 
+Limits = tuple[Grade, dict[str, float], float]
+
 FLAT_SD_UV = 1.0
 RAILED_UV = 900.0
 RAILED_SHARE = 0.2
@@ -28,6 +30,10 @@ LEAST_REAL = 0.9  # share of real samples below which a window is not scored
 LEAST_UV, MOST_UV = 0.2, 2000.0  # plausible median s.d. of one second; EEG has 3 to 200
 GOOD = Quality("good")
 CHANGED = "channel changed"  # reason given for the quality of a window that mixes two electrodes
+# Share of the seconds above which a window is no longer good, or fair; and from which on it is off.
+FAIR = {"flat": 0.03, "railed": 0.03, "lost": 0.0, "movement": 0.1, "muscle": 0.3, "line noise": 0.5}
+POOR: Limits = "poor", {"flat": 0.1, "railed": 0.1, "lost": 0.1, "movement": 0.5}, 1e-9
+OFF: Limits = "off", {"flat": 0.5, "railed": 0.5, "lost": 0.5}, -1e-9
 EEG_UV = (1.0, 1000.0)  # suggest another unit only if the s.d. in that unit lies here
 
 
@@ -43,6 +49,10 @@ class Second(NamedTuple):
     hum: bool
     fast_uv: float | None  # r.m.s. in 25-45 Hz; None if a sample is missing
     clean: bool  # none of the five findings applies
+
+
+FLAGS = slice(2, 7)  # of a second: flat to hum
+NAMES = "flat", "railed", "movement", "muscle", "line noise"  # of these, in messages
 
 
 def is_usable(quality: Quality) -> bool:
@@ -135,6 +145,9 @@ class QualityMeter:
 
         None where lost.
         """
+        kept, begin_s = self._seconds, end_s - EPOCH_S
+        if begin_s in kept and len(kept) == EPOCH_S == next(reversed(kept)) - begin_s + 1:  # the usual case
+            return tuple([second.fast_uv for second in kept.values()])
         seconds = map(self._seconds.get, range(end_s - EPOCH_S, end_s))
         return tuple([None if second is None else second.fast_uv for second in seconds])
 
@@ -217,23 +230,14 @@ def _judge(seconds: list[Second], lost: float) -> Quality:
     bad = [second for second in seconds if not second.clean]
     if not bad and not lost:
         return GOOD
-    share = {
-        "flat": sum(s.flat for s in bad) / count,
-        "railed": sum(s.railed for s in bad) / count,
-        "movement": sum(s.big for s in bad) / count,
-        "muscle": sum(s.muscle for s in bad) / count,
-        "line noise": sum(s.hum for s in bad) / count,
-    }
-    off = {"flat": 0.5, "railed": 0.5, "lost": 0.5}
-    poor = {"flat": 0.1, "railed": 0.1, "lost": 0.1, "movement": 0.5}
-    fair = {"flat": 0.03, "railed": 0.03, "lost": 0.0, "movement": 0.1, "muscle": 0.3, "line noise": 0.5}
+    found = [sum(flags) for flags in zip(*[second[FLAGS] for second in bad], strict=True)] or [0] * len(NAMES)
+    share = {name: times / count for name, times in zip(NAMES, found, strict=True)}
     share["lost"] = lost
-    reasons = tuple(name for name, limit in fair.items() if share[name] > limit + 1e-9)
+    reasons = tuple([name for name, limit in FAIR.items() if share[name] > limit + 1e-9])
     grade: Grade = "fair" if reasons else "good"
-    if any(share[name] > limit + 1e-9 for name, limit in poor.items()):
-        grade = "poor"
-    if any(share[name] > limit - 1e-9 for name, limit in off.items()):
-        grade = "off"
+    for worse, limits, leeway in (POOR, OFF):
+        if any(share[name] > limit + leeway for name, limit in limits.items()):
+            grade = worse
     return Quality(grade, reasons, round(lost, 4))
 
 

@@ -62,7 +62,8 @@ def needed_index(ready: int, found: Fraction) -> int:
     slower = max(found.numerator, found.denominator)
     if slower == 1:
         return ready
-    return 1 + ceil(Fraction((ready - 1) * found.denominator + HALF_LENGTH * slower, found.numerator))
+    reach = (ready - 1) * found.denominator + HALF_LENGTH * slower
+    return 1 - -reach // found.numerator  # the quotient rounded up, without a Fraction: asked every second
 
 
 def _taps(half: int, slower: int, up: int) -> Floats:

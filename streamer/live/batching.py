@@ -19,9 +19,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from typing import Self
 
 from streamer.asks import Ask, settle_together
 from streamer.clock import Clock
@@ -119,13 +120,13 @@ class Lane:
         """The least distance between provisional stages for now, in s; 0: all are scored."""
         return self.overload.least_hop_s if self.live else 0
 
-    async def outputs(
+    def outputs(
         self, pipeline: Pipeline, item: Item | None, hurry: asyncio.Event | None = None
-    ) -> AsyncGenerator[list[Output], None]:
+    ) -> AsyncIterator[list[Output]]:
         """Run an item, or the end of the stream (None), through a pipeline; raises what the pipeline raises.
 
-        The output is yielded in pieces, which are made as they are taken. Only one item at a time: the next
-        may be handed over when all pieces of this one were taken.
+        The output comes in pieces, which are made as they are taken. Only one item at a time: the next may be
+        handed over when all pieces of this one were taken.
 
         Args:
             pipeline: of the stream.
@@ -133,28 +134,48 @@ class Lane:
             hurry: once it is set, provisional windows after the first piece are left out.
 
         """
-        job = _Job(self, pipeline, item, self._batcher.clock)
-        while not job.ended:
-            yield await self._batcher.run(job)
-            job.hurried = hurry is not None and hurry.is_set()
+        return _Job(self, self._batcher, pipeline, item, hurry)
 
 
 class _Job:
-    """One stream's item, and how far the thread is with it."""
+    """One stream's item, and how far the thread is with it; iterates over the pieces of its output.
 
-    def __init__(self, lane: Lane, pipeline: Pipeline, item: Item | None, clock: Clock) -> None:
+    Not an async generator: the event loop keeps books of each one, and there is one a second of every stream.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        batcher: Batcher,
+        pipeline: Pipeline,
+        item: Item | None,
+        hurry: asyncio.Event | None,
+    ) -> None:
         self.pipeline = pipeline
         self.due: Graded | None = None  # waits for the network
         self.ask: Ask | None = None  # of the stages before it
         self.ended = False  # nothing more comes of the item
         self.hurried = False
         self._lane = lane
-        self._clock = clock
-        self._since = clock.monotonic()  # when it was its turn
+        self._batcher = batcher
+        self._hurry = hurry
+        self._begun = False
+        self._clock = batcher.clock
+        self._since = 0.0  # when it was its turn
         self._parts = pipeline.front(item)
         self._left = 0  # parts until the piece is full
         self._outputs: list[Output] = []
         self._error: BaseException | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Output]:
+        if self.ended:
+            raise StopAsyncIteration
+        self.hurried = self._begun and self._hurry is not None and self._hurry.is_set()
+        self._begun = True
+        return await self._batcher.run(self)
 
     def begin(self, done: asyncio.Future[list[Output]]) -> None:
         """On the event loop: ask for the next piece."""
@@ -177,6 +198,12 @@ class _Job:
 
     def advance(self) -> None:
         """Work up to what the stages ask, to the next window, or else to the end of the piece or the item."""
+        try:
+            self._advance()
+        except BaseException as error:  # as in `trying`, which costs more
+            self.fail(error)
+
+    def _advance(self) -> None:
         self.due = self.ask = None
         while self._left:
             part = next(self._parts, None)
@@ -199,15 +226,21 @@ class _Job:
 
     def take(self, staged: Staged) -> None:
         """Take the score of the window, and advance."""
+        try:
+            self._take(staged)
+        except BaseException as error:  # as in `trying`
+            self.fail(error)
+
+    def _take(self, staged: Staged) -> None:
         assert self.due is not None
         self._outputs.append(self.pipeline.take(self.due, staged))
         if self._lane.live and self.due.window.epoch is None:
             self._lane.overload.scored(self._since)
         self._since = self._clock.monotonic()
-        self.advance()
+        self._advance()
         while self.ask is not None:
             self.ask.settle()
-            self.advance()
+            self._advance()
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -321,8 +354,7 @@ def _advance(jobs: Sequence[_Job]) -> None:
     working = [job for job in jobs if job.due is None]
     while working:
         for job in working:
-            with job.trying():
-                job.advance()
+            job.advance()
         working = [job for job in working if job.ask is not None]
         _settle(working)
         working = [job for job in working if not job.ended]
@@ -330,14 +362,16 @@ def _advance(jobs: Sequence[_Job]) -> None:
 
 def _score(jobs: Sequence[_Job]) -> None:
     """Score the next window of each of these, and have each advance to the one after it."""
-    together = [job for job in jobs if job.shares]
-    if len(together) < 2:
-        together = []
+    together: list[_Job] = []
+    alone: list[_Job] = []
     for job in jobs:
-        if job.due is not None and job not in together:
+        if job.due is not None:
+            (together if job.shares else alone).append(job)
+    for job in alone if len(together) > 1 else jobs:
+        if job.due is not None:
             with job.trying():
                 job.take(job.pipeline.session.score(job.due.window, job.due.usable))
-    if together:
+    if len(together) > 1:
         _share(together)
 
 
@@ -349,8 +383,7 @@ def _share(jobs: Sequence[_Job]) -> None:
             job.fail(error)
         return
     for job, one in zip(jobs, staged, strict=True):
-        with job.trying():
-            job.take(one)
+        job.take(one)
 
 
 def _settle(jobs: Sequence[_Job]) -> None:

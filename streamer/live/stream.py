@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import replace
 
 from streamer.clock import Allowance, Clock, suspended_s
@@ -150,14 +149,13 @@ class Stream:
         again, not even those; then this returns False.
         """
         pieces = 0
-        async with aclosing(self._lane.outputs(self._pipeline, item, stop)) as given:
-            async for outputs in given:
-                for output in outputs:
-                    self._publish(output)
-                self._busy_since = self._clock.monotonic()
-                pieces += 1
-                if pieces >= LONG and stop.is_set() and not self._live:
-                    return False
+        async for outputs in self._lane.outputs(self._pipeline, item, stop):
+            for output in outputs:
+                self._publish(output)
+            self._busy_since = self._clock.monotonic()
+            pieces += 1
+            if pieces >= LONG and stop.is_set() and not self._live:
+                return False
         return True
 
     def _publish(self, output: Output) -> None:

@@ -152,14 +152,21 @@ class Supervisor:
 
     async def _watch_night(self, stop: asyncio.Event, end: asyncio.Event) -> None:
         """Set `end` when the night is over or `stop` is set."""
-        while not stop.is_set():
+        if not stop.is_set():
+            watching = await unless_stopped(stop, self._until_over())
+            if not watching.cancelled():
+                watching.result()
+        end.set()
+
+    async def _until_over(self) -> None:
+        """Wait until the night is over."""
+        while True:
             recording = self._recording
             if recording is not None and recording.ending is not None and not self._warming:
                 self._over = recording.ending.due(recording.publisher.now_s, self._clock.wall())
                 if self._over:
-                    break
-            await unless_stopped(stop, self._clock.sleep(NIGHT_LOOK_S))
-        end.set()
+                    return
+            await self._clock.sleep(NIGHT_LOOK_S)
 
     async def _run_night(self, stop: asyncio.Event) -> Outcome:
         """Run one night to its end, with restarts after failures."""

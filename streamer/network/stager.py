@@ -187,7 +187,7 @@ def softmax(logits: Sequence[float]) -> tuple[float, ...]:
     largest = max(logits)
     odds = [math.exp(logit - largest) for logit in logits]
     total = sum(odds)
-    return tuple(odd / total for odd in odds)
+    return tuple([odd / total for odd in odds])
 
 
 def cuda_is_here(devices: Sequence[Path] = NVIDIA) -> bool:

@@ -25,7 +25,7 @@ from streamer.errors import SettingsError, SinkError
 from streamer.sinks.commands import MAX_BYTES
 from streamer.sinks.refusals import Refused
 from streamer.sinks.settings import MqttSettings
-from streamer.sinks.wire import IN_FLIGHT, Message, Wire
+from streamer.sinks.wire import IN_FLIGHT, SUCCESS, Message, Wire
 
 CONNECT_S = 2.0  # for TCP and for TLS; their thread cannot be cancelled, so this bounds the shutdown
 KEEPALIVE_S = 15  # a silent broker is noticed, and the last will published, within 1.5 times this
@@ -145,24 +145,31 @@ class Client(aiomqtt.Client):
             MqttError: it was not acknowledged.
 
         """
-        size = len(body.encode()) + len(topic.encode()) + len(correlation) + MARGIN
-        if size > self._largest:
-            raise Refused(ReasonCode(PacketTypes.DISCONNECT, "Packet too large"), topic)
+        if self._largest < math.inf:
+            size = len(body.encode()) + len(topic.encode()) + len(correlation) + MARGIN
+            if size > self._largest:
+                raise Refused(ReasonCode(PacketTypes.DISCONNECT, "Packet too large"), topic)
         expiry = None if expiry_s is None else max(1, round(expiry_s))
         message = Message(topic, body, retain and self._retains, expiry, correlation)
-        async with self._alone():
-            if self._client.socket() is None:
-                cause = self._disconnected.exception() if self._disconnected.done() else None
-                raise MqttCodeError(MQTTErrorCode.MQTT_ERR_NO_CONN, "Could not publish message") from cause
-            sent = self._loop.time()
-            try:
-                reason = await self._wire.publish(message, self.timeout)
-            except TimeoutError:
-                if self._wire.last_answer > sent:
-                    self.ignored.add(topic)
-                raise MqttError(_TIMED_OUT) from None
-        if reason.is_failure:
+        if self._in_doubt():  # one at a time, while it is unknown which message made the broker hang up
+            async with self._turn:
+                reason = await self._publish(message)
+        else:
+            reason = await self._publish(message)
+        if reason is not SUCCESS and reason.is_failure:
             raise Refused(reason, topic)
+
+    async def _publish(self, message: Message) -> ReasonCode:
+        if self._client.socket() is None:
+            cause = self._disconnected.exception() if self._disconnected.done() else None
+            raise MqttCodeError(MQTTErrorCode.MQTT_ERR_NO_CONN, "Could not publish message") from cause
+        sent = self._loop.time()
+        try:
+            return await self._wire.publish(message, self.timeout)
+        except TimeoutError:
+            if self._wire.last_answer > sent:
+                self.ignored.add(message.topic)
+            raise MqttError(_TIMED_OUT) from None
 
     async def hear(self, topic: str, qos: int = 1) -> None:
         """Subscribe to a topic.
@@ -172,7 +179,7 @@ class Client(aiomqtt.Client):
             MqttError: the broker did not answer.
 
         """
-        async with self._alone():
+        async with self._turn if self._in_doubt() else contextlib.nullcontext():
             self._asked.add(topic)
             try:
                 (result, *_) = await self.subscribe(topic, qos=qos)
@@ -180,10 +187,6 @@ class Client(aiomqtt.Client):
                 self._asked.discard(topic)
         if (result if isinstance(result, int) else result.value) >= 0x80:
             raise Refused(result, topic)
-
-    def _alone(self) -> contextlib.AbstractAsyncContextManager[object]:
-        """Return a lock to send one message at a time, while it is unknown which made the broker hang up."""
-        return self._turn if self._in_doubt() else contextlib.nullcontext()
 
     def abandon(self) -> None:
         """Drop the connection without DISCONNECT, so that the broker publishes our last will."""

@@ -237,21 +237,31 @@ class HandOver:
         self._clock = clock
         self._first = 0  # how many of the outlets are first ones
         self._outlets = tuple(guard(sink, clock) for sink in sinks)
+        self._takers: dict[type, tuple[Guard, ...]] = {}  # by the kind of news, as asked for so far
 
     def first(self, sink: Sink | Guard) -> None:
         """Add a sink to the first ones."""
         at = self._first
         self._outlets = (*self._outlets[:at], guard(sink, self._clock), *self._outlets[at:])
         self._first += 1
+        self._takers = {}
 
     def hear(self, stream: str, news: News) -> None:
-        """Pass news to every sink. Never raises."""
-        for outlet in self._outlets:
+        """Pass news to every sink that wants them. Never raises."""
+        for outlet in self._takers_of(type(news)):
             outlet.hear(stream, news)
 
     def wanted(self, kind: type) -> bool:
         """Whether any sink wants this kind of news."""
-        return any(kind in outlet.wants for outlet in self._outlets)
+        return bool(self._takers_of(kind))
+
+    def _takers_of(self, kind: type) -> tuple[Guard, ...]:
+        takers = self._takers.get(kind)
+        if takers is None:
+            takers = self._takers[kind] = tuple(
+                outlet for outlet in self._outlets if issubclass(kind, outlet.wants)
+            )
+        return takers
 
     def complaints(self) -> list[tuple[str, str]]:
         """Return name and complaint of each sink that failed or got stuck since the last call."""

@@ -100,12 +100,14 @@ class Publisher:
 
     def sampled(self, item: Item) -> None:
         """Pass samples to sinks, before they are scored."""
-        self.tell(Sampled(item))
+        if self._sinks.wanted(Sampled):
+            self.tell(Sampled(item))
 
     def score(self, score: Score) -> None:
         """Publish a score; on the 30 s grid also commit its epoch. Triggers and alarm get it first."""
         self._hearing = score.end
-        self.tell(Scored(score, self.info.started + score.end / RATE_HZ))
+        if self._sinks.wanted(Scored):
+            self.tell(Scored(score, self.info.started + score.end / RATE_HZ))
         self.commit(score)
         self._follow(score)
         if score.end <= self._quiet_until:

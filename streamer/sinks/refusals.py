@@ -84,6 +84,8 @@ class Refusals:
 
     def rest_s(self, topic: str) -> float:
         """Return how long a topic is still left out, in s."""
+        if not self._until:  # the usual case
+            return 0.0
         return max(0.0, self._until.get(topic, 0.0) - self._clock.monotonic())
 
     def accepted(self, topic: str) -> None:

@@ -100,7 +100,7 @@ class MqttStream:
         self.outbox = outbox
         self.commands: CommandInbox | None = None
         self.availability = Slot(f"{root}/availability", "availability")
-        self._newest = {
+        self._newest: dict[type, Slot] = {
             kind: Slot(f"{root}/{name}", name, stage_expiry_s if kind is StagePayload else None)
             for kind, name in NEWEST.items()
         }
@@ -113,16 +113,13 @@ class MqttStream:
 
     def hear(self, stream: str, news: News) -> None:
         """Take news that go straight to the broker; epochs and events come through the outbox."""
-        match news:
-            case Online(online):
-                self.availability.put(ONLINE if online else OFFLINE, self._clock.monotonic())
-            case Urgent(event):  # the outbox has it too; the first acknowledgement counts for both
-                self.say(f"{self.root}/event", to_json(event))
-            case BaseModel():
-                if slot := self._newest.get(type(news)):
-                    slot.put(to_json(news), self._clock.monotonic())
-            case _:
-                pass
+        slot = self._newest.get(type(news))
+        if slot is not None and isinstance(news, BaseModel):
+            slot.put(to_json(news), self._clock.monotonic())
+        elif isinstance(news, Online):
+            self.availability.put(ONLINE if news.online else OFFLINE, self._clock.monotonic())
+        elif isinstance(news, Urgent):  # the outbox has it too; the first acknowledgement counts for both
+            self.say(f"{self.root}/event", to_json(news.event))
 
     def answer(self, payload: AnswerPayload, correlation: bytes = b"") -> None:
         """Answer a command, always on this stream's topic, not on one that a client names."""

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiomqtt import MqttCodeError
 from paho.mqtt.client import Client as PahoClient
@@ -27,8 +28,7 @@ LONGEST = (1 << 28) - 1  # bytes of a packet after its length field
 SUCCESS = ReasonCode(PacketTypes.PUBACK, "Success")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A message to publish."""
 
     topic: str
