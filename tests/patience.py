@@ -13,7 +13,7 @@ DEADLINES = (
     "streamer.doctor.examination.WAIT_S",
     "streamer.host.standard.LAST_S",
     "streamer.journal.recorder.CLOSE_S",
-    "streamer.live.batching.LATE_S",
+    "streamer.live.overload.LATE_S",
     "streamer.live.engine.DELIVERY_S",
     "streamer.live.hearers.OUTLETS_S",
     "streamer.live.sleeper.FLUSH_S",

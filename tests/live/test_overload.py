@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from streamer.live.batching import CALM_S, HOPS_S, LATE_S, Batcher, Overload
+from streamer.live.batching import Batcher
+from streamer.live.overload import CALM_S, HOPS_S, LATE_S, Overload
 from streamer.messages import Chunk
 from tests.fakes import FakeClock, Inline
 from tests.live.test_batching import outputs, pipeline, recorded_model
@@ -18,7 +19,7 @@ SECONDS = 270
 @pytest.fixture(autouse=True)
 def promised(monkeypatch):
     """What people get: tests of other things are not about the machine's speed."""
-    monkeypatch.setattr("streamer.live.batching.LATE_S", LATE_S)
+    monkeypatch.setattr("streamer.live.overload.LATE_S", LATE_S)
 
 
 def late(overload, clock):
