@@ -77,8 +77,7 @@ class Publisher:
         # On the steady clock, so that setting the wall clock does not make epochs late.
         self._began = clock.monotonic() - (clock.wall() - info.started)
         self._quiet_until = 0  # 100 Hz index: stages up to there were published by an earlier process
-        self._stages = self._epochs = self._events = self._summaries = 0
-        self._alarms = self._healths = 0
+        self._stages = self._epochs = self._events = self._summaries = self._alarms = self._healths = 0
         self._now: tuple[Label, Label] = (UNSCORED, UNSCORED)  # the stage after the smoother, and as scored
         self._since = (0, 0)  # 100 Hz index: since when each is the same
         self.heard = 0  # 100 Hz index: end of the last score
