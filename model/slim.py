@@ -57,10 +57,10 @@ def smaller(large: Checkpoint, frame_width: int, sequence_layers: int) -> Checkp
             f"model.slim: needs a network that reads the spectrum and has at least {sequence_layers} "
             f"sequence layers; found {size}"
         )
-    wanted = replace(size, frame_width=frame_width, sequence_layers=sequence_layers, dropout=0.0)
+    wanted = replace(size, frame_width=frame_width, sequence_layers=sequence_layers)
     if size.views == "spectrum":  # what the other view would read is not needed
         wanted = replace(wanted, spectrum_layers=0, channels=(), convolutions=(), level_hz=())
-    network = MC2SleepNet(wanted)
+    network = MC2SleepNet(replace(wanted, dropout=0.0))  # a later training has it again
     own = network.state_dict()
     kept = {
         name: one

@@ -268,8 +268,7 @@ def make_page(figures: dict[str, Any], model: Model) -> str:
                     name,
                     *(row[key] for key in FIGURES.values()),
                     *(f"{row['f1'][stage]:.2f}" for stage in STAGES),
-                    row["ece"],
-                    row["ece_of_chance"],
+                    *("-" if name == "smoothed" else row[key] for key in ("ece", "ece_of_chance")),
                 )
                 for name, row in named.items()
             ],
