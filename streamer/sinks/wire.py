@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from aiomqtt import MqttCodeError
@@ -173,8 +174,7 @@ class Wire:
         self.last_answer = self._loop.time()
         answer = self._answers.get(int.from_bytes(packet[:2]))
         if answer is not None and not answer.reason.done():
-            code = packet[2] if len(packet) > 2 else 0
-            answer.reason.set_result(ReasonCode(PacketTypes.PUBACK, identifier=code) if code else SUCCESS)
+            answer.reason.set_result(_reason_of(packet[2]) if len(packet) > 2 else SUCCESS)
 
     # ---- too late
 
@@ -194,6 +194,12 @@ class Wire:
         left = [answer.until for answer in self._answers.values() if not answer.reason.done()]
         if left:
             self._look_at(min(left))
+
+
+@cache
+def _reason_of(code: int) -> ReasonCode:
+    """Return a broker's reason; without subscribers every answer has one (no matching subscribers)."""
+    return ReasonCode(PacketTypes.PUBACK, identifier=code) if code else SUCCESS
 
 
 @dataclass(slots=True)
