@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
 from streamer.errors import SignalError
-from streamer.resampler import Resampler, find_ratio, grid_index
+from streamer.resampler import Resampler, find_ratio, grid_index, needed_index, ready_index
 from tests.chunkings import SIZES, cut, stream
 
 RATES = [50, 64, 100, 125, 128, 199.5, 200, 250, 256, 400, 500, 512, 1000, 1024]
@@ -36,6 +36,13 @@ def test_output_k_lies_at_k_hundredths_of_a_second(rate_hz):
     ours = _run(resampler, [np.sin(2 * np.pi * 3 * times)])
     expected = np.sin(2 * np.pi * 3 * (grid_index(start, rate_hz) + np.arange(len(ours))) / 100)
     np.testing.assert_allclose(ours[50:-50], expected[50:-50], atol=3e-3)
+
+
+@given(rate_hz=st.sampled_from(RATES), ready=st.integers(1, 8_640_000))
+def test_the_input_that_an_output_needs_is_the_smallest_that_gives_it(rate_hz, ready):
+    ratio = find_ratio(rate_hz)
+    needed = needed_index(ready, ratio)
+    assert ready_index(needed, ratio) >= ready > ready_index(needed - 1, ratio)
 
 
 @given(rate_hz=st.sampled_from(RATES), sizes=SIZES, start=st.integers(0, 5000))

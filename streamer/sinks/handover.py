@@ -258,14 +258,19 @@ class HandOver:
     def _takers_of(self, kind: type) -> tuple[Guard, ...]:
         takers = self._takers.get(kind)
         if takers is None:
-            takers = self._takers[kind] = tuple(
-                outlet for outlet in self._outlets if issubclass(kind, outlet.wants)
-            )
+            takers = self._takers[kind] = tuple(outlet for outlet in self._outlets if _takes(outlet, kind))
         return takers
 
     def complaints(self) -> list[tuple[str, str]]:
         """Return name and complaint of each sink that failed or got stuck since the last call."""
         return [(outlet.name, text) for outlet in self._outlets if (text := outlet.complaint())]
+
+
+def _takes(outlet: Guard, kind: type) -> bool:
+    try:
+        return issubclass(kind, outlet.wants)
+    except BaseException:  # of any kind: it is told, and its guard takes care of what it raises
+        return True
 
 
 class Reaction:

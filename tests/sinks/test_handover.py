@@ -9,7 +9,7 @@ from streamer.clock import SystemClock
 from streamer.errors import JournalError, SinkError, explain
 from streamer.journal import Journal, Meta
 from streamer.messages import Quality, Score
-from streamer.news import Online, Remark
+from streamer.news import Online, Remark, Scored
 from streamer.payloads import EventPayload
 from streamer.sinks import handover
 from streamer.sinks.handover import SAY_AGAIN_S, STALLED_S, Aside, Guard, HandOver, Reaction, guard
@@ -97,6 +97,21 @@ def test_a_sink_that_lies_about_itself_harms_nobody():
     guard = Guard(Liar(), FakeClock())
     guard.hear("anna", Online(True))
     assert guard.failures == 1
+    well = Ear()
+    HandOver([guard, well], FakeClock()).hear("anna", Online(True))
+    assert guard.failures == 2
+    assert well.heard == [Online(True)]
+
+
+def test_who_is_added_later_hears_what_the_others_hear():
+    late, sinks = Ear(), HandOver([Ear()], FakeClock())
+    sinks.hear("anna", Online(True))
+    assert [sinks.wanted(kind) for kind in (Online, Remark, EventPayload)] == [True, True, False]
+    sinks.first(late)
+    sinks.first(Reaction("the alarm", lambda *_: None))
+    sinks.hear("anna", Online(False))
+    assert late.heard == [Online(False)]
+    assert sinks.wanted(Scored)
 
 
 def test_the_first_are_told_before_all_others_and_only_what_they_want():
