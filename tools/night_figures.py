@@ -30,6 +30,8 @@ ATTRIBUTION = (
     "https://physionet.org/content/sleep-edfx/1.0.0/), Open Data Commons Attribution License 1.0 (ODC-By 1.0)"
 )
 
+LEAST = 1e-3  # variance along any axis, so that what is rounded can still be drawn from
+
 
 def compute_figures(table: Measurements) -> dict[str, object]:
     """Compute what `streamer.sources.night` draws from: vectors per stage, transitions, priors."""
@@ -60,18 +62,20 @@ def compute_figures(table: Measurements) -> dict[str, object]:
 
 
 def _around(nights: list[tuple[Stages, Array]], means: Array, stage: int) -> dict[str, object]:
-    """How epochs of a stage vary around their night's mean, and how each correlates with the one before."""
-    parts, before, after = [], [], []
+    """How epochs of a stage vary in a typical night, and how each correlates with the one before."""
+    covariances, before, after = [], [], []
     for (stages, vectors), mean in zip(nights, means[:, stage], strict=True):
         if np.isfinite(mean).all():
             rest = vectors - mean
-            parts.append(rest[stages == stage])
+            covariances.append(np.cov(rest[stages == stage].T))
             pairs = (stages[1:] == stage) & (stages[:-1] == stage)
             before.append(rest[:-1][pairs])
             after.append(rest[1:][pairs])
     first, second = np.concatenate(before), np.concatenate(after)
     memory = np.median([np.corrcoef(a, b)[0, 1] for a, b in zip(first.T, second.T, strict=True)])
-    covariance = np.cov(np.concatenate(parts).T) + 1e-4 * np.eye(first.shape[1])
+    # The median, as for the means: pooled, a few nights of great variation would count more than all others.
+    power, axes = np.linalg.eigh(np.median(covariances, axis=0))
+    covariance = axes @ np.diag(np.maximum(power, LEAST)) @ axes.T
     return {"covariance": _short(covariance), "memory": round(float(memory), 3)}
 
 

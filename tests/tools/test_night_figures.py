@@ -170,6 +170,20 @@ def test_figures_have_what_the_engine_reads(features, tmp_path):
     assert set(known["stages"]) == {"W", "N1", "N2", "N3", "R"}
 
 
+def test_one_restless_night_does_not_make_all_others_vary(features, tmp_path):
+    columns = table()
+    own = columns["recording"] == NAMES[0]
+    columns["A_raw10"][own, 1:] *= np.exp(2 * np.random.default_rng(1).standard_normal((own.sum(), 1)))
+    np.savez(tmp_path / "restless.npz", **columns)
+    spread = []
+    for given in (features, tmp_path / "restless.npz"):
+        main([str(given), "--out", str(tmp_path / "figures.json")])
+        known = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+        spread.append(np.array(known["stages"]["N2"]["covariance"])[1, 1])
+        assert all(np.linalg.eigvalsh(one["covariance"]).min() > 0 for one in known["stages"].values())
+    assert spread[1] < 2 * spread[0]
+
+
 def test_a_missing_table_is_said_in_one_line(tmp_path, capsys):
     assert main(["nowhere.npz", "--out", str(tmp_path / "f.json")]) == 1
     error = capsys.readouterr().err
