@@ -73,6 +73,7 @@ def test_a_night_becomes_a_page_a_picture_and_numbers(tmp_path, capsys):
         round(DPI * NARROW),
         round(DPI * WIDTH),
     ]  # the phone.s first
+    assert "min-width" not in (tmp_path / "night.html").read_text(), "nothing is wider than a phone"
     assert (tmp_path / "night.png").read_bytes().startswith(b"\x89PNG")
     for _, meaning in DEFINITIONS.values():
         assert meaning in found.text

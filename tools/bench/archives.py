@@ -15,7 +15,7 @@ import edfio
 import numpy as np
 
 from streamer.errors import RunError
-from tools.bench.figures import Asked, Figures
+from tools.bench.figures import SLEEPSTREAM, Asked, Figures
 from tools.bench.signals import RATE_HZ
 
 NIGHTS = 6  # staged by tools.score
@@ -73,10 +73,9 @@ def _replay(folder: Path, number: int, model: Path | None) -> list[str]:
     config = folder / "replay.toml"
     chosen = "" if model is None else f"[model]\npath = '{model.resolve()}'\ntrusted = true\n"
     config.write_text(f"{chosen}[[stream]]\n[stream.source]\nkind = 'simulated'\n", encoding="utf-8")
-    command = "import sys; from streamer.cli import main; sys.exit(main())"
     recording, out = folder / f"night{number}.edf", folder / f"live{number}"
     options = ["--config", str(config), "--out", str(out)]
-    return [sys.executable, "-c", command, "replay", str(recording), *options]
+    return [*SLEEPSTREAM, "replay", str(recording), *options]
 
 
 class Cost(NamedTuple):

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from streamer.settings import Runtime
 
 Figure = float | int | str
 Figures = dict[str, Figure]
+SLEEPSTREAM = (sys.executable, "-c", "import sys; from streamer.cli import main; sys.exit(main())")
 Wanted = dict[str, tuple[Literal["<=", ">="], float]]
 
 

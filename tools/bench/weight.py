@@ -26,7 +26,7 @@ from streamer.journal.file import Batch, Block
 from streamer.journal.writer import COMMIT_S
 from streamer.messages import EPOCH_S, Channel, StreamInfo
 from streamer.web.server import STATIC
-from tools.bench.figures import Asked, Figures, Wanted
+from tools.bench.figures import SLEEPSTREAM, Asked, Figures, Wanted
 from tools.bench.signals import RATE_HZ
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,8 +86,7 @@ def memory(folder: Path, hours: float) -> Figures:
     """Resident memory of the command over a simulated night, MB."""
     folder.mkdir()
     (folder / "settings.toml").write_text(SETTINGS.format(hours=hours), encoding="utf-8")
-    code = "from streamer.cli import main; raise SystemExit(main())"
-    command = [sys.executable, "-c", code, "run", "settings.toml", "--log", "text"]
+    command = [*SLEEPSTREAM, "run", "settings.toml", "--log", "text"]
     found = [0.0]
     with (folder / "log").open("w") as log:
         running = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-RUN = "import sys; from streamer.cli import main; sys.exit(main())"
+from tools.bench.figures import SLEEPSTREAM
+
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STOP_S = 30.0
 CONFIG = """node = "bench{node}"
@@ -38,7 +37,7 @@ class Engines:
                 text += STREAM.format(number=number, hop_s=hop_s)
             config = folder / f"node{node}.toml"
             config.write_text(text, encoding="utf-8")
-            self._commands.append([sys.executable, "-c", RUN, "run", str(config), "--log", "json"])
+            self._commands.append([*SLEEPSTREAM, "run", str(config), "--log", "json"])
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -49,9 +48,7 @@ class Engines:
         ]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.send_signal(signal.SIGTERM)
         for process in self._processes:

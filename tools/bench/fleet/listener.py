@@ -9,7 +9,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, Self
 
 from tools.bench.fleet.wire import PUBLISH, SUBACK, Packets, connection, message, subscribe
@@ -43,9 +42,7 @@ class Listener:
         self._pipe.recv()  # it is subscribed
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.join()
         self._pipe.close()

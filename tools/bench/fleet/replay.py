@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Self
 
 from tools.bench.fleet.wire import connection, publish
@@ -62,9 +61,7 @@ class Replay:
             pipe.recv()  # it is connected
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.terminate()
             process.join()
