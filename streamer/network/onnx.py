@@ -50,7 +50,7 @@ class OnnxRunner:
         memory = np.zeros((1, *shape.memory), np.float32)
         scale = np.zeros(1, np.float32), *(np.zeros((1, shape.features), np.float32) for _ in range(2))
         self._nothing = _from_state(memory, np.zeros(1, np.int64), scale)
-        self._room = np.empty(0, np.float32)  # for the memories of a pass: too large to be made anew each time
+        self._room = np.empty(0, np.float32)  # for the memories of a pass: too large to make each time
         self._turn = threading.Lock()  # guards the room
 
     def start(self) -> OnnxPast:
