@@ -56,7 +56,8 @@ def draw_night(
     measured = measurements.measured(recording, derivation)
     style = replace(style, depth=float(rng.uniform(0, OWN)))
     samples = np.concatenate(list(synthesise(measured, int(rng.integers(2**31)), style)))
-    samples = textured(samples, Texture.load().strengths(measured).scaled(strength), rng, pace_s)
+    strengths = Texture.load().strengths(measured, measurements.beside(recording)).scaled(strength)
+    samples = textured(samples, strengths, rng, pace_s)
     samples = sosfilt(BUTTERWORTH, samples - samples[0]).astype(np.float32)
     return PreparedNight(
         recording=recording,

@@ -1,11 +1,12 @@
 """Amplitude modulation of the bands of a synthetic night from second to second.
 
 In real EEG the bands vary together, and by how much depends on the stage: most in wake, least in N3.
-Synthetic noise does neither. Here each epoch is modulated by an amount that follows from its own
-measurements (kurtosis, spread, the eyes' share and relative band powers), never from the stage. The weights
-in `texture.json` were fitted on nights of people who are not held out, so that the second-to-second
-statistics per stage match those published for real EEG, and a scorer trained on real nights agrees better
-with the experts (`tools/fit_texture.py`). The power of every measured band in every epoch is kept.
+Synthetic noise does neither. Here each epoch is modulated by an amount that follows from what was measured
+in it (kurtosis, spread, the eyes' share, band powers, and the other channels at the same time), also in
+comparison with the rest of the night, never from the stage. The weights in `texture.json` were fitted on
+nights of people who are not held out, so that the second-to-second statistics per stage stay near those of
+real EEG, and a scorer trained on real nights agrees better with the experts (`tools/fit_texture.py`). The
+power of every measured band in every epoch is kept.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.signal import lfilter
 
+from model.resynthesis import BESIDE
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
 from streamer.sources.synthesis import BANDS_HZ, LOW, Measured
 
@@ -30,7 +32,10 @@ Samples = NDArray[np.float32]
 CENTRES_HZ = (0.5, 1.5, 3.0, 6.0, 9.5, 13.5, 18.0, 26.0)  # of the overlapping bands that vary
 KEPT = np.array([0, 0, 0, 1, 2, 3, 4, 4])  # which measured band each belongs to: delta, theta ... beta
 QUANTITIES = ("kurtosis", "spread", "eye", "delta", "theta", "alpha", "sigma", "beta", "high", "low")
+WHOLE = "whole"  # power in 0.5-30 Hz: known only in comparison with the rest of the night
+INPUTS = len(QUANTITIES) + len((*QUANTITIES, WHOLE, *BESIDE))  # as they are, then within the night
 PARTS = ("slow", "fast", "own")  # two courses that all bands share, and one of each band's own
+MAPS = ("hidden", *PARTS, "shape")
 KNOT_S = 0.25
 PACE_S = 0.6  # time constant of the courses
 SHORT = 1.33  # a course of PACE_S is this much larger at a moment than over a second
@@ -51,11 +56,15 @@ class Strengths:
         return Strengths(factor * self.slow, factor * self.fast, factor * self.own, self.shape)
 
 
-def quantities(measured: Measured) -> Array:
-    """Return QUANTITIES (n, 10): moments, the eyes' share, and log power relative to 0.5-30 Hz."""
+def quantities(measured: Measured, beside: Array) -> Array:
+    """Return INPUTS (n, 45) of the epochs of a whole night.
+
+    QUANTITIES as they are: moments, the eyes' share, and log power relative to 0.5-30 Hz. Then these, the
+    power in 0.5-30 Hz and `beside`, from `Measurements.beside`, in comparison with the rest of the night.
+    """
     log = np.log(measured.power_uv2 + 1e-6)
     whole = np.log(measured.power_uv2[:, 1:6].sum(1) + 1e-6)
-    return np.column_stack(
+    own = np.column_stack(
         [
             np.log1p(measured.kurtosis.clip(-0.5, 8)),
             measured.spread,
@@ -64,15 +73,24 @@ def quantities(measured: Measured) -> Array:
             log[:, LOW] - log[:, 1],
         ]
     )
+    return np.column_stack([own, within_the_night(np.column_stack([own, whole, beside]))])
+
+
+def within_the_night(columns: Array) -> Array:
+    """Return each column's distance from its median, in units of the distance of its 10 % and 90 % points."""
+    low, middle, high = np.percentile(columns, [10, 50, 90], axis=0)
+    relative: Array = (columns - middle) / (high - low + 1e-3)
+    return relative
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Texture:
-    """Linear maps from an epoch's measurements to the strength of its modulation."""
+    """A map with one hidden layer from an epoch's measurements to the strength of its modulation."""
 
-    mean: Array  # (10,) of QUANTITIES over training nights
-    spread: Array  # (10,)
-    weights: dict[str, Array]  # of "slow", "fast", "own" and "shape": (8, 10)
+    mean: Array  # (INPUTS,) over training nights
+    spread: Array  # (INPUTS,)
+    hidden: tuple[Array, Array]  # weights (units, INPUTS) and biases (units,)
+    weights: dict[str, Array]  # of "slow", "fast", "own" and "shape": (8, units)
     biases: dict[str, Array]  # (8,)
 
     @classmethod
@@ -80,22 +98,26 @@ class Texture:
         """Read the packaged `texture.json`, or another file."""
         text = (path or files("model") / "texture.json").read_text(encoding="utf-8")
         saved = json.loads(text)
-        maps = {name: {key: np.array(one) for key, one in saved[name].items()} for name in (*PARTS, "shape")}
+        maps = {name: {key: np.array(one) for key, one in saved[name].items()} for name in MAPS}
+        hidden = maps.pop("hidden")
         return cls(
             np.array(saved["mean"]),
             np.array(saved["spread"]),
+            (hidden["weight"], hidden["bias"]),
             {name: one["weight"] for name, one in maps.items()},
             {name: one["bias"] for name, one in maps.items()},
         )
 
-    def strengths(self, measured: Measured) -> Strengths:
-        """Return the strength of modulation for every epoch of `measured`."""
-        return self.of(quantities(measured))
+    def strengths(self, measured: Measured, beside: Array) -> Strengths:
+        """Return the strength of modulation for every epoch of a night, see `quantities`."""
+        return self.of(quantities(measured, beside))
 
-    def of(self, measured: Array) -> Strengths:
-        """Return the strength of modulation for epochs with these QUANTITIES (n, 10)."""
-        seen = ((measured - self.mean) / self.spread).clip(-LARGEST, LARGEST)
-        asked = {name: seen @ self.weights[name].T + self.biases[name] for name in self.weights}
+    def of(self, inputs: Array) -> Strengths:
+        """Return the strength of modulation for epochs with these INPUTS (n, 45)."""
+        seen = ((inputs - self.mean) / self.spread).clip(-LARGEST, LARGEST)
+        weight, bias = self.hidden
+        units = np.tanh(seen @ weight.T + bias)
+        asked = {name: units @ self.weights[name].T + self.biases[name] for name in self.weights}
         to_amplitude = np.log(10) / 2  # from the decadic logarithm of power
         deep = {name: np.logaddexp(0, asked[name]) * 0.3 * to_amplitude for name in PARTS}
         return Strengths(**deep, shape=0.1 * to_amplitude * asked["shape"])

@@ -2,14 +2,14 @@
 
     python -m tools.fit_texture FEATURES.npz --teacher TEACHER.py --out model/texture.json
 
-Pieces of nights are drawn without texture, from people who are not held out. `model.texture` has linear maps
-from the measurements of an epoch to how much its bands vary. These maps are fitted so that a scorer trained
+Pieces of nights are drawn without texture, from people who are not held out. `model.texture` has a map
+from the measurements of an epoch to how much its bands vary. It is fitted so that a scorer trained
 on real nights finds the experts' stages in the pieces, and so that the second-to-second statistics of each
 stage stay near those of real EEG (SPREAD_DB, TOGETHER). Stages are only targets, never inputs.
 
 The teacher's file needs, besides what model/teacher.py asks for, `RATE_HZ` and a class `Teacher` with
-`networks`: a dict of torch modules that turn samples (1, epochs, 1, 30 * RATE_HZ), of any scale, into logits
-(1, epochs, 5).
+`networks`: a dict of torch modules that turn samples (n, epochs, 1, 30 * RATE_HZ), of any scale, into logits
+(n, epochs, 5).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from model.data import FOLDS
+from model.draw import OWN
 from model.resynthesis import Derivation, Measurements
 from model.teacher import load_networks
 from model.texture import (
@@ -39,7 +40,6 @@ from model.texture import (
     LARGEST,
     PACE_S,
     PARTS,
-    QUANTITIES,
     SHORT,
     courses,
     quantities,
@@ -71,7 +71,12 @@ TOGETHER = (
 NEAR_DB, NEAR = 0.5, 0.1  # unit of distance, of SPREAD_DB and of TOGETHER
 LEAST = 10  # fewer epochs of a stage in a batch are ignored in the statistics
 SHARES = np.array([0.15, 0.1, 0.4, 0.2, 0.15])  # wanted shares of the stages in a piece
-CUTS = ((80, 3), (32, 6), (32, 6))  # in turn: length of a cut in epochs, and number of cuts in a step
+WEIGHTS = (1.0, 1.3, 1.0, 1.6, 1.0)  # of the stages: N1 and N3 are those that drawn nights lack most
+RATE = 0.03  # of learning, at first
+MOMENTS = 0.1  # weight of the squared change of log kurtosis relative to the cross-entropy
+BLUR = 0.3  # noise on the standardised inputs while fitting: the map must not know single people
+UNITS = 12  # of the map's hidden layer
+CUTS = ((81, 2), (21, 8), (21, 8))  # in turn: length of a cut in epochs, and number of cuts in a step
 TO_AMPLITUDE = np.log(10) / 2  # decadic logarithm of power to natural logarithm of amplitude
 
 
@@ -80,7 +85,7 @@ class Piece:
     """Consecutive epochs of a drawn night without texture."""
 
     recording: str
-    seen: Tensor  # (n, 10) QUANTITIES
+    seen: Tensor  # (n, 45) INPUTS
     bands: Tensor  # (8, n * 30 * rate) µV, which add up to the signal
     stages: Tensor  # (n,)
 
@@ -88,18 +93,19 @@ class Piece:
 def draw_piece(
     measurements: Measurements, recording: str, epochs: int, rate_hz: int, rng: np.random.Generator
 ) -> Piece:
-    """Draw a part of a night, of eight the one with the best balance of stages, at a random derivation."""
+    """Draw a part of a night, of three the one with the best balance of stages, at a random derivation."""
     stages = measurements.stages(recording)
-    starts = rng.integers(max(1, len(stages) - epochs), size=8)
+    starts = rng.integers(max(1, len(stages) - epochs), size=3)
     shares = [np.bincount(stages[one : one + epochs], minlength=5) / epochs for one in starts]
     start = int(starts[np.argmin([np.abs(one - SHARES).sum() for one in shares])])
     stretch = slice(start, min(start + epochs, len(stages)))
-    measured = measurements.measured(recording, Derivation.draw(rng)).rows(stretch.start, stretch.stop)
-    style = varied(DEFAULT, int(rng.integers(2**31)))
+    night = measurements.measured(recording, Derivation.draw(rng))
+    seen = torch.from_numpy(quantities(night, measurements.beside(recording))[stretch]).float()
+    measured = night.rows(stretch.start, stretch.stop)
+    style = replace(varied(DEFAULT, int(rng.integers(2**31))), depth=float(rng.uniform(0, OWN)))
     samples = np.concatenate(list(synthesise(measured, int(rng.integers(2**31)), style)))
     samples = sosfilt(BUTTERWORTH, samples - samples[0]).astype(np.float32)
     bands = resample_poly(split(samples), rate_hz, RATE_HZ, axis=1).astype(np.float32)
-    seen = torch.from_numpy(quantities(measured)).float()
     return Piece(recording, seen, torch.from_numpy(bands), torch.from_numpy(stages[stretch].astype(np.int64)))
 
 
@@ -113,28 +119,30 @@ def draw_pieces(
 
 
 class Maps(nn.Module):
-    """The linear maps of `model.texture.Texture`, to be fitted."""
+    """The map of `model.texture.Texture`, to be fitted."""
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, seen: Tensor) -> None:
-        """Start with a small constant variation; `seen` (n, 10) are the quantities of all training epochs."""
+    def __init__(self, seen: Tensor, units: int = UNITS) -> None:
+        """Start with a small constant variation; `seen` (n, 45) are the inputs of all training epochs."""
         super().__init__()
         self.register_buffer("mean", seen.mean(0))
-        self.register_buffer("spread", seen.std(0) + 1e-6)
-        self.maps = nn.ModuleDict(
-            {name: nn.Linear(len(QUANTITIES), len(CENTRES_HZ)) for name in (*PARTS, "shape")}
-        )
-        for name, one in self.maps.items():
-            nn.init.zeros_(one.weight)  # type: ignore[arg-type]
-            nn.init.constant_(one.bias, 0.0 if name == "shape" else -1.5)  # type: ignore[arg-type]
+        self.register_buffer("spread", seen.std(0) + 1e-2)
+        self.maps = nn.ModuleDict({"hidden": nn.Linear(seen.size(1), units)})
+        for name in (*PARTS, "shape"):
+            self.maps[name] = nn.Linear(units, len(CENTRES_HZ))
+            nn.init.zeros_(self.maps[name].weight)  # type: ignore[arg-type]
+            nn.init.constant_(self.maps[name].bias, 0.0 if name == "shape" else -1.5)  # type: ignore[arg-type]
 
     def forward(self, piece: Piece, rng: np.random.Generator) -> Tensor:
         """`model.texture.textured` with gradients: samples (n, 30 * rate)."""
         epochs = len(piece.seen)
         seen = ((piece.seen - self.mean) / self.spread).clamp(-LARGEST, LARGEST)
-        asked = {name: one(seen) for name, one in self.maps.items()}
+        if self.training:
+            seen = seen + BLUR * torch.from_numpy(rng.standard_normal(seen.shape)).float()
+        units = torch.tanh(self.maps["hidden"](seen))
+        asked = {name: one(units) for name, one in self.maps.items() if name != "hidden"}
         deep = {name: F.softplus(asked[name]) * 0.3 * TO_AMPLITUDE for name in PARTS}  # (n, 8) each
         knots = round(epochs * EPOCH_S / KNOT_S) + 1
         epoch = torch.from_numpy(np.minimum((np.arange(knots) * KNOT_S / EPOCH_S).astype(int), epochs - 1))
@@ -220,30 +228,47 @@ def fit(
     rate_hz: int,
     steps: int,
     rng: np.random.Generator,
-    statistics: float = 0.05,
+    statistics: float = 0.04,
     cuts: Sequence[tuple[int, int]] = CUTS,
 ) -> Maps:
     """Fit the maps; `statistics` is the weight of `distance` relative to the cross-entropy."""
     maps = Maps(torch.cat([one.seen for one in pieces]))
-    optimiser = torch.optim.Adam(maps.parameters(), lr=0.05)
+    optimiser = torch.optim.Adam(maps.parameters())
+    shortest = min(len(one.seen) for one in pieces)
     with tqdm(range(steps), unit="step") as bar:
         for step in bar:
-            optimiser.param_groups[0]["lr"] = 0.05 * (1 - step / steps)
+            optimiser.param_groups[0]["lr"] = RATE * (1 - step / steps)
             epochs, count = cuts[step % len(cuts)]
+            epochs = min(epochs, shortest)
             parts = [cut(pieces[int(rng.integers(len(pieces)))], epochs, rng) for _ in range(count)]
             network = networks[int(rng.integers(len(networks)))]
             drawn = [maps(one, rng) for one in parts]
-            logits = torch.cat([network(scaled(one)[None, :, None])[0] for one in drawn])
+            logits = network(torch.stack([scaled(one) for one in drawn])[:, :, None]).flatten(0, 1)
             stages = torch.cat([one.stages for one in parts])
-            loss = F.cross_entropy(logits, stages)
+            loss = F.cross_entropy(logits, stages, torch.tensor(WEIGHTS))
             weights = torch.stack([one.square().sum() for one in maps.parameters() if one.ndim == 2]).sum()
             apart = distance(torch.cat(drawn), stages, rate_hz)
-            whole: Tensor = loss + statistics * apart + 1e-3 * weights
+            peaks = torch.cat(
+                [peaked(one) - peaked(whole_of(part)) for one, part in zip(drawn, parts, strict=True)]
+            )
+            whole: Tensor = loss + statistics * apart + MOMENTS * peaks.square().mean() + 1e-3 * weights
             optimiser.zero_grad()
             whole.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    return maps
+    return maps.eval()
+
+
+def whole_of(piece: Piece) -> Tensor:
+    """Return a piece's signal without texture: (n, 30 * rate)."""
+    return piece.bands.sum(0).view(len(piece.seen), -1)
+
+
+def peaked(samples: Tensor) -> Tensor:
+    """Return the logarithm of the kurtosis of epochs (n, samples), excess kurtosis from -0.5 to 8: (n,)."""
+    away = (samples - samples.mean(1, keepdim=True)).square()
+    excess = away.square().mean(1) / (away.mean(1).square() + 1e-9) - 3
+    return torch.log1p(excess.clamp(-0.5, 8))
 
 
 def scaled(samples: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.texture import CENTRES_HZ, KEPT, Strengths, Texture, quantities, textured
+from model.resynthesis import BESIDE
+from model.texture import CENTRES_HZ, INPUTS, KEPT, Strengths, Texture, quantities, textured
 from streamer.messages import EPOCH_SAMPLES
 from streamer.sources.synthesis import BANDS_HZ, Measured
 
@@ -19,6 +20,11 @@ def measured(kurtosis: float = 0.8, eye: float = 0.1) -> Measured:
     power = np.tile([5.0, 60.0, 10.0, 6.0, 4.0, 6.0, 1.0], (EPOCHS, 1))
     one = np.ones(EPOCHS)
     return Measured(power, 0.93 * one, kurtosis * one, 0 * one, eye * one)
+
+
+def beside(epochs: int = EPOCHS, restless: float = 0.0) -> np.ndarray:
+    """Return what the other channels measured; half of the epochs differ from the others."""
+    return np.where(np.arange(epochs)[:, None] < epochs // 2, restless, 0.0) * np.ones(len(BESIDE))
 
 
 def noise(seed: int = 0) -> np.ndarray:
@@ -53,7 +59,7 @@ def test_bands_wax_and_wane_together_where_the_shared_course_is_strong() -> None
 
 
 def test_the_power_of_measured_bands_stays_in_every_epoch() -> None:
-    strengths = Texture.load().strengths(measured())
+    strengths = Texture.load().strengths(measured(), beside())
     before = noise()
     after = textured(before, strengths, np.random.default_rng(2))
     hz = np.fft.rfftfreq(EPOCH_SAMPLES, 0.01)
@@ -69,7 +75,7 @@ def test_the_power_of_measured_bands_stays_in_every_epoch() -> None:
 
 
 def test_the_same_dice_give_the_same_night() -> None:
-    strengths = Texture.load().strengths(measured())
+    strengths = Texture.load().strengths(measured(), beside())
     first, again, other = (textured(noise(), strengths, np.random.default_rng(seed)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -77,22 +83,34 @@ def test_the_same_dice_give_the_same_night() -> None:
 
 def test_it_follows_what_was_measured_and_knows_no_stage() -> None:
     texture = Texture.load()
-    still, rolling = (texture.strengths(measured(eye=eye)) for eye in (0.0, 0.9))
+    still, rolling = (texture.strengths(measured(eye=eye), beside()) for eye in (0.0, 0.9))
     assert not np.allclose(still.slow, rolling.slow)
-    assert list(inspect.signature(texture.strengths).parameters) == ["measured"]
-    assert quantities(measured()).shape == (EPOCHS, len(texture.mean))
+    assert list(inspect.signature(texture.strengths).parameters) == ["measured", "beside"]
+    assert quantities(measured(), beside()).shape == (EPOCHS, INPUTS)
+    assert len(texture.mean) == INPUTS == texture.hidden[0].shape[1]
     assert len(KEPT) == len(CENTRES_HZ) == texture.weights["own"].shape[0]
+
+
+def test_what_an_epoch_is_within_its_night_matters_and_not_the_unit_of_the_other_channels() -> None:
+    texture = Texture.load()
+    one, same, calm = (
+        texture.strengths(measured(), one)
+        for one in (beside(restless=1.0), 5 + beside(restless=1.0), beside())
+    )
+    assert not np.allclose(one.slow[0], one.slow[-1])
+    np.testing.assert_allclose(one.slow, same.slow)
+    np.testing.assert_allclose(calm.slow, calm.slow[:1].repeat(EPOCHS, axis=0))
 
 
 def test_wild_measurements_ask_for_no_more_than_the_wildest_of_the_nights_it_was_fitted_on() -> None:
     wild = replace(measured(), kurtosis=np.full(EPOCHS, 1e6), spread=np.zeros(EPOCHS))
-    strengths = Texture.load().strengths(wild)
+    strengths = Texture.load().strengths(wild, beside(restless=1e6))
     assert max(one.max() for one in (strengths.slow, strengths.fast, strengths.own)) < 6
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_short_nights_have_a_texture_too(epochs: int) -> None:
     few = measured().rows(0, epochs)
-    strengths = Texture.load().strengths(few)
+    strengths = Texture.load().strengths(few, beside(epochs))
     part = noise()[: epochs * EPOCH_SAMPLES]
     assert textured(part, strengths, np.random.default_rng(0)).shape == part.shape

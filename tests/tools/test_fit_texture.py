@@ -13,7 +13,7 @@ from model.resynthesis import Measurements
 from model.teacher import load_networks
 from model.texture import Texture, textured
 from tests.tools.test_night_figures import table
-from tools.fit_texture import Maps, distance, draw_pieces, fit, main, variation
+from tools.fit_texture import Maps, distance, draw_pieces, fit, main, peaked, variation
 
 pytestmark = pytest.mark.train
 
@@ -78,10 +78,10 @@ def test_it_gives_wake_what_the_teacher_looks_for(features: Path, teacher: Path)
 def test_with_gradients_it_is_the_texture_that_nights_are_drawn_with(features: Path, tmp_path: Path) -> None:
     measurements = Measurements.load(features)
     piece = draw_pieces(measurements, 1, 20, 100, np.random.default_rng(1))[0]
-    maps = Maps(piece.seen)
+    maps = Maps(piece.seen).eval()
     with torch.no_grad():
-        for one in maps.maps.values():
-            one.weight.normal_(std=0.3)
+        for name, one in maps.maps.items():
+            one.weight.normal_(std=0.1 if name == "hidden" else 0.3)
         ours = maps(piece, np.random.default_rng(2)).numpy().ravel()
     (tmp_path / "texture.json").write_text(json.dumps(maps.saved("a test")))
     texture = Texture.load(tmp_path / "texture.json")
@@ -101,6 +101,12 @@ def test_statistics_are_near_where_bands_vary_as_they_do_in_real_eeg() -> None:
     assert swelling.mean() > 0.3 + together.mean()
     wake = torch.zeros(40, dtype=torch.int64)
     assert distance(noise * swell, wake, 60) < distance(noise, wake, 60)
+
+
+def test_the_kurtosis_of_an_epoch_is_the_excess_over_gaussian_noise() -> None:
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 3000)).astype(np.float32))
+    assert peaked(noise).abs().max() < 0.3
+    assert peaked(noise * torch.exp(torch.sin(torch.arange(3000) / 60))).min() > 0.5
 
 
 def test_the_command_writes_a_texture_that_loads(features: Path, teacher: Path, tmp_path: Path) -> None:
