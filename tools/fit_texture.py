@@ -71,7 +71,6 @@ TOGETHER = (
 NEAR_DB, NEAR = 0.5, 0.1  # unit of distance, of SPREAD_DB and of TOGETHER
 LEAST = 10  # fewer epochs of a stage in a batch are ignored in the statistics
 SHARES = np.array([0.15, 0.1, 0.4, 0.2, 0.15])  # wanted shares of the stages in a piece
-WEIGHTS = (1.0, 1.3, 1.0, 1.6, 1.0)  # of the stages: N1 and N3 are those that drawn nights lack most
 RATE = 0.03  # of learning, at first
 MOMENTS = 0.1  # weight of the squared change of log kurtosis relative to the cross-entropy
 BLUR = 0.3  # noise on the standardised inputs while fitting: the map must not know single people
@@ -245,7 +244,7 @@ def fit(
             drawn = [maps(one, rng) for one in parts]
             logits = network(torch.stack([scaled(one) for one in drawn])[:, :, None]).flatten(0, 1)
             stages = torch.cat([one.stages for one in parts])
-            loss = F.cross_entropy(logits, stages, torch.tensor(WEIGHTS))
+            loss = F.cross_entropy(logits, stages)
             weights = torch.stack([one.square().sum() for one in maps.parameters() if one.ndim == 2]).sum()
             apart = distance(torch.cat(drawn), stages, rate_hz)
             peaks = torch.cat(
@@ -288,9 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--teacher", type=Path, required=True, metavar="FILE.py", help="a scorer, see this tool's docstring"
     )
     parser.add_argument("--out", type=Path, required=True, help="the json to write")
-    parser.add_argument("--pieces", type=int, default=24, help="number of parts of nights to train on")
-    parser.add_argument("--epochs", type=int, default=200, help="length of each part")
-    parser.add_argument("--steps", type=int, default=240, help="of the optimiser")
+    parser.add_argument("--pieces", type=int, default=96, help="number of parts of nights to train on")
+    parser.add_argument("--epochs", type=int, default=84, help="length of each part")
+    parser.add_argument("--steps", type=int, default=550, help="of the optimiser")
     parser.add_argument("--seed", type=int, default=1, help="of pieces and fit")
     asked = parser.parse_args(arguments)
     rng = np.random.default_rng(asked.seed)

@@ -7,7 +7,7 @@ First the agreement with the experts on drawn nights: of the teacher (see model/
 81 epochs at once, of YASA, and of both together. Then, per stage, how much each band's power varies from
 second to second within an epoch, and how much two bands vary together: for drawn nights by the experts'
 stages, for real recordings by the teacher's, so that their labels are not read. The nights are of people who
-are not held out.
+are not held out, or with `--held-out` of those who are.
 """
 
 from __future__ import annotations
@@ -107,9 +107,9 @@ def combine(first: Samples, second: Samples) -> Samples:
     return shared
 
 
-def choose_recordings(measurements: Measurements, count: int) -> list[str]:
-    """Choose recordings of people who are not held out, spread over all of them."""
-    ours = [one for one in measurements.recordings if measurements.subject(one) not in FOLDS[0]]
+def choose_recordings(measurements: Measurements, count: int, held_out: bool = False) -> list[str]:
+    """Choose recordings of people who are held out, or of all others, spread over them."""
+    ours = [one for one in measurements.recordings if (measurements.subject(one) in FOLDS[0]) == held_out]
     return ours[:: max(1, len(ours) // count)][:count]
 
 
@@ -129,9 +129,8 @@ def judge(asked: argparse.Namespace, console: Console) -> str:
         scorers = {f"teacher, window {window}": load_teacher(asked.teacher, window) for window in WINDOWS}
     if asked.nights:
         measurements = Measurements.load(asked.features)
-        drawn = [
-            draw_night(measurements, one, asked.seed) for one in choose_recordings(measurements, asked.nights)
-        ]
+        chosen = choose_recordings(measurements, asked.nights, asked.held_out)
+        drawn = [draw_night(measurements, one, asked.seed) for one in chosen]
         nights = [(one.samples.astype(np.float32), one.stages) for one in drawn]
         asked_too: dict[str, Scorer] = {"YASA": yasa} if asked.yasa else {}
         if scorers or asked_too:
@@ -152,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--teacher", type=Path, metavar="FILE.py", help="a scorer, see model/teacher.py")
     parser.add_argument("--yasa", action="store_true", help="also score with YASA (extra `peers`)")
     parser.add_argument("--nights", type=int, default=0, help="number of drawn nights to judge")
+    parser.add_argument("--held-out", action="store_true", help="the nights of the people who are held out")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn nights")
     parser.add_argument("--real", type=Path, nargs="+", default=[], help="recordings to compare with")
     parser.add_argument("--channel", help="channel of the recordings (default: chosen by the labels)")

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.resynthesis import Measurements
 from tests.model.test_draw import TEACHER
 from tests.tools.test_night_figures import table
-from tools.judge import PAIRS, combine, judge_scorers, main, measure_variation
+from tools.judge import PAIRS, choose_recordings, combine, judge_scorers, main, measure_variation
 
 pytestmark = pytest.mark.train
 
@@ -49,6 +50,13 @@ def test_the_command_prints_both_tables(
     printed = capsys.readouterr().out
     assert "window 21" in printed.replace("\n", " ")
     assert "experts' stages" in printed
+
+
+def test_people_who_are_held_out_are_judged_only_when_asked_for() -> None:
+    names = ["SC4001E0", "SC4102E0", "SC4111E0"]
+    measurements = Measurements(table() | {"recording": np.repeat(names, 60)})
+    assert choose_recordings(measurements, 6) == names[1:]
+    assert choose_recordings(measurements, 6, held_out=True) == names[:1]
 
 
 def test_what_cannot_be_done_is_said(capsys: pytest.CaptureFixture[str]) -> None:
