@@ -9,9 +9,11 @@ derive gaps of more than half a second from them.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from tools.command import run
 
 CHUNK_S = 0.1  # length of a chunk, in seconds of real time
 MOST_S = 10.0  # longest chunk, in seconds of the recording
+WAIT_S = 0.1  # between two looks at whether to stop
 FLUSH_S = 5.0  # liblsl sends in its own thread; closing the outlet at once would lose the end
 
 
@@ -54,20 +57,34 @@ def _positive(text: str) -> float:
 def main(arguments: list[str] | None = None) -> int:
     """Play a recording; return 0 when it ended or was interrupted, else the error's exit code."""
     options = parse(arguments)
-    try:
-        return run(lambda: _play(options))
-    except KeyboardInterrupt:
+    with _interrupts() as stop:
+        code = run(lambda: _play(options, stop))
+    if stop:
         print("interrupted", file=sys.stderr)
-        return 0
+    return code
 
 
-def _play(options: argparse.Namespace) -> str:
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C in a list.
+
+    A KeyboardInterrupt is lost where Python cannot raise it, as in a destructor, and the recording plays on.
+    """
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _play(options: argparse.Namespace, stop: list[int]) -> str:
     recording = open_recording(options.file, options.rate)
     if options.all_channels:
         picked, info = pick(recording, options.channel)
     else:
         picked, info, _ = single(recording, [options.channel] if options.channel else [])
-    play(recording, picked, outlet(info, options.name or info.name), info, options)
+    play(recording, picked, outlet(info, options.name or info.name), info, options, stop)
     return ""
 
 
@@ -94,13 +111,14 @@ def play(
     out: pylsl.StreamOutlet,
     info: StreamInfo,
     options: argparse.Namespace,
+    stop: list[int],
 ) -> None:
-    """Send everything on an absolute schedule, so that delays do not add up."""
+    """Send everything, until `stop` has something in it, on an absolute schedule: delays do not add up."""
     console = Console(stderr=True)
     named = ", ".join(channel.label for channel in info.channels[:8])
     console.print(f"LSL stream {options.name or info.name}: {named} at {info.rate_hz:g} Hz", markup=False)
     if options.wait:
-        while not out.wait_for_consumers(0.5):  # in short steps, so that Ctrl-C works
+        while not stop and not out.wait_for_consumers(WAIT_S):
             pass
     size = max(1, round(min(CHUNK_S * options.speed, MOST_S) * info.rate_hz))
     begun = pylsl.local_clock()
@@ -109,16 +127,22 @@ def play(
         for item in _endless(recording, picked) if options.loop else recording.items(picked):
             for piece in rechunk(item, size):
                 end_s = piece.stop / info.rate_hz
-                pause = begun + end_s / options.speed - pylsl.local_clock()
-                if pause > 0:
-                    time.sleep(pause)
+                _sleep(begun + end_s / options.speed, stop)
+                if stop:
+                    return
                 if not isinstance(piece, Gap):
                     stamps = begun + np.arange(piece.start, piece.stop) / info.rate_hz
                     out.push_chunk(np.ascontiguousarray(piece.samples.T), stamps)
                 progress.update(task, completed=end_s)
     ended = pylsl.local_clock()
-    while out.have_consumers() and pylsl.local_clock() < ended + FLUSH_S:
-        time.sleep(0.1)
+    while not stop and out.have_consumers() and pylsl.local_clock() < ended + FLUSH_S:
+        time.sleep(WAIT_S)
+
+
+def _sleep(until_s: float, stop: list[int]) -> None:
+    """Sleep until that time of LSL's clock, or until `stop` has something in it."""
+    while not stop and (left_s := until_s - pylsl.local_clock()) > 0:
+        time.sleep(min(left_s, WAIT_S))
 
 
 def _endless(recording: Recording, picked: list[int]) -> Iterator[Item]:
