@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from model.average import averaged
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.lessons import lesson_paths, load
+from model.lessons import lesson_paths, load, told
 from model.mc2sleepnet import MC2SleepNet
 from streamer.errors import ArtifactError, SleepstreamError
 
@@ -76,12 +76,12 @@ def ask(large: MC2SleepNet, lessons: Sequence[Path]) -> Known:
     """Show the larger network all sequences of the lessons; it has to read no waveform."""
     found: list[Known] = []
     for path in tqdm(lessons, unit="lesson"):
-        spectrum = torch.from_numpy(load(path).spectrum)
-        present = torch.ones(*spectrum.shape[:2], 2, dtype=torch.bool)
+        spectrum = load(path).spectrum
+        said, tokens = map(torch.from_numpy, told(large, spectrum))
+        present = torch.ones(*spectrum.shape[:2], dtype=torch.bool)
         past = large.standard.blank(len(spectrum))
-        tokens = large.encode_all(torch.empty(*spectrum.shape[:2], 0), spectrum, present)
-        frames, _ = large.standard(large.bands(spectrum), present[:, :, 1], past)
-        found.append(Known(frames.half(), tokens.half(), stages(large, tokens).exp().half()))
+        frames, _ = large.standard(large.bands(torch.from_numpy(spectrum)), present, past)
+        found.append(Known(frames.half(), tokens.half(), said.half()))
     return Known(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 

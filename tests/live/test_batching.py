@@ -96,9 +96,7 @@ STREAM = st.tuples(
 )
 
 
-@settings(max_examples=8)
-@given(streams=st.lists(STREAM, min_size=1, max_size=6))
-def test_any_company_changes_no_epoch_and_provisional_stages_by_the_last_bits(streams):
+def assert_company_changes_as_promised(streams, crowd=False):
     model, _ = recorded_model()
     given = [
         (hop_s, stream(eeg(95, 100, seed), gaps), sizes, turns) for hop_s, seed, sizes, turns, gaps in streams
@@ -107,7 +105,13 @@ def test_any_company_changes_no_epoch_and_provisional_stages_by_the_last_bits(st
         [(hop_s, list(cut(items, sizes)), turns) for hop_s, items, sizes, turns in given], model, Inline()
     )
     for outputs, (hop_s, items, _, _) in zip(found, given, strict=True):
-        assert_as_promised(outputs, run(items, 100, hop_s))
+        assert_as_promised(outputs, run(items, 100, hop_s), crowd=crowd)
+
+
+@settings(max_examples=8)
+@given(streams=st.lists(STREAM, min_size=1, max_size=6))
+def test_any_company_changes_no_epoch_and_provisional_stages_by_the_last_bits(streams):
+    assert_company_changes_as_promised(streams)
 
 
 def test_what_is_due_together_is_scored_together_and_epochs_alone():
@@ -147,15 +151,7 @@ def test_in_a_crowd_epochs_are_scored_together_too_and_the_past_they_leave_is_th
 @given(streams=st.lists(STREAM, min_size=2, max_size=6))
 @pytest.mark.usefixtures("crowd")
 def test_in_a_crowd_any_company_changes_scores_by_the_last_bits(streams):
-    model, _ = recorded_model()
-    given = [
-        (hop_s, stream(eeg(95, 100, seed), gaps), sizes, turns) for hop_s, seed, sizes, turns, gaps in streams
-    ]
-    found = together(
-        [(hop_s, list(cut(items, sizes)), turns) for hop_s, items, sizes, turns in given], model, Inline()
-    )
-    for outputs, (hop_s, items, _, _) in zip(found, given, strict=True):
-        assert_as_promised(outputs, run(items, 100, hop_s), crowd=True)
+    assert_company_changes_as_promised(streams, crowd=True)
 
 
 def test_a_pass_is_bounded():
