@@ -15,7 +15,6 @@ Writes ablation.json and ablation.md into --out after every run, and continues a
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -36,14 +35,21 @@ from model.settings import Phase, Settings, load_settings
 from model.train import evaluate, trained
 from streamer.errors import SettingsError, UsageError
 from tools.command import run
-from tools.runs import change_settings, format_table, make_parser, once_each, write
+from tools.runs import (
+    Result,
+    change_settings,
+    format_table,
+    make_training_parser,
+    once_each,
+    read_result,
+    write,
+    write_result,
+)
 
 REFERENCE = "reference"
 NETWORK = "network.pt"  # file of a run's averaged network
-RESULT = "result.json"  # file of a run's result
 CONTEXTS = (1, 5, 10, 20, 60)  # lengths of context that are tried, in epochs
 BASE_RATE = 0.25  # factor on the learning rates for size `base`, which does not learn with those of `small`
-Result = dict[str, Any]
 
 
 def drop_objectives(settings: Settings, *objectives: str) -> tuple[Phase, ...]:
@@ -132,13 +138,6 @@ def embed_nights(settings: Settings, nights: Sequence[PreparedNight]) -> list[En
     ]
 
 
-def read_result(settings: Settings) -> Result | None:
-    """Read the result of a run that was measured before; None if there is none."""
-    path = settings.out / RESULT
-    result: Result | None = json.loads(path.read_text("utf-8")) if path.exists() else None
-    return result if result and Settings.model_validate(result["settings"]) == settings else None
-
-
 def measure(
     name: str,
     settings: Settings,
@@ -146,23 +145,21 @@ def measure(
     device: torch.device,
     embedded: Sequence[EncodedNight] | None,
 ) -> Result:
-    """Train a variant, measure it, and write the result."""
+    """Train a variant, measure it, and keep the result."""
     begun = time.monotonic()
     run = trained(settings, nights, device, embedded)
     network = run.averaged()
     save_checkpoint(settings.out / NETWORK, Checkpoint(run.size, network, settings.trained_on, {}))
     found = evaluate(network, once_each(run.held_out), NONE)[0]
-    result = {
+    result: Result = {
         "name": name,
         "seed": settings.seed,
         "parameters": parameter_count(network),
         "steps": sum(phase.steps for phase in settings.phases),
         "seconds": round(time.monotonic() - begun),
         "agreement": found.as_dict(),
-        "settings": settings.model_dump(mode="json"),
     }
-    (settings.out / RESULT).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    return result
+    return write_result(settings, result)
 
 
 def make_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
@@ -188,10 +185,10 @@ def make_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
         }
 
 
-def make_page(results: Sequence[Result]) -> str:
-    """The results as Markdown."""
+def make_page(results: Sequence[Result]) -> list[str]:
+    """The results as lines of Markdown."""
     first = results[0]
-    lines = [
+    return [
         f"# Ablations: {first['agreement']['epochs']} epochs of held-out people, {first['steps']} steps each",
         "",
         *format_table(
@@ -199,7 +196,6 @@ def make_page(results: Sequence[Result]) -> str:
             map(_cells, make_rows(results)),
         ),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:
@@ -210,42 +206,39 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
     return row["name"], row["parameters"], len(row["seeds"]), row["accuracy"], kappa, row["macro_f1"], beside
 
 
-def ablate(asked: argparse.Namespace) -> list[Result]:
-    """Run what was not run yet, and write both files after each run."""
+def ablate(asked: argparse.Namespace) -> str:
+    """Run what was not run yet, write both files after each run, and return the page."""
     settings = load_settings(asked.settings)
     check(settings)
     runs = [
         one for seed in range(asked.seeds) for one in plan(settings, asked.out, settings.seed + seed).items()
     ]
-    names = dict(runs)
+    names = list(dict(runs))
     for name in asked.only or ():
         if name not in names:
             raise UsageError(f"variant {name!r}: unknown; there are {', '.join(map(repr, names))}")
     results = {one.out: result for _, one in runs if (result := read_result(one))}
-    wanted = [(name, one) for name, one in runs if not asked.only or name in asked.only]
-    if any(one.out not in results for _, one in wanted):
-        nights = load_nights(settings.nights)
-        embedded = embed_nights(settings, nights)
-    for name, one in wanted:
-        if one.out not in results:
-            results[one.out] = measure(name, one, nights, torch.device(asked.device), embedded)
-            done = sort_results(results, runs)
-            write(asked.out, "ablation", {"rows": list(make_rows(done)), "runs": done}, make_page(done))
-    return sort_results(results, runs)
+    due = [(name, one) for name, one in runs if name in (asked.only or names) and one.out not in results]
+    nights = load_nights(settings.nights) if due else []
+    embedded = embed_nights(settings, nights) if due else None
+    for name, one in due:
+        results[one.out] = measure(name, one, nights, torch.device(asked.device), embedded)
+        write_tables(asked.out, [results[run.out] for _, run in runs if run.out in results])
+    return write_tables(asked.out, [results[run.out] for _, run in runs if run.out in results])
 
 
-def sort_results(results: dict[Path, Result], runs: Sequence[tuple[str, Settings]]) -> list[Result]:
-    """The results so far, in the order of the table."""
-    return [results[one.out] for _, one in runs if one.out in results]
+def write_tables(out: Path, done: Sequence[Result]) -> str:
+    """Write the results so far, in the order of the table; return the page."""
+    return write(out, "ablation", {"rows": list(make_rows(done)), "runs": done}, make_page(done))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure the variants of a run, and print the table; return the exit code."""
-    parser = make_parser("ablate", __doc__)
+    parser = make_training_parser("ablate", __doc__)
     parser.add_argument("--seeds", type=int, default=1, help="runs of each variant")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these variants")
     asked = parser.parse_args(arguments)
-    return run(lambda: make_page(ablate(asked)))
+    return run(lambda: ablate(asked))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Evaluates the engine on scored recordings, by streaming them through it.
 
     python -m tools.evaluate night1.edf night2.edf --peers --out report
-    python -m tools.evaluate prepared/*.npz --fold 0 --hop 10 --out report
+    python -m tools.evaluate prepared/*.npz --fold 0 --out report
 
 EDF files need `Sleep stage` annotations and take the whole path. Prepared nights (npz) are conditioned
 already, and enter after the conditioner. Writes evaluation.json and evaluation.md into --out.
@@ -49,22 +49,14 @@ from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from streamer.window import Windows
 from tools.command import run
-from tools.runs import FIGURES, format_table, make_model_parser, write
+from tools.runs import FIGURES, describe, format_table, make_model_parser, write
 
 Floats = NDArray[np.float64]
 Stages = NDArray[np.int64]  # index into STAGES, -1 where unscored
 
 STABLE = 3  # epochs that a stage must last on both sides of a boundary whose delay is measured
+UNSCORED = (np.nan,) * len(STAGES)  # in place of probabilities
 PATIENCE = 10  # epochs within which a new stage must be scored to count as noticed
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredWindow:
-    """The engine's score of one window."""
-
-    end_s: int
-    probabilities: tuple[float, ...] | None
-    smoothed: Label
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +72,10 @@ class Rows:
         """The most probable stages, (n,)."""
         return np.where(np.isnan(self.probabilities[:, 0]), -1, np.nan_to_num(self.probabilities).argmax(1))
 
+    def only(self, chosen: NDArray[np.bool_]) -> Rows:
+        """These windows alone."""
+        return Rows(self.probabilities[chosen], self.smoothed[chosen], self.truth[chosen])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StagedNight:
@@ -88,33 +84,24 @@ class StagedNight:
     name: str
     subject: str
     grid: Rows
-    off_grid: Rows
-    peer: Rows | None
+    off_grid: Rows | None = None
+    peer: Rows | None = None
 
 
 def stage(
-    name: str, subject: str, scored: Sequence[ScoredWindow], truth: Stages, peer: Floats | None
+    name: str, subject: str, scores: Sequence[Score], truth: Stages, peer: Floats | None = None
 ) -> StagedNight:
     """Sort windows into those on the 30 s grid and off it, each with the scorer's stage of most of it."""
-
-    def rows(chosen: list[ScoredWindow]) -> Rows:
-        epoch = np.array([round((one.end_s - EPOCH_S) / EPOCH_S - 1e-6) for one in chosen], dtype=np.int64)
-        inside = (epoch >= 0) & (epoch < truth.size)
-        return Rows(
-            np.array([one.probabilities or (np.nan,) * len(STAGES) for one in chosen]).reshape(
-                -1, len(STAGES)
-            ),
-            np.array([index_of(one.smoothed) for one in chosen], dtype=np.int64),
-            np.where(inside, truth[np.clip(epoch, 0, truth.size - 1)], -1),
-        )
-
-    return StagedNight(
-        name,
-        subject,
-        rows([one for one in scored if one.end_s % EPOCH_S == 0]),
-        rows([one for one in scored if one.end_s % EPOCH_S != 0]),
-        None if peer is None else Rows(peer, peer.argmax(1), truth[: len(peer)]),
+    end_s = np.array([one.end // RATE_HZ for one in scores], dtype=np.int64)
+    epoch = np.round((end_s - EPOCH_S) / EPOCH_S - 1e-6).astype(np.int64)
+    rows = Rows(
+        np.array([one.probabilities or UNSCORED for one in scores]).reshape(-1, len(STAGES)),
+        np.array([index_of(one.smoothed) for one in scores], dtype=np.int64),
+        np.where((epoch >= 0) & (epoch < truth.size), truth[np.clip(epoch, 0, truth.size - 1)], -1),
     )
+    on_grid = end_s % EPOCH_S == 0
+    compared = None if peer is None else Rows(peer, peer.argmax(1), truth[: len(peer)])
+    return StagedNight(name, subject, rows.only(on_grid), rows.only(~on_grid), compared)
 
 
 def index_of(label: Label) -> int:
@@ -122,33 +109,29 @@ def index_of(label: Label) -> int:
     return -1 if label == "unscored" else STAGES.index(label)
 
 
-def run_pipeline(items: Iterable[Item], pipeline: Pipeline) -> list[ScoredWindow]:
-    """Run a recording through the whole pipeline; return every scored window."""
+def run_pipeline(items: Iterable[Item], pipeline: Pipeline) -> list[Score]:
+    """Run a recording through the whole pipeline; return the score of every window."""
     pushed = (output for item in items for output in pipeline.push(item))
-    return [
-        ScoredWindow(output.end // RATE_HZ, output.probabilities, output.smoothed)
-        for output in chain(pushed, pipeline.flush())
-        if isinstance(output, Score)
-    ]
+    return [output for output in chain(pushed, pipeline.flush()) if isinstance(output, Score)]
 
 
-def read_expert(path: Path, epochs: int) -> Stages:
-    """The scorer's stages, (epochs,), from a recording's annotations; RecordingError if it has none."""
+def read_expert(path: Path, scores: Sequence[Score]) -> Stages:
+    """The scorer's stages of all epochs, from a recording's annotations; RecordingError if it has none."""
     scoring = read_annotated(path)
     if not scoring.stages:
         raise RecordingError(f"{path}: has no `Sleep stage` annotations; give a scored recording")
-    labels = scoring.labels(epochs)
+    labels = scoring.labels(sum(one.epoch is not None for one in scores))
     return np.array([index_of(label) for label in labels], dtype=np.int64)
 
 
-def stage_edf(path: Path, model: Model, hop_s: int, channel: str | None, peers: bool) -> StagedNight:
+def stage_edf(path: Path, model: Model, channel: str | None, peers: bool) -> StagedNight:
     """Stream an annotated recording through the whole pipeline."""
     recording = open_recording(path)
     chosen, info = pick(recording, channel)
     signal = SignalSettings(channel=channel)
     items = list(recording.items(chosen))
-    scored = run_pipeline(items, Pipeline(info, signal, hop_s, model))
-    truth = read_expert(path, sum(one.end_s % EPOCH_S == 0 for one in scored))
+    scored = run_pipeline(items, Pipeline(info, signal, EPOCH_S, model))
+    truth = read_expert(path, scored)
     peer = ask_yasa(np.nan_to_num(condition(items, info, signal)), truth.size) if peers else None
     return stage(path.name, path.stem, scored, truth, peer)
 
@@ -173,7 +156,7 @@ class PreparedFront:
 
 
 def stage_prepared(
-    name: str, night: PreparedNight, model: Model, hop_s: int, peers: bool, block: int = 1
+    name: str, night: PreparedNight, model: Model, hop_s: int = EPOCH_S, peers: bool = False, block: int = 1
 ) -> StagedNight:
     """Stream a prepared night through the stages after the conditioner; `block` as for `Pipeline`."""
     info = StreamInfo(name, RATE_HZ, (Channel(PreparedFront.label, "uV"),), 0.0)
@@ -214,7 +197,7 @@ def delays_s(rows: Rows) -> Iterator[float]:
             yield float(noticed[0] * EPOCH_S) if noticed.size else float("inf")
 
 
-def summarise(all_staged: Sequence[StagedNight], hop_s: int) -> dict[str, Any]:
+def summarise(all_staged: Sequence[StagedNight]) -> dict[str, Any]:
     """Compute every figure of the evaluation, as JSON values."""
     grids = [one.grid for one in all_staged]
     subjects = {
@@ -222,11 +205,10 @@ def summarise(all_staged: Sequence[StagedNight], hop_s: int) -> dict[str, Any]:
         for one in all_staged
     }
     delays = [delay for rows in grids for delay in delays_s(rows)]
-    pooled = compare(grids)
     figures: dict[str, Any] = {
         "recordings": len(all_staged),
         "subjects": len(subjects),
-        "pooled": pooled.as_dict(),
+        "pooled": compare(grids).as_dict(),
         "smoothed": compare(grids, smoothed=True).as_dict(),
         "kappa_sd_over_subjects": float(np.std([compare(rows).kappa for rows in subjects.values()])),
         "changes_per_hour": {
@@ -241,25 +223,20 @@ def summarise(all_staged: Sequence[StagedNight], hop_s: int) -> dict[str, Any]:
         else None,
         "each": {one.name: compare([one.grid]).as_dict() for one in all_staged},
     }
-    if hop_s != EPOCH_S:
-        off_grid = compare([one.off_grid for one in all_staged])
-        figures["off_grid"] = off_grid.as_dict() | {"hop_s": hop_s, "penalty": pooled.kappa - off_grid.kappa}
     peers = [one.peer for one in all_staged if one.peer is not None]
     if peers:
         figures["yasa"] = compare(peers).as_dict()
     return figures
 
 
-def make_page(figures: dict[str, Any], model: Model) -> str:
-    """The figures as Markdown."""
-    contract, changes = model.contract, figures["changes_per_hour"]
+def make_page(figures: dict[str, Any], model: Model) -> list[str]:
+    """The figures as lines of Markdown."""
     named = {"**all**": figures["pooled"], "smoothed": figures["smoothed"]}
-    named |= {key: figures[key] for key in ("off_grid", "yasa") if key in figures} | figures["each"]
-    lines = [
+    named |= {key: figures[key] for key in ("yasa",) if key in figures} | figures["each"]
+    return [
         f"# Evaluation: {figures['recordings']} recordings, {figures['subjects']} subjects",
         "",
-        f"Model: {contract.size}, {contract.parameters} parameters, weights {contract.weights_sha256[:12]}. "
-        "Streamed through the engine; every committed 30 s epoch counts.",
+        f"{describe(model)} Streamed through the engine; every committed 30 s epoch counts.",
         "",
         *format_table(
             ("", *FIGURES, *(f"F1 {stage}" for stage in STAGES), "ECE", "by chance"),
@@ -283,13 +260,19 @@ def make_page(figures: dict[str, Any], model: Model) -> str:
             [(stage, *row) for stage, row in zip(STAGES, figures["pooled"]["confusion"], strict=True)],
         ),
         "",
-        f"Kappa over subjects: s.d. {figures['kappa_sd_over_subjects']:.3f}. Stage changes per hour: scorer "
-        f"{changes['scorer']:.1f}, raw {changes['raw']:.1f}, smoothed {changes['smoothed']:.1f}. "
-        f"Boundaries between stages that last {STABLE} epochs: {figures['boundaries']}, median delay "
-        f"{figures['boundary_delay_median_s']} s, {figures['boundaries_never_noticed']} not noticed within "
-        f"{PATIENCE * EPOCH_S} s.",
+        f"{describe_spread(figures)} Boundaries between stages that last {STABLE} epochs: "
+        f"{figures['boundaries']}, median delay {figures['boundary_delay_median_s']} s, "
+        f"{figures['boundaries_never_noticed']} not noticed within {PATIENCE * EPOCH_S} s.",
     ]
-    return "\n".join(lines) + "\n"
+
+
+def describe_spread(figures: dict[str, Any]) -> str:
+    """How subjects differ, and how often stages change, as sentences."""
+    changes = figures["changes_per_hour"]
+    return (
+        f"Kappa over subjects: s.d. {figures['kappa_sd_over_subjects']:.3f}. Stage changes per hour: scorer "
+        f"{changes['scorer']:.1f}, raw {changes['raw']:.1f}, smoothed {changes['smoothed']:.1f}."
+    )
 
 
 def evaluate(asked: argparse.Namespace) -> str:
@@ -297,31 +280,21 @@ def evaluate(asked: argparse.Namespace) -> str:
     model = Model.load(asked.model, trusted=True)
     results: list[StagedNight] = []
     for path in track(asked.recordings, "staging", console=Console(stderr=True)):
-        if path.suffix == ".npz":
-            night = load_night(path)
-            if asked.fold is None or fold_of(night.subject) == asked.fold:
-                results.append(stage_prepared(path.name, night, model, asked.hop, asked.peers))
-        else:
-            results.append(stage_edf(path, model, asked.hop, asked.channel, asked.peers))
+        if path.suffix != ".npz":
+            results.append(stage_edf(path, model, asked.channel, asked.peers))
+            continue
+        night = load_night(path)
+        if asked.fold is None or fold_of(night.subject) == asked.fold:
+            results.append(stage_prepared(path.name, night, model, peers=asked.peers))
     if not results:
-        raise UsageError(f"fold {asked.fold}: none of the given recordings is of its subjects")
-    figures = summarise(results, asked.hop)
-    text = make_page(figures, model)
-    write(asked.out, "evaluation", figures, text)
-    return text
+        raise UsageError(f"fold {asked.fold}: none of the recordings is of its subjects")
+    figures = summarise(results)
+    return write(asked.out, "evaluation", figures, make_page(figures, model))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate, and print the page; return the exit code."""
     parser = make_model_parser("evaluate", __doc__)
-    parser.add_argument(
-        "--hop",
-        type=int,
-        default=EPOCH_S,
-        choices=range(1, EPOCH_S + 1),
-        metavar="S",
-        help="seconds between two scores (default: 30)",
-    )
     parser.add_argument(
         "--fold", type=int, choices=range(len(FOLDS)), help="of prepared nights, only this fold's subjects"
     )

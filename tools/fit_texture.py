@@ -45,11 +45,11 @@ from model.texture import (
     quantities,
     split,
 )
-from streamer.errors import SleepstreamError
 from streamer.filters import BUTTERWORTH
 from streamer.messages import EPOCH_S, RATE_HZ, STAGES
 from streamer.sources.synthesis import DEFAULT, synthesise, varied
-from tools.judge import EDGES_HZ, PAIRS
+from tools.command import make_parser, run
+from tools.judge import EDGES_HZ, measure_variation
 
 # Of real EEG, by stage: s.d. in dB of the bands between EDGES_HZ over the seconds of an epoch, and
 # correlations of PAIRS. Measured on the four excerpts and the nap of the model card under the teacher's
@@ -183,20 +183,13 @@ def drawn_out(course: Tensor, size: int) -> Tensor:
 
 
 def variation(samples: Tensor, rate_hz: int) -> tuple[Tensor, Tensor]:
-    """Like `tools.judge.measure_variation`, with gradients: (n, 7) s.d. in dB and (n, 7) correlations."""
+    """Like `tools.judge`, with gradients: (n, 7) s.d. in dB and (n, 7) correlations of the bands."""
     window = torch.hann_window(2 * rate_hz)
     power = torch.stft(samples, 2 * rate_hz, rate_hz, window=window, center=False, return_complex=True)
     hz = torch.linspace(0, rate_hz / 2, power.size(1))
     square = power.abs().square()
     bands = [square[:, (low <= hz) & (hz < high)].sum(1) for low, high in pairwise(EDGES_HZ)]
-    decibel = 10 * torch.log10(torch.stack(bands, 2) + 1e-9)  # (n, seconds, 7)
-    away = decibel - decibel.mean(1, keepdim=True)
-    spread = (away.square().mean(1) + 1e-9).sqrt()
-    pairs = [
-        (away[..., one] * away[..., other]).mean(1) / (spread[:, one] * spread[:, other])
-        for one, other in PAIRS.values()
-    ]
-    return spread, torch.stack(pairs, 1)
+    return measure_variation(10 * torch.log10(torch.stack(bands, 2) + 1e-9))
 
 
 def distance(samples: Tensor, stages: Tensor, rate_hz: int) -> Tensor:
@@ -277,36 +270,31 @@ def scaled(samples: Tensor) -> Tensor:
     return scaled_to_one
 
 
+def write_texture(asked: argparse.Namespace) -> str:
+    """Draw, fit and write the texture; return where it is."""
+    rng = np.random.default_rng(asked.seed)
+    torch.manual_seed(asked.seed)
+    networks, rate_hz = load_networks(asked.teacher)
+    pieces = draw_pieces(Measurements.load(asked.features), asked.pieces, asked.epochs, rate_hz, rng)
+    maps = fit(pieces, networks, rate_hz, asked.steps, rng)
+    numbers = ("pieces", "epochs", "steps", "seed")
+    source = "python -m tools.fit_texture " + " ".join(f"--{one} {getattr(asked, one)}" for one in numbers)
+    asked.out.write_text(json.dumps(maps.saved(source)) + "\n", encoding="utf-8")
+    return f"wrote {asked.out}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.fit_texture", description=__doc__.split("\n", 1)[0]
-    )
+    parser = make_parser("fit_texture", __doc__)
     parser.add_argument("features", type=Path, help="npz of per-epoch measurements")
-    parser.add_argument(
-        "--teacher", type=Path, required=True, metavar="FILE.py", help="a scorer, see this tool's docstring"
-    )
+    parser.add_argument("--teacher", type=Path, required=True, metavar="FILE.py", help="a scorer, see above")
     parser.add_argument("--out", type=Path, required=True, help="the json to write")
     parser.add_argument("--pieces", type=int, default=96, help="number of parts of nights to train on")
     parser.add_argument("--epochs", type=int, default=84, help="length of each part")
     parser.add_argument("--steps", type=int, default=550, help="of the optimiser")
     parser.add_argument("--seed", type=int, default=1, help="of pieces and fit")
     asked = parser.parse_args(arguments)
-    rng = np.random.default_rng(asked.seed)
-    torch.manual_seed(asked.seed)
-    try:
-        networks, rate_hz = load_networks(asked.teacher)
-        measurements = Measurements.load(asked.features)
-        pieces = draw_pieces(measurements, asked.pieces, asked.epochs, rate_hz, rng)
-        maps = fit(pieces, networks, rate_hz, asked.steps, rng)
-    except SleepstreamError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    numbers = ("pieces", "epochs", "steps", "seed")
-    source = "python -m tools.fit_texture " + " ".join(f"--{one} {getattr(asked, one)}" for one in numbers)
-    asked.out.write_text(json.dumps(maps.saved(source)) + "\n", encoding="utf-8")
-    print(f"wrote {asked.out}")
-    return 0
+    return run(lambda: write_texture(asked))
 
 
 if __name__ == "__main__":

@@ -19,21 +19,22 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
+from torch import Tensor
 
 from model.data import FOLDS, spectrograms
 from model.draw import draw_night, opinion, yasa
+from model.metrics import agreement
 from model.resynthesis import Measurements
 from model.teacher import Samples, Scorer, load_teacher
 from streamer.frontend import condition
 from streamer.messages import EPOCH_SAMPLES, STAGES
-from streamer.night.agreement import compute_agreement
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
-from tools.command import run
+from tools.command import make_parser, run
+from tools.runs import format_table
 
 EDGES_HZ = (0.5, 1.5, 4.0, 8.0, 11.0, 15.0, 22.0, 30.0)
 PAIRS = {
@@ -48,56 +49,54 @@ PAIRS = {
 LEAST = 5  # figures of a stage with fewer epochs are not shown
 WINDOWS = (21, 81)
 
-Array = NDArray[np.float64]
+Labelled = tuple[Samples, NDArray[np.int8]]  # a night's samples and stages
 
 
-def measure_variation(samples: Samples) -> tuple[Array, Array]:
-    """Per epoch: s.d. of the bands' power over its frames, (n_epochs, 7) dB, and correlations of PAIRS."""
-    power = 10 ** (spectrograms(samples.reshape(-1, EPOCH_SAMPLES)).astype(np.float64) / 10)
-    hz = np.arange(1, power.shape[-1] + 1) * 100 / 256
-    bands = np.stack(
-        [10 * np.log10(power[:, :, (low <= hz) & (hz < high)].sum(2)) for low, high in pairwise(EDGES_HZ)],
-        axis=2,
-    )
-    away = bands - bands.mean(1, keepdims=True)
-    spread = np.sqrt(np.square(away).mean(1))
-    together = [
-        (away[:, :, one] * away[:, :, other]).mean(1) / np.maximum(spread[:, one] * spread[:, other], 1e-9)
+def measure_variation(decibel: Tensor) -> tuple[Tensor, Tensor]:
+    """How bands' powers (n_epochs, frames, 7) vary in an epoch: s.d. (n_epochs, 7), correlations of PAIRS."""
+    away = decibel - decibel.mean(1, keepdim=True)
+    spread = (away.square().mean(1) + 1e-9).sqrt()
+    pairs = [
+        (away[..., one] * away[..., other]).mean(1) / (spread[:, one] * spread[:, other])
         for one, other in PAIRS.values()
     ]
-    return spread, np.stack(together, axis=1)
+    return spread, torch.stack(pairs, 1)
 
 
-def make_texture_table(title: str, parts: Sequence[tuple[Samples, NDArray[np.int8]]]) -> Table:
+def band_powers(samples: Samples) -> Tensor:
+    """The bands' powers in every frame of every epoch, (n_epochs, frames, 7) dB."""
+    power = 10 ** (spectrograms(samples.reshape(-1, EPOCH_SAMPLES)).astype(np.float64) / 10)
+    hz = np.arange(1, power.shape[-1] + 1) * 100 / 256
+    bands = [power[:, :, (low <= hz) & (hz < high)].sum(2) for low, high in pairwise(EDGES_HZ)]
+    return torch.from_numpy(10 * np.log10(np.stack(bands, axis=2)))
+
+
+def make_texture_table(title: str, parts: Sequence[Labelled]) -> list[str]:
     """Make a table of `measure_variation`, as means per stage."""
-    spread, together = (
-        np.concatenate(one) for one in zip(*(measure_variation(one) for one, _ in parts), strict=True)
-    )
-    stages = np.concatenate([one for _, one in parts])
-    view = Table("stage", "epochs", "s.d. dB by band", *PAIRS, title=title)
+    spread, together = measure_variation(torch.cat([band_powers(samples) for samples, _ in parts]))
+    stages = np.concatenate([stages for _, stages in parts])
+    rows: list[tuple[object, ...]] = []
     for number, stage in enumerate(STAGES):
-        ours = stages == number
-        if ours.sum() >= LEAST:
+        ours = torch.from_numpy(stages == number)
+        if (count := int(ours.sum())) >= LEAST:
             sds = " ".join(f"{one:.1f}" for one in spread[ours].mean(0))
-            view.add_row(stage, str(ours.sum()), sds, *(f"{one:.2f}" for one in together[ours].mean(0)))
-    return view
+            rows.append((stage, count, sds, *(f"{one:.2f}" for one in together[ours].mean(0))))
+    return [title, "", *format_table(("stage", "epochs", "s.d. dB by band", *PAIRS), rows), ""]
 
 
-def judge_scorers(nights: Sequence[tuple[Samples, NDArray[np.int8]]], scorers: dict[str, Scorer]) -> Table:
+def judge_scorers(nights: Sequence[Labelled], scorers: dict[str, Scorer]) -> list[str]:
     """Make a table of each scorer's agreement with the experts, and that of the last two combined."""
-    view = Table("scorer", "accuracy", "kappa", *(f"{stage} found" for stage in STAGES))
-    truth = np.concatenate([stages for _, stages in nights])
+    truth = torch.from_numpy(np.concatenate([stages for _, stages in nights]))
     said = {name: [scorer(samples) for samples, _ in nights] for name, scorer in scorers.items()}
     if len(said) > len(WINDOWS):
         said["both of the last"] = [combine(*pair) for pair in zip(*list(said.values())[-2:], strict=True)]
+    rows: list[tuple[object, ...]] = []
     for name, parts in said.items():
-        given = np.concatenate(parts).argmax(1).astype(np.int8)
-        confusion = np.zeros((len(STAGES), len(STAGES)), np.int64)
-        np.add.at(confusion, (truth, given), 1)
-        agreed = compute_agreement(confusion)
+        found = agreement(torch.from_numpy(np.concatenate(parts)), truth)
+        confusion = np.array(found.confusion)
         recall = np.diag(confusion) / np.maximum(confusion.sum(1), 1)
-        view.add_row(name, f"{agreed.accuracy:.3f}", f"{agreed.kappa:.3f}", *(f"{one:.2f}" for one in recall))
-    return view
+        rows.append((name, found.accuracy, found.kappa, *(f"{one:.2f}" for one in recall)))
+    return [*format_table(("scorer", "accuracy", "kappa", *(f"{stage} found" for stage in STAGES)), rows), ""]
 
 
 def combine(first: Samples, second: Samples) -> Samples:
@@ -122,11 +121,12 @@ def read_epochs(path: Path, channel: str | None) -> Samples:
     return whole.astype(np.float32)
 
 
-def judge(asked: argparse.Namespace, console: Console) -> str:
-    """Print every table that was asked for; return "", as there is no page."""
+def judge(asked: argparse.Namespace) -> str:
+    """Make every table that was asked for."""
     scorers: dict[str, Scorer] = {}
     if asked.teacher is not None:
         scorers = {f"teacher, window {window}": load_teacher(asked.teacher, window) for window in WINDOWS}
+    page: list[str] = []
     if asked.nights:
         measurements = Measurements.load(asked.features)
         chosen = choose_recordings(measurements, asked.nights, asked.held_out)
@@ -134,19 +134,19 @@ def judge(asked: argparse.Namespace, console: Console) -> str:
         nights = [(one.samples.astype(np.float32), one.stages) for one in drawn]
         asked_too: dict[str, Scorer] = {"YASA": yasa} if asked.yasa else {}
         if scorers or asked_too:
-            console.print(judge_scorers(nights, scorers | asked_too))
-        console.print(make_texture_table(f"{len(nights)} drawn nights, experts' stages", nights))
+            page += judge_scorers(nights, scorers | asked_too)
+        page += make_texture_table(f"{len(nights)} drawn nights, experts' stages", nights)
     if asked.real:
         teacher = list(scorers.values())[-1]
         signals = [read_epochs(path, asked.channel) for path in asked.real]
         parts = [(one, teacher(one).argmax(1).astype(np.int8)) for one in signals]
-        console.print(make_texture_table(f"{len(parts)} real recordings, the teacher's stages", parts))
-    return ""
+        page += make_texture_table(f"{len(parts)} real recordings, the teacher's stages", parts)
+    return "\n".join(page)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.judge", description=__doc__.split("\n", 1)[0])
+    parser = make_parser("judge", __doc__)
     parser.add_argument("features", type=Path, help="npz of per-epoch measurements")
     parser.add_argument("--teacher", type=Path, metavar="FILE.py", help="a scorer, see model/teacher.py")
     parser.add_argument("--yasa", action="store_true", help="also score with YASA (extra `peers`)")
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--real takes its stages from a teacher; give --teacher")
     if not asked.real and not asked.nights:
         parser.error("nothing to do; give --nights or --real")
-    return run(lambda: judge(asked, Console()))
+    return run(lambda: judge(asked))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Training nights are drawn by `model.draw`, and judged by `tools.judge`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from model.resynthesis import Measurements
 from streamer.messages import STAGES
 from streamer.sources.night import to_vectors
 from streamer.sources.synthesis import BANDS_HZ
-from tools.command import run
+from tools.command import make_parser, run
 
 Array = NDArray[np.float64]
 Stages = NDArray[np.int8]
@@ -93,9 +92,7 @@ def _short(values: Array, digits: int = 4) -> list[object]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.night_figures", description=__doc__.split("\n", 1)[0]
-    )
+    parser = make_parser("night_figures", __doc__)
     parser.add_argument("features", type=Path, help="npz of per-epoch measurements")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the JSON file to write")
     asked = parser.parse_args(arguments)

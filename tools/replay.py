@@ -25,7 +25,7 @@ from streamer.messages import Gap, Item, StreamInfo
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick, rechunk, single
 from streamer.sources.source import Recording
-from tools.command import run
+from tools.command import make_parser, run
 
 CHUNK_S = 0.1  # length of a chunk, in seconds of real time
 MOST_S = 10.0  # longest chunk, in seconds of the recording
@@ -35,7 +35,7 @@ FLUSH_S = 5.0  # liblsl sends in its own thread; closing the outlet at once woul
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.replay", description=__doc__)
+    parser = make_parser("replay", __doc__)
     parser.add_argument("file", type=Path, help="EDF, BDF, XDF or CSV recording")
     parser.add_argument("--channel", help="a label, a position such as #3, or a difference such as AF7-TP9")
     parser.add_argument("--all-channels", action="store_true", help="send all channels of the same rate")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -36,7 +36,7 @@ from streamer.sources.recordings import open_recording
 from streamer.sources.replay import pick
 from tools.command import run
 from tools.evaluate import Rows, StagedNight, compare, read_expert, run_pipeline, stage, stage_prepared
-from tools.runs import format_table, make_model_parser, write
+from tools.runs import describe, format_table, make_model_parser, write
 
 HUM_UV = 30.0  # mean r.m.s., as of dry electrodes in a bedroom; above the limit for "line noise"
 BAND_HZ = 35.0  # noise is given as r.m.s. up to this frequency
@@ -185,25 +185,23 @@ def stage_signal(source: RecordedSignal, signal: Signal, model: Model, hop_s: in
     samples, rate_hz = signal
     if source.night is not None:
         changed = replace(source.night, samples=samples.astype(np.float16))
-        return stage_prepared(source.name, changed, model, hop_s, peers=False)
+        return stage_prepared(source.name, changed, model, hop_s)
     info = StreamInfo(source.name, rate_hz, (Channel("EEG", "uV"),), 0.0)
     size = round(BLOCK_S * rate_hz)
     items = (Chunk(at, samples[None, at : at + size]) for at in range(0, samples.size, size))
     scored = run_pipeline(items, Pipeline(info, SignalSettings(), hop_s, model))
     assert source.path is not None
-    truth = read_expert(source.path, sum(one.end_s % EPOCH_S == 0 for one in scored))
-    return stage(source.name, source.subject, scored, truth, None)
+    return stage(source.name, source.subject, scored, read_expert(source.path, scored))
 
 
 def keep_shared(one: Rows, other: Rows) -> tuple[Rows, Rows]:
     """Keep the epochs that were scored in both."""
     n = min(one.truth.size, other.truth.size)  # at another rate the last epoch may be missing
     both = ~np.isnan(one.probabilities[:n, 0] + other.probabilities[:n, 0])
-    first, second = (
-        Rows(rows.probabilities[:n][both], rows.smoothed[:n][both], one.truth[:n][both])
-        for rows in (one, other)
+    return (
+        Rows(one.probabilities[:n], one.smoothed[:n], one.truth[:n]).only(both),
+        Rows(other.probabilities[:n], other.smoothed[:n], one.truth[:n]).only(both),
     )
-    return first, second
 
 
 def compare_pairs(before: Sequence[Rows], after: Sequence[Rows]) -> dict[str, Any]:
@@ -220,11 +218,11 @@ def compare_pairs(before: Sequence[Rows], after: Sequence[Rows]) -> dict[str, An
     }
 
 
-def select_off_grid(rows: Rows, hop_s: int) -> Rows:
+def select_off_grid(night: StagedNight, hop_s: int) -> Rows:
     """Select, from windows at every second between epochs, those of a hop of `hop_s`."""
-    offset_s = 1 + np.arange(rows.truth.size) % (EPOCH_S - 1)  # without the epochs themselves
-    chosen = offset_s % hop_s == 0
-    return Rows(rows.probabilities[chosen], rows.smoothed[chosen], rows.truth[chosen])
+    assert night.off_grid is not None
+    offset_s = 1 + np.arange(night.off_grid.truth.size) % (EPOCH_S - 1)  # without the epochs themselves
+    return night.off_grid.only(offset_s % hop_s == 0)
 
 
 def try_all(
@@ -247,7 +245,7 @@ def try_all(
             changed = stage_signal(source, made, model, hop_s=EPOCH_S).grid
             after[condition.name].append((grids[number], changed))
     whole = compare(grids)
-    hops = {hop_s: compare(select_off_grid(one.off_grid, hop_s) for one in before) for hop_s in hops_s}
+    hops = {hop_s: compare(select_off_grid(one, hop_s) for one in before) for hop_s in hops_s}
     return {
         "recordings": [source.name for source in sources],
         "as_it_is": whole.as_dict(),
@@ -263,47 +261,45 @@ def try_all(
     }
 
 
-def make_page(figures: dict[str, Any], model: Model) -> str:
-    """The figures as Markdown."""
-    contract, whole = model.contract, figures["as_it_is"]
-    lines = [
-        f"# Robustness: {len(figures['recordings'])} recordings, {whole['epochs']} epochs",
+def make_page(figures: dict[str, Any], model: Model) -> list[str]:
+    """The figures as lines of Markdown: unchanged, each condition, each hop."""
+    count, whole = len(figures["recordings"]), figures["as_it_is"]
+    rows = {"as it is": whole} | figures["conditions"]
+    rows |= {f"between epochs, hop {hop_s} s": row for hop_s, row in figures["hops"].items()}
+    return [
+        f"# Robustness: {count} recordings, {whole['epochs']} epochs",
         "",
-        f"Model: {contract.size}, {contract.parameters} parameters, weights {contract.weights_sha256[:12]}. "
-        "The fall is relative to the unchanged signal on the same epochs, those scored with and without the "
-        f"change; **bold** where kappa falls by more than {ALLOWED:g}.",
+        f"{describe(model)} The fall is relative to the unchanged signal on the same epochs, those scored "
+        f"with and without the change; **bold** where kappa falls by more than {ALLOWED:g}.",
         "",
         *format_table(
-            ("", "recordings", "staged", "accuracy", "kappa", "macro-F1", "fall of kappa"), _rows(figures)
+            ("", "recordings", "staged", "accuracy", "kappa", "macro-F1", "fall of kappa"),
+            [
+                (
+                    name,
+                    row.get("recordings", count),
+                    f"{row['staged']:.0%}" if "staged" in row else "",
+                    *(row[key] for key in ("accuracy", "kappa", "macro_f1")),
+                    format_fall(row) if "fall" in row else "",
+                )
+                for name, row in rows.items()
+            ],
         ),
     ]
-    return "\n".join(lines) + "\n"
-
-
-def _rows(figures: dict[str, Any]) -> Iterator[tuple[object, ...]]:
-    """The rows of the table: unchanged, each condition, each hop."""
-    count, whole = len(figures["recordings"]), figures["as_it_is"]
-    yield "as it is", count, "", whole["accuracy"], whole["kappa"], whole["macro_f1"], ""
-    for name, row in figures["conditions"].items():
-        staged = f"{row['staged']:.0%}"
-        yield (
-            name,
-            row["recordings"],
-            staged,
-            row["accuracy"],
-            row["kappa"],
-            row["macro_f1"],
-            format_fall(row),
-        )
-    for hop_s, row in figures["hops"].items():
-        name = f"between epochs, hop {hop_s} s"
-        yield name, count, "", row["accuracy"], row["kappa"], row["macro_f1"], format_fall(row)
 
 
 def format_fall(row: dict[str, Any]) -> str:
     """The fall of kappa, bold if it is larger than ALLOWED."""
     text = f"{row['fall']['kappa']:+.3f}"
     return f"**{text}**" if row["fall"]["kappa"] > ALLOWED else text
+
+
+def measure(asked: argparse.Namespace) -> str:
+    """Try every condition on every recording, write both files, and return the page."""
+    model = Model.load(asked.model, trusted=True)
+    sources = [open_source(path, asked.channel) for path in asked.recordings]
+    figures = try_all(sources, model, () if asked.no_hops else HOPS_S)
+    return write(asked.out, "robustness", figures, make_page(figures, model))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -316,16 +312,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     asked = parser.parse_args(arguments)
     return run(lambda: measure(asked))
-
-
-def measure(asked: argparse.Namespace) -> str:
-    """Try every condition on every recording, write both files, and return the page."""
-    model = Model.load(asked.model, trusted=True)
-    sources = [open_source(path, asked.channel) for path in asked.recordings]
-    figures = try_all(sources, model, () if asked.no_hops else HOPS_S)
-    text = make_page(figures, model)
-    write(asked.out, "robustness", figures, text)
-    return text
 
 
 if __name__ == "__main__":

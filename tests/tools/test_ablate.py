@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.data import save_night
@@ -18,7 +19,7 @@ from tests.model.nights import night
 from tests.model.tiny import TINY, network
 from tools import ablate, folds
 from tools.evaluate import Rows, StagedNight
-from tools.runs import change_settings
+from tools.runs import change_settings, write_result
 
 pytestmark = pytest.mark.train
 
@@ -190,9 +191,10 @@ def test_a_folder_with_folds_of_another_run_is_refused(
 ) -> None:
     settings = load_settings(config).model_copy(update={"out": config.parent / "out" / "2"})
     settings.out.mkdir(parents=True)
-    rows = Rows(np.full((2, 5), 0.2), np.zeros(2, np.int64), np.zeros(2, np.int64))
-    folds.write_staged(settings.out / "staged.npz", [StagedNight("a", "20", rows, rows, None)], settings)
-    assert folds.read_staged(settings.out / "staged.npz", settings)[0].grid.truth.size == 2
+    grid = Rows(np.full((2, 5), np.nan), np.zeros(2, np.int64), np.zeros(2, np.int64))
+    write_result(settings, {"nights": [folds.pack(StagedNight("a", "20", grid))]})
+    (kept,) = folds.stage_fold(settings, [], torch.device("cpu"))
+    assert (kept.grid.truth.size, kept.grid.stages.tolist()) == (2, [-1, -1])
     assert refused(folds.main, str(config), "--out", str(config.parent / "out"), "--only", "2") != 0
     assert "another --out" in capsys.readouterr().err
     assert refused(folds.main, str(config), "--out", str(config.parent / "out"), "--only", "5") != 0

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from model.data import save_night
+from streamer.messages import Score
 from streamer.network.stager import Model
 from tests.model.nights import night
 from tools.evaluate import (
     Rows,
-    ScoredWindow,
     changes_per_hour,
     compare,
     delays_s,
@@ -31,10 +31,14 @@ def rows(truth: list[int], given: list[int]) -> Rows:
     return Rows(probabilities, np.array(given), np.array(truth))
 
 
+def score(end_s: int) -> Score:
+    return Score(end_s * 100, None, "N2", "N2", (0.2,) * 5, warmup=False)
+
+
 def test_windows_are_compared_with_the_stage_of_most_of_them() -> None:
     truth = np.array([0, 1, 2])
-    scored = [ScoredWindow(end_s, (0.2,) * 5, "N2") for end_s in (30, 40, 50, 60, 80, 90, 120)]
-    made = stage("a", "1", scored, truth, None)
+    scores = [score(end_s) for end_s in (30, 40, 50, 60, 80, 90, 120)]
+    made = stage("a", "1", scores, truth)
     assert made.grid.truth.tolist() == [0, 1, 2, -1]
     assert made.off_grid.truth.tolist() == [0, 1, 2]  # ends at 40, 50 and 80 s
 
@@ -57,17 +61,16 @@ def test_prepared_nights_through_the_packaged_model(
     for subject in (0, 20):
         save_night(tmp_path / f"{subject}.npz", night(subject, epochs=6))
     files = [str(tmp_path / "0.npz"), str(tmp_path / "20.npz")]
-    assert main([*files, "--fold", "0", "--hop", "10", "--out", str(tmp_path / "out")]) == 0
+    assert main([*files, "--fold", "0", "--out", str(tmp_path / "out")]) == 0
     figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (figures["recordings"], figures["pooled"]["epochs"]) == (1, 6)
-    assert figures["off_grid"]["epochs"] == 10
     assert "| **all** | 6 |" in capsys.readouterr().out
 
 
 def test_a_prepared_night_staged_in_blocks_is_staged_the_same() -> None:
     made = night(20, epochs=9)
     model = Model.load(trusted=True)
-    one, blocks = (stage_prepared("a", made, model, 30, peers=False, block=size) for size in (1, 4))
+    one, blocks = (stage_prepared("a", made, model, block=size) for size in (1, 4))
     np.testing.assert_allclose(one.grid.probabilities, blocks.grid.probabilities, atol=1e-5)
     assert one.grid.probabilities.shape == (9, 5)
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from model.data import save_night
+from streamer.network.stager import Model
 from tests.model.nights import night
 from tests.recording_files import eeg, signal, write_edf
-from tools.evaluate import Rows
-from tools.evaluate import main as evaluate
+from tools.evaluate import Rows, StagedNight, compare, stage_prepared
 from tools.robustness import (
     CONDITIONS,
     HUM_UV,
@@ -102,7 +102,7 @@ def test_a_fall_is_counted_on_the_epochs_staged_in_both() -> None:
 
 def test_windows_of_a_longer_hop_are_those_of_every_second_that_it_makes() -> None:
     end_s = np.array([second for second in range(31, 150) if second % 30])
-    ends = Rows(np.empty((end_s.size, 5)), end_s, end_s)
+    ends = StagedNight("a", "1", grid=rows([0], [0]), off_grid=Rows(np.empty((end_s.size, 5)), end_s, end_s))
     for hop_s in (1, 5, 10):
         assert select_off_grid(ends, hop_s).truth.tolist() == [one for one in end_s if one % hop_s == 0]
 
@@ -122,12 +122,12 @@ def test_recordings_and_prepared_nights_through_the_packaged_model(
     assert figures["conditions"]["a tenth of the epochs lost"]["staged"] == pytest.approx(10 / 12)
     assert "| hum 60 Hz, 30 µV | 1 | 100% |" in capsys.readouterr().out
     assert main([str(tmp_path / "b.npz"), "--out", str(tmp_path / "alone")]) == 0
-    assert evaluate([str(tmp_path / "b.npz"), "--hop", "5", "--out", str(tmp_path / "same")]) == 0
     alone = json.loads((tmp_path / "alone" / "robustness.json").read_text())
-    same = json.loads((tmp_path / "same" / "evaluation.json").read_text())
-    assert alone["as_it_is"] == same["pooled"]
-    assert alone["hops"]["5"]["kappa"] == pytest.approx(same["off_grid"]["kappa"])
-    assert alone["hops"]["5"]["epochs"] == same["off_grid"]["epochs"]
+    same = stage_prepared("b", night(20, epochs=6), Model.load(trusted=True), hop_s=5)
+    assert alone["as_it_is"] == compare([same.grid]).as_dict()
+    assert same.off_grid is not None
+    assert alone["hops"]["5"]["kappa"] == pytest.approx(compare([same.off_grid]).kappa)
+    assert alone["hops"]["5"]["epochs"] == same.off_grid.truth.size
     assert main([str(tmp_path / "b.npz"), "--no-hops", "--out", str(tmp_path / "fast")]) == 0
     assert json.loads((tmp_path / "fast" / "robustness.json").read_text()) == alone | {"hops": {}}
 

@@ -8,7 +8,6 @@ Each part is measured --repeats times; a figure is the median, a maximum the lar
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from importlib import import_module
@@ -17,7 +16,7 @@ from typing import Any, get_args
 
 from streamer.settings import Runtime
 from tools.bench.figures import Asked, Figures, machine, median_of, missed, show
-from tools.command import run, some
+from tools.command import make_parser, run, some
 
 # Name of the module -> what it measures, and whether it runs unasked.
 PARTS: dict[str, tuple[str, bool]] = {
@@ -56,11 +55,7 @@ def _measured(asked: Asked, names: list[str]) -> str:
 def _options(arguments: list[str] | None) -> tuple[Asked, list[str]]:
     width = max(map(len, PARTS))
     listed = "\n".join(f"  {name:{width}}  {what}" for name, (what, _) in PARTS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.bench",
-        description=f"{__doc__}\nParts:\n{listed}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("bench", f"{__doc__}\nParts:\n{listed}")
     parser.add_argument("--only", metavar="PART,PART", help="these parts, in this order")
     parser.add_argument("--model", type=Path, help="an artifact (default: the packaged one)")
     parser.add_argument("--runtime", choices=get_args(Runtime), help="of the network")

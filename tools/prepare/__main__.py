@@ -37,6 +37,7 @@ from streamer.quality import LEAST_REAL
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
+from tools.command import make_parser
 from tools.prepare.datasets import (
     ScoredRecording,
     find_scoring,
@@ -246,7 +247,7 @@ def _check_outputs(jobs: Sequence[ScoredRecording], out: Path) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.prepare", description=__doc__.split("\n", 1)[0])
+    parser = make_parser("prepare", __doc__)
     commands = parser.add_subparsers(dest="kind", required=True)
     edf = commands.add_parser(
         "sleep-edf", help="Sleep-EDF Expanded: SC4001E0-PSG.edf, SC4001EC-Hypnogram.edf"

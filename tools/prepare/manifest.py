@@ -12,7 +12,7 @@ from streamer import __version__
 from streamer.conditioner import BAND_HZ
 from streamer.errors import RecordingError, SinkError
 from streamer.messages import RATE_HZ
-from tools.digest import digest_of
+from tools.command import digest_of
 
 FILE_NAME = "manifest.json"
 

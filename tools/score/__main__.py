@@ -24,7 +24,7 @@ from rich.console import Console
 from streamer.errors import SleepstreamError
 from streamer.exports import SCORES
 from streamer.network.trust import read_trusted
-from tools.command import some
+from tools.command import make_parser, some
 from tools.score import cluster, processes
 from tools.score.archive import Crew, Tally, fill
 from tools.score.manifest import Manifest, Options
@@ -84,11 +84,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.score",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("score", __doc__)
     parser.add_argument(
         "pattern", nargs="+", help="a file, or a quoted pattern; ** means folders at any depth"
     )

@@ -18,7 +18,7 @@ from streamer import __version__
 from streamer.errors import RecordingError, SinkError, UsageError
 from streamer.host import private
 from streamer.host.flock import lock
-from tools.digest import digest_of
+from tools.command import digest_of
 
 FILE_NAME = "manifest.jsonl"
 SCHEMA: Literal["sleepstream/scored/1"] = "sleepstream/scored/1"

@@ -3,72 +3,66 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
+from queue import SimpleQueue
+from threading import Barrier
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.payloads import to_json
+from streamer.sinks.wire import Message, encoded
 from tests.mosquitto import Mosquitto, needs_mosquitto
 from tests.sinks.samples import epoch, stage, summary
 from tools.bench.fleet import _from_last_sample_ms, _night
-from tools.bench.fleet.listener import Heard, Listener
-from tools.bench.fleet.replay import Replay, _now
-from tools.bench.fleet.wire import PUBLISH, Packets, connection, message, publish, subscribe
+from tools.bench.fleet.traffic import KINDS, Heard, Listener, Packets, _now, connect, send
 
-NEWEST = {
-    kind: to_json(make(3)).encode()
-    for kind, make in (("stage", stage), ("epoch", epoch), ("summary", summary))
-}
+NEWEST = {kind: to_json(make(3)).encode() for kind, make in zip(KINDS, (stage, epoch, summary), strict=True)}
 
 
 @given(
-    st.lists(st.tuples(st.text(min_size=1, max_size=30), st.binary(max_size=400)), max_size=8),
+    st.lists(st.tuples(st.text(min_size=1, max_size=30), st.text(max_size=400)), max_size=8),
     st.lists(st.integers(1, 97), min_size=1),
 )
 def test_packets_come_out_of_any_cut_of_the_stream(said, cuts) -> None:
-    whole = b"".join(publish(topic.encode(), body, at, False) for at, (topic, body) in enumerate(said))
+    whole = b"\x90\x03\x00\x01\x00" + b"".join(encoded(Message(*one), None, False) for one in said)
     packets, found, at = Packets(), [], 0
     while at < len(whole):
         size = cuts[at % len(cuts)]
         found += packets.feed(whole[at : at + size])
         at += size
-    for (topic, body), (kind, content) in zip(said, found, strict=True):
-        encoded = topic.encode()
-        assert kind == PUBLISH
-        assert content[2:].startswith(encoded)
-        assert content[2 + len(encoded) + 2 :] == body  # the number of the message lies between
+    assert [(topic.decode(), body.decode()) for topic, body in found] == said
 
 
 def test_a_replayed_body_is_the_recorded_one_but_for_its_time() -> None:
-    before = datetime.now(UTC)
-    body = json.loads(_now(NEWEST["stage"]))
+    recorded, before = NEWEST["stage"].decode(), datetime.now(UTC)
+    body = json.loads(_now(recorded))
     assert abs((datetime.fromisoformat(body["t_end"]) - before).total_seconds()) < 60
-    assert body | {"t_end": ""} == json.loads(NEWEST["stage"]) | {"t_end": ""}
-    assert _now(b'{"no":"time"}') == b'{"no":"time"}'
+    assert body | {"t_end": ""} == json.loads(recorded) | {"t_end": ""}
+    assert _now('{"no":"time"}') == '{"no":"time"}'
 
 
-@pytest.mark.slow
 @needs_mosquitto
 def test_what_is_replayed_reaches_a_real_broker_and_is_counted() -> None:
+    results: SimpleQueue = SimpleQueue()
     with Mosquitto() as broker, Listener(broker.port) as listener:
-        link = connection(broker.port, "late")
-        with Replay(broker.port, NEWEST, sleepers=6, processes=2, seconds=1) as replay:
-            listener.begin()
-            replay.go()
-            sent = replay.sent()
-            heard = listener.heard()
-        link.sendall(subscribe("sleepstream/+/+/stage"))
+        for number in range(2):
+            send(broker.port, NEWEST, range(number, 6, 2), 1, Barrier(1), results)
+        sent = sum(results.get().messages for _ in range(2))
+        heard, until = listener.take(), time.monotonic() + 60
+        while sum(heard.messages.values()) < sent and time.monotonic() < until:
+            more = listener.take()
+            heard.messages += more.messages
+            heard.sleepers |= more.sleepers
+        late = connect(broker.port, "late", "sleepstream/+/+/stage")
         packets, retained = Packets(), set()
         while len(retained) < 6:
-            retained |= {
-                message(content)[0] for kind, content in packets.feed(link.recv(9999)) if kind == PUBLISH
-            }
-        link.close()
-    assert sum(one.messages for one in sent) == sum(one.acknowledged for one in sent)
-    assert sum(heard.messages.values()) == sum(one.messages for one in sent)
-    assert heard.messages["stage"] == heard.sleepers == 6
+            retained |= {topic for topic, _ in packets.feed(late.recv(9999))}
+        late.close()
+    assert sum(heard.messages.values()) == sent
+    assert heard.messages["stage"] == len(heard.sleepers) == 6
     assert retained == {b"sleepstream/bench%d/sleeper/stage" % at for at in range(6)}
 
 

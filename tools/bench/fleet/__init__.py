@@ -7,8 +7,14 @@ Everything shares the machine: the knee is that of broker, replay and subscriber
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +22,8 @@ import numpy as np
 from streamer.errors import RunError
 from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
-from tools.bench.figures import Asked, Figures
-from tools.bench.fleet.engines import Engines, cpu_s
-from tools.bench.fleet.listener import Heard, Listener
-from tools.bench.fleet.replay import CYCLE_S, Replay
+from tools.bench.figures import SLEEPSTREAM, Asked, Figures
+from tools.bench.fleet.traffic import CYCLE_S, Heard, Listener, send
 from tools.mosquitto import Mosquitto
 
 PORT = 18843
@@ -35,14 +39,28 @@ LOST = 0.01  # likewise the share of messages that never came
 BEHIND_S = 0.25  # beyond, it was the replay that could not keep up
 TRIES = 3  # of a step: on a shared machine the first may be a neighbour's fault
 NIGHT_S = 8 * 3600
+STOP_S = 30.0  # for an engine to end by itself
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+CONFIG = """node = "bench{node}"
+session_dir = "{folder}"
+[mqtt]
+port = {port}
+"""
+STREAM = """[[stream]]
+name = "sleeper{number}"
+hop_s = {hop_s}
+[stream.source]
+kind = "simulated"
+seed = {number}
+"""
 
 
 def measure(asked: Asked) -> Figures:
     """Measure real engines, then replay ever more of their sleepers."""
     real = asked.fleet or SLEEPERS
     with Mosquitto(port=PORT) as broker, Listener(broker.port) as listener:
-        _, figures = _engines(broker, listener, real, 30)
-        heard, at_most = _engines(broker, listener, real, 1)
+        _, figures = _real(broker, listener, real, 30)
+        heard, at_most = _real(broker, listener, real, 1)
         figures |= at_most | _percentiles("engines_hop1", _from_last_sample_ms(heard))
         figures |= _night(heard) | {"synthesis_cpu_s_per_sleeper_and_night": _synthesis_cpu_s()}
         sleepers, knee = FIRST, 0
@@ -59,34 +77,63 @@ def measure(asked: Asked) -> Figures:
     return figures
 
 
-def _engines(broker: Mosquitto, listener: Listener, sleepers: int, hop_s: int) -> tuple[Heard, Figures]:
+def _real(broker: Mosquitto, listener: Listener, sleepers: int, hop_s: int) -> tuple[Heard, Figures]:
     """What real engines say and cost while they stage all sleepers at a hop."""
-    listener.begin()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Engines(Path(folder), broker.port, sleepers, PROCESSES, hop_s) as engines,
-    ):
+    listener.take()
+    with tempfile.TemporaryDirectory() as folder, _engines(Path(folder), sleepers, hop_s) as pids:
+        there: set[bytes] = set()
         patience = time.monotonic() + SETTLE_S
-        while listener.heard().sleepers < sleepers:
+        while len(there) < sleepers:
             if time.monotonic() > patience:
                 raise RunError(f"{sleepers} sleepers: not all were staged in {SETTLE_S:.0f} s; ask for fewer")
             time.sleep(0.5)
-        listener.begin()
-        before = engines.cpu_s(), cpu_s(broker.pid)
+            there |= listener.take().sleepers
+        listener.take()
+        began, before = time.monotonic(), [sum(map(_cpu_s, pids)), _cpu_s(broker.pid)]
         time.sleep(SECONDS)
-        used = engines.cpu_s() - before[0], cpu_s(broker.pid) - before[1]
-        heard = listener.heard()
-    expected = sleepers * (heard.seconds // hop_s)
-    share = used[0] / heard.seconds / sleepers
+        heard, seconds = listener.take(), time.monotonic() - began
+        engines_s, broker_s = np.subtract([sum(map(_cpu_s, pids)), _cpu_s(broker.pid)], before)
+    share = float(engines_s) / seconds / sleepers
     name = f"engines_hop{hop_s}"
     return heard, {
         "engines_sleepers": sleepers,
-        "engines_processes": min(PROCESSES, sleepers),
-        f"{name}_stages_lost_share": max(0.0, 1 - heard.messages["stage"] / expected),
+        "engines_processes": len(pids),
+        f"{name}_stages_lost_share": max(0.0, 1 - heard.messages["stage"] / (sleepers * (seconds // hop_s))),
         f"{name}_cpu_share_per_sleeper": share,
         f"{name}_cpu_s_per_sleeper_and_night": share * NIGHT_S,
-        f"{name}_broker_cpu_share": used[1] / heard.seconds,
+        f"{name}_broker_cpu_share": float(broker_s) / seconds,
     }
+
+
+@contextmanager
+def _engines(folder: Path, sleepers: int, hop_s: int) -> Iterator[list[int]]:
+    """Processes of `sleepstream run`, each with some simulated sleepers in real time; their ids."""
+    processes = []
+    try:
+        for node in range(min(PROCESSES, sleepers)):
+            config = folder / f"node{node}.toml"
+            text = CONFIG.format(node=node, folder=folder / f"node{node}", port=PORT)
+            for number in range(node, sleepers, PROCESSES):
+                text += STREAM.format(number=number, hop_s=hop_s)
+            config.write_text(text, encoding="utf-8")
+            command = [*SLEEPSTREAM, "run", str(config), "--log", "json"]
+            processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        yield [process.pid for process in processes]
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used, of all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def _night(heard: Heard) -> Figures:
@@ -114,14 +161,18 @@ def _synthesis_cpu_s() -> float:
 
 def _replay(broker: Mosquitto, listener: Listener, heard: Heard, sleepers: int) -> Figures:
     """One step: so many sleepers for a while."""
-    with Replay(broker.port, heard.newest, sleepers, PROCESSES, REPLAY_S) as replay:
-        listener.begin()
-        before, began = cpu_s(broker.pid), time.monotonic()
-        replay.go()
-        time.sleep(REPLAY_S)
-        share = (cpu_s(broker.pid) - before) / (time.monotonic() - began)
-        sent = replay.sent()
-        now = listener.heard()
+    spawn = get_context("spawn")
+    ready, results = spawn.Barrier(PROCESSES + 1), spawn.SimpleQueue()
+    for number in range(PROCESSES):
+        arguments = (broker.port, heard.newest, range(number, sleepers, PROCESSES), REPLAY_S, ready, results)
+        spawn.Process(target=send, args=arguments, name=f"replay {number}", daemon=True).start()
+    ready.wait(SETTLE_S)
+    listener.take()
+    before, began = _cpu_s(broker.pid), time.monotonic()
+    time.sleep(REPLAY_S)
+    share = (_cpu_s(broker.pid) - before) / (time.monotonic() - began)
+    sent = [results.get() for _ in range(PROCESSES)]
+    now = listener.take()
     messages = sum(one.messages for one in sent)
     lost = 1 - sum(now.messages.values()) / messages
     behind_s = max(one.behind_s for one in sent)
