@@ -9,11 +9,10 @@ derive gaps of more than half a second from them.
 from __future__ import annotations
 
 import argparse
-import signal
+import asyncio
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +20,16 @@ import pylsl
 from rich.console import Console
 from rich.progress import Progress
 
-from streamer.messages import Gap, Item, StreamInfo
+from streamer.clock import SystemClock
+from streamer.messages import Chunk, Gap, Item, StreamInfo
 from streamer.sources.recordings import open_recording
-from streamer.sources.replay import pick, rechunk, single
+from streamer.sources.replay import pick, play, rechunk, single
 from streamer.sources.source import Recording
 from tools.command import make_parser, run
 
 CHUNK_S = 0.1  # length of a chunk, in seconds of real time
 MOST_S = 10.0  # longest chunk, in seconds of the recording
-WAIT_S = 0.1  # between two looks at whether to stop
+WAIT_S = 0.1  # between two looks at whether someone listens
 FLUSH_S = 5.0  # liblsl sends in its own thread; closing the outlet at once would lose the end
 
 
@@ -57,35 +57,11 @@ def _positive(text: str) -> float:
 def main(arguments: list[str] | None = None) -> int:
     """Play a recording; return 0 when it ended or was interrupted, else the error's exit code."""
     options = parse(arguments)
-    with _interrupts() as stop:
-        code = run(lambda: _play(options, stop))
-    if stop:
-        print("interrupted", file=sys.stderr)
-    return code
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C in a list.
-
-    A KeyboardInterrupt is lost where Python cannot raise it, as in a destructor, and the recording plays on.
-    """
-    seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
     try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _play(options: argparse.Namespace, stop: list[int]) -> str:
-    recording = open_recording(options.file, options.rate)
-    if options.all_channels:
-        picked, info = pick(recording, options.channel)
-    else:
-        picked, info, _ = single(recording, [options.channel] if options.channel else [])
-    play(recording, picked, outlet(info, options.name or info.name), info, options, stop)
-    return ""
+        return run(lambda: asyncio.run(send(options)))
+    except KeyboardInterrupt:  # from asyncio, which notices Ctrl-C even where Python cannot raise it
+        print("interrupted", file=sys.stderr)
+        return 0
 
 
 def outlet(info: StreamInfo, name: str) -> pylsl.StreamOutlet:
@@ -105,44 +81,41 @@ def outlet(info: StreamInfo, name: str) -> pylsl.StreamOutlet:
     return pylsl.StreamOutlet(described)
 
 
-def play(
-    recording: Recording,
-    picked: list[int],
-    out: pylsl.StreamOutlet,
-    info: StreamInfo,
-    options: argparse.Namespace,
-    stop: list[int],
-) -> None:
-    """Send everything, until `stop` has something in it, on an absolute schedule: delays do not add up."""
+async def send(options: argparse.Namespace) -> str:
+    """Send everything on an absolute schedule: delays do not add up. Returns "" at the end.
+
+    Raises:
+        RecordingError: the file is missing, damaged or of no known kind.
+        UsageError: the channel is unknown or ambiguous.
+
+    """
+    recording = open_recording(options.file, options.rate)
+    if options.all_channels:
+        picked, info = pick(recording, options.channel)
+    else:
+        picked, info, _ = single(recording, [options.channel] if options.channel else [])
+    name = options.name or info.name
+    out = outlet(info, name)
     console = Console(stderr=True)
     named = ", ".join(channel.label for channel in info.channels[:8])
-    console.print(f"LSL stream {options.name or info.name}: {named} at {info.rate_hz:g} Hz", markup=False)
-    if options.wait:
-        while not stop and not out.wait_for_consumers(WAIT_S):
-            pass
+    console.print(f"LSL stream {name}: {named} at {info.rate_hz:g} Hz", markup=False)
+    while options.wait and not await asyncio.to_thread(out.wait_for_consumers, WAIT_S):
+        pass
     size = max(1, round(min(CHUNK_S * options.speed, MOST_S) * info.rate_hz))
+    items = _endless(recording, picked) if options.loop else recording.items(picked)
+    pieces = (piece for item in items for piece in rechunk(item, size))
     begun = pylsl.local_clock()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("playing (s)", total=None)
-        for item in _endless(recording, picked) if options.loop else recording.items(picked):
-            for piece in rechunk(item, size):
-                end_s = piece.stop / info.rate_hz
-                _sleep(begun + end_s / options.speed, stop)
-                if stop:
-                    return
-                if not isinstance(piece, Gap):
-                    stamps = begun + np.arange(piece.start, piece.stop) / info.rate_hz
-                    out.push_chunk(np.ascontiguousarray(piece.samples.T), stamps)
-                progress.update(task, completed=end_s)
-    ended = pylsl.local_clock()
-    while not stop and out.have_consumers() and pylsl.local_clock() < ended + FLUSH_S:
-        time.sleep(WAIT_S)
-
-
-def _sleep(until_s: float, stop: list[int]) -> None:
-    """Sleep until that time of LSL's clock, or until `stop` has something in it."""
-    while not stop and (left_s := until_s - pylsl.local_clock()) > 0:
-        time.sleep(min(left_s, WAIT_S))
+        async for piece in play(pieces, info.rate_hz, options.speed, SystemClock()):
+            if isinstance(piece, Chunk):
+                stamps = begun + np.arange(piece.start, piece.stop) / info.rate_hz
+                out.push_chunk(np.ascontiguousarray(piece.samples.T), stamps)
+            progress.update(task, completed=piece.stop / info.rate_hz)
+    for _ in range(round(FLUSH_S / WAIT_S)):
+        if out.have_consumers():
+            await asyncio.sleep(WAIT_S)
+    return ""
 
 
 def _endless(recording: Recording, picked: list[int]) -> Iterator[Item]:
@@ -151,15 +124,9 @@ def _endless(recording: Recording, picked: list[int]) -> Iterator[Item]:
     while True:
         stop = base
         for item in recording.items(picked):
-            stop = base + item.stop
-            yield _moved(item, base)
+            start, stop = base + item.start, base + item.stop
+            yield Gap(start, stop, item.reason) if isinstance(item, Gap) else replace(item, start=start)
         base = stop
-
-
-def _moved(item: Item, by: int) -> Item:
-    if isinstance(item, Gap):
-        return Gap(item.start + by, item.stop + by, item.reason)
-    return type(item)(item.start + by, item.samples)
 
 
 if __name__ == "__main__":

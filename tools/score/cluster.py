@@ -6,15 +6,14 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from streamer.errors import RunError, SleepstreamError, UsageError
-from streamer.network.stager import Model
+from streamer.errors import RunError, UsageError
 from tools.score.manifest import Options
-from tools.score.night import Job, Outcomes, Result, Touched, make_failure, stage_recording
+from tools.score.night import Job, Outcomes, Said, make_failure, run_all, stage
 
 CODE = Path(__file__).parents[2]  # workers run this code, whatever is installed on their machine
 AHEAD = 2  # recordings sent per processor: one in work, one waiting
@@ -22,21 +21,6 @@ STARTS = 3  # of a Ray of our own: a busy machine may be too slow for the first
 UNREACHED = OSError, RuntimeError, ValueError  # from ray.init if no Ray is there; or a bare Exception
 SLOW = "timed out during startup"  # as Ray says that
 RETRIES = 2  # for a recording whose worker or machine died
-
-
-@cache
-def load(path: Path | None, sha256: str) -> Model:
-    """Load the model, once per worker process; a worker has one processor, and torch one thread."""
-    return Model.load(path, sha256=sha256)
-
-
-def stage(job: Job, asked: Options, model: Path | None) -> Result | Touched | SleepstreamError:
-    """The task: return the result, or the error if the model cannot be loaded."""
-    try:
-        ready = load(model, asked.model_sha256)
-    except SleepstreamError as error:
-        return error
-    return stage_recording(job, asked, ready)
 
 
 def stage_all(
@@ -68,31 +52,28 @@ def stage_all(
     try:
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(stage)
         room = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        waiting = list(reversed(jobs))
-        running: dict[ray.ObjectRef[Result | Touched | SleepstreamError], Job] = {}
-        while waiting or running:
-            while waiting and len(running) < room:
-                job = waiting.pop()
-                running[task.remote(job, asked, model)] = job
-            (done, *_), _ = ray.wait(list(running), num_returns=1)
-            job = running.pop(done)
+
+        def submit(job: Job) -> Future[Said]:
+            given: Future[Said] = task.remote(job, asked, model).future()
+            return given
+
+        def result(job: Job, given: Future[Said]) -> Said:
             try:
-                said = ray.get(done)
+                return given.result()
             except (
                 exceptions.WorkerCrashedError,
                 exceptions.OutOfMemoryError,
                 exceptions.NodeDiedError,
             ) as error:
                 died = f"the worker that staged it died ({_first_line(error)})"
-                said = Result(make_failure(job.recording, died), {})
+                return make_failure(job.recording, died)
             except exceptions.RayError as error:
                 raise RunError(
                     f"the workers of the Ray at {address} cannot run this ({_last_line(error)}); give every "
                     "machine the dependencies of sleepstream, and the same versions of Python and Ray"
                 ) from error
-            if isinstance(said, SleepstreamError):
-                raise said
-            yield job, said
+
+        yield from run_all(jobs, submit, result, room)
     finally:
         ray.shutdown()
 

@@ -6,8 +6,10 @@ import json
 import tempfile
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -64,7 +66,49 @@ class Touched:
     inputs: tuple[Input, ...]
 
 
+Said = Result | Touched | SleepstreamError  # of a worker; an error if it cannot load the model
 Outcomes = Generator[tuple[Job, Result | Touched], None, None]
+
+
+def run_all(
+    jobs: Sequence[Job],
+    submit: Callable[[Job], Future[Said]],
+    result: Callable[[Job, Future[Said]], Said],
+    room: int,
+) -> Outcomes:
+    """Give jobs to workers, `room` at a time; yield results in the order in which they are done.
+
+    Raises:
+        ArtifactError: the model cannot be loaded.
+
+    """
+    waiting = list(reversed(jobs))
+    running: dict[Future[Said], Job] = {}
+    while waiting or running:
+        while waiting and len(running) < room:
+            job = waiting.pop()
+            running[submit(job)] = job
+        for done in wait(running, return_when=FIRST_COMPLETED).done:
+            job = running.pop(done)
+            said = result(job, done)
+            if isinstance(said, SleepstreamError):
+                raise said
+            yield job, said
+
+
+def stage(job: Job, asked: Options, model: Path | None) -> Said:
+    """The work of a worker, with one thread: stage a recording, or return why the model cannot be loaded."""
+    try:
+        ready = load(model, asked.model_sha256)
+    except SleepstreamError as error:
+        return error
+    return stage_recording(job, asked, ready)
+
+
+@cache
+def load(path: Path | None, sha256: str) -> Model:
+    """Load the model, once per process."""
+    return Model.load(path, sha256=sha256)
 
 
 def stage_recording(job: Job, asked: Options, model: Model) -> Result | Touched:
@@ -85,18 +129,18 @@ def stage_recording(job: Job, asked: Options, model: Model) -> Result | Touched:
     except Exception as error:  # one file must not stop the others
         last = traceback.extract_tb(error.__traceback__)[-1]
         said = f"internal error {error!r} in {Path(last.filename).name}, line {last.lineno}"
-    return Result(make_failure(recording, said), {})
+    return make_failure(recording, said)
 
 
 def _another(one: Input, other: Input) -> bool:
     return one.path != other.path and one.sha256 != other.sha256
 
 
-def make_failure(recording: ArchivedRecording, error: str) -> Failed:
-    """Make the entry of a recording that could not be staged; its error names the file."""
+def make_failure(recording: ArchivedRecording, error: str) -> Result:
+    """Make the result of a recording that could not be staged; its error names the file."""
     path = str(recording.path)
     named = error if path in error else f"{path}: {error}"
-    return Failed(recording=recording.name, error=named, inputs=tuple(map(str, recording.inputs)))
+    return Result(Failed(recording=recording.name, error=named, inputs=tuple(map(str, recording.inputs))), {})
 
 
 def _staged(recording: ArchivedRecording, inputs: tuple[Input, ...], asked: Options, model: Model) -> Result:
