@@ -51,7 +51,7 @@ def pair(folder, number="SC4001E", runs=SHORT, scorer="C", record_s=30):
 
 
 def manifest(out):
-    return json.loads((out / "manifest.json").read_text())
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
 
 
 def sha256(path):
@@ -93,17 +93,15 @@ def test_manifest_says_what_came_from_what(tmp_path):
     inputs = pair(tmp_path / "in")
     out = tmp_path / "out"
     assert main(["sleep-edf", str(tmp_path / "in"), "--out", str(out)]) == 0
-    found = manifest(out)
-    (night,) = found["nights"]
-    assert [one["name"] for one in night["inputs"]] == ["SC4001E0-PSG.edf", "SC4001EC-Hypnogram.edf"]
+    (night,) = manifest(out)
+    assert [one["path"] for one in night["inputs"]] == [str(path) for path in inputs]
     assert [one["sha256"] for one in night["inputs"]] == [sha256(path) for path in inputs]
     assert [one["bytes"] for one in night["inputs"]] == [path.stat().st_size for path in inputs]
-    assert night["output"]["sha256"] == sha256(out / "SC4001E0.npz")
+    assert night["outputs"] == {"SC4001E0.npz": (out / "SC4001E0.npz").stat().st_size}
     assert (night["channel"], night["rate_hz"], night["subject"]) == ("EEG Fpz-Cz", 100.0, "00")
     assert night["stages"] == {"W": 2, "N1": 0, "N2": 2, "N3": 0, "R": 0, "unscored": 0}
     assert night["rules"]["band_hz"] == [0.3, 35.0]
-    assert found["commands"] == [f"python -m tools.prepare sleep-edf {tmp_path / 'in'} --out {out}"]
-    assert (found["schema"], found["sleepstream"]) == ("sleepstream/prepared/1", __version__)
+    assert (night["schema"], night["rules"]["sleepstream"]) == ("sleepstream/prepared/1", __version__)
 
 
 def test_a_bad_recording_stops_no_other(tmp_path, capsys):
@@ -125,7 +123,7 @@ def test_a_bad_recording_stops_no_other(tmp_path, capsys):
     assert "2 nights" in said.out
     assert "4 failed" in said.out
     assert sorted(path.name for path in (tmp_path / "out").glob("*.npz")) == ["SC4001E0.npz", "SC4022E0.npz"]
-    failed = [one["recording"] for one in manifest(tmp_path / "out")["failed"]]
+    failed = [one["recording"] for one in manifest(tmp_path / "out") if one["status"] == "failed"]
     assert failed == ["SC4002E0", "SC4011E0", "SC4012E0", "SC4021E0"]
 
 
@@ -144,7 +142,7 @@ def test_what_is_there_is_kept_until_its_input_or_the_rules_change(tmp_path):
     second = again()
     assert second[0] != first[0]
     assert second[1] == first[1]
-    assert manifest(out)["nights"][0]["stages"]["R"] == 4
+    assert manifest(out)[0]["stages"]["R"] == 4
     (out / "SC4002E0.npz").write_bytes(b"damaged")
     third = again()
     assert third[0] == second[0]
@@ -185,7 +183,7 @@ def test_shhs_with_both_kinds_of_xml(tmp_path):
     first, second = load_night(out / "shhs1-200001.npz"), load_night(out / "shhs1-200002.npz")
     assert list(first.stages) == list(second.stages) == [W, W, N1, N2, N3, N3, R, -1, -1, W]
     assert (first.subject, second.subject) == ("200001", "200002")
-    assert [night["channel"] for night in manifest(out)["nights"]] == ["EEG", "EEG(SEC)"]
+    assert [night["channel"] for night in manifest(out)] == ["EEG", "EEG(SEC)"]
     assert same(first.samples, behind_conditioner(path, 3, 125.0))
 
 
@@ -228,7 +226,7 @@ def test_files_by_their_annotations_or_a_hypnogram(tmp_path):
     nights = [load_night(tmp_path / "out" / f"{name}.npz") for name in "abc"]
     assert [list(night.stages) for night in nights] == [[N2] * 3, [W, N3, N3], [W, R, R]]
     assert [night.subject for night in nights] == ["anna", "anna", "c"]
-    assert [night["recording"] for night in manifest(tmp_path / "out")["nights"]] == ["a", "b", "c"]
+    assert [night["recording"] for night in manifest(tmp_path / "out")] == ["a", "b", "c"]
 
 
 def test_a_csv_recording_with_its_hypnogram(tmp_path):
@@ -298,10 +296,10 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path, capsys, arguments, co
 
 
 def test_a_foreign_manifest_is_left_alone(tmp_path, capsys):
-    (tmp_path / "manifest.json").write_text('{"mine": 1}')
+    (tmp_path / "manifest.jsonl").write_text('{"mine": 1}\n')
     assert main(["files", str(annotated(tmp_path / "a.edf")), "--out", str(tmp_path)]) == 1
-    assert "move it away" in capsys.readouterr().err
-    assert (tmp_path / "manifest.json").read_text() == '{"mine": 1}'
+    assert "move the file away" in capsys.readouterr().err
+    assert (tmp_path / "manifest.jsonl").read_text() == '{"mine": 1}\n'
 
 
 def test_a_folder_that_refuses_ends_the_run_and_keeps_what_was_made(tmp_path, capsys):
@@ -312,9 +310,9 @@ def test_a_folder_that_refuses_ends_the_run_and_keeps_what_was_made(tmp_path, ca
     assert main(["sleep-edf", str(tmp_path / "in"), "--out", str(out)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot write" in line
-    assert [night["recording"] for night in manifest(out)["nights"]] == ["SC4001E0"]
-    assert main(["sleep-edf", str(tmp_path / "in"), "--out", str(out / "manifest.json")]) == 2
-    assert "cannot create the folder" in capsys.readouterr().err
+    assert [night["recording"] for night in manifest(out)] == ["SC4001E0"]
+    assert main(["sleep-edf", str(tmp_path / "in"), "--out", str(out / "manifest.jsonl")]) == 2
+    assert "cannot use" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rate_hz", [100, 256])

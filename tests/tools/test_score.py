@@ -28,8 +28,8 @@ from tests.test_cli import write_edf
 from tools.score import processes
 from tools.score.__main__ import main
 from tools.score.archive import fill
-from tools.score.manifest import Done, Failed, Manifest, Options
 from tools.score.night import Job, stage_recording
+from tools.score.outcome import Done, Failed, Options, manifest_of
 from tools.score.recordings import ArchivedRecording, find
 
 ASKED = Options(model_sha256=recorded(PACKAGED))
@@ -50,7 +50,7 @@ def run(folder, pattern="*.edf", asked=ASKED, out=None):
     """Stage `folder` into `folder`/out; how it went, and the entries."""
     out = out or folder / "out"
     recordings, refused = find([str(folder / pattern)], out)
-    with Manifest(out) as manifest:
+    with manifest_of(out) as manifest:
         tally = fill(manifest, recordings, refused, asked, here(asked), Console(quiet=True))
         return (tally.staged, tally.there, tally.failed), dict(manifest.entries)
 
@@ -245,7 +245,7 @@ def test_a_result_is_never_replaced_by_that_of_another_recording(tmp_path):
 
 def test_a_torn_line_is_forgotten_and_a_foreign_file_refused(tmp_path):
     (tmp_path / "manifest.jsonl").write_text("")
-    with Manifest(tmp_path) as manifest:
+    with manifest_of(tmp_path) as manifest:
         manifest.add(Failed(recording="b", error="x"))
         manifest.add(Failed(recording="a", error="y"))
         manifest.add(Failed(recording="b", error="z"))
@@ -253,18 +253,18 @@ def test_a_torn_line_is_forgotten_and_a_foreign_file_refused(tmp_path):
         assert whole.count(b"\n") == 3  # on the disk before the run ends
     assert [(one["recording"], one["error"]) for one in lines(tmp_path)] == [("a", "y"), ("b", "z")]
     (tmp_path / "manifest.jsonl").write_bytes(whole[:-20])
-    with Manifest(tmp_path) as manifest:
+    with manifest_of(tmp_path) as manifest:
         assert {name: entry.error for name, entry in manifest.entries.items()} == {"b": "x", "a": "y"}
     (tmp_path / "manifest.jsonl").write_text('{"mine": 1}\n')
-    with pytest.raises(RecordingError, match="line 1, is not of a manifest"), Manifest(tmp_path):
+    with pytest.raises(RecordingError, match="line 1, is not of a manifest"), manifest_of(tmp_path):
         pass
     assert (tmp_path / "manifest.jsonl").read_text() == '{"mine": 1}\n'
 
 
 def test_one_process_at_a_time_fills_a_folder(tmp_path):
-    with Manifest(tmp_path), pytest.raises(UsageError, match="being filled"), Manifest(tmp_path):
+    with manifest_of(tmp_path), pytest.raises(UsageError, match="being filled"), manifest_of(tmp_path):
         pass
-    with Manifest(tmp_path):
+    with manifest_of(tmp_path):
         pass
 
 
@@ -282,7 +282,7 @@ def test_processes_give_the_same_files_and_outlive_one_that_dies(archive):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with Manifest(archive / "out") as manifest:
+    with manifest_of(archive / "out") as manifest:
         fill(
             manifest,
             [stuck, *recordings],
@@ -352,7 +352,7 @@ def test_a_run_that_is_ended_or_killed_loses_nothing_and_goes_on(tmp_path, numbe
         assert process.returncode == 130
         assert said.splitlines()[-1].startswith("interrupted; the same command continues")
     assert "Traceback" not in said
-    with Manifest(tmp_path / "out") as manifest:
+    with manifest_of(tmp_path / "out") as manifest:
         done = [name for name, entry in manifest.entries.items() if isinstance(entry, Done)]
         assert "a" in done
         assert len(done) < 3

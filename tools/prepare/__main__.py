@@ -7,17 +7,16 @@
 Every signal passes the engine's derivation and conditioner (100 Hz, 0.3-35 Hz, causal) from its first sample
 on, as it would live. Then the usual rules for Sleep-EDF apply: 30 min of wake are kept on either side of
 sleep, stage 4 is N3, movement and unscored epochs have no stage. OUT gets one npz per night
-(`model.data.load_night`) and manifest.json. Nights that were prepared before from the same input are kept.
+(`model.data.load_night`) and manifest.jsonl. Nights that were prepared before from the same input are kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +37,7 @@ from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
 from tools.command import make_parser
+from tools.manifest import describe_input, is_complete
 from tools.prepare.datasets import (
     ScoredRecording,
     find_scoring,
@@ -46,21 +46,11 @@ from tools.prepare.datasets import (
     list_files,
     read_expert_stages,
 )
-from tools.prepare.manifest import (
-    Failed,
-    Made,
-    Manifest,
-    Rules,
-    describe_file,
-    is_current,
-    read_manifest,
-    write_manifest,
-)
+from tools.prepare.outcome import Failed, Made, Outcome, Rules, manifest_of
 
 WAKE_MIN = 30  # kept on either side of sleep
 WAKE_EPOCHS = WAKE_MIN * 60 // EPOCH_S
 LARGEST_UV = float(np.finfo(np.float16).max)  # prepared nights are float16
-SAVE_EVERY = 20  # write the manifest after so many nights; a crash loses no more than these
 
 
 class Conditioned(NamedTuple):
@@ -154,7 +144,7 @@ def read_npz(job: ScoredRecording) -> PreparedNight:
         raise RecordingError(f"{job.signal} is damaged ({error}); export it again") from error
 
 
-def make(job: ScoredRecording, out: Path, before: Made | None, drop_unscored: bool) -> Made:
+def make(job: ScoredRecording, out: Path, before: Outcome | None, drop_unscored: bool) -> Made:
     """Prepare one night, unless it was prepared before.
 
     Raises:
@@ -164,10 +154,12 @@ def make(job: ScoredRecording, out: Path, before: Made | None, drop_unscored: bo
     """
     ready = job.signal.suffix.lower() == ".npz"
     scoring = None if ready else find_scoring(job)
-    inputs = tuple(describe_file(path) for path in (job.signal, scoring) if path is not None)
+    inputs = tuple(describe_input(path) for path in (job.signal, scoring) if path is not None)
     rules = Rules(channels=job.channels, subject=job.subject, drop_unscored=drop_unscored, wake_min=WAKE_MIN)
-    if before is not None and is_current(before, inputs, rules, out):
-        return before
+    if isinstance(before, Made) and before.rules == rules and is_complete(before.outputs, out):
+        now, then = ([one.sha256 for one in files] for files in (inputs, before.inputs))
+        if now == then:
+            return before.model_copy(update={"inputs": inputs})
     if ready:
         night, channel, rate_hz = read_npz(job), "", float(RATE_HZ)
     else:
@@ -182,8 +174,8 @@ def make(job: ScoredRecording, out: Path, before: Made | None, drop_unscored: bo
     return Made(
         recording=night.recording,
         subject=night.subject,
-        output=describe_file(path),
         inputs=inputs,
+        outputs={path.name: path.stat().st_size},
         rules=rules,
         channel=channel,
         rate_hz=rate_hz,
@@ -194,44 +186,41 @@ def make(job: ScoredRecording, out: Path, before: Made | None, drop_unscored: bo
 # -- all nights ----------------------------------------------------------------------------------------------
 
 
-def prepare(
-    jobs: Sequence[ScoredRecording], out: Path, drop_unscored: bool, command: str, console: Console
-) -> Manifest:
-    """Prepare every night; one that cannot be prepared is reported and does not stop the others.
+def prepare(jobs: Sequence[ScoredRecording], out: Path, drop_unscored: bool, console: Console) -> int:
+    """Prepare every night, and print what the folder has then; return the number of those that failed.
+
+    A recording that cannot be prepared is reported and does not stop the others. Each outcome is in the
+    manifest before the next recording is read, so that an interrupted run can continue.
 
     Raises:
-        UsageError: two recordings would have the same output, or an output is an input.
+        UsageError: two recordings would have the same output, an output is an input, or the folder cannot be
+            created.
         RecordingError: the folder's manifest is damaged.
         SinkError: the folder cannot be written.
 
     """
     _check_outputs(jobs, out)
-    before = read_manifest(out)
-    commands = tuple(dict.fromkeys([*before.commands, command]))
-    nights = {made.recording: made for made in before.nights}
-    failed: list[Failed] = []
-
-    def manifest() -> Manifest:
-        ordered = tuple(nights[name] for name in sorted(nights))
-        return Manifest(commands=commands, nights=ordered, failed=tuple(failed))
-
-    try:
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-            for number, job in enumerate(progress.track(jobs, description="nights"), 1):
-                try:
-                    nights[job.recording] = make(job, out, nights.get(job.recording), drop_unscored)
-                except (RecordingError, SignalError, UsageError) as error:
-                    failed.append(Failed(recording=job.recording, error=str(error)))
-                    console.print(str(error), soft_wrap=True, markup=False, highlight=False)
-                if number % SAVE_EVERY == 0:
-                    write_manifest(out, manifest())
-    finally:  # so that an interrupted run can continue
-        write_manifest(out, manifest())
-    return manifest()
+    failed = 0
+    with (
+        manifest_of(out) as manifest,
+        Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
+    ):
+        for job in progress.track(jobs, description="nights"):
+            try:
+                manifest.add(make(job, out, manifest.entries.get(job.recording), drop_unscored))
+            except (RecordingError, SignalError, UsageError) as error:
+                failed += 1
+                manifest.add(Failed(recording=job.recording, error=str(error)))
+                console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+    nights = [entry for entry in manifest.entries.values() if isinstance(entry, Made)]
+    counts = sum((Counter(night.stages) for night in nights), Counter[str]())
+    epochs = ", ".join(f"{label} {counts[label]:,}" for label in (*STAGES, "unscored"))
+    print(f"{out} has {len(nights)} nights, epochs: {epochs}" + (f"; {failed} failed" if failed else ""))
+    return failed
 
 
 def _check_outputs(jobs: Sequence[ScoredRecording], out: Path) -> None:
-    """Refuse to overwrite an input, or one night by another; create the folder."""
+    """Refuse to overwrite an input, or one night by another."""
     name, times = Counter(job.recording for job in jobs).most_common(1)[0]
     if times > 1:
         raise UsageError(f"{times} recordings are called {name}, but names must differ; rename them")
@@ -239,13 +228,9 @@ def _check_outputs(jobs: Sequence[ScoredRecording], out: Path) -> None:
     for job in jobs:
         if job.signal.resolve() in outputs:
             raise UsageError(f"{job.signal} would be overwritten by its own night; choose another --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot create the folder {out}: {error.strerror}; choose another --out") from error
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser("prepare", __doc__)
     commands = parser.add_subparsers(dest="kind", required=True)
@@ -276,31 +261,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code, 1 if any recording failed."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    asked = parse(given)
+    asked = parse(arguments)
     try:
         if asked.kind == "files":
             jobs = list_files(asked.files, asked.channel, asked.hypnogram, asked.subject)
         else:
             jobs = {"sleep-edf": find_sleep_edf, "shhs": find_shhs}[asked.kind](asked.folder, asked.channel)
-        command = shlex.join(["python", "-m", "tools.prepare", *given])
-        manifest = prepare(jobs, asked.out, asked.drop_unscored, command, Console(stderr=True))
+        return 1 if prepare(jobs, asked.out, asked.drop_unscored, Console(stderr=True)) else 0
     except SleepstreamError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(summarise(manifest.nights, len(manifest.failed), asked.out))
-    return 1 if manifest.failed else 0
-
-
-def summarise(nights: Iterable[Made], failed: int, out: Path) -> str:
-    """Describe the content of OUT in one line."""
-    counts: Counter[str] = Counter()
-    number = 0
-    for night in nights:
-        number += 1
-        counts.update(night.stages)
-    epochs = ", ".join(f"{label} {counts[label]:,}" for label in (*STAGES, "unscored"))
-    return f"{out} has {number} nights, epochs: {epochs}" + (f"; {failed} failed" if failed else "")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from streamer.network.trust import read_trusted
 from tools.command import make_parser, some
 from tools.score import cluster, processes
 from tools.score.archive import Crew, Tally, fill
-from tools.score.manifest import Manifest, Options
+from tools.score.outcome import Options, manifest_of
 from tools.score.recordings import find
 
 INTERRUPTED = 130
@@ -66,7 +66,7 @@ def _run(given: argparse.Namespace, console: Console) -> Tally:
         formats=tuple(sorted(set(given.to or ()))),
         model_sha256=digest,
     )
-    with Manifest(given.out) as manifest:
+    with manifest_of(given.out) as manifest:
         return fill(manifest, recordings, refused, asked, _crew(given, asked), console)
 
 

@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamer.errors import SinkError
 from streamer.host import private
-from tools.score.manifest import Done, Failed, Manifest, Options, is_complete, is_untouched
+from tools.manifest import Manifest, is_complete, is_untouched
 from tools.score.night import FILES, Job, Outcomes, Result, Touched
+from tools.score.outcome import Done, Failed, Options, Outcome
 from tools.score.recordings import ArchivedRecording
 
 PARTIAL = ".partial"  # folder below DIR for files that are being written
@@ -31,7 +32,7 @@ class Tally:
 
 
 def fill(
-    manifest: Manifest,
+    manifest: Manifest[Outcome],
     recordings: Sequence[ArchivedRecording],
     refused: Mapping[str, str],
     asked: Options,
@@ -60,7 +61,7 @@ def fill(
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(recordings) + len(refused), completed=tally.there)
 
-        def note(entry: Done | Failed) -> None:
+        def note(entry: Outcome) -> None:
             manifest.add(entry)
             progress.advance(bar)
             if isinstance(entry, Failed):
@@ -84,7 +85,9 @@ def fill(
     return tally
 
 
-def find_due(manifest: Manifest, recordings: Sequence[ArchivedRecording], asked: Options) -> list[Job]:
+def find_due(
+    manifest: Manifest[Outcome], recordings: Sequence[ArchivedRecording], asked: Options
+) -> list[Job]:
     """List the recordings without a complete result of their present files with the same options."""
     jobs = []
     for recording in recordings:
@@ -92,8 +95,8 @@ def find_due(manifest: Manifest, recordings: Sequence[ArchivedRecording], asked:
         if not isinstance(before, Done):
             jobs.append(Job(recording))
             continue
-        keep = before.asked == asked and is_complete(before, manifest.folder)
-        if not (keep and is_untouched(before, recording.inputs)):
+        keep = before.asked == asked and is_complete(before.outputs, manifest.folder / recording.name)
+        if not (keep and is_untouched(before.inputs, recording.inputs)):
             jobs.append(Job(recording, before.inputs, keep))
     return jobs
 

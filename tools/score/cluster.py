@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from streamer.errors import RunError, UsageError
-from tools.score.manifest import Options
 from tools.score.night import Job, Outcomes, Said, make_failure, run_all, stage
+from tools.score.outcome import Options
 
 CODE = Path(__file__).parents[2]  # workers run this code, whatever is installed on their machine
 AHEAD = 2  # recordings sent per processor: one in work, one waiting

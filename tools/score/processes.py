@@ -11,8 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
-from tools.score.manifest import Options
 from tools.score.night import Job, Outcomes, Said, make_failure, run_all, stage
+from tools.score.outcome import Options
 
 
 def stage_all(jobs: Sequence[Job], asked: Options, model: Path | None, processes: int) -> Outcomes:

@@ -1,4 +1,4 @@
-"""The outcome of every recording of an archive: DIR/manifest.jsonl, one line each.
+"""The outcome of every recording of a folder: its manifest.jsonl, one line each.
 
 Lines are appended as results come, and each is synced to the disk before the next recording, so a killed run
 can continue; the last line of a recording counts. At its end a run rewrites the file, sorted.
@@ -7,28 +7,28 @@ can continue; the last line of a recording counts. At its end a run rewrites the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, Self
+from typing import BinaryIO, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from streamer import __version__
 from streamer.errors import RecordingError, SinkError, UsageError
 from streamer.host import private
 from streamer.host.flock import lock
 from tools.command import digest_of
 
 FILE_NAME = "manifest.jsonl"
-SCHEMA: Literal["sleepstream/scored/1"] = "sleepstream/scored/1"
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A part of a manifest."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Input(_Frozen):
+class Input(Frozen):
     """A file at the time when it was read."""
 
     path: str
@@ -37,65 +37,31 @@ class Input(_Frozen):
     sha256: str
 
 
-class Options(_Frozen):
-    """The options that determine the result of a recording, besides its files."""
+class Entry(Frozen):
+    """What came of a recording."""
 
-    channels: tuple[str, ...] = ()  # best first; empty: chosen by the labels
-    unit: Literal["V", "mV", "uV", "nV"] | None = None
-    rate_hz: float | None = None  # of a CSV without times
-    formats: tuple[str, ...] = ()  # of the hypnogram, in addition to epochs.jsonl
-    model_sha256: str  # of the artifact
-    sleepstream: str = __version__
-
-
-class Compared(_Frozen):
-    """The agreement with an expert, in short; agreement.json has all of it."""
-
-    n: int
-    accuracy: float | None
-    kappa: float | None
-    macro_f1: float | None
-
-
-class _Line(_Frozen):
-    schema_: Literal["sleepstream/scored/1"] = Field(default=SCHEMA, alias="schema")
-    recording: str  # name, and folder of the results below DIR
+    schema_: str = Field(alias="schema")
+    recording: str  # name, and that of its results
     finished: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
 
-class Done(_Line):
-    """A recording that was staged."""
-
-    status: Literal["done"] = "done"
-    inputs: tuple[Input, ...]  # the recording, then the scoring beside it
-    asked: Options
-    outputs: dict[str, int]  # files in its folder -> size
-    channel: str
-    rate_hz: float
-    started: datetime
-    duration_s: float
-    lost_s: float
-    epochs: int
-    statistics: dict[str, float | None]
-    agreement: Compared | None  # None: there is no scoring
-    took_s: float
-    remarks: tuple[str, ...] = ()  # what was left out or doubted
-
-
-class Failed(_Line):
-    """A recording that could not be staged; the next run tries it again."""
+class Failure(Entry):
+    """A recording that could not be done; the next run tries it again."""
 
     status: Literal["failed"] = "failed"
     error: str  # one line
     inputs: tuple[str, ...] = ()
 
 
-Entry = Annotated[Done | Failed, Field(discriminator="status")]
-_ENTRY: TypeAdapter[Done | Failed] = TypeAdapter(Entry)
+E = TypeVar("E", bound=Entry)
 
 
-class Manifest:
+class Manifest(Generic[E]):
     """The manifest of one folder, open for one process at a time.
+
+    Args:
+        folder: where it is; created if it is missing.
+        kind: of its lines.
 
     Raises:
         UsageError: the folder cannot be created, or another process is filling it.
@@ -104,9 +70,10 @@ class Manifest:
 
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: TypeAdapter[E]) -> None:
         self.folder = folder
-        self.entries: dict[str, Done | Failed] = {}
+        self.entries: dict[str, E] = {}
+        self._kind = kind
         self._path = folder / FILE_NAME
         self._lock: BinaryIO | None = None
         self._file: BinaryIO | None = None
@@ -137,7 +104,7 @@ class Manifest:
         finally:
             self._lock.close()
 
-    def add(self, entry: Done | Failed) -> None:
+    def add(self, entry: E) -> None:
         """Append an entry; when this returns it is on the disk."""
         assert self._file is not None
         self.entries[entry.recording] = entry
@@ -157,7 +124,7 @@ class Manifest:
             raise UsageError(f"cannot read {self._path}: {error.strerror}; choose another --out") from error
         for number, line in enumerate(lines[:-1], 1):  # text after the last newline is incomplete
             try:
-                entry = _ENTRY.validate_json(line)
+                entry = self._kind.validate_json(line)
             except ValidationError as error:
                 raise RecordingError(
                     f"{self._path}, line {number}, is not of a manifest that this version can read; move the "
@@ -178,7 +145,7 @@ class Manifest:
             raise SinkError(f"cannot write {self._path}: {error.strerror}; choose another --out") from error
 
 
-def _text(entry: Done | Failed) -> bytes:
+def _text(entry: Entry) -> bytes:
     return entry.model_dump_json(by_alias=True).encode() + b"\n"
 
 
@@ -193,19 +160,18 @@ def describe_input(path: Path) -> Input:
     return Input(path=str(path), bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=digest)
 
 
-def is_untouched(done: Done, inputs: Iterable[Path]) -> bool:
-    """Whether the files of a result are unchanged by path, size and time, without reading them."""
+def is_untouched(before: Iterable[Input], paths: Iterable[Path]) -> bool:
+    """Whether the files are those of before by path, size and time, without reading them."""
     try:
-        found = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in inputs]
+        found = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]
     except OSError:
         return False
-    return found == [(one.path, one.bytes, one.mtime_ns) for one in done.inputs]
+    return found == [(one.path, one.bytes, one.mtime_ns) for one in before]
 
 
-def is_complete(done: Done, folder: Path) -> bool:
-    """Whether all files of a result exist with the right size."""
-    place = folder / done.recording
+def is_complete(outputs: Mapping[str, int], place: Path) -> bool:
+    """Whether all these files of a result are in its folder, with the right size."""
     try:
-        return all((place / name).stat().st_size == size for name, size in done.outputs.items())
+        return all((place / name).stat().st_size == size for name, size in outputs.items())
     except OSError:
         return False
