@@ -237,8 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = make_training_parser("ablate", __doc__)
     parser.add_argument("--seeds", type=int, default=1, help="runs of each variant")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these variants")
-    asked = parser.parse_args(arguments)
-    return run(lambda: ablate(asked))
+    return run(ablate, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

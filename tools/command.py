@@ -18,15 +18,15 @@ def make_parser(tool: str, what: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"python -m tools.{tool}", description=what, formatter_class=shown)
 
 
-def run(work: Callable[[], str]) -> int:
-    """Run a command and print the text that it returns; an error of the user is printed as one line.
+def run(work: Callable[[argparse.Namespace], str], asked: argparse.Namespace) -> int:
+    """Do what was asked for and print the text that it returns; an error of the user is one line.
 
     Returns:
         The exit code.
 
     """
     try:
-        text = work()
+        text = work(asked)
     except SleepstreamError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -299,8 +299,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--fold", type=int, choices=range(len(FOLDS)), help="of prepared nights, only this fold's subjects"
     )
     parser.add_argument("--peers", action="store_true", help="also score with YASA (extra `peers`)")
-    asked = parser.parse_args(arguments)
-    return run(lambda: evaluate(asked))
+    return run(evaluate, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -293,8 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=84, help="length of each part")
     parser.add_argument("--steps", type=int, default=550, help="of the optimiser")
     parser.add_argument("--seed", type=int, default=1, help="of pieces and fit")
-    asked = parser.parse_args(arguments)
-    return run(lambda: write_texture(asked))
+    return run(write_texture, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -125,8 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", type=int, nargs="+", choices=range(len(FOLDS)), metavar="FOLD", help="run only these folds"
     )
-    asked = parser.parse_args(arguments)
-    return run(lambda: cross_validate(asked))
+    return run(cross_validate, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

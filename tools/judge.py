@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--real takes its stages from a teacher; give --teacher")
     if not asked.real and not asked.nights:
         parser.error("nothing to do; give --nights or --real")
-    return run(lambda: judge(asked))
+    return run(judge, asked)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import getpass
 import shutil
+import socket
 import subprocess
 import tempfile
-import threading
+import time
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,7 @@ from streamer.errors import RunError
 PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"  # Debian's place is not on a user's path
 PROGRAM = shutil.which("mosquitto", path=PATH)
 STARTING_S = 60.0  # longest time for mosquitto to start, on a busy machine
+LOOK_S = 0.02
 
 
 class Mosquitto:
@@ -41,61 +43,48 @@ class Mosquitto:
             "log_dest stderr",
             *options,
         ]
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._process: subprocess.Popen[str] | None = None
-        self._log: threading.Thread | None = None
-        self.log: list[str] = []
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="mosquitto-")
-        self._config.write_text("\n".join(self._lines) + "\n")
+        self._made = tempfile.TemporaryDirectory(prefix="mosquitto-")
+        self._folder = Path(self._made.name)
+        (self._folder / "mosquitto.conf").write_text("\n".join(self._lines) + "\n")
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        assert self._folder
-        self._folder.cleanup()
+        self._made.cleanup()
 
     @property
-    def _config(self) -> Path:
-        assert self._folder
-        return Path(self._folder.name) / "mosquitto.conf"
+    def log(self) -> list[str]:
+        """What it has logged since the first start."""
+        return (self._folder / "log").read_text(encoding="utf-8").splitlines()
 
     def start(self) -> None:
         """Start the broker; return when it accepts connections."""
         assert PROGRAM
-        command = [PROGRAM, "-c", str(self._config)]
-        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        running = threading.Event()
-        self._log = threading.Thread(target=self._read_log, args=(self._process, running))
-        self._log.start()
-        if not running.wait(STARTING_S) or self._process.poll() is not None:
-            self.kill()
-            raise RunError("mosquitto did not start: " + " | ".join(self.log))
+        with (self._folder / "log").open("ab") as log:
+            command = [PROGRAM, "-c", str(self._folder / "mosquitto.conf")]
+            self._process = subprocess.Popen(command, stderr=log)
+        until = time.monotonic() + STARTING_S
+        while self._process.poll() is None and time.monotonic() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(LOOK_S)
+        self.kill()
+        raise RunError("mosquitto did not start: " + " | ".join(self.log))
 
     def kill(self) -> None:
         """End it like kill -9: without disconnecting clients or saving anything."""
-        if self._process is None:
-            return
-        assert self._log
-        assert self._process.stderr
-        self._process.kill()
-        self._process.wait()
-        self._log.join()
-        self._process.stderr.close()
-        self._process = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
     @property
     def pid(self) -> int:
         """Process id."""
         assert self._process
         return self._process.pid
-
-    def _read_log(self, process: subprocess.Popen[str], running: threading.Event) -> None:
-        assert process.stderr
-        for line in process.stderr:
-            self.log.append(line.rstrip())
-            if line.rstrip().endswith("running"):
-                running.set()
-        running.set()  # it has ended: `start` must not wait any longer

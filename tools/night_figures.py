@@ -7,6 +7,7 @@ Training nights are drawn by `model.draw`, and judged by `tools.judge`.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -90,19 +91,19 @@ def _short(values: Array, digits: int = 4) -> list[object]:
     return rounded
 
 
+def write_figures(asked: argparse.Namespace) -> str:
+    """Learn and write the figures; return where they are."""
+    text = json.dumps(compute_figures(Measurements.load(asked.features)), ensure_ascii=False)
+    asked.out.write_text(text + "\n", encoding="utf-8")
+    return f"wrote {asked.out}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = make_parser("night_figures", __doc__)
     parser.add_argument("features", type=Path, help="npz of per-epoch measurements")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the JSON file to write")
-    asked = parser.parse_args(arguments)
-
-    def written() -> str:
-        text = json.dumps(compute_figures(Measurements.load(asked.features)), ensure_ascii=False)
-        asked.out.write_text(text + "\n", encoding="utf-8")
-        return f"wrote {asked.out}"
-
-    return run(written)
+    return run(write_figures, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

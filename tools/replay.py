@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Play a recording; return 0 when it ended or was interrupted, else the error's exit code."""
     options = parse(arguments)
     try:
-        return run(lambda: asyncio.run(send(options)))
+        return run(lambda asked: asyncio.run(send(asked)), options)
     except KeyboardInterrupt:  # from asyncio, which notices Ctrl-C even where Python cannot raise it
         print("interrupted", file=sys.stderr)
         return 0

@@ -310,8 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="leave out the windows between epochs, which take most of the time",
     )
-    asked = parser.parse_args(arguments)
-    return run(lambda: measure(asked))
+    return run(measure, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

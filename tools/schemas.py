@@ -1,9 +1,8 @@
-"""Writes the JSON schemas of everything published or received: `python -m tools.schemas [--check]`."""
+"""Writes the JSON schemas of everything published or received: `python -m tools.schemas`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -41,24 +40,14 @@ def find_stale(folder: Path) -> list[str]:
     return sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
 
 
-def main(arguments: list[str]) -> int:
-    """Write the schemas, or with `--check` only report which are out of date; return the exit code."""
-    if arguments not in ([], ["--check"]):
-        print("usage: python -m tools.schemas [--check]", file=sys.stderr)
-        return 2
-    out_of_date = find_stale(FOLDER)
-    if arguments:
-        if out_of_date:
-            names = ", ".join(out_of_date)
-            print(f"docs/schemas is out of date ({names}); run python -m tools.schemas", file=sys.stderr)
-        return 1 if out_of_date else 0
+def main() -> None:
+    """Write the schemas that are out of date, and remove files that do not belong there."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in out_of_date:
+    for name in find_stale(FOLDER):
         (FOLDER / name).unlink(missing_ok=True)
-    for name, text in make_schemas().items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
-    return 0
+        if name in (made := make_schemas()):
+            (FOLDER / name).write_text(made[name], encoding="utf-8")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    main()

@@ -269,7 +269,7 @@ def test_the_older_of_two_processes_of_one_name_stands_by_and_returns_when_the_o
 
     with Mosquitto() as broker:
         asyncio.run(main(broker.port))
-    came = [line for line in broker.log if "New client connected" in line]
+        came = [line for line in broker.log if "New client connected" in line]
     assert sum("as sleepstream-n-waits-" in line for line in came) == 1
     assert sum("as sleepstream-n (" in line for line in came) == 3
 

@@ -36,7 +36,7 @@ PARTS: dict[str, tuple[str, bool]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print tables, write JSON if asked."""
     asked, names = _options(arguments)
-    return run(lambda: _measured(asked, names))
+    return run(lambda _: _measured(asked, names), asked)
 
 
 def _measured(asked: Asked, names: list[str]) -> str:

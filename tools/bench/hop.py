@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from streamer.messages import Score
 from streamer.network.runner import Given, Runner
 from streamer.network.stager import Model
 from streamer.window import spectrogram
 from tools.bench.figures import Asked, Figures, cpu_s, one_core
-from tools.bench.signals import journal_in, pipeline, publisher, seconds_of_eeg
+from tools.bench.signals import pipeline, recorded, seconds_of_eeg, timed
 
 WARM_S = 60  # the first window comes after 30 s
 WANTED = {"recompute_over_hop": (">=", 10.0)}
@@ -54,18 +53,12 @@ def hop_costs(model: Model, hops: int = 300) -> Figures:
     runner = _Timed(model.runner)
     watched, plain = pipeline(Model(runner, model.contract), 1), pipeline(model, 1)
     taken: list[tuple[float, float, float]] = []
-    with tempfile.TemporaryDirectory() as folder, journal_in(Path(folder)) as journal:
-        voice = publisher(journal)
+    with tempfile.TemporaryDirectory() as folder, recorded(Path(folder)) as record:
         for chunk in seconds_of_eeg(WARM_S + hops):
             before_s = runner.spent_s
             list(watched.push(chunk))
-            began = time.thread_time()
-            scores = [output for output in plain.push(chunk) if isinstance(output, Score)]
-            between = time.thread_time()
-            journal.record(chunk)
-            for score in scores:
-                voice.score(score)
-            taken.append((between - began, runner.spent_s - before_s, time.thread_time() - between))
+            hop_s, scores = timed(plain, chunk)
+            taken.append((hop_s, runner.spent_s - before_s, record(chunk, scores)))
     hop_us, network_us, publish_us = np.median(taken[WARM_S:], axis=0) * 1e6
     return {"hop_us": float(hop_us), "network_us": float(network_us), "publish_journal_us": float(publish_us)}
 

@@ -77,34 +77,20 @@ class _Watcher:
             self.arrived[news.seq] = time.time() - news.latency_ms / 1000
 
 
-class _Recorder:
-    """A real inlet, as LabRecorder has one: when each marker came, on a thread of its own."""
+def _record(opened: threading.Event, ended: threading.Event) -> dict[str, float]:
+    """A real inlet, as LabRecorder has one: when each marker came, in Unix s."""
+    import pylsl
 
-    def __init__(self) -> None:
-        self.came: dict[str, float] = {}  # marker -> Unix s
-        self.open = threading.Event()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="bench recorder")
-
-    def __enter__(self) -> _Recorder:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _listen(self) -> None:
-        import pylsl
-
-        found: list[Any] = pylsl.resolve_byprop("name", f"{PREFIX}-sleeper-markers", timeout=20)
-        inlet = pylsl.StreamInlet(found[0])
-        inlet.open_stream(timeout=20)
-        self.open.set()
-        while not self._ended.is_set():
-            values, _ = inlet.pull_sample(timeout=0.5)
-            if values is not None:
-                self.came[values[0]] = time.time()
+    came: dict[str, float] = {}
+    found: list[Any] = pylsl.resolve_byprop("name", f"{PREFIX}-sleeper-markers", timeout=20)
+    inlet = pylsl.StreamInlet(found[0])
+    inlet.open_stream(timeout=20)
+    opened.set()
+    while not ended.is_set():
+        values, _ = inlet.pull_sample(timeout=0.5)
+        if values is not None:
+            came[values[0]] = time.time()
+    return came
 
 
 def _settings(folder: Path, terminal: str) -> Settings:
@@ -134,13 +120,16 @@ async def _latencies() -> dict[str, list[float]]:
         running = asyncio.create_task(engine.run(), name="bench engine")
         await watcher.ready.wait()
         heard: list[tuple[float, dict[str, Any]]] = []
-        with _Recorder() as recorder:
-            listening = asyncio.create_task(_listen(heard), name="bench subscriber")
-            await asyncio.to_thread(recorder.open.wait, 20)
-            await running
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):  # its broker may be gone
-                await listening
+        opened, ended = threading.Event(), threading.Event()
+        recording = asyncio.create_task(asyncio.to_thread(_record, opened, ended), name="bench recorder")
+        listening = asyncio.create_task(_listen(heard), name="bench subscriber")
+        await asyncio.to_thread(opened.wait, 20)
+        await running
+        ended.set()
+        came = await recording
+        listening.cancel()
+        with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):  # its broker may be gone
+            await listening
         ttl = (folder / "ttl.jsonl").read_text(encoding="utf-8").splitlines()
     received = [
         (now - watcher.arrived[message["seq"]]) * 1000
@@ -149,7 +138,7 @@ async def _latencies() -> dict[str, list[float]]:
     ]
     found = {"published": watcher.published_ms, "received": received}
     found["trigger_ttl"] = [json.loads(line)["late_ms"] for line in ttl]
-    return found | _of_triggers([one for one in heard if "event" in one[1]], recorder.came)
+    return found | _of_triggers([one for one in heard if "event" in one[1]], came)
 
 
 @contextlib.contextmanager
@@ -176,16 +165,14 @@ async def _listen(heard: list[tuple[float, dict[str, Any]]]) -> None:
 
 def _of_triggers(heard: list[tuple[float, dict[str, Any]]], came: dict[str, float]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"trigger_marker_pushed": [], "trigger_marker": [], "trigger_mqtt": []}
-    seen: set[int] = set()
-    for now, event in heard:
-        if "latency_ms" not in event["data"] or event["seq"] in seen:  # the end of the night has no arrival
+    first = {event["seq"]: (now, event) for now, event in reversed(heard)}  # an event may come twice
+    for now, event in first.values():
+        if "latency_ms" not in event["data"]:  # the end of the night has no arrival
             continue
-        seen.add(event["seq"])
         pushed_ms = float(event["data"]["latency_ms"])
         arrived = datetime.fromisoformat(event["t"]).timestamp() - pushed_ms / 1000
         found["trigger_marker_pushed"].append(pushed_ms)
         found["trigger_mqtt"].append((now - arrived) * 1000)
-        marker = f"Trigger: {event['text']}"
-        if marker in came:
-            found["trigger_marker"].append((came[marker] - arrived) * 1000)
+        if (at := came.get(f"Trigger: {event['text']}")) is not None:
+            found["trigger_marker"].append((at - arrived) * 1000)
     return found

@@ -6,7 +6,7 @@ YASA is measured where it is installed (extra `peers`). Any other stager joins w
 - anything else: a command; the path of an .npy file with the same array is appended to it. Its start counts.
 
 Costs are CPU time of the process, or of the command's, at the end of a night of --hours. `hop` is what we do
-when an epoch's last second has come, as `--only hop` has it; `epoch` all that we do in its 30 s at hop 30 s.
+when an epoch's last second has come, as `--only hop` has it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from streamer.frontend import condition
 from streamer.messages import RATE_HZ
 from streamer.network.stager import Model
 from streamer.settings import SignalSettings
-from tools.bench.figures import Asked, Figures, one_core
+from tools.bench.figures import Asked, Figures, cpu_s, one_core
 from tools.bench.hop import hop_costs
-from tools.bench.signals import INFO, pipeline, seconds_of_eeg, simulated
+from tools.bench.signals import INFO, simulated
 
 Samples = NDArray[np.float32]
 WANTED = {"yasa_over_hop": (">=", 1000.0)}
@@ -46,19 +46,15 @@ def measure(asked: Asked) -> Figures:
         peers["yasa"] = _process_s(yasa)
     with one_core():
         model = Model.load(asked.model, runtime=asked.runtime, trusted=True)
-        epoch_s, hop_s = live_s(model), float(hop_costs(model)["hop_us"]) / 1e6
-        figures: Figures = {"hop_ms": hop_s * 1000, "epoch_ms": epoch_s * 1000}
+        hop_s = float(hop_costs(model)["hop_us"]) / 1e6
+        figures: Figures = {"hop_ms": hop_s * 1000}
         if "yasa" not in peers:
             figures["yasa"] = "not installed: pip install '.[peers]'"
         night = condition(simulated(asked.hours) if peers else (), INFO, SignalSettings())
         for name, cost_s in peers.items():
             cost_s(night[: 600 * RATE_HZ])  # what it loads once, it need not load again
             taken = cost_s(night)
-            figures |= {
-                f"{name}_s": taken,
-                f"{name}_over_hop": taken / hop_s,
-                f"{name}_over_epoch": taken / epoch_s,
-            }
+            figures |= {f"{name}_s": taken, f"{name}_over_hop": taken / hop_s}
     return figures
 
 
@@ -79,24 +75,20 @@ def adapter(text: str) -> Callable[[Samples], float]:
 
 
 def _process_s(stage: Callable[[Samples], object]) -> Callable[[Samples], float]:
-    def run(samples: Samples) -> float:
-        began = time.process_time()
-        stage(samples)
-        return time.process_time() - began
-
-    return run
+    return lambda samples: cpu_s(lambda: stage(samples), 1, of=time.process_time)
 
 
 def _command_s(command: str) -> Callable[[Samples], float]:
+    def stage(path: Path) -> None:
+        done = subprocess.run([*shlex.split(command), str(path)], stdout=subprocess.DEVNULL, check=False)
+        if done.returncode != 0:
+            raise UsageError(f"peer {command!r}: ended with {done.returncode}; try it by hand")
+
     def run(samples: Samples) -> float:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "night.npy"
             np.save(path, samples)
-            before = _children_s()
-            done = subprocess.run([*shlex.split(command), str(path)], stdout=subprocess.DEVNULL, check=False)
-            if done.returncode != 0:
-                raise UsageError(f"peer {command!r}: ended with {done.returncode}; try it by hand")
-            return _children_s() - before
+            return cpu_s(lambda: stage(path), 1, of=_children_s)
 
     return run
 
@@ -104,16 +96,3 @@ def _command_s(command: str) -> Callable[[Samples], float]:
 def _children_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def live_s(model: Model, epochs: int = 20) -> float:
-    """CPU seconds of all that 30 s of signal take at hop 30 s, the median of some."""
-    path, taken = pipeline(model, 30), []
-    chunks = seconds_of_eeg(30 * (epochs + 3))
-    for _ in range(epochs + 3):
-        seconds = [next(chunks) for _ in range(30)]
-        began = time.thread_time()
-        for chunk in seconds:
-            list(path.push(chunk))
-        taken.append(time.thread_time() - began)
-    return float(np.median(taken[3:]))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from streamer.clock import SystemClock
 from streamer.journal import Journal, Meta
-from streamer.messages import Channel, Chunk, Item, StreamInfo
+from streamer.messages import Channel, Chunk, Item, Score, StreamInfo
 from streamer.network.stager import Model
 from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
@@ -19,6 +21,7 @@ from streamer.sources.settings import SimulatedSettings
 from streamer.sources.simulated import SimulatedSource
 
 RATE_HZ = 256  # a headband's
+BACKLOG_BYTES = 4_000_000
 INFO = StreamInfo("bench", RATE_HZ, (Channel("Fpz-Cz", "uV"),), 0.0)
 
 
@@ -39,13 +42,34 @@ def simulated(hours: float, seed: int = 7) -> Iterator[Item]:
     return SimulatedSource(SimulatedSettings(seed=seed, hours=hours, rate_hz=RATE_HZ)).items()
 
 
-def journal_in(folder: Path) -> Journal:
-    """Begin a session file."""
+def timed(path: Pipeline, chunk: Chunk) -> tuple[float, list[Score]]:
+    """Push a chunk; return the CPU seconds that this thread took, and the scores."""
+    began = time.thread_time()
+    scores = [output for output in path.push(chunk) if isinstance(output, Score)]
+    return time.thread_time() - began, scores
+
+
+@contextmanager
+def recorded(folder: Path) -> Iterator[Callable[[Chunk, list[Score]], float]]:
+    """Begin a session; yield what records a chunk, publishes its scores and returns its CPU seconds.
+
+    A night comes faster here than a disk may take it, so it waits for the disk, which is not counted.
+    Messages go as far as the outbox.
+    """
+    clock = SystemClock()
     meta = Meta("bench", "bench", "bench", INFO, "", {}, {})
-    return Journal.create(folder / "bench.sqlite", meta, SystemClock(), deliver=True)
+    with Journal.create(folder / "bench.sqlite", meta, clock, deliver=True) as journal:
+        topics = MqttStream("bench", journal.outbox, 60.0, clock)
+        publisher = Publisher("bench", "bench", INFO, journal, [topics], clock, None)
 
+        def record(chunk: Chunk, scores: list[Score]) -> float:
+            began = time.thread_time()
+            journal.record(chunk)
+            for score in scores:
+                publisher.score(score)
+            taken_s = time.thread_time() - began
+            while journal.status.pending_bytes > BACKLOG_BYTES:
+                time.sleep(0.01)
+            return taken_s
 
-def publisher(journal: Journal) -> Publisher:
-    """Return a voice with everything but the network that its messages would go out to."""
-    topics = MqttStream("bench", journal.outbox, 60.0, SystemClock())
-    return Publisher("bench", "bench", INFO, journal, [topics], SystemClock(), None)
+        yield record

@@ -20,9 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from streamer.errors import RunError
-from streamer.sources.settings import SimulatedSettings
-from streamer.sources.simulated import SimulatedSource
-from tools.bench.figures import SLEEPSTREAM, Asked, Figures
+from tools.bench.figures import SLEEPSTREAM, Asked, Figures, percentiles
 from tools.bench.fleet.traffic import CYCLE_S, Heard, Listener, send
 from tools.mosquitto import Mosquitto
 
@@ -61,8 +59,8 @@ def measure(asked: Asked) -> Figures:
     with Mosquitto(port=PORT) as broker, Listener(broker.port) as listener:
         _, figures = _real(broker, listener, real, 30)
         heard, at_most = _real(broker, listener, real, 1)
-        figures |= at_most | _percentiles("engines_hop1", _from_last_sample_ms(heard))
-        figures |= _night(heard) | {"synthesis_cpu_s_per_sleeper_and_night": _synthesis_cpu_s()}
+        figures |= at_most | percentiles("engines_hop1", _from_last_sample_ms(heard))
+        figures |= _night(heard)
         sleepers, knee = FIRST, 0
         while sleepers <= MOST:
             for _ in range(TRIES):
@@ -149,16 +147,6 @@ def _night(heard: Heard) -> Figures:
     return figures
 
 
-def _synthesis_cpu_s() -> float:
-    """What simulating a sleeper costs; an engine with a real source does not have it."""
-    hours = 0.25
-    source = SimulatedSource(SimulatedSettings(hours=hours))
-    began = time.process_time()
-    for _ in source.items():
-        pass
-    return (time.process_time() - began) / hours * 8
-
-
 def _replay(broker: Mosquitto, listener: Listener, heard: Heard, sleepers: int) -> Figures:
     """One step: so many sleepers for a while."""
     spawn = get_context("spawn")
@@ -183,12 +171,10 @@ def _replay(broker: Mosquitto, listener: Listener, heard: Heard, sleepers: int) 
         "broker_cpu_us_per_message": share * REPLAY_S / messages * 1e6,
         "replay_behind_s": behind_s,
     }
-    late = _percentiles("late", now.late_ms)
-    late_ms = late["late_p99_ms"]
-    assert not isinstance(late_ms, str)
-    too_much = "too late" if late_ms > LATE_MS else "lost" if lost > LOST else "carried"
-    figures |= late
-    return figures | {"verdict": "the replay could not keep up" if behind_s > BEHIND_S else too_much}
+    p99_ms = float(np.percentile(now.late_ms, 99))
+    too_much = "too late" if p99_ms > LATE_MS else "lost" if lost > LOST else "carried"
+    verdict = "the replay could not keep up" if behind_s > BEHIND_S else too_much
+    return figures | percentiles("late", now.late_ms) | {"verdict": verdict}
 
 
 def _from_last_sample_ms(heard: Heard) -> list[float]:
@@ -203,7 +189,3 @@ def _from_last_sample_ms(heard: Heard) -> list[float]:
     return [
         late_ms - offsets[sleeper] for late_ms, (sleeper, _) in zip(heard.late_ms, heard.said_ms, strict=True)
     ]
-
-
-def _percentiles(name: str, values_ms: list[float]) -> Figures:
-    return {f"{name}_p{share}_ms": float(np.percentile(values_ms, share)) for share in (50, 99)}
