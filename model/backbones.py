@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.size import FRAMES, Size
+from model.size import Size
+from streamer.window import FRAMES
 
 LOOKS = 4  # weighted means over the frames of an epoch
 

@@ -19,9 +19,8 @@ from model.augment import NONE, Augmentation, augment, begin, lose_epochs
 from streamer.errors import RecordingError
 from streamer.messages import EPOCH_SAMPLES, RATE_HZ, STAGES
 from streamer.quality import LEAST_REAL
-from streamer.window import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING
+from streamer.window import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, FRAMES, HAMMING
 
-FRAMES = EPOCH_SAMPLES // RATE_HZ - 1
 UNSCORED = -1
 # SleePyCo's subject-wise test folds of Sleep-EDF-78 (Lee et al. 2024).
 FOLDS = (

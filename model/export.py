@@ -27,7 +27,7 @@ from model.checkpoint import load_checkpoint
 from model.ensemble import Ensemble
 from model.graphs import graphs
 from model.mc2sleepnet import MC2SleepNet, parameter_count
-from model.size import FRAMES, Size
+from model.size import Size
 from streamer import __version__
 from streamer.errors import ArtifactError
 from streamer.messages import EPOCH_SAMPLES
@@ -37,7 +37,7 @@ from streamer.network.onnx import OnnxRunner
 from streamer.network.runner import Given, Runner
 from streamer.network.torchscript import LIVE, TorchRunner, deprecated_script
 from streamer.network.trust import record
-from streamer.window import BINS
+from streamer.window import BINS, FRAMES
 
 TOLERANCE = 1e-5  # of a probability
 

@@ -20,11 +20,10 @@ from model.backbones import RawBackbone, SpectrumBackbone, SpectrumLayer
 from model.ensemble import Ensemble
 from model.mc2sleepnet import Attention, MC2SleepNet, SequenceLayer, State
 from model.scaled_epoch import ScaledEpoch
-from model.size import FRAMES
 from model.standard import Past
 from streamer.messages import EPOCH_SAMPLES
 from streamer.network.artifact import GRAPHS
-from streamer.window import BINS
+from streamer.window import BINS, FRAMES
 
 
 def graphs(network: MC2SleepNet | Ensemble) -> dict[str, bytes]:

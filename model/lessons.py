@@ -32,12 +32,12 @@ from model.broad import gains, runs, shuffled, spread_over
 from model.checkpoint import load_checkpoint
 from model.data import UNSCORED, Batch, Cut, Draws, PreparedNight, fold_of, load_nights
 from model.mc2sleepnet import MC2SleepNet
-from model.size import FRAMES, SIZES
+from model.size import SIZES
 from model.spectra import FREQUENCY_HZ, NOISE_GAIN, amplitudes
 from model.streamed import Streamed
 from streamer.errors import RecordingError, SleepstreamError
 from streamer.messages import EPOCH_S
-from streamer.window import FLOOR_UV
+from streamer.window import FLOOR_UV, FRAMES
 
 BINS = SIZES["small"].bins
 HERE_HZ = FREQUENCY_HZ[:BINS]

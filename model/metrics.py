@@ -27,8 +27,8 @@ class CalibratedAgreement:
     macro_f1: float  # over the stages that either scorer gave
     f1: dict[str, float]  # per stage
     ece: float  # expected calibration error, 15 bins
-    ece_of_chance: float  # that of perfect probabilities on as many epochs; less cannot be expected
     confusion: list[list[int]]  # row: the scorer's stage, column: ours, in the order of STAGES
+    ece_of_chance: float | None = None  # of perfect probabilities on as many epochs; None: not asked for
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
@@ -43,8 +43,11 @@ class CalibratedAgreement:
         )
 
 
-def agreement(probabilities: Tensor, stages: Tensor) -> CalibratedAgreement:
-    """Compare probabilities (n, 5) with stages (n,); epochs with a negative stage are left out."""
+def agreement(probabilities: Tensor, stages: Tensor, chance: bool = False) -> CalibratedAgreement:
+    """Compare probabilities (n, 5) with stages (n,); epochs with a negative stage are left out.
+
+    With `chance` also the calibration error that cannot be avoided, which takes longer than all the rest.
+    """
     scored = stages >= 0
     given, stage = probabilities[scored].float().cpu(), stages[scored].long().cpu()
     counts = torch.bincount(stage * CLASSES + given.argmax(1), minlength=CLASSES**2)
@@ -56,8 +59,8 @@ def agreement(probabilities: Tensor, stages: Tensor) -> CalibratedAgreement:
         macro_f1=_number(found.macro_f1),
         f1={name: value or 0.0 for name, value in found.f1.items()},
         ece=_calibration_error(given, stage),
-        ece_of_chance=_error_of_chance(given),
         confusion=[list(row) for row in found.confusion],
+        ece_of_chance=_error_of_chance(given) if chance else None,
     )
 
 

@@ -7,7 +7,6 @@ target and is never looked at while drawing.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +18,12 @@ from streamer.messages import EPOCH_SAMPLES, RATE_HZ
 from streamer.sources.synthesis import (
     ALPHA,
     BANDS_HZ,
-    DEFAULT,
     DELTA,
     HIGH,
     LOW,
     SIGMA,
     Measured,
-    Style,
     above,
-    synthesise,
 )
 
 Array = NDArray[np.float64]
@@ -206,17 +202,6 @@ class Measurements:
     def column(self, key: str, recording: str) -> Array:
         """One block of the table's columns for one night (n_epochs, columns), as it was measured."""
         return self._table[key][self._find(recording)].astype(np.float64)
-
-    def resynthesise(
-        self, recording: str, seed: int, style: Style = DEFAULT, derivation: Derivation = FRONTAL
-    ) -> Samples:
-        """One night (n_epochs * 3000,) float32 µV at 100 Hz, not yet band-passed.
-
-        Two recordings share no noise under the same seed.
-        """
-        measured = self.measured(recording, derivation)
-        own = (seed << 32) + zlib.crc32(recording.encode())
-        return np.concatenate(list(synthesise(measured, own, style)))
 
     def _find(self, recording: str) -> slice:
         if recording not in self._rows:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 Views = Literal["both", "raw", "spectrum"]
-FRAMES = 29
 BANDS_HZ = (0.5, 4.0, 8.0, 12.0, 16.0, 30.0)  # delta, theta, alpha, sigma, beta
 
 

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from model.augment import NONE, Augmentation, begin, lose_epochs, response
 from model.data import Batch, Cut, PreparedNight, Sequences
-from model.size import FRAMES
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
 from streamer.quality import LEAST_REAL
-from streamer.window import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, HAMMING
+from streamer.window import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, FRAMES, HAMMING
 
 FREQUENCY_HZ = np.arange(1, BINS + 1) * RATE_HZ / FFT_POINTS
 NOISE_GAIN = float(np.sqrt(np.square(HAMMING).sum() / 2))  # of a bin's real and imaginary part, each

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from model.size import FRAMES
+from streamer.window import FRAMES
 
 BIN_HZ = 100 / 256
 PRIOR_EPOCHS = 10.0  # how many epochs the training nights' spread counts for, while little was seen

@@ -35,7 +35,7 @@ TRAILING_EPOCHS = 40.0  # time constant of the mean and spread that stand for th
 PRIOR_EPOCHS = 30.0  # how many epochs the usual spread counts for
 USUAL_SPREAD = 0.67  # of the decadic logarithm of a bin's power over some minutes of EEG
 LEAST = 1e-6  # µV², added to every power
-FRAMES = 28  # of an epoch; the two that reach into the next one are left out
+WHOLE_FRAMES = 28  # of an epoch; the two that reach into the next one are left out
 
 Samples = NDArray[np.float32]
 
@@ -93,10 +93,10 @@ class Streamed:
 
 
 def in_epochs(decibel: Samples) -> Tensor:
-    """(B, T * 30, bins) dB -> the frames of whole epochs in decades (B, T, FRAMES, bins)."""
+    """(B, T * 30, bins) dB -> the frames of whole epochs in decades (B, T, WHOLE_FRAMES, bins)."""
     batch, seconds, bins = decibel.shape
     epochs = torch.from_numpy(decibel / 10).float().view(batch, seconds // EPOCH_S, EPOCH_S, bins)
-    return epochs[:, :, :FRAMES]
+    return epochs[:, :, :WHOLE_FRAMES]
 
 
 def standardised(epochs: Tensor) -> Tensor:

@@ -99,12 +99,12 @@ class Conditioner:
         self._last = float(samples[-1])
         return self._chunk((yield from self._resampler.steps(samples)), item.arrived)
 
-    def restart(self, arrived: float = 0.0) -> list[Item]:
+    def restart(self) -> list[Item]:
         """Restart the filters, as after a long gap, because another channel follows.
 
         Return what was held back.
         """
-        return self._give_up(Gap(self._next, self._next, "", arrived))
+        return self._give_up(Gap(self._next, self._next, ""))
 
     def flush(self) -> list[Item]:
         """End of the stream: return what the resampler held back, or a gap at the end."""

@@ -9,7 +9,7 @@ import pytest
 
 from streamer.cli import main
 from streamer.clock import SystemClock
-from streamer.journal import Journal
+from streamer.journal import JournalReader
 from streamer.live.engine import Engine
 from streamer.messages import STAGES
 from streamer.settings import load, validate
@@ -97,7 +97,7 @@ def test_it_runs_and_says_what_it_promises(path, tmp_path):
     for stream, outcome in zip(settings.stream, outcomes, strict=True):
         assert outcome.error is None
         assert len(outcome.labels) == 6
-        with Journal.open(outcome.session) as session:
+        with JournalReader(outcome.session) as session:
             assert [event.event for event in session.events()][-1] == "session_ended"
         if settings.jsonl is not None:
             assert len((tmp_path / f"{stream.name}.jsonl").read_text().splitlines()) == 6

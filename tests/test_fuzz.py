@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from streamer.commands.recover import recover
 from streamer.errors import SleepstreamError
-from streamer.journal import Journal
+from streamer.journal import Journal, JournalReader
 from streamer.journal.candidates import find
 from streamer.journal.packing import pack
 from streamer.messages import Chunk, Gap
@@ -249,7 +249,7 @@ def change(path, cell, value):
 
 
 def look(path):
-    with Journal.open(path) as reader:
+    with JournalReader(path) as reader:
         reader.position()
         for rows in (reader.samples, reader.gaps, reader.epochs, reader.events):
             list(rows())

@@ -171,7 +171,7 @@ def ask_yasa(samples: NDArray[np.float32], epochs: int) -> Floats:
     return yasa(samples[: epochs * EPOCH_SAMPLES]).astype(np.float64)
 
 
-def compare(rows: Iterable[Rows], smoothed: bool = False) -> CalibratedAgreement:
+def compare(rows: Iterable[Rows], smoothed: bool = False, chance: bool = False) -> CalibratedAgreement:
     """Compute the agreement pooled over all epochs that both engine and scorer have scored."""
     probabilities, truth = [], []
     for one in rows:
@@ -179,7 +179,8 @@ def compare(rows: Iterable[Rows], smoothed: bool = False) -> CalibratedAgreement
         known = one.smoothed >= 0 if smoothed else ~np.isnan(one.probabilities[:, 0])
         probabilities.append(given[known])
         truth.append(one.truth[known])
-    return agreement(torch.from_numpy(np.concatenate(probabilities)), torch.from_numpy(np.concatenate(truth)))
+    given, stages = (torch.from_numpy(np.concatenate(one)) for one in (probabilities, truth))
+    return agreement(given, stages, chance)
 
 
 def changes_per_hour(hypnograms: Sequence[Stages]) -> float:
@@ -197,8 +198,8 @@ def delays_s(rows: Rows) -> Iterator[float]:
             yield float(noticed[0] * EPOCH_S) if noticed.size else float("inf")
 
 
-def summarise(all_staged: Sequence[StagedNight]) -> dict[str, Any]:
-    """Compute every figure of the evaluation, as JSON values."""
+def summarise(all_staged: Sequence[StagedNight], chance: bool = False) -> dict[str, Any]:
+    """Compute every figure of the evaluation, as JSON values; `chance` as for `agreement`."""
     grids = [one.grid for one in all_staged]
     subjects = {
         one.subject: [other.grid for other in all_staged if other.subject == one.subject]
@@ -208,7 +209,7 @@ def summarise(all_staged: Sequence[StagedNight]) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "recordings": len(all_staged),
         "subjects": len(subjects),
-        "pooled": compare(grids).as_dict(),
+        "pooled": compare(grids, chance=chance).as_dict(),
         "smoothed": compare(grids, smoothed=True).as_dict(),
         "kappa_sd_over_subjects": float(np.std([compare(rows).kappa for rows in subjects.values()])),
         "changes_per_hour": {
@@ -221,11 +222,11 @@ def summarise(all_staged: Sequence[StagedNight]) -> dict[str, Any]:
         "boundary_delay_median_s": float(np.median(np.minimum(delays, PATIENCE * EPOCH_S)))
         if delays
         else None,
-        "each": {one.name: compare([one.grid]).as_dict() for one in all_staged},
+        "each": {one.name: compare([one.grid], chance=chance).as_dict() for one in all_staged},
     }
     peers = [one.peer for one in all_staged if one.peer is not None]
     if peers:
-        figures["yasa"] = compare(peers).as_dict()
+        figures["yasa"] = compare(peers, chance=chance).as_dict()
     return figures
 
 
@@ -288,7 +289,7 @@ def evaluate(asked: argparse.Namespace) -> str:
             results.append(stage_prepared(path.name, night, model, peers=asked.peers))
     if not results:
         raise UsageError(f"fold {asked.fold}: none of the recordings is of its subjects")
-    figures = summarise(results)
+    figures = summarise(results, chance=True)
     return write(asked.out, "evaluation", figures, make_page(figures, model))
 
 

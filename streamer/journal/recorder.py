@@ -130,11 +130,6 @@ class Journal:
         journal._other_boot = not same
         return journal
 
-    @staticmethod
-    def open(path: Path) -> JournalReader:
-        """Read a session, also while another process records it."""
-        return JournalReader(path)
-
     def __enter__(self) -> Self:
         return self
 

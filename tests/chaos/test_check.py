@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from streamer.clock import SystemClock
-from streamer.journal import Journal, Meta
+from streamer.journal import Journal, JournalReader, Meta
 from streamer.messages import Chunk, Gap, Score
 from streamer.pipeline import Pipeline
 from streamer.settings import StreamSettings
@@ -48,7 +48,7 @@ def record(folder, items, ended=True, most=100):
                     publisher.commit(output)
         if ended:
             publisher.event("session_ended", "stopped")
-    with Journal.open(folder / "s.sqlite") as session:
+    with JournalReader(folder / "s.sqlite") as session:
         return [(parcel.kind, parcel.body) for parcel in session.parcels()]
 
 

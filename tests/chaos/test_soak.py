@@ -78,6 +78,7 @@ def test_a_pool_may_fill_but_not_beyond_its_bound_and_not_twice():
     ]
 
 
+@pytest.mark.slow
 def test_a_real_thread_that_leaks_is_found_while_the_pool_fills():
     over = threading.Event()
 

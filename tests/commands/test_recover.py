@@ -8,7 +8,7 @@ import pytest
 from streamer.cli import main
 from streamer.commands.recover import UNREADABLE, recover
 from streamer.errors import JournalError, UsageError
-from streamer.journal import Journal
+from streamer.journal import Journal, JournalReader
 from streamer.journal import file as session_file
 from streamer.journal.file import Batch, Block
 from tests.journals import META, HastyClock, chunk, epoch, event
@@ -37,7 +37,7 @@ def session(folder, seconds=600):
 
 
 def holds(path):
-    with Journal.open(path) as reader:
+    with JournalReader(path) as reader:
         spans = [(one.start, one.stop) for one in (*reader.samples(), *reader.gaps())]
         return sorted(spans), list(reader.epochs()), list(reader.gaps()), list(reader.parcels())
 
@@ -56,7 +56,7 @@ def test_a_sound_file_is_copied_row_by_row(tmp_path):
     saved = recover(path, tmp_path / "new.sqlite")
     assert holds(saved.path) == holds(path)
     assert (saved.breaks, saved.lost_samples) == (0, 0)
-    with Journal.open(saved.path) as reader:
+    with JournalReader(saved.path) as reader:
         assert reader.meta.info == META.info
 
 

@@ -24,7 +24,7 @@ def test_one_descriptor_keeps_the_others_out(tmp_path):
 
 def test_without_locks_everything_is_imported_and_a_session_is_written(tmp_path):
     code = WITHOUT + (
-        "import pathlib, streamer.cli, streamer.live.engine, streamer.commands.status, tools.score.manifest\n"
+        "import pathlib, streamer.cli, streamer.live.engine, streamer.commands.status, tools.manifest\n"
         "from streamer.journal.lock import FileLock, held\n"
         "session = pathlib.Path(sys.argv[1])\n"
         "with FileLock(session):\n"

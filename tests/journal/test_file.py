@@ -10,7 +10,7 @@ import pytest
 
 from streamer.commands.recover import recover
 from streamer.errors import JournalError
-from streamer.journal import Journal
+from streamer.journal import Journal, JournalReader
 from streamer.journal.file import CACHE_KIB, create
 from tests.journals import META, HandClock, chunk, epoch
 
@@ -22,7 +22,7 @@ def test_two_writers_on_one_session_are_refused(tmp_path):
             Journal.resume(path, HandClock())
         with pytest.raises(JournalError, match="in use"):
             Journal.create(path, META, HandClock())
-        with Journal.open(path) as reader:
+        with JournalReader(path) as reader:
             assert reader.meta == META
     Journal.resume(path, HandClock()).close()
     with pytest.raises(JournalError, match="never overwritten"):
@@ -68,7 +68,7 @@ def test_foreign_and_damaged_files_are_refused_and_left_alone(tmp_path, damage):
     before = path.read_bytes()
     with pytest.raises(JournalError):
         Journal.resume(path, HandClock())
-    with pytest.raises(JournalError), Journal.open(path) as reader:
+    with pytest.raises(JournalError), JournalReader(path) as reader:
         assert [*reader.samples(), *reader.epochs()]
     with pytest.raises(JournalError):
         Journal.create(path, META, HandClock())

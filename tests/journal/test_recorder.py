@@ -16,7 +16,7 @@ import pytest
 
 from streamer.clock import SystemClock, boot_id
 from streamer.errors import JournalError
-from streamer.journal import PROMISE_S, UNEXPLAINED, Journal
+from streamer.journal import PROMISE_S, UNEXPLAINED, Journal, JournalReader
 from streamer.journal.file import MIGRATIONS
 from streamer.messages import Chunk, Gap
 from tests.journals import META, HandClock, HastyClock, chunk, epoch, event, indices, take
@@ -35,7 +35,7 @@ def test_a_session_reads_back_as_it_was_handed_over(tmp_path):
         assert journal.next_sample == 256
     assert files(tmp_path) == ["s.sqlite"], "no lock, WAL or shared memory is left behind"
     assert indices(path) == [*range(108), *range(200, 256)]
-    with Journal.open(path) as reader:
+    with JournalReader(path) as reader:
         assert reader.meta == META
         assert list(reader.gaps()) == [Gap(108, 200, "radio", 5.0)]
         assert list(reader.epochs()) == [epoch(0)]
@@ -56,7 +56,7 @@ def files(folder: Path) -> list[str]:
 def test_samples_can_be_read_from_the_middle(tmp_path):
     with Journal.create(tmp_path / "s.sqlite", META, HastyClock()) as journal:
         journal.record(chunk(0, 1000))
-    with Journal.open(tmp_path / "s.sqlite") as reader:
+    with JournalReader(tmp_path / "s.sqlite") as reader:
         (block,) = reader.samples(start=990)
     assert block.samples[0].tolist() == list(range(990, 1000))
 
@@ -97,7 +97,7 @@ def test_nothing_is_rewritten_and_no_index_is_left_out(tmp_path):
             journal.event(event(2))
     with pytest.raises(JournalError, match="closed"):
         journal.record(chunk(20, 1))
-    with Journal.open(tmp_path / "s.sqlite") as reader:
+    with JournalReader(tmp_path / "s.sqlite") as reader:
         assert list(reader.gaps()) == [Gap(10, 15, UNEXPLAINED)]
 
 
@@ -143,7 +143,7 @@ def test_parcels_come_in_order_and_stay_until_acknowledged(tmp_path):
 
     asyncio.run(asyncio.wait_for(first_life(), 60))
     asyncio.run(asyncio.wait_for(second_life(), 60))
-    with Journal.open(path) as reader:
+    with JournalReader(path) as reader:
         assert [parcel.id for parcel in reader.parcels()] == [6]
         assert len(list(reader.epochs())) == 5
 
@@ -153,7 +153,7 @@ def test_without_delivery_nothing_piles_up(tmp_path):
         journal.epoch(epoch(0))
         journal.event(event(0))
         assert len(journal.outbox) == 0
-    with Journal.open(tmp_path / "s.sqlite") as reader:
+    with JournalReader(tmp_path / "s.sqlite") as reader:
         assert list(reader.parcels()) == []
         assert len(list(reader.epochs())) == 1
 
@@ -231,7 +231,7 @@ def check_the_promise(path: Path, log: list[list[str]], died: float) -> None:
     found = indices(path)
     assert found == list(range(len(found))), "no hole, and no half chunk"
     assert len(found) > max(number for kind, number in old if kind == "sample")
-    with Journal.open(path) as reader:
+    with JournalReader(path) as reader:
         epochs = [payload.epoch for payload in reader.epochs()]
         parcels = [parcel.id for parcel in reader.parcels()]
     assert epochs == list(range(len(epochs))) == parcels

@@ -15,7 +15,7 @@ import pytest
 
 from streamer.clock import SystemClock
 from streamer.errors import DiskError, JournalError
-from streamer.journal import NOT_RECORDED, Journal
+from streamer.journal import NOT_RECORDED, Journal, JournalReader
 from streamer.journal import file as session_file
 from streamer.journal.lock import FileLock, held, outrun
 from streamer.journal.writer import Writer
@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_counted_and_listed(tmp_path):
 
     asyncio.run(asyncio.wait_for(night(), 60))
     assert indices(tmp_path / "s.sqlite") == [*range(150), *range(350, 400)]
-    with Journal.open(tmp_path / "s.sqlite") as reader:
+    with JournalReader(tmp_path / "s.sqlite") as reader:
         assert list(reader.gaps()) == [Gap(150, 350, NOT_RECORDED)]
         assert len(list(reader.epochs())) == 1
 
@@ -195,7 +195,7 @@ def test_a_full_disk_stops_neither_staging_nor_delivery_and_recording_resumes(tm
 
     asyncio.run(asyncio.wait_for(night(), 60))
     found = indices(path)
-    with Journal.open(path) as reader:
+    with JournalReader(path) as reader:
         lost = [index for gap in reader.gaps() for index in range(gap.start, gap.stop)]
         assert [payload.epoch for payload in reader.epochs()] == [0, 1]
     assert lost  # in one gap or more: a commit that still found room may lie between
@@ -232,7 +232,7 @@ def test_a_disk_that_becomes_read_only_stops_neither_staging_nor_delivery(tmp_pa
     asyncio.run(asyncio.wait_for(night(), 60))
     assert indices(path) == list(range(3000))
     assert "readonly" in caplog.text
-    with Journal.open(path) as reader:
+    with JournalReader(path) as reader:
         assert [payload.epoch for payload in reader.epochs()] == [0]
 
 

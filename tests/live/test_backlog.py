@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from streamer.journal import Journal
+from streamer.journal import Journal, JournalReader
 from streamer.live.backlog import Backlog, undelivered
 from tests.journals import META, HastyClock, epoch, take
 
@@ -46,7 +46,7 @@ def test_parcels_of_several_sessions_come_in_order_and_leave_their_own_files(tmp
     asyncio.run(asyncio.wait_for(deliver(), 60))
     left = []
     for name in NAMES:
-        with Journal.open(tmp_path / f"{name}.sqlite") as reader:
+        with JournalReader(tmp_path / f"{name}.sqlite") as reader:
             left.append([parcel.id for parcel in reader.parcels()])
     assert left == [[1], [0], [0]]
 

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from streamer.clock import SystemClock
-from streamer.journal import Journal
+from streamer.journal import JournalReader
 from streamer.live.engine import Engine
 from streamer.settings import validate
 from streamer.sinks.commands import BURST
@@ -168,7 +168,7 @@ def test_several_sleepers_share_a_model_and_a_failing_one_leaves_the_others(tmp_
     assert "none.edf" in str(outcomes[2].error)
     assert outcomes[2].session is None
     assert len((tmp_path / "ben.jsonl").read_text().splitlines()) == 6
-    with Journal.open(outcomes[3].session) as session:
+    with JournalReader(outcomes[3].session) as session:
         assert [event.event for event in session.events()][-2:] == ["error", "session_ended"]
 
 
@@ -208,7 +208,7 @@ def test_a_sleeper_alone_and_among_others_is_staged_alike(tmp_path):
 
 
 def _epochs(path):
-    with Journal.open(path) as session:
+    with JournalReader(path) as session:
         return [(e.epoch, e.stage, e.probabilities) for e in session.epochs()]
 
 

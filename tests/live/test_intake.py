@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import JournalError, SourceError
-from streamer.journal import Journal
+from streamer.journal import Journal, JournalReader
 from streamer.live import intake as module
 from streamer.live.intake import Intake
 from streamer.live.resume import Continued
@@ -41,7 +41,7 @@ def test_what_arrives_is_recorded_while_nobody_has_time_for_it(tmp_path):
             assert intake.waiting == 0
 
     asyncio.run(scenario())
-    with Journal.open(tmp_path / "s.sqlite") as session:
+    with JournalReader(tmp_path / "s.sqlite") as session:
         assert session.last().index == 400
 
 

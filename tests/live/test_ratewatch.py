@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamer.clock import SystemClock, suspended_s
-from streamer.journal import Journal
+from streamer.journal import JournalReader
 from streamer.live.ratewatch import ClockWatch, RateWatch
 from streamer.messages import Chunk
 from tests.live.test_stream import rig
@@ -84,7 +84,7 @@ def test_a_clock_that_is_set_moves_no_epoch(tmp_path, by_s):
             return r.source.info.started
 
     started = asyncio.run(scenario())
-    with Journal.open(tmp_path / "session.sqlite") as session:
+    with JournalReader(tmp_path / "session.sqlite") as session:
         begun = [epoch.t_start.timestamp() - started for epoch in session.epochs()]
         (_, *first), (_, *second) = session.raw("clocks")
     assert begun == [0.0, 30.0, 60.0]

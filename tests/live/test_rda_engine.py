@@ -4,7 +4,7 @@ import asyncio
 
 import numpy as np
 
-from streamer.journal import Journal
+from streamer.journal import JournalReader
 from streamer.live.engine import Engine
 from streamer.night.session import read_items
 from streamer.settings import validate
@@ -48,7 +48,7 @@ def test_one_session_goes_on_over_a_connection_that_is_lost(tmp_path):
         return outcome
 
     outcome = asyncio.run(asyncio.wait_for(main(), 60))
-    with Journal.open(outcome.session) as session:
+    with JournalReader(outcome.session) as session:
         events = list(session.events())
     recorded = list(read_items(outcome.session))
     assert [one.event for one in events].count("session_started") == 1

@@ -18,7 +18,7 @@ import pytest
 
 from streamer.clock import SystemClock, boot_id
 from streamer.errors import JournalError
-from streamer.journal import Journal, Meta
+from streamer.journal import Journal, JournalReader, Meta
 from streamer.journal.candidates import find
 from streamer.journal.lock import LOCK
 from streamer.journal.place import LOG
@@ -49,7 +49,7 @@ META = Meta(
 
 def rescored(path):
     """(epoch, stage, smoothed, probabilities) by a pipeline that saw the whole record at once."""
-    with Journal.open(path) as session:
+    with JournalReader(path) as session:
         meta = session.meta
     settings = StreamSettings.model_validate(meta.settings)
     pipeline = Pipeline(meta.info, SignalSettings(), settings.hop_s, default_model())
@@ -67,7 +67,7 @@ def rescored(path):
 
 
 def recorded(path):
-    with Journal.open(path) as session:
+    with JournalReader(path) as session:
         return [
             (
                 one.epoch,
@@ -81,7 +81,7 @@ def recorded(path):
 
 def unlisted(path):
     """Samples that are neither in the file nor in its list of gaps."""
-    with Journal.open(path) as session:
+    with JournalReader(path) as session:
         spans = [(one.start, one.stop) for one in (*session.samples(), *session.gaps())]
     at = missing = 0
     for start, stop in sorted(spans):
@@ -96,7 +96,7 @@ def check(path, resumed):
     assert [number for number, *_ in found] == list(range(len(found)))
     assert found == rescored(path)[: len(found)]
     assert unlisted(path) == 0
-    with Journal.open(path) as session:
+    with JournalReader(path) as session:
         events = list(session.events())
     again = [one for one in events if one.event == "session_resumed"]
     assert resumed == 0 or 0 < len(again) <= resumed, (
@@ -427,7 +427,7 @@ TRIGGER = {
 
 def firings(path):
     """What the trigger has done in a session, in its own words."""
-    with Journal.open(path) as session:
+    with JournalReader(path) as session:
         return [
             [one.data[key] for key in ("end", "number", "dwell_s", "cycle")]
             for one in session.events()
@@ -445,6 +445,7 @@ def engine(folder, source, witness=None, resume_s=1800.0, mqtt=None):
     return Engine(validate(data, "test"), SystemClock(), witness or Witness(), resume_s=resume_s)
 
 
+@pytest.mark.slow
 def test_a_session_that_cannot_be_written_on_makes_room_for_a_new_one(tmp_path):
     source = {"kind": "simulated", "hours": 0.02, "speed": 50}
 
@@ -543,7 +544,7 @@ def grown(folder, before):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for path in folder.glob("*.sqlite"):
-            with contextlib.suppress(JournalError), Journal.open(path) as session:  # or it is just made
+            with contextlib.suppress(JournalError), JournalReader(path) as session:  # or it is just made
                 if session.last().index > before:
                     return session.last().index
         time.sleep(0.05)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import SignalError, SourceError
-from streamer.journal import Journal
+from streamer.journal import Journal, JournalReader
 from streamer.journal.file import Meta
 from streamer.live.batching import Batcher
 from streamer.live.intake import Intake
@@ -181,7 +181,7 @@ def test_an_epoch_that_ended_long_ago_is_historical(tmp_path):
             await r.until(lambda: len(r.publisher.labels) == 8)
         found = [
             (e.epoch, e.historical, e.stage == "unscored")
-            for e in Journal.open(tmp_path / "session.sqlite").epochs()
+            for e in JournalReader(tmp_path / "session.sqlite").epochs()
         ]
         assert found[0] == (0, False, False)
         assert found[2] == (2, True, True)

@@ -13,7 +13,7 @@ import pytest
 
 from streamer.commands.status import find_statuses
 from streamer.errors import DamagedError, DiskError, JournalError, SignalError, SourceError, UsageError
-from streamer.journal import Journal, Meta
+from streamer.journal import Journal, JournalReader, Meta
 from streamer.live import supervisor as module
 from streamer.live.batching import Batcher
 from streamer.live.health import LOOK_S
@@ -141,7 +141,7 @@ def run(scenario, folder, settings=LIVE):
 
 
 def committed(path):
-    with Journal.open(path) as session:
+    with JournalReader(path) as session:
         return [(one.epoch, one.stage, one.probabilities) for one in session.epochs()]
 
 
@@ -170,7 +170,7 @@ def test_a_device_that_fails_is_opened_again_and_the_night_goes_on(tmp_path):
     found, whole = committed(outcome.session), rescored(outcome.session)
     assert [number for number, *_ in found] == list(range(len(found)))
     assert [one.stage for one in whole[: len(found)]] == [stage for _, stage, _ in found]
-    with Journal.open(outcome.session) as session:
+    with JournalReader(outcome.session) as session:
         (gap,) = session.gaps()
     assert 7000 == gap.start < gap.stop
     assert rig.witness.event_names()[-1] == "session_ended"
@@ -221,7 +221,7 @@ def test_time_without_a_device_counts_from_the_beginning(tmp_path):
         return await rig.done()
 
     outcome, _ = run(scenario, tmp_path)
-    with Journal.open(outcome.session) as session:
+    with JournalReader(outcome.session) as session:
         (gap,) = session.gaps()
     assert gap.start == 0
     assert gap.stop == pytest.approx(100 * (BACKOFF_S[0] + 9), abs=100)
@@ -305,7 +305,7 @@ def test_what_arrives_while_the_record_is_read_back_is_recorded_at_once_and_scor
         (journal,) = rig.sessions
         await rig.later(2)
         await asyncio.wait_for(journal.flush(), 60)
-        with Journal.open(journal.path) as session:
+        with JournalReader(journal.path) as session:
             assert session.last().index == journal.next_sample > 7000 + 9000
         said = len(rig.witness.stages)
         Brittle.gate.set()
@@ -490,7 +490,7 @@ def test_a_disk_that_becomes_read_only_is_said_and_the_stages_go_on(tmp_path):
     texts = [one.text for one in rig.witness.events if "recording" in one.data]
     assert "readonly" in texts[0]
     assert "takes the recording again" in texts[1]
-    with Journal.open(outcome.session) as session:
+    with JournalReader(outcome.session) as session:
         assert sum(one.samples.shape[1] for one in session.samples()) == 9500
         assert [one.epoch for one in session.epochs()] == [0, 1, 2]
 
@@ -520,7 +520,7 @@ def test_a_session_folder_that_is_taken_away_is_said_and_the_night_is_whole(tmp_
     assert outcome.error is None
     (said,) = [one.text for one in rig.witness.events if "remade" in one.data]
     assert f"{outcome.session} was deleted or moved" in said
-    with Journal.open(outcome.session) as session:
+    with JournalReader(outcome.session) as session:
         assert sum(one.samples.shape[1] for one in session.samples()) == 9500
         assert [one.epoch for one in session.epochs()] == [0, 1, 2]
         assert session.missing == ()

@@ -20,7 +20,7 @@ from streamer.clock import SystemClock
 from streamer.commands.driving import STRAY
 from streamer.errors import RunError, SinkError, SleepstreamError, explain
 from streamer.host.standard import Unbuffered
-from streamer.journal import Journal
+from streamer.journal import JournalReader
 from streamer.live import engine as engine_module
 from streamer.live import sleeper
 from streamer.live.engine import Engine
@@ -48,7 +48,7 @@ def settings(folder, **more):
 
 
 def events(outcome):
-    with Journal.open(outcome.session) as session:
+    with JournalReader(outcome.session) as session:
         return [(event.event, event.data.get("sink")) for event in session.events()]
 
 
@@ -313,7 +313,7 @@ def run_signalled(tmp_path, monkeypatch, number, ends):
     monkeypatch.setattr(sleeper, "_create_journal", create_and_send)
     assert cli.main(["run", str(config), "--log", "text"]) == 0
     (session,) = tmp_path.glob("*.sqlite")
-    with Journal.open(session) as read:
+    with JournalReader(session) as read:
         return [event.text for event in read.events() if event.event == "session_ended"]
 
 

@@ -13,10 +13,11 @@ from model.data import Cut, PreparedNight, fold_of, load_nights, save_night
 from model.lessons import ALTERED, BINS, SAYING, Lessons, learnable, lesson, main, source, told
 from model.mc2sleepnet import MC2SleepNet
 from model.settings import Settings
-from model.size import FRAMES, SIZES
+from model.size import SIZES
 from model.streamed import Streamed, standardised
 from model.train import Run
 from streamer.errors import RecordingError, UsageError
+from streamer.window import FRAMES
 from tests.model.teacher import TEACHER
 
 pytestmark = pytest.mark.train

@@ -37,7 +37,10 @@ def test_few_epochs_have_a_calibration_error_by_chance(epochs: int, least: float
     generator = torch.Generator().manual_seed(0)
     given = (2 * torch.randn(epochs, 5, generator=generator)).softmax(-1)
     stages = torch.multinomial(given, 1, generator=generator)[:, 0]
-    found = agreement(given, stages)
+    found = agreement(given, stages, chance=True)
+    assert found.ece_of_chance is not None
     assert least < found.ece_of_chance < most
     assert found.ece == pytest.approx(found.ece_of_chance, abs=0.03)
-    assert agreement(given.roll(1, 1), stages).ece > 3 * found.ece_of_chance
+    shifted = agreement(given.roll(1, 1), stages)
+    assert shifted.ece > 3 * found.ece_of_chance
+    assert shifted.ece_of_chance is None

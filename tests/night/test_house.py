@@ -62,6 +62,7 @@ def command(house, engine, name):
     return sleeper.obey(CommandPayload(command=name))
 
 
+@pytest.mark.slow
 def test_lights_on_end_the_night_and_the_band_has_to_go_before_another_begins_or_the_lights(tmp_path):
     async def scenario():
         house = House(tmp_path)

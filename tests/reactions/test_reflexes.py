@@ -8,7 +8,7 @@ from itertools import pairwise
 import pylsl
 
 from streamer.clock import SystemClock
-from streamer.journal import Journal
+from streamer.journal import JournalReader
 from streamer.live.engine import Engine
 from streamer.messages import EPOCH_S, STAGES
 from streamer.reactions.settings import TriggerSettings
@@ -48,7 +48,7 @@ def test_over_a_simulated_night_it_fires_only_where_it_is_allowed(tmp_path):
     stages = {
         round(one.t_end.timestamp() - witness.stages[0].t_end.timestamp()): one for one in witness.stages
     }
-    with Journal.open(outcome.session) as session:
+    with JournalReader(outcome.session) as session:
         firings = [event.data for event in session.events() if event.event == "trigger"]
     assert len(firings) >= 10
     first_end = 30  # seconds of signal behind the first score
@@ -113,7 +113,7 @@ def test_one_firing_is_a_marker_a_message_a_datagram_and_a_record(tmp_path):
         listening.settimeout(60)
         marks, said, outcome = asyncio.run(scenario(broker.port, listening.getsockname()[1]))
         packet = listening.recv(1024)
-    with Journal.open(outcome.session) as session:
+    with JournalReader(outcome.session) as session:
         (record,) = (
             json.loads(one.model_dump_json(by_alias=True))
             for one in session.events()

@@ -136,6 +136,7 @@ def test_junk_from_a_stranger_ends_only_its_own_connection(junk):
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_client_that_stops_reading_is_cut_off_and_leaves_nothing_behind(monkeypatch):
     async def main():
         async with Broker() as broker:

@@ -7,7 +7,7 @@ import pytest
 
 from streamer.clock import SystemClock
 from streamer.errors import JournalError, SinkError, explain
-from streamer.journal import Journal, Meta
+from streamer.journal import Journal, JournalReader, Meta
 from streamer.messages import Quality, Score
 from streamer.news import Online, Remark, Scored
 from streamer.payloads import EventPayload
@@ -260,7 +260,7 @@ def test_a_sink_that_answers_while_it_is_told_something_urgent_is_recorded_after
         made = Publisher("anna", "s", info(100), journal, [Answering()], FakeClock(), None)
         made.urgent("trigger", "fired", {})
         made.urgent("trigger", "fired", {})
-    with Journal.open(tmp_path / "s.sqlite") as session:
+    with JournalReader(tmp_path / "s.sqlite") as session:
         assert [one.event for one in session.events()] == ["trigger", "mark"] * 2
 
 

@@ -241,6 +241,7 @@ def test_another_process_with_the_same_node_is_named_as_the_trouble():
     assert "give each its own `node`" in explain(lost, settings(1883))
 
 
+@pytest.mark.slow
 def test_the_older_of_two_processes_of_one_name_stands_by_and_returns_when_the_other_has_gone(monkeypatch):
     for name in ("LOOK_S", "PROOF_S"):
         monkeypatch.setattr(standby, name, PATIENCE_S)
