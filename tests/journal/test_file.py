@@ -80,7 +80,7 @@ def test_a_schema_that_sqlite_quotes_in_several_lines_is_said_in_one(tmp_path):
     path = tmp_path / "s.sqlite"
     data = recorded(path)
     path.write_bytes(data.replace(b"start INTEGER PRIMARY KEY", b"[tart INTEGER PRIMARY KEY"))
-    for attempt in (Journal.open, lambda path: recover(path, tmp_path / "saved.sqlite")):
+    for attempt in (JournalReader, lambda path: recover(path, tmp_path / "saved.sqlite")):
         with pytest.raises(JournalError) as caught:
             attempt(path)
         assert "\n" not in str(caught.value)
@@ -90,7 +90,7 @@ def test_missing_files_and_folders_are_one_line_errors(tmp_path):
     for call in (
         lambda path: Journal.create(path, META, HandClock()),
         lambda path: Journal.resume(path, HandClock()),
-        Journal.open,
+        JournalReader,
     ):
         with pytest.raises(JournalError) as caught:
             call(tmp_path / "no" / "s.sqlite")
