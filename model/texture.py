@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.signal import lfilter
+from torch import Tensor, nn
 
 from model.resynthesis import BESIDE
-from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
+from streamer.messages import EPOCH_S, RATE_HZ
 from streamer.sources.synthesis import BANDS_HZ, LOW, Measured
 
 Array = NDArray[np.float64]
@@ -40,16 +43,17 @@ KNOT_S = 0.25
 PACE_S = 0.6  # time constant of the courses
 SHORT = 1.33  # a course of PACE_S is this much larger at a moment than over a second
 LARGEST = 3.0  # standardised quantities beyond are taken for this
+TO_AMPLITUDE = np.log(10) / 2  # decadic logarithm of power to natural logarithm of amplitude
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strengths:
     """The strength of the modulation per epoch, as natural logarithms of amplitude."""
 
-    slow: Array  # (n, 8) s.d. of the first shared course in each band
-    fast: Array  # (n, 8) of the second
-    own: Array  # (n, 8) of the band's own
-    shape: Array  # (n, 8) mean: what within a measured band lies lower, what higher
+    slow: Tensor  # (n, 8) s.d. of the first shared course in each band
+    fast: Tensor  # (n, 8) of the second
+    own: Tensor  # (n, 8) of the band's own
+    shape: Tensor  # (n, 8) mean: what within a measured band lies lower, what higher
 
     def scaled(self, factor: float) -> Strengths:
         """Return a copy that varies `factor` times as much."""
@@ -83,66 +87,92 @@ def within_the_night(columns: Array) -> Array:
     return relative
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Texture:
+class Texture(nn.Module):
     """A map with one hidden layer from an epoch's measurements to the strength of its modulation."""
 
-    mean: Array  # (INPUTS,) over training nights
-    spread: Array  # (INPUTS,)
-    hidden: tuple[Array, Array]  # weights (units, INPUTS) and biases (units,)
-    weights: dict[str, Array]  # of "slow", "fast", "own" and "shape": (8, units)
-    biases: dict[str, Array]  # (8,)
+    mean: Tensor  # (INPUTS,) over training nights
+    spread: Tensor  # (INPUTS,)
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(INPUTS))
+        self.register_buffer("spread", torch.ones(INPUTS))
+        bands = len(CENTRES_HZ)
+        sizes = dict.fromkeys(MAPS, (units, bands)) | {"hidden": (INPUTS, units)}
+        self.maps = nn.ModuleDict({name: nn.Linear(*size) for name, size in sizes.items()})
 
     @classmethod
     def load(cls, path: Path | None = None) -> Self:
-        """Read the packaged `texture.json`, or another file."""
+        """Read the packaged `texture.json`, or another file that `saved` made."""
         text = (path or files("model") / "texture.json").read_text(encoding="utf-8")
         saved = json.loads(text)
-        maps = {name: {key: np.array(one) for key, one in saved[name].items()} for name in MAPS}
-        hidden = maps.pop("hidden")
-        return cls(
-            np.array(saved["mean"]),
-            np.array(saved["spread"]),
-            (hidden["weight"], hidden["bias"]),
-            {name: one["weight"] for name, one in maps.items()},
-            {name: one["bias"] for name, one in maps.items()},
-        )
+        texture = cls(len(saved["hidden"]["bias"]))
+        texture.mean.copy_(torch.tensor(saved["mean"]))
+        texture.spread.copy_(torch.tensor(saved["spread"]))
+        for name, one in texture.maps.items():
+            one.load_state_dict({key: torch.tensor(numbers) for key, numbers in saved[name].items()})
+        return texture.eval().requires_grad_(False)
+
+    def saved(self, source: str) -> dict[str, object]:
+        """The content of the file that `load` reads; `source` says how it was made."""
+        maps = {
+            name: {key: _rounded(numbers, 3) for key, numbers in one.state_dict().items()}
+            for name, one in self.maps.items()
+        }
+        return {"source": source, "mean": _rounded(self.mean, 5), "spread": _rounded(self.spread, 5), **maps}
 
     def strengths(self, measured: Measured, beside: Array) -> Strengths:
         """Return the strength of modulation for every epoch of a night, see `quantities`."""
-        return self.of(quantities(measured, beside))
+        return self(torch.from_numpy(quantities(measured, beside)).float())  # type: ignore[no-any-return]
 
-    def of(self, inputs: Array) -> Strengths:
+    def standardised(self, inputs: Tensor) -> Tensor:
+        """INPUTS (n, 45) relative to those of the training nights, within LARGEST."""
+        return ((inputs - self.mean) / self.spread).clamp(-LARGEST, LARGEST)
+
+    def forward(self, inputs: Tensor) -> Strengths:
         """Return the strength of modulation for epochs with these INPUTS (n, 45)."""
-        seen = ((inputs - self.mean) / self.spread).clip(-LARGEST, LARGEST)
-        weight, bias = self.hidden
-        units = np.tanh(seen @ weight.T + bias)
-        asked = {name: units @ self.weights[name].T + self.biases[name] for name in self.weights}
-        to_amplitude = np.log(10) / 2  # from the decadic logarithm of power
-        deep = {name: np.logaddexp(0, asked[name]) * 0.3 * to_amplitude for name in PARTS}
-        return Strengths(**deep, shape=0.1 * to_amplitude * asked["shape"])
+        return self.of(self.standardised(inputs))
+
+    def of(self, standardised: Tensor) -> Strengths:
+        """As `forward`, for inputs that are standardised."""
+        units = torch.tanh(self.maps["hidden"](standardised))
+        asked = {name: self.maps[name](units) for name in MAPS if name != "hidden"}
+        deep = {name: F.softplus(asked[name]) * 0.3 * TO_AMPLITUDE for name in PARTS}
+        return Strengths(**deep, shape=0.1 * TO_AMPLITUDE * asked["shape"])
+
+
+def _rounded(numbers: Tensor, digits: int) -> list[object]:
+    given: list[object] = np.round(numbers.numpy().astype(np.float64), digits).tolist()
+    return given
 
 
 def textured(
     samples: Samples, strengths: Strengths, rng: np.random.Generator, pace_s: float = PACE_S
 ) -> Samples:
     """Modulate the bands of whole epochs (n * 3000,) in µV, and keep their power in every epoch."""
+    out: Samples = modulated(torch.from_numpy(split(samples)), strengths, rng, pace_s).numpy()
+    return out
+
+
+def modulated(
+    bands: Tensor, strengths: Strengths, rng: np.random.Generator, pace_s: float = PACE_S
+) -> Tensor:
+    """Modulate bands (8, n) in µV at any rate, and keep their power in every epoch; return their sum (n,)."""
     epochs = len(strengths.slow)
     knots = round(epochs * EPOCH_S / KNOT_S) + 1
-    epoch = np.minimum((np.arange(knots) * KNOT_S / EPOCH_S).astype(int), epochs - 1)
-    slow, fast, *own = courses(len(CENTRES_HZ) + 2, knots, pace_s, rng)
-    bands = split(samples)
-    before = _power(bands, epochs)
-    for band, signal in enumerate(bands):
-        course = slow * strengths.slow[epoch, band] + fast * strengths.fast[epoch, band]
-        course += own[band] * strengths.own[epoch, band]
-        signal *= np.exp(_drawn_out(SHORT * course + strengths.shape[epoch, band], samples.size))
-    after = _power(bands, epochs)
-    out = np.zeros(samples.size, np.float32)
+    epoch = torch.from_numpy(np.minimum((np.arange(knots) * KNOT_S / EPOCH_S).astype(int), epochs - 1))
+    drawn = torch.from_numpy(courses(len(CENTRES_HZ) + 2, knots, pace_s, rng)).float()
+    course = drawn[0] * strengths.slow[epoch].T + drawn[1] * strengths.fast[epoch].T
+    course = SHORT * (course + drawn[2:] * strengths.own[epoch].T) + strengths.shape[epoch].T
+    out = torch.zeros(bands.size(1))
     for kept in np.unique(KEPT):
-        ours = kept == KEPT
-        lost = 0.5 * np.log((before[ours].sum(0) + 1e-9) / (after[ours].sum(0) + 1e-9))
-        out += bands[ours].sum(0) * np.exp(_drawn_out(lost[epoch], samples.size))
+        ours = torch.from_numpy(np.flatnonzero(kept == KEPT))
+        varied = bands[ours] * torch.exp(_drawn_out(course[ours], bands.size(1)))
+        before, after = (
+            one.view(len(ours), epochs, -1).square().mean(2).sum(0) for one in (bands[ours], varied)
+        )
+        lost = 0.5 * torch.log((before + 1e-9) / (after + 1e-9))
+        out = out + varied.sum(0) * torch.exp(_drawn_out(lost[epoch], bands.size(1)))
     return out
 
 
@@ -154,11 +184,11 @@ def courses(count: int, knots: int, pace_s: float, rng: np.random.Generator) -> 
     return courses
 
 
-def _drawn_out(course: Array, size: int) -> Samples:
-    """Interpolate a series given at knots linearly to every sample."""
-    between = np.linspace(0, 1, round(KNOT_S * RATE_HZ), endpoint=False, dtype=np.float32)
-    at = course.astype(np.float32)
-    return (at[:-1, None] + np.diff(at)[:, None] * between).ravel()[:size]
+def _drawn_out(course: Tensor, size: int) -> Tensor:
+    """Interpolate series (..., knots) linearly to samples (..., size)."""
+    steps = size // (course.size(-1) - 1)
+    between = torch.arange(steps) / steps
+    return (course[..., :-1, None] + course.diff(dim=-1)[..., None] * between).flatten(-2)
 
 
 def split(samples: Samples) -> Samples:
@@ -175,9 +205,3 @@ def split(samples: Samples) -> Samples:
         share = np.maximum(1 - np.abs(place - band), 0)
         bands[band] = fft.irfft(spectrum * share, size)[: samples.size]
     return bands
-
-
-def _power(bands: Samples, epochs: int) -> Array:
-    """Return the mean square (8, n_epochs) of bands (8, n)."""
-    power: Array = np.square(bands.reshape(len(bands), epochs, EPOCH_SAMPLES)).mean(2, dtype=np.float64)
-    return power

@@ -33,20 +33,9 @@ from model.data import FOLDS
 from model.draw import OWN
 from model.resynthesis import Derivation, Measurements
 from model.teacher import load_networks
-from model.texture import (
-    CENTRES_HZ,
-    KEPT,
-    KNOT_S,
-    LARGEST,
-    PACE_S,
-    PARTS,
-    SHORT,
-    courses,
-    quantities,
-    split,
-)
+from model.texture import PARTS, Texture, modulated, quantities, split
 from streamer.filters import BUTTERWORTH
-from streamer.messages import EPOCH_S, RATE_HZ, STAGES
+from streamer.messages import RATE_HZ, STAGES
 from streamer.sources.synthesis import DEFAULT, synthesise, varied
 from tools.command import make_parser, run
 from tools.judge import EDGES_HZ, measure_variation
@@ -76,7 +65,6 @@ MOMENTS = 0.1  # weight of the squared change of log kurtosis relative to the cr
 BLUR = 0.3  # noise on the standardised inputs while fitting: the map must not know single people
 UNITS = 12  # of the map's hidden layer
 CUTS = ((81, 2), (21, 8), (21, 8))  # in turn: length of a cut in epochs, and number of cuts in a step
-TO_AMPLITUDE = np.log(10) / 2  # decadic logarithm of power to natural logarithm of amplitude
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,69 +105,22 @@ def draw_pieces(
     return [draw_piece(measurements, one, epochs, rate_hz, rng) for one in tqdm(chosen, unit="piece")]
 
 
-class Maps(nn.Module):
-    """The map of `model.texture.Texture`, to be fitted."""
-
-    mean: Tensor
-    spread: Tensor
-
-    def __init__(self, seen: Tensor, units: int = UNITS) -> None:
-        """Start with a small constant variation; `seen` (n, 45) are the inputs of all training epochs."""
-        super().__init__()
-        self.register_buffer("mean", seen.mean(0))
-        self.register_buffer("spread", seen.std(0) + 1e-2)
-        self.maps = nn.ModuleDict({"hidden": nn.Linear(seen.size(1), units)})
-        for name in (*PARTS, "shape"):
-            self.maps[name] = nn.Linear(units, len(CENTRES_HZ))
-            nn.init.zeros_(self.maps[name].weight)  # type: ignore[arg-type]
-            nn.init.constant_(self.maps[name].bias, 0.0 if name == "shape" else -1.5)  # type: ignore[arg-type]
-
-    def forward(self, piece: Piece, rng: np.random.Generator) -> Tensor:
-        """`model.texture.textured` with gradients: samples (n, 30 * rate)."""
-        epochs = len(piece.seen)
-        seen = ((piece.seen - self.mean) / self.spread).clamp(-LARGEST, LARGEST)
-        if self.training:
-            seen = seen + BLUR * torch.from_numpy(rng.standard_normal(seen.shape)).float()
-        units = torch.tanh(self.maps["hidden"](seen))
-        asked = {name: one(units) for name, one in self.maps.items() if name != "hidden"}
-        deep = {name: F.softplus(asked[name]) * 0.3 * TO_AMPLITUDE for name in PARTS}  # (n, 8) each
-        knots = round(epochs * EPOCH_S / KNOT_S) + 1
-        epoch = torch.from_numpy(np.minimum((np.arange(knots) * KNOT_S / EPOCH_S).astype(int), epochs - 1))
-        drawn = torch.from_numpy(courses(len(CENTRES_HZ) + 2, knots, PACE_S, rng)).float()
-        course = drawn[0] * deep["slow"][epoch].T + drawn[1] * deep["fast"][epoch].T
-        course = SHORT * (course + drawn[2:] * deep["own"][epoch].T)
-        course = course + 0.1 * TO_AMPLITUDE * asked["shape"][epoch].T
-        size = piece.bands.size(1)
-        varied_bands = (piece.bands * torch.exp(drawn_out(course, size))).view(len(CENTRES_HZ), epochs, -1)
-        before = piece.bands.view(len(CENTRES_HZ), epochs, -1).square().mean(2)
-        after = varied_bands.square().mean(2)
-        out = torch.zeros(epochs, size // epochs)
-        for kept in np.unique(KEPT):
-            ours = torch.from_numpy(kept == KEPT)
-            gain = torch.sqrt((before[ours].sum(0) + 1e-9) / (after[ours].sum(0) + 1e-9))
-            out = out + varied_bands[ours].sum(0) * gain.unsqueeze(1)
-        return out
-
-    def saved(self, source: str) -> dict[str, object]:
-        """The content of the file that `Texture.load` reads."""
-        maps = {
-            name: {"weight": rounded(one.weight, 3), "bias": rounded(one.bias, 3)}  # type: ignore[arg-type]
-            for name, one in self.maps.items()
-        }
-        return {"source": source, "mean": rounded(self.mean, 5), "spread": rounded(self.spread, 5), **maps}
+def begin(seen: Tensor, units: int = UNITS) -> Texture:
+    """A texture with a small constant modulation; `seen` (n, 45) are the inputs of all training epochs."""
+    texture = Texture(units)
+    texture.mean, texture.spread = seen.mean(0), seen.std(0) + 1e-2
+    for name in (*PARTS, "shape"):
+        nn.init.zeros_(texture.maps[name].weight)  # type: ignore[arg-type]
+        nn.init.constant_(texture.maps[name].bias, 0.0 if name == "shape" else -1.5)  # type: ignore[arg-type]
+    return texture
 
 
-def rounded(numbers: Tensor, digits: int) -> list[object]:
-    """Round to nested lists."""
-    given: list[object] = np.round(numbers.detach().numpy().astype(np.float64), digits).tolist()
-    return given
-
-
-def drawn_out(course: Tensor, size: int) -> Tensor:
-    """Interpolate courses (8, knots) linearly to samples: (8, size)."""
-    steps = size // (course.size(1) - 1)
-    between = torch.linspace(0, 1, steps + 1)[:-1]
-    return (course[:, :-1, None] + course.diff(dim=1)[:, :, None] * between).flatten(1)
+def textured(texture: Texture, piece: Piece, rng: np.random.Generator) -> Tensor:
+    """A piece with its texture, and while fitting with BLUR: samples (n, 30 * rate)."""
+    seen = texture.standardised(piece.seen)
+    if texture.training:
+        seen = seen + BLUR * torch.from_numpy(rng.standard_normal(seen.shape)).float()
+    return modulated(piece.bands, texture.of(seen), rng).view(len(piece.seen), -1)
 
 
 def variation(samples: Tensor, rate_hz: int) -> tuple[Tensor, Tensor]:
@@ -222,10 +163,10 @@ def fit(
     rng: np.random.Generator,
     statistics: float = 0.04,
     cuts: Sequence[tuple[int, int]] = CUTS,
-) -> Maps:
-    """Fit the maps; `statistics` is the weight of `distance` relative to the cross-entropy."""
-    maps = Maps(torch.cat([one.seen for one in pieces]))
-    optimiser = torch.optim.Adam(maps.parameters())
+) -> Texture:
+    """Fit a texture; `statistics` is the weight of `distance` relative to the cross-entropy."""
+    texture = begin(torch.cat([one.seen for one in pieces]))
+    optimiser = torch.optim.Adam(texture.parameters())
     shortest = min(len(one.seen) for one in pieces)
     with tqdm(range(steps), unit="step") as bar:
         for step in bar:
@@ -234,11 +175,11 @@ def fit(
             epochs = min(epochs, shortest)
             parts = [cut(pieces[int(rng.integers(len(pieces)))], epochs, rng) for _ in range(count)]
             network = networks[int(rng.integers(len(networks)))]
-            drawn = [maps(one, rng) for one in parts]
+            drawn = [textured(texture, one, rng) for one in parts]
             logits = network(torch.stack([scaled(one) for one in drawn])[:, :, None]).flatten(0, 1)
             stages = torch.cat([one.stages for one in parts])
             loss = F.cross_entropy(logits, stages)
-            weights = torch.stack([one.square().sum() for one in maps.parameters() if one.ndim == 2]).sum()
+            weights = torch.stack([one.square().sum() for one in texture.parameters() if one.ndim == 2]).sum()
             apart = distance(torch.cat(drawn), stages, rate_hz)
             peaks = torch.cat(
                 [peaked(one) - peaked(whole_of(part)) for one, part in zip(drawn, parts, strict=True)]
@@ -248,7 +189,7 @@ def fit(
             whole.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    return maps.eval()
+    return texture.eval().requires_grad_(False)
 
 
 def whole_of(piece: Piece) -> Tensor:
@@ -276,10 +217,10 @@ def write_texture(asked: argparse.Namespace) -> str:
     torch.manual_seed(asked.seed)
     networks, rate_hz = load_networks(asked.teacher)
     pieces = draw_pieces(Measurements.load(asked.features), asked.pieces, asked.epochs, rate_hz, rng)
-    maps = fit(pieces, networks, rate_hz, asked.steps, rng)
+    texture = fit(pieces, networks, rate_hz, asked.steps, rng)
     numbers = ("pieces", "epochs", "steps", "seed")
     source = "python -m tools.fit_texture " + " ".join(f"--{one} {getattr(asked, one)}" for one in numbers)
-    asked.out.write_text(json.dumps(maps.saved(source)) + "\n", encoding="utf-8")
+    asked.out.write_text(json.dumps(texture.saved(source)) + "\n", encoding="utf-8")
     return f"wrote {asked.out}"
 
 

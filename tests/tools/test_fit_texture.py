@@ -11,9 +11,9 @@ import torch
 
 from model.resynthesis import Measurements
 from model.teacher import load_networks
-from model.texture import Texture, textured
+from model.texture import Texture
 from tests.tools.test_night_figures import table
-from tools.fit_texture import Maps, distance, draw_pieces, fit, main, peaked, variation
+from tools.fit_texture import begin, distance, draw_pieces, fit, main, peaked, textured, variation
 
 pytestmark = pytest.mark.train
 
@@ -64,31 +64,27 @@ def test_it_gives_wake_what_the_teacher_looks_for(features: Path, teacher: Path)
     pieces = draw_pieces(Measurements.load(features), 2, 20, 60, rng)
     networks, rate_hz = load_networks(teacher)
     torch.manual_seed(0)
-    maps = fit(pieces, networks, rate_hz, 12, rng, statistics=0.0, cuts=[(10, 2)])
+    texture = fit(pieces, networks, rate_hz, 12, rng, statistics=0.0, cuts=[(10, 2)])
     with torch.no_grad():
-        logits = torch.cat([networks[0](maps(one, rng)[None, :, None])[0] for one in pieces])
+        logits = torch.cat([networks[0](textured(texture, one, rng)[None, :, None])[0] for one in pieces])
     stages = torch.cat([one.stages for one in pieces])
-    untaught = Maps(torch.cat([one.seen for one in pieces]))
+    untaught = begin(torch.cat([one.seen for one in pieces]))
     with torch.no_grad():
-        before = torch.cat([networks[0](untaught(one, rng)[None, :, None])[0] for one in pieces])
+        before = torch.cat([networks[0](textured(untaught, one, rng)[None, :, None])[0] for one in pieces])
     losses = [torch.nn.functional.cross_entropy(one, stages).item() for one in (before, logits)]
     assert losses[1] < losses[0]
 
 
-def test_with_gradients_it_is_the_texture_that_nights_are_drawn_with(features: Path, tmp_path: Path) -> None:
-    measurements = Measurements.load(features)
-    piece = draw_pieces(measurements, 1, 20, 100, np.random.default_rng(1))[0]
-    maps = Maps(piece.seen).eval()
-    with torch.no_grad():
-        for name, one in maps.maps.items():
-            one.weight.normal_(std=0.1 if name == "hidden" else 0.3)
-        ours = maps(piece, np.random.default_rng(2)).numpy().ravel()
-    (tmp_path / "texture.json").write_text(json.dumps(maps.saved("a test")))
-    texture = Texture.load(tmp_path / "texture.json")
-    np.testing.assert_allclose(texture.weights["own"], maps.maps["own"].weight.detach(), atol=1e-3)
-    strengths = texture.of(piece.seen.numpy())
-    theirs = textured(piece.bands.sum(0).numpy(), strengths, np.random.default_rng(2))
+def test_what_is_saved_is_the_texture_that_nights_are_drawn_with(features: Path, tmp_path: Path) -> None:
+    piece = draw_pieces(Measurements.load(features), 1, 20, 100, np.random.default_rng(1))[0]
+    texture = begin(piece.seen).eval().requires_grad_(False)
+    for name, one in texture.maps.items():
+        one.weight.normal_(std=0.1 if name == "hidden" else 0.3)
+    (tmp_path / "texture.json").write_text(json.dumps(texture.saved("a test")))
+    loaded = Texture.load(tmp_path / "texture.json")
+    ours, theirs = (textured(one, piece, np.random.default_rng(2)).ravel() for one in (texture, loaded))
     assert np.corrcoef(ours, theirs)[0, 1] > 0.999
+    assert np.corrcoef(ours, piece.bands.sum(0))[0, 1] < 0.99
 
 
 def test_statistics_are_near_where_bands_vary_as_they_do_in_real_eeg() -> None:
@@ -113,7 +109,7 @@ def test_the_command_writes_a_texture_that_loads(features: Path, teacher: Path, 
     out = tmp_path / "texture.json"
     few = ["--pieces", "1", "--epochs", "12", "--steps", "2"]
     assert main([str(features), "--teacher", str(teacher), "--out", str(out), *few]) == 0
-    assert set(Texture.load(out).weights) == {"slow", "fast", "own", "shape"}
+    assert set(Texture.load(out).maps) == {"hidden", "slow", "fast", "own", "shape"}
     assert "tools.fit_texture" in json.loads(out.read_text())["source"]
 
 
