@@ -10,16 +10,16 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import pytest
 
-from tools import mosquitto
-from tools.mosquitto import PROGRAM
+from tools.mosquitto import LOG, PROGRAM, start
 
 T = TypeVar("T")
 SUBSCRIBER = shutil.which("mosquitto_sub")
@@ -51,11 +51,42 @@ def free_port() -> int:
                 return port
 
 
-class Mosquitto(mosquitto.Mosquitto):
-    """`with Mosquitto() as broker:` serves `broker.port`, and keeps all that a subscriber has not read."""
+class Mosquitto:
+    """`with Mosquitto() as broker:` serves `broker.port`, and keeps all that a subscriber has not read.
+
+    `options` are further lines of mosquitto.conf; `anonymous`: clients may connect without a password.
+    """
 
     def __init__(self, *options: str, anonymous: bool = True) -> None:
-        super().__init__("max_queued_messages 0", *options, port=free_port(), anonymous=anonymous)
+        self.port = free_port()
+        allowed = f"allow_anonymous {'true' if anonymous else 'false'}"
+        self._options = (allowed, "max_queued_messages 0", *options)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._made = tempfile.TemporaryDirectory(prefix="mosquitto-")
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._made.cleanup()
+
+    @property
+    def log(self) -> list[str]:
+        """What it has logged since the first start."""
+        return Path(self._made.name, LOG).read_text(encoding="utf-8").splitlines()
+
+    def start(self) -> None:
+        """Start the broker; return when it accepts connections."""
+        self._process = start(Path(self._made.name), self.port, *self._options)
+
+    def kill(self) -> None:
+        """End it like kill -9: without disconnecting clients or saving anything."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
     def freeze(self) -> None:
         """Stop the process: connections stay open, but it does nothing any more."""

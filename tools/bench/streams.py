@@ -43,7 +43,7 @@ from streamer.sources.settings import SourceSettings
 from streamer.sources.source import TOGETHER_S, Source
 from tools.bench.figures import Asked, Figures, Wanted, resident_mb
 from tools.bench.signals import RATE_HZ
-from tools.mosquitto import Mosquitto
+from tools.mosquitto import mosquitto
 
 HOPS_S = (1, 5, 30)
 SHARES = (0.5, 0.7, 0.85)  # of a core, each by the time that fewer streams take: more take more each
@@ -92,7 +92,7 @@ class Point:
 
 def measure(asked: Asked) -> Figures:
     """Find both: memory, then for each hop what one core carries, and two; takes some forty minutes."""
-    with Mosquitto(port=PORT):
+    with mosquitto(PORT):
         found = _memory()
         for hop_s in HOPS_S:
             for count in range(1, len(CORES) + 1):
@@ -144,7 +144,7 @@ def _worst(points: Sequence[Point]) -> Point:
 
 def point(count: int, hop_s: int, device: str) -> Figures:
     """Measure so many streams on one core, their network on a device."""
-    with Mosquitto(port=PORT):
+    with mosquitto(PORT):
         command = [*_command(count, hop_s, BEFORE_S, CORES[-1]), "--device", device]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     figures: Figures = json.loads(done.stdout.splitlines()[-1])

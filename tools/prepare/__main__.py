@@ -19,17 +19,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
 from rich.console import Console
 from rich.progress import Progress
 
 from model.data import UNSCORED, PreparedNight, load_night, save_night
-from streamer import frontend
+from streamer import __version__, frontend
 from streamer.channels import choose
+from streamer.conditioner import BAND_HZ
 from streamer.errors import RecordingError, SignalError, SinkError, SleepstreamError, UsageError
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ, STAGES
 from streamer.quality import LEAST_REAL
@@ -37,7 +39,7 @@ from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
 from tools.command import make_parser
-from tools.manifest import describe_input, is_complete
+from tools.manifest import Entry, Failure, Frozen, Input, Manifest, describe_input, is_complete
 from tools.prepare.datasets import (
     ScoredRecording,
     find_scoring,
@@ -46,11 +48,55 @@ from tools.prepare.datasets import (
     list_files,
     read_expert_stages,
 )
-from tools.prepare.outcome import Failed, Made, Outcome, Rules, manifest_of
 
 WAKE_MIN = 30  # kept on either side of sleep
 WAKE_EPOCHS = WAKE_MIN * 60 // EPOCH_S
 LARGEST_UV = float(np.finfo(np.float16).max)  # prepared nights are float16
+
+
+Schema = Literal["sleepstream/prepared/1"]
+SCHEMA: Schema = "sleepstream/prepared/1"
+
+
+class Rules(Frozen):
+    """What determines a prepared night besides its input; nights of another version are prepared again."""
+
+    channels: tuple[str, ...]  # wanted ones, best first; empty: chosen by the labels
+    subject: str  # wanted one; "": as in the file
+    drop_unscored: bool
+    wake_min: int  # of wake kept on either side of sleep
+    band_hz: tuple[float, float] = BAND_HZ
+    rate_hz: int = RATE_HZ
+    sleepstream: str = __version__
+
+
+class Made(Entry):
+    """One prepared night."""
+
+    schema_: Schema = Field(default=SCHEMA, alias="schema")
+    status: Literal["done"] = "done"
+    subject: str
+    inputs: tuple[Input, ...]  # the signal, then its scoring if that is a separate file
+    outputs: dict[str, int]  # file in the folder -> size
+    rules: Rules
+    channel: str
+    rate_hz: float  # of the recording
+    stages: dict[str, int]  # number of epochs of each, unscored ones included
+
+
+class Failed(Failure):
+    """One recording that could not be prepared."""
+
+    schema_: Schema = Field(default=SCHEMA, alias="schema")
+
+
+Outcome = Made | Failed
+_LINE: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="status")])
+
+
+def manifest_of(folder: Path) -> Manifest[Outcome]:
+    """The manifest of a folder of prepared nights, to be opened by `with`."""
+    return Manifest(folder, _LINE)
 
 
 class Conditioned(NamedTuple):

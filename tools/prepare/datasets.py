@@ -1,4 +1,4 @@
-"""Finds the recordings to prepare, and the scoring of each."""
+"""Finds the recordings to prepare, and reads the scoring of each."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 from streamer.errors import RecordingError, UsageError
-from streamer.night.hypnogram import Scoring
+from streamer.night.hypnogram import ScoredSpan, Scoring
 from streamer.night.scoring import read_annotated, read_scoring
-from tools.prepare.nsrr import is_xml, read_xml_stages
+from streamer.night.scoring.words import label_of
 
 # C4-A1 of SHHS is called EEG; if it is missing, C3-A2 is used.
 SHHS_CHANNELS = ("C4-A1", "EEG", "EEG(sec)", "EEG sec", "EEG 2", "EEG2")
@@ -127,6 +128,52 @@ def read_expert_stages(signal: Path, scoring: Path | None, started: float) -> Sc
     """
     if scoring is None:
         return read_annotated(signal)
-    if is_xml(scoring):
-        return Scoring(tuple(read_xml_stages(scoring)))
+    if scoring.suffix.lower() == ".xml":
+        return Scoring(tuple(_read_nsrr(scoring)))
     return read_scoring(scoring, started)
+
+
+def _read_nsrr(path: Path) -> list[ScoredSpan]:
+    """Read every stage of NSRR's `*-nsrr.xml` or `*-profusion.xml`: (onset s, duration s, stage).
+
+    The first has one `ScoredEvent` of type `Stages|Stages` per run of epochs, with `EventConcept` such as
+    "Stage 2 sleep|2", `Start` and `Duration`; the second one `SleepStage` (0-5, 6 movement, 9 unscored) per
+    epoch of `EpochLength` seconds.
+
+    Raises:
+        RecordingError: the file is missing, damaged, or has no stages.
+
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise RecordingError(f"cannot read {path}: {error.strerror}; check the path") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise RecordingError(f"{path} is not XML ({error}); copy it again") from error
+    try:
+        found = _events(root) if root.tag == "PSGAnnotation" else _epochs(root)
+    except ValueError as error:
+        raise RecordingError(f"{path}: {error}; give NSRR's original file") from error
+    if not found:
+        raise RecordingError(
+            f"{path} has no sleep stages (its root is {root.tag}); give *-nsrr.xml or *-profusion.xml"
+        )
+    return found
+
+
+def _events(root: ElementTree.Element) -> list[ScoredSpan]:
+    return [
+        (
+            float(event.findtext("Start", "")),
+            float(event.findtext("Duration", "")),
+            label_of(event.findtext("EventConcept", "").rpartition("|")[2]),
+        )
+        for event in root.iterfind("ScoredEvents/ScoredEvent")
+        if event.findtext("EventType") == "Stages|Stages"
+    ]
+
+
+def _epochs(root: ElementTree.Element) -> list[ScoredSpan]:
+    stages = [stage.text or "" for stage in root.iterfind("SleepStages/SleepStage")]
+    length_s = float(root.findtext("EpochLength", "30"))
+    return [(length_s * number, length_s, label_of(text)) for number, text in enumerate(stages)]

@@ -22,7 +22,7 @@ import numpy as np
 from streamer.errors import RunError
 from tools.bench.figures import SLEEPSTREAM, Asked, Figures, percentiles
 from tools.bench.fleet.traffic import CYCLE_S, Heard, Listener, send
-from tools.mosquitto import Mosquitto
+from tools.mosquitto import mosquitto
 
 PORT = 18843
 SLEEPERS = 8  # of real engines
@@ -56,7 +56,7 @@ seed = {number}
 def measure(asked: Asked) -> Figures:
     """Measure real engines, then replay ever more of their sleepers."""
     real = asked.fleet or SLEEPERS
-    with Mosquitto(port=PORT) as broker, Listener(broker.port) as listener:
+    with mosquitto(PORT) as broker, Listener(PORT) as listener:
         _, figures = _real(broker, listener, real, 30)
         heard, at_most = _real(broker, listener, real, 1)
         figures |= at_most | percentiles("engines_hop1", _from_last_sample_ms(heard))
@@ -75,7 +75,7 @@ def measure(asked: Asked) -> Figures:
     return figures
 
 
-def _real(broker: Mosquitto, listener: Listener, sleepers: int, hop_s: int) -> tuple[Heard, Figures]:
+def _real(broker: int, listener: Listener, sleepers: int, hop_s: int) -> tuple[Heard, Figures]:
     """What real engines say and cost while they stage all sleepers at a hop."""
     listener.take()
     with tempfile.TemporaryDirectory() as folder, _engines(Path(folder), sleepers, hop_s) as pids:
@@ -87,10 +87,10 @@ def _real(broker: Mosquitto, listener: Listener, sleepers: int, hop_s: int) -> t
             time.sleep(0.5)
             there |= listener.take().sleepers
         listener.take()
-        began, before = time.monotonic(), [sum(map(_cpu_s, pids)), _cpu_s(broker.pid)]
+        began, before = time.monotonic(), [sum(map(_cpu_s, pids)), _cpu_s(broker)]
         time.sleep(SECONDS)
         heard, seconds = listener.take(), time.monotonic() - began
-        engines_s, broker_s = np.subtract([sum(map(_cpu_s, pids)), _cpu_s(broker.pid)], before)
+        engines_s, broker_s = np.subtract([sum(map(_cpu_s, pids)), _cpu_s(broker)], before)
     share = float(engines_s) / seconds / sleepers
     name = f"engines_hop{hop_s}"
     return heard, {
@@ -147,18 +147,18 @@ def _night(heard: Heard) -> Figures:
     return figures
 
 
-def _replay(broker: Mosquitto, listener: Listener, heard: Heard, sleepers: int) -> Figures:
+def _replay(broker: int, listener: Listener, heard: Heard, sleepers: int) -> Figures:
     """One step: so many sleepers for a while."""
     spawn = get_context("spawn")
     ready, results = spawn.Barrier(PROCESSES + 1), spawn.SimpleQueue()
     for number in range(PROCESSES):
-        arguments = (broker.port, heard.newest, range(number, sleepers, PROCESSES), REPLAY_S, ready, results)
+        arguments = (PORT, heard.newest, range(number, sleepers, PROCESSES), REPLAY_S, ready, results)
         spawn.Process(target=send, args=arguments, name=f"replay {number}", daemon=True).start()
     ready.wait(SETTLE_S)
     listener.take()
-    before, began = _cpu_s(broker.pid), time.monotonic()
+    before, began = _cpu_s(broker), time.monotonic()
     time.sleep(REPLAY_S)
-    share = (_cpu_s(broker.pid) - before) / (time.monotonic() - began)
+    share = (_cpu_s(broker) - before) / (time.monotonic() - began)
     sent = [results.get() for _ in range(PROCESSES)]
     now = listener.take()
     messages = sum(one.messages for one in sent)
