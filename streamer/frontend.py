@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamer.asks import Ask, alone
 from streamer.conditioner import Conditioner
 from streamer.fallback import make_derivation
-from streamer.messages import RATE_HZ, Chunk, Doubt, Gap, Item, Quality, StreamInfo, Switch, Window
+from streamer.messages import RATE_HZ, Chunk, Doubt, Floats, Gap, Item, Quality, StreamInfo, Switch, Window
 from streamer.quality import Plausibility, QualityMeter, grade_mixed, is_usable
 from streamer.settings import SignalSettings
 from streamer.window import Windows
@@ -105,7 +105,12 @@ def condition(items: Iterable[Item], info: StreamInfo, signal: SignalSettings) -
     parts = [part for item in items for one in derived.push(item) for part in _conditioned(conditioner, one)]
     parts += [part for one in derived.flush() for part in _conditioned(conditioner, one)]
     parts += conditioner.flush()
-    out = np.full(parts[-1].stop if parts else 0, np.nan, np.float32)
+    return join(parts).astype(np.float32)
+
+
+def join(parts: Sequence[Item]) -> Floats:
+    """Join the chunks and gaps of one channel, in order: (n,), NaN where lost."""
+    out = np.full(parts[-1].stop if parts else 0, np.nan)
     for part in parts:
         if isinstance(part, Chunk):
             out[part.start : part.stop] = part.samples[0]

@@ -10,6 +10,7 @@ already, and enter after the conditioner. Writes evaluation.json and evaluation.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from model.data import FOLDS, PreparedNight, fold_of, load_night
 from model.draw import yasa
 from model.metrics import CalibratedAgreement, agreement
 from streamer.errors import RecordingError, UsageError
-from streamer.frontend import Graded, condition
+from streamer.frontend import Graded, condition, join
 from streamer.messages import (
     EPOCH_S,
     EPOCH_SAMPLES,
@@ -78,8 +79,21 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ScoredNight:
+    """A recording that a scorer has staged, or a prepared night, which is conditioned already."""
+
+    name: str
+    subject: str
+    info: StreamInfo
+    items: Sequence[Item]
+    truth: Stages  # (epochs,)
+    signal: SignalSettings
+    conditioned: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class StagedNight:
-    """One recording: its committed epochs, the windows between them, and another program's epochs."""
+    """One night: its committed epochs, the windows between them, and another program's epochs."""
 
     name: str
     subject: str
@@ -88,52 +102,33 @@ class StagedNight:
     peer: Rows | None = None
 
 
-def stage(
-    name: str, subject: str, scores: Sequence[Score], truth: Stages, peer: Floats | None = None
-) -> StagedNight:
-    """Sort windows into those on the 30 s grid and off it, each with the scorer's stage of most of it."""
-    end_s = np.array([one.end // RATE_HZ for one in scores], dtype=np.int64)
-    epoch = np.round((end_s - EPOCH_S) / EPOCH_S - 1e-6).astype(np.int64)
-    rows = Rows(
-        np.array([one.probabilities or UNSCORED for one in scores]).reshape(-1, len(STAGES)),
-        np.array([index_of(one.smoothed) for one in scores], dtype=np.int64),
-        np.where((epoch >= 0) & (epoch < truth.size), truth[np.clip(epoch, 0, truth.size - 1)], -1),
-    )
-    on_grid = end_s % EPOCH_S == 0
-    compared = None if peer is None else Rows(peer, peer.argmax(1), truth[: len(peer)])
-    return StagedNight(name, subject, rows.only(on_grid), rows.only(~on_grid), compared)
+def open_night(path: Path, channel: str | None) -> ScoredNight:
+    """Read a prepared night, or a recording with a scorer's annotations.
 
+    Raises:
+        RecordingError: the file is missing or damaged, or nobody scored it.
+        UsageError: the channel does not exist.
 
-def index_of(label: Label) -> int:
-    """Index in STAGES; -1 for unscored."""
-    return -1 if label == "unscored" else STAGES.index(label)
-
-
-def run_pipeline(items: Iterable[Item], pipeline: Pipeline) -> list[Score]:
-    """Run a recording through the whole pipeline; return the score of every window."""
-    pushed = (output for item in items for output in pipeline.push(item))
-    return [output for output in chain(pushed, pipeline.flush()) if isinstance(output, Score)]
-
-
-def read_expert(path: Path, scores: Sequence[Score]) -> Stages:
-    """The scorer's stages of all epochs, from a recording's annotations; RecordingError if it has none."""
+    """
+    if path.suffix == ".npz":
+        return from_prepared(path.name, load_night(path))
+    recording = open_recording(path)
+    chosen, info = pick(recording, channel)
+    items = list(recording.items(chosen))
     scoring = read_annotated(path)
     if not scoring.stages:
         raise RecordingError(f"{path}: has no `Sleep stage` annotations; give a scored recording")
-    labels = scoring.labels(sum(one.epoch is not None for one in scores))
-    return np.array([index_of(label) for label in labels], dtype=np.int64)
+    labels = scoring.labels(math.ceil(items[-1].stop / info.rate_hz / EPOCH_S) if items else 0)
+    truth = np.array([index_of(label) for label in labels], dtype=np.int64)
+    return ScoredNight(path.name, path.stem, info, items, truth, SignalSettings(channel=channel))
 
 
-def stage_edf(path: Path, model: Model, channel: str | None, peers: bool) -> StagedNight:
-    """Stream an annotated recording through the whole pipeline."""
-    recording = open_recording(path)
-    chosen, info = pick(recording, channel)
-    signal = SignalSettings(channel=channel)
-    items = list(recording.items(chosen))
-    scored = run_pipeline(items, Pipeline(info, signal, EPOCH_S, model))
-    truth = read_expert(path, scored)
-    peer = ask_yasa(np.nan_to_num(condition(items, info, signal)), truth.size) if peers else None
-    return stage(path.name, path.stem, scored, truth, peer)
+def from_prepared(name: str, night: PreparedNight) -> ScoredNight:
+    """Take a prepared night, which enters after the conditioner."""
+    info = StreamInfo(name, RATE_HZ, (Channel(PreparedFront.label, "uV"),), 0.0)
+    items = [Chunk(0, night.samples.astype(np.float64)[None])]
+    truth = night.stages.astype(np.int64)
+    return ScoredNight(name, night.subject, info, items, truth, SignalSettings(), conditioned=True)
 
 
 class PreparedFront:
@@ -155,20 +150,43 @@ class PreparedFront:
         return iter(())
 
 
-def stage_prepared(
-    name: str, night: PreparedNight, model: Model, hop_s: int = EPOCH_S, peers: bool = False, block: int = 1
+def stage_night(
+    night: ScoredNight, model: Model, hop_s: int = EPOCH_S, peers: bool = False, block: int = 1
 ) -> StagedNight:
-    """Stream a prepared night through the stages after the conditioner; `block` as for `Pipeline`."""
-    info = StreamInfo(name, RATE_HZ, (Channel(PreparedFront.label, "uV"),), 0.0)
-    pipeline = Pipeline(info, SignalSettings(), hop_s, model, front=PreparedFront(hop_s), block=block)
-    scored = run_pipeline([Chunk(0, night.samples.astype(np.float64)[None])], pipeline)
-    peer = ask_yasa(night.samples.astype(np.float32), night.stages.size) if peers else None
-    return stage(name, night.subject, scored, night.stages.astype(np.int64), peer)
+    """Stream a night through the whole pipeline, or the rest of it; `block` as for `Pipeline`."""
+    front = PreparedFront(hop_s) if night.conditioned else None
+    pipeline = Pipeline(night.info, night.signal, hop_s, model, front=front, block=block)
+    pushed = (output for item in night.items for output in pipeline.push(item))
+    scores = [output for output in chain(pushed, pipeline.flush()) if isinstance(output, Score)]
+    end_s, rows = with_truth(scores, night.truth)
+    on_grid = end_s % EPOCH_S == 0
+    peer = ask_yasa(night) if peers else None
+    return StagedNight(night.name, night.subject, rows.only(on_grid), rows.only(~on_grid), peer)
 
 
-def ask_yasa(samples: NDArray[np.float32], epochs: int) -> Floats:
-    """YASA's probabilities (epochs, 5) for the same samples."""
-    return yasa(samples[: epochs * EPOCH_SAMPLES]).astype(np.float64)
+def with_truth(scores: Sequence[Score], truth: Stages) -> tuple[Stages, Rows]:
+    """When each window ends, s, and its score beside the scorer's stage of most of it."""
+    end_s = np.array([one.end // RATE_HZ for one in scores], dtype=np.int64)
+    epoch = np.round((end_s - EPOCH_S) / EPOCH_S - 1e-6).astype(np.int64)
+    known = np.append(truth, -1)  # for windows outside the scoring
+    return end_s, Rows(
+        np.array([one.probabilities or UNSCORED for one in scores]).reshape(-1, len(STAGES)),
+        np.array([index_of(one.smoothed) for one in scores], dtype=np.int64),
+        known[np.where((epoch >= 0) & (epoch < truth.size), epoch, -1)],
+    )
+
+
+def index_of(label: Label) -> int:
+    """Index in STAGES; -1 for unscored."""
+    return -1 if label == "unscored" else STAGES.index(label)
+
+
+def ask_yasa(night: ScoredNight) -> Rows:
+    """YASA's stages for the same samples."""
+    conditioned = join(night.items) if night.conditioned else condition(night.items, night.info, night.signal)
+    samples = np.nan_to_num(conditioned).astype(np.float32)
+    found = yasa(samples[: samples.size // EPOCH_SAMPLES * EPOCH_SAMPLES]).astype(np.float64)
+    return Rows(found, found.argmax(1), night.truth[: len(found)])
 
 
 def compare(rows: Iterable[Rows], smoothed: bool = False, chance: bool = False) -> CalibratedAgreement:
@@ -281,12 +299,9 @@ def evaluate(asked: argparse.Namespace) -> str:
     model = Model.load(asked.model, trusted=True)
     results: list[StagedNight] = []
     for path in track(asked.recordings, "staging", console=Console(stderr=True)):
-        if path.suffix != ".npz":
-            results.append(stage_edf(path, model, asked.channel, asked.peers))
-            continue
-        night = load_night(path)
-        if asked.fold is None or fold_of(night.subject) == asked.fold:
-            results.append(stage_prepared(path.name, night, model, peers=asked.peers))
+        night = open_night(path, asked.channel)
+        if asked.fold is None or not night.conditioned or fold_of(night.subject) == asked.fold:
+            results.append(stage_night(night, model, peers=asked.peers))
     if not results:
         raise UsageError(f"fold {asked.fold}: none of the recordings is of its subjects")
     figures = summarise(results, chance=True)

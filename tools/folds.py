@@ -28,7 +28,7 @@ from streamer.errors import UsageError
 from streamer.network.stager import Model
 from streamer.pipeline import BLOCK
 from tools.command import run
-from tools.evaluate import Rows, StagedNight, describe_spread, stage_prepared, summarise
+from tools.evaluate import Rows, StagedNight, describe_spread, from_prepared, stage_night, summarise
 from tools.runs import (
     FIGURES,
     change_settings,
@@ -57,7 +57,7 @@ def stage_fold(
         export(run.averaged(), run.size, settings.trained_on, settings.out / "model.pt", onnx=False)
         model = Model.load(settings.out / "model.pt", trusted=True)
         results = [
-            stage_prepared(night.recording, night, model, block=BLOCK)
+            stage_night(from_prepared(night.recording, night), model, block=BLOCK)
             for night in track(once_each(run.held_out), "staging", console=Console(stderr=True))
         ]
         kept = write_result(settings, {"nights": [pack(one) for one in results]})

@@ -25,24 +25,20 @@ from scipy import fft
 from scipy.signal import resample_poly
 
 from model.augment import PIVOT_HZ
-from model.data import PreparedNight, load_night
 from streamer.channels import choose
 from streamer.derivation import Derivation
-from streamer.messages import EPOCH_S, RATE_HZ, Channel, Chunk, Floats, StreamInfo
+from streamer.frontend import join
+from streamer.messages import EPOCH_S, Channel, Chunk, Floats, StreamInfo
 from streamer.network.stager import Model
-from streamer.pipeline import Pipeline
 from streamer.settings import SignalSettings
-from streamer.sources.recordings import open_recording
-from streamer.sources.replay import pick
 from tools.command import run
-from tools.evaluate import Rows, StagedNight, compare, read_expert, run_pipeline, stage, stage_prepared
+from tools.evaluate import Rows, ScoredNight, StagedNight, compare, open_night, stage_night
 from tools.runs import describe, format_table, make_model_parser, write
 
 HUM_UV = 30.0  # mean r.m.s., as of dry electrodes in a bedroom; above the limit for "line noise"
 BAND_HZ = 35.0  # noise is given as r.m.s. up to this frequency
 LOST = 0.1  # share of epochs that are lost
 RUN = 3  # mean length of a gap, in epochs
-BLOCK_S = 60  # length of the chunks; the result does not depend on it
 RATES_HZ = (50, 64, 128, 200, 256, 512)
 HOPS_S = (1, 5, 10)
 ALLOWED = 0.05  # larger falls of kappa are marked
@@ -58,18 +54,6 @@ class Condition:
     name: str
     change: Change
     behind: bool = True
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RecordedSignal:
-    """One scored night, unchanged."""
-
-    name: str
-    subject: str
-    samples: Floats  # (n,) µV, NaN where lost
-    rate_hz: float
-    path: Path | None  # the recording, with the stages in its annotations; None for a prepared night
-    night: PreparedNight | None
 
 
 def gain(factor: float) -> Change:
@@ -156,42 +140,23 @@ CONDITIONS = (
 )
 
 
-def open_source(path: Path, channel: str | None) -> RecordedSignal:
-    """Read a night, unchanged.
-
-    Raises:
-        RecordingError: the file is missing or damaged.
-        UsageError: the channel does not exist.
-
-    """
-    if path.suffix == ".npz":
-        night = load_night(path)
-        return RecordedSignal(
-            path.name, night.subject, night.samples.astype(np.float64), RATE_HZ, None, night
-        )
-    recording = open_recording(path)
-    chosen, info = pick(recording, channel)
-    derivation = Derivation(choose(info.channels, channel), info.channels)
-    parts = [*(one for item in recording.items(chosen) for one in derivation.push(item)), *derivation.flush()]
-    samples = np.full(max((part.stop for part in parts), default=0), np.nan)
-    for part in parts:
-        if isinstance(part, Chunk):
-            samples[part.start : part.stop] = part.samples[0]
-    return RecordedSignal(path.name, path.stem, samples, info.rate_hz, path, None)
+def open_derived(path: Path, channel: str | None) -> ScoredNight:
+    """Read a night, as `open_night`; of a recording, only the derivation, in µV."""
+    night = open_night(path, channel)
+    if night.conditioned:
+        return night
+    derivation = Derivation(choose(night.info.channels, channel), night.info.channels)
+    parts = [*(one for item in night.items for one in derivation.push(item)), *derivation.flush()]
+    return change_signal(night, (join(parts), night.info.rate_hz))
 
 
-def stage_signal(source: RecordedSignal, signal: Signal, model: Model, hop_s: int) -> StagedNight:
-    """Stage a night with this signal instead of its own."""
+def change_signal(night: ScoredNight, signal: Signal) -> ScoredNight:
+    """The same night with another signal."""
     samples, rate_hz = signal
-    if source.night is not None:
-        changed = replace(source.night, samples=samples.astype(np.float16))
-        return stage_prepared(source.name, changed, model, hop_s)
-    info = StreamInfo(source.name, rate_hz, (Channel("EEG", "uV"),), 0.0)
-    size = round(BLOCK_S * rate_hz)
-    items = (Chunk(at, samples[None, at : at + size]) for at in range(0, samples.size, size))
-    scored = run_pipeline(items, Pipeline(info, SignalSettings(), hop_s, model))
-    assert source.path is not None
-    return stage(source.name, source.subject, scored, read_expert(source.path, scored))
+    if night.conditioned:  # as it would be on the disk
+        samples = samples.astype(np.float16).astype(np.float64)
+    info = StreamInfo(night.name, rate_hz, (Channel("EEG", "uV"),), 0.0)
+    return replace(night, info=info, items=[Chunk(0, samples[None])], signal=SignalSettings())
 
 
 def keep_shared(one: Rows, other: Rows) -> tuple[Rows, Rows]:
@@ -225,29 +190,26 @@ def select_off_grid(night: StagedNight, hop_s: int) -> Rows:
     return night.off_grid.only(offset_s % hop_s == 0)
 
 
-def try_all(
-    sources: Sequence[RecordedSignal], model: Model, hops_s: Sequence[int] = HOPS_S
-) -> dict[str, Any]:
+def try_all(nights: Sequence[ScoredNight], model: Model, hops_s: Sequence[int] = HOPS_S) -> dict[str, Any]:
     """Compute every figure, as JSON values."""
     finest_s = 1 if hops_s else EPOCH_S
     before = [
-        stage_signal(source, (source.samples, source.rate_hz), model, finest_s)
-        for source in track(sources, "as it is", console=Console(stderr=True))
+        stage_night(night, model, finest_s)
+        for night in track(nights, "as it is", console=Console(stderr=True))
     ]
     grids = [one.grid for one in before]
     after: dict[str, list[tuple[Rows, Rows]]] = {condition.name: [] for condition in CONDITIONS}
-    tries = [(condition, number) for condition in CONDITIONS for number in range(len(sources))]
+    tries = [(condition, number) for condition in CONDITIONS for number in range(len(nights))]
     for condition, number in track(tries, "changed", console=Console(stderr=True)):
-        source = sources[number]
+        night = nights[number]
         rng = np.random.default_rng([number, *condition.name.encode()])  # independent of the other conditions
-        made = condition.change(source.samples, source.rate_hz, rng)
-        if made is not None and (condition.behind or source.night is None):
-            changed = stage_signal(source, made, model, hop_s=EPOCH_S).grid
-            after[condition.name].append((grids[number], changed))
+        made = condition.change(join(night.items), night.info.rate_hz, rng)
+        if made is not None and (condition.behind or not night.conditioned):
+            after[condition.name].append((grids[number], stage_night(change_signal(night, made), model).grid))
     whole = compare(grids)
     hops = {hop_s: compare(select_off_grid(one, hop_s) for one in before) for hop_s in hops_s}
     return {
-        "recordings": [source.name for source in sources],
+        "recordings": [night.name for night in nights],
         "as_it_is": whole.as_dict(),
         "conditions": {
             name: compare_pairs([one for one, _ in pairs], [other for _, other in pairs])
@@ -297,8 +259,8 @@ def format_fall(row: dict[str, Any]) -> str:
 def measure(asked: argparse.Namespace) -> str:
     """Try every condition on every recording, write both files, and return the page."""
     model = Model.load(asked.model, trusted=True)
-    sources = [open_source(path, asked.channel) for path in asked.recordings]
-    figures = try_all(sources, model, () if asked.no_hops else HOPS_S)
+    nights = [open_derived(path, asked.channel) for path in asked.recordings]
+    figures = try_all(nights, model, () if asked.no_hops else HOPS_S)
     return write(asked.out, "robustness", figures, make_page(figures, model))
 
 

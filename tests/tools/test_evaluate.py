@@ -18,9 +18,10 @@ from tools.evaluate import (
     changes_per_hour,
     compare,
     delays_s,
+    from_prepared,
     main,
-    stage,
-    stage_prepared,
+    stage_night,
+    with_truth,
 )
 
 pytestmark = pytest.mark.train
@@ -38,9 +39,9 @@ def score(end_s: int) -> Score:
 def test_windows_are_compared_with_the_stage_of_most_of_them() -> None:
     truth = np.array([0, 1, 2])
     scores = [score(end_s) for end_s in (30, 40, 50, 60, 80, 90, 120)]
-    made = stage("a", "1", scores, truth)
-    assert made.grid.truth.tolist() == [0, 1, 2, -1]
-    assert made.off_grid.truth.tolist() == [0, 1, 2]  # ends at 40, 50 and 80 s
+    end_s, rows = with_truth(scores, truth)
+    assert end_s.tolist() == [30, 40, 50, 60, 80, 90, 120]
+    assert rows.truth.tolist() == [0, 0, 1, 1, 2, 2, -1]
 
 
 def test_unscored_epochs_are_left_out_on_either_side() -> None:
@@ -70,7 +71,7 @@ def test_prepared_nights_through_the_packaged_model(
 def test_a_prepared_night_staged_in_blocks_is_staged_the_same() -> None:
     made = night(20, epochs=9)
     model = Model.load(trusted=True)
-    one, blocks = (stage_prepared("a", made, model, block=size) for size in (1, 4))
+    one, blocks = (stage_night(from_prepared("a", made), model, block=size) for size in (1, 4))
     np.testing.assert_allclose(one.grid.probabilities, blocks.grid.probabilities, atol=1e-5)
     assert one.grid.probabilities.shape == (9, 5)
 

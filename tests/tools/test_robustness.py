@@ -13,7 +13,7 @@ from model.data import save_night
 from streamer.network.stager import Model
 from tests.model.nights import night
 from tests.recording_files import eeg, signal, write_edf
-from tools.evaluate import Rows, StagedNight, compare, stage_prepared
+from tools.evaluate import Rows, StagedNight, compare, from_prepared, stage_night
 from tools.robustness import (
     CONDITIONS,
     HUM_UV,
@@ -123,7 +123,7 @@ def test_recordings_and_prepared_nights_through_the_packaged_model(
     assert "| hum 60 Hz, 30 µV | 1 | 100% |" in capsys.readouterr().out
     assert main([str(tmp_path / "b.npz"), "--out", str(tmp_path / "alone")]) == 0
     alone = json.loads((tmp_path / "alone" / "robustness.json").read_text())
-    same = stage_prepared("b", night(20, epochs=6), Model.load(trusted=True), hop_s=5)
+    same = stage_night(from_prepared("b", night(20, epochs=6)), Model.load(trusted=True), hop_s=5)
     assert alone["as_it_is"] == compare([same.grid]).as_dict()
     assert same.off_grid is not None
     assert alone["hops"]["5"]["kappa"] == pytest.approx(compare([same.off_grid]).kappa)
