@@ -95,7 +95,7 @@ class RawBackbone(nn.Module):
         self.pool = Pool(size.width)
 
     def forward(self, raw: Tensor) -> Tensor:
-        """Embed scaled samples, lost ones 0."""
+        """Embed scaled samples (B, 3000), in which lost ones are 0: (B, D)."""
         embedded: Tensor = self.pool(self.blocks(raw.unsqueeze(1)).transpose(1, 2))
         return embedded
 

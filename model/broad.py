@@ -46,7 +46,7 @@ def gains(decibel: Samples, frequency_hz: NDArray[np.float64], rng: np.random.Ge
 
 
 def levels(seconds: int, rng: np.random.Generator) -> Array:
-    """Stretches of 3 to 60 epochs, each louder or quieter as a whole, as wake before sleep may be."""
+    """Draw gains (seconds, KNOTS) in dB, constant over 3 to 60 epochs; wake before sleep can be so."""
     steps: list[Array] = []
     while len(steps) < seconds // EPOCH_S:
         epochs = int(np.exp(rng.uniform(np.log(3), np.log(60))))

@@ -161,13 +161,13 @@ class Follow(nn.Module):
         self.maps = nn.ModuleList(nn.Linear(width, examples.size(1)) for _ in range(networks))
 
     def forward(self, seen: Tensor, wanted: Tensor, which: int = 0) -> Tensor:
-        """Mean squared error of what follows from ours (..., D) against theirs (..., e), in their s.d."""
+        """Map our tokens (..., D); return their mean squared error against `wanted` (..., e), in its s.d."""
         error: Tensor = self.maps[which](seen) - (wanted - self.centre) / self.spread
         return error.square().mean()
 
     @torch.no_grad()
     def exact(self) -> tuple[Tensor, Tensor]:
-        """Return weights (networks, e, D) and biases (networks, e) of the maps without those units."""
+        """Return weights (networks, e, D) and biases (networks, e) of the maps to `wanted` as it is."""
         linear = [one for one in self.maps if isinstance(one, nn.Linear)]
         weight, bias = torch.stack([one.weight for one in linear]), torch.stack([one.bias for one in linear])
         return weight * self.spread.unsqueeze(1), bias * self.spread + self.centre

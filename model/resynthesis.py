@@ -182,7 +182,7 @@ class Measurements:
         return self._table["y"][self._find(recording)].astype(np.int8)
 
     def measured(self, recording: str, derivation: Derivation = FRONTAL) -> Measured:
-        """What `derivation` measured or would have, missing values taken from their neighbours."""
+        """Return what `derivation` measured or would have measured; missing values come from neighbours."""
         raw, time, band = (self.column(key, recording) for key in ("A_raw10", "B_time39", "C_band30"))
         time, band = _filled(time), _filled(band)
         frontal = measure_frontal(raw, time, band)
@@ -191,7 +191,7 @@ class Measurements:
         )
 
     def beside(self, recording: str) -> Array:
-        """BESIDE (n_epochs, 23) as logarithms, wherever on the head a derivation lies."""
+        """Return what BESIDE names, (n_epochs, 23), as logarithms; it is the same for every derivation."""
         time, band = (_filled(self.column(key, recording)) for key in ("B_time39", "C_band30"))
         where = np.array([0, 13, 26])
         positive = np.log(np.maximum(time[:, [*(5 + where), *(6 + where), *(4 + where)]], 1e-3))
@@ -224,7 +224,7 @@ def measure_frontal(raw: Array, time: Array, band: Array) -> Measured:
 
 
 def measure_parietal(time: Array, band: Array) -> Measured:
-    """Pz-Oz out of columns (n, 39), (n, 30) of the consecutive epochs of one night; none of it is eyes."""
+    """Return Pz-Oz from columns (n, 39) and (n, 30) of one night's epochs, without any part of the eyes."""
     power = np.empty((len(time), len(BANDS_HZ)))
     power[:, 1:6] = _absolute(time[:, 13], band[:, 10:15])
     return _whole(power, time[:, 13] ** 2, time[:, 13:19], np.zeros(len(time)))

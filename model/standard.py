@@ -120,9 +120,9 @@ class Standard(nn.Module):
         return torch.nan_to_num(standard, nan=0.0).clamp(-6.0, 6.0), after
 
     def trail(self, share: Tensor, mean: Tensor, square: Tensor, past: Past) -> tuple[Tensor, Tensor, Tensor]:
-        """Averages over the past and the present of every epoch, older ones decayed: as many as went in.
+        """Return the decayed weight (B, T), mean and mean square (B, T, F) of each epoch and all before it.
 
-        In double, so that products in half as many bits do not blur them.
+        Computed in double precision: where TF32 is on, float32 products would be rounded too much.
         """
         share, mean, square = share.double(), mean.double(), square.double()
         number = torch.arange(share.size(1), device=share.device, dtype=share.dtype)

@@ -79,7 +79,7 @@ class Conditioner:
         return finished(self.steps(item))
 
     def steps(self, item: Item) -> Generator[Ask, None, list[Item]]:
-        """As `push`, asking for what can be done together with other streams."""
+        """As `push`; yield an `Ask` where the work of several streams can be done in one call."""
         if item.start != self._next:
             raise ValueError(f"item starts at sample {item.start}, expected {self._next}")
         if isinstance(item, Gap):

@@ -62,7 +62,7 @@ class FrontEnd:
         return alone(self.steps(None))
 
     def steps(self, item: Item | None) -> Iterator[Graded | Gap | Doubt | Switch | Ask]:
-        """As `push`, or `flush` (None), asking for what can be done together with other streams."""
+        """As `push`, or `flush` (None); yield an `Ask` where several streams can share one call."""
         for derived in self._derivation.flush() if item is None else self._derivation.push(item):
             yield from self._advance(derived)
         if item is None:

@@ -94,7 +94,7 @@ class QualityMeter:
         finished(self.steps(item))
 
     def steps(self, item: Item) -> Generator[Ask, None, None]:
-        """As `push`, asking for what can be done together with other streams."""
+        """As `push`; yield an `Ask` where the work of several streams can be done in one call."""
         if isinstance(item, Gap):
             if item.stop >= self._stop:
                 yield from self._close(second_at(item.stop, self._rate_hz))

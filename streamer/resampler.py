@@ -122,7 +122,7 @@ class Resampler:
         return finished(self.steps(samples))
 
     def steps(self, samples: Floats) -> Generator[Ask, None, Floats]:
-        """As `push`, asking for what can be done together with other streams."""
+        """As `push`; yield an `Ask` where the work of several streams can be done in one call."""
         if samples.shape[0] == 0:
             return np.empty(0)
         if self._identity:

@@ -49,7 +49,7 @@ class Windows:
         return alone(self.steps(item))
 
     def steps(self, item: Item) -> Iterator[Window | Ask]:
-        """As `push`, asking for what can be done together with other streams."""
+        """As `push`; yield an `Ask` where the work of several streams can be done in one call."""
         if item.start != self._index:
             raise ValueError(f"item starts at sample {item.start}, expected {self._index}")
         lost = isinstance(item, Gap)

@@ -165,7 +165,7 @@ def stage_night(
 
 
 def with_truth(scores: Sequence[Score], truth: Stages) -> tuple[Stages, Rows]:
-    """When each window ends, s, and its score beside the scorer's stage of most of it."""
+    """Return when each window ends, s, and its score with the scorer's stage of most of the window."""
     end_s = np.array([one.end // RATE_HZ for one in scores], dtype=np.int64)
     epoch = np.round((end_s - EPOCH_S) / EPOCH_S - 1e-6).astype(np.int64)
     known = np.append(truth, -1)  # for windows outside the scoring

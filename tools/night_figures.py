@@ -1,4 +1,4 @@
-"""What simulated nights are drawn from: figures learnt from per-epoch measurements of real ones.
+"""Learns the figures that simulated nights are drawn from, from per-epoch measurements of real ones.
 
     python -m tools.night_figures FEATURES.npz --out streamer/sources/figures.json
 

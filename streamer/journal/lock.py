@@ -77,7 +77,7 @@ class FileLock:
         self._kept = True
 
     def outrun(self, yes: bool) -> None:
-        """Note in the lock file whether messages leave that are not in the session, because the disk refuses.
+        """Note in the lock file whether messages are sent that are not in the session: the disk refuses them.
 
         This overwrites one existing byte, which a full disk allows; a read-only one does not.
         """

@@ -126,7 +126,7 @@ class Arrived:
         self._first = first
 
     def wait_for(self, missing: Callable[[], int]) -> None:
-        """As `Patient`."""
+        """See `Patient`."""
         keep_together(self._source, missing)
 
     async def __aiter__(self) -> AsyncIterator[Item | Marker]:

@@ -140,7 +140,7 @@ class _Job:
         return self.pipeline.session, self.due.window, self.due.usable
 
     def advance(self) -> None:
-        """Work up to what the stages ask, to the next window, or else to the end of the piece or the item."""
+        """Work until a stage asks, a window is complete, or the piece or the item ends."""
         try:
             self._advance()
         except BaseException as error:  # as in `trying`, which costs more

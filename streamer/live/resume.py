@@ -197,7 +197,7 @@ class Continued:
         self._arrived = arrived
 
     def wait_for(self, missing: Callable[[], int]) -> None:
-        """As `Patient`."""
+        """Pass on to the source how many samples are missing, see `Patient`."""
         keep_together(self._source, missing)
 
     async def __aiter__(self) -> AsyncIterator[Item | Marker]:

@@ -73,7 +73,7 @@ class Band:
 
 
 def start(rate_hz: float, labels: list[str]) -> bytes:
-    """Say what comes: channels in µV."""
+    """Make the message that announces the channels, in µV."""
     head = struct.pack("<Id", len(labels), 1e6 / rate_hz) + struct.pack("<d", 1.0) * len(labels)
     return _message(START, head + b"".join(label.encode() + b"\0" for label in labels))
 

@@ -1,4 +1,4 @@
-"""What a measurement gives, and how several are summed up and shown."""
+"""The figures of a measurement: how they are taken, summed up and shown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Wanted = dict[str, tuple[Literal["<=", ">="], float]]
 
 
 class Asked(argparse.Namespace):
-    """What the command line says about all parts."""
+    """The options of the command line, for all parts."""
 
     only: str | None = None  # names of parts, separated by commas
     model: Path | None = None  # an artifact; None: the packaged one
@@ -42,7 +42,7 @@ class Asked(argparse.Namespace):
 
 
 def machine() -> Figures:
-    """Describe where and with what the figures came about."""
+    """Describe the machine and the libraries that the figures were measured with."""
     name = platform.processor()
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):

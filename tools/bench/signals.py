@@ -1,4 +1,4 @@
-"""What the parts feed to the pipeline, and where its scores go."""
+"""The signals that the parts stage, the pipeline, and a session for its scores."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ class Headband:
         self._missing: Callable[[], int] = lambda: 0
 
     def wait_for(self, missing: Callable[[], int]) -> None:
-        """As `Patient`."""
+        """See `Patient`."""
         self._missing = missing
 
     async def __aenter__(self) -> Self:

@@ -82,7 +82,7 @@ class Packets:
 
 @dataclass
 class Heard:
-    """What came in some time."""
+    """The messages of a span of time: how many, how large, how late."""
 
     sleepers: set[bytes] = field(default_factory=set)  # that a stage came from
     messages: Counter[str] = field(default_factory=Counter)  # by kind
