@@ -6,13 +6,14 @@ can continue; the last line of a recording counts. At its end a run rewrites the
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from streamer.errors import RecordingError, SinkError, UsageError
 from streamer.host import private
@@ -25,7 +26,7 @@ FILE_NAME = "manifest.jsonl"
 class Frozen(BaseModel):
     """A part of a manifest."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Input(Frozen):
@@ -40,12 +41,11 @@ class Input(Frozen):
 class Entry(Frozen):
     """What came of a recording."""
 
-    schema_: str = Field(alias="schema")
     recording: str  # name, and that of its results
     finished: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
 
-class Failure(Entry):
+class Failed(Entry):
     """A recording that could not be done; the next run tries it again."""
 
     status: Literal["failed"] = "failed"
@@ -53,15 +53,16 @@ class Failure(Entry):
     inputs: tuple[str, ...] = ()
 
 
-E = TypeVar("E", bound=Entry)
+D = TypeVar("D", bound=Entry)
 
 
-class Manifest(Generic[E]):
+class Manifest(Generic[D]):
     """The manifest of one folder, open for one process at a time.
 
     Args:
         folder: where it is; created if it is missing.
-        kind: of its lines.
+        schema: name of its format, in every line.
+        done: the model of a line about a recording that was done.
 
     Raises:
         UsageError: the folder cannot be created, or another process is filling it.
@@ -70,10 +71,11 @@ class Manifest(Generic[E]):
 
     """
 
-    def __init__(self, folder: Path, kind: TypeAdapter[E]) -> None:
+    def __init__(self, folder: Path, schema: str, done: type[D]) -> None:
         self.folder = folder
-        self.entries: dict[str, E] = {}
-        self._kind = kind
+        self.entries: dict[str, D | Failed] = {}
+        self._schema = schema
+        self._line: TypeAdapter[D | Failed] = TypeAdapter(done | Failed)
         self._path = folder / FILE_NAME
         self._lock: BinaryIO | None = None
         self._file: BinaryIO | None = None
@@ -104,12 +106,12 @@ class Manifest(Generic[E]):
         finally:
             self._lock.close()
 
-    def add(self, entry: E) -> None:
+    def add(self, entry: D | Failed) -> None:
         """Append an entry; when this returns it is on the disk."""
         assert self._file is not None
         self.entries[entry.recording] = entry
         try:
-            self._file.write(_text(entry))
+            self._file.write(self._text(entry))
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -124,29 +126,32 @@ class Manifest(Generic[E]):
             raise UsageError(f"cannot read {self._path}: {error.strerror}; choose another --out") from error
         for number, line in enumerate(lines[:-1], 1):  # text after the last newline is incomplete
             try:
-                entry = self._kind.validate_json(line)
-            except ValidationError as error:
+                said = json.loads(line)
+                if said.pop("schema", None) != self._schema:
+                    raise ValueError("another schema")
+                entry = self._line.validate_python(said)
+            except (ValueError, TypeError, AttributeError) as error:  # pydantic's are ValueErrors
                 raise RecordingError(
                     f"{self._path}, line {number}, is not of a manifest that this version can read; move the "
                     "file away or choose another --out"
                 ) from error
             self.entries[entry.recording] = entry
 
+    def _text(self, entry: Entry) -> bytes:
+        said = {"schema": self._schema, **entry.model_dump(mode="json")}
+        return json.dumps(said, ensure_ascii=False).encode() + b"\n"
+
     def _write(self) -> None:
         """Write all entries, completely or not at all."""
         partial = self._path.with_suffix(".partial")
         try:
             with open(partial, "wb", opener=private.opener) as file:
-                file.writelines(_text(self.entries[name]) for name in sorted(self.entries))
+                file.writelines(self._text(self.entries[name]) for name in sorted(self.entries))
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path)
         except OSError as error:
             raise SinkError(f"cannot write {self._path}: {error.strerror}; choose another --out") from error
-
-
-def _text(entry: Entry) -> bytes:
-    return entry.model_dump_json(by_alias=True).encode() + b"\n"
 
 
 def describe_input(path: Path) -> Input:

@@ -13,7 +13,7 @@ import pytest
 
 from streamer.commands.status import find_statuses
 from streamer.errors import DamagedError, DiskError, JournalError, SignalError, SourceError, UsageError
-from streamer.journal import Journal, JournalReader, Meta
+from streamer.journal import Journal, JournalReader, Meta, writer
 from streamer.live import supervisor as module
 from streamer.live.batching import Batcher
 from streamer.live.health import LOOK_S
@@ -31,6 +31,12 @@ from tests.paths import default_model, eeg, info
 EEG = eeg(600, 100)
 LIVE = StreamSettings.model_validate({"name": "anna", "source": {"kind": "lsl"}})
 INFO = info(100)
+
+
+@pytest.fixture(autouse=True)
+def commits_at_once(monkeypatch):
+    """A flush does not wait for the next second of a clock that stands still until the flush is over."""
+    monkeypatch.setattr(writer, "COMMIT_S", 0.0)
 
 
 class Poison(Exception):

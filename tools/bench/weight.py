@@ -10,7 +10,6 @@ the journal makes them, with their log, its way into the file, and everything th
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import subprocess
 import sys
@@ -53,19 +52,14 @@ speed = "max"
 
 
 def measure(asked: Asked) -> Figures:
-    """Measure all four; the journal's share in a process of its own, whose counter is then its alone."""
-    with tempfile.TemporaryDirectory(
-        dir=Path.home()
-    ) as folder:  # /tmp may be memory, where nothing is written
-        written = subprocess.run(
-            [sys.executable, "-m", "tools.bench.weight", folder], cwd=ROOT, capture_output=True, check=True
-        )
-        figures: Figures = {"installed_mb": installed_mb(Path(folder) / "fresh")}
-        figures |= memory(Path(folder) / "run", asked.hours)
+    """Measure all four; the journal's share first, while this process has written nothing else."""
+    with tempfile.TemporaryDirectory(dir=Path.home()) as made:  # /tmp may be memory, where nothing is written
+        folder = Path(made)
+        written = write_night(folder / "night.sqlite")
+        figures: Figures = {"installed_mb": installed_mb(folder / "fresh")}
+        figures |= memory(folder / "run", asked.hours)
     figures["script_kb"] = script_bytes() / 1000
-    for name, value in json.loads(written.stdout).items():
-        figures[name] = value * asked.hours / WRITTEN_H
-    return figures
+    return figures | {name: value * asked.hours / WRITTEN_H for name, value in written.items()}
 
 
 def installed_mb(folder: Path) -> float:
@@ -106,7 +100,7 @@ def script_bytes() -> int:
     return sum((STATIC / name).stat().st_size for name in named)
 
 
-def write_night(path: Path) -> Figures:
+def write_night(path: Path) -> dict[str, float]:
     """Write WRITTEN_H hours as the journal does, without waiting for them; MB, and what is recorded."""
     info = StreamInfo("bench", RATE_HZ, CHANNELS, 0.0)
     rng = np.random.default_rng(0)
@@ -131,7 +125,3 @@ def _written() -> int:
     """Bytes that this process has had sent to the disk."""
     text = Path("/proc/self/io").read_text(encoding="utf-8")
     return int(dict(line.split(": ") for line in text.splitlines())["write_bytes"])
-
-
-if __name__ == "__main__":
-    print(json.dumps(write_night(Path(sys.argv[1]) / "night.sqlite")))

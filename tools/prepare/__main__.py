@@ -19,12 +19,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter
 from rich.console import Console
 from rich.progress import Progress
 
@@ -39,7 +38,7 @@ from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
 from tools.command import make_parser
-from tools.manifest import Entry, Failure, Frozen, Input, Manifest, describe_input, is_complete
+from tools.manifest import Entry, Failed, Frozen, Input, Manifest, describe_input, is_complete
 from tools.prepare.datasets import (
     ScoredRecording,
     find_scoring,
@@ -52,10 +51,6 @@ from tools.prepare.datasets import (
 WAKE_MIN = 30  # kept on either side of sleep
 WAKE_EPOCHS = WAKE_MIN * 60 // EPOCH_S
 LARGEST_UV = float(np.finfo(np.float16).max)  # prepared nights are float16
-
-
-Schema = Literal["sleepstream/prepared/1"]
-SCHEMA: Schema = "sleepstream/prepared/1"
 
 
 class Rules(Frozen):
@@ -73,7 +68,6 @@ class Rules(Frozen):
 class Made(Entry):
     """One prepared night."""
 
-    schema_: Schema = Field(default=SCHEMA, alias="schema")
     status: Literal["done"] = "done"
     subject: str
     inputs: tuple[Input, ...]  # the signal, then its scoring if that is a separate file
@@ -82,21 +76,6 @@ class Made(Entry):
     channel: str
     rate_hz: float  # of the recording
     stages: dict[str, int]  # number of epochs of each, unscored ones included
-
-
-class Failed(Failure):
-    """One recording that could not be prepared."""
-
-    schema_: Schema = Field(default=SCHEMA, alias="schema")
-
-
-Outcome = Made | Failed
-_LINE: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="status")])
-
-
-def manifest_of(folder: Path) -> Manifest[Outcome]:
-    """The manifest of a folder of prepared nights, to be opened by `with`."""
-    return Manifest(folder, _LINE)
 
 
 class Conditioned(NamedTuple):
@@ -190,7 +169,7 @@ def read_npz(job: ScoredRecording) -> PreparedNight:
         raise RecordingError(f"{job.signal} is damaged ({error}); export it again") from error
 
 
-def make(job: ScoredRecording, out: Path, before: Outcome | None, drop_unscored: bool) -> Made:
+def make(job: ScoredRecording, out: Path, before: Made | Failed | None, drop_unscored: bool) -> Made:
     """Prepare one night, unless it was prepared before.
 
     Raises:
@@ -248,7 +227,7 @@ def prepare(jobs: Sequence[ScoredRecording], out: Path, drop_unscored: bool, con
     _check_outputs(jobs, out)
     failed = 0
     with (
-        manifest_of(out) as manifest,
+        Manifest(out, "sleepstream/prepared/1", Made) as manifest,
         Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
     ):
         for job in progress.track(jobs, description="nights"):

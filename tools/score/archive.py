@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamer.errors import SinkError
 from streamer.host import private
-from tools.manifest import Manifest, is_complete, is_untouched
+from tools.manifest import Failed, Manifest, is_complete, is_untouched
 from tools.score.night import FILES, Job, Outcomes, Result, Touched
-from tools.score.outcome import Done, Failed, Options, Outcome
+from tools.score.outcome import Done, Options
 from tools.score.recordings import ArchivedRecording
 
 PARTIAL = ".partial"  # folder below DIR for files that are being written
@@ -32,7 +32,7 @@ class Tally:
 
 
 def fill(
-    manifest: Manifest[Outcome],
+    manifest: Manifest[Done],
     recordings: Sequence[ArchivedRecording],
     refused: Mapping[str, str],
     asked: Options,
@@ -61,7 +61,7 @@ def fill(
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(recordings) + len(refused), completed=tally.there)
 
-        def note(entry: Outcome) -> None:
+        def note(entry: Done | Failed) -> None:
             manifest.add(entry)
             progress.advance(bar)
             if isinstance(entry, Failed):
@@ -85,9 +85,7 @@ def fill(
     return tally
 
 
-def find_due(
-    manifest: Manifest[Outcome], recordings: Sequence[ArchivedRecording], asked: Options
-) -> list[Job]:
+def find_due(manifest: Manifest[Done], recordings: Sequence[ArchivedRecording], asked: Options) -> list[Job]:
     """List the recordings without a complete result of their present files with the same options."""
     jobs = []
     for recording in recordings:

@@ -29,9 +29,9 @@ from streamer.pipeline import BLOCK, Output, Pipeline
 from streamer.settings import SignalSettings
 from streamer.sources.recordings import open_recording
 from streamer.sources.replay import single
-from tools.manifest import Input, describe_input
+from tools.manifest import Failed, Input, describe_input
 from tools.prepare.datasets import read_expert_stages
-from tools.score.outcome import Compared, Done, Failed, Options, Outcome
+from tools.score.outcome import Compared, Done, Options
 from tools.score.recordings import ArchivedRecording
 
 HYPNOGRAMS = {  # format -> file name in a result
@@ -56,7 +56,7 @@ class Job:
 class Result:
     """The result of staging one recording."""
 
-    entry: Outcome
+    entry: Done | Failed
     files: dict[str, bytes]  # empty: keep the existing files
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field, TypeAdapter
+from typing import Literal
 
 from streamer import __version__
-from tools.manifest import Entry, Failure, Frozen, Input, Manifest
-
-Schema = Literal["sleepstream/scored/1"]
-SCHEMA: Schema = "sleepstream/scored/1"
+from tools.manifest import Entry, Frozen, Input, Manifest
 
 
 class Options(Frozen):
@@ -38,7 +33,6 @@ class Compared(Frozen):
 class Done(Entry):
     """A recording that was staged."""
 
-    schema_: Schema = Field(default=SCHEMA, alias="schema")
     status: Literal["done"] = "done"
     inputs: tuple[Input, ...]  # the recording, then the scoring beside it
     asked: Options
@@ -55,16 +49,6 @@ class Done(Entry):
     remarks: tuple[str, ...] = ()  # what was left out or doubted
 
 
-class Failed(Failure):
-    """A recording that could not be staged."""
-
-    schema_: Schema = Field(default=SCHEMA, alias="schema")
-
-
-Outcome = Done | Failed
-_LINE: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="status")])
-
-
-def manifest_of(folder: Path) -> Manifest[Outcome]:
+def manifest_of(folder: Path) -> Manifest[Done]:
     """The manifest of a folder of results, to be opened by `with`."""
-    return Manifest(folder, _LINE)
+    return Manifest(folder, "sleepstream/scored/1", Done)
