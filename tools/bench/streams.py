@@ -2,7 +2,7 @@
 
 Every point is a process of its own on a core of its own: the whole engine with N devices of four channels at
 256 Hz, whose samples come in real time and as often as LSL's do, each at a moment of its own. It records to
-disk and publishes to mosquitto. The devices are made of noise; what they cost by themselves is measured
+disk and publishes to mosquitto. The devices give noise like EEG; what they cost by themselves is measured
 first, in the same process, and is not the engine's. All else is what runs at night. Two cores are two such
 processes at the same time, because Python runs on one.
 """
@@ -42,7 +42,7 @@ from streamer.settings import Settings, validate
 from streamer.sources.settings import SourceSettings
 from streamer.sources.source import TOGETHER_S, Source
 from tools.bench.figures import Asked, Figures, Wanted, resident_mb
-from tools.bench.signals import RATE_HZ
+from tools.bench.signals import NOISE_S, RATE_HZ, noise_like_eeg
 from tools.mosquitto import mosquitto
 
 HOPS_S = (1, 5, 30)
@@ -61,7 +61,6 @@ SETTLE_S = 5.0
 MEASURE_S = 20.0
 PORT = 18841
 CHANNELS = tuple(Channel(label, "uV") for label in ("TP9", "AF7", "AF8", "TP10"))
-NOISE_S = 120
 CORES = sorted(os.sched_getaffinity(0))[-2:]
 NAMES = {1: "one_core", 2: "two_cores"}
 WANTED: Wanted = {"stream_mb": ("<=", 5.0)} | {
@@ -197,7 +196,7 @@ class Wheel(SystemClock):
 
 
 class Headband:
-    """Noise at EEG's amplitude, in real time.
+    """Noise like EEG, in real time.
 
     `arrived` is when a sample was due, however late it is taken: a device does not wait.
     """
@@ -288,7 +287,7 @@ class _Listener:
 async def carry(count: int, hop_s: int, before_s: float, folder: Path, device: str) -> Point:
     """Run so many streams in this process, and measure once each has had its first window."""
     rng = np.random.default_rng()
-    noise = rng.standard_normal((len(CHANNELS), RATE_HZ * NOISE_S)) * 20
+    noise = noise_like_eeg(rng, len(CHANNELS), NOISE_S)
     starting_s = max(hop_s, count * APART_S)
     waits = iter(rng.permutation(np.linspace(0, starting_s, count, endpoint=False)))
 

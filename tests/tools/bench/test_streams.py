@@ -5,16 +5,27 @@ import asyncio
 import numpy as np
 import pytest
 
+from streamer.messages import EPOCH_S, Chunk
+from streamer.quality import GOOD, QualityMeter
 from tests.fakes import FakeClock
 from tools.bench import streams
-from tools.bench.signals import RATE_HZ
+from tools.bench.signals import NOISE_S, RATE_HZ, noise_like_eeg
 from tools.bench.streams import Headband, Point, capacity
+
+
+def test_the_noise_is_graded_as_eeg_is():
+    noise = noise_like_eeg(np.random.default_rng(0), 4, NOISE_S)
+    for samples in noise:
+        meter = QualityMeter(RATE_HZ)
+        meter.push(Chunk(0, samples[None], 0.0))
+        assert meter.grade(EPOCH_S) is GOOD
+        assert 1.0 <= np.median(meter.fast_uv(EPOCH_S)) <= 3.0
 
 
 def test_a_device_gives_its_past_and_then_what_comes_in_time():
     async def scenario():
         clock, given = FakeClock(), []
-        noise = np.random.default_rng(0).standard_normal((4, RATE_HZ * streams.NOISE_S))
+        noise = noise_like_eeg(np.random.default_rng(0), 4, NOISE_S)
 
         async def listen():
             async with Headband(noise, 70, 2.0, clock) as device:
