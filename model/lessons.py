@@ -44,7 +44,7 @@ HERE_HZ = FREQUENCY_HZ[:BINS]
 SAYING = ("teacher", "networks", "soft", "experts")
 ASKED = 2  # of the teacher's networks for each batch
 SEQUENCES = 8  # of a batch
-ALTERED = Augmentation(gain=0.5, tilt=0.25, wobble=0.15, low_pass=0.4, noise_uv=5.0)
+ALTERED = Augmentation(gain=0.5, tilt=0.25, wobble=0.15, low_pass=0.4, noise_uv=8.0)
 
 Samples = NDArray[np.float32]
 
@@ -233,6 +233,15 @@ def lesson_paths(folders: Sequence[Path]) -> list[Path]:
     return paths
 
 
+def networks_asked(folders: Sequence[Path]) -> int:
+    """Count the teacher's networks from the highest number that any lesson asked."""
+    most = 0
+    for path in lesson_paths(folders):
+        with np.load(path, allow_pickle=False) as file:
+            most = max(most, 1 + int(file["asked"].max()))
+    return most
+
+
 def load(path: Path, part: int = 0, parts: int = 1) -> Lesson:
     """Read a lesson, or one of several equal parts of its sequences."""
     with np.load(path, allow_pickle=False) as file:
@@ -250,12 +259,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--networks", type=Path, nargs="+", default=[], help="checkpoints to be asked too")
     parser.add_argument("--count", type=int, default=900, help="batches")
+    parser.add_argument("--epochs", type=int, default=60, help="of each sequence")
     parser.add_argument("--first", type=int, default=0, help="number of the first of them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fold", type=int, default=0, help="whose people are left out")
     options = parser.parse_args(arguments)
     *folders, out = options.nights
-    cut = Cut(epochs=60, sequences=SEQUENCES, augmentation=ALTERED)
+    cut = Cut(epochs=options.epochs, sequences=SEQUENCES, augmentation=ALTERED)
     try:
         teacher = Streamed.load(options.teacher)
         networks = [load_checkpoint(one).network.eval() for one in options.networks]

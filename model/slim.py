@@ -1,11 +1,14 @@
-"""Make a smaller network that repeats a larger one.
+"""Make a smaller network that repeats a larger one, or the mean of several.
 
     python -m model.slim runs/small/best.pt runs/slim/best.pt --lessons runs/lessons
+    python -m model.slim runs/seed*/best.pt runs/mean/best.pt --lessons runs/lessons
 
 Convolutions (`Frames`) take the place of what embeds the spectrum of an epoch, and the sequence stack may
 have fewer layers. Everything else is taken over. The smaller network first learns the spectrum's tokens of
-the larger one, epoch by epoch, then the probabilities it gives to whole sequences (Hinton et al. 2015). It
-needs no stages: the lessons' spectra serve as inputs alone, so any lessons will do (`model.lessons`).
+the larger one, epoch by epoch, then the probabilities it gives to whole sequences (Hinton et al. 2015). Of
+several, it begins as a smaller form of the first, and then learns the mean of the probabilities of all: what
+seeds differ by is averaged away. It needs no stages: the lessons' spectra serve as inputs alone, so any
+lessons will do (`model.lessons`).
 
 Letters in the shapes: N sequences, T epochs, F features of a frame, D token width.
 """
@@ -27,7 +30,7 @@ from model.average import averaged
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.lessons import lesson_paths, load, told
 from model.mc2sleepnet import MC2SleepNet
-from streamer.errors import ArtifactError, SleepstreamError
+from streamer.errors import ArtifactError, SleepstreamError, UsageError
 
 EPOCHS_AT_ONCE = 256  # of the first phase
 SEQUENCES_AT_ONCE = 8  # of the second
@@ -37,11 +40,11 @@ LEAST = 1e-4  # probability
 
 
 class Known(NamedTuple):
-    """What the larger network makes of the lessons; each in half as many bits."""
+    """What the larger networks make of the lessons; each in half as many bits."""
 
-    frames: Tensor  # (N, T, frames, F) on the network's scale
-    tokens: Tensor  # (N, T, 2, D)
-    said: Tensor  # (N, T, 5)
+    frames: Tensor  # (N, T, frames, F) on the first network's scale
+    tokens: Tensor  # (N, T, 2, D) of the first
+    said: Tensor  # (N, T, 5) the mean of all
 
 
 def smaller(large: Checkpoint, frame_width: int, sequence_layers: int) -> Checkpoint:
@@ -65,22 +68,25 @@ def smaller(large: Checkpoint, frame_width: int, sequence_layers: int) -> Checkp
     kept = {
         name: one
         for name, one in large.network.state_dict().items()
-        if name in own and not name.startswith("spectrum.")
+        if name in own and (frame_width == size.frame_width or not name.startswith("spectrum."))
     }
     network.load_state_dict({**own, **kept})
     return Checkpoint(wanted, network, large.trained_on, {})
 
 
 @torch.inference_mode()
-def ask(large: MC2SleepNet, lessons: Sequence[Path]) -> Known:
-    """Show the larger network all sequences of the lessons; it has to read no waveform."""
+def ask(large: Sequence[MC2SleepNet], lessons: Sequence[Path]) -> Known:
+    """Show the larger networks all sequences of the lessons; they have to read no waveform."""
     found: list[Known] = []
+    first = large[0]
     for path in tqdm(lessons, unit="lesson"):
         spectrum = load(path).spectrum
-        said, tokens = map(torch.from_numpy, told(large, spectrum))
+        words = [told(one, spectrum) for one in large]
+        said = torch.from_numpy(np.mean([probabilities for probabilities, _ in words], axis=0))
+        tokens = torch.from_numpy(words[0][1])
         present = torch.ones(*spectrum.shape[:2], dtype=torch.bool)
-        past = large.standard.blank(len(spectrum))
-        frames, _ = large.standard(large.bands(torch.from_numpy(spectrum)), present, past)
+        past = first.standard.blank(len(spectrum))
+        frames, _ = first.standard(first.bands(torch.from_numpy(spectrum)), present, past)
         found.append(Known(frames.half(), tokens.half(), said.half()))
     return Known(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
@@ -153,8 +159,9 @@ def learn(
 def main(arguments: list[str] | None = None) -> None:
     """Train the smaller network and save it as a checkpoint."""
     parser = argparse.ArgumentParser(prog="python -m model.slim", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("large", type=Path, help="checkpoint of the network to repeat")
-    parser.add_argument("out", type=Path, help="checkpoint to write")
+    parser.add_argument(
+        "networks", type=Path, nargs="+", help="checkpoints of those to repeat, and the one to write at last"
+    )
     parser.add_argument("--lessons", type=Path, nargs="+", required=True, help="folders of model.lessons")
     parser.add_argument("--frame-width", type=int, default=24, help="channels of the convolutions")
     parser.add_argument("--sequence-layers", type=int, default=1)
@@ -163,23 +170,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, help="of the lessons at most (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    *asked, out = options.networks
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     try:
-        large = load_checkpoint(options.large)
-        small = smaller(large, options.frame_width, options.sequence_layers)
-        known = ask(large.network.eval(), lesson_paths(options.lessons)[: options.count])
+        if not asked:
+            raise UsageError(f"model.slim: one network or more, and the file to write; found {out} alone")
+        large = [load_checkpoint(one) for one in asked]
+        small = smaller(large[0], options.frame_width, options.sequence_layers)
+        networks = [one.network.eval() for one in large]
+        known = ask(networks, lesson_paths(options.lessons)[: options.count])
     except SleepstreamError as error:
         parser.exit(error.exit_code, f"{error}\n")
     network = small.network.train()
-    losses = token_losses(network, large.network, known, rng)
+    losses = token_losses(network, networks[0], known, rng)
     first = learn(network, network.spectrum, losses, options.steps[0], options.rates[0], 0.995)
     second = learn(
         network, network, stage_losses(network, known, rng), options.steps[1], options.rates[1], 0.99
     )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(options.out, replace(small, network=network.eval()))
-    print(f"{options.out}: tokens within {first:.4f} s.d.² of the larger network's, stages {second:.4f} nats")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(out, replace(small, network=network.eval()))
+    print(f"{out}: tokens within {first:.4f} s.d.² of the larger network's, stages {second:.4f} nats")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from model.average import averaged
 from model.checkpoint import Checkpoint, load_checkpoint, load_start, save_checkpoint
 from model.data import Batch, Cut, PreparedNight, Sequences, load_nights, split, whole
 from model.encoded import EncodedNight, EncodedSequences, embed
-from model.lessons import Lessons, lesson_paths
+from model.lessons import Lessons, lesson_paths, networks_asked
 from model.mc2sleepnet import MC2SleepNet
 from model.metrics import CalibratedAgreement, agreement, calibrate
 from model.objectives import Contrast, CrossMask, FineTune, Hints, Repeat
@@ -39,7 +39,7 @@ from model.spectra import SpectralSequences, amplitudes_of
 from model.streamed import Streamed
 from streamer.errors import RecordingError, SettingsError, SleepstreamError
 
-EXAMPLES = 12  # lessons of which each asks some of the teacher's networks: together all of them
+EXAMPLES = 12  # lessons that tell the scale of the teacher's embeddings
 
 
 def objective_of(
@@ -56,8 +56,8 @@ def objective_of(
     if phase.objective == "cross_mask":
         return CrossMask(network, width)
     if phase.objective == "repeat":
-        networks = 1 + max(int(one.asked.max()) for one in examples if one.asked is not None)
-        return Repeat(network, phase.frozen, settings.stage_weights, examples, networks)
+        asked = networks_asked(settings.lessons)
+        return Repeat(network, phase.frozen, settings.stage_weights, examples, asked)
     frozen = phase.frozen or phase.objective == "rehearse"
     return FineTune(network, frozen, settings.stage_weights)
 
@@ -107,7 +107,11 @@ class Run:
 
     def _begun(self, start: Checkpoint) -> dict[str, Tensor]:
         """Load the weights of another run; SettingsError if its network has another shape."""
-        if start.size != self.size:
+        over = self.size.trailing_epochs  # has no weights, so a network can be taught to look further back
+        same = (
+            replace(start.size, trailing_epochs=over) if start.size.trailing_epochs and over else start.size
+        )
+        if same != self.size:
             raise SettingsError(
                 f"start {self.settings.start}: holds {start.size}, this run has {self.size}; give another "
                 "`start`, or leave out what changes the shape"

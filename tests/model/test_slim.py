@@ -49,13 +49,30 @@ def test_it_begins_with_all_that_fits() -> None:
 
 def test_what_is_asked_is_what_the_larger_network_says(lessons: Path) -> None:
     whole = large().network
-    known = ask(whole, sorted(lessons.iterdir()))
+    known = ask([whole], sorted(lessons.iterdir()))
     with np.load(lessons / "lesson-0-00000.npz") as file:
         spectrum = torch.from_numpy(file["spectrum"].astype(np.float32))
     present = torch.ones(8, 12, 2, dtype=torch.bool)
     with torch.inference_mode():
         said = whole(torch.empty(8, 12, 0), spectrum, present)[:, :, 0].softmax(-1)
     torch.testing.assert_close(known.said.float(), said, atol=1e-3, rtol=0)
+
+
+def test_several_are_repeated_as_their_mean(lessons: Path) -> None:
+    both = [network(LARGE, seed) for seed in (0, 1)]
+    paths = sorted(lessons.iterdir())
+    one, other = (ask([each], paths) for each in both)
+    mean = ask(both, paths)
+    torch.testing.assert_close(mean.said.float(), (one.said + other.said).float() / 2, atol=1e-3, rtol=0)
+    assert torch.equal(mean.tokens, one.tokens)  # it begins as the first
+    assert not torch.equal(one.tokens, other.tokens)
+
+
+def test_what_is_small_already_keeps_its_convolutions() -> None:
+    narrow = replace(LARGE, frame_width=4)
+    whole = Checkpoint(narrow, network(narrow), "a test", {})
+    before, after = whole.network.state_dict(), smaller(whole, 4, 1).network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in after)
 
 
 @pytest.mark.slow
@@ -65,7 +82,7 @@ def test_each_phase_brings_it_closer(lessons: Path, tmp_path: Path) -> None:
     arguments = [str(tmp_path / "large.pt"), str(tmp_path / "small.pt"), "--lessons", str(lessons)]
     main([*arguments, "--frame-width", "4", "--steps", "60", "60"])
     small = load_checkpoint(tmp_path / "small.pt").network.eval()
-    known = ask(whole.network, sorted(lessons.iterdir()))
+    known = ask([whole.network], sorted(lessons.iterdir()))
     begun = smaller(whole, 4, 1).network.eval()
 
     def losses(one: torch.nn.Module) -> tuple[float, float]:
@@ -101,3 +118,6 @@ def test_another_kind_of_network_is_refused(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         main([str(tmp_path / "nowhere.pt"), str(tmp_path / "out.pt"), "--lessons", str(tmp_path)])
     assert "no such file" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "out.pt"), "--lessons", str(tmp_path)])
+    assert "one network or more" in capsys.readouterr().err

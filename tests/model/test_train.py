@@ -112,6 +112,16 @@ def test_a_run_can_begin_with_the_network_of_another(tmp_path: Path) -> None:
         Run(settings(tmp_path / "b", start=tmp_path / "best.pt", context=3), NIGHTS, CPU)
 
 
+def test_a_run_can_look_further_back_than_what_it_begins_with(tmp_path: Path) -> None:
+    size = replace(TINY, trailing_epochs=5)
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(size, network(size, seed=5), "rhythms", {}))
+    run = Run(settings(tmp_path / "a", start=tmp_path / "best.pt", trailing_epochs=9), NIGHTS, CPU)
+    assert run.size == replace(TINY, trailing_epochs=9)
+    assert torch.equal(run.network.joint.weight, network(size, seed=5).joint.weight)
+    with pytest.raises(SettingsError, match="holds Size"):  # scales that are fixed are learnt
+        Run(settings(tmp_path / "b", start=tmp_path / "best.pt", trailing_epochs=0), NIGHTS, CPU)
+
+
 def test_a_run_can_begin_with_the_packaged_model_and_ends_with_no_worse(tmp_path: Path) -> None:
     phase = {"objective": "fine_tune", "steps": 1, "learning_rate": 1.0, "epochs": 5, "sequences": 1}
     network = load_start("packaged").network.eval()
