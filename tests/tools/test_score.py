@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -299,6 +301,18 @@ def test_processes_give_the_same_files_and_outlive_one_that_dies(archive):
     assert active_children() == []
     run(archive, out=archive / "again")
     assert results(archive / "out") == results(archive / "again")
+
+
+def test_a_process_that_died_before_it_is_given_a_recording_costs_none(archive, monkeypatch):
+    class Dead(ThreadPoolExecutor):
+        def submit(self, *_):
+            raise BrokenProcessPool
+
+    workers = [Dead(1), ThreadPoolExecutor(1)]
+    monkeypatch.setattr(processes, "_open_worker", lambda: workers.pop(0))
+    recordings, _ = find([str(archive / "[ab].edf")], archive / "out")
+    found = processes.stage_all([Job(one) for one in recordings], ASKED, None, 1)
+    assert [result.entry.status for _, result in found] == ["done", "done"]
 
 
 @pytest.mark.slow

@@ -25,12 +25,17 @@ def stage_all(jobs: Sequence[Job], asked: Options, model: Path | None, processes
         ArtifactError: the model cannot be loaded.
 
     """
+    others = set(active_children())
     idle = [_open_worker() for _ in range(min(processes, len(jobs)))]
     busy: dict[Future[Said], ProcessPoolExecutor] = {}
 
     def submit(job: Job) -> Future[Said]:
         worker = idle.pop()
-        given = worker.submit(stage, job, asked, model)
+        try:
+            given = worker.submit(stage, job, asked, model)
+        except BrokenProcessPool:  # it has died since its last recording
+            worker = _open_worker()
+            given = worker.submit(stage, job, asked, model)
         busy[given] = worker
         return given
 
@@ -46,7 +51,7 @@ def stage_all(jobs: Sequence[Job], asked: Options, model: Path | None, processes
     try:
         yield from run_all(jobs, submit, result, len(idle))
     finally:
-        for process in active_children():
+        for process in set(active_children()) - others:
             process.terminate()
         for worker in (*idle, *busy.values()):
             worker.shutdown()
