@@ -226,21 +226,26 @@ class Sequences(Draws):
 def cut_sequence(
     samples: NDArray[np.float16], target: NDArray[np.float32], cut: Cut, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Cut T windows (T, 3000), their targets (T, 5) and presence (T, 2) from a night at a random place.
-
-    A window that straddles two scored epochs has both stages as its target, by overlap; none if either is
-    unscored.
-    """
+    """Cut T windows (T, 3000), their targets (T, 5) and presence (T, 2) from a night at a random place."""
     start = begin(len(target) - cut.epochs, cut.augmentation, rng)
     phase = int(rng.integers(1, EPOCH_SAMPLES)) if rng.random() < cut.augmentation.phase else 0
     first = start * EPOCH_SAMPLES + phase
     part = samples[first : first + cut.epochs * EPOCH_SAMPLES].astype(np.float32)
-    before, after = target[start : start + cut.epochs], target[start + 1 : start + cut.epochs + 1]
-    share = np.float32(phase / EPOCH_SAMPLES)
-    mixed = (1 - share) * before + share * after
-    mixed[(before.sum(1) == 0) | ((after.sum(1) == 0) & (phase > 0))] = 0
+    mixed = straddle(target, start, cut.epochs, phase / EPOCH_SAMPLES)
     raw = augment(part, cut.augmentation, rng).reshape(cut.epochs, EPOCH_SAMPLES)
     return raw, mixed, lose_epochs(cut.epochs, cut.augmentation, rng) & real(raw)
+
+
+def straddle(target: NDArray[np.float32], start: int, epochs: int, share: float) -> NDArray[np.float32]:
+    """Return targets (epochs, 5) of windows that begin after a `share` of an epoch.
+
+    A window that straddles two scored epochs has both stages as its target, by overlap; none if either is
+    unscored.
+    """
+    before, after = target[start : start + epochs], target[start + 1 : start + epochs + 1]
+    mixed: NDArray[np.float32] = np.float32(1 - np.float32(share)) * before + np.float32(share) * after
+    mixed[(before.sum(1) == 0) | ((after.sum(1) == 0) & (share > 0))] = 0
+    return mixed
 
 
 def real(epochs: NDArray[np.float32]) -> NDArray[np.bool_]:

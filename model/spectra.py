@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.augment import NONE, Augmentation, begin, lose_epochs, response
-from model.data import Batch, Cut, PreparedNight, Sequences
+from model.data import Batch, Cut, PreparedNight, Sequences, straddle
 from streamer.messages import EPOCH_S, EPOCH_SAMPLES, RATE_HZ
 from streamer.quality import LEAST_REAL
 from streamer.window import BINS, FFT_POINTS, FLOOR_UV, FRAME_SAMPLES, FRAMES, HAMMING
@@ -83,19 +83,12 @@ class SpectralSequences(Sequences):
 def cut_columns(
     columns: Amplitudes, target: NDArray[np.float32], cut: Cut, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Cut T epochs (T, 29, 128) dB, their targets (T, 5) and presence (T, 2) from a night at a random place.
-
-    A window that straddles two scored epochs has both stages as its target, by overlap; none if either is
-    unscored.
-    """
+    """Cut T epochs (T, 29, 128) dB, targets (T, 5) and presence (T, 2) from a night at a random place."""
     start = begin(len(target) - cut.epochs, cut.augmentation, rng)
     phase = int(rng.integers(1, EPOCH_S)) if rng.random() < cut.augmentation.phase else 0
     first = start * EPOCH_S + phase
     part = changed(columns[first : first + cut.epochs * EPOCH_S].astype(np.float32), cut.augmentation, rng)
-    before, after = target[start : start + cut.epochs], target[start + 1 : start + cut.epochs + 1]
-    share = np.float32(phase / EPOCH_S)
-    mixed = (1 - share) * before + share * after
-    mixed[(before.sum(1) == 0) | ((after.sum(1) == 0) & (phase > 0))] = 0
+    mixed = straddle(target, start, cut.epochs, phase / EPOCH_S)
     frames = part.reshape(cut.epochs, EPOCH_S, BINS)[:, :FRAMES]
     decibel = (20 * np.log10(frames + np.float32(FLOOR_UV))).astype(np.float32)
     there = np.isfinite(frames[:, :, :1]).mean(1) >= LEAST_REAL - 1e-9
