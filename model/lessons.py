@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ from model.data import UNSCORED, Batch, Cut, Draws, PreparedNight, fold_of, load
 from model.mc2sleepnet import MC2SleepNet
 from model.size import SIZES
 from model.spectra import FREQUENCY_HZ, NOISE_GAIN, amplitudes
-from model.streamed import Streamed
+from model.streamed import USUAL, Reach, Streamed
 from streamer.errors import RecordingError, SleepstreamError
 from streamer.messages import EPOCH_S
 from streamer.window import FLOOR_UV, FRAMES
@@ -44,7 +44,7 @@ HERE_HZ = FREQUENCY_HZ[:BINS]
 SAYING = ("teacher", "networks", "soft", "experts")
 ASKED = 2  # of the teacher's networks for each batch
 SEQUENCES = 8  # of a batch
-ALTERED = Augmentation(gain=0.5, tilt=0.25, wobble=0.15, low_pass=0.4, noise_uv=8.0)
+ALTERED = Augmentation(gain=0.5, tilt=0.25, wobble=0.15, low_pass=0.4, noise_uv=5.0)
 
 Samples = NDArray[np.float32]
 
@@ -260,14 +260,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--networks", type=Path, nargs="+", default=[], help="checkpoints to be asked too")
     parser.add_argument("--count", type=int, default=900, help="batches")
     parser.add_argument("--epochs", type=int, default=60, help="of each sequence")
+    parser.add_argument("--noise-uv", type=float, default=ALTERED.noise_uv, help="most white noise")
+    parser.add_argument("--window", type=int, default=USUAL.window, help="epochs the teacher sees at once")
+    parser.add_argument(
+        "--trailing", type=float, default=USUAL.trailing_epochs, help="epochs it standardises over"
+    )
     parser.add_argument("--first", type=int, default=0, help="number of the first of them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fold", type=int, default=0, help="whose people are left out")
     options = parser.parse_args(arguments)
     *folders, out = options.nights
-    cut = Cut(epochs=options.epochs, sequences=SEQUENCES, augmentation=ALTERED)
+    altered = replace(ALTERED, noise_uv=options.noise_uv)
+    cut = Cut(epochs=options.epochs, sequences=SEQUENCES, augmentation=altered)
     try:
-        teacher = Streamed.load(options.teacher)
+        teacher = Streamed.load(options.teacher, Reach(options.window, options.trailing))
         networks = [load_checkpoint(one).network.eval() for one in options.networks]
         learn = learnable(load_nights(folders), options.fold, cut.epochs)
     except SleepstreamError as error:

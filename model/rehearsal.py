@@ -24,7 +24,7 @@ from model.data import Batch, Cut, Draws
 from model.lessons import load
 from model.mc2sleepnet import STAGE_COUNT, MC2SleepNet
 from model.objectives import Hints
-from model.streamed import Streamed, staged
+from model.streamed import Streamed
 
 ASKED = 1  # of the teacher's networks for each batch
 USUAL = (0.2, 0.15, 0.2, 0.25, 0.2)  # how often a run is of W N1 N2 N3 R
@@ -109,8 +109,7 @@ class Rehearsal(Draws):
 
     def ask(self, seen: Tensor, which: int) -> Tensor:
         """Return probabilities (B, T, 5) by one of the teacher's networks for the spectrum's tokens."""
-        network = self.teacher.networks[which]
-        return staged(network, seen @ self.hints.weight[which].T + self.hints.bias[which])
+        return self.teacher.staged(which, seen @ self.hints.weight[which].T + self.hints.bias[which])
 
     def ask_own(self, tokens: Tensor, network: MC2SleepNet) -> Tensor:
         """What a network of ours makes of both tokens (B, T, 2, D): (B, T, 5)."""

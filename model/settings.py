@@ -62,6 +62,7 @@ class Settings(BaseModel):
     # In their targets: of the teacher, of networks of one's own, of the soft labels and of the experts.
     lesson_shares: tuple[float, float, float, float] = (0.5, 0.0, 0.5, 0.0)
     teacher: Path | None = None  # whose lessons they are, see model/streamed.py; "rehearse" asks it again
+    teacher_window: int = Field(default=21, ge=1)  # epochs it sees at once when asked again, see `--window`
     network: Path | None = None  # of one's own, that was asked for the lessons; "rehearse" asks it again, too
     seed: int = 0
     # Whose nights choose checkpoint and temperature: these people or recordings, by name, or a fold's.

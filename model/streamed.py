@@ -2,9 +2,8 @@
 
 For RobustSleepNet (Guillot & Thorey, IEEE TNSRE 2021) and networks of its shape, which are not part of the
 project (see model/teacher.py). It standardises log-spectra over a whole window of epochs, its future too.
-Here each epoch is standardised over its own past, embedded once, and staged from the 41 embedded epochs that
-end with it: a twentieth of the work of windows that end at each epoch. Windows of 21 epochs, and a past half
-as long, agree less with the experts of drawn nights (kappa .64 instead of .69).
+Here each epoch is standardised over its own past, embedded once, and staged from the embedded epochs that end
+with it: a twentieth of the work of windows that end at each epoch. How far it looks back is a `Reach`.
 
 The teacher's file holds `RATE_HZ` and a class `Teacher` with `networks`, a dict of torch modules with
 
@@ -19,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +29,6 @@ from torch import Tensor
 from model.teacher import load_networks
 from streamer.messages import EPOCH_S, RATE_HZ
 
-WINDOW = 41  # epochs that are staged together
-TRAILING_EPOCHS = 80.0  # time constant of the mean and spread that stand for those of the window
 PRIOR_EPOCHS = 30.0  # how many epochs the usual spread counts for
 USUAL_SPREAD = 0.67  # of the decadic logarithm of a bin's power over some minutes of EEG
 LEAST = 1e-6  # µV², added to every power
@@ -40,20 +37,30 @@ WHOLE_FRAMES = 28  # of an epoch; the two that reach into the next one are left 
 Samples = NDArray[np.float32]
 
 
+class Reach(NamedTuple):
+    """How far back the teacher looks."""
+
+    window: int = 21  # epochs that are staged together
+    trailing_epochs: float = 40.0  # time constant of the mean and spread that stand for those of the window
+
+
+USUAL = Reach()
+
+
 class Streamed:
     """The teacher's networks, asked causally."""
 
-    def __init__(self, networks: Sequence[Any], rate_hz: int) -> None:
-        self.networks, self.rate_hz = list(networks), rate_hz
+    def __init__(self, networks: Sequence[Any], rate_hz: int, reach: Reach = USUAL) -> None:
+        self.networks, self.rate_hz, self.reach = list(networks), rate_hz, reach
         self.window = self.networks[0].hanning.float()
         self.frequency_hz = np.arange(self.window.numel() // 2 + 1) * rate_hz / self.window.numel()
         # R.m.s. of a bin's real and imaginary part, each, of white noise of 1 µV at the engine's rate.
         self.noise_gain = float((self.window.square().sum() / 2 * rate_hz / RATE_HZ).sqrt())
 
     @classmethod
-    def load(cls, path: Path) -> Streamed:
+    def load(cls, path: Path, reach: Reach = USUAL) -> Streamed:
         """Read the file; UsageError when it is not a teacher."""
-        return cls(*load_networks(path))
+        return cls(*load_networks(path), reach)
 
     def spectrum(self, samples: NDArray[np.floating[Any]]) -> Samples:
         """(n_epochs * 3000,) µV -> (n_epochs * 30, bins) dB, one column a second."""
@@ -79,9 +86,13 @@ class Streamed:
     @torch.inference_mode()
     def told(self, decibel: Samples, which: Sequence[int]) -> tuple[Samples, Samples]:
         """As `__call__`, and how each of `which` embeds the epochs: (B, T, n, e)."""
-        tokens = self._embedded(standardised(in_epochs(decibel)), which)
-        said = [staged(self.networks[one], tokens[:, :, place]) for place, one in enumerate(which)]
+        tokens = self._embedded(standardised(in_epochs(decibel), self.reach.trailing_epochs), which)
+        said = [self.staged(one, tokens[:, :, place]) for place, one in enumerate(which)]
         return torch.stack(said).mean(0).numpy(), tokens.numpy()
+
+    def staged(self, which: int, tokens: Tensor) -> Tensor:
+        """Stage each epoch from those up to it, by one of the networks: (B, T, e) -> (B, T, 5)."""
+        return staged(self.networks[which], tokens, self.reach.window)
 
     def _embedded(self, standard: Tensor, which: Sequence[int]) -> Tensor:
         """Embed standardised epochs (B, T, frames, bins), each by itself, by each of `which`."""
@@ -99,11 +110,11 @@ def in_epochs(decibel: Samples) -> Tensor:
     return epochs[:, :, :WHOLE_FRAMES]
 
 
-def standardised(epochs: Tensor) -> Tensor:
+def standardised(epochs: Tensor, trailing_epochs: float) -> Tensor:
     """Put log power (B, T, frames, bins) onto the scale of what came before, the epoch itself included."""
     number = torch.arange(epochs.size(1), dtype=torch.float64)
     age = number.unsqueeze(1) - number
-    kept = torch.exp(-age.clamp(min=0) / TRAILING_EPOCHS) * (age >= 0)
+    kept = torch.exp(-age.clamp(min=0) / trailing_epochs) * (age >= 0)
     weight = kept.sum(1).view(-1, 1)
     mean = kept @ epochs.mean(2).double() / weight
     square = kept @ epochs.square().mean(2).double() / weight
@@ -112,7 +123,7 @@ def standardised(epochs: Tensor) -> Tensor:
     return (epochs - mean.float().unsqueeze(2)) / spread.float().unsqueeze(2)
 
 
-def staged(network: Any, tokens: Tensor) -> Tensor:
+def staged(network: Any, tokens: Tensor, window: int) -> Tensor:
     """Stage each epoch as the last of those that end with it: tokens (B, T, e) -> probabilities (B, T, 5)."""
 
     def last(windows: Tensor) -> Tensor:
@@ -120,8 +131,8 @@ def staged(network: Any, tokens: Tensor) -> Tensor:
         return found
 
     batch, epochs, width = tokens.shape
-    first = [last(tokens[:, : one + 1]) for one in range(min(WINDOW - 1, epochs))]
-    if epochs < WINDOW:
+    first = [last(tokens[:, : one + 1]) for one in range(min(window - 1, epochs))]
+    if epochs < window:
         return torch.stack(first, 1)
-    windows = tokens.unfold(1, WINDOW, 1).transpose(2, 3).reshape(-1, WINDOW, width)
+    windows = tokens.unfold(1, window, 1).transpose(2, 3).reshape(-1, window, width)
     return torch.cat([torch.stack(first, 1), last(windows).view(batch, -1, 5)], 1)

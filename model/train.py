@@ -36,7 +36,7 @@ from model.objectives import Contrast, CrossMask, FineTune, Hints, Repeat
 from model.rehearsal import Embedded, Rehearsal, embed_lessons, load_own
 from model.settings import STAGED, Phase, Settings, load_settings
 from model.spectra import SpectralSequences, amplitudes_of
-from model.streamed import Streamed
+from model.streamed import Reach, Streamed
 from streamer.errors import RecordingError, SettingsError, SleepstreamError
 
 EXAMPLES = 12  # lessons that tell the scale of the teacher's embeddings
@@ -216,7 +216,7 @@ class Run:
         assert self.hints is not None, "settings: a phase that repeats comes before"
         assert self.settings.teacher is not None, "settings: it is given"
         self.embedded = self.embedded or embed_lessons(self.network, lesson_paths(self.settings.lessons))
-        teacher = Streamed.load(self.settings.teacher)
+        teacher = Streamed.load(self.settings.teacher, Reach(self.settings.teacher_window))
         own = load_own(self.settings.network, self.settings.lesson_shares)
         return Rehearsal(self.embedded, self.hints, teacher, cut, seed, count, first, own)
 

@@ -27,7 +27,7 @@ from model.lessons import (
 from model.mc2sleepnet import MC2SleepNet
 from model.settings import Settings
 from model.size import SIZES
-from model.streamed import Streamed, standardised
+from model.streamed import Reach, Streamed, standardised
 from model.train import Run
 from streamer.errors import RecordingError, UsageError
 from streamer.window import FRAMES
@@ -66,6 +66,18 @@ def test_the_teacher_sees_nothing_of_the_future(teacher: Path) -> None:
     np.testing.assert_allclose(streamed(decibel[:, : 10 * 30], [0, 1]), whole[:, :10], atol=1e-5)
 
 
+def test_the_teacher_looks_as_far_back_as_it_is_told(teacher: Path) -> None:
+    near, far = (Streamed.load(teacher, Reach(window, 1e9)) for window in (5, 12))
+    tokens = torch.zeros(1, 30, 1)
+    tokens[:, 9] = 1.0
+    for one, last in ((near, 13), (far, 20)):
+        changed = (one.staged(0, tokens) != one.staged(0, 0 * tokens)).any(-1)[0]
+        assert changed.nonzero().flatten().tolist() == list(range(9, last + 1))
+    decibel = spectra(near)
+    short = Streamed.load(teacher, Reach(5, 2.0))
+    assert not np.allclose(short(decibel, [0]), near(decibel, [0]), atol=1e-3)
+
+
 def test_gain_and_tilt_do_not_reach_the_teacher(teacher: Path) -> None:
     streamed = Streamed.load(teacher)
     decibel = spectra(streamed)
@@ -75,9 +87,9 @@ def test_gain_and_tilt_do_not_reach_the_teacher(teacher: Path) -> None:
 
 def test_a_long_stretch_is_standardised_to_itself() -> None:
     epochs = torch.randn(1, 200, 28, 4, generator=torch.Generator().manual_seed(0)) * 3 + 40
-    late = standardised(epochs)[:, 150:]
+    late = standardised(epochs, 40.0)[:, 150:]
     assert late.mean().abs() < 0.05
-    assert 1.1 < late.std() < 1.3  # the usual spread is less, and counts for 30 epochs
+    assert 1.2 < late.std() < 1.4  # the usual spread is less, and counts for 30 epochs
 
 
 def test_white_noise_is_as_strong_in_the_teachers_spectrum_as_said(teacher: Path) -> None:
@@ -126,7 +138,7 @@ def lessons(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     save_night(nights / "in.npz", night("in", "20"))
     save_night(nights / "out.npz", night("out", "00"))
     arguments = [str(nights), str(tmp_path / "lessons"), "--teacher", str(teacher), "--count", "3"]
-    main([*arguments, "--epochs", "50"])
+    main([*arguments, "--epochs", "50", "--window", "9", "--trailing", "80", "--noise-uv", "8"])
     return tmp_path / "lessons"
 
 
@@ -160,6 +172,7 @@ def test_the_command_goes_on_and_a_run_learns_from_them(lessons: Path, teacher: 
             "context": 5,
             "validation_nights": 1,
             "teacher": teacher,
+            "teacher_window": 9,
             "phases": [
                 {"objective": "repeat", "steps": 2, "learning_rate": 1e-3, "sequences": 4},
                 {"objective": "rehearse", "steps": 2, "learning_rate": 1e-3, "sequences": 3, "epochs": 30},

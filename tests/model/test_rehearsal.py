@@ -13,7 +13,7 @@ from model.checkpoint import Checkpoint, save_checkpoint
 from model.data import Batch, Cut
 from model.objectives import Hints, Repeat
 from model.rehearsal import Embedded, Own, Rehearsal, load_own
-from model.streamed import Streamed, staged
+from model.streamed import Streamed
 from tests.model.teacher import TEACHER
 from tests.model.tiny import TINY, network
 
@@ -45,7 +45,7 @@ def test_what_is_learnt_is_what_the_teacher_makes_of_just_these_tokens(rehearsal
     assert batch.tokens is not None
     assert batch.tokens.shape == (4, 30, 2, WIDTH)
     seen = batch.tokens[:, :, 1].sum(-1, keepdim=True)  # as the hints say
-    each = [staged(one, seen + bias) for bias, one in enumerate(rehearsal.teacher.networks)]
+    each = [rehearsal.teacher.staged(one, seen + one) for one in range(2)]
     assert any(torch.allclose(batch.target, one, atol=1e-5) for one in each)
     assert not batch.present.all()
     again = rehearsal[2]
