@@ -65,6 +65,7 @@ class Nights:
         self._told: NightPayload | None = None  # the last night that was published
         self._done: set[Path] = set()  # sessions that need no more work
         self._tasks: set[asyncio.Task[None]] = set()
+        self._telling = asyncio.Lock()  # two reports may come at once: what is known last is told last
         self._morning = Morning(
             settings.night, self._zone, settings.session_dir, settings.node, stream.name, clock, turn, launch
         )
@@ -81,7 +82,7 @@ class Nights:
         self._told = await asyncio.to_thread(self._morning.last)
         if self._told is not None:
             self._herald.night(self._told)
-        self._herald.links(await asyncio.to_thread(self._morning.links))
+        await self._link()
         self._spawn(self._catch_up(resume_s), "owed reports")
         return await asyncio.to_thread(self._morning.ended_by_itself)
 
@@ -144,7 +145,7 @@ class Nights:
     async def _write(self, session: Path, figures: NightPayload) -> None:
         payload = await self._morning.report(session, figures)
         await self._keep(payload)
-        self._herald.links(await asyncio.to_thread(self._morning.links))
+        await self._link()
         data: EventData = {
             "session": payload.session,
             "date": payload.date.isoformat(),
@@ -158,8 +159,14 @@ class Nights:
 
     async def _keep(self, payload: NightPayload) -> None:
         """Store and publish a night's figures, unless a later night was published already."""
-        if self._told is not None and self._told.ended > payload.ended:
-            return
-        self._told = payload
-        await asyncio.to_thread(self._morning.keep, payload)
-        self._herald.night(payload)
+        async with self._telling:
+            if self._told is not None and self._told.ended > payload.ended:
+                return
+            self._told = payload
+            await asyncio.to_thread(self._morning.keep, payload)
+            self._herald.night(payload)
+
+    async def _link(self) -> None:
+        """Show the links to all reports that there are."""
+        async with self._telling:
+            self._herald.links(await asyncio.to_thread(self._morning.links))
