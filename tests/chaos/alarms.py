@@ -24,6 +24,7 @@ Fault = Callable[[random.Random], Awaitable[None]]
 TOPIC = "sleepstream/chaos/anna/command"
 ANSWER_S = 2.0  # before a command is said again
 TRIES = 15
+STOPS = "absurd command"  # the last of them, "stop", ends an engine that hears it as it is said
 BEGIN_S = 60.0  # for an engine that was started to take samples, or to ring
 DUE_S = 1.0, 4.0  # from arming to the deadline
 QUIET_S = 10.0  # for a player to end
@@ -60,7 +61,7 @@ class Alarms:
             "kill while ringing": self._kill_ringing,
             "second engine": self._start_second,
         }
-        self.others: dict[str, Fault] = {"absurd command": self._ask_absurd}
+        self.others: dict[str, Fault] = {STOPS: self._ask_absurd}
         self._rig = rig
         self._verdict = verdict
         self._die = die

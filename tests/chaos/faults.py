@@ -36,11 +36,12 @@ class Faults:
         others: two of them are never committed at once.
         alarms: arms one before a fault, and sees it ring.
         calm: nothing but its death keeps samples from the disk at this moment.
+        goes_on: nothing but its death ends the engine at this moment.
 
     """
 
     def __init__(self, rig: Rig, verdict: Verdict) -> None:
-        self.calm = True
+        self.calm = self.goes_on = True
         self.alarms = Alarms(rig, verdict, self._die)
         self.deaths: dict[str, Fault] = {
             "kill -9": self._kill,
@@ -48,7 +49,7 @@ class Faults:
             "SIGTERM": self._terminate,
             "SIGTERM at the start": self._terminate_starting,
             "SIGHUP": self._hang_up,
-            **WaysOut(rig, verdict, lambda: self.calm).faults,
+            **WaysOut(rig, verdict, lambda: self.calm and self.goes_on).faults,
             **Nights(rig, verdict, self._die).faults,
             **self.alarms.deaths,
         }

@@ -13,7 +13,7 @@ from pathlib import Path
 import pylsl
 
 from streamer.network.stager import Model
-from tests.chaos.alarms import DUE_S
+from tests.chaos.alarms import DUE_S, STOPS
 from tests.chaos.check import Verdict, check
 from tests.chaos.evidence import handed, newest_sample, undelivered
 from tests.chaos.faults import NO_ROOM, STEP, Faults
@@ -64,6 +64,7 @@ class Chaos:
         if STEP not in dict(drawn) or len(drawn) == 1:  # killed under another clock, it is due by that one
             await self._faults.alarms.arm(self._draw.uniform(*DUE_S))
         self._faults.calm = NO_ROOM not in dict(drawn)
+        self._faults.goes_on = STOPS not in dict(drawn)
         await asyncio.gather(*(known[name](dice) for name, dice in drawn))
         self.done.update(name for name, _ in drawn)
 
