@@ -32,6 +32,12 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(network, avg_fn=blend, use_buffers=True)
 
 
+def check_shares(shares: Sequence[float], count: int, what: str) -> None:
+    """Raise UsageError unless there is a share for each of `count` networks, called `what` in the message."""
+    if len(shares) != count or abs(sum(shares) - 1) > 1e-6 or min(shares) <= 0:
+        raise UsageError(f"--shares: one above 0 for each of {count} {what}, 1 in all; found {shares}")
+
+
 def mean_of(saved: Sequence[Checkpoint], shares: Sequence[float]) -> Checkpoint:
     """Return the network whose weights and scales are the mean of those given.
 
@@ -42,8 +48,7 @@ def mean_of(saved: Sequence[Checkpoint], shares: Sequence[float]) -> Checkpoint:
         ArtifactError: the networks have different shapes.
 
     """
-    if len(saved) != len(shares) or abs(sum(shares) - 1) > 1e-6 or min(shares) <= 0:
-        raise UsageError(f"--shares: one above 0 for each of {len(saved)} networks, 1 in all; found {shares}")
+    check_shares(shares, len(saved), "networks")
     last = saved[-1]
     for one in saved:
         if replace(one.size, trailing_epochs=last.size.trailing_epochs) != last.size:

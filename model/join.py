@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from model.average import check_shares
 from model.checkpoint import Checkpoint, load_start
 from model.ensemble import Ensemble
 from model.export import export, tell
@@ -27,8 +28,7 @@ def join(
         ArtifactError: the members do not.
 
     """
-    if len(saved) != len(shares) or abs(sum(shares) - 1) > 1e-6 or min(shares) <= 0:
-        raise UsageError(f"--shares: one above 0 for each of {len(saved)} members, 1 in all; found {shares}")
+    check_shares(shares, len(saved), "members")
     if min(stage_weights) <= 0:
         raise UsageError(f"--stage-weights: five numbers above 0, for W N1 N2 N3 R; found {stage_weights}")
     trailing = [one.size.trailing_epochs for one in saved]
