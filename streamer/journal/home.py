@@ -33,12 +33,14 @@ class Home:
 
     Attributes:
         db, lock: of the file in place.
+        pen: the connection's one cursor, for all that is written.
         remade: how often it was written again.
 
     """
 
     def __init__(self, path: Path, db: sqlite3.Connection, lock: FileLock) -> None:
         self.db = db
+        self.pen = db.cursor()
         self.lock = lock
         self.remade = 0
         self._path = path
@@ -120,7 +122,7 @@ class Home:
         if lock is not self.lock:
             self.lock.release()
         # Closed last: SQLite notices that this file has lost its name, and leaves the new one alone.
-        old, self.db, self.lock = self.db, db, lock
+        old, self.db, self.pen, self.lock = self.db, db, db.cursor(), lock
         self._known = self._identities()
         with contextlib.suppress(sqlite3.Error):
             old.close()

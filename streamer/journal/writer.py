@@ -277,7 +277,7 @@ class Writer:
             if (db is self._loose) != together:
                 session_file.wait_for_disk(db, not together)
                 self._loose = db if together else None
-            session_file.write(db, self._writing)
+            session_file.write(self._home.pen, self._writing)
             self._written = self._writing.ticket, self._writing.nbytes + left[1]
             self._writing = Batch()
             if left[0] and not together:

@@ -2,7 +2,8 @@
 
 Items that arrive while the thread works join the next pass, so passes grow with the load; a few streams are
 never delayed. With `CROWD` devices or more, a pass that is not full also waits until `EVERY_S` after the one
-before: a window costs a third of the time in a pass of many.
+before began: a window costs a third of the time in a pass of many. It does not wait if a stream has more
+windows to catch up on.
 
 A pass takes one window of each stream, at most `MOST` of them, in the order in which they arrived: a stream
 with much to catch up on does not delay the others. The output of an item is returned in pieces of at most
@@ -234,7 +235,7 @@ class Batcher:
         self._jobs: deque[_Job] = deque()  # the event loop appends; all else is the thread's
         self._running = False  # the thread works
         self._next: asyncio.Handle | None = None  # it is about to
-        self._began = -math.inf  # the last pass, by the event loop's clock
+        self._began = -math.inf  # the last pass, by the event loop's clock; set by the thread
         self._live = 0  # streams
 
     def lane(self, live: bool) -> Lane:
@@ -268,7 +269,7 @@ class Batcher:
             self._next = loop.call_soon(self._start, loop)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._running, self._next, self._began = True, None, loop.time()
+        self._running, self._next = True, None
         loop.run_in_executor(self.worker, self._passes, loop).add_done_callback(self._passed)
 
     def _passed(self, passes: asyncio.Future[None]) -> None:
@@ -278,17 +279,22 @@ class Batcher:
             self._have_work(passes.get_loop())
 
     def _passes(self, loop: asyncio.AbstractEventLoop) -> None:
-        """On the thread: work until no job is left, or other work is due."""
-        for _ in range(PASSES):
-            jobs = [self._jobs.popleft() for _ in range(min(MOST, len(self._jobs)))]
-            if not jobs:
+        """On the thread: work until no job is left, the next pass waits for company, or other work is due."""
+        behind = False
+        for number in range(PASSES):
+            waits = number > 0 and self.crowded and not behind and len(self._jobs) < MOST
+            if waits or not self._jobs:
                 return
+            self._began = loop.time()
+            jobs = [self._jobs.popleft() for _ in range(min(MOST, len(self._jobs)))]
             began = self.clock.monotonic()
             _advance(jobs)
             scoring = self.clock.monotonic()
             _score(jobs)
             self.overload.worked(began, scoring)
-            self._jobs.extend(job for job in jobs if job.due is not None)
+            left = [job for job in jobs if job.due is not None]
+            behind = bool(left)
+            self._jobs.extend(left)
             loop.call_soon_threadsafe(_tell, [job for job in jobs if job.due is None])
 
 

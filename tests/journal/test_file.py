@@ -11,7 +11,7 @@ import pytest
 from streamer.commands.recover import recover
 from streamer.errors import JournalError
 from streamer.journal import Journal, JournalReader
-from streamer.journal.file import CACHE_KIB, create
+from streamer.journal.file import CACHE_KIB, Batch, Block, create, write
 from tests.journals import META, HandClock, chunk, epoch
 
 
@@ -100,3 +100,27 @@ def test_missing_files_and_folders_are_one_line_errors(tmp_path):
 def test_a_writer_keeps_little_in_memory(tmp_path):
     with contextlib.closing(create(tmp_path / "s.sqlite", META)) as db:
         assert db.execute("PRAGMA cache_size").fetchone() == (-CACHE_KIB,)
+
+
+class Counting(sqlite3.Connection):
+    """Counts its cursors; each leaves an object behind that every search for garbage looks at."""
+
+    cursors = 0
+
+    def cursor(self, *given, **named):
+        self.cursors += 1
+        return super().cursor(*given, **named)
+
+
+def test_all_transactions_are_written_with_one_cursor(tmp_path):
+    create(tmp_path / "s.sqlite", META).close()
+    db = sqlite3.connect(tmp_path / "s.sqlite", isolation_level=None, factory=Counting)
+    pen = db.cursor()
+    for start in range(0, 60, 10):
+        blocks = [Block(start, 0.0, 0.0, chunk(start, 10).samples)]
+        rows = [("INSERT INTO clocks VALUES (?, ?, ?)", (start, 0.0, 0.0))] * (start % 20 // 10)
+        write(pen, Batch(blocks=blocks, rows=rows))
+    assert db.cursors == 1
+    assert db.execute("SELECT count(*) FROM samples").fetchone() == (6,)
+    assert db.execute("SELECT count(*) FROM clocks").fetchone() == (3,)
+    db.close()

@@ -20,9 +20,10 @@ def transactions(path, synchronous):
     db = session_file.create(path, META)
     if synchronous is not None:
         db.execute(f"PRAGMA synchronous = {synchronous}")
+    pen = db.cursor()
     for second in range(TRANSACTIONS):
         samples = chunk(second * 256, 256).samples.astype("<f4")
-        session_file.write(db, Batch(blocks=[Block(second * 256, 0.0, 0.0, samples)]))
+        session_file.write(pen, Batch(blocks=[Block(second * 256, 0.0, 0.0, samples)]))
         print(f"committed {second}", flush=True)
     db.close()
 
