@@ -25,6 +25,8 @@ from streamer.sinks.logbook import collect_remarks
 from streamer.sinks.terminal import Terminal, show_night
 
 logger = logging.getLogger(__name__)
+THRESHOLD = gc.get_threshold()  # new objects after which Python searches for garbage, and how far back
+WAVE = 100  # objects of a stream that come and go together, at most; with 40 there is no search either
 
 
 def parse_speed(text: str) -> float | str:
@@ -69,14 +71,16 @@ def drive(
     return run_watched(ready, Terminal(console, zone), session_path, resume_s)
 
 
-def spare_garbage() -> None:
-    """Have Python's garbage collector search less; called when a session has begun.
+def spare_garbage(streams: int) -> None:
+    """Have Python's garbage collector search less; called when a session of one of so many has begun.
 
-    Objects from imports and session starts stay for ever. If they were searched, stages and triggers would be
-    late by a tenth of a second or more. New objects are searched as often as Python does: with 10,000 instead
-    of 700 between two searches, 400 sleepers took a quarter more CPU.
+    A search stops all threads. Objects from imports and session starts stay for ever. If they were searched,
+    stages and triggers would be late by a tenth of a second or more. What comes later leaves no garbage that
+    needs a search, but it comes and goes in waves that grow with the streams. Each wave would start a search:
+    with a thousand sleepers fifteen a second, and every seven seconds one of 80 ms.
     """
     gc.freeze()
+    gc.set_threshold(max(THRESHOLD[0], WAVE * streams), *THRESHOLD[1:])
 
 
 def run_watched(

@@ -59,7 +59,7 @@ class Engine:
             are not sent either.
         sources: makes a stream's source from its settings; default: `open_source`.
         launch: runs the process that writes a night's report; default: `written_aside`.
-        begun: called whenever a session has begun.
+        begun: called with the number of streams, whenever a session has begun.
 
     """
 
@@ -72,7 +72,7 @@ class Engine:
         resume_s: float | None = None,
         sources: Opener | None = None,
         launch: Launch | None = None,
-        begun: Callable[[], object] = lambda: None,
+        begun: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._sources = sources
@@ -180,7 +180,7 @@ class Engine:
             resume_s=self._resume_s,
             worker=worker,
             launch=self._launch,
-            begun=self._begun,
+            begun=partial(self._begun, len(self._settings.stream)),
         )
 
     def _stuck_s(self) -> float:

@@ -406,7 +406,9 @@ def test_in_a_crowd_what_a_full_pass_leaves_waits_for_company(crowd, monkeypatch
         for _ in range(50):
             await asyncio.sleep(0)
         assert [task.done() for task in tasks] == [True] * MOST + [not crowd] * 3
-        later = [asyncio.create_task(outputs(lane, one, Chunk(3100, eeg(1, 100)))) for lane, one in made[3:MOST]]
+        later = [
+            asyncio.create_task(outputs(lane, one, Chunk(3100, eeg(1, 100)))) for lane, one in made[3:MOST]
+        ]
         await asyncio.wait([*tasks, *later])
 
     asyncio.run(scenario())

@@ -193,7 +193,7 @@ def test_what_the_imports_and_the_beginning_made_is_no_longer_searched_for_garba
         validate({"session_dir": str(tmp_path), "stream": [simulated("anna")]}, "test"),
         SystemClock(),
         witness,
-        begun=gc.freeze,
+        begun=lambda _: gc.freeze(),
     )
     asyncio.run(made.run())
     assert gc.get_freeze_count() > 50_000
