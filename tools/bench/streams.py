@@ -55,7 +55,7 @@ TURN_S = 0.005  # between two moments at which devices wake
 BEFORE_S = 29  # recorded before we looked: the first window comes a second later
 LONG_BEFORE_S = 1800  # likewise for memory, which grows until SQLite's cache is full
 PIECE_S, PAUSE_S = 30, 0.5  # how that is handed over: slowly enough for nothing to pile up
-APART_S = 0.1  # between two devices at the start
+APART_S = 0.1  # between two devices at the start, on average
 PRESENT_MS, PATIENCE_S = 5000.0, 180.0
 SETTLE_S = 5.0
 MEASURE_S = 20.0
@@ -289,7 +289,8 @@ async def carry(count: int, hop_s: int, before_s: float, folder: Path, device: s
     rng = np.random.default_rng()
     noise = noise_like_eeg(rng, len(CHANNELS), NOISE_S)
     starting_s = max(hop_s, count * APART_S)
-    waits = iter(rng.permutation(np.linspace(0, starting_s, count, endpoint=False)))
+    # Drawn, not every tenth of a second: a hundred of a thousand devices would complete each second at once.
+    waits = iter(rng.uniform(0, starting_s, count))
 
     wheel = Wheel()
     devices = await _devices(count, noise, wheel)
