@@ -30,10 +30,11 @@ from streamer.clock import Clock
 from streamer.frontend import Graded
 from streamer.live.overload import Overload
 from streamer.messages import RATE_HZ, Item, Window
+from streamer.network.runner import PASS
 from streamer.network.stager import Session, Staged, score_together
 from streamer.pipeline import Output, Pipeline
 
-MOST = 32  # windows in a pass; more would take longer, and hardly less time each
+MOST = PASS  # windows in a pass
 CROWD = 32  # live streams
 EVERY_S = 0.04  # from one pass to the next, where there is a crowd
 PIECE = 32  # windows and the like before a stream hears of them: what 30 s of samples give, at the most

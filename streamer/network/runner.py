@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+PASS = 32  # windows in a pass, at most; more would take longer, and hardly less time each
 WARMUP_CALLS = 4  # TorchScript profiles and recompiles during the first ones
 
 
@@ -40,6 +41,10 @@ class Runner(Protocol):
             the 30 s grid, so that a hop copies no memory.
 
         """
+        ...
+
+    def order(self, pasts: Sequence[Any]) -> Sequence[int]:
+        """Return in which order `together` takes these pasts with the least work, as indices."""
         ...
 
     def together(self, given: Given, pasts: Sequence[Any]) -> tuple[Singles, Callable[[int], Any]]:

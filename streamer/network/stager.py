@@ -161,15 +161,17 @@ def score_together(asked: Sequence[tuple[Session, Window, bool]]) -> list[Staged
     are added up in another order: by 3e-7 with the packaged model, by at most 1e-5. So do the pasts of
     windows on the 30 s grid; all other pasts are not changed.
     """
-    sessions, windows, usable = zip(*asked, strict=True)
-    pasts = [session._past for session in sessions]
-    logits, after = sessions[0]._model.runner.together(_given(windows, usable), pasts)
-    staged = []
-    for at, ((session, window, real), row) in enumerate(zip(asked, logits.tolist(), strict=True)):
+    runner = asked[0][0]._model.runner
+    order = runner.order([session._past for session, _, _ in asked])
+    sessions, windows, usable = zip(*[asked[at] for at in order], strict=True)
+    logits, after = runner.together(_given(windows, usable), [session._past for session in sessions])
+    staged: dict[int, Staged] = {}
+    for row, (at, found) in enumerate(zip(order, logits.tolist(), strict=True)):
+        session, window, real = asked[at]
         if window.epoch is not None:
-            session.commit(after(at), real)
-        staged.append(Staged(softmax(row) if real else None, session._warmup))
-    return staged
+            session.commit(after(row), real)
+        staged[at] = Staged(softmax(found) if real else None, session._warmup)
+    return [staged[at] for at in range(len(asked))]
 
 
 def open_model(settings: ModelSettings) -> Model:

@@ -55,6 +55,10 @@ class TorchRunner:
         logits, after = self.network.advance(*epochs, past)
         return logits[:, 0].cpu().numpy(), lambda: State(*after)
 
+    def order(self, pasts: Sequence[State]) -> Sequence[int]:
+        """As `Runner`: every order is as good."""
+        return range(len(pasts))
+
     @torch.inference_mode()
     def together(self, given: Given, pasts: Sequence[State]) -> tuple[Singles, Callable[[int], State]]:
         """As `Runner`."""

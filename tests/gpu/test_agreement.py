@@ -35,7 +35,12 @@ class Surer:
 
     def __init__(self, runner: Runner, twisted: bool) -> None:
         self._runner, self._twisted = runner, twisted
-        self.start, self.together, self.block = runner.start, runner.together, runner.block
+        self.start, self.order, self.together, self.block = (
+            runner.start,
+            runner.order,
+            runner.together,
+            runner.block,
+        )
 
     def step(self, *given: object) -> object:
         logits, after = self._runner.step(*given)

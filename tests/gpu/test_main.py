@@ -51,8 +51,9 @@ class Wrong:
     """Another network's runner, so to say."""
 
     def __init__(self, runner: Runner) -> None:
-        self.start, self.together, self.block, self._step = (
+        self.start, self.order, self.together, self.block, self._step = (
             runner.start,
+            runner.order,
             runner.together,
             runner.block,
             runner.step,
