@@ -106,6 +106,7 @@ def write_night(path: Path) -> dict[str, float]:
     rng = np.random.default_rng(0)
     before = _written()
     db = session_file.create(path, Meta("bench", "bench", "bench", info))
+    pen = db.cursor()
     n, stop, epoch = int(COMMIT_S * RATE_HZ), int(WRITTEN_H * 3600 * RATE_HZ), 0
     for start in range(0, stop, n):
         samples = rng.standard_normal((len(CHANNELS), n)).astype("<f4")
@@ -116,7 +117,7 @@ def write_night(path: Path) -> dict[str, float]:
             batch.rows.append(("INSERT INTO outbox VALUES (?, 'epoch', ?, 0)", (epoch, BODY)))
             batch.rows.append(("DELETE FROM outbox WHERE id = ?", (epoch - 1,)))
             epoch += 1
-        session_file.write(db, batch)
+        session_file.write(pen, batch)
     db.close()
     return {"written_mb": (_written() - before) / 1e6, "recorded_mb": path.stat().st_size / 1e6}
 
