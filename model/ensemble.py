@@ -2,6 +2,9 @@
 
 One network that knows amplitude and one that knows shape err in different places. All have the same width and
 context. What the streams remember is laid side by side, so that the engine sees one network.
+
+A network that standardises over the past knows little while there is little of it: deep sleep alone looks as
+anything else alone. So its share can grow with what it has heard (`settling_epochs`); others have the rest.
 """
 
 # No `from __future__ import annotations` here: TorchScript reads the annotations themselves.
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.mc2sleepnet import MC2SleepNet, State
+from model.standard import Past
 from streamer.errors import ArtifactError
 
 
@@ -21,6 +25,7 @@ class Ensemble(nn.Module):
         members: one or more; those that standardise over the past come last, and over equally many epochs.
         shares: of each in the mean; they add up to 1.
         stage_weights: that multiply the means, for nights in which a stage is as much more frequent.
+        settling_epochs: after which those that standardise have half of their share; 0: all of it at once.
 
     Raises:
         ArtifactError: their pasts cannot be laid side by side.
@@ -30,12 +35,16 @@ class Ensemble(nn.Module):
     shares: Tensor
     stage_weights: Tensor
     temperature: Tensor
+    settling_epochs: Tensor
+    relative: Tensor
+    absolute: Tensor
 
     def __init__(
         self,
         members: Sequence[MC2SleepNet],
         shares: Sequence[float],
         stage_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0),
+        settling_epochs: float = 0.0,
     ) -> None:
         super().__init__()
         shapes = {(one.context, one.ahead, *one.memory_shape[1:]) for one in members}
@@ -49,6 +58,26 @@ class Ensemble(nn.Module):
         self.register_buffer("shares", torch.tensor(list(shares)))
         self.register_buffer("stage_weights", torch.tensor(list(stage_weights)))
         self.register_buffer("temperature", torch.tensor(1.0))
+        self.register_buffer("settling_epochs", torch.tensor(float(settling_epochs)))
+        relative = torch.tensor([float(one.standard.trailing) for one in members])
+        settled = float(relative @ self.shares)  # the share of those that standardise, in the end
+        if settling_epochs and settled > 1 - 1e-6:
+            raise ArtifactError("ensemble: no member is on fixed scales, for the epochs until others settle")
+        self.register_buffer("relative", relative * self.shares)
+        self.register_buffer("absolute", (1 - relative) * self.shares / max(1 - settled, 1e-6))
+        self.settled = settled
+
+    def shares_by(self, weight: Tensor) -> Tensor:
+        """Return the shares (..., members) where `weight` epochs (...) count for the scale of the past."""
+        heard = weight.square() + 1e-12
+        trust = (heard / (heard + self.settling_epochs.square())).unsqueeze(-1)
+        return trust * self.relative + (1 - self.settled * trust) * self.absolute
+
+    def shares_of(self, spectrum: Tensor, present: Tensor, past: Past) -> Tensor:
+        """Return the shares at each epoch: as `encode` is given them -> (B, T, members)."""
+        last = self.members[-1]  # standardises if any does
+        weight: Tensor = last.weights(spectrum, present, past)  # type: ignore[operator]
+        return self.shares_by(weight)
 
     def initial_state(self, batch: int) -> State:
         """Return the state of `batch` streams that have seen nothing."""
@@ -71,6 +100,7 @@ class Ensemble(nn.Module):
         mean: list[Tensor] = []
         square: list[Tensor] = []
         seen, weight = state.seen, state.weight
+        shares = self.shares_of(spectrum, present, Past(state.weight, state.mean, state.square))
         layer, feature = 0, 0
         for number, one in enumerate(self.members):
             layers, features = self.layers[number], self.widths[number]
@@ -82,7 +112,7 @@ class Ensemble(nn.Module):
                 state.square[:, feature : feature + features],
             )
             logits, after = one.advance(raw, spectrum, present, own)  # type: ignore[operator]
-            part = torch.softmax(logits.float(), -1) * self.shares[number]
+            part = torch.softmax(logits.float(), -1) * shares[:, :, number, None]
             mixed = part if number == 0 else mixed + part
             memory.append(after.memory)
             mean.append(after.mean)
@@ -95,7 +125,9 @@ class Ensemble(nn.Module):
     def forward(self, raw: Tensor, spectrum: Tensor, present: Tensor) -> Tensor:
         """Whole sequences at once: (B, T, 3000), (B, T, 29, 128), (B, T, 2) -> logits (B, T, 1, 5)."""
         mixed = torch.zeros(1)
+        state = self.initial_state(spectrum.size(0))
+        shares = self.shares_of(spectrum, present, Past(state.weight, state.mean, state.square))
         for number, one in enumerate(self.members):
-            part = torch.softmax(one(raw, spectrum, present)[:, :, 0], -1) * self.shares[number]
+            part = torch.softmax(one(raw, spectrum, present)[:, :, 0], -1) * shares[:, :, number, None]
             mixed = part if number == 0 else mixed + part
         return (torch.log(mixed * self.stage_weights) / self.temperature).unsqueeze(2)

@@ -267,12 +267,13 @@ class _Steps(nn.Module):
             end = at + 2 * self.network.layers[number]
             given = scale_weight, means[number], squares[number], blocked
             logits, added, *scale = step(raw, spectrum, present, *given, *own[at:end], *cross[at:end])
-            mixed.append(torch.softmax(logits, -1) * self.network.shares[number])
+            mixed.append(torch.softmax(logits, -1))
             for kept, part in zip(new, added.chunk(2, 2), strict=True):
                 kept.append(part)
             after.append(tuple(scale))
             at = end
-        mean = torch.stack(mixed).sum(0) * self.network.stage_weights
+        shares = self.network.shares_by(after[-1][0])
+        mean = (torch.stack(mixed, 1) * shares[:, :, None]).sum(1) * self.network.stage_weights
         logits = torch.log(mean) / self.network.temperature
         scales = [torch.cat([one[place] for one in after], 1) for place in (1, 2)]
         return logits, torch.cat([*new[0], *new[1]], 2), after[-1][0], *scales

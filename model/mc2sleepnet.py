@@ -150,6 +150,10 @@ class MC2SleepNet(nn.Module):
             relative = self.spectrum(frames.flatten(0, 1)).view(relative.shape)
         return torch.stack([absolute, relative], dim=2), after
 
+    def weights(self, spectrum: Tensor, present: Tensor, past: Past) -> Tensor:
+        """Return how many epochs the spectrum's scale is of at each epoch, as `encode`: (B, T)."""
+        return self.standard.weights(spectrum, present[:, :, 1], past)
+
     def look_absolute(self, raw: Tensor, spectrum: Tensor, present: Tensor, past: Past) -> Tensor:
         """Embed what the raw view reads, as `encode`: (B, T, D)."""
         parts: list[Tensor] = []

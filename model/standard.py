@@ -101,9 +101,8 @@ class Standard(nn.Module):
         if not self.trailing:
             return torch.nan_to_num(centred / self.spread_db, nan=0.0).clamp(-6.0, 6.0), past
         frames = centred[:, :, : self.frames]  # not the one for the whole epoch
-        there = ~torch.isnan(frames[:, :, :, 0])
-        count = there.to(power.dtype).sum(2)  # (B, T)
         heard = torch.nan_to_num(frames, nan=0.0)
+        count = self.count(frames)
         each = count.clamp(min=1.0).unsqueeze(2)
         share = count / self.frames * present.to(power.dtype)
         weight, mean, square = self.trail(
@@ -125,10 +124,7 @@ class Standard(nn.Module):
         Computed in double precision: where TF32 is on, float32 products would be rounded too much.
         """
         share, mean, square = share.double(), mean.double(), square.double()
-        number = torch.arange(share.size(1), device=share.device, dtype=share.dtype)
-        age = number.unsqueeze(1) - number.unsqueeze(0)  # (T, T)
-        kept = torch.pow(self.decay, age.clamp(min=0.0)) * (age >= 0)
-        before = torch.pow(self.decay, number + 1.0).unsqueeze(0) * past.weight.unsqueeze(1)  # (B, T)
+        kept, before = self.faded(share, past)
         weight = share @ kept.T + before
         total = weight.clamp(min=1e-30).unsqueeze(2)
         counted = share.unsqueeze(2)
@@ -136,6 +132,23 @@ class Standard(nn.Module):
         means = (kept @ (counted * mean) + old * past.mean.unsqueeze(1)) / total
         squares = (kept @ (counted * square) + old * past.square.unsqueeze(1)) / total
         return weight.float(), means.float(), squares.float()
+
+    def count(self, power: Tensor) -> Tensor:
+        """Count the frames of each epoch that are there: (B, T, frames, F), NaN where lost -> (B, T)."""
+        return (~torch.isnan(power[:, :, : self.frames, 0])).to(power.dtype).sum(2)
+
+    def weights(self, power: Tensor, present: Tensor, past: Past) -> Tensor:
+        """Return how many epochs count for the scale of each, itself included: as `forward`, -> (B, T)."""
+        share = (self.count(power) / self.frames * present.to(power.dtype)).double()
+        kept, before = self.faded(share, past)
+        return (share @ kept.T + before).float()
+
+    def faded(self, share: Tensor, past: Past) -> tuple[Tensor, Tensor]:
+        """Return what is left of each epoch at each later one (T, T), and of `past.weight` (B, T)."""
+        number = torch.arange(share.size(1), device=share.device, dtype=share.dtype)
+        age = number.unsqueeze(1) - number.unsqueeze(0)
+        kept = torch.pow(self.decay, age.clamp(min=0.0)) * (age >= 0)
+        return kept, torch.pow(self.decay, number + 1.0).unsqueeze(0) * past.weight.unsqueeze(1)
 
     def blank(self, batch: int) -> Past:
         """Return the past of `batch` streams that have seen nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,8 +38,11 @@ SIZES = [ABSOLUTE, replace(TWO_LOOKS, sequence_layers=2)]
 WEIGHTS = (1.0, 1.5, 1.0, 1.0, 0.85)
 
 
-def ensemble(shares: tuple[float, ...] = (0.25, 0.75), weights: tuple[float, ...] = (1,) * 5) -> Ensemble:
-    return Ensemble([network(size, seed) for seed, size in enumerate(SIZES)], shares, weights).eval()
+def ensemble(
+    shares: tuple[float, ...] = (0.25, 0.75), weights: tuple[float, ...] = (1,) * 5, settling: float = 0
+) -> Ensemble:
+    members = [network(size, seed) for seed, size in enumerate(SIZES)]
+    return Ensemble(members, shares, weights, settling).eval()
 
 
 def test_it_says_the_mean_of_what_its_members_say() -> None:
@@ -59,9 +63,37 @@ def test_a_stage_that_is_more_frequent_is_more_probable_by_as_much() -> None:
     torch.testing.assert_close(found, weighted / weighted.sum(-1, keepdim=True))
 
 
+def test_the_share_of_what_standardises_grows_with_what_it_has_heard_and_fades_when_it_hears_nothing() -> (
+    None
+):
+    joined, (raw, spectrum, present) = ensemble(settling=1.0), signal(12)
+    spectrum[:, :, :15] = torch.nan  # half of each epoch is lost, and counts half
+    present[:, 6:] = False
+    with torch.no_grad():
+        each = [torch.softmax(one(raw, spectrum, present)[:, :, 0], -1) for one in joined.members]
+        found = torch.softmax(joined(raw, spectrum, present)[:, :, 0], -1)
+    weight, shares, heard = 0.0, [], present[0, :, 1].tolist()
+    for epoch in range(12):
+        weight = weight * math.exp(-1 / TWO_LOOKS.trailing_epochs) + (14 / 29 if heard[epoch] else 0)
+        shares.append(0.75 * weight**2 / (weight**2 + 1))
+    share = torch.tensor(shares)[None, :, None]
+    assert shares[0] < 0.2 < 0.4 < shares[5]
+    assert shares[11] < shares[6] < shares[5]
+    torch.testing.assert_close(found, (1 - share) * each[0] + share * each[1])
+
+
+def test_networks_that_standardise_need_others_until_they_have_settled() -> None:
+    saved = [Checkpoint(TWO_LOOKS, network(TWO_LOOKS, seed), "noise", {}) for seed in range(2)]
+    join(saved, (0.5, 0.5))
+    with pytest.raises(ArtifactError, match="no member is on fixed scales"):
+        join(saved, (0.5, 0.5), settling_epochs=2)
+    with pytest.raises(UsageError, match="--settling-epochs"):
+        join(saved, (0.5, 0.5), settling_epochs=-1)
+
+
 @pytest.mark.parametrize("block", [1, 3])
 def test_streamed_it_says_what_it_says_in_parallel(block: int) -> None:
-    joined, (raw, spectrum, present) = ensemble(weights=WEIGHTS), signal(11, batch=2)
+    joined, (raw, spectrum, present) = ensemble(weights=WEIGHTS, settling=2.0), signal(11, batch=2)
     with torch.no_grad():
         parallel = joined(raw, spectrum, present)[:, :, 0]
         state, rows = joined.initial_state(2), []
@@ -80,7 +112,20 @@ def test_it_is_exported_for_every_runtime_and_the_last_member_can_be_trained_on(
         made = Checkpoint(size, network(size, number), f"noise {number}", {})
         save_checkpoint(tmp_path / f"{number}.pt", made)
     given = [str(tmp_path / name) for name in ("0.pt", "1.pt", "out.pt")]
-    main([*given, "--shares", "0.25", "0.75", "--stage-weights", *"12111", "--temperature", "1.5"])
+    main(
+        [
+            *given,
+            "--shares",
+            "0.25",
+            "0.75",
+            "--stage-weights",
+            *"12111",
+            "--temperature",
+            "1.5",
+            "--settling-epochs",
+            "2",
+        ]
+    )
     assert "tiny + tiny" in capsys.readouterr().out
     contract = Model.load(tmp_path / "out.pt", trusted=True).contract
     assert contract.trained_on == "noise 0 | noise 1"
