@@ -3,8 +3,8 @@
 One network that knows amplitude and one that knows shape err in different places. All have the same width and
 context. What the streams remember is laid side by side, so that the engine sees one network.
 
-A network that standardises over the past knows little while there is little of it: deep sleep alone looks as
-anything else alone. So its share can grow with what it has heard (`settling_epochs`); others have the rest.
+A network that sees power standardised over the past knows little while there is little of it: deep sleep is
+like anything else then. So the last member's share can grow with what it has heard (`settling_epochs`).
 """
 
 # No `from __future__ import annotations` here: TorchScript reads the annotations themselves.
@@ -25,10 +25,10 @@ class Ensemble(nn.Module):
         members: one or more; those that standardise over the past come last, and over equally many epochs.
         shares: of each in the mean; they add up to 1.
         stage_weights: that multiply the means, for nights in which a stage is as much more frequent.
-        settling_epochs: after which those that standardise have half of their share; 0: all of it at once.
+        settling_epochs: after which the last has half of its share, and others have the rest; 0: all at once.
 
     Raises:
-        ArtifactError: their pasts cannot be laid side by side.
+        ArtifactError: their pasts cannot be laid side by side, or nothing can settle.
 
     """
 
@@ -36,8 +36,8 @@ class Ensemble(nn.Module):
     stage_weights: Tensor
     temperature: Tensor
     settling_epochs: Tensor
-    relative: Tensor
-    absolute: Tensor
+    last: Tensor
+    others: Tensor
 
     def __init__(
         self,
@@ -59,19 +59,21 @@ class Ensemble(nn.Module):
         self.register_buffer("stage_weights", torch.tensor(list(stage_weights)))
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("settling_epochs", torch.tensor(float(settling_epochs)))
-        relative = torch.tensor([float(one.standard.trailing) for one in members])
-        settled = float(relative @ self.shares)  # the share of those that standardise, in the end
-        if settling_epochs and settled > 1 - 1e-6:
-            raise ArtifactError("ensemble: no member is on fixed scales, for the epochs until others settle")
-        self.register_buffer("relative", relative * self.shares)
-        self.register_buffer("absolute", (1 - relative) * self.shares / max(1 - settled, 1e-6))
-        self.settled = settled
+        if settling_epochs and (len(members) == 1 or not members[-1].standard.trailing):
+            raise ArtifactError(
+                "ensemble: settling needs a last member that standardises over the past, and another one"
+            )
+        last = self.shares.clone()
+        last[:-1] = 0
+        self.settled = float(last.sum())
+        self.register_buffer("last", last)
+        self.register_buffer("others", (self.shares - last) / max(1 - self.settled, 1e-6))
 
     def shares_by(self, weight: Tensor) -> Tensor:
-        """Return the shares (..., members) where `weight` epochs (...) count for the scale of the past."""
+        """Return the shares (..., members) where `weight` epochs (...) count for the last one's scale."""
         heard = weight.square() + 1e-12
         trust = (heard / (heard + self.settling_epochs.square())).unsqueeze(-1)
-        return trust * self.relative + (1 - self.settled * trust) * self.absolute
+        return trust * self.last + (1 - self.settled * trust) * self.others
 
     def shares_of(self, spectrum: Tensor, present: Tensor, past: Past) -> Tensor:
         """Return the shares at each epoch: as `encode` is given them -> (B, T, members)."""

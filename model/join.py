@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--settling-epochs",
         type=float,
         default=0.0,
-        help="after which members that standardise over the past have half of their share (default: at once)",
+        help="that the last member has standardised over when it has half of its share (default: 0)",
     )
     parser.add_argument("--temperature", type=float, default=1.0, help="that divides the logits (default: 1)")
     options = parser.parse_args(arguments)

@@ -63,9 +63,7 @@ def test_a_stage_that_is_more_frequent_is_more_probable_by_as_much() -> None:
     torch.testing.assert_close(found, weighted / weighted.sum(-1, keepdim=True))
 
 
-def test_the_share_of_what_standardises_grows_with_what_it_has_heard_and_fades_when_it_hears_nothing() -> (
-    None
-):
+def test_the_share_of_the_last_grows_with_what_it_has_heard_and_fades_when_it_hears_nothing() -> None:
     joined, (raw, spectrum, present) = ensemble(settling=1.0), signal(12)
     spectrum[:, :, :15] = torch.nan  # half of each epoch is lost, and counts half
     present[:, 6:] = False
@@ -82,11 +80,14 @@ def test_the_share_of_what_standardises_grows_with_what_it_has_heard_and_fades_w
     torch.testing.assert_close(found, (1 - share) * each[0] + share * each[1])
 
 
-def test_networks_that_standardise_need_others_until_they_have_settled() -> None:
+def test_only_one_that_standardises_beside_others_can_settle() -> None:
     saved = [Checkpoint(TWO_LOOKS, network(TWO_LOOKS, seed), "noise", {}) for seed in range(2)]
-    join(saved, (0.5, 0.5))
-    with pytest.raises(ArtifactError, match="no member is on fixed scales"):
-        join(saved, (0.5, 0.5), settling_epochs=2)
+    assert join(saved, (0.5, 0.5), settling_epochs=2).settling_epochs == 2
+    with pytest.raises(ArtifactError, match="settling needs a last member"):
+        join(saved[:1], (1.0,), settling_epochs=2)
+    absolute = Checkpoint(ABSOLUTE, network(ABSOLUTE), "noise", {})
+    with pytest.raises(ArtifactError, match="settling needs a last member"):
+        join([absolute, absolute], (0.5, 0.5), settling_epochs=2)
     with pytest.raises(UsageError, match="--settling-epochs"):
         join(saved, (0.5, 0.5), settling_epochs=-1)
 
