@@ -121,7 +121,7 @@ def _past(memory: Singles, seen: NDArray[np.int64], scale: tuple[Singles, ...]) 
     pieces = np.expand_dims(memory, 5).reshape(-1, *memory.shape[3:5], 1, *memory.shape[5:])
     named: Mapping[str, Singles] = dict(zip(SCALE, scale, strict=True))
     past = {f"past_{number}": piece for number, piece in enumerate(pieces)}
-    return OnnxPast(Memory.of(memory), seen, scale, {"blocked": blocked, **named, **past})
+    return OnnxPast(Memory(memory), seen, scale, {"blocked": blocked, **named, **past})
 
 
 def _after(past: OnnxPast, new: Singles, scale: tuple[Singles, ...]) -> OnnxPast:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import count
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,19 +25,14 @@ from streamer.network.runner import Singles
 STREAMS = 4  # the axis of streams in a memory
 KNOWN = 8  # windows of a pass whose memories must lie in a room, or the pass gets a new one
 ROOMS = 64  # at most, of 7.7 MB with the packaged network: for two thousand streams
-_numbers = count()
 
 
-class Memory(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory:
     """What one stream remembers; its values never change, so that a copy with its number is right."""
 
     values: Singles  # with the axis of streams, of length 1
-    number: int  # of no other memory
-
-    @classmethod
-    def of(cls, values: Singles) -> Memory:
-        """Give it a number."""
-        return cls(values, next(_numbers))
+    number: int = field(default_factory=count().__next__)  # of no other memory
 
 
 class Room:

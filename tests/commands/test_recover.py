@@ -27,7 +27,7 @@ def session(folder, seconds=600):
         else:
             samples = chunk(second * 256, 256).samples.astype("<f4")
             batch.blocks.append(Block(second * 256, 0.0, 0.0, samples))
-        session_file.write(db, batch)
+        session_file.write(db.cursor(), batch)
     db.close()
     with Journal.resume(path, HastyClock()) as journal:
         for number in range(seconds // 30):

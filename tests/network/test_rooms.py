@@ -16,7 +16,7 @@ SHAPE = (2, 1, 2, 2, 1, 1, 3, 2)  # the fifth axis is that of streams
 
 
 def memories(count):
-    return [Memory.of(np.full(SHAPE, number, np.float32)) for number in range(count)]
+    return [Memory(np.full(SHAPE, number, np.float32)) for number in range(count)]
 
 
 def assert_side_by_side(joined, asked):
@@ -39,7 +39,7 @@ def test_what_has_not_changed_is_not_copied_again():
     assert [passed(rooms, one)[1] for one in passes] == [12] * 3
     assert [passed(rooms, one)[1] for one in passes] == [0] * 3
     assert [passed(rooms, one[::-1])[1] for one in passes] == [0] * 3
-    passes[1][4] = Memory.of(np.full(SHAPE, 99, np.float32))  # it has committed an epoch
+    passes[1][4] = Memory(np.full(SHAPE, 99, np.float32))  # it has committed an epoch
     assert [passed(rooms, one)[1] for one in passes] == [0, 1, 0]
 
 
