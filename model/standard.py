@@ -104,7 +104,7 @@ class Standard(nn.Module):
         heard = torch.nan_to_num(frames, nan=0.0)
         count = self.count(frames)
         each = count.clamp(min=1.0).unsqueeze(2)
-        share = count / self.frames * present.to(power.dtype)
+        share = self.share(count, present)
         weight, mean, square = self.trail(
             share, heard.sum(2) / each, (heard * heard).sum(2) / each, past
         )  # (B, T), (B, T, F), (B, T, F)
@@ -124,8 +124,7 @@ class Standard(nn.Module):
         Computed in double precision: where TF32 is on, float32 products would be rounded too much.
         """
         share, mean, square = share.double(), mean.double(), square.double()
-        kept, before = self.faded(share, past)
-        weight = share @ kept.T + before
+        kept, before, weight = self.faded(share, past)
         total = weight.clamp(min=1e-30).unsqueeze(2)
         counted = share.unsqueeze(2)
         old = before.unsqueeze(2)
@@ -137,18 +136,28 @@ class Standard(nn.Module):
         """Count the frames of each epoch that are there: (B, T, frames, F), NaN where lost -> (B, T)."""
         return (~torch.isnan(power[:, :, : self.frames, 0])).to(power.dtype).sum(2)
 
+    def share(self, count: Tensor, present: Tensor) -> Tensor:
+        """Return how much each epoch counts, of which `count` frames are there: both (B, T) -> (B, T)."""
+        return count / self.frames * present.to(count.dtype)
+
     def weights(self, power: Tensor, present: Tensor, past: Past) -> Tensor:
         """Return how many epochs count for the scale of each, itself included: as `forward`, -> (B, T)."""
-        share = (self.count(power) / self.frames * present.to(power.dtype)).double()
-        kept, before = self.faded(share, past)
-        return (share @ kept.T + before).float()
+        share = self.share(self.count(power), present).double()
+        return self.faded(share, past)[2].float()
 
-    def faded(self, share: Tensor, past: Past) -> tuple[Tensor, Tensor]:
-        """Return what is left of each epoch at each later one (T, T), and of `past.weight` (B, T)."""
+    def faded(self, share: Tensor, past: Past) -> tuple[Tensor, Tensor, Tensor]:
+        """Let epochs count less with age.
+
+        Returns:
+            what is left of each epoch at each later one (T, T), what is left of `past.weight` (B, T), and the
+            weight of all that came up to each epoch (B, T).
+
+        """
         number = torch.arange(share.size(1), device=share.device, dtype=share.dtype)
         age = number.unsqueeze(1) - number.unsqueeze(0)
         kept = torch.pow(self.decay, age.clamp(min=0.0)) * (age >= 0)
-        return kept, torch.pow(self.decay, number + 1.0).unsqueeze(0) * past.weight.unsqueeze(1)
+        before = torch.pow(self.decay, number + 1.0).unsqueeze(0) * past.weight.unsqueeze(1)
+        return kept, before, share @ kept.T + before
 
     def blank(self, batch: int) -> Past:
         """Return the past of `batch` streams that have seen nothing."""

@@ -113,20 +113,8 @@ def test_it_is_exported_for_every_runtime_and_the_last_member_can_be_trained_on(
         made = Checkpoint(size, network(size, number), f"noise {number}", {})
         save_checkpoint(tmp_path / f"{number}.pt", made)
     given = [str(tmp_path / name) for name in ("0.pt", "1.pt", "out.pt")]
-    main(
-        [
-            *given,
-            "--shares",
-            "0.25",
-            "0.75",
-            "--stage-weights",
-            *"12111",
-            "--temperature",
-            "1.5",
-            "--settling-epochs",
-            "2",
-        ]
-    )
+    options = "--shares 0.25 0.75 --stage-weights 1 2 1 1 1 --temperature 1.5 --settling-epochs 2"
+    main([*given, *options.split()])
     assert "tiny + tiny" in capsys.readouterr().out
     contract = Model.load(tmp_path / "out.pt", trusted=True).contract
     assert contract.trained_on == "noise 0 | noise 1"
